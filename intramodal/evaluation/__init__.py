@@ -1,0 +1,1 @@
+"""Exact metrics, few-shot accuracy, misalignment and the verdict."""

@@ -1,0 +1,1 @@
+"""Rival methods, one form each."""

@@ -1,0 +1,1 @@
+"""From pictures or stored vectors to named vectors in a collection."""

@@ -1,0 +1,1 @@
+"""Linear maps on stored embeddings: numpy, scikit-learn and safetensors only."""

@@ -1,0 +1,259 @@
+"""The store contract: arrays in, arrays out, errors of ours."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intramodal.types import Floats, Payload, PointId
+
+Distance = Literal["Cosine", "Dot", "Euclid", "Manhattan"]
+IndexKind = Literal["keyword", "integer", "float", "bool", "datetime"]
+
+UNNAMED = ""
+"""Name under which the single unnamed vector of a foreign collection appears."""
+
+
+@dataclass(frozen=True)
+class VectorSpec:
+    """Definition of one named vector."""
+
+    size: int
+    distance: Distance = "Cosine"
+    datatype: str = "float32"
+    is_multivector: bool = False
+
+
+@dataclass(frozen=True)
+class CollectionInfo:
+    """What a store says about a collection."""
+
+    name: str
+    n_points: int
+    vectors: Mapping[str, VectorSpec]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    status: str = "green"
+    indexes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which points: all given conditions hold.
+
+    Parameters
+    ----------
+    equals : dict of str to value or list of values
+        Payload field has (one of) the value(s).
+    ids : sequence or None
+        Point id is one of these.
+    has_vector, lacks_vector : str or None
+        The named vector is present, absent.
+    """
+
+    equals: Mapping[str, Any] = field(default_factory=dict)
+    ids: Sequence[PointId] | None = None
+    has_vector: str | None = None
+    lacks_vector: str | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a scroll or the answer of a retrieve.
+
+    Parameters
+    ----------
+    ids : list of str or int
+    vectors : dict of str to ndarray of shape (n, d)
+        float32; rows of points that lack the vector are NaN.
+    payloads : list of dict
+        Only the requested keys; empty dicts when none were requested.
+    next_offset : str, int or None
+        Pass it to `Store.scroll` to go on after this page; None after the last page.
+    """
+
+    ids: list[PointId]
+    vectors: dict[str, Floats]
+    payloads: list[Payload]
+    next_offset: PointId | None = None
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Answers of `Store.query_batch`: one row a query, best first.
+
+    Rows with fewer than k answers are shorter.
+    """
+
+    ids: list[list[PointId]]
+    scores: list[NDArray[np.float32]]
+
+
+class Store(ABC):
+    """A place for collections. Use as a context manager, or call `close`.
+
+    All methods raise `StoreError` subclasses only: `StoreUnavailable`, `AccessDenied`, `NotFound`,
+    `Conflict`, `Unsupported`, `Locked`. Ids are ints or canonical UUID strings. Writes check
+    shape and finiteness before anything is sent. Cosine vectors come back normalised.
+    """
+
+    location: str
+
+    @abstractmethod
+    def collections(self) -> list[str]:
+        """Return the names of all collections, sorted."""
+
+    @abstractmethod
+    def exists(self, name: str) -> bool:
+        """Return whether the collection (or an alias of that name) exists."""
+
+    @abstractmethod
+    def create(
+        self,
+        name: str,
+        vectors: Mapping[str, VectorSpec],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Create a collection; `Conflict` if the name is taken.
+
+        `options` are backend settings such as ``shard_number`` and ``replication_factor``.
+        """
+
+    @abstractmethod
+    def info(self, name: str) -> CollectionInfo:
+        """Return counts, vector definitions, metadata and status; `NotFound` if absent."""
+
+    @abstractmethod
+    def set_metadata(self, name: str, metadata: Mapping[str, Any]) -> None:
+        """Merge top-level keys into the collection's metadata."""
+
+    @abstractmethod
+    def drop(self, name: str) -> None:
+        """Delete the collection; `NotFound` if absent."""
+
+    @abstractmethod
+    def upsert(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        vectors: Mapping[str, Floats],
+        payloads: Sequence[Payload],
+    ) -> None:
+        """Write whole points durably, vectors and payload; replaces points with these ids."""
+
+    @abstractmethod
+    def delete(self, name: str, ids: Sequence[PointId]) -> None:
+        """Delete points; absent ids are ignored."""
+
+    @abstractmethod
+    def add_vector(self, name: str, vector: str, spec: VectorSpec) -> None:
+        """Add a named vector to a collection that holds points.
+
+        Same definition again: nothing happens; another definition: `Conflict`. `Unsupported`
+        below server 1.18.
+        """
+
+    @abstractmethod
+    def delete_vector(self, name: str, vector: str) -> None:
+        """Remove a named vector from the collection and all its points."""
+
+    @abstractmethod
+    def update_vectors(
+        self, name: str, vector: str, ids: Sequence[PointId], X: Floats, *, wait: bool = True
+    ) -> None:
+        """Set one named vector of existing points; everything else stays untouched."""
+
+    @abstractmethod
+    def set_payload(self, name: str, ids: Sequence[PointId], payload: Payload) -> None:
+        """Merge the same payload keys into the given points."""
+
+    @abstractmethod
+    def scroll(
+        self,
+        name: str,
+        *,
+        vectors: Sequence[str] = (),
+        payload: Sequence[str] | bool = False,
+        where: Filter | None = None,
+        batch_size: int = 1000,
+        offset: PointId | None = None,
+    ) -> Iterator[Page]:
+        """Yield all (matching) points in id order; `payload=True` means every key."""
+
+    @abstractmethod
+    def retrieve(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        *,
+        vectors: Sequence[str] = (),
+        payload: Sequence[str] | bool = False,
+    ) -> Page:
+        """Return the points that exist among `ids`, in the order of `ids`."""
+
+    @abstractmethod
+    def query_batch(
+        self,
+        name: str,
+        Q: Floats,
+        *,
+        using: str,
+        k: int,
+        exact: bool = True,
+        exclude: Sequence[PointId | None] | None = None,
+        where: Filter | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> Hits:
+        """Return the k nearest points of every row of `Q` (n, d).
+
+        Sorted by (score descending, id ascending). `exclude` gives one id a query that must not
+        be among its answers (the query itself), or None. `params` are search parameters such as
+        ``hnsw_ef``; with ``prefetch`` (a mapping with "using", "limit" and optionally "Q") the
+        search has two stages.
+        """
+
+    @abstractmethod
+    def count(self, name: str, where: Filter | None = None) -> int:
+        """Return the exact number of (matching) points."""
+
+    @abstractmethod
+    def ensure_index(self, name: str, field: str, kind: IndexKind) -> None:
+        """Create a payload index unless it is there."""
+
+    @abstractmethod
+    def aliases(self) -> dict[str, str]:
+        """Return alias -> collection."""
+
+    @abstractmethod
+    def set_alias(self, alias: str, name: str) -> None:
+        """Point an alias at a collection, atomically; `Conflict` if a collection has that name."""
+
+    @abstractmethod
+    def delete_alias(self, alias: str) -> None:
+        """Remove an alias; `NotFound` if absent."""
+
+    @abstractmethod
+    def optimize(self, name: str, *, deadline_s: float = 3600.0) -> None:
+        """Build indexes (embedded), or wait until the collection is green (server)."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return backend, version, location without secrets, and limits, for `doctor` and runs."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release files and connections; calling it twice is fine."""
+
+    def __enter__(self) -> Store:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close."""
+        self.close()

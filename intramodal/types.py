@@ -1,0 +1,200 @@
+"""The words all layers share: encoders, image records, tables of vectors, fingerprints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Floats = NDArray[np.float32]
+"""float32 array; two dimensions unless the docstring says otherwise."""
+
+PointId = str | int
+"""A Qdrant point id at our border: an unsigned integer, or a UUID in its canonical text."""
+
+Payload = dict[str, Any]
+"""What a point carries beside its vectors (JSON values)."""
+
+_NAMESPACE = uuid.UUID("5f2d7a0e-6c43-5d0b-9f5e-1d8b7a3c9e10")
+
+
+def fingerprint(declared: Mapping[str, Any], *blobs: bytes) -> str:
+    """Return the SHA-256 of declared facts, as canonical JSON, followed by raw bytes.
+
+    Parameters
+    ----------
+    declared : mapping
+        JSON values only; the order of keys does not matter.
+    *blobs : bytes
+        Arrays' or files' bytes, in a fixed order.
+
+    Examples
+    --------
+    >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(declared, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    digest = hashlib.sha256(text.encode())
+    for blob in blobs:
+        digest.update(len(blob).to_bytes(8, "little"))
+        digest.update(blob)
+    return digest.hexdigest()
+
+
+def point_id(dataset: str, key: str) -> str:
+    """Return the UUIDv5 of a picture: data set name and relative path, nothing else.
+
+    Examples
+    --------
+    >>> point_id("pets", "cats/1.jpg") == point_id("pets", "cats/1.jpg")
+    True
+    """
+    return str(uuid.uuid5(_NAMESPACE, f"{dataset}/{key}"))
+
+
+def unit_rows(X: NDArray[Any]) -> Floats:
+    """Return the rows of `X` (n, d) scaled to unit length, as float32; zero rows stay zero."""
+    X = np.asarray(X, dtype=np.float32)
+    norms = np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64)).astype(np.float32)
+    norms[norms == 0] = 1.0
+    return np.asarray(X / norms[:, None], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One picture of a source, not yet read.
+
+    Parameters
+    ----------
+    key : str
+        The path relative to the source, with forward slashes: its identity in the data set.
+    read : callable
+        Returns the bytes of the file; raises `OSError` or `ImageError`.
+    payload : dict
+        Label and any further columns.
+    """
+
+    key: str
+    read: Callable[[], bytes]
+    payload: Payload = field(default_factory=dict)
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Turns pictures, and texts if it has a text tower, into embeddings.
+
+    All results are float32, not normalised, in the order of the input, and do not depend on the
+    batch size (beyond float32 rounding).
+
+    Attributes
+    ----------
+    name : str
+        The name it was loaded by, for example ``"open_clip:ViT-B-32:openai"``.
+    dim : int
+        Length of an embedding.
+    has_text : bool
+        Whether `encode_texts` works.
+    image_size : int
+        Side of the square input in pixels; files may be decoded at down to twice this size.
+    precision : str
+        ``"fp32"`` or ``"bf16"``; recorded, not part of the identity.
+    device : str
+        ``"cpu"``, ``"cuda"``, ...; recorded, not part of the identity.
+    identity : mapping
+        Everything that changes the vectors: weights, revision, tokenizer, preprocessing.
+    fingerprint : str
+        SHA-256 of `identity`.
+    """
+
+    name: str
+    dim: int
+    has_text: bool
+    image_size: int
+    precision: str
+    device: str
+    identity: Mapping[str, Any]
+    fingerprint: str
+
+    def preprocess(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return the crop as (image_size, image_size, 3) uint8; thread-safe, without torch."""
+        ...
+
+    def encode_pixels(self, pixels: NDArray[np.uint8]) -> Floats:
+        """Return the embeddings (n, dim) of `preprocess` results stacked to (n, side, side, 3)."""
+        ...
+
+    def encode_images(self, images: Sequence[Any], *, batch_size: int = 32) -> Floats:
+        """Return the embeddings (n, dim) of pictures: PIL, uint8 array, file name or bytes."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str], *, batch_size: int = 256) -> Floats:
+        """Return the embeddings (n, dim) of texts; raises `ModelError` without a text tower."""
+        ...
+
+
+@runtime_checkable
+class HasProjectors(Protocol):
+    """An encoder whose towers end in bias-free linear projectors (needed by IsoCLIP)."""
+
+    def projectors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the image projector (dim, d_image) and the text projector (dim, d_text)."""
+        ...
+
+
+@runtime_checkable
+class TextInvertible(Protocol):
+    """An encoder whose text tower accepts token embeddings (needed by OTI).
+
+    Tensors are torch tensors; typed loosely so that this module never imports torch.
+    """
+
+    token_width: int
+
+    def embed_prompt(self, prompt: str, placeholder: str) -> tuple[Any, int]:
+        """Return the token embeddings (1, n_tokens, width) and the placeholder's position."""
+        ...
+
+    def encode_token_embeddings(self, embeddings: Any, prompt: str) -> Any:
+        """Return text embeddings (n, dim), differentiable, of token embeddings of `prompt`."""
+        ...
+
+
+@dataclass(frozen=True)
+class VectorTable:
+    """Vectors and payload of many points, read once from a store.
+
+    Parameters
+    ----------
+    ids : list of str or int
+        In ascending order of their text, so that no result depends on the insertion order.
+    vectors : dict of str to ndarray of shape (n, d)
+        One float32 array per named vector; rows follow `ids`. Rows of points without that
+        vector are NaN.
+    payload : dict of str to list
+        One list of n values per payload field; None where a point lacks the field.
+    """
+
+    ids: list[PointId]
+    vectors: dict[str, Floats]
+    payload: dict[str, list[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return the number of points."""
+        return len(self.ids)
+
+    def take(self, rows: NDArray[np.intp]) -> VectorTable:
+        """Return the given rows, in the given order."""
+        return VectorTable(
+            ids=[self.ids[i] for i in rows],
+            vectors={name: X[rows] for name, X in self.vectors.items()},
+            payload={name: [column[i] for i in rows] for name, column in self.payload.items()},
+        )

@@ -1,0 +1,1 @@
+"""The few functions that join layers; the command line calls only these."""
