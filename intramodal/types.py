@@ -50,6 +50,29 @@ def fingerprint(declared: Mapping[str, Any], *blobs: bytes) -> str:
     return digest.hexdigest()
 
 
+_DECLARED = "declared:"
+
+
+def declared_fingerprint(model: str) -> str:
+    """Return the identity of a model that was named by its owner but never loaded here."""
+    return _DECLARED + model
+
+
+def encoders_agree(a: tuple[str, str], b: tuple[str, str]) -> bool:
+    """Return whether two (name, fingerprint) pairs mean the same encoder.
+
+    Fingerprints decide; where one side was only declared there is nothing but the name.
+
+    Examples
+    --------
+    >>> encoders_agree(("clip", "declared:clip"), ("clip", "3f9a"))
+    True
+    """
+    if a[1].startswith(_DECLARED) or b[1].startswith(_DECLARED):
+        return a[0] == b[0]
+    return a[1] == b[1]
+
+
 def point_id(dataset: str, key: str) -> str:
     """Return the UUIDv5 of a picture: data set name and relative path, nothing else.
 
@@ -177,15 +200,17 @@ class VectorTable:
     ids : list of str or int
         In ascending order of their text, so that no result depends on the insertion order.
     vectors : dict of str to ndarray of shape (n, d)
-        One float32 array per named vector; rows follow `ids`. Rows of points without that
-        vector are NaN.
+        One float32 array per named vector; rows follow `ids`.
     payload : dict of str to list
         One list of n values per payload field; None where a point lacks the field.
+    n_incomplete : int
+        Points left out because they lack one of the vectors.
     """
 
     ids: list[PointId]
     vectors: dict[str, Floats]
     payload: dict[str, list[Any]] = field(default_factory=dict)
+    n_incomplete: int = 0
 
     def __len__(self) -> int:
         """Return the number of points."""
@@ -197,4 +222,5 @@ class VectorTable:
             ids=[self.ids[i] for i in rows],
             vectors={name: X[rows] for name, X in self.vectors.items()},
             payload={name: [column[i] for i in rows] for name, column in self.payload.items()},
+            n_incomplete=self.n_incomplete,
         )

@@ -1,0 +1,264 @@
+"""`ImageCollection`: a collection of pictures whose vectors are known by their origin."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from intramodal.errors import ManifestMismatchError, NotFound
+from intramodal.store.base import CollectionInfo, Filter, Hits, Page, Store, VectorSpec
+from intramodal.store.manifest import Manifest, VectorOrigin
+from intramodal.types import Floats, Payload, PointId, VectorTable
+
+
+class ImageCollection:
+    """A named collection in a store, with the manifest that says what its vectors are.
+
+    Use `open`, `create` or `ensure`; the constructor only stores.
+
+    Parameters
+    ----------
+    store : Store
+        Stays open and belongs to the caller.
+    name : str
+    manifest : Manifest
+    """
+
+    def __init__(self, store: Store, name: str, manifest: Manifest) -> None:
+        self.store = store
+        self.name = name
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, store: Store, name: str) -> ImageCollection:
+        """Open an existing collection; `NotFound` names the closest ones."""
+        if not store.exists(name):
+            raise NotFound(_absent(name, store.collections()))
+        return cls(store, name, Manifest.from_metadata(store.info(name).metadata))
+
+    @classmethod
+    def create(
+        cls,
+        store: Store,
+        name: str,
+        vectors: Mapping[str, tuple[int, VectorOrigin]],
+        *,
+        dataset: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> ImageCollection:
+        """Create a collection of cosine vectors; `Conflict` if the name is taken.
+
+        Parameters
+        ----------
+        vectors : dict of str to (int, VectorOrigin)
+            Size and origin of each named vector.
+        dataset : str, optional
+            Namespace of the point ids; the collection's name by default.
+        """
+        manifest = Manifest({v: origin for v, (_, origin) in vectors.items()}, dataset or name)
+        specs = {v: VectorSpec(size) for v, (size, _) in vectors.items()}
+        store.create(name, specs, metadata=manifest.to_metadata(), options=options)
+        return cls(store, name, manifest)
+
+    @classmethod
+    def ensure(
+        cls,
+        store: Store,
+        name: str,
+        vectors: Mapping[str, tuple[int, VectorOrigin]],
+        *,
+        dataset: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> ImageCollection:
+        """Open the collection or create it, and make sure its vectors are of these origins.
+
+        Raises
+        ------
+        ManifestMismatchError
+            If it exists with another encoder, projection or size, or lacks one of the vectors.
+        """
+        if not store.exists(name):
+            return cls.create(store, name, vectors, dataset=dataset, options=options)
+        collection = cls.open(store, name)
+        for vector, (size, origin) in vectors.items():
+            collection.require(vector, origin, size)
+        return collection
+
+    def require(self, vector: str, origin: VectorOrigin, size: int) -> None:
+        """Raise `ManifestMismatchError` unless `vector` is there, of this origin and size."""
+        specs = self.info().vectors
+        if vector not in specs:
+            raise ManifestMismatchError(
+                f"collection {self.name!r} has the vectors {_listed(specs)} but no {vector!r}; "
+                f"add it with a backfill, or write without it"
+            )
+        self.origin(vector)
+        self.manifest.check(vector, origin)
+        if specs[vector].size != size:
+            raise ManifestMismatchError(
+                f"vector {vector!r} of {self.name!r} has {specs[vector].size} dimensions, "
+                f"got {size}; use the model and projection that the collection was made with"
+            )
+
+    def origin(self, vector: str) -> VectorOrigin:
+        """Return how `vector` was made; `ManifestMismatchError` if nobody has declared it."""
+        if vector not in self.manifest.vectors:
+            raise ManifestMismatchError(
+                f"nothing says which model made the vector {vector!r} of {self.name!r} "
+                f"(known: {_listed(self.manifest.vectors)}); declare it with `intramodal adopt`"
+            )
+        return self.manifest.vectors[vector]
+
+    def declare(self, vector: str, origin: VectorOrigin) -> None:
+        """Record the origin of a vector in the manifest; refused if it is known otherwise."""
+        self.manifest = self.manifest.with_vector(vector, origin)
+        self.store.set_metadata(self.name, self.manifest.to_metadata())
+
+    def forget(self, vector: str) -> None:
+        """Remove a vector from the collection and from the manifest."""
+        if vector in self.info().vectors:
+            self.store.delete_vector(self.name, vector)
+        self.manifest = self.manifest.without_vector(vector)
+        self.store.set_metadata(self.name, self.manifest.to_metadata())
+
+    def add_vector(self, vector: str, size: int, origin: VectorOrigin) -> None:
+        """Add an empty named vector; its origin is declared first, as incomplete.
+
+        In this order a kill between the two steps leaves a name without vectors, never vectors
+        of unknown origin. `finish_vector` marks it complete.
+        """
+        known = self.manifest.vectors.get(vector)
+        if known is None and vector in self.info().vectors:
+            raise ManifestMismatchError(
+                f"collection {self.name!r} has a vector {vector!r} already and nothing says how "
+                f"it was made; choose another vector name, or declare it with `intramodal adopt`"
+            )
+        is_complete = known is not None and known.is_complete
+        self.declare(vector, replace(origin, is_complete=is_complete))
+        self.store.add_vector(self.name, vector, VectorSpec(size))
+
+    def finish_vector(self, vector: str) -> None:
+        """Mark a vector as completely filled."""
+        self.declare(vector, replace(self.origin(vector), is_complete=True))
+
+    def info(self) -> CollectionInfo:
+        """Return what the store says about the collection."""
+        return self.store.info(self.name)
+
+    def count(self, where: Filter | None = None) -> int:
+        """Return the exact number of (matching) points."""
+        return self.store.count(self.name, where)
+
+    def write(
+        self, ids: Sequence[PointId], vectors: Mapping[str, Floats], payloads: Sequence[Payload]
+    ) -> None:
+        """Write whole points, all vectors in one upsert."""
+        self.store.upsert(self.name, ids, vectors, payloads)
+
+    def scroll(
+        self,
+        *,
+        vectors: Sequence[str] = (),
+        payload: Sequence[str] | bool = False,
+        where: Filter | None = None,
+        batch_size: int = 1000,
+    ) -> Iterator[Page]:
+        """Yield all (matching) points, page by page, in id order."""
+        return self.store.scroll(
+            self.name, vectors=vectors, payload=payload, where=where, batch_size=batch_size
+        )
+
+    def table(
+        self,
+        vectors: Sequence[str],
+        *,
+        payload: Sequence[str] = (),
+        where: Filter | None = None,
+    ) -> VectorTable:
+        """Read vectors and payload fields of all (matching) points, once.
+
+        Points that lack one of the vectors are left out and counted in `n_incomplete`.
+
+        Raises
+        ------
+        NotFound
+            If the collection has no such vector.
+        """
+        self._require_names(vectors)
+        pages = list(self.scroll(vectors=vectors, payload=list(payload) or False, where=where))
+        ids = [i for page in pages for i in page.ids]
+        order = np.array(sorted(range(len(ids)), key=lambda row: str(ids[row])), dtype=np.intp)
+        table = VectorTable(
+            ids=ids,
+            vectors={v: _stacked([page.vectors[v] for page in pages]) for v in vectors},
+            payload={f: [p.get(f) for page in pages for p in page.payloads] for f in payload},
+        )
+        complete = [~np.isnan(X[:, 0]) for X in table.vectors.values() if len(X)]
+        keep = order[np.logical_and.reduce(complete)[order]] if complete else order
+        return replace(table.take(keep), n_incomplete=len(ids) - len(keep))
+
+    def neighbours(
+        self,
+        ids: Sequence[PointId],
+        *,
+        using: str,
+        k: int = 10,
+        exact: bool = True,
+        where: Filter | None = None,
+    ) -> Hits:
+        """Return the k nearest points of stored points; none ever finds itself."""
+        page = self.store.retrieve(self.name, ids, vectors=[using])
+        if len(page.ids) != len(ids):
+            missing = sorted({str(i) for i in ids} - {str(i) for i in page.ids})
+            raise NotFound(f"collection {self.name!r} has no point {missing[0]!r}")
+        return self.search(
+            page.vectors[using], using=using, k=k, exact=exact, exclude=ids, where=where
+        )
+
+    def search(
+        self,
+        Q: Floats,
+        *,
+        using: str,
+        k: int = 10,
+        exact: bool = False,
+        exclude: Sequence[PointId | None] | None = None,
+        where: Filter | None = None,
+    ) -> Hits:
+        """Return the k nearest points of each row of `Q` (n, d)."""
+        self._require_names([using])
+        return self.store.query_batch(
+            self.name, Q, using=using, k=k, exact=exact, exclude=exclude, where=where
+        )
+
+    def _require_names(self, vectors: Sequence[str]) -> None:
+        specs = self.info().vectors
+        for vector in vectors:
+            if vector not in specs:
+                raise NotFound(
+                    f"collection {self.name!r} has no vector {vector!r}; it has {_listed(specs)}"
+                )
+
+    def __repr__(self) -> str:
+        """Return name, count and vector sizes."""
+        info = self.info()
+        sizes = ", ".join(f"{name or 'unnamed'}: {v.size}" for name, v in info.vectors.items())
+        return f"ImageCollection({self.name!r}, {info.n_points:,} points, {sizes})"
+
+
+def _stacked(blocks: list[Floats]) -> Floats:
+    return np.concatenate(blocks) if blocks else np.empty((0, 0), np.float32)
+
+
+def _listed(names: Mapping[str, Any]) -> str:
+    return ", ".join(sorted(repr(name) for name in names)) or "none"
+
+
+def _absent(name: str, existing: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, existing, n=3) or sorted(existing)[:5]
+    there = ", ".join(repr(c) for c in close) or "no collection at all"
+    return f"there is no collection {name!r}; the store has {there}"
