@@ -1,0 +1,48 @@
+# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# The dimension of BLAS thread pools changes speed, not results; two cores are the least we promise.
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help demo test test-full lint bench docs clean
+
+help:            ## show this list
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Stamps, so that a second call installs nothing.
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --editable '.[encoders]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo   ## the main job on shipped pictures, offline: ingest, project, compare, report
+	$(BIN)/intramodal demo --out intramodal-demo
+
+lint: $(VENV)/.dev   ## format, rules, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint   ## lint and every test, with small counts of the slow suites
+	$(PYTEST) -m 'not slow'
+
+test-full: lint   ## the full counts: 30 kills, 200 fault schedules, 1,000 hostile files
+	INTRAMODAL_KILLS=30 INTRAMODAL_FAULT_SCHEDULES=200 INTRAMODAL_HOSTILE_FILES=1000 $(PYTEST)
+
+bench: $(VENV)/.dev   ## every claim of speed; prints ratios
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+docs: $(VENV)/.dev   ## regenerate what is generated
+	$(BIN)/cog -r docs/cli.md
+
+clean:           ## remove the environment and everything generated
+	rm -rf $(VENV) intramodal-demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,127 @@
+"""The root command: lazy sub-commands, configuration, and one sentence for every error."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import logging
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from intramodal import __version__
+from intramodal.cli.options import JSON_ASKED
+from intramodal.errors import InputError, IntramodalError
+
+COMMANDS = (
+    "demo",
+    "ingest",
+    "fit",
+    "backfill",
+    "adopt",
+    "compare",
+    "search",
+    "export",
+    "report",
+    "runs",
+    "models",
+)
+"""In the order of the help; each lives in ``intramodal.cli.<name>`` as ``command``."""
+
+CONFIG_FILE = "intramodal.toml"
+
+
+class CommandGroup(click.Group):
+    """A group that imports a command when it is needed and turns our errors into exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import one command."""
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"intramodal.cli.{name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Answer an unknown command with the closest valid ones."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            close = difflib.get_close_matches(args[0], COMMANDS) or list(COMMANDS)
+            ctx.fail(f"there is no command {args[0]!r}; did you mean {' or '.join(close)}?")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; our errors become one sentence and exit code 1, Ctrl-C becomes 130."""
+        try:
+            return super().invoke(ctx)
+        except IntramodalError as error:
+            _fail(ctx, str(error), type(error).__name__, code=1)
+        except KeyboardInterrupt:
+            _fail(ctx, "stopped; run the same command again to go on", "Interrupted", code=130)
+
+
+def _fail(ctx: click.Context, sentence: str, kind: str, *, code: int) -> None:
+    if ctx.meta.get(JSON_ASKED):
+        click.echo(json.dumps({"error": {"type": kind, "message": sentence}}))
+    click.echo(f"Error: {sentence}", err=True)
+    raise click.exceptions.Exit(code)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return click's default map from a TOML file; top-level keys hold for every command.
+
+    Raises
+    ------
+    InputError
+        If the file is not TOML or names a command that does not exist.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        stored = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML ({error}); mend or remove it") from error
+    tables = {key: value for key, value in stored.items() if isinstance(value, dict)}
+    shared = {key: value for key, value in stored.items() if key not in tables}
+    unknown = sorted(set(tables) - set(COMMANDS))
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], COMMANDS) or list(COMMANDS)
+        raise InputError(
+            f"{path} has a table [{unknown[0]}] but there is no such command; "
+            f"did you mean {' or '.join(close)}?"
+        )
+    return {name: {**shared, **tables.get(name, {})} for name in COMMANDS}
+
+
+@click.command(
+    cls=CommandGroup,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "INTRAMODAL",
+        "max_content_width": 100,
+    },
+)
+@click.version_option(__version__, prog_name="intramodal")
+@click.option("-v", "--verbose", count=True, help="More log lines on stderr; twice for debugging.")
+@click.pass_context
+def cli(ctx: click.Context, verbose: int) -> None:
+    """Image-to-image search with CLIP-like embeddings in Qdrant.
+
+    Options win over environment variables (INTRAMODAL_*), those over ./intramodal.toml,
+    those over the defaults. Results go to stdout, progress and logs to stderr.
+    """
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    ctx.default_map = read_config(Path(CONFIG_FILE))
+
+
+def main() -> None:
+    """Run the command line."""
+    cli()

@@ -1,0 +1,83 @@
+"""Options that several commands share, each defined once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_STORE = "./.intramodal/store"
+DEFAULT_RUNS = "./.intramodal/runs.db"
+JSON_ASKED = "intramodal.json"
+"""Key of the context's meta: whether errors too are printed as JSON."""
+
+
+def store_option(command: F) -> F:
+    """Add ``--store``."""
+    return click.option(
+        "--store",
+        default=DEFAULT_STORE,
+        show_default=True,
+        envvar="INTRAMODAL_STORE",
+        help="A directory (embedded), :memory:, or http(s)://host:port; "
+        "a server's key is read from QDRANT_API_KEY.",
+    )(command)
+
+
+def runs_option(command: F) -> F:
+    """Add ``--runs``."""
+    return click.option(
+        "--runs",
+        "runs_url",
+        default=DEFAULT_RUNS,
+        show_default=True,
+        envvar="INTRAMODAL_RUNS",
+        help="Runs database: a file (SQLite) or a SQLAlchemy URL.",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """Add ``--json``."""
+    return click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        callback=_remember_json,
+        is_eager=True,  # before the options whose errors must be printed as JSON
+        help="Print one JSON object instead of a table.",
+    )(command)
+
+
+def _remember_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    ctx.meta[JSON_ASKED] = value
+    return value
+
+
+def model_options(command: F) -> F:
+    """Add ``--device`` and ``--precision``."""
+    command = click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16"]),
+        default=None,
+        help="Arithmetic of the encoder; default fp32 on CPU, bf16 autocast on CUDA.",
+    )(command)
+    return click.option(
+        "--device", default=None, help="cpu, cuda, cuda:1 ...; default CUDA where there is one."
+    )(command)
+
+
+def comma_list(ctx: click.Context, param: click.Parameter, value: Any) -> list[str]:
+    """Split ``a,b,c``; TOML lists pass as they are."""
+    if value is None:
+        return []
+    items: Iterable[str] = value.split(",") if isinstance(value, str) else value
+    return [item.strip() for item in items if item.strip()]
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """Print one JSON object on stdout."""
+    click.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))

@@ -1,0 +1,58 @@
+"""Tables for people; the only place that imports rich."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import click
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None
+) -> None:
+    """Print rows under column headings; numbers are right-aligned.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Headings; one that ends in ``>`` is right-aligned.
+    rows : iterable of sequences
+        Cells are shown as they are, never interpreted as markup.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        is_number = column.endswith(">")
+        table.add_column(column.rstrip(">"), justify="right" if is_number else "left")
+    for row in rows:
+        table.add_row(*(Text(printable(str(cell))) for cell in row))
+    Console().print(table)
+
+
+def printable(text: str, *, limit: int = 200) -> str:
+    """Return untrusted text without control characters, shortened in the middle."""
+    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    if len(clean) <= limit:
+        return clean
+    return f"{clean[: limit // 2]} … {clean[-limit // 2 :]}"
+
+
+def note(text: str) -> None:
+    """Print a remark on stderr."""
+    click.echo(text, err=True)
+
+
+def number(value: float | None, digits: int = 4, *, sign: bool = False) -> str:
+    """Return a fraction for a table; a dash for what could not be computed.
+
+    Examples
+    --------
+    >>> number(0.58614, 3), number(0.1, 2, sign=True), number(None)
+    ('0.586', '+0.10', '–')
+    """
+    if value is None:
+        return "–"
+    return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
