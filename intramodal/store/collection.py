@@ -149,6 +149,11 @@ class ImageCollection:
         """Return what the store says about the collection."""
         return self.store.info(self.name)
 
+    def vector_spec(self, vector: str) -> VectorSpec:
+        """Return the definition of a named vector; `NotFound` if the collection lacks it."""
+        self._require_names([vector])
+        return self.info().vectors[vector]
+
     def count(self, where: Filter | None = None) -> int:
         """Return the exact number of (matching) points."""
         return self.store.count(self.name, where)

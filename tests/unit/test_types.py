@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import uuid
+
+import numpy as np
+
+from intramodal.types import (
+    VectorTable,
+    declared_fingerprint,
+    encoders_agree,
+    fingerprint,
+    point_id,
+    unit_rows,
+)
+
+
+def test_point_ids_are_uuids_that_depend_on_data_set_and_path_only() -> None:
+    first = point_id("pets", "cats/1.jpg")
+    assert uuid.UUID(first).version == 5
+    assert first == point_id("pets", "cats/1.jpg")
+    assert len({first, point_id("pets", "cats/2.jpg"), point_id("zoo", "cats/1.jpg")}) == 3
+
+
+def test_fingerprint_separates_blobs_that_only_differ_in_where_they_end() -> None:
+    assert fingerprint({}, b"ab", b"c") != fingerprint({}, b"a", b"bc")
+
+
+def test_fingerprint_ignores_the_order_of_keys_but_not_the_values() -> None:
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+
+
+def test_unit_rows_have_length_one_and_zero_rows_stay_zero() -> None:
+    X = unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    assert X.dtype == np.float32
+    np.testing.assert_allclose(X, [[0.6, 0.8], [0.0, 0.0]], atol=1e-7)  # float32 rounding
+
+
+def test_unit_rows_survive_values_whose_squares_leave_float32() -> None:
+    X = unit_rows(np.array([[1e30, 0.0], [1e-30, 0.0]]))
+    np.testing.assert_allclose(X, [[1.0, 0.0], [1.0, 0.0]], atol=1e-6)  # float32 rounding
+
+
+def test_loaded_encoders_agree_by_fingerprint_and_declared_ones_by_name() -> None:
+    loaded = ("clip", "3f9a")
+    assert encoders_agree(loaded, ("clip at another path", "3f9a"))
+    assert not encoders_agree(loaded, ("clip", "77aa"))
+    assert encoders_agree(loaded, ("clip", declared_fingerprint("clip")))
+    assert not encoders_agree(loaded, ("siglip", declared_fingerprint("siglip")))
+
+
+def test_taking_rows_of_a_table_keeps_vectors_and_payload_together() -> None:
+    table = VectorTable(["a", "b", "c"], {"raw": np.eye(3, dtype=np.float32)}, {"l": [1, 2, 3]})
+    taken = table.take(np.array([2, 0]))
+    assert taken.ids == ["c", "a"]
+    assert taken.payload == {"l": [3, 1]}
+    np.testing.assert_array_equal(taken.vectors["raw"], np.eye(3, dtype=np.float32)[[2, 0]])
