@@ -16,19 +16,7 @@ from intramodal import __version__
 from intramodal.cli.options import JSON_ASKED
 from intramodal.errors import InputError, IntramodalError
 
-COMMANDS = (
-    "demo",
-    "ingest",
-    "fit",
-    "backfill",
-    "adopt",
-    "compare",
-    "search",
-    "export",
-    "report",
-    "runs",
-    "models",
-)
+COMMANDS: tuple[str, ...] = ()
 """In the order of the help; each lives in ``intramodal.cli.<name>`` as ``command``."""
 
 CONFIG_FILE = "intramodal.toml"
