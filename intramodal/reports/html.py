@@ -1,0 +1,96 @@
+"""The report: one offline HTML file, the verdict first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from intramodal.reports import plots
+from intramodal.reports.document import ReportDocument
+
+VERDICTS = {
+    "better": ("adopt: better", "gain"),
+    "not_worse": ("adopt: not worse", "gain"),
+    "worse": ("do not adopt: worse", "loss"),
+    "inconclusive": ("not enough evidence", "unsure"),
+}
+"""Words and colour class of the four outcomes."""
+
+
+def render_report(documents: Sequence[ReportDocument], path: Path) -> None:
+    """Write one self-contained page; nothing in it is fetched from anywhere.
+
+    Parameters
+    ----------
+    documents : sequence of ReportDocument
+        One section each; labels, paths and names in them are untrusted and escaped.
+    path : Path
+        Written under a temporary name, then renamed.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("intramodal.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(num=_number, signed=_signed, size=_size, text=_text)
+    page = environment.get_template("report.html.j2").render(
+        documents=[(document, _plots(document)) for document in documents], verdicts=VERDICTS
+    )
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)
+
+
+def _plots(document: ReportDocument) -> dict[str, Any]:
+    """Return every plot of a document as SVG; the template marks them as safe."""
+    fields: Mapping[str, Any] = document.comparison["fields"]
+    a, b = document.comparison["vectors"]
+    fewshot = {n: row["fewshot"] for n, row in fields.items() if row.get("fewshot")}
+    classes = {n: d["classes"] for n, d in document.details.items() if d.get("classes")}
+    spectrum = document.spectrum
+    return {
+        "delta": plots.delta_plot(fields, a, b),
+        "fewshot": [plots.fewshot_plot(name, rows, a, b) for name, rows in fewshot.items()],
+        "classes": [plots.class_plot(name, rows) for name, rows in classes.items()],
+        "histograms": [_histogram(row) for row in document.misalignment],
+        "sweep": [plots.sweep_plot(row) for row in document.sweep],
+        "spectrum": plots.spectrum_plot(
+            spectrum["explained_variance_ratio"], spectrum["n_kept"], spectrum["n_anchors"]
+        )
+        if spectrum
+        else "",
+    }
+
+
+def _histogram(row: Mapping[str, Any]) -> str:
+    colors = (plots.GAIN, plots.LOSS, plots.B_COLOR, plots.A_COLOR)
+    parts = [
+        (part["label"], row["edges"], part["density"], color)
+        for part, color in zip(row["parts"], colors, strict=False)
+    ]
+    return plots.histogram_plot(row["title"], parts)
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _signed(value: float | None, digits: int = 4) -> str:
+    return "–" if value is None else f"{value:+.{digits}f}"
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} TB"
+
+
+def _text(value: object, limit: int = 120) -> str:
+    return plots.shown(value, limit)

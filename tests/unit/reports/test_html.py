@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from intramodal.errors import InputError
+from intramodal.reports.document import ReportDocument
+from intramodal.reports.html import render_report
+from tests.unit.reports.sample import document
+
+
+class Elements(HTMLParser):
+    """Collects the tags and the addresses a browser would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [v or "" for k, v in attrs if k in ("src", "href", "action")]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path: Path = tmp_path_factory.mktemp("report") / "report.html"
+    render_report([document()], path)
+    assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+    return path.read_text(encoding="utf-8")
+
+
+def parsed(page: str) -> Elements:
+    elements = Elements()
+    elements.feed(page)
+    return elements
+
+
+def test_labels_cannot_become_elements(page: str) -> None:
+    assert "script" not in parsed(page).tags
+    assert "&lt;script&gt;" in page
+
+
+def test_the_page_fetches_nothing(page: str) -> None:
+    remote = [a for a in parsed(page).addresses if not a.startswith(("data:", "#"))]
+    assert remote == []
+    assert "@import" not in page
+    assert not re.search(r"url\((?!#)", page)
+
+
+def test_verdicts_come_before_any_table(page: str) -> None:
+    assert page.index("adopt: better") < page.index("<table>")
+    for words in ("do not adopt: worse", "adopt: not worse", "not enough evidence"):
+        assert words in page
+
+
+def test_plots_take_the_colour_of_the_page(page: str) -> None:
+    # delta, classes, histogram, spectrum, sweep, and few-shot for each of the four fields
+    assert page.count("<svg") == 5 + 4
+    assert "#010203" not in page
+
+
+def test_long_labels_are_shortened(page: str) -> None:
+    assert "x" * 500 not in page
+
+
+def test_a_document_survives_json() -> None:
+    stored = json.loads(json.dumps(document().to_dict()))
+    assert ReportDocument.from_dict(stored).to_dict() == stored
+
+
+def test_a_document_of_another_version_is_refused() -> None:
+    with pytest.raises(InputError, match="run the comparison again"):
+        ReportDocument.from_dict({"version": 99})
