@@ -1,0 +1,277 @@
+"""An open runs database: its URL, its schema, units of work, and errors as one sentence."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, select
+from sqlalchemy import exc as sql_errors
+from sqlalchemy import text as sql
+from sqlalchemy.orm import Session
+from sqlalchemy.schema import Column, MetaData, Table
+from sqlalchemy.types import String
+
+from intramodal.errors import LedgerError, MissingDependencyError
+from intramodal.runs.models import SCHEMA, VERSION_TABLE
+from intramodal.runs.scrub import Scrubber
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+_VERSION = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32)))
+_ADVISORY_LOCK = 0x1D7_A110DA1  # any constant that is ours
+# Alembic keeps the running migration in module globals: one at a time in a process.
+_upgrading = threading.Lock()
+_MAY_PASS = (
+    sql_errors.OperationalError,
+    sql_errors.InterfaceError,
+    sql_errors.InternalError,
+    sql_errors.TimeoutError,
+)
+
+
+class LedgerUnavailable(LedgerError):  # noqa: N818 - as StoreUnavailable
+    """The runs database cannot be reached or written now; it may work later."""
+
+
+class RunFinished(LedgerError):  # noqa: N818 - a state, as NotFound
+    """The run has ended and cannot change any more."""
+
+
+def parse_url(url: str | Path) -> URL:
+    """Return the database URL of a SQLAlchemy URL or a plain file name.
+
+    Raises
+    ------
+    LedgerError
+        If it is neither, or names a database other than SQLite and PostgreSQL.
+    """
+    if isinstance(url, Path) or "://" not in url:
+        return URL.create("sqlite", database=str(url))
+    try:
+        parsed = make_url(url)
+    except (sql_errors.ArgumentError, ValueError) as error:
+        raise LedgerError(
+            f"the runs database {Scrubber.from_environment(url).text(url)!r} is not a URL that "
+            "can be read; give a file name or postgresql://user:password@host/database"
+        ) from error
+    backend = parsed.get_backend_name()
+    if backend in {"postgresql", "postgres"}:
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend != "sqlite":
+        raise LedgerError(
+            f"runs cannot be kept in {backend!r}; give a file name (SQLite) or a postgresql:// URL"
+        )
+    return parsed
+
+
+class Database:
+    """A runs database whose schema is up to date.
+
+    Parameters
+    ----------
+    url : URL
+    lock_timeout_s : float
+        How long to wait for another process's write, and for a server's answer to a connection.
+    """
+
+    def __init__(self, url: URL, *, lock_timeout_s: float) -> None:
+        self.url = url
+        self.label = url.render_as_string(hide_password=True)
+        self.lock_timeout_s = lock_timeout_s
+        self._scrub = Scrubber([url.password] if url.password else [])
+        self._engine = _make_engine(url, lock_timeout_s)
+        self._writer = self._engine.execution_options(writes=True)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Yield a session for one look; nothing is committed."""
+        with self.translated(), Session(self._engine) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """Yield a session for one unit of work: committed as a whole, or not at all."""
+        with self.translated(), Session(self._writer) as session, session.begin():
+            yield session
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn database errors into a `LedgerError`."""
+        try:
+            yield
+        except sql_errors.SQLAlchemyError as error:
+            sentence = self._scrub.text(_sentence(error, self.label, self.lock_timeout_s))
+            kind = LedgerUnavailable if isinstance(error, _MAY_PASS) else LedgerError
+            raise kind(sentence) from error
+
+    def upgrade(self) -> None:
+        """Bring the schema up to date; safe when several processes do so at once."""
+        with self.translated():
+            with self._engine.connect() as connection:
+                if _stored_schema(connection) == SCHEMA:
+                    return
+            with _upgrading, self._writer.connect() as connection:
+                self._migrate(connection)
+
+    def _migrate(self, connection: Connection) -> None:
+        is_sqlite = connection.dialect.name == "sqlite"
+        if is_sqlite:
+            _use_wal(connection, self.lock_timeout_s)
+            # A rebuilt table is dropped on the way; that must not cascade to what refers to it.
+            _pragma(connection, "foreign_keys=OFF")
+        try:
+            with connection.begin():
+                if not is_sqlite:  # there BEGIN IMMEDIATE has locked already
+                    connection.execute(sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+                self._refuse_foreign(connection)
+                _run_migrations(connection)
+        finally:
+            if is_sqlite:
+                _pragma(connection, "foreign_keys=ON")
+
+    def _refuse_foreign(self, connection: Connection) -> None:
+        stored = _stored_schema(connection)
+        if stored is None and inspect(connection).has_table("runs"):
+            raise LedgerError(
+                f"{self.label} holds a table 'runs' that is not intramodal's; "
+                "give the runs a database or schema of their own"
+            )
+        if stored is not None and stored not in known_schemas():
+            raise LedgerError(
+                f"{self.label} has schema {stored}, newer than this version's {SCHEMA}; "
+                "upgrade intramodal, or give another runs database"
+            )
+
+
+def _make_engine(url: URL, lock_timeout_s: float) -> Engine:
+    is_sqlite = url.get_backend_name() == "sqlite"
+    options: dict[str, Any] = {}
+    if not is_sqlite and "connect_timeout" not in url.query:
+        options["connect_args"] = {"connect_timeout": max(2, round(lock_timeout_s))}
+    if is_sqlite and url.database in {None, "", ":memory:"}:
+        # One connection, taken in turns: a second one would open a second, empty database.
+        options |= {
+            "pool_size": 1,
+            "max_overflow": 0,
+            "connect_args": {"check_same_thread": False},
+        }
+        from sqlalchemy.pool import QueuePool
+
+        options["poolclass"] = QueuePool
+    try:
+        engine = create_engine(url, hide_parameters=True, pool_pre_ping=not is_sqlite, **options)
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"runs in PostgreSQL need the package {error.name!r}; pip install 'intramodal[server]'"
+        ) from error
+    _listen(engine, is_sqlite=is_sqlite, lock_timeout_ms=round(lock_timeout_s * 1000))
+    return engine
+
+
+def _listen(engine: Engine, *, is_sqlite: bool, lock_timeout_ms: int) -> None:
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, record: Any) -> None:
+        if is_sqlite:
+            connection.isolation_level = None  # we begin transactions ourselves, below
+            connection.execute(f"PRAGMA busy_timeout={lock_timeout_ms}")
+            connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute("PRAGMA synchronous=NORMAL")  # WAL stays consistent with it
+        else:
+            connection.execute(f"SET lock_timeout = {lock_timeout_ms}")
+            connection.commit()
+
+    if is_sqlite:
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Connection) -> None:
+            # A transaction that reads first and writes later would fail at once, without
+            # waiting, if somebody else wrote in between.
+            is_writing = connection.get_execution_options().get("writes", False)
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+
+
+def _pragma(connection: Connection, pragma: str) -> str:
+    """Run a pragma outside any transaction and return its answer."""
+    raw: Any = connection.connection.driver_connection
+    row = raw.execute(f"PRAGMA {pragma}").fetchone()
+    return "" if row is None else str(row[0])
+
+
+def _use_wal(connection: Connection, timeout_s: float) -> None:
+    """Let readers and one writer work side by side; the file remembers it.
+
+    SQLite answers "locked" at once, without its usual waiting, when two processes switch.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            _pragma(connection, "journal_mode=WAL")
+            return
+        except connection.dialect.loaded_dbapi.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise sql_errors.OperationalError("PRAGMA journal_mode", None, error) from error
+        time.sleep(0.01)
+
+
+def _stored_schema(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    version: str | None = connection.scalar(select(_VERSION.c.version_num))
+    return version
+
+
+def _alembic_config() -> Any:
+    from alembic.config import Config  # 60 ms that an up-to-date database need not pay
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def known_schemas() -> list[str]:
+    """Return the revisions this version can read or upgrade, newest first."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(_alembic_config())
+    return [script.revision for script in scripts.walk_revisions()]
+
+
+def _run_migrations(connection: Connection) -> None:
+    from alembic import command
+
+    config = _alembic_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+_REMEDIES = (
+    ("database is locked", "is locked by another process for more than {timeout:g} s; try again"),
+    ("lock timeout", "is locked by another process for more than {timeout:g} s; try again"),
+    ("disk is full", "cannot be written, the disk is full; free some space"),
+    ("readonly database", "is read-only; allow writing or give another file"),
+    (
+        "unable to open database file",
+        "cannot be opened; check that its folder exists and allows it",
+    ),
+    ("not a database", "is not a SQLite database; give another file"),
+    ("malformed", "is damaged; restore a copy or give another file"),
+)
+
+
+def _sentence(error: sql_errors.SQLAlchemyError, label: str, timeout_s: float) -> str:
+    cause = str(getattr(error, "orig", None) or error)
+    for sign, remedy in _REMEDIES:
+        if sign in cause:
+            return f"the runs database {label} {remedy.format(timeout=timeout_s)}"
+    reason = " ".join(cause.split())[:300]
+    return f"the runs database {label} cannot be used ({reason}); check it or give another one"

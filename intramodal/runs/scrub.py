@@ -1,0 +1,136 @@
+"""What reaches the runs database has no secrets and is text and JSON every database accepts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
+from pathlib import PurePath
+from typing import Any
+from urllib.parse import quote, quote_plus, unquote
+
+MASK = "***"
+
+_SECRET_WORDS = r"api[-_ ]?key|access[-_]?key|passw(?:or)?d|passphrase|secret|token|credentials?"
+_SECRET_NAME = re.compile(rf"(?:{_SECRET_WORDS})$", re.IGNORECASE)
+# Greedy up to the last @ of the word: passwords may hold colons, slashes and @ themselves.
+_URL_PASSWORD = re.compile(r"(\b[a-z][\w+.-]*://[^\s:/@]*):(\S*)@", re.IGNORECASE)
+# git+https://TOKEN@host: a user name that is itself the key.
+_URL_USER = re.compile(r"(\bhttps?://)[^\s:/@]+@", re.IGNORECASE)
+_ASSIGNMENT = re.compile(
+    rf"((?:^|[\s?&;,{{'\"-])[\w.-]*(?:{_SECRET_WORDS})['\"]?\s*[=:]\s*)(?:'[^']*'|\"[^\"]*\"|[^\s&#,;}}'\"]+)",
+    re.IGNORECASE,
+)
+_BEARER = re.compile(r"(\b(?:bearer|basic)\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
+# Shorter values, and these, would blank out ordinary words.
+_SHORTEST_SECRET = 4
+_NO_SECRETS = {"true", "false", "none", "null"}
+
+
+class Scrubber:
+    """Removes secrets from what is about to be stored or shown.
+
+    Parameters
+    ----------
+    secrets : iterable of str
+        Literal values to mask wherever they occur, beside passwords in URLs and values that
+        follow a telling name (``--api-key X``, ``password=X``).
+
+    Examples
+    --------
+    >>> Scrubber(["s3cret"]).text("key s3cret for postgresql://me:pw@db/runs")
+    'key *** for postgresql://me:***@db/runs'
+    >>> Scrubber([]).command(["backfill", "--api-key", "abc", "--to", "pca"])
+    ['backfill', '--api-key', '***', '--to', 'pca']
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        forms = {form for secret in secrets for form in _spellings(secret)}
+        # Longest first: one secret may begin with another.
+        self._secrets = sorted(forms, key=lambda form: (-len(form), form))
+
+    @classmethod
+    def from_environment(cls, *urls: str) -> Scrubber:
+        """Return one that knows the secrets of the environment and the passwords of `urls`."""
+        named = [v for name, v in os.environ.items() if _SECRET_NAME.search(name)]
+        in_urls = [url_password(url) for url in (*os.environ.values(), *urls) if "://" in url]
+        return cls([*named, *(password for password in in_urls if password)])
+
+    def text(self, text: str) -> str:
+        """Return `text` without secrets, NUL characters and lone surrogates."""
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        text = _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
+        text = _URL_USER.sub(rf"\1{MASK}@", text)
+        text = _BEARER.sub(rf"\1{MASK}", text)
+        text = _ASSIGNMENT.sub(rf"\1{MASK}", text)
+        # PostgreSQL refuses NUL; no database takes the half characters of undecodable file names.
+        return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+
+    def command(self, words: Sequence[str]) -> list[str]:
+        """Return a command line whose secret options have no value."""
+        clean: list[str] = []
+        is_value_secret = False
+        for word in words:
+            is_option = word.startswith("-")
+            clean.append(MASK if is_value_secret and not is_option else self.text(word))
+            is_value_secret = is_option and "=" not in word and bool(_SECRET_NAME.search(word))
+        return clean
+
+    def json(self, value: Any, *, name: str = "") -> Any:
+        """Return `value` as plain JSON values without secrets; what JSON lacks becomes text."""
+        if name and _SECRET_NAME.search(name) and isinstance(value, str | bytes):
+            return MASK
+        value = plain(value)
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {self.text(str(k)): self.json(v, name=str(k)) for k, v in value.items()}
+        if isinstance(value, list):
+            return [self.json(item) for item in value]
+        return value
+
+
+def url_password(url: str) -> str | None:
+    """Return the password inside a URL as it is written there, if there is one."""
+    found = _URL_PASSWORD.search(url)
+    return found.group(2) if found else None
+
+
+def plain(value: Any) -> Any:
+    """Return the nearest plain JSON value of one object; containers' items stay as they are.
+
+    Numbers that JSON lacks (NaN, infinities) and unknown objects become text.
+    """
+    if isinstance(value, bool | int | str | None):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(value)
+    for types, convert in _CONVERSIONS:
+        if isinstance(value, types):
+            return convert(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if hasattr(value, "tolist"):  # numpy arrays and scalars
+        return plain(value.tolist())
+    return str(value)
+
+
+_CONVERSIONS: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = (
+    (Mapping, dict),
+    (list, list),
+    (tuple, list),
+    ((set, frozenset), lambda items: sorted(items, key=str)),
+    (PurePath, str),
+    (date, lambda day: day.isoformat()),
+    (bytes, lambda raw: raw.decode("utf-8", "backslashreplace")),
+)
+
+
+def _spellings(secret: str) -> list[str]:
+    """Return a secret as it may appear: as it is, and with URL quoting added or removed."""
+    forms = {secret, quote(secret, safe=""), quote_plus(secret), unquote(secret)}
+    return [f for f in forms if len(f) >= _SHORTEST_SECRET and f.lower() not in _NO_SECRETS]
