@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+
+from intramodal.errors import InputError
+from intramodal.runs import RunLedger, export_runs
+
+
+@pytest.fixture
+def ledger() -> Iterator[RunLedger]:
+    with RunLedger.open(":memory:") as ledger:
+        with ledger.run("evaluate", seed=3) as run:
+            run.log_metric("map", 0.5, vector="pca", field="l,\n'label'", interval=(0.25, 1), n=8)
+            run.log_metric("map", None, vector="raw")
+            run.log_failure("x", "read", "r")
+            run.checkpoint("k", [1])
+        with ledger.run("fit"):
+            pass
+        yield ledger
+
+
+def test_csv_has_one_row_a_figure_and_one_for_a_run_without(
+    ledger: RunLedger, tmp_path: Path
+) -> None:
+    assert export_runs(ledger, tmp_path / "runs.csv") == 2
+    with (tmp_path / "runs.csv").open(newline="", encoding="utf-8") as file:
+        fit, pca, raw = csv.DictReader(file)
+    assert (fit["kind"], fit["metric"]) == ("fit", "")
+    assert (pca["metric"], pca["value"], pca["low"], pca["n"]) == ("map", "0.5", "0.25", "8")
+    assert pca["field"] == "l,\n'label'"
+    assert (raw["vector"], raw["value"]) == ("raw", "")
+    assert pca["started"].endswith("+00:00")
+
+
+def test_json_has_everything_of_the_chosen_runs(ledger: RunLedger, tmp_path: Path) -> None:
+    (record,) = ledger.runs(kind="evaluate")
+    assert export_runs(ledger, tmp_path / "runs.json", ids=[record.id]) == 1
+    (stored,) = json.loads((tmp_path / "runs.json").read_text(encoding="utf-8"))["runs"]
+    assert stored["id"] == record.id
+    assert [metric["value"] for metric in stored["metrics"]] == [0.5, None]
+    assert stored["failures"] == [{"item": "x", "stage": "read", "reason": "r"}]
+    assert stored["checkpoints"] == {"k": [1]}
+
+
+def test_parquet_has_typed_columns(ledger: RunLedger, tmp_path: Path) -> None:
+    export_runs(ledger, tmp_path / "runs.parquet")
+    table = parquet.read_table(tmp_path / "runs.parquet")
+    assert table.column("value").to_pylist() == [None, 0.5, None]
+    assert table.column("started").type.tz == "UTC"
+    assert table.column("seed").to_pylist() == [None, 3, 3]
+
+
+def test_another_suffix_is_refused_and_nothing_is_written(
+    ledger: RunLedger, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"\.csv, \.json or \.parquet"):
+        export_runs(ledger, tmp_path / "runs.xlsx")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,145 @@
+"""A database that fails: one sentence before the work, a warning during it."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from intramodal.errors import LedgerError
+from intramodal.runs import FailureRecord, RunLedger
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    yield
+    connection.execute("ROLLBACK")
+    connection.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    RunLedger.open(tmp_path / "runs.db").close()
+    return tmp_path / "runs.db"
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+def test_a_locked_database_is_one_sentence_before_the_work_starts(path: Path) -> None:
+    with (
+        RunLedger.open(path, lock_timeout_s=0.1) as ledger,
+        locked(path),
+        pytest.raises(LedgerError, match=r"locked by another process for more than 0\.1 s"),
+        ledger.run("ingest"),
+    ):
+        pytest.fail("the block must not start")
+
+
+def test_a_locked_database_does_not_hinder_looking(path: Path) -> None:
+    with RunLedger.open(path, lock_timeout_s=0.1) as ledger:
+        with ledger.run("ingest") as run:
+            pass
+        with locked(path):
+            assert [record.id for record in ledger.runs()] == [run.id]
+
+
+def test_a_database_locked_for_a_while_loses_no_entry_and_warns_once(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RunLedger.open(path, lock_timeout_s=0.05) as ledger:
+        with ledger.run("ingest") as run:
+            run.log_failure("before", "read", "r")
+            with locked(path):
+                for i in range(50):
+                    run.log_failure(f"during {i}", "read", "r")
+                run.log_metric("map", 0.5)
+        record = ledger.get(run.id)
+        items = [failure.item for failure in ledger.failures(run.id)]
+        assert ledger.metrics(run.id)[0].value == 0.5
+    assert record.status == "COMPLETE"
+    assert items == ["before", *(f"during {i}" for i in range(50))]
+    (warning,) = warnings_of(caplog)
+    assert "goes on, but could not be recorded" in warning
+
+
+def test_a_database_locked_to_the_end_does_not_fail_the_work(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RunLedger.open(path, lock_timeout_s=0.05) as ledger:
+        with ExitStack() as locks, ledger.run("ingest") as run:
+            locks.enter_context(locked(path))  # lifted only after the run has ended
+            run.log_metric("map", 0.5)
+        assert ledger.get(str(run.id)).status == "RUNNING"
+    first, last = warnings_of(caplog)
+    assert "locked" in first
+    assert "the end of run" in last
+
+
+def test_a_full_disk_does_not_fail_the_work(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with RunLedger.open(path) as ledger, ledger.run("ingest") as run:
+        with ledger._database.reading() as session:  # the pool gives this connection again
+            pages = session.scalar(text("PRAGMA page_count"))
+            session.execute(text(f"PRAGMA max_page_count={pages + 2}"))
+        run.save_artefact("big", bytes(range(256)) * 4096 + Path(__file__).read_bytes())
+        run.log_failures(FailureRecord("x" * 4000, "read", str(i)) for i in range(500))
+    assert any("disk is full" in line for line in warnings_of(caplog))
+
+
+def test_a_read_only_database_can_be_looked_at_but_not_run_on(path: Path) -> None:
+    with RunLedger.open(path) as ledger, ledger.run("fit") as run:
+        pass
+    with RunLedger.open(f"sqlite:///file:{path}?mode=ro&uri=true") as ledger:
+        assert ledger.runs()[0].id == run.id
+        with pytest.raises(LedgerError, match="read-only"), ledger.run("fit"):
+            pytest.fail("the block must not start")
+
+
+def test_wrong_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    no_database = tmp_path / "notes.txt"
+    no_database.write_text("dear diary " * 200)
+    in_a_file = no_database / "runs.db"
+    for path, sentence in (
+        (no_database, "is not a SQLite database"),
+        (tmp_path, "is a folder"),
+        (in_a_file, "cannot be made"),
+    ):
+        with pytest.raises(LedgerError, match=sentence) as caught:
+            RunLedger.open(path)
+        assert "\n" not in str(caught.value)
+        assert str(path.name) in str(caught.value)
+    assert no_database.read_text().startswith("dear diary")
+
+
+def test_looking_does_not_make_a_database(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="there is no runs database"):
+        RunLedger.open(tmp_path / "sub" / "runs.db", create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_is_not_there_is_one_sentence_without_the_password() -> None:
+    with pytest.raises(LedgerError, match="cannot be used") as caught:
+        RunLedger.open("postgresql://me:hunter2@127.0.0.1:1/runs", lock_timeout_s=2)
+    assert "me:***@127.0.0.1:1/runs" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["mysql://me:hunter2@h/runs", "postgresql://me:hunter2@h:port/x"])
+def test_other_urls_are_refused_without_showing_the_password(url: str) -> None:
+    with pytest.raises(LedgerError) as caught:
+        RunLedger.open(url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_ledger_shows_its_place_but_not_its_password(path: Path) -> None:
+    with RunLedger.open(path) as ledger:
+        assert repr(ledger) == f"RunLedger('sqlite:///{path}')"
