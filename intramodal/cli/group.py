@@ -16,8 +16,14 @@ from intramodal import __version__
 from intramodal.cli.options import JSON_ASKED
 from intramodal.errors import InputError, IntramodalError
 
-COMMANDS: tuple[str, ...] = ()
+COMMANDS = ("runs",)
 """In the order of the help; each lives in ``intramodal.cli.<name>`` as ``command``."""
+
+SUBCOMMANDS = {"runs": ("list", "show"), "models": ("list", "convert-slip")}
+"""Commands of the groups, so that a configuration reaches them before they are imported."""
+
+PARAMETERS = {"runs": "runs_url"}
+"""Options whose parameter has another name."""
 
 CONFIG_FILE = "intramodal.toml"
 
@@ -76,8 +82,8 @@ def read_config(path: Path) -> dict[str, Any]:
         stored = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid TOML ({error}); mend or remove it") from error
-    tables = {key: value for key, value in stored.items() if isinstance(value, dict)}
-    shared = {key: value for key, value in stored.items() if key not in tables}
+    tables = {key: _options(value) for key, value in stored.items() if isinstance(value, dict)}
+    shared = _options({key: value for key, value in stored.items() if key not in tables})
     unknown = sorted(set(tables) - set(COMMANDS))
     if unknown:
         close = difflib.get_close_matches(unknown[0], COMMANDS) or list(COMMANDS)
@@ -85,7 +91,17 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{path} has a table [{unknown[0]}] but there is no such command; "
             f"did you mean {' or '.join(close)}?"
         )
-    return {name: {**shared, **tables.get(name, {})} for name in COMMANDS}
+    return {name: _defaults(name, {**shared, **tables.get(name, {})}) for name in COMMANDS}
+
+
+def _options(table: dict[str, Any]) -> dict[str, Any]:
+    """Return click's parameter names for keys that are spelled like the options."""
+    names = {key: key.replace("-", "_") for key in table}
+    return {PARAMETERS.get(names[key], names[key]): value for key, value in table.items()}
+
+
+def _defaults(name: str, table: dict[str, Any]) -> dict[str, Any]:
+    return {**table, **dict.fromkeys(SUBCOMMANDS.get(name, ()), table)}
 
 
 @click.command(

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from intramodal.cli import cli
+from intramodal.cli.group import COMMANDS, SUBCOMMANDS, read_config
+from intramodal.errors import InputError
+
+HEAVY = ("torch", "sklearn", "scipy", "matplotlib", "qdrant_client", "qdrant_edge", "sqlalchemy")
+
+
+def walk(command: click.Command, path: str = "") -> list[tuple[str, click.Command]]:
+    """Return every command below `command` with its full name."""
+    if not isinstance(command, click.Group):
+        return [(path, command)]
+    context = click.Context(command)
+    children = {
+        name: command.get_command(context, name) for name in command.list_commands(context)
+    }
+    return [
+        row for name, child in children.items() if child for row in walk(child, f"{path} {name}")
+    ]
+
+
+@pytest.fixture
+def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_help_loads_no_heavy_library() -> None:
+    code = (
+        "import sys\nfrom intramodal.cli import cli\n"
+        "try:\n    cli(['--help'])\nexcept SystemExit:\n    pass\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    for name in COMMANDS:
+        assert f"\n  {name} " in done.stdout
+
+
+@pytest.mark.parametrize(("name", "command"), walk(cli), ids=lambda value: str(value)[:40])
+def test_every_command_and_option_has_help_and_a_json_form(
+    name: str, command: click.Command
+) -> None:
+    assert command.help, name
+    options = [p for p in command.params if isinstance(p, click.Option)]
+    assert all(option.help for option in options), name
+    assert any("--json" in option.opts for option in options), name
+
+
+def test_an_unknown_command_is_answered_with_the_closest() -> None:
+    result = CliRunner().invoke(cli, ["rans"])
+    assert result.exit_code == 2
+    assert "did you mean runs?" in result.stderr
+
+
+@pytest.mark.usefixtures("in_tmp")
+def test_an_error_is_one_sentence_with_exit_code_1() -> None:
+    result = CliRunner().invoke(cli, ["runs", "show", "nothing"])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("in_tmp")
+def test_an_error_with_json_is_one_object_on_stdout() -> None:
+    result = CliRunner().invoke(cli, ["runs", "show", "nothing", "--json"])
+    assert result.exit_code == 1
+    assert set(json.loads(result.stdout)["error"]) == {"type", "message"}
+
+
+def test_options_win_over_environment_over_file(in_tmp: Path) -> None:
+    def database_made(arguments: list[str], environment: dict[str, str]) -> set[str]:
+        before = {p.name for p in in_tmp.glob("*.db")}
+        result = CliRunner(env=environment).invoke(cli, ["runs", "list", *arguments])
+        assert result.exit_code == 0, result.stderr
+        return {p.name for p in in_tmp.glob("*.db")} - before
+
+    (in_tmp / "intramodal.toml").write_text('runs = "file.db"\n')
+    assert database_made(["--runs", "option.db"], {"INTRAMODAL_RUNS": "env.db"}) == {"option.db"}
+    assert database_made([], {"INTRAMODAL_RUNS": "env.db"}) == {"env.db"}
+    assert database_made([], {}) == {"file.db"}
+
+
+def test_the_groups_named_for_the_configuration_are_the_ones_there_are() -> None:
+    context = click.Context(cli)
+    groups = {
+        name: tuple(command.list_commands(click.Context(command)))
+        for name in COMMANDS
+        if isinstance(command := cli.get_command(context, name), click.Group)
+    }
+    assert groups == {name: subs for name, subs in SUBCOMMANDS.items() if name in COMMANDS}
+
+
+def test_a_config_file_for_an_unknown_command_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "intramodal.toml"
+    path.write_text("[rans]\nlimit = 3\n")
+    with pytest.raises(InputError, match="did you mean runs"):
+        read_config(path)
