@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         MetricRecord,
         RunComparison,
         RunRecord,
+        RunTable,
     )
     from intramodal.runs.run import NullRun, Run
 
@@ -33,6 +34,7 @@ __all__ = [
     "RunComparison",
     "RunLedger",
     "RunRecord",
+    "RunTable",
     "export_runs",
     "full_record",
 ]

@@ -21,7 +21,10 @@ from intramodal.runs.models import RunRow, database_now
 from intramodal.runs.reader import LedgerReader
 from intramodal.runs.recorded import RecordedRun
 from intramodal.runs.records import RunRecord, Status
+from intramodal.runs.run import Run
 from intramodal.runs.scrub import Scrubber
+
+__all__ = ["DEFAULT_URL", "Run", "RunLedger"]
 
 DEFAULT_URL = "./.intramodal/runs.db"
 

@@ -6,12 +6,13 @@ import difflib
 import zlib
 from typing import Any, get_args
 
-from sqlalchemy import select
+from sqlalchemy import func, literal_column, select
 
 from intramodal.errors import InputError, LedgerError
 from intramodal.runs import stale
 from intramodal.runs.database import Database
 from intramodal.runs.models import (
+    SCHEMA,
     ArtefactRow,
     CheckpointRow,
     FailureRow,
@@ -27,6 +28,7 @@ from intramodal.runs.records import (
     MetricRecord,
     RunComparison,
     RunRecord,
+    RunTable,
     Status,
     differences,
 )
@@ -46,9 +48,27 @@ class LedgerReader:
         """The database's URL, its password masked."""
         return self._database.label
 
+    def describe(self) -> dict[str, Any]:
+        """Return backend, its version, the schema, the URL without password and the runs' number.
+
+        JSON values, for `doctor`.
+        """
+        backend = self._database.url.get_backend_name()
+        version = (
+            "sqlite_version()" if backend == "sqlite" else "current_setting('server_version')"
+        )
+        with self._database.reading() as session:
+            return {
+                "url": self.url,
+                "backend": backend,
+                "version": session.scalar(select(literal_column(version))),
+                "schema": SCHEMA,
+                "n_runs": session.scalar(select(func.count()).select_from(RunRow)),
+            }
+
     def runs(
         self, kind: str | None = None, status: Status | None = None, limit: int | None = None
-    ) -> list[RunRecord]:
+    ) -> RunTable:
         """Return runs, the latest first.
 
         Parameters
@@ -57,6 +77,11 @@ class LedgerReader:
             Only these.
         limit : int, optional
             At most so many.
+
+        Returns
+        -------
+        RunTable
+            A list of `RunRecord`, with `to_frame` and a table for notebooks.
         """
         stale.mark_interrupted(self._database)
         query = select(RunRow).order_by(RunRow.started.desc(), RunRow.id.desc())
@@ -67,7 +92,7 @@ class LedgerReader:
         if limit is not None:
             query = query.limit(limit)
         with self._database.reading() as session:
-            return [_run_record(row) for row in session.scalars(query)]
+            return RunTable(_run_record(row) for row in session.scalars(query))
 
     def get(self, id_or_prefix: str) -> RunRecord:
         """Return one run by its id or the beginning of it.

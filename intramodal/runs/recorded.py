@@ -55,7 +55,7 @@ class RecordedRun:
     """
 
     def __init__(self, database: Database, run_id: str, scrubber: Scrubber) -> None:
-        self.id: str | None = run_id
+        self.id = run_id
         self._database = database
         self._scrub = scrubber
         self._pending: deque[Work] = deque()
@@ -114,7 +114,7 @@ class RecordedRun:
         name : str
             For example ``"map"``; the same name, vector and field replace an earlier figure.
         value : float or None
-            None, or not finite, where it cannot be computed.
+            None where it cannot be computed; NaN and infinities are stored as None.
         vector, field : str, optional
             The named vector and the label field it is of.
         interval : (float, float), optional
@@ -268,7 +268,7 @@ class RecordedRun:
         self._has_warned = True
 
 
-def _require_running(session: Session, run_id: str | None) -> None:
+def _require_running(session: Session, run_id: str) -> None:
     """Lock the run's row for this unit of work; refuse to change a finished run."""
     running = select(RunRow.status).where(RunRow.id == run_id).with_for_update()
     status = session.scalar(running)
@@ -278,7 +278,7 @@ def _require_running(session: Session, run_id: str | None) -> None:
         )
 
 
-def _close(session: Session, run_id: str | None, status: Status, error: str | None) -> None:
+def _close(session: Session, run_id: str, status: Status, error: str | None) -> None:
     now = database_now()
     values = {"status": status, "error": error, "finished": now, "heartbeat": now}
     session.execute(update(RunRow).where(RunRow.id == run_id).values(**values))

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from html import escape
 from typing import Any, Literal
+
+from intramodal.errors import MissingDependencyError
 
 Status = Literal["RUNNING", "COMPLETE", "FAILED", "INTERRUPTED"]
 FingerprintKind = Literal["encoder", "projection", "collection"]
@@ -63,6 +66,39 @@ class RunRecord:
         for name in ("started", "finished", "heartbeat"):
             values[name] = values[name].isoformat() if values[name] else None
         return values | {"command": list(self.command), "seconds": self.seconds}
+
+
+class RunTable(list[RunRecord]):
+    """A list of runs that a notebook shows as a table."""
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame, one row a run."""
+        try:
+            import pandas as pd
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(
+                "a data frame needs the package 'pandas'; pip install 'intramodal[notebook]'"
+            ) from error
+        return pd.DataFrame([run.to_dict() for run in self])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in _SHOWN)
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{_cell(getattr(run, name))}</td>" for name in _SHOWN) + "</tr>"
+            for run in self
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+_SHOWN = ("id", "kind", "status", "started", "seconds", "host", "error")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return "" if value is None else escape(str(value))
 
 
 @dataclass(frozen=True)

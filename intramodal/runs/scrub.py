@@ -16,15 +16,17 @@ MASK = "***"
 
 _SECRET_WORDS = r"api[-_ ]?key|access[-_]?key|passw(?:or)?d|passphrase|secret|token|credentials?"
 _SECRET_NAME = re.compile(rf"(?:{_SECRET_WORDS})$", re.IGNORECASE)
+# Every repetition is bounded: labels and file names of any length pass through here.
 # Greedy up to the last @ of the word: passwords may hold colons, slashes and @ themselves.
-_URL_PASSWORD = re.compile(r"(\b[a-z][\w+.-]*://[^\s:/@]*):(\S*)@", re.IGNORECASE)
-# git+https://TOKEN@host: a user name that is itself the key.
-_URL_USER = re.compile(r"(\bhttps?://)[^\s:/@]+@", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(\b[a-z][\w+.-]{0,40}://[^\s:/@]{0,200}):(\S{0,400})@", re.IGNORECASE)
+# https://KEY@host: a user name that is itself the key.
+_URL_USER = re.compile(r"(\bhttps?://)[^\s:/@]{1,400}@", re.IGNORECASE)
 _ASSIGNMENT = re.compile(
-    rf"((?:^|[\s?&;,{{'\"-])[\w.-]*(?:{_SECRET_WORDS})['\"]?\s*[=:]\s*)(?:'[^']*'|\"[^\"]*\"|[^\s&#,;}}'\"]+)",
+    rf"((?:^|[\s?&;,{{'\"-])[\w.-]{{0,60}}(?:{_SECRET_WORDS})['\"]?\s{{0,4}}[=:]\s{{0,4}})"
+    r"(?:'[^']{0,400}'|\"[^\"]{0,400}\"|[^\s&#,;}'\"]+)",
     re.IGNORECASE,
 )
-_BEARER = re.compile(r"(\b(?:bearer|basic)\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
+_BEARER = re.compile(r"(\b(?:bearer|basic)\s{1,4})[\w.~+/=-]{8,}", re.IGNORECASE)
 # Shorter values, and these, would blank out ordinary words.
 _SHORTEST_SECRET = 4
 _NO_SECRETS = {"true", "false", "none", "null"}
@@ -63,8 +65,9 @@ class Scrubber:
         """Return `text` without secrets, NUL characters and lone surrogates."""
         for secret in self._secrets:
             text = text.replace(secret, MASK)
-        text = _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
-        text = _URL_USER.sub(rf"\1{MASK}@", text)
+        if "://" in text:
+            text = _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
+            text = _URL_USER.sub(rf"\1{MASK}@", text)
         text = _BEARER.sub(rf"\1{MASK}", text)
         text = _ASSIGNMENT.sub(rf"\1{MASK}", text)
         # PostgreSQL refuses NUL; no database takes the half characters of undecodable file names.
@@ -81,7 +84,7 @@ class Scrubber:
         return clean
 
     def json(self, value: Any, *, name: str = "") -> Any:
-        """Return `value` as plain JSON values without secrets; what JSON lacks becomes text."""
+        """Return `value` as plain JSON values (see `plain`) without secrets."""
         if name and _SECRET_NAME.search(name) and isinstance(value, str | bytes):
             return MASK
         value = plain(value)
@@ -103,12 +106,13 @@ def url_password(url: str) -> str | None:
 def plain(value: Any) -> Any:
     """Return the nearest plain JSON value of one object; containers' items stay as they are.
 
-    Numbers that JSON lacks (NaN, infinities) and unknown objects become text.
+    Numbers that JSON lacks (NaN, infinities) become None: what cannot be computed. Unknown
+    objects become text.
     """
     if isinstance(value, bool | int | str | None):
         return value
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else str(value)
+        return float(value) if math.isfinite(value) else None
     for types, convert in _CONVERSIONS:
         if isinstance(value, types):
             return convert(value)

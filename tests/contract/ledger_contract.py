@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,7 +17,7 @@ from sqlalchemy import select, text, update
 
 from intramodal.errors import InputError, LedgerError
 from intramodal.runs import FailureRecord, RunLedger
-from intramodal.runs.models import RunRow, database_now
+from intramodal.runs.models import SCHEMA, RunRow, database_now
 
 CHILD = """
 import sys, time
@@ -110,12 +110,13 @@ class LedgerContract:
         with ledger.run("fit") as run:
             run.log_metric("map", 0.5)
         before = ledger.get(run.id)
-        for change in (
+        changes: list[Callable[[], None]] = [
             lambda: run.log_metric("map", 0.9),
             lambda: run.log_failure("x", "read", "late"),
             lambda: run.checkpoint("k", 1),
             lambda: run.finish("FAILED"),
-        ):
+        ]
+        for change in changes:
             with pytest.raises(LedgerError, match="COMPLETE and cannot change"):
                 change()
         run.beat()
@@ -208,6 +209,26 @@ class LedgerContract:
         with pytest.raises(InputError, match="COMPLETE"):
             ledger.runs(status="complet")  # type: ignore[arg-type]
 
+    def test_a_notebook_shows_runs_as_an_escaped_table(self, ledger: RunLedger) -> None:
+        pd = pytest.importorskip("pandas")
+        with pytest.raises(ValueError, match="script"), ledger.run("fit"):
+            raise ValueError("<script>alert(1)</script>")
+        frame = ledger.runs().to_frame()
+        assert isinstance(frame, pd.DataFrame)
+        assert list(frame["status"]) == ["FAILED"]
+        html = ledger.runs()._repr_html_()
+        assert "&lt;script&gt;" in html
+        assert "<script>" not in html
+
+    def test_the_ledger_describes_itself(self, ledger: RunLedger) -> None:
+        with ledger.run("fit"):
+            pass
+        facts = ledger.describe()
+        assert (facts["n_runs"], facts["schema"]) == (1, SCHEMA)
+        assert facts["backend"] in {"sqlite", "postgresql"}
+        assert facts["version"][0].isdigit()
+        json.dumps(facts)
+
     def test_a_run_is_found_by_the_beginning_of_its_id(self, ledger: RunLedger) -> None:
         with pytest.raises(LedgerError, match="no runs yet"):
             ledger.get("2026")
@@ -240,7 +261,7 @@ class LedgerContract:
 
     def test_bad_arguments_of_a_run_are_refused_before_the_block(self, ledger: RunLedger) -> None:
         for arguments in ({"kind": "Ingest!"}, {"kind": "fit", "seed": 2**64}):
-            with pytest.raises(InputError), ledger.run(**arguments):  # type: ignore[arg-type]
+            with pytest.raises(InputError), ledger.run(**arguments):
                 pytest.fail("the block must not start")
         assert ledger.runs() == []
 
