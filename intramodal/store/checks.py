@@ -1,0 +1,146 @@
+"""What is checked before anything is sent, the same for every backend."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from intramodal.errors import InputError, NotFound, Unsupported
+from intramodal.store.base import UNNAMED, VectorSpec
+from intramodal.types import Floats, Payload, PointId
+
+# The server's own rule (and the client's) for names of collections and vectors.
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+_LONGEST_NAME = 200
+_CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+_LARGEST_ID = 2**64
+_LARGEST_SIZE = 65536
+
+
+def check_name(name: str, what: str = "collection") -> None:
+    """Raise `InputError` unless a server would take `name` for a collection, alias or vector."""
+    is_usable = isinstance(name, str) and 0 < len(name.encode()) <= _LONGEST_NAME
+    if not is_usable or name in (".", "..") or _FORBIDDEN.search(name):
+        raise InputError(
+            f"{name!r} cannot be the name of a {what}: give 1 to {_LONGEST_NAME} bytes "
+            f'without any of < > : " / \\ | ? *'
+        )
+
+
+def check_specs(vectors: Mapping[str, VectorSpec]) -> None:
+    """Raise unless a collection with these vectors can be created."""
+    if not vectors:
+        raise InputError("a collection needs at least one vector; got none")
+    for name, spec in vectors.items():
+        check_spec(name, spec)
+
+
+def check_spec(name: str, spec: VectorSpec) -> None:
+    """Raise `InputError` or `Unsupported` unless the vector can be created."""
+    if name != UNNAMED:
+        check_name(name, "vector")
+    if not 1 <= spec.size <= _LARGEST_SIZE:
+        raise InputError(
+            f"vector {name!r} cannot have {spec.size} dimensions; give 1 to {_LARGEST_SIZE}"
+        )
+    if spec.is_multivector:
+        raise _no_multivector(name)
+
+
+def canonical_ids(ids: Sequence[PointId], *, unique: bool = False) -> list[Any]:
+    """Return `ids` with UUIDs in their canonical text; `InputError` for anything else.
+
+    Parameters
+    ----------
+    ids : sequence of str or int
+    unique : bool
+        Refuse an id that occurs twice, as a write of both would keep only one of them.
+
+    Returns
+    -------
+    list of str and int
+        Typed loosely: both clients declare invariant lists of wider ids.
+    """
+    canonical = [i if isinstance(i, str) and _CANONICAL_UUID(i) else _canonical_id(i) for i in ids]
+    if unique and len(set(canonical)) != len(canonical):
+        twice = next(i for n, i in enumerate(canonical) if i in canonical[:n])
+        raise InputError(f"the id {twice!r} occurs twice in one write; give every point one id")
+    return canonical
+
+
+def _canonical_id(point_id: Any) -> PointId:
+    if isinstance(point_id, (int, np.integer)) and not isinstance(point_id, bool):
+        if 0 <= point_id < _LARGEST_ID:
+            return int(point_id)
+    elif isinstance(point_id, (str, uuid.UUID)):
+        try:
+            return str(uuid.UUID(str(point_id)))
+        except ValueError:
+            pass
+    raise InputError(
+        f"{point_id!r} cannot be the id of a point: give a whole number from 0 to 2^64 - 1 "
+        f"or a UUID (`intramodal.types.point_id` makes one of any text)"
+    )
+
+
+def check_points(
+    specs: Mapping[str, VectorSpec],
+    ids: Sequence[PointId],
+    vectors: Mapping[str, Floats],
+    payloads: Sequence[Payload],
+) -> dict[str, Floats]:
+    """Return the vectors as float32; raise unless whole points can be written."""
+    if len(payloads) != len(ids):
+        raise InputError(f"got {len(ids)} ids but {len(payloads)} payloads; give one each")
+    if not vectors:
+        raise InputError("points need at least one vector; got none")
+    return {name: check_vector(specs, name, X, len(ids)) for name, X in vectors.items()}
+
+
+def check_vector(specs: Mapping[str, VectorSpec], name: str, X: Floats, n: int) -> Floats:
+    """Return `X` as float32; raise unless it holds `n` finite rows of the vector's size."""
+    require_vectors(specs, [name])
+    X = np.asarray(X)
+    if X.shape != (n, specs[name].size):
+        raise InputError(
+            f"vector {name!r} takes an array of shape ({n}, {specs[name].size}) for {n} points, "
+            f"got {X.shape}"
+        )
+    X = np.ascontiguousarray(X, dtype=np.float32)
+    if not np.isfinite(X).all():
+        row = int(np.flatnonzero(~np.isfinite(X).all(axis=1))[0])
+        raise InputError(
+            f"row {row} of vector {name!r} holds NaN or infinity; leave such points out"
+        )
+    return X
+
+
+def check_queries(specs: Mapping[str, VectorSpec], using: str, Q: Floats, k: int) -> Floats:
+    """Return `Q` as float32; raise unless it can be searched with."""
+    if k < 1:
+        raise InputError(f"k must be at least 1, got {k}")
+    Q = np.asarray(Q)
+    if Q.ndim != 2:
+        raise InputError(f"queries must be an array of shape (n, d), got {Q.shape}")
+    return check_vector(specs, using, Q, len(Q))
+
+
+def require_vectors(specs: Mapping[str, VectorSpec], names: Sequence[str]) -> None:
+    """Raise `NotFound` or `Unsupported` unless all `names` are vectors of one row a point."""
+    for name in names:
+        if name not in specs:
+            there = ", ".join(repr(known) for known in sorted(specs)) or "none"
+            raise NotFound(f"the collection has no vector {name!r}; it has {there}")
+        if specs[name].is_multivector:
+            raise _no_multivector(name)
+
+
+def _no_multivector(name: str) -> Unsupported:
+    return Unsupported(
+        f"vector {name!r} is a multivector (several rows a point), and a projection of image "
+        f"embeddings needs one row a point; use another vector"
+    )
