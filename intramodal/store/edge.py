@@ -1,0 +1,383 @@
+"""`EdgeStore`: the embedded engine, a directory on disk. Beta upstream: known only here."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import shutil
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata as distributions
+from pathlib import Path
+from typing import Any
+
+import qdrant_edge as edge
+
+from intramodal.errors import Conflict, InputError, NotFound, StoreError
+from intramodal.store import edge_engine as engine
+from intramodal.store.base import (
+    CollectionInfo,
+    Filter,
+    Hits,
+    IndexKind,
+    Page,
+    Store,
+    VectorSpec,
+)
+from intramodal.store.catalogue import Catalogue, Contents, Entry
+from intramodal.store.checks import (
+    canonical_ids,
+    check_name,
+    check_points,
+    check_spec,
+    check_specs,
+    check_vector,
+    require_vectors,
+)
+from intramodal.store.filters import spell
+from intramodal.store.hits import Answer, rank
+from intramodal.store.pages import page_of
+from intramodal.store.plans import plan_search
+from intramodal.types import Floats, Payload, PointId
+
+log = logging.getLogger(__name__)
+
+# Points an engine call: the interpreter is held meanwhile, so that Ctrl-C waits for its end.
+_WRITE_BATCH = 1000
+_QUERY_BATCH = 100
+
+
+class EdgeStore(Store):
+    """Collections in a directory, searched by Qdrant's engine in this process.
+
+    A collection belongs to the process that has it open; others get `Locked`. The directory is
+    created if absent.
+
+    Parameters
+    ----------
+    location : str
+        The directory.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self._folder = Path(location)
+        self._catalogue = Catalogue(self._folder)
+        self._shards: dict[str, edge.EdgeShard] = {}
+        # The engine holds the interpreter in every call, so one lock costs no concurrency.
+        self._guard = threading.RLock()
+        self._is_closed = False
+        self._make_folder()
+
+    def _make_folder(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"cannot keep a store in {self.location}: {error.strerror or error}; "
+                f"give a directory that can be written to"
+            ) from error
+
+    def collections(self) -> list[str]:
+        """Return the names of all collections, sorted."""
+        return sorted(self._catalogue.read().collections)
+
+    def exists(self, name: str) -> bool:
+        """Return whether the collection (or an alias of that name) exists."""
+        contents = self._catalogue.read()
+        return contents.resolve(name) in contents.collections
+
+    def create(
+        self,
+        name: str,
+        vectors: Mapping[str, VectorSpec],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Create a collection; `Conflict` if the name is taken."""
+        check_name(name)
+        check_specs(vectors)
+        with self._guard, self._catalogue.change() as contents:
+            if name in contents.collections or name in contents.aliases:
+                raise Conflict(f"there is a collection or an alias {name!r} already")
+            # A fresh folder each time: a half-deleted predecessor can never be mistaken for it.
+            folder = f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:40]}-{secrets.token_hex(4)}"
+            with engine.translated(f"create {name!r}"):
+                shard = engine.create_shard(self._folder / folder, vectors, options or {})
+            self._shards[folder] = shard
+            contents.collections[name] = Entry(folder, dict(vectors), dict(metadata or {}))
+
+    def info(self, name: str) -> CollectionInfo:
+        """Return counts, vector definitions, metadata and status; `NotFound` if absent."""
+        with self._opened(name, "read") as (entry, shard):
+            return CollectionInfo(
+                name, shard.info().points_count, entry.vectors, entry.metadata, "green",
+                entry.indexes,
+            )  # fmt: skip
+
+    def set_metadata(self, name: str, metadata: Mapping[str, Any]) -> None:
+        """Merge top-level keys into the collection's metadata."""
+        with self._catalogue.change() as contents:
+            self._entry(contents, name).metadata.update(metadata)
+
+    def drop(self, name: str) -> None:
+        """Delete the collection and its aliases; `NotFound` if absent."""
+        with self._opened(name, "delete") as (entry, _):  # opened: no other process uses it
+            with self._catalogue.change() as contents:
+                if name in contents.aliases:
+                    raise NotFound(f"{name!r} is an alias; delete the alias, or drop its target")
+                del contents.collections[name]
+                contents.aliases = {a: c for a, c in contents.aliases.items() if c != name}
+            self._shards.pop(entry.folder).close()
+            shutil.rmtree(self._folder / entry.folder, ignore_errors=True)
+
+    def upsert(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        vectors: Mapping[str, Floats],
+        payloads: Sequence[Payload],
+    ) -> None:
+        """Write whole points durably, vectors and payload; replaces points with these ids."""
+        with self._opened(name, "write to") as (entry, shard):
+            points = canonical_ids(ids, unique=True)
+            checked = check_points(entry.vectors, points, vectors, payloads)
+            names, columns = list(checked), list(checked.values())
+            for start in range(0, len(points), _WRITE_BATCH):
+                part = slice(start, start + _WRITE_BATCH)
+                rows = zip(points[part], payloads[part], *(X[part] for X in columns), strict=True)
+                batch = [
+                    edge.Point(i, dict(zip(names, row, strict=True)), payload)
+                    for i, payload, *row in rows
+                ]
+                shard.update(edge.UpdateOperation.upsert_points(batch))
+
+    def delete(self, name: str, ids: Sequence[PointId]) -> None:
+        """Delete points; absent ids are ignored."""
+        with self._opened(name, "delete from") as (_, shard):
+            shard.update(edge.UpdateOperation.delete_points(canonical_ids(ids)))
+
+    def add_vector(self, name: str, vector: str, spec: VectorSpec) -> None:
+        """Add a named vector to a collection that holds points; repeating it does nothing."""
+        check_spec(vector, spec)
+        with self._opened(name, "add a vector to") as (entry, shard):
+            if entry.vectors.get(vector) == spec:
+                return
+            if vector in entry.vectors:
+                raise Conflict(
+                    f"{name!r} has a vector {vector!r} already, defined as "
+                    f"{entry.vectors[vector]}; choose another name, or delete that vector"
+                )
+            # One that the catalogue does not know is left over from an interrupted deletion.
+            shard.update(edge.UpdateOperation.delete_vector_name(vector))
+            shard.update(
+                edge.UpdateOperation.create_dense_vector(
+                    vector, spec.size, engine.distance(spec), None, engine.datatype(vector, spec)
+                )
+            )
+            with self._catalogue.change() as contents:
+                self._entry(contents, name).vectors[vector] = spec
+
+    def delete_vector(self, name: str, vector: str) -> None:
+        """Remove a named vector from the collection and all its points; `NotFound` if absent."""
+        with self._opened(name, "delete a vector from") as (entry, shard):
+            if vector not in entry.vectors:
+                raise NotFound(f"the collection {name!r} has no vector {vector!r}")
+            with self._catalogue.change() as contents:
+                del self._entry(contents, name).vectors[vector]
+            shard.update(edge.UpdateOperation.delete_vector_name(vector))
+
+    def update_vectors(
+        self, name: str, vector: str, ids: Sequence[PointId], X: Floats, *, wait: bool = True
+    ) -> None:
+        """Set one named vector of existing points; everything else stays untouched.
+
+        `wait` changes nothing here: the engine has always written when it returns.
+        """
+        with self._opened(name, "update") as (entry, shard):
+            points = canonical_ids(ids, unique=True)
+            X = check_vector(entry.vectors, vector, X, len(points))
+            for start in range(0, len(points), _WRITE_BATCH):
+                part = slice(start, start + _WRITE_BATCH)
+                batch = [
+                    edge.PointVectors(i, {vector: row})
+                    for i, row in zip(points[part], X[part], strict=True)
+                ]
+                shard.update(edge.UpdateOperation.update_vectors(batch))
+
+    def set_payload(self, name: str, ids: Sequence[PointId], payload: Payload) -> None:
+        """Merge the same payload keys into the given points."""
+        with self._opened(name, "set payload in") as (_, shard):
+            shard.update(edge.UpdateOperation.set_payload(canonical_ids(ids), payload))
+
+    def scroll(
+        self,
+        name: str,
+        *,
+        vectors: Sequence[str] = (),
+        payload: Sequence[str] | bool = False,
+        where: Filter | None = None,
+        batch_size: int = 1000,
+        offset: PointId | None = None,
+    ) -> Iterator[Page]:
+        """Yield all (matching) points in id order; `payload=True` means every key."""
+        start = None if offset is None else canonical_ids([offset])[0]
+        while True:
+            with self._opened(name, "read") as (entry, shard):
+                require_vectors(entry.vectors, vectors)
+                records, following = shard.scroll(
+                    edge.ScrollRequest(
+                        offset=start,
+                        limit=batch_size,
+                        filter=spell(engine.EDGE, where),
+                        with_payload=_selection(payload),
+                        with_vector=_selection(vectors),
+                    )
+                )
+                page = page_of(records, entry.vectors, vectors, following)
+            if page.ids:
+                yield page
+            start = page.next_offset
+            if start is None:
+                return
+
+    def retrieve(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        *,
+        vectors: Sequence[str] = (),
+        payload: Sequence[str] | bool = False,
+    ) -> Page:
+        """Return the points that exist among `ids`, in the order of `ids`."""
+        with self._opened(name, "read") as (entry, shard):
+            require_vectors(entry.vectors, vectors)
+            records = shard.retrieve(canonical_ids(ids), _selection(payload), _selection(vectors))
+            return page_of(records, entry.vectors, vectors)
+
+    def query_batch(
+        self,
+        name: str,
+        Q: Floats,
+        *,
+        using: str,
+        k: int,
+        exact: bool = True,
+        exclude: Sequence[PointId | None] | None = None,
+        where: Filter | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> Hits:
+        """Return the k nearest points of every row of `Q` (n, d)."""
+        with self._opened(name, "search") as (entry, shard):
+            plan = plan_search(
+                entry.vectors, Q, using=using, k=k, exact=exact, exclude=exclude, params=params
+            )
+            filters = [spell(engine.EDGE, where, i) for i in plan.exclude]
+
+            def search(rows: Sequence[int], limit: int) -> list[Answer]:
+                answers: list[Answer] = []
+                for start in range(0, len(rows), _QUERY_BATCH):
+                    part = rows[start : start + _QUERY_BATCH]
+                    conditions = [filters[row] for row in part]
+                    answers += engine.search(shard, plan, part, conditions, limit)
+                return answers
+
+            distance = entry.vectors[using].distance
+            return rank(search, len(plan.Q), k, distance=distance, most=plan.most(None))
+
+    def count(self, name: str, where: Filter | None = None) -> int:
+        """Return the exact number of (matching) points."""
+        with self._opened(name, "count") as (_, shard):
+            condition = spell(engine.EDGE, where)
+            return int(shard.count(edge.CountRequest(exact=True, filter=condition)))
+
+    def ensure_index(self, name: str, field: str, kind: IndexKind) -> None:
+        """Create a payload index unless it is there."""
+        with self._opened(name, "index") as (entry, shard):
+            if entry.indexes.get(field) == kind:
+                return
+            if kind not in engine.INDEX_TYPES:
+                kinds = ", ".join(engine.INDEX_TYPES)
+                raise InputError(f"there is no index of kind {kind!r}; choose one of {kinds}")
+            shard.update(edge.UpdateOperation.create_field_index(field, engine.INDEX_TYPES[kind]))
+            with self._catalogue.change() as contents:
+                self._entry(contents, name).indexes[field] = kind
+
+    def aliases(self) -> dict[str, str]:
+        """Return alias -> collection."""
+        return dict(self._catalogue.read().aliases)
+
+    def set_alias(self, alias: str, name: str) -> None:
+        """Point an alias at a collection, atomically; `Conflict` if a collection has that name."""
+        check_name(alias, "alias")
+        with self._catalogue.change() as contents:
+            if alias in contents.collections:
+                raise Conflict(f"{alias!r} is a collection; an alias cannot take its name")
+            if name not in contents.collections:
+                raise NotFound(f"there is no collection {name!r} for the alias {alias!r}")
+            contents.aliases[alias] = name
+
+    def delete_alias(self, alias: str) -> None:
+        """Remove an alias; `NotFound` if absent."""
+        with self._catalogue.change() as contents:
+            if contents.aliases.pop(alias, None) is None:
+                raise NotFound(f"there is no alias {alias!r}")
+
+    def optimize(self, name: str, *, deadline_s: float = 3600.0) -> None:
+        """Build the indexes in a child process; other threads that use the collection wait."""
+        with self._opened(name, "optimize") as (entry, shard):
+            del self._shards[entry.folder]
+            shard.close()
+            engine.optimize_in_child(self._folder / entry.folder, deadline_s)
+
+    def describe(self) -> dict[str, Any]:
+        """Return backend, version, location and limits."""
+        return {
+            "backend": "edge",
+            "location": self.location,
+            "version": distributions.version("qdrant-edge-py"),
+            "limits": {"processes": 1},
+        }
+
+    def close(self) -> None:
+        """Flush and release all files; calling it twice is fine."""
+        with self._guard:
+            self._is_closed = True
+            while self._shards:
+                _, shard = self._shards.popitem()
+                shard.close()
+
+    def __repr__(self) -> str:
+        """Return the directory."""
+        return f"EdgeStore({self.location!r})"
+
+    @contextmanager
+    def _opened(self, name: str, what: str) -> Iterator[tuple[Entry, edge.EdgeShard]]:
+        """Yield a collection and its open shard; the engine's errors become ours."""
+        with self._guard, engine.translated(f"{what} {name!r} in {self.location}"):
+            if self._is_closed:
+                raise StoreError(f"the store {self.location} is closed; open it again")
+            entry = self._entry(self._catalogue.read(), name)
+            shard = self._shards.get(entry.folder)
+            if shard is None:
+                shard = engine.load_shard(
+                    self._folder / entry.folder, f"open {name!r} in {self.location}"
+                )
+                self._shards[entry.folder] = shard
+            yield entry, shard
+
+    def _entry(self, contents: Contents, name: str) -> Entry:
+        try:
+            return contents.collections[contents.resolve(name)]
+        except KeyError:
+            there = ", ".join(repr(known) for known in sorted(contents.collections)) or "none"
+            raise NotFound(
+                f"there is no collection {name!r} in {self.location}; it has {there}"
+            ) from None
+
+
+def _selection(wanted: Sequence[str] | bool) -> list[str] | bool:
+    return wanted if isinstance(wanted, bool) else list(wanted) or False
