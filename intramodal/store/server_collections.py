@@ -1,0 +1,273 @@
+"""The half of `ServerStore` that is about collections, not points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qdrant_client import models
+
+from intramodal.errors import (
+    Conflict,
+    InputError,
+    NotFound,
+    Unsupported,
+)
+from intramodal.store import words
+from intramodal.store.base import (
+    CollectionInfo,
+    IndexKind,
+    Store,
+    VectorSpec,
+)
+from intramodal.store.calls import Caller
+from intramodal.store.checks import (
+    check_name,
+    check_spec,
+    check_specs,
+    require_vectors,
+)
+from intramodal.store.connect import Connection
+from intramodal.store.retry import Retry
+
+_ADDS_VECTORS_SINCE = (1, 18)
+_REST_BATCH, _GRPC_BATCH, _UPDATE_BATCH, _QUERY_BATCH = 256, 1000, 500, 100
+_SPREAD_DEADLINE_S = 60.0
+
+
+class ServerCollections(Store):
+    """Creates, describes, changes and drops collections through qdrant-client.
+
+    Parameters
+    ----------
+    connection : Connection
+        From `intramodal.store.connect`; closed with the store.
+    retry : Retry, optional
+        Also gives clock and sleep to everything that waits.
+    """
+
+    def __init__(self, connection: Connection, *, retry: Retry | None = None) -> None:
+        self.location = connection.location
+        self._connection = connection
+        self._is_local = connection.kind != "server"
+        self._server = Caller(connection, retry or Retry())
+        # Local mode takes payload indexes and forgets them.
+        self._local_indexes: dict[str, dict[str, str]] = {}
+
+    def collections(self) -> list[str]:
+        """Return the names of all collections, sorted."""
+        answer = self._server.call(
+            "list collections", lambda: self._server.client.get_collections()
+        )
+        return sorted(c.name for c in answer.collections)
+
+    def exists(self, name: str) -> bool:
+        """Return whether the collection (or an alias of that name) exists."""
+        return bool(
+            self._server.call(
+                f"look for {name!r}", lambda: self._server.client.collection_exists(name)
+            )
+        )
+
+    def create(
+        self,
+        name: str,
+        vectors: Mapping[str, VectorSpec],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Create a collection; `Conflict` if the name is taken."""
+        check_name(name)
+        check_specs(vectors)
+        settings = words.collection_options(options or {})
+        if self.exists(name):
+            raise Conflict(f"there is a collection or an alias {name!r} already")
+        attempts: list[str] = []
+
+        def create() -> None:
+            attempts.append(name)
+            self._server.client.create_collection(
+                name,
+                vectors_config=words.vectors_config(vectors),
+                metadata=dict(metadata or {}),
+                **settings,
+            )
+
+        try:
+            self._server.call(f"create {name!r}", create)
+        except Conflict:
+            # An attempt whose answer was lost may have succeeded.
+            if len(attempts) == 1 or self.info(name).vectors != dict(vectors):
+                raise
+
+    def info(self, name: str) -> CollectionInfo:
+        """Return counts, vector definitions, metadata and status; `NotFound` if absent."""
+        info = self._server.look(name)
+        indexes = {field: i.data_type.value for field, i in info.payload_schema.items()}
+        return CollectionInfo(
+            name=name,
+            n_points=self.count(name),
+            vectors=self._server.know(name).specs,
+            metadata=info.config.metadata or {},
+            status=models.CollectionStatus(info.status).value,
+            indexes=indexes or self._local_indexes.get(name, {}),
+        )
+
+    def set_metadata(self, name: str, metadata: Mapping[str, Any]) -> None:
+        """Merge top-level keys into the collection's metadata."""
+        self._server.look(name)
+        change = dict(metadata)
+        self._server.call(
+            f"describe {name!r}",
+            lambda: self._server.client.update_collection(name, metadata=change),
+        )
+
+    def drop(self, name: str) -> None:
+        """Delete the collection and its aliases; `NotFound` if absent."""
+        if name not in self.collections():
+            raise NotFound(f"there is no collection {name!r} at {self.location}")
+        self._server.call(f"delete {name!r}", lambda: self._server.client.delete_collection(name))
+        self._server.forget()
+        self._local_indexes.pop(name, None)
+
+    def add_vector(self, name: str, vector: str, spec: VectorSpec) -> None:
+        """Add a named vector to a collection that holds points; repeating it does nothing."""
+        check_spec(vector, spec)
+        known = self._server.know(name, [vector])
+        if known.specs.get(vector) == spec:
+            return
+        if vector in known.specs:
+            raise Conflict(
+                f"{name!r} has a vector {vector!r} already, defined as {known.specs[vector]}; "
+                f"choose another name, or delete that vector"
+            )
+        self._require_named_vectors()
+        config = words.vector_name_config(vector, spec)
+        self._server.call(
+            f"add the vector {vector!r} to {name!r}",
+            lambda: self._server.client.create_vector_name(name, vector, config, wait=True),
+        )
+        self._wait_until_listed(name, vector)
+
+    def delete_vector(self, name: str, vector: str) -> None:
+        """Remove a named vector from the collection and all its points; `NotFound` if absent."""
+        require_vectors(self._server.know(name, [vector]).specs, [vector])
+        self._require_named_vectors()
+        self._server.call(
+            f"delete the vector {vector!r} of {name!r}",
+            lambda: self._server.client.delete_vector_name(name, vector, wait=True),
+        )
+        self._server.forget()
+
+    def ensure_index(self, name: str, field: str, kind: IndexKind) -> None:
+        """Create a payload index unless it is there."""
+        if kind not in words.INDEX_KINDS:
+            kinds = ", ".join(words.INDEX_KINDS)
+            raise InputError(f"there is no index of kind {kind!r}; choose one of {kinds}")
+        if self.info(name).indexes.get(field) == kind:
+            return
+        if self._is_local:
+            self._local_indexes.setdefault(name, {})[field] = kind
+            return
+        schema = models.PayloadSchemaType(kind)
+        self._server.call(
+            f"index {field!r} of {name!r}",
+            lambda: self._server.client.create_payload_index(name, field, schema, wait=True),
+        )
+
+    def aliases(self) -> dict[str, str]:
+        """Return alias -> collection."""
+        answer = self._server.call("list aliases", lambda: self._server.client.get_aliases())
+        return {a.alias_name: a.collection_name for a in answer.aliases}
+
+    def set_alias(self, alias: str, name: str) -> None:
+        """Point an alias at a collection, atomically; `Conflict` if a collection has that name."""
+        check_name(alias, "alias")
+        existing = self.collections()
+        if alias in existing:
+            raise Conflict(f"{alias!r} is a collection; an alias cannot take its name")
+        if name not in existing:
+            raise NotFound(f"there is no collection {name!r} for the alias {alias!r}")
+        actions: list[Any] = [
+            models.CreateAliasOperation(
+                create_alias=models.CreateAlias(collection_name=name, alias_name=alias)
+            )
+        ]
+        if alias in self.aliases():
+            actions.insert(0, _deletion(alias))
+        self._change_aliases(actions)
+
+    def delete_alias(self, alias: str) -> None:
+        """Remove an alias; `NotFound` if absent."""
+        if alias not in self.aliases():
+            raise NotFound(f"there is no alias {alias!r} at {self.location}")
+        self._change_aliases([_deletion(alias)])
+
+    def optimize(self, name: str, *, deadline_s: float = 3600.0) -> None:
+        """Wait until the collection is green; `StoreUnavailable` at the deadline."""
+        if self._status(name) == "grey":  # restarted: waits for any change before it optimizes
+            self._server.call(
+                f"wake the optimizer of {name!r}",
+                lambda: self._server.client.update_collection(
+                    name, optimizers_config=models.OptimizersConfigDiff()
+                ),
+            )
+        self._server.wait_until(
+            lambda: self._status(name) == "green", f"{name!r} is optimized", deadline_s
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return backend, version, location without secrets, and limits."""
+        connection = self._connection
+        rest_limit = {"request_bytes": 32 * 1024 * 1024}
+        return {
+            "backend": connection.kind,
+            "location": self.location,
+            "version": connection.version,
+            "protocol": "none" if self._is_local else "grpc" if connection.uses_grpc else "rest",
+            "adds_vectors": self._adds_vectors,
+            "limits": {} if self._is_local or connection.uses_grpc else rest_limit,
+        }
+
+    def close(self) -> None:
+        """Release the connection; calling it twice is fine."""
+        self._server.close()
+
+    def __repr__(self) -> str:
+        """Return the address, without secrets."""
+        return f"ServerStore({self.location!r})"
+
+    @property
+    def _adds_vectors(self) -> bool:
+        return self._is_local or self._connection.version_numbers >= _ADDS_VECTORS_SINCE
+
+    def _require_named_vectors(self) -> None:
+        if not self._adds_vectors:
+            raise Unsupported(
+                f"Qdrant {self._connection.version} at {self.location} cannot add or delete a "
+                f"vector of an existing collection; upgrade it to 1.18.2 or later, or copy into a "
+                f"new collection (--new-collection)"
+            )
+
+    def _wait_until_listed(self, name: str, vector: str) -> None:
+        self._server.wait_until(
+            lambda: vector in words.specs_of(self._server.look(name)),
+            f"the vector {vector!r} of {name!r} is known",
+            _SPREAD_DEADLINE_S,
+        )
+
+    def _status(self, name: str) -> str:
+        return str(models.CollectionStatus(self._server.look(name).status).value)
+
+    def _change_aliases(self, actions: list[Any]) -> None:
+        self._server.call(
+            "change aliases",
+            lambda: self._server.client.update_collection_aliases(
+                change_aliases_operations=actions
+            ),
+        )
+
+
+def _deletion(alias: str) -> models.DeleteAliasOperation:
+    return models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))

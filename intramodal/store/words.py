@@ -1,0 +1,220 @@
+"""The words of qdrant-client: definitions, options, conditions, queries and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+from qdrant_client import models
+
+from intramodal.errors import InputError, Unsupported
+from intramodal.store.base import UNNAMED, VectorSpec
+from intramodal.store.filters import Dialect
+from intramodal.store.hits import Answer
+from intramodal.store.pages import plain_id
+from intramodal.store.plans import SearchPlan
+from intramodal.types import Floats, PointId
+
+CLIENT = Dialect(
+    all_of=lambda must, must_not: models.Filter(must=must, must_not=must_not),
+    any_of=lambda conditions: models.Filter(should=conditions),
+    has_id=lambda ids: models.HasIdCondition(has_id=list(ids)),
+    has_vector=lambda name: models.HasVectorCondition(has_vector=name),
+    is_value=lambda key, value: models.FieldCondition(
+        key=key, match=models.MatchValue(value=value)
+    ),
+    is_among=lambda key, values: models.FieldCondition(key=key, match=models.MatchAny(any=values)),
+    is_float=lambda key, value: models.FieldCondition(
+        key=key, range=models.Range(gte=value, lte=value)
+    ),
+    is_absent=lambda key: models.IsEmptyCondition(is_empty=models.PayloadField(key=key)),
+)
+
+INDEX_KINDS = ("keyword", "integer", "float", "bool", "datetime")
+_QUANTIZATION: Any = TypeAdapter(models.QuantizationConfig)
+_OPTION_TYPES: dict[str, Any] = {
+    "shard_number": None,
+    "replication_factor": None,
+    "write_consistency_factor": None,
+    "on_disk_payload": None,
+    "hnsw_config": TypeAdapter(models.HnswConfigDiff),
+    "optimizers_config": TypeAdapter(models.OptimizersConfigDiff),
+    "wal_config": TypeAdapter(models.WalConfigDiff),
+    "strict_mode_config": TypeAdapter(models.StrictModeConfig),
+    "quantization_config": _QUANTIZATION,
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What strict mode allows; None where it sets no limit."""
+
+    points_a_write: int | None = None
+    answers_a_query: int | None = None
+    queries_a_batch: int | None = None
+    allows_exact: bool = True
+
+
+def limits_of(info: models.CollectionInfo) -> Limits:
+    """Return the limits of a collection's strict mode."""
+    strict = info.config.strict_mode_config
+    if strict is None or not strict.enabled:
+        return Limits()
+    return Limits(
+        points_a_write=strict.upsert_max_batchsize,
+        answers_a_query=strict.max_query_limit,
+        queries_a_batch=strict.search_max_batchsize,
+        allows_exact=strict.search_allow_exact is not False,
+    )
+
+
+def specs_of(info: models.CollectionInfo) -> dict[str, VectorSpec]:
+    """Return the dense vectors of a collection, the unnamed one under `UNNAMED`."""
+    vectors = info.config.params.vectors
+    if vectors is None:
+        return {}
+    named = vectors if isinstance(vectors, dict) else {UNNAMED: vectors}
+    return {name: _spec(params) for name, params in named.items()}
+
+
+def _spec(params: models.VectorParams) -> VectorSpec:
+    return VectorSpec(
+        size=params.size,
+        distance=models.Distance(params.distance).value,
+        datatype=models.Datatype(params.datatype).value if params.datatype else "float32",
+        is_multivector=params.multivector_config is not None,
+    )
+
+
+def vectors_config(
+    vectors: Mapping[str, VectorSpec],
+) -> models.VectorParams | dict[str, models.VectorParams]:
+    """Return the client's definitions of all vectors of a new collection."""
+    params = {
+        name: models.VectorParams(
+            size=spec.size, distance=models.Distance(spec.distance), datatype=datatype(name, spec)
+        )
+        for name, spec in vectors.items()
+    }
+    return params[UNNAMED] if set(params) == {UNNAMED} else params
+
+
+def vector_name_config(vector: str, spec: VectorSpec) -> models.DenseVectorNameConfig:
+    """Return the client's definition of a vector that is added to a collection."""
+    kind = datatype(vector, spec)
+    return models.DenseVectorNameConfig(
+        dense=models.DenseVectorConfig(
+            size=spec.size,
+            distance=models.Distance(spec.distance),
+            datatype=models.VectorStorageDatatype(kind.value) if kind else None,
+        )
+    )
+
+
+def datatype(name: str, spec: VectorSpec) -> models.Datatype | None:
+    """Return the client's word for the datatype, None for the default."""
+    if spec.datatype == "float32":
+        return None
+    try:
+        return models.Datatype(spec.datatype)
+    except ValueError:
+        known = ", ".join(d.value for d in models.Datatype)
+        raise Unsupported(
+            f"vector {name!r} cannot be stored as {spec.datatype!r}; Qdrant knows {known}"
+        ) from None
+
+
+def collection_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return creation options as the client's objects; mappings are in the server's spelling."""
+    unknown = sorted(set(options) - set(_OPTION_TYPES))
+    if unknown:
+        raise Unsupported(
+            f"there is no collection option {unknown[0]!r}; "
+            f"choose among {', '.join(_OPTION_TYPES)}"
+        )
+    return {key: _option(key, value) for key, value in options.items() if value is not None}
+
+
+def _option(key: str, value: Any) -> Any:
+    adapter = _OPTION_TYPES[key]
+    try:
+        return value if adapter is None else adapter.validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            f"the collection option {key} cannot be {value!r}: {first['msg']}"
+        ) from error
+
+
+def point_vectors(vectors: Mapping[str, Floats]) -> Any:
+    """Return the columns of a `models.Batch`."""
+    if set(vectors) == {UNNAMED}:
+        return vectors[UNNAMED].tolist()
+    return {name: X.tolist() for name, X in vectors.items()}
+
+
+def uploaded_vectors(vectors: Mapping[str, Floats]) -> Any:
+    """Return the arrays of `upload_collection`."""
+    return vectors[UNNAMED] if set(vectors) == {UNNAMED} else dict(vectors)
+
+
+def vector_updates(vector: str, ids: Sequence[PointId], X: Floats) -> list[models.PointVectors]:
+    """Return one new vector a point."""
+    rows = X.tolist()
+    if vector == UNNAMED:
+        return [models.PointVectors(id=i, vector=row) for i, row in zip(ids, rows, strict=True)]
+    return [
+        models.PointVectors(id=i, vector={vector: row}) for i, row in zip(ids, rows, strict=True)
+    ]
+
+
+def query_request(
+    plan: SearchPlan, row: int, condition: Any, limit: int, *, is_local: bool
+) -> models.QueryRequest:
+    """Return one search; local mode is always exact and warns of parameters."""
+    params = None if is_local else _search_params(plan)
+    prefetch = None
+    if plan.first:
+        prefetch = models.Prefetch(
+            query=plan.first.Q[row].tolist(),
+            using=plan.first.using or None,
+            limit=plan.first.limit,
+            filter=condition,
+            params=params,
+        )
+    return models.QueryRequest(
+        query=plan.Q[row].tolist(),
+        using=plan.using or None,
+        limit=limit,
+        filter=condition,
+        params=params,
+        prefetch=prefetch,
+        with_payload=False,
+        with_vector=False,
+    )
+
+
+def _search_params(plan: SearchPlan) -> models.SearchParams:
+    try:
+        return models.SearchParams(exact=plan.exact, **plan.params)
+    except ValidationError as error:
+        raise InputError(f"{plan.params} are not search parameters: {error}") from error
+
+
+def answer(response: models.QueryResponse) -> Answer:
+    """Return ids and scores of one query."""
+    scores = np.array([point.score for point in response.points], dtype=np.float32)
+    return [plain_id(point.id) for point in response.points], scores
+
+
+def selection(wanted: Sequence[str] | bool) -> list[str] | bool:
+    """Return which payload keys or vectors to send."""
+    return wanted if isinstance(wanted, bool) else list(wanted) or False
+
+
+def vector_selection(names: Sequence[str]) -> list[str] | bool:
+    """Return which vectors to send; the unnamed one has no name to ask for."""
+    return True if UNNAMED in names else list(names) or False
