@@ -23,7 +23,9 @@ from intramodal.runs.scrub import Scrubber
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 _VERSION = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32)))
-_ADVISORY_LOCK = 0x1D7_A110DA1  # any constant that is ours
+ADVISORY_LOCK = 0x1D7_A110DA1
+"""What a process holds while it changes the schema in PostgreSQL; any constant that is ours."""
+
 # Alembic keeps the running migration in module globals: one at a time in a process.
 _upgrading = threading.Lock()
 _MAY_PASS = (
@@ -131,7 +133,7 @@ class Database:
         try:
             with connection.begin():
                 if not is_sqlite:  # there BEGIN IMMEDIATE has locked already
-                    connection.execute(sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+                    connection.execute(sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
                 self._refuse_foreign(connection)
                 _run_migrations(connection)
         finally:

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import select, text, update
 
 from intramodal.errors import InputError, LedgerError
-from intramodal.runs import FailureRecord, RunLedger
+from intramodal.runs import FailureRecord, RunLedger, stale
 from intramodal.runs.models import SCHEMA, RunRow, database_now
 
 CHILD = """
@@ -352,6 +352,19 @@ class LedgerContract:
             assert record.status == "INTERRUPTED"
             assert "no sign of life from elsewhere for 31 s" in str(record.error)
             assert record.finished == record.heartbeat
+
+    def test_a_run_that_beats_between_the_look_and_the_mark_is_not_given_up(
+        self, ledger: RunLedger
+    ) -> None:
+        with ledger.run("ingest") as run:
+            self._pretend(ledger, host="elsewhere", age_s=31)
+            with ledger._database.reading() as session:
+                seen = session.get(RunRow, run.id)
+                assert seen is not None
+                session.expunge(seen)
+            run.beat()
+            assert not stale._mark(ledger._database, seen, "silent")
+        assert ledger.get(run.id).status == "COMPLETE"
 
     def test_the_heartbeat_keeps_a_run_alive(self, url: str) -> None:
         with RunLedger.open(url, heartbeat_interval_s=0.1) as ledger, ledger.run("fit") as run:

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
+from intramodal.errors import LedgerError
+from intramodal.runs import RunLedger
+from intramodal.runs.database import ADVISORY_LOCK
 from tests.contract.ledger_contract import LedgerContract
 
 _VARIABLE = "INTRAMODAL_TEST_DB_URL"
@@ -33,3 +36,21 @@ class TestPostgreSQL(LedgerContract):
         with engine.connect() as connection:
             connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
         engine.dispose()
+
+    def test_a_new_database_is_made_by_one_process_at_a_time(self, url: str) -> None:
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
+            with pytest.raises(LedgerError, match="locked by another process"):
+                RunLedger.open(url, lock_timeout_s=0.2)
+        engine.dispose()
+        RunLedger.open(url).close()
+
+    def test_the_password_of_the_server_is_shown_nowhere(self, url: str) -> None:
+        named = make_url(url).set(password="planted-4717").render_as_string(hide_password=False)
+        with RunLedger.open(named) as ledger:  # the test server trusts everybody
+            with ledger.run("fit", command=["--runs", named], parameters={"runs": named}) as run:
+                run.log_failure("x", "read", "refused planted-4717")
+            shown = [repr(ledger), ledger.describe(), ledger.runs(), ledger.failures(run.id)]
+            assert ledger.get(run.id).parameters["runs"].count("***") == 1
+        assert "planted-4717" not in repr(shown)
