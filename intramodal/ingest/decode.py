@@ -111,6 +111,27 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """Return `image` turned as its EXIF orientation says; unreadable EXIF means upright."""
+    from PIL.Image import Transpose
+
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except _DAMAGE:  # as viewers do
+        return image
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    turn = turns.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
 def _open(data: bytes) -> Image.Image:
     from PIL import Image, UnidentifiedImageError
 
@@ -132,7 +153,7 @@ def _decode(image: Image.Image, target: int) -> Image.Image:
             # Pillow picks the smallest scale with both sides at least as large as asked.
             image.draft(None, (2 * target, 2 * target))
         image.load()
-        picture = to_rgb(_upright(image))
+        picture = to_rgb(upright(image))
         return picture.copy() if picture is image else picture  # a copy holds no file
     except ImageError:
         raise
@@ -140,26 +161,6 @@ def _decode(image: Image.Image, target: int) -> Image.Image:
         raise ImageError("too many pixels: Pillow refuses it as a decompression bomb") from error
     except _DAMAGE as error:
         raise ImageError(f"damaged or cut off: {_short(error)}") from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    from PIL.Image import Transpose
-
-    try:
-        orientation = image.getexif().get(_ORIENTATION)
-    except _DAMAGE:  # unreadable EXIF of a readable picture: taken as upright, as viewers do
-        return image
-    turns = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }
-    turn = turns.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -1,0 +1,144 @@
+"""Names of encoders: ``source:opaque``, split once at the first colon; nothing is guessed."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+
+from intramodal.errors import ModelError
+from intramodal.ingest.encoders.known import KNOWN_MODELS
+
+FORMS = {
+    "open_clip": "open_clip:ARCH:TAG, open_clip:hf-hub:ORG/NAME or open_clip:local-dir:PATH",
+    "hf": "hf:ORG/NAME or hf:ORG/NAME@REVISION",
+    "local-dir": "local-dir:PATH",
+    "slip": "slip:FILE",
+    "demo": "demo",
+}
+"""Right forms by source."""
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID_AT_REVISION = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A checked name.
+
+    Parameters
+    ----------
+    text : str
+        The name as given.
+    source : str
+        A key of `FORMS`.
+    opaque : str
+        What follows the first colon; only the source's own loader understands it.
+    """
+
+    text: str
+    source: str
+    opaque: str
+
+
+def parse_name(name: str) -> ModelName:
+    """Split `name` at its first colon, and refuse what is not one of the right forms.
+
+    Examples
+    --------
+    >>> parse_name("open_clip:ViT-B-32:openai").opaque
+    'ViT-B-32:openai'
+    >>> parse_name("local-dir:C:/models/clip").opaque
+    'C:/models/clip'
+    """
+    text = name.strip()
+    source, colon, opaque = text.partition(":")
+    if source not in FORMS:
+        raise ModelError(_unknown(text))
+    if source == "demo":
+        if colon:
+            raise ModelError(f"model {text!r}: the demo model has no variants; its name is demo")
+    elif not opaque:
+        raise ModelError(f"model {text!r} names nothing after {source}:; write {FORMS[source]}")
+    elif source in _CHECKS:
+        _CHECKS[source](text, opaque)
+    return ModelName(text, source, opaque)
+
+
+def split_hub_id(opaque: str) -> tuple[str, str | None]:
+    """Return repository and revision (None if absent) of ``ORG/NAME[@REVISION]``.
+
+    Examples
+    --------
+    >>> split_hub_id("facebook/dinov2-base@main")
+    ('facebook/dinov2-base', 'main')
+    """
+    match = _HUB_ID_AT_REVISION.fullmatch(opaque)
+    if match is None:
+        raise ModelError(
+            f"model 'hf:{opaque}' is no hub id; write {FORMS['hf']}, or local-dir:{opaque} for "
+            "a directory on this machine"
+        )
+    return match["repo"], match["revision"]
+
+
+def closest(word: str, choices: list[str], n: int = 3) -> str:
+    """Return the end of an error: the choices most like `word`, or nothing if none is alike."""
+    found = difflib.get_close_matches(word, choices, n=n, cutoff=0.5)
+    return f"; did you mean {' or '.join(found)}?" if found else ""
+
+
+def _unknown(text: str) -> str:
+    names = [model.name for model in KNOWN_MODELS]
+    if not text:
+        return f"no model is named; write one of the forms {_all_forms()}"
+    if text in ("hf-hub", "hub") or text.startswith("hf-hub:"):
+        rest = text.partition(":")[2] or "ORG/NAME"
+        return f"model {text!r}: write open_clip:hf-hub:{rest} (open_clip) or hf:{rest}"
+    if _HUB_ID.fullmatch(text):
+        return (
+            f"model {text!r} has no source; write hf:{text} for the model hub, or "
+            f"local-dir:{text} for a directory on this machine"
+        )
+    if (
+        _DRIVE.match(text)
+        or any(sign in text.partition(":")[0] for sign in "/\\~")
+        or text[0] == "."
+    ):
+        return (
+            f"model {text!r} has no source; write local-dir:{text} for a directory of "
+            f"transformers, or open_clip:local-dir:{text} for one of open_clip"
+        )
+    if ":" not in text:
+        hint = closest(text, names)
+        return f"model {text!r} has no source; the forms are {_all_forms()}{hint}"
+    source = text.partition(":")[0]
+    hint = closest(text, names) or closest(source, list(FORMS))
+    return f"model {text!r}: source {source!r} is unknown; the forms are {_all_forms()}{hint}"
+
+
+def _all_forms() -> str:
+    return "; ".join(FORMS.values())
+
+
+def _check_open_clip(text: str, opaque: str) -> None:
+    first, _, rest = opaque.partition(":")
+    if rest and not _DRIVE.match(opaque):
+        return
+    if any(sign in opaque for sign in "/\\~"):
+        raise ModelError(
+            f"model {text!r}: write open_clip:local-dir:{opaque} for a directory, or "
+            f"open_clip:hf-hub:{opaque} for the model hub"
+        )
+    tagged = [model.name for model in KNOWN_MODELS if model.name.startswith("open_clip:")]
+    form = f"open_clip:{first or 'ARCH'}:TAG"
+    hint = closest(text, tagged)
+    raise ModelError(f"model {text!r} names no weights; write {form}{hint}")
+
+
+def _check_hf(text: str, opaque: str) -> None:
+    split_hub_id(opaque)
+
+
+_CHECKS = {"open_clip": _check_open_clip, "hf": _check_hf}

@@ -1,0 +1,113 @@
+"""What each library's loader hands to the encoder: one small interface around its modules."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intramodal.errors import ModelError
+from intramodal.ingest.encoders.preprocess import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Projectors = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+class Towers(ABC):
+    """A loaded model, in evaluation mode and float32 on the CPU, and how to call it.
+
+    Methods take the module as an argument, because every GPU has its own replica.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The whole model.
+    preprocessing : Preprocessing
+        From picture to pixels.
+    facts : mapping
+        JSON values: what about the architecture changes vectors without changing weights.
+    revision : str or None
+        Commit of the hub; recorded, while the weights' hash decides.
+    """
+
+    has_text = True
+
+    def __init__(
+        self,
+        module: nn.Module,
+        preprocessing: Preprocessing,
+        facts: Mapping[str, Any],
+        *,
+        revision: str | None = None,
+    ) -> None:
+        self.module = module
+        self.preprocessing = preprocessing
+        self.facts = facts
+        self.revision = revision
+
+    @abstractmethod
+    def embed_pixels(self, module: nn.Module, pixels: Tensor) -> Tensor:
+        """Return the embeddings (n, dim) of normalised pixels (n, 3, side, side)."""
+
+    @abstractmethod
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Return token ids (n, context length)."""
+
+    @abstractmethod
+    def embed_tokens(self, module: nn.Module, tokens: Tensor) -> Tensor:
+        """Return the embeddings (n, dim) of token ids."""
+
+    @abstractmethod
+    def vocabulary(self) -> Mapping[str, int]:
+        """Return the tokenizer's pieces and their numbers."""
+
+    @abstractmethod
+    def token_embedding(self, module: nn.Module) -> nn.Module:
+        """Return the embedding layer that turns token ids into vectors."""
+
+    @abstractmethod
+    def projectors(self) -> Projectors:
+        """Return the towers' last matrices; raises `ModelError` where they are no such thing."""
+
+
+def as_float64(matrix: Tensor) -> NDArray[np.float64]:
+    """Return a weight matrix as a float64 array of its own."""
+    return np.array(matrix.detach().float().cpu().numpy(), dtype=np.float64)
+
+
+def linear_projector(layer: Any, what: str) -> NDArray[np.float64]:
+    """Return the weight (dim, d) of a bias-free linear layer."""
+    from torch import nn
+
+    is_linear = isinstance(layer, nn.Linear)
+    if not is_linear or getattr(layer, "bias", None) is not None:
+        kind = "a bias" if is_linear else "no linear layer"
+        raise ModelError(
+            f"the {what} tower ends in {kind}, not in a bias-free projector; IsoCLIP needs a "
+            "model like OpenAI's CLIP"
+        )
+    return as_float64(layer.weight)
+
+
+@contextmanager
+def loading(name: str, advice: str) -> Iterator[None]:
+    """Turn what libraries raise while loading a model into one `ModelError` with `advice`."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (
+        RuntimeError, ValueError, OSError, LookupError, TypeError, AttributeError, ImportError,
+        AssertionError, pickle.UnpicklingError, EOFError, SafetensorError, json.JSONDecodeError,
+    ) as error:  # fmt: skip
+        text = " ".join(str(error).split())
+        reason = text if len(text) <= 300 else text[:297] + "..."
+        raise ModelError(f"model {name!r} cannot be loaded ({reason}); {advice}") from error
