@@ -96,9 +96,10 @@ class Hits:
 class Store(ABC):
     """A place for collections. Use as a context manager, or call `close`.
 
-    All methods raise `StoreError` subclasses only: `StoreUnavailable`, `AccessDenied`, `NotFound`,
-    `Conflict`, `Unsupported`, `Locked`. Ids are ints or canonical UUID strings. Writes check
-    shape and finiteness before anything is sent. Cosine vectors come back normalised.
+    All methods raise `StoreError` or its subclasses `StoreUnavailable`, `AccessDenied`,
+    `NotFound`, `Conflict`, `Unsupported`, `Locked`, and `InputError` for arguments that cannot be
+    used. Ids are ints or canonical UUID strings. Writes check ids, shape and finiteness before
+    anything is sent. Cosine vectors come back normalised.
     """
 
     location: str
@@ -135,7 +136,7 @@ class Store(ABC):
 
     @abstractmethod
     def drop(self, name: str) -> None:
-        """Delete the collection; `NotFound` if absent."""
+        """Delete the collection and its aliases; `NotFound` if absent, also for an alias."""
 
     @abstractmethod
     def upsert(
@@ -161,17 +162,21 @@ class Store(ABC):
 
     @abstractmethod
     def delete_vector(self, name: str, vector: str) -> None:
-        """Remove a named vector from the collection and all its points."""
+        """Remove a named vector from the collection and all its points; `NotFound` if absent."""
 
     @abstractmethod
     def update_vectors(
         self, name: str, vector: str, ids: Sequence[PointId], X: Floats, *, wait: bool = True
     ) -> None:
-        """Set one named vector of existing points; everything else stays untouched."""
+        """Set one named vector of existing points; everything else stays untouched.
+
+        `NotFound` if a point is absent; those before it may have been written. Without `wait` a
+        server acknowledges before it has applied the change.
+        """
 
     @abstractmethod
     def set_payload(self, name: str, ids: Sequence[PointId], payload: Payload) -> None:
-        """Merge the same payload keys into the given points."""
+        """Merge the same payload keys into the given points; `NotFound` if one is absent."""
 
     @abstractmethod
     def scroll(
@@ -212,10 +217,13 @@ class Store(ABC):
     ) -> Hits:
         """Return the k nearest points of every row of `Q` (n, d).
 
-        Sorted by (score descending, id ascending). `exclude` gives one id a query that must not
-        be among its answers (the query itself), or None. `params` are search parameters such as
-        ``hnsw_ef``; with ``prefetch`` (a mapping with "using", "limit" and optionally "Q") the
-        search has two stages.
+        Sorted by (score descending, id ascending), numbers by value before UUIDs by text; under
+        Euclid and Manhattan the lowest score is best. An exact answer does not depend on the
+        order of insertion, also where equal scores straddle the k-th place.
+
+        `exclude` gives one id a query that must not be among its answers (the query itself), or
+        None. `params` are search parameters such as ``hnsw_ef``; with ``prefetch`` (a mapping
+        with "using", "limit" and optionally "Q") the search has two stages.
         """
 
     @abstractmethod
