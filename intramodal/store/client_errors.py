@@ -35,6 +35,7 @@ _STATUS_OF = {
     grpc.StatusCode.UNIMPLEMENTED: 405,
     grpc.StatusCode.INVALID_ARGUMENT: 400,
 }
+_ABSENT = ("not existing vector", "not found", "doesn't exist", "no point with id")
 _LONGEST_DETAIL = 300
 
 
@@ -132,7 +133,7 @@ def _by_text(text: str, place: str) -> StoreError | InputError:
     message = f"{place}: {text}"
     if "already exist" in lower:
         return Conflict(message)
-    if "not existing vector" in lower or "not found" in lower or "doesn't exist" in lower:
+    if any(words in lower for words in _ABSENT):
         return NotFound(message)
     if "dimension error" in lower or "nan values" in lower or "wrong input" in lower:
         return InputError(message)

@@ -32,12 +32,18 @@ from intramodal.store.plans import SearchPlan
 
 log = logging.getLogger(__name__)
 
+
+def _typed(value: str | int | bool) -> Any:
+    """Return booleans as NumPy's: qdrant-edge 0.9 reads Python's, which are ints, as 1 and 0."""
+    return np.bool_(value) if isinstance(value, bool) else value
+
+
 EDGE = Dialect(
     all_of=lambda must, must_not: edge.Filter(must=must, must_not=must_not),
     any_of=lambda conditions: edge.Filter(should=conditions),
     has_id=lambda ids: edge.HasIdCondition(set(ids)),
     has_vector=edge.HasVectorCondition,
-    is_value=lambda key, value: edge.FieldCondition(key, match=edge.MatchValue(value)),
+    is_value=lambda key, value: edge.FieldCondition(key, match=edge.MatchValue(_typed(value))),
     is_among=lambda key, values: edge.FieldCondition(key, match=edge.MatchAny(values)),
     is_float=lambda key, value: edge.FieldCondition(
         key, range=edge.RangeFloat(gte=value, lte=value)

@@ -45,21 +45,18 @@ def plain_id(point_id: Any) -> PointId:
 
 def _column(found: list[Any], name: str, size: int) -> Floats:
     try:
-        rows = [v[name] for v in found] if name != UNNAMED else [_unnamed(v) for v in found]
+        # The unnamed vector comes bare where it is the only one of its point.
+        is_bare = name == UNNAMED and not any(isinstance(vectors, dict) for vectors in found)
+        rows = found if is_bare else [vectors[name] for vectors in found]
         return np.array(rows, dtype=np.float32).reshape(len(rows), size)
-    except (KeyError, TypeError):  # some points lack the vector
+    except (KeyError, TypeError):  # some points lack the vector, or have another one beside it
         return _ragged_column(found, name, size)
 
 
 def _ragged_column(found: list[Any], name: str, size: int) -> Floats:
     X = np.full((len(found), size), np.nan, dtype=np.float32)
     for row, vectors in enumerate(found):
-        value = _unnamed(vectors) if name == UNNAMED else (vectors or {}).get(name)
-        if value is not None:
-            X[row] = value
+        named = vectors if isinstance(vectors, dict) else {UNNAMED: vectors}
+        if named.get(name) is not None:
+            X[row] = named[name]
     return X
-
-
-def _unnamed(vectors: Any) -> Any:
-    """Return the unnamed vector, which comes bare while it is the only one."""
-    return vectors.get(UNNAMED) if isinstance(vectors, dict) else vectors
