@@ -142,6 +142,17 @@ class LedgerReader:
         rows = self._children(FingerprintRow, run_id)
         return [FingerprintRecord(row.kind, row.name, row.fingerprint, row.facts) for row in rows]
 
+    def facts(self, fingerprint: str) -> dict[str, Any]:
+        """Return what the latest run that named a fingerprint knew about it; may be empty."""
+        query = (
+            select(FingerprintRow.facts)
+            .where(FingerprintRow.fingerprint == fingerprint)
+            .order_by(FingerprintRow.id.desc())
+        )
+        with self._database.reading() as session:
+            known = (dict(facts) for facts in session.scalars(query) if facts)
+            return next(known, {})
+
     def artefacts(self, run_id: str) -> list[ArtefactRecord]:
         """Return a run's files without their content."""
         run_id = self.get(run_id).id

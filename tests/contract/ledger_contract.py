@@ -157,6 +157,13 @@ class LedgerContract:
         assert first.facts == {"revision": "main"}
         assert second.facts == {}
 
+    def test_the_latest_known_facts_of_a_fingerprint_are_found(self, ledger: RunLedger) -> None:
+        for facts in ({"rank": 1}, {"rank": 2}, {}):
+            with ledger.run("fit") as run:
+                run.log_fingerprint("projection", "pca", "ef56", facts)
+        assert ledger.facts("ef56") == {"rank": 2}
+        assert ledger.facts("unknown") == {}
+
     def test_artefacts_come_back_byte_for_byte(self, ledger: RunLedger) -> None:
         data = bytes(range(256)) * 400
         with ledger.run("evaluate") as run:
