@@ -1,0 +1,124 @@
+"""Class names and the sentence they are put into: what PCA← takes its directions from.
+
+Section 3.3 of arXiv 2603.16100 uses the 1000 classes of ImageNet and ``a photo of a {}``, whatever
+the pictures show.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from intramodal.errors import InputError
+from intramodal.types import fingerprint
+
+TEMPLATE = "a photo of a {}"
+
+_MINIMUM = 2  # one text has no covariance
+
+
+@dataclass(frozen=True)
+class AnchorSet:
+    """Ordered class names and the template of their prompts; equal content, equal fingerprint.
+
+    A name may occur twice (ImageNet has two cranes): it then weighs twice in the covariance, and
+    rows of ready text embeddings keep lining up with the names.
+
+    Parameters
+    ----------
+    names : tuple of str
+        At least two, none of them blank.
+    template : str
+        Holds ``{}`` exactly once, the place of the name.
+
+    Examples
+    --------
+    >>> AnchorSet(("cat", "dog")).prompts()
+    ['a photo of a cat', 'a photo of a dog']
+    """
+
+    names: tuple[str, ...]
+    template: str = TEMPLATE
+
+    def __post_init__(self) -> None:
+        """Take any sequence of names, and refuse what makes no prompts."""
+        given: object = self.names
+        if isinstance(given, str):
+            raise InputError(f"anchor names are a sequence of names, got the text {given!r}")
+        object.__setattr__(self, "names", tuple(self.names))
+        if len(self.names) < _MINIMUM:
+            raise InputError(
+                f"an anchor set needs at least {_MINIMUM} names, got {len(self.names)}; "
+                f"give several hundred, or use the built-in imagenet"
+            )
+        blank = [row for row, name in enumerate(self.names) if not name.strip()]
+        if blank:
+            raise InputError(f"anchor {blank[0]} is blank; give every anchor a name")
+        if self.template.count("{}") != 1:
+            raise InputError(
+                f"the template {self.template!r} must hold {{}} once, the place of the name, "
+                f"as in {TEMPLATE!r}"
+            )
+
+    @classmethod
+    def imagenet(
+        cls, which: Literal["cleaned", "wordnet"] = "cleaned", *, template: str = TEMPLATE
+    ) -> AnchorSet:
+        """Return the 1000 classes of ImageNet in index order.
+
+        Parameters
+        ----------
+        which : {"cleaned", "wordnet"}
+            The names cleaned up for CLIP (as in open_clip), or the first WordNet lemma of each
+            class (as in timm).
+        template : str
+            Sentence around the name.
+        """
+        if which not in ("cleaned", "wordnet"):
+            raise InputError(f"ImageNet's names come as 'cleaned' or 'wordnet', got {which!r}")
+        package = resources.files("intramodal.projection")
+        text = (package / "data" / f"imagenet_{which}.txt").read_text(encoding="utf-8")
+        return cls(tuple(text.splitlines()), template)
+
+    @classmethod
+    def from_file(cls, path: str | Path, *, template: str = TEMPLATE) -> AnchorSet:
+        """Read one name a line, UTF-8 (with or without a byte order mark).
+
+        Space around a name is dropped and so are blank lines; a name that occurs twice is kept
+        twice (see the class).
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"the anchors {str(path)!r} cannot be read ({error}); "
+                f"give a UTF-8 text file with one class name a line"
+            ) from error
+        # Not splitlines(): a name may hold a form feed or a Unicode line separator.
+        names = (line.strip() for line in text.split("\n"))
+        return cls(tuple(name for name in names if name), template)
+
+    def prompts(self) -> list[str]:
+        """Return one text a name, in order."""
+        return [self.template.replace("{}", name) for name in self.names]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of names and template."""
+        return fingerprint({"names": list(self.names), "template": self.template})
+
+    @property
+    def n_distinct(self) -> int:
+        """Number of different names."""
+        return len(set(self.names))
+
+    def __len__(self) -> int:
+        """Return the number of names, repeated ones included."""
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        """Return count, template and the short fingerprint."""
+        return f"AnchorSet({len(self)} names, {self.template!r}, {self.fingerprint[:12]})"
