@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from intramodal.errors import RankError
+from intramodal.projection.text_pca import TextPCA
+
+
+@parametrize_with_checks([TextPCA(n_components=1)])
+def test_it_is_an_estimator_as_scikit_learn_wants_it(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+def test_the_directions_are_the_leading_eigenvectors_of_the_covariance(
+    rng: np.random.Generator,
+) -> None:
+    texts = rng.normal(size=(200, 12)) * np.linspace(3, 1, 12)
+    fitted = TextPCA(normalize=False).fit(texts)
+    covariance = np.cov(texts, rowvar=False)
+    assert fitted.components_.shape == (6, 12)
+    np.testing.assert_allclose(
+        covariance @ fitted.components_.T,
+        fitted.components_.T * fitted.explained_variance_,
+        atol=1e-10,  # float64 eigenvectors of a 12 x 12 matrix
+    )
+    np.testing.assert_allclose(fitted.components_ @ fitted.components_.T, np.eye(6), atol=1e-12)
+    np.testing.assert_allclose(fitted.spectrum_.sum(), np.trace(covariance))
+
+
+def test_pictures_are_not_centred(rng: np.random.Generator) -> None:
+    fitted = TextPCA().fit(rng.normal(size=(50, 8)))
+    X, c = rng.normal(size=(5, 8)), rng.normal(size=8)
+    np.testing.assert_allclose(
+        fitted.transform(X + c) - fitted.transform(X),
+        np.tile(c @ fitted.components_.T, (5, 1)),
+        atol=1e-12,  # float64
+    )
+
+
+def test_more_components_than_the_anchors_span_are_refused(rng: np.random.Generator) -> None:
+    texts = rng.normal(size=(100, 512)).astype(np.float32)
+    with pytest.raises(RankError, match=r"100 anchors span 99 directions but n_components is 256"):
+        TextPCA().fit(texts)
+    assert TextPCA(99).fit(texts).n_components_ == 99
+
+
+def test_the_mean_is_put_back_by_equation_12(rng: np.random.Generator) -> None:
+    fitted = TextPCA().fit(rng.normal(size=(50, 8)))
+    X, mean = rng.normal(size=(5, 8)), rng.normal(size=8)
+    P = fitted.components_.T @ fitted.components_
+    np.testing.assert_allclose(
+        fitted.adjust_mean(X, mean), X @ P + mean @ (np.eye(8) - P), atol=1e-12
+    )
+
+
+@pytest.mark.real_data
+def test_real_texts_span_their_space_and_half_of_it_is_kept(real_data: Path) -> None:
+    texts = np.load(real_data / "imagenet-text-clip-b32" / "a_photo_of_a_X.npy")
+    fitted = TextPCA().fit(texts)
+    assert fitted.components_.shape == (256, 512)
+    assert fitted.rank_ > 2 * 200
+    assert fitted.explained_variance_ratio_.sum() > 0.8
