@@ -16,10 +16,10 @@ from intramodal import __version__
 from intramodal.cli.options import JSON_ASKED
 from intramodal.errors import InputError, IntramodalError
 
-COMMANDS = ("runs",)
+COMMANDS = ("fit", "backfill", "adopt", "search", "export", "runs", "models")
 """In the order of the help; each lives in ``intramodal.cli.<name>`` as ``command``."""
 
-SUBCOMMANDS = {"runs": ("list", "show"), "models": ("list", "convert-slip")}
+SUBCOMMANDS = {"runs": ("list", "show"), "models": ("convert-slip", "list")}
 """Commands of the groups, so that a configuration reaches them before they are imported."""
 
 PARAMETERS = {"runs": "runs_url"}

@@ -58,7 +58,7 @@ def test_every_command_and_option_has_help_and_a_json_form(
 
 
 def test_an_unknown_command_is_answered_with_the_closest() -> None:
-    result = CliRunner().invoke(cli, ["rans"])
+    result = CliRunner().invoke(cli, ["rums"])
     assert result.exit_code == 2
     assert "did you mean runs?" in result.stderr
 
@@ -104,6 +104,6 @@ def test_the_groups_named_for_the_configuration_are_the_ones_there_are() -> None
 
 def test_a_config_file_for_an_unknown_command_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "intramodal.toml"
-    path.write_text("[rans]\nlimit = 3\n")
+    path.write_text("[rums]\nlimit = 3\n")
     with pytest.raises(InputError, match="did you mean runs"):
         read_config(path)

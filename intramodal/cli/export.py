@@ -1,0 +1,30 @@
+"""``intramodal export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from intramodal.cli.options import json_option, print_json, store_option
+
+
+@click.command("export")
+@click.argument("collection")
+@click.option("--vector", default="pca", show_default=True, help="Named vector.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="FILE.npy")
+@store_option
+@json_option
+def command(collection: str, vector: str, out: Path, store: str, as_json: bool) -> None:
+    """Write a vector of all points to FILE.npy, rows in id order, with FILE.ids.csv beside it.
+
+    \b
+    intramodal export photos --vector pca -o pca.npy
+    """
+    from intramodal.workflows.export import export_vectors
+
+    result = export_vectors(collection, vector=vector, out=out, store=store)
+    if as_json:
+        print_json(result)
+        return
+    click.echo(f"{result['rows']:,} x {result['dim']} -> {out} (ids: {result['ids']})")

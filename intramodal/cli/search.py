@@ -1,0 +1,66 @@
+"""``intramodal search``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from intramodal.cli.options import (
+    comma_list,
+    json_option,
+    model_options,
+    print_json,
+    store_option,
+)
+
+
+@click.command("search")
+@click.argument("collection")
+@click.option("--image", type=click.Path(path_type=Path), help="Picture to search with.")
+@click.option("--text", help="Text to search with; compared on `raw` only.")
+@click.option("--id", "point", help="Stored point to search with; it never finds itself.")
+@click.option(
+    "--vectors", default="raw,pca", show_default=True, callback=comma_list, help="Comma-separated."
+)
+@click.option("--projection", type=click.Path(path_type=Path), help="File, for --image on `pca`.")
+@click.option("--model", help="Encoder for --image and --text; default: as the manifest says.")
+@click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Answers.")
+@click.option("--exact", is_flag=True, help="Compare with every point instead of the index.")
+@model_options
+@store_option
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Show the nearest pictures under several vectors, side by side.
+
+    \b
+    intramodal search photos --id 0b6e... --vectors raw,pca
+    intramodal search photos --image cat.jpg --projection pca.safetensors
+    """
+    if sum(options[name] is not None for name in ("image", "text", "point")) != 1:
+        raise click.UsageError("give one of --image, --text and --id")
+    from intramodal.workflows.search import SearchRequest, search_collection
+
+    result = search_collection(SearchRequest(**options))
+    if as_json:
+        print_json(result)
+        return
+    from intramodal.cli.output import print_table
+
+    names = list(result["vectors"])
+    columns = ["rank>", *(f"{name}: {what}" for name in names for what in ("score>", "picture"))]
+    print_table(columns, _rows(result, names))
+
+
+def _rows(result: dict[str, Any], names: list[str]) -> list[list[object]]:
+    length = max((len(result["vectors"][name]) for name in names), default=0)
+    rows: list[list[object]] = []
+    for rank in range(length):
+        row: list[object] = [rank + 1]
+        for name in names:
+            hits = result["vectors"][name]
+            hit = hits[rank] if rank < len(hits) else None
+            row += [f"{hit['score']:.4f}", hit["path"] or hit["id"]] if hit else ["", ""]
+        rows.append(row)
+    return rows
