@@ -1,3 +1,60 @@
-"""Image-to-image search with CLIP-like embeddings in Qdrant."""
+"""Image-to-image search with CLIP-like embeddings in Qdrant.
+
+Names below are imported when they are first used, so that ``import intramodal`` loads neither
+torch nor scikit-learn nor qdrant_client.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from intramodal.ingest.backfill import backfill as backfill
+    from intramodal.ingest.encoders import load_encoder as load_encoder
+    from intramodal.projection.anchors import AnchorSet as AnchorSet
+    from intramodal.projection.artifact import Projection as Projection
+    from intramodal.projection.text_pca import TextPCA as TextPCA
+    from intramodal.reports.html import render_report as render_report
+    from intramodal.runs import RunLedger as RunLedger
+    from intramodal.store.collection import ImageCollection as ImageCollection
+    from intramodal.store.open import open_store as open_store
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "AnchorSet": "projection.anchors",
+    "ImageCollection": "store.collection",
+    "Projection": "projection.artifact",
+    "RunLedger": "runs",
+    "TextPCA": "projection.text_pca",
+    "backfill": "ingest.backfill",
+    "load_encoder": "ingest.encoders",
+    "open_store": "store.open",
+    "render_report": "reports.html",
+}
+
+__all__ = [
+    "AnchorSet",
+    "ImageCollection",
+    "Projection",
+    "RunLedger",
+    "TextPCA",
+    "__version__",
+    "backfill",
+    "load_encoder",
+    "open_store",
+    "render_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'intramodal' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"intramodal.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

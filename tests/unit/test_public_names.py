@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import intramodal
+
+HEAVY = {
+    "torch", "open_clip", "transformers", "sklearn", "scipy", "numba", "matplotlib", "jinja2",
+    "qdrant_client", "qdrant_edge", "sqlalchemy", "numpy",
+}  # fmt: skip
+
+
+def loaded_by(code: str) -> set[str]:
+    """Return the top-level modules that a fresh interpreter has loaded after `code`."""
+    script = f"import sys\n{code}\nprint(*{{m.split('.')[0] for m in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_public_names_are_sorted_and_all_of_them_load() -> None:
+    assert intramodal.__all__ == sorted(intramodal.__all__)
+    for name in intramodal.__all__:
+        assert getattr(intramodal, name) is not None
+        assert name in dir(intramodal)
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = intramodal.nothing
+
+
+def test_importing_the_package_loads_no_library() -> None:
+    assert not loaded_by("import intramodal") & HEAVY
+
+
+@pytest.mark.parametrize(
+    ("code", "allowed"),
+    [
+        ("from intramodal import Projection, AnchorSet", {"numpy"}),
+        ("from intramodal import load_encoder", {"numpy"}),
+        ("from intramodal import open_store, ImageCollection", {"numpy"}),
+        ({"numpy", "numba", "scipy"},),
+        ("from intramodal.runs import NullRun", set()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_each_job_loads_only_what_it_needs(code: str, allowed: set[str]) -> None:
+    assert loaded_by(code) & HEAVY <= allowed
+
+
+def test_type_checkers_see_the_same_public_names_as_python() -> None:
+    source = (Path(intramodal.__file__)).read_text(encoding="utf-8")
+    typed = {line.rsplit(" as ", 1)[1] for line in source.splitlines() if " as " in line}
+    assert typed == set(intramodal.__all__) - {"__version__"}
