@@ -1,0 +1,121 @@
+"""Payload columns become classes, and nothing merges or vanishes silently."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intramodal.errors import InputError
+from intramodal.evaluation.labels import encode_labels
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.sampled_from(["1", "2", "True", "a", "b", "", "1 (text)"]),
+    st.sampled_from([1.0, 1.5, float("nan")]),
+)
+
+
+def test_classes_are_sorted_by_text_and_rows_without_a_value_are_counted():
+    found = encode_labels(["b", None, "a", "b", float("nan"), "", []])
+    assert found.names == ["a", "b"]
+    assert found.rows.tolist() == [0, 2, 3]
+    assert found.codes.tolist() == [1, 0, 1]
+    assert (found.n_missing, found.n_dropped, found.is_multi) == (4, 0, False)
+    assert (found.rows.dtype, found.codes.dtype) == (np.intp, np.int64)
+
+
+def test_values_that_print_alike_stay_apart_and_their_names_say_their_kind():
+    found = encode_labels([True, 1, "1", "True", 1.0])
+    assert found.names == ["1 (number)", "1 (text)", "True (bool)", "True (text)"]
+    assert found.codes.tolist() == [2, 0, 1, 3, 0]
+    assert [type(value) for value in found.values] == [int, str, bool, str]
+
+
+def test_whole_floats_are_integers_and_others_are_not():
+    assert encode_labels([2012, 2012.0, 2012.5]).names == ["2012", "2012.5"]
+
+
+def test_numpy_scalars_are_the_values_that_they_hold():
+    found = encode_labels([np.int64(1), 1, np.str_("x"), np.bool_(True)])
+    assert found.names == ["1", "True", "x"]
+    assert found.codes.tolist() == [0, 0, 2, 1]
+
+
+def test_small_classes_are_dropped_and_their_rows_counted():
+    found = encode_labels(["a", "a", "b", "b", "c", None], min_class_size=2)
+    assert found.names == ["a", "b"]
+    assert found.rows.tolist() == [0, 1, 2, 3]
+    assert (found.n_missing, found.n_dropped) == (1, 1)
+    assert found.class_sizes.tolist() == [2, 2]
+
+
+def test_lists_give_several_classes_a_row():
+    found = encode_labels([["x", "y", "x"], "y", ["z", None], []])
+    assert found.is_multi
+    assert found.codes.shape == (0,)
+    assert found.indptr.tolist() == [0, 2, 3, 4]
+    assert found.indices.tolist() == [0, 1, 1, 2]
+    assert found.labels() == [("x", "y"), ("y",), ("z",)]
+    assert (found.n_missing, found.n_dropped) == (1, 0)
+
+
+def test_a_row_of_several_values_keeps_those_of_large_classes():
+    found = encode_labels([["x", "rare"], ["x", "y"], "y", "lone"], min_class_size=2)
+    assert found.labels() == [("x",), ("x", "y"), ("y",)]
+    assert found.n_dropped == 1
+
+
+def test_lists_of_one_value_are_a_single_valued_field():
+    found = encode_labels([["x"], ["y", "y"], "x"])
+    assert not found.is_multi
+    assert found.codes.tolist() == [0, 1, 0]
+    assert found.labels() == ["x", "y", "x"]
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ([{"lat": 1}], r"row 0 of field 'place' holds a dict"),
+        (["a", [["b"]]], r"row 1 of field 'place' holds a list"),
+        ([None, [], " "], "no point has a value in field 'place'"),
+        ([], "no point has a value"),
+        (["sky", "sky", None], r"one class only, 'sky' in 2 points"),
+        ([1.5, 2.5, 3.5], r"0 classes of at least 2 points, of 3 in all \(the largest has 1\)"),
+    ],
+)
+def test_columns_that_hold_no_classes_are_refused_with_what_was_found(column, words):
+    with pytest.raises(InputError, match=words):
+        encode_labels(column, min_class_size=2, field="place")
+
+
+def test_a_least_class_size_below_one_is_refused():
+    with pytest.raises(InputError, match="min_class_size"):
+        encode_labels(["a", "b"], min_class_size=0)
+
+
+@given(st.lists(st.one_of(SCALARS, st.lists(SCALARS, max_size=3)), max_size=12))
+def test_every_row_is_kept_missing_or_dropped_and_names_are_unique(column):
+    try:
+        found = encode_labels(column, min_class_size=2)
+    except InputError:
+        return
+    assert len(found) + found.n_missing + found.n_dropped == len(column)
+    assert len(set(found.names)) == len(found.names)
+    assert found.names == sorted(found.names)
+    assert (found.class_sizes >= 2).all()
+    assert found.indptr[-1] == len(found.indices)
+    assert (np.diff(found.indptr) >= 1).all()
+
+
+@given(st.lists(SCALARS, min_size=2, max_size=8), st.randoms())
+def test_the_classes_do_not_depend_on_the_order_of_the_rows(column, random):
+    shuffled = random.sample(column, len(column))
+    try:
+        names = encode_labels(column).names
+    except InputError:
+        return
+    assert encode_labels(shuffled).names == names
