@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from html import escape
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from intramodal.errors import MissingDependencyError
 from intramodal.types import PointId
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class RetrievalResult:
     """Exact retrieval quality of one vector for one label field.
 
@@ -58,24 +62,106 @@ class RetrievalResult:
         """Mean average precision over the queries, a fraction."""
         return float(self.ap.mean()) if self.ap.size else float("nan")
 
+    def class_mean(self) -> dict[Any, tuple[float, int]]:
+        """Return the mean AP and the number of queries of every class, by label.
 
-@dataclass(frozen=True)
+        A query of several labels counts in each of its classes.
+        """
+        found: dict[Any, list[float]] = defaultdict(list)
+        for label, ap in zip(self.labels, self.ap.tolist(), strict=True):
+            for name in label if isinstance(label, tuple) else (label,):
+                found[name].append(ap)
+        ordered = sorted(found, key=str)
+        return {
+            name: (math.fsum(found[name]) / len(found[name]), len(found[name])) for name in ordered
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values, without the per-query arrays; NaN becomes None."""
+        means = {
+            name: values.mean() if values.size else None for name, values in self.metrics.items()
+        }
+        values: dict[str, Any] = json_values(
+            {
+                **self._head(),
+                "metrics": means,
+                "tie_width": self.tie_width,
+                "ties": self.ties,
+                "classes": {
+                    name: {"ap": ap, "n_queries": n} for name, (ap, n) in self.class_mean().items()
+                },
+            }
+        )
+        return values
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame, one row a query; needs the extra ``notebook``."""
+        return data_frame(
+            {
+                "vector": self.vector,
+                "field": self.field,
+                "query": self.query_ids,
+                "label": self.labels,
+                "n_relevant": self.n_relevant,
+                "ap": self.ap,
+                **self.metrics,
+            }
+        )
+
+    def _head(self) -> dict[str, Any]:
+        return {
+            "vector": self.vector,
+            "field": self.field,
+            "protocol": self.protocol,
+            "map": self.map,
+            "n_queries": len(self.query_ids),
+            "n_gallery": self.n_gallery,
+            "n_without_positives": self.n_without_positives,
+        }
+
+    def _repr_html_(self) -> str:
+        head = self._head()
+        return html_table(list(head), [list(head.values())])
+
+    def __repr__(self) -> str:
+        """Return vector, field, mAP and the number of queries."""
+        return (
+            f"RetrievalResult({self.vector!r} by {self.field!r}, mAP {self.map:.4f}, "
+            f"{len(self.query_ids):,} queries, {self.protocol})"
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class FewshotResult:
     """Few-shot accuracy of one vector for one label field.
 
     Parameters
     ----------
+    vector, field : str
     classifier : str
         ``"prototype"``, ``"lda"``, ...
     shots : tuple of int
+        Labelled images a class, ascending.
     accuracy : ndarray of shape (n_shots, n_episodes)
-        Micro accuracy of every episode; NaN where a shot count is not feasible.
+        Share of all test images of an episode that were classified right; NaN for a number of
+        shots that fewer than two classes can serve.
     class_names : list of str
     class_accuracy : ndarray of shape (n_shots, n_classes)
-        Mean over episodes.
+        Mean over episodes; NaN for a class that does not take part.
     n_test : ndarray of shape (n_shots,)
         Mean number of test images an episode.
     seed : int
+        Seed of the episodes: same points and same seed, same episodes, whatever the vector.
+    ids : list of str or int
+        The images that can be tested.
+    labels : list of str
+        Class of each.
+    n_correct, n_tested : ndarray of shape (n_shots, n_images), int64
+        In how many episodes each image was classified right, and tested at all.
+    n_pool : ndarray of shape (n_shots,)
+        Mean number of images a class that the shots were drawn from.
+    extra : dict
+        Further facts: "n_classes" a number of shots, "n_missing", "n_dropped", ...
     """
 
     vector: str
@@ -87,4 +173,130 @@ class FewshotResult:
     class_accuracy: NDArray[np.float64]
     n_test: NDArray[np.float64]
     seed: int
+    ids: list[PointId]
+    labels: list[str]
+    n_correct: NDArray[np.int64]
+    n_tested: NDArray[np.int64]
+    n_pool: NDArray[np.float64]
     extra: Mapping[str, Any] = dataclass_field(default_factory=dict)
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean accuracy over the episodes, a fraction, of shape (n_shots,)."""
+        return np.asarray(self.accuracy.mean(axis=1))
+
+    @property
+    def standard_error(self) -> NDArray[np.float64]:
+        """Standard error of `mean` over the draw of the episodes, of shape (n_shots,).
+
+        It says how well the number of episodes pins the mean down on *these* images, not what
+        other images would give. NaN for a single episode.
+        """
+        n_episodes = self.accuracy.shape[1]
+        if n_episodes < 2:
+            return np.full(len(self.shots), np.nan)
+        return np.asarray(self.accuracy.std(axis=1, ddof=1) / np.sqrt(n_episodes))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values, without the per-image arrays; NaN becomes None."""
+        rows = zip(self.mean, self.standard_error, self.n_test, self.n_pool, strict=True)
+        names = ("accuracy", "standard_error", "n_test", "n_pool")
+        values: dict[str, Any] = json_values(
+            {
+                "vector": self.vector,
+                "field": self.field,
+                "classifier": self.classifier,
+                "seed": self.seed,
+                "n_episodes": self.accuracy.shape[1],
+                "n_images": len(self.ids),
+                "shots": {
+                    str(s): dict(zip(names, row, strict=True))
+                    for s, row in zip(self.shots, rows, strict=True)
+                },
+                "classes": dict(zip(self.class_names, self.class_accuracy.T, strict=True)),
+                "extra": self.extra,
+            }
+        )
+        return values
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame, one row an episode; needs the extra ``notebook``."""
+        n_shots, n_episodes = self.accuracy.shape
+        return data_frame(
+            {
+                "vector": self.vector,
+                "field": self.field,
+                "classifier": self.classifier,
+                "shots": np.repeat(self.shots, n_episodes),
+                "episode": np.tile(np.arange(n_episodes), n_shots),
+                "accuracy": self.accuracy.ravel(),
+            }
+        )
+
+    def _repr_html_(self) -> str:
+        rows = zip(self.shots, self.mean, self.standard_error, self.n_test, strict=True)
+        title = f"{self.classifier} on {self.vector} by {self.field}"
+        return f"<p>{escape(title)}</p>" + html_table(
+            ["shots", "accuracy", "standard error", "test images"], [list(row) for row in rows]
+        )
+
+    def __repr__(self) -> str:
+        """Return classifier, vector, field and the mean accuracy by shots."""
+        means = ", ".join(f"{s}: {m:.4f}" for s, m in zip(self.shots, self.mean, strict=True))
+        return (
+            f"FewshotResult({self.classifier} on {self.vector!r} by {self.field!r}, {{{means}}}, "
+            f"{self.accuracy.shape[1]} episodes)"
+        )
+
+
+def json_values(value: Any) -> Any:
+    """Return a value made of dicts, sequences, arrays and scalars as JSON values.
+
+    NaN and infinity, which JSON does not have, become None.
+
+    Examples
+    --------
+    >>> json_values({"ap": np.array([0.5, np.nan]), "n": np.int64(2)})
+    {'ap': [0.5, None], 'n': 2}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): json_values(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return json_values(value.tolist())
+    if isinstance(value, list | tuple):
+        return [json_values(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def data_frame(columns: Mapping[str, Any]) -> Any:
+    """Return a pandas data frame of columns; a single value fills its column.
+
+    Raises
+    ------
+    MissingDependencyError
+        Without pandas.
+    """
+    try:
+        import pandas as pd
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            "a data frame needs the package 'pandas'; pip install 'intramodal[notebook]'"
+        ) from error
+    return pd.DataFrame(dict(columns))
+
+
+def html_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return an HTML table for notebooks; texts are untrusted and escaped."""
+    cells = "".join(f"<th>{escape(name)}</th>" for name in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in row) + "</tr>" for row in rows
+    )
+    return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float | np.floating):
+        return f"{value:.4f}" if math.isfinite(value) else "–"
+    if isinstance(value, int | np.integer):
+        return f"{value:,}"
+    return escape(str(value))
