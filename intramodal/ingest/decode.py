@@ -154,7 +154,9 @@ def _decode(image: Image.Image, target: int) -> Image.Image:
             image.draft(None, (2 * target, 2 * target))
         image.load()
         picture = to_rgb(upright(image))
-        return picture.copy() if picture is image else picture  # a copy holds no file
+        picture = picture.copy() if picture is image else picture  # a copy holds no file
+        picture.info.clear()  # the orientation is applied: whoever reads it again would turn twice
+        return picture
     except ImageError:
         raise
     except Image.DecompressionBombError as error:

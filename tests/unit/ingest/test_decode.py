@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from intramodal.errors import ImageError
-from intramodal.ingest.decode import decode_image
+from intramodal.ingest.decode import decode_image, upright
 
 
 def encoded(image: Image.Image, format: str, **options: object) -> bytes:
@@ -117,6 +117,14 @@ def test_exif_orientation_is_applied_as_pillow_does(format: str, orientation: in
         expected = ImageOps.exif_transpose(image).convert("RGB")
     assert np.array_equal(np.asarray(decode_image(data, target=24)), np.asarray(expected))
     assert decode_image(data, target=24).size == ((40, 24) if orientation < 5 else (24, 40))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_a_decoded_picture_is_not_turned_a_second_time_by_who_reads_its_exif(format: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    decoded = decode_image(encoded(noise(40, 24), format, exif=exif), target=24)
+    assert upright(decoded) is decoded
 
 
 @pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
