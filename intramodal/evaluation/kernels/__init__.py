@@ -1,0 +1,28 @@
+"""The two counting kernels behind `ranking`: compiled (numba) and plain (NumPy), same numbers."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+from intramodal.errors import InputError
+
+VARIABLE = "INTRAMODAL_KERNEL"
+KERNELS = ("compiled", "plain")
+
+
+def load_kernel(name: str | None = None) -> Any:
+    """Return the module of a kernel: its `rank_block` and `leave_out_block`.
+
+    Parameters
+    ----------
+    name : {"compiled", "plain"}, optional
+        By default what the environment variable ``INTRAMODAL_KERNEL`` says, else compiled.
+    """
+    chosen = name or os.environ.get(VARIABLE) or KERNELS[0]
+    if chosen not in KERNELS:
+        raise InputError(
+            f"there is no ranking kernel {chosen!r}; set {VARIABLE} to {' or '.join(KERNELS)}"
+        )
+    return importlib.import_module(f"intramodal.evaluation.kernels.{chosen}")

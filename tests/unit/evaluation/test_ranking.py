@@ -1,0 +1,266 @@
+"""The ranking kernels against scikit-learn, plain loops and every order of ties."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, ndcg_score
+
+from intramodal.errors import InputError
+from intramodal.evaluation.kernels import KERNELS
+from intramodal.evaluation.ranking import (
+    Groups,
+    Ranking,
+    Relevance,
+    as_lists,
+    leave_group_out,
+    rank,
+)
+
+EXACT = 1e-12  # float64 sums of at most 60 terms
+
+
+def relevance(positives: Sequence[Sequence[int]], ignored: Sequence[Sequence[int]]) -> Relevance:
+    return Relevance(
+        positives=lambda start, stop: as_lists(positives[start:stop]),
+        ignored=lambda start, stop: as_lists(ignored[start:stop]),
+        n_queries=len(positives),
+    )
+
+
+def one_query(
+    scores: Sequence[float], relevant: Sequence[bool], junk: Sequence[int] = (), **options: object
+) -> Ranking:
+    """Rank one query whose scores are given: the gallery has one dimension."""
+    gallery = np.asarray(scores, dtype=np.float32)[:, None]
+    positives = [i for i in np.flatnonzero(relevant) if i not in junk]
+    query = np.ones((1, 1), dtype=np.float32)
+    return rank(query, gallery, relevance([positives], [list(junk)]), **options)  # type: ignore[arg-type]
+
+
+def average_precision(ordered: Sequence[bool]) -> float:
+    found = np.cumsum(ordered)
+    places = np.flatnonzero(ordered)
+    return float((found[places] / (places + 1)).mean())
+
+
+def orders(scores: Sequence[float], relevant: Sequence[bool]) -> list[list[bool]]:
+    """Return the relevance of the ranking under every order of ties."""
+    found = []
+    for order in itertools.permutations(range(len(scores))):
+        ordered = [scores[i] for i in order]
+        if ordered == sorted(scores, reverse=True):
+            found.append([bool(relevant[i]) for i in order])
+    return found
+
+
+def tied_case(rng: np.random.Generator, n: int) -> tuple[list[float], list[bool]]:
+    relevant = rng.random(n) < 0.4
+    relevant[rng.integers(n)] = True
+    return rng.integers(-2, 2, n).astype(float).tolist(), relevant.tolist()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_expected_figures_are_means_over_every_order_of_ties(
+    rng: np.random.Generator, kernel: str
+) -> None:
+    for _ in range(25):
+        scores, relevant = tied_case(rng, 6)
+        got = one_query(scores, relevant, kernel=kernel, ks=(1, 3))
+        rankings = orders(scores, relevant)
+        m = sum(relevant)
+        expected = {
+            "mrr": np.mean([1 / (o.index(True) + 1) for o in rankings]),
+            "r_precision": np.mean([sum(o[:m]) / m for o in rankings]),
+            "recall@3": np.mean([sum(o[:3]) / m for o in rankings]),
+            "precision@3": np.mean([sum(o[:3]) / 3 for o in rankings]),
+            "hit@3": np.mean([any(o[:3]) for o in rankings]),
+            "hit@1": np.mean([o[0] for o in rankings]),
+            "ap@r": np.mean(
+                [sum(sum(o[: j + 1]) / (j + 1) for j in range(m) if o[j]) / m for o in rankings]
+            ),
+        }
+        precisions = [average_precision(o) for o in rankings]
+        assert got.ap[0] == pytest.approx(np.mean(precisions), abs=EXACT)
+        assert got.tie_width[0] == pytest.approx(max(precisions) - min(precisions), abs=EXACT)
+        for name, value in expected.items():
+            assert got.figures[name][0] == pytest.approx(value, abs=EXACT), name
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("ties", "choose"), [("best", max), ("worst", min)])
+def test_best_and_worst_are_the_extremes_of_every_order(
+    rng: np.random.Generator, kernel: str, ties: str, choose: type
+) -> None:
+    for _ in range(25):
+        scores, relevant = tied_case(rng, 6)
+        got = one_query(scores, relevant, kernel=kernel, ties=ties)
+        extreme = choose(average_precision(o) for o in orders(scores, relevant))
+        assert got.ap[0] == pytest.approx(extreme, abs=EXACT)
+
+
+cases = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=1, max_size=40).filter(
+    lambda rows: any(relevant for _, relevant in rows)
+)
+
+
+@settings(deadline=None)  # the first call compiles
+@given(cases, st.sampled_from(KERNELS))
+def test_sklearn_ties_equal_scikit_learn(rows: list[tuple[int, bool]], kernel: str) -> None:
+    """Duplicates, negative scores, one positive and all positives are among the cases."""
+    scores, relevant = zip(*rows, strict=True)
+    got = one_query(scores, relevant, kernel=kernel, ties="sklearn")
+    assert got.ap[0] == pytest.approx(average_precision_score(relevant, scores), abs=EXACT)
+
+
+@settings(deadline=None)
+@given(cases, st.sampled_from(KERNELS))
+def test_ndcg_equals_scikit_learn(rows: list[tuple[int, bool]], kernel: str) -> None:
+    scores, relevant = zip(*rows, strict=True)
+    got = one_query(scores, relevant, kernel=kernel)
+    # scikit-learn needs two items, and averages tied gains as we do.
+    if len(rows) > 1:
+        assert got.figures["ndcg"][0] == pytest.approx(ndcg_score([relevant], [scores]), abs=EXACT)
+
+
+@settings(deadline=None)
+@given(cases, st.sampled_from(KERNELS))
+def test_id_ties_follow_the_order_of_the_gallery(
+    rows: list[tuple[int, bool]], kernel: str
+) -> None:
+    scores, relevant = zip(*rows, strict=True)
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    got = one_query(scores, relevant, kernel=kernel, ties="id")
+    assert got.ap[0] == pytest.approx(average_precision(np.asarray(relevant)[order]), abs=EXACT)
+
+
+@settings(deadline=None)
+@given(cases)
+def test_average_precision_is_bounded_and_ordered(rows: list[tuple[int, bool]]) -> None:
+    scores, relevant = zip(*rows, strict=True)
+    worst, expected, best = (
+        one_query(scores, relevant, ties=ties).ap[0] for ties in ("worst", "expected", "best")
+    )
+    assert 0 < worst <= expected + EXACT
+    assert expected <= best + EXACT
+    assert best <= 1 + EXACT
+
+
+def plain_trapezoid(
+    scores: Sequence[float], relevant: Sequence[bool], junk: Sequence[int]
+) -> float:
+    """Return AP as the revisited Oxford and Paris benchmark computes it."""
+    order = [i for i in np.argsort(-np.asarray(scores), kind="stable") if i not in junk]
+    places = [place for place, i in enumerate(order) if relevant[i]]
+    step = 1 / len(places)
+    total = 0.0
+    for j, place in enumerate(places):
+        before = 1.0 if place == 0 else j / place
+        total += (before + (j + 1) / (place + 1)) * step / 2
+    return total
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_trapezoid_with_junk_equals_the_plain_code(rng: np.random.Generator, kernel: str) -> None:
+    for _ in range(50):
+        scores = rng.permutation(30).astype(float).tolist()  # no ties: the plain code has no rule
+        relevant = (rng.random(30) < 0.3).tolist()
+        junk = rng.choice(30, 6, replace=False).tolist()
+        if not any(r for i, r in enumerate(relevant) if i not in junk):
+            continue
+        got = one_query(scores, relevant, junk, kernel=kernel)
+        expected = plain_trapezoid(scores, relevant, junk)
+        assert got.trapezoid_ap[0] == pytest.approx(expected, abs=EXACT)
+
+
+def labelled(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, Relevance]:
+    """Return tied vectors (n, 3), labels, and leave-one-out relevance."""
+    X = rng.integers(-1, 2, (n, 3)).astype(np.float32)
+    labels = rng.integers(0, 4, n)
+    others = [[j for j in range(n) if labels[j] == labels[i] and j != i] for i in range(n)]
+    return X, labels, relevance(others, [[i] for i in range(n)])
+
+
+def test_blocks_of_any_size_and_both_kernels_give_the_same_figures(
+    rng: np.random.Generator,
+) -> None:
+    X, _, relevant = labelled(rng, 50)
+    whole = rank(X, X, relevant)
+    for kernel, block_bytes in itertools.product(KERNELS, (1, 50 * 4 * 7)):
+        got = rank(X, X, relevant, kernel=kernel, block_bytes=block_bytes)
+        np.testing.assert_allclose(got.ap, whole.ap, atol=EXACT)
+        for name, values in whole.figures.items():
+            np.testing.assert_allclose(got.figures[name], values, atol=EXACT, err_msg=name)
+
+
+def test_the_order_of_the_gallery_does_not_matter(rng: np.random.Generator) -> None:
+    X, labels, relevant = labelled(rng, 50)
+    order = rng.permutation(50)
+    place = np.argsort(order)
+    moved = [
+        [int(place[j]) for j in range(50) if labels[j] == labels[i] and j != i] for i in range(50)
+    ]
+    shuffled = rank(X, X[order], relevance(moved, [[int(place[i])] for i in range(50)]))
+    np.testing.assert_allclose(shuffled.ap, rank(X, X, relevant).ap, atol=EXACT)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_leaving_a_group_out_equals_ranking_without_its_images(
+    rng: np.random.Generator, kernel: str
+) -> None:
+    X, labels, relevant = labelled(rng, 40)
+    groups = rng.integers(0, 5, 40)
+    split = Groups(groups, groups, np.arange(40), 5)
+    got = np.concatenate(list(leave_group_out(X, X, relevant, split, kernel=kernel)))
+    for g in range(5):
+        left = np.flatnonzero(groups != g)
+        others = [
+            [k for k, j in enumerate(left) if labels[j] == labels[i] and j != i] for i in left
+        ]
+        own = [[k] for k in range(len(left))]
+        expected = np.full(40, np.nan)
+        expected[left] = rank(X[left], X[left], relevance(others, own)).ap
+        np.testing.assert_allclose(got[:, g], expected, atol=EXACT)
+
+
+def test_queries_without_positives_are_nan_and_counted_as_zero_relevant() -> None:
+    got = one_query([0.5, 0.2], [False, False])
+    assert math.isnan(got.ap[0])
+    assert math.isnan(got.figures["recall@1"][0])
+    assert got.n_relevant[0] == 0
+
+
+def test_a_spread_below_float_resolution_does_not_overflow_the_buckets() -> None:
+    smallest = np.float32(1e-45)
+    got = one_query([0.0, float(smallest), 1.0, -1.0], [True, True, False, False])
+    assert got.ap[0] == pytest.approx((1 / 2 + 2 / 3) / 2, abs=EXACT)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ties": "random"}, "ties must be one of"),
+        ({"ks": (0,)}, "counted from 1"),
+        ({"kernel": "gpu"}, "INTRAMODAL_KERNEL"),
+    ],
+)
+def test_unknown_options_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        one_query([1.0, 0.0], [True, False], **change)
+
+
+def test_nan_is_refused() -> None:
+    with pytest.raises(InputError, match="NaN"):
+        one_query([1.0, float("nan")], [True, False])
+
+
+def test_the_environment_chooses_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTRAMODAL_KERNEL", "typo")
+    with pytest.raises(InputError, match="compiled or plain"):
+        one_query([1.0, 0.0], [True, False])
