@@ -1,0 +1,398 @@
+"""Few-shot accuracy of a named vector without text: nearest prototype and shrunken LDA.
+
+An episode is one random permutation of the images of every class. The first s of it are the
+shots, so that curves are nested; the episodes depend on ids, labels and seed only, so that two
+vectors are compared on the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+
+from intramodal.errors import InputError
+from intramodal.evaluation.labels import LabelCodes, encode_labels
+from intramodal.evaluation.results import FewshotResult
+from intramodal.types import Floats, VectorTable, unit_rows
+
+SHOTS = (1, 2, 4, 8, 16)
+"""The paper's numbers of shots (table 2)."""
+
+_N_COLUMNS = 4096
+"""Class scores held at once: classifiers take 4096 (d + 1) floats, or one episode's if larger."""
+_N_LOGITS = 2**21
+"""Logits held at once, 8 MB of float32; or those of one image if larger."""
+
+Fit = Callable[[Floats, NDArray[np.int64]], Floats]
+"""From unit images (n, d) and shots (K, s), rows of them, to weights and bias (K, d + 1)."""
+
+
+@dataclass(frozen=True, eq=False)
+class FewshotTask:
+    """Classes, images and drawn shots: the same for every vector of a table.
+
+    Parameters
+    ----------
+    field : str
+    names : list of str
+        The K classes.
+    rows, codes : ndarray of shape (n,)
+        Rows of the table that take part, and the class of each.
+    is_pool, is_test : ndarray of shape (n,), bool
+        Images that may be shots, and images that are tested unless they are shots.
+    draws : ndarray of shape (n_episodes, K, max_shots), int64
+        Shots by position in `rows`, in the order of the permutation; -1 beyond a class's pool.
+    shots : tuple of int
+        Ascending.
+    seed : int
+    is_split : bool
+        Whether shots and tests come from different, given, rows.
+    facts : dict
+        Counts of images left out.
+    """
+
+    field: str
+    names: list[str]
+    rows: NDArray[np.intp]
+    codes: NDArray[np.int64]
+    is_pool: NDArray[np.bool_]
+    is_test: NDArray[np.bool_]
+    draws: NDArray[np.int64]
+    shots: tuple[int, ...]
+    seed: int
+    is_split: bool
+    facts: dict[str, Any]
+
+    @classmethod
+    def from_table(
+        cls,
+        table: VectorTable,
+        field: str,
+        *,
+        shots: Sequence[int] = SHOTS,
+        n_episodes: int = 50,
+        seed: int = 0,
+        min_class_size: int = 2,
+        split: Sequence[Any] | None = None,
+    ) -> FewshotTask:
+        """Return the task of one label field; parameters as in `evaluate_fewshot`."""
+        _check_counts(shots, n_episodes)
+        found, facts = _labels(table, field, min_class_size, split)
+        side = None if split is None else np.array([split[row] for row in found.rows], object)
+        everything = np.ones(len(found), dtype=bool)
+        task = cls(
+            field=field,
+            names=found.names,
+            rows=found.rows,
+            codes=found.codes,
+            is_pool=everything if side is None else side == "train",
+            is_test=everything if side is None else side == "test",
+            draws=np.empty((0, 0, 0), dtype=np.int64),
+            shots=tuple(sorted(set(shots))),
+            seed=seed,
+            is_split=split is not None,
+            facts=facts,
+        )
+        return replace(task, draws=task._drawn(n_episodes))
+
+    def _drawn(self, n_episodes: int) -> NDArray[np.int64]:
+        rng = np.random.default_rng(self.seed)
+        pool = np.flatnonzero(self.is_pool)
+        codes, sizes = self.codes[pool], self.pool_sizes
+        rank = np.arange(min(max(self.shots), int(sizes.max())))
+        at = np.cumsum(sizes) - sizes
+        place = np.minimum(at[:, None] + rank, len(pool) - 1)
+        exists = rank < sizes[:, None]
+        draws = np.empty((n_episodes, len(sizes), len(rank)), dtype=np.int64)
+        for episode in draws:
+            order = np.lexsort((rng.random(len(pool)), codes))
+            episode[:] = np.where(exists, pool[order[place]], -1)
+        return draws
+
+    @property
+    def pool_sizes(self) -> NDArray[np.int64]:
+        """Number of images of each class that may be shots, of shape (K,)."""
+        return np.bincount(self.codes[self.is_pool], minlength=len(self.names)).astype(np.int64)
+
+    def classes_at(self, n_shots: int) -> NDArray[np.intp]:
+        """Return the classes that can give so many shots and still have something to test."""
+        if self.is_split:
+            tested = np.bincount(self.codes[self.is_test], minlength=len(self.names))
+            return np.flatnonzero((self.pool_sizes >= n_shots) & (tested > 0))
+        return np.flatnonzero(self.pool_sizes > n_shots)
+
+    def images(self, table: VectorTable, vector: str) -> Floats:
+        """Return the unit vectors (n, d) of the images that take part.
+
+        Raises
+        ------
+        InputError
+            If the table lacks the vector, or it holds NaN or infinity.
+        """
+        if vector not in table.vectors:
+            raise InputError(
+                f"the table holds no vector {vector!r}, only {', '.join(sorted(table.vectors))}"
+            )
+        X = table.vectors[vector][self.rows]
+        if not np.isfinite(X).all():
+            raise InputError(f"vector {vector!r} holds NaN or infinity; leave those points out")
+        return unit_rows(X)
+
+
+def evaluate_fewshot(  # noqa: PLR0913 - one option a choice of the protocol
+    table: VectorTable,
+    *,
+    vector: str,
+    field: str,
+    classifiers: Sequence[str] = ("prototype", "lda"),
+    shots: Sequence[int] = SHOTS,
+    n_episodes: int = 50,
+    seed: int = 0,
+    min_class_size: int = 2,
+    split: Sequence[Any] | None = None,
+) -> dict[str, FewshotResult]:
+    """Return the few-shot accuracy of one vector, one result a classifier (paper, section 5).
+
+    At s shots the classes with more than s images take part, the first s of each permutation
+    are the shots, and all other images of these classes are tested. Equal scores go to the class
+    whose name comes first.
+
+    Parameters
+    ----------
+    table : VectorTable
+        Of `ImageCollection.table`.
+    vector : str
+        The named vector; rows are scaled to unit length here.
+    field : str
+        Payload field with one class an image.
+    classifiers : sequence of {"prototype", "lda"}
+        Nearest prototype: cosine to the mean of the unit shots. LDA: common covariance with the
+        shrinkage of Kubokawa and Srivastava, equal priors; without scatter within classes, as at
+        one shot, its covariance is the identity and it is the prototype classifier.
+    shots : sequence of int
+        Labelled images a class. What fewer than two classes can serve becomes NaN.
+    n_episodes : int
+    seed : int
+        Same points, labels and seed: same episodes, whatever the vector.
+    min_class_size : int
+        Classes with fewer images are left out.
+    split : sequence of length n, optional
+        "train", "test" or something else for each row of the table: shots come from the
+        first, the second is tested, the rest takes no part. Here classes with s training images
+        and a test image take part.
+
+    Raises
+    ------
+    InputError
+        If the field cannot serve as a label, or an option is outside its range.
+
+    Notes
+    -----
+    Statistics in float64, scores in float32. Memory beyond the vectors: blocks of 4096 class
+    scores' weights and 8 MB of logits (one episode's, one image's, if these are larger), and a
+    byte for each image and episode of a block.
+    """
+    unknown = sorted(set(classifiers) - set(FITS))
+    if unknown:
+        raise InputError(f"no classifier {unknown[0]!r}; choose from {', '.join(sorted(FITS))}")
+    task = FewshotTask.from_table(
+        table,
+        field,
+        shots=shots,
+        n_episodes=n_episodes,
+        seed=seed,
+        min_class_size=min_class_size,
+        split=split,
+    )
+    return {name: run_fewshot(task, table, vector, name) for name in classifiers}
+
+
+def run_fewshot(
+    task: FewshotTask, table: VectorTable, vector: str, classifier: str
+) -> FewshotResult:
+    """Return the accuracy of one vector for a task that several vectors share."""
+    X = task.images(table, vector)
+    at = [task.classes_at(s) for s in task.shots]
+    right, tested, accuracy = (
+        np.stack(parts)
+        for parts in zip(*(_counts(task, X, s, FITS[classifier]) for s in task.shots), strict=True)
+    )
+    seen = np.flatnonzero(task.is_test)
+    by_class = np.stack([_class_accuracy(task, r, t) for r, t in zip(right, tested, strict=True)])
+    n_episodes = accuracy.shape[1]
+    return FewshotResult(
+        vector=vector,
+        field=task.field,
+        classifier=classifier,
+        shots=task.shots,
+        accuracy=accuracy,
+        class_names=task.names,
+        class_accuracy=by_class,
+        n_test=tested.sum(axis=1) / n_episodes,
+        seed=task.seed,
+        ids=[table.ids[row] for row in task.rows[seen]],
+        labels=[task.names[code] for code in task.codes[seen]],
+        n_correct=right[:, seen],
+        n_tested=tested[:, seen],
+        n_pool=np.array([task.pool_sizes[c].mean() if len(c) else np.nan for c in at]),
+        extra={**task.facts, "n_classes": [len(c) for c in at]},
+    )
+
+
+Counts = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+"""Times right and times tested of every image (n,), and accuracy of every episode."""
+
+
+def _counts(task: FewshotTask, X: Floats, n_shots: int, fit: Fit) -> Counts:
+    n_episodes = len(task.draws)
+    right, tested = (np.zeros(len(X), dtype=np.int64) for _ in range(2))
+    classes = task.classes_at(n_shots)
+    if len(classes) < 2:
+        return right, tested, np.full(n_episodes, np.nan)
+    truth = np.searchsorted(classes, task.codes)
+    images = np.flatnonzero(task.is_test & np.isin(task.codes, classes))
+    accuracy = np.empty(n_episodes)
+    width = max(1, _N_COLUMNS // len(classes))
+    for start in range(0, n_episodes, width):
+        block = task.draws[start : start + width, classes, :n_shots]
+        W = np.concatenate([fit(X, shots) for shots in block])
+        is_tested = _outside(block, len(X))
+        n_right, n_seen = (np.zeros(len(block), dtype=np.int64) for _ in range(2))
+        for rows, best in _predicted(X, images, W, len(block)):
+            seen = is_tested[rows]
+            hit = (best == truth[rows, None]) & seen
+            right[rows] += hit.sum(axis=1)
+            tested[rows] += seen.sum(axis=1)
+            n_right += hit.sum(axis=0)
+            n_seen += seen.sum(axis=0)
+        accuracy[start : start + width] = n_right / n_seen
+    return right, tested, accuracy
+
+
+def _outside(block: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
+    """Return (n, n_episodes): which images are not among the shots of each episode."""
+    is_tested = np.ones((n, len(block)), dtype=bool)
+    for e, shots in enumerate(block):
+        is_tested[shots.ravel(), e] = False
+    return is_tested
+
+
+def _predicted(
+    X: Floats, images: NDArray[np.intp], W: Floats, n_episodes: int
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Yield rows and their class in every episode, (c,) and (c, n_episodes)."""
+    size = max(1, _N_LOGITS // len(W))
+    for start in range(0, len(images), size):
+        rows = images[start : start + size]
+        logits = X[rows] @ W[:, :-1].T
+        logits += W[:, -1]
+        # The first of equal scores: classes are in the order of their names.
+        yield rows, logits.reshape(len(rows), n_episodes, -1).argmax(axis=2)
+
+
+def _class_accuracy(
+    task: FewshotTask, right: NDArray[np.int64], tested: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return (K,); a class has equally many tests in each episode, so pooling is the mean."""
+    n_right, n_tested = (np.zeros(len(task.names)) for _ in range(2))
+    np.add.at(n_right, task.codes, right)
+    np.add.at(n_tested, task.codes, tested)
+    return np.asarray(n_right / np.where(n_tested > 0, n_tested, np.nan))
+
+
+def fit_prototypes(X: Floats, shots: NDArray[np.int64]) -> Floats:
+    """Return weights and bias (K, d + 1) of the nearest prototype: the unit mean, and zero."""
+    return _with_bias(unit_rows(_means(X, shots)), np.zeros(len(shots)))
+
+
+def fit_lda(X: Floats, shots: NDArray[np.int64]) -> Floats:
+    """Return weights and bias (K, d + 1) of linear discriminant analysis with shrinkage.
+
+    ``inv(Sigma) = d inv((n - 1) Sigma + tr(Sigma) I)`` with n = K s shots and Sigma the pooled
+    covariance within classes (Kubokawa and Srivastava 2008, as Wang et al. 2024, *A hard-to-beat
+    baseline for training-free CLIP-based adaptation*, use it). Scores are those relative to the
+    mean of the classes, which shifts all classes of an image alike and spares float32 digits.
+    """
+    n, d = shots.size, X.shape[1]
+    means = _means(X, shots)
+    residuals = (X[column] - means for column in shots.T)
+    is_wide = n < d  # then the shots' Gram matrix is smaller than the scatter
+    R = np.concatenate(list(residuals)) if is_wide else np.empty((0, d))
+    G = R @ R.T if is_wide else sum((r.T @ r for r in residuals), np.zeros((d, d)))
+    trace = float(np.trace(G))
+    if trace <= n * float(np.finfo(np.float32).eps) ** 2:
+        return fit_prototypes(X, shots)  # no scatter beyond rounding: identity covariance
+    ridge = trace / (n - 1)
+    G[np.diag_indices_from(G)] += ridge
+    factor = cho_factor(G, lower=True, overwrite_a=True, check_finite=False)
+    centre = means.mean(axis=0)
+    C = means - centre
+    if is_wide:  # Woodbury: inv(R'R + r I) = (I - R' inv(RR' + r I) R) / r
+        W = d / ridge * (C - cho_solve(factor, R @ C.T, check_finite=False).T @ R)
+    else:
+        W = d * cho_solve(factor, C.T, check_finite=False).T
+    return _with_bias(W, -0.5 * np.einsum("kd,kd->k", means + centre, W))
+
+
+FITS: dict[str, Fit] = {"prototype": fit_prototypes, "lda": fit_lda}
+"""The classifiers by name."""
+
+
+def _means(X: Floats, shots: NDArray[np.int64]) -> NDArray[np.float64]:
+    total = np.zeros((len(shots), X.shape[1]))
+    for column in shots.T:  # a column at a time: memory is one row a class
+        total += X[column]
+    return np.asarray(total / shots.shape[1])
+
+
+def _with_bias(W: NDArray[Any], bias: NDArray[np.float64]) -> Floats:
+    return np.column_stack([W, bias]).astype(np.float32)
+
+
+def _check_counts(shots: Sequence[int], n_episodes: int) -> None:
+    if not shots or any(isinstance(s, bool) or int(s) != s or s < 1 for s in shots):
+        raise InputError(f"shots must be whole numbers from 1, at least one, got {list(shots)}")
+    if n_episodes < 1:
+        raise InputError(f"n_episodes must be a whole number from 1, got {n_episodes}")
+
+
+def _labels(
+    table: VectorTable, field: str, min_class_size: int, split: Sequence[Any] | None
+) -> tuple[LabelCodes, dict[str, Any]]:
+    """Return the classes of the rows that take part, and counts of the others."""
+    if field not in table.payload:
+        raise InputError(f"the table was read without the field {field!r}; read it, too")
+    column = table.payload[field]
+    n_unused = 0
+    if split is not None:
+        column = _within(split, column)
+        n_unused = sum(side not in ("train", "test") for side in split)
+    found = encode_labels(column, min_class_size=min_class_size, field=field)
+    if found.is_multi:
+        raise InputError(
+            f"field {field!r} gives some points several classes, and few-shot accuracy needs one; "
+            f"choose another field, or evaluate retrieval by it"
+        )
+    facts = {"min_class_size": min_class_size, "n_missing": found.n_missing - n_unused}
+    return found, {**facts, "n_dropped": found.n_dropped, "n_outside_split": n_unused}
+
+
+def _within(split: Sequence[Any], column: Sequence[Any]) -> list[Any]:
+    """Return the column with None for rows that are in neither part."""
+    if len(split) != len(column):
+        raise InputError(f"split has {len(split)} values for {len(column)} points; give one each")
+    for side in ("train", "test"):
+        if side not in split:
+            raise InputError(
+                f"split names no {side!r} row; its values must be 'train' or 'test', got "
+                f"{sorted({str(value) for value in split})[:5]}"
+            )
+    return [
+        value if side in ("train", "test") else None
+        for side, value in zip(split, column, strict=True)
+    ]
