@@ -1,0 +1,235 @@
+"""Exact retrieval quality of a named vector, by any payload field."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intramodal.errors import InputError
+from intramodal.evaluation.labels import LabelCodes, encode_labels
+from intramodal.evaluation.ranking import DEFAULT_KS, Lists, Relevance, Ties, as_lists, rank
+from intramodal.evaluation.results import RetrievalResult
+from intramodal.types import Floats, VectorTable, unit_rows
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class RetrievalTask:
+    """Which rows of a table ask, which answer, and what is relevant: the same for every vector.
+
+    Parameters
+    ----------
+    field : str
+        The payload field that says what is relevant: equal values, or a shared one.
+    protocol : {"leave-one-out", "query-gallery"}
+    codes : LabelCodes
+    query_rows, gallery_rows : ndarray of shape (n_queries,) and (n_gallery,)
+        Rows of the table. Every query has something relevant in the gallery.
+    query_at : ndarray of shape (n_queries,)
+        Where the query itself stands in the gallery; -1 if it does not.
+    relevance : Relevance
+    n_without_positives : int
+        Queries left out because nothing is relevant to them.
+    """
+
+    field: str
+    protocol: str
+    codes: LabelCodes
+    query_rows: NDArray[np.intp]
+    gallery_rows: NDArray[np.intp]
+    query_at: NDArray[np.int64]
+    relevance: Relevance
+    n_without_positives: int
+
+    @classmethod
+    def from_table(
+        cls,
+        table: VectorTable,
+        field: str,
+        *,
+        split: tuple[Mask, Mask] | None = None,
+        min_class_size: int = 2,
+    ) -> RetrievalTask:
+        """Return the task of one label field.
+
+        Parameters
+        ----------
+        table : VectorTable
+            With the payload column `field`.
+        split : pair of ndarray of shape (n,), bool, optional
+            Rows that ask and rows that answer; without it each row asks all others.
+        min_class_size : int
+            Classes with fewer images are left out, as queries and as gallery.
+
+        Raises
+        ------
+        InputError
+            If the field cannot serve as a label, or no query has anything relevant.
+        """
+        if field not in table.payload:
+            raise InputError(f"the table was read without the field {field!r}; read it, too")
+        codes = encode_labels(table.payload[field], min_class_size=min_class_size, field=field)
+        asks, answers = (_positions(codes, mask) for mask in split or (None, None))
+        members = _members(codes, answers)
+        n_found = _n_relevant(codes, asks, answers, members)
+        kept = asks[n_found > 0]
+        if not len(kept):
+            raise InputError(
+                f"no query has a relevant picture by field {field!r}; choose another field, or "
+                f"check the split"
+            )
+        place = np.full(len(codes), -1, dtype=np.int64)
+        place[answers] = np.arange(len(answers))
+        return cls(
+            field=field,
+            protocol="leave-one-out" if split is None else "query-gallery",
+            codes=codes,
+            query_rows=codes.rows[kept],
+            gallery_rows=codes.rows[answers],
+            query_at=place[kept],
+            relevance=Relevance(
+                positives=_positives(codes, kept, place, members),
+                ignored=_itself(place[kept]),
+                n_queries=len(kept),
+            ),
+            n_without_positives=len(asks) - len(kept),
+        )
+
+    def vectors(self, table: VectorTable, vector: str) -> tuple[Floats, Floats]:
+        """Return unit queries (n_queries, d) and unit gallery (n_gallery, d)."""
+        X = unit_rows(table.vectors[vector])
+        return X[self.query_rows], X[self.gallery_rows]
+
+    def query_labels(self) -> list[Any]:
+        """Return the label of each query; a tuple for a multi-valued field."""
+        label = dict(zip(self.codes.rows.tolist(), self.codes.labels(), strict=True))
+        return [label[row] for row in self.query_rows.tolist()]
+
+
+def evaluate_retrieval(
+    table: VectorTable,
+    *,
+    vector: str,
+    field: str,
+    split: tuple[Mask, Mask] | None = None,
+    ks: Sequence[int] = DEFAULT_KS,
+    ties: Ties = "expected",
+    min_class_size: int = 2,
+) -> RetrievalResult:
+    """Return exact retrieval figures over the full ranking (paper, section 6).
+
+    Parameters
+    ----------
+    table : VectorTable
+        Of `ImageCollection.table`.
+    vector : str
+        The named vector; compared by cosine.
+    field : str
+        Payload field: relevant is what shares a value. A query never finds itself.
+    split : pair of ndarray of shape (n,), bool, optional
+        Query set against gallery; by default every picture asks all others (leave-one-out).
+    ks : sequence of int
+    ties : {"expected", "sklearn", "best", "worst", "id"}
+        See `rank`.
+    min_class_size : int
+        Classes with fewer images are left out.
+    """
+    task = RetrievalTask.from_table(table, field, split=split, min_class_size=min_class_size)
+    return run_task(task, table, vector, ks=ks, ties=ties)
+
+
+def run_task(
+    task: RetrievalTask,
+    table: VectorTable,
+    vector: str,
+    *,
+    ks: Sequence[int] = DEFAULT_KS,
+    ties: Ties = "expected",
+) -> RetrievalResult:
+    """Return the figures of one vector for a task that several vectors share."""
+    Q, G = task.vectors(table, vector)
+    ranking = rank(Q, G, task.relevance, ks=ks, ties=ties)
+    return RetrievalResult(
+        vector=vector,
+        field=task.field,
+        protocol=task.protocol,
+        query_ids=[table.ids[row] for row in task.query_rows],
+        labels=task.query_labels(),
+        ap=ranking.ap,
+        metrics=ranking.figures,
+        n_relevant=ranking.n_relevant,
+        n_gallery=len(task.gallery_rows),
+        n_without_positives=task.n_without_positives,
+        tie_width=float(ranking.tie_width.mean()),
+        ties=ties,
+    )
+
+
+def _positions(codes: LabelCodes, mask: Mask | None) -> NDArray[np.intp]:
+    """Return which of the kept rows a mask over the table means."""
+    if mask is None:
+        return np.arange(len(codes), dtype=np.intp)
+    return np.flatnonzero(np.asarray(mask, dtype=bool)[codes.rows])
+
+
+def _members(codes: LabelCodes, answers: NDArray[np.intp]) -> list[NDArray[np.int64]]:
+    """Return the gallery places of every class, ascending."""
+    lengths = np.diff(codes.indptr)
+    owner = np.repeat(np.arange(len(codes)), lengths)
+    place = np.full(len(codes), -1, dtype=np.int64)
+    place[answers] = np.arange(len(answers))
+    order = np.argsort(codes.indices, kind="stable")
+    classes, places = codes.indices[order], place[owner[order]]
+    bounds = np.searchsorted(classes, np.arange(len(codes.names) + 1))
+    parts = [places[a:b] for a, b in itertools.pairwise(bounds)]
+    return [np.sort(part[part >= 0]) for part in parts]
+
+
+def _n_relevant(
+    codes: LabelCodes,
+    asks: NDArray[np.intp],
+    answers: NDArray[np.intp],
+    members: list[NDArray[np.int64]],
+) -> NDArray[np.int64]:
+    """Return an upper bound of each query's relevant items that is zero only where they are."""
+    sizes = np.array([len(part) for part in members], dtype=np.int64)
+    is_there = np.zeros(len(codes), dtype=np.int64)
+    is_there[answers] = 1
+    others = sizes[codes.indices] - np.repeat(is_there, np.diff(codes.indptr))
+    totals = np.concatenate([[0], np.cumsum(others)])
+    return np.asarray(totals[codes.indptr[1:]] - totals[codes.indptr[:-1]])[asks]
+
+
+def _positives(
+    codes: LabelCodes,
+    kept: NDArray[np.intp],
+    place: NDArray[np.int64],
+    members: list[NDArray[np.int64]],
+) -> Callable[[int, int], Lists]:
+    def lists(start: int, stop: int) -> Lists:
+        return as_lists([_relevant(codes, row, place[row], members) for row in kept[start:stop]])
+
+    return lists
+
+
+def _relevant(
+    codes: LabelCodes, row: int, itself: int, members: list[NDArray[np.int64]]
+) -> NDArray[np.int64]:
+    classes = codes.indices[codes.indptr[row] : codes.indptr[row + 1]]
+    found = members[classes[0]]
+    if len(classes) > 1:
+        found = np.unique(np.concatenate([members[c] for c in classes]))
+    return np.asarray(found[found != itself])
+
+
+def _itself(query_at: NDArray[np.int64]) -> Callable[[int, int], Lists]:
+    def lists(start: int, stop: int) -> Lists:
+        return as_lists([[at] if at >= 0 else [] for at in query_at[start:stop]])
+
+    return lists

@@ -1,0 +1,155 @@
+"""Intervals and p-values against enumeration, closed forms and simulation."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from intramodal.evaluation.inference import ALPHA_OF_LEVEL, group_jackknife, holm, sign_flip
+
+
+def plain_p_value(sums: np.ndarray, sizes: np.ndarray, delta: float) -> float:
+    """Return the sign-flip p-value of one supposed difference, by its definition."""
+    residuals = sums - delta * sizes
+    observed = abs(residuals.sum())
+    totals = [
+        abs((np.array(signs) * residuals).sum())
+        for signs in itertools.product((1, -1), repeat=len(sums))
+    ]
+    return float(np.mean([total >= observed - 1e-12 for total in totals]))
+
+
+clusters = st.lists(
+    st.tuples(st.floats(-2, 2, width=32), st.integers(1, 9)), min_size=6, max_size=8
+)
+
+
+@given(clusters)
+def test_the_p_value_is_the_share_of_sign_patterns_as_extreme(
+    rows: list[tuple[float, int]],
+) -> None:
+    sums, sizes = np.array(rows, dtype=float).T
+    # Ties of totals are decided by rounding in either code: cases without any.
+    expected = plain_p_value(sums, sizes, 0.0)
+    margin = [plain_p_value(sums + e, sizes, 0.0) for e in (-1e-9, 1e-9)]
+    if margin[0] == margin[1]:
+        assert sign_flip(sums, sizes, seed=0).p_value == pytest.approx(expected)
+
+
+@given(clusters)
+def test_the_interval_holds_exactly_what_the_test_does_not_reject(
+    rows: list[tuple[float, int]],
+) -> None:
+    sums, sizes = np.array(rows, dtype=float).T
+    effect = sign_flip(sums / 20, sizes, seed=0)  # /20: inside of [-1, 1]
+    low, high = effect.interval
+    step = 1e-6
+    if high - low > 4 * step:
+        for inside in (low + step, high - step):
+            assert plain_p_value(sums / 20, sizes, inside) >= ALPHA_OF_LEVEL
+    for outside in (low - step, high + step):
+        if -1 < outside < 1:
+            assert plain_p_value(sums / 20, sizes, outside) < ALPHA_OF_LEVEL
+
+
+@given(clusters, st.integers(0, 3))
+def test_the_interval_excludes_zero_exactly_when_p_is_below_the_level(
+    rows: list[tuple[float, int]], seed: int
+) -> None:
+    sums, sizes = np.array(rows * 3, dtype=float).T  # random patterns, not all
+    effect = sign_flip(sums, sizes, seed=seed)
+    excludes = effect.interval[0] > 0 or effect.interval[1] < 0
+    assert excludes == (effect.p_value < ALPHA_OF_LEVEL)
+
+
+def test_the_same_seed_gives_the_same_figures(rng: np.random.Generator) -> None:
+    sums, sizes = rng.normal(size=30), np.ones(30)
+    assert sign_flip(sums, sizes, seed=3) == sign_flip(sums, sizes, seed=3)
+    assert sign_flip(sums, sizes, seed=3) != sign_flip(sums, sizes, seed=4)
+
+
+def test_too_few_clusters_never_reject() -> None:
+    effect = sign_flip(np.full(4, 0.5), np.ones(4), seed=0)
+    assert effect.interval == (-1.0, 1.0)
+    assert effect.p_value == 2 / 2**4
+
+
+def test_the_sign_flip_interval_agrees_with_students_for_many_normal_clusters(
+    rng: np.random.Generator,
+) -> None:
+    values = rng.normal(0.02, 0.1, 400)
+    effect = sign_flip(values, np.ones(400), seed=0)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    # 10,000 patterns estimate a 2.5% tail to about 6% of itself: 0.03 standard errors.
+    np.testing.assert_allclose(effect.interval, expected, atol=0.1 * 0.1 / 20)
+
+
+def test_the_false_verdict_rate_is_five_percent_with_class_effects(
+    rng: np.random.Generator,
+) -> None:
+    """Classes of unequal size share an effect; treating queries alone as units fails here."""
+    sizes = np.repeat([2.0, 10.0, 50.0], 8)
+    n_trials = 400
+    rejected = sum(
+        sign_flip(rng.normal(0, 1, 24) * sizes / 10, sizes, seed=i, n_resamples=999).p_value < 0.05
+        for i in range(n_trials)
+    )
+    # The test is exact: the count is binomial.
+    assert stats.binomtest(rejected, n_trials, 0.05).pvalue > 0.001
+
+
+def test_the_jackknife_of_a_mean_is_students_t_test(rng: np.random.Generator) -> None:
+    x = rng.normal(0.1, 0.3, 25)
+    without = (x.sum() - x) / 24
+    effect = group_jackknife(float(x.mean()), without, np.ones(25))
+    expected = stats.ttest_1samp(x, 0)
+    assert effect.p_value == pytest.approx(expected.pvalue)
+    np.testing.assert_allclose(effect.interval, expected.confidence_interval(0.95))
+
+
+def test_unequal_groups_of_a_mean_give_an_unbiased_variance(rng: np.random.Generator) -> None:
+    """Over many samples the squared half-width is the variance of the mean."""
+    sizes = np.array([1.0, 2, 3, 5, 8, 13, 21, 34] * 4)
+    owner = np.repeat(np.arange(32), sizes.astype(int))
+    errors = []
+    for _ in range(300):
+        x = rng.normal(size=len(owner)) / 10
+        without = (x.sum() - np.bincount(owner, weights=x)) / (len(x) - sizes)
+        low, high = group_jackknife(float(x.mean()), without, sizes).interval
+        errors.append((high - low) / 2 / stats.t.ppf(0.975, 31))
+    variance = 0.01 / len(owner)
+    # 300 samples of a variance with 31 degrees of freedom or fewer: 5% either way is 3 sigma.
+    assert np.mean(np.square(errors)) == pytest.approx(variance, rel=0.1)
+
+
+def test_no_spread_at_all_is_certain() -> None:
+    same = group_jackknife(0.25, np.full(10, 0.25), np.ones(10))
+    assert same.interval == (0.25, 0.25)
+    assert same.p_value == 0.0
+    assert group_jackknife(0.0, np.zeros(10), np.ones(10)).p_value == 1.0
+
+
+def test_holm_equals_its_definition() -> None:
+    p = [0.01, 0.04, 0.03, 0.005]
+    # Sorted: 4 * .005 = .02, 3 * .01 = .03, 2 * .03 = .06, then never below the one before.
+    assert holm(p) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_the_number_needed_gives_that_power_for_normal_units(rng: np.random.Generator) -> None:
+    x = rng.normal(size=400)
+    x = (x - x.mean()) / x.std(ddof=1) * 0.1 + 0.005  # mean 0.005, standard error 0.1 / sqrt(n)
+    effect = sign_flip(x, np.ones(400), seed=0)
+    needed = effect.units_needed(margin=0.0)
+    assert needed is not None
+    z = 0.005 * np.sqrt(needed) / 0.1
+    assert stats.norm.sf(stats.norm.isf(0.025) - z) == pytest.approx(0.8, abs=0.03)
+
+
+def test_nothing_is_enough_for_a_difference_of_zero_without_a_margin() -> None:
+    effect = sign_flip(np.array([1.0, -1.0] * 10), np.ones(20), seed=0)
+    assert effect.units_needed(margin=0.0) is None
