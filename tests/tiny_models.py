@@ -1,15 +1,16 @@
 """Tiny models with seeded random weights, saved as each library saves its own: no network.
 
 Every function writes into a folder that need not exist and returns the name that loads it.
-Pictures are 32 pixels wide (SLIP: 224, its only size). The tokenizers know single bytes and
-the words of `WORDS`.
+Pictures are 32 pixels wide (SLIP: 224, its only size). The tokenizers know single letters and
+the words of `WORDS`. `Shelf` saves each model once.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,24 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"
+_IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+
+Save = Callable[..., str]
+
+
+class Shelf:
+    """Every tiny model that was asked for, saved once below `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._names: dict[str, str] = {}
+
+    def name(self, save: Save, **changes: Any) -> str:
+        """Return the name that loads what `save` writes with `changes`."""
+        key = f"{save.__name__} {changes}"
+        if key not in self._names:
+            self._names[key] = save(self.folder / str(len(self._names)), **changes)
+        return self._names[key]
 
 
 def save_open_clip(
@@ -80,12 +99,12 @@ def save_clip(
     seed: int = 0,
     hidden_act: str = "quick_gelu",
     words: Sequence[str] = WORDS,
-    size: int = SIDE,
+    resize: int = SIDE,
     mean: Sequence[float] = CLIP_MEAN,
     resample: int = 3,
 ) -> str:
     """Save a CLIP of transformers."""
-    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+    from transformers import CLIPConfig, CLIPModel
 
     folder.mkdir(parents=True, exist_ok=True)
     n_tokens = _save_clip_tokenizer(folder, words)
@@ -93,73 +112,83 @@ def save_clip(
         "vocab_size": n_tokens, "max_position_embeddings": 24,
         "bos_token_id": n_tokens - 2, "eos_token_id": n_tokens - 1, "pad_token_id": n_tokens - 1,
     }  # fmt: skip
-    vision = _vision_tower(size) | {"hidden_act": hidden_act}
+    vision = _vision_tower() | {"hidden_act": hidden_act}
     config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=DIM)
     _save(CLIPModel, config, folder, seed)
-    CLIPImageProcessorPil(
-        size={"shortest_edge": size}, crop_size={"height": size, "width": size},
-        image_mean=list(mean), image_std=list(CLIP_STD), resample=resample,
-    ).save_pretrained(folder)  # fmt: skip
+    _save_preprocessing(
+        folder, "CLIPImageProcessor", crop=SIDE, size=resize, resample=resample,
+        image_mean=list(mean), image_std=list(CLIP_STD),
+    )  # fmt: skip
     return f"local-dir:{folder}"
 
 
-def save_siglip(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS) -> str:
-    """Save a SigLIP; its tokenizer is a word list, for SigLIP's own needs sentencepiece."""
-    from transformers import SiglipConfig, SiglipModel
-
+def save_siglip(
+    folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS, resample: int = 3
+) -> str:
+    """Save a SigLIP with its own kind of tokenizer, which needs sentencepiece."""
     folder.mkdir(parents=True, exist_ok=True)
-    n_tokens = _save_word_tokenizer(folder, words)
-    config = SiglipConfig(text_config=_siglip_text(n_tokens), vision_config=_vision_tower(SIDE))
-    _save(SiglipModel, config, folder, seed)
-    _save_siglip_processor(folder)
+    _save_siglip(folder, seed, _save_siglip_tokenizer(folder, words), resample)
     return f"local-dir:{folder}"
 
 
-def save_siglip2(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS) -> str:
+def save_siglip2(
+    folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS, resample: int = 2
+) -> str:
     """Save a SigLIP2 of fixed resolution: SigLIP's architecture with Gemma's tokenizer."""
-    from transformers import SiglipConfig, SiglipModel
-
     folder.mkdir(parents=True, exist_ok=True)
-    n_tokens = _save_gemma_tokenizer(folder, words)
-    config = SiglipConfig(text_config=_siglip_text(n_tokens), vision_config=_vision_tower(SIDE))
-    _save(SiglipModel, config, folder, seed)
-    _save_siglip_processor(folder)
+    _save_siglip(folder, seed, _save_gemma_tokenizer(folder, words), resample)
     return f"local-dir:{folder}"
 
 
 def save_naflex(folder: Path, *, seed: int = 0) -> str:
     """Save a SigLIP2 whose inputs keep the aspect ratio (NaFlex)."""
-    from transformers import Siglip2Config, Siglip2ImageProcessorPil, Siglip2Model
+    from transformers import Siglip2Config, Siglip2Model
 
     folder.mkdir(parents=True, exist_ok=True)
     n_tokens = _save_gemma_tokenizer(folder, WORDS)
-    vision = {**_vision_tower(SIDE), "num_patches": 16}
+    vision = {**_vision_tower(), "num_patches": 16}
     config = Siglip2Config(text_config=_siglip_text(n_tokens), vision_config=vision)
     _save(Siglip2Model, config, folder, seed)
-    Siglip2ImageProcessorPil(patch_size=8, max_num_patches=16).save_pretrained(folder)
+    processor = {"image_processor_type": "Siglip2ImageProcessor", "max_num_patches": 16}
+    _write(folder / "preprocessor_config.json", patch_size=8, **processor)
     return f"local-dir:{folder}"
 
 
-def save_dinov2(folder: Path, *, seed: int = 0, resize: int = 36) -> str:
-    """Save a DINOv2: a margin is cropped away, as 256 -> 224 in the real one."""
-    from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
+def save_dinov2(folder: Path, *, seed: int = 0, resize: int = 36, resample: int = 3) -> str:
+    """Save a DINOv2: it crops a margin away and has more positions than patches, as the real."""
+    from transformers import Dinov2Config, Dinov2Model
 
-    config = Dinov2Config(**_vision_tower(SIDE), mlp_ratio=2)
+    config = Dinov2Config(**_vision_tower() | {"image_size": 48}, mlp_ratio=2)
     _save(Dinov2Model, config, folder, seed)
-    BitImageProcessorPil(
-        size={"shortest_edge": resize}, crop_size={"height": SIDE, "width": SIDE}, resample=3,
-        image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225],
-    ).save_pretrained(folder)  # fmt: skip
+    _save_preprocessing(
+        folder, "BitImageProcessor", crop=SIDE, size={"shortest_edge": resize},
+        resample=resample, **_IMAGENET,
+    )  # fmt: skip
     return f"local-dir:{folder}"
 
 
-def save_dinov3(folder: Path, *, seed: int = 0) -> str:
-    """Save a DINOv3 with four register tokens."""
-    from transformers import DINOv3ViTConfig, DINOv3ViTImageProcessor, DINOv3ViTModel
+def save_dinov2_registers(folder: Path, *, seed: int = 0) -> str:
+    """Save a DINOv2 with four register tokens."""
+    from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
-    config = DINOv3ViTConfig(**_vision_tower(SIDE), num_register_tokens=4)
+    config = Dinov2WithRegistersConfig(**_vision_tower(), mlp_ratio=2, num_register_tokens=4)
+    _save(Dinov2WithRegistersModel, config, folder, seed)
+    _save_preprocessing(
+        folder, "BitImageProcessor", crop=SIDE, size={"shortest_edge": 36}, resample=3, **_IMAGENET
+    )
+    return f"local-dir:{folder}"
+
+
+def save_dinov3(folder: Path, *, seed: int = 0, rope_theta: float = 100.0) -> str:
+    """Save a DINOv3 with four register tokens."""
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    config = DINOv3ViTConfig(**_vision_tower(), num_register_tokens=4, rope_theta=rope_theta)
     _save(DINOv3ViTModel, config, folder, seed)
-    DINOv3ViTImageProcessor(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
+    size = {"height": SIDE, "width": SIDE}
+    _save_preprocessing(
+        folder, "DINOv3ViTImageProcessorFast", crop=None, size=size, resample=2, **_IMAGENET
+    )
     return f"local-dir:{folder}"
 
 
@@ -199,8 +228,7 @@ def _save(kind: Any, config: Any, folder: Path, seed: int) -> None:
 
 
 def _stir(module: Any) -> None:
-    # Fresh weights are so small that tiny towers give
-    # nearly the same vector for every input; this tells them apart.
+    # With fresh weights a tiny tower gives nearly the same vector for every input.
     with torch.no_grad():
         for parameter in module.parameters():
             alpha = 0.5 if parameter.ndim > 1 else 0.1
@@ -214,10 +242,10 @@ def _tower(hidden_act: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _vision_tower(size: int) -> dict[str, Any]:
+def _vision_tower() -> dict[str, Any]:
     return {
         "hidden_size": DIM, "intermediate_size": 32, "num_attention_heads": 2,
-        "num_hidden_layers": 2, "image_size": size, "patch_size": 8,
+        "num_hidden_layers": 2, "image_size": SIDE, "patch_size": 8,
     }  # fmt: skip
 
 
@@ -228,10 +256,27 @@ def _siglip_text(n_tokens: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _save_siglip_processor(folder: Path) -> None:
-    from transformers import SiglipImageProcessorPil
+def _save_siglip(folder: Path, seed: int, n_tokens: int, resample: int) -> None:
+    from transformers import SiglipConfig, SiglipModel
 
-    SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
+    config = SiglipConfig(text_config=_siglip_text(n_tokens), vision_config=_vision_tower())
+    _save(SiglipModel, config, folder, seed)
+    half, size = [0.5, 0.5, 0.5], {"height": SIDE, "width": SIDE}
+    _save_preprocessing(
+        folder, "SiglipImageProcessor", crop=None, size=size, resample=resample,
+        image_mean=half, image_std=half,
+    )  # fmt: skip
+
+
+def _save_preprocessing(folder: Path, kind: str, *, crop: int | None, **settings: Any) -> None:
+    """Write preprocessor_config.json in the words of the published checkpoints."""
+    content = {
+        "image_processor_type": kind, "do_resize": True, "do_rescale": True,
+        "rescale_factor": 1 / 255, "do_normalize": True, **settings,
+    }  # fmt: skip
+    if crop:
+        content |= {"do_center_crop": True, "crop_size": {"height": crop, "width": crop}}
+    _write(folder / "preprocessor_config.json", **content)
 
 
 def _save_clip_tokenizer(folder: Path, words: Sequence[str]) -> int:
@@ -247,23 +292,22 @@ def _save_clip_tokenizer(folder: Path, words: Sequence[str]) -> int:
     return len(vocabulary)
 
 
-def _save_word_tokenizer(folder: Path, words: Sequence[str]) -> int:
-    """Write a lowercase word list that ends texts with ``</s>``, and return its size."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
+def _save_siglip_tokenizer(folder: Path, words: Sequence[str]) -> int:
+    """Write a sentencepiece model that ends texts with ``</s>``, and return its size."""
+    import sentencepiece
 
-    vocabulary = {word: i for i, word in enumerate(["<unk>", "</s>", *words])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A </s>", special_tokens=[("</s>", 1)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>", pad_token="</s>",
-        padding_side="right", model_max_length=64,
-    ).save_pretrained(folder)  # fmt: skip
-    return len(vocabulary)
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([word for word in words if word.isalpha()] * 5),
+        model_writer=model, model_type="bpe", vocab_size=50, minloglevel=2,
+        pad_id=1, pad_piece="</s>", eos_id=-1, bos_id=-1, unk_id=2,
+    )  # fmt: skip
+    (folder / "spiece.model").write_bytes(model.getvalue())
+    _write(
+        folder / "tokenizer_config.json", tokenizer_class="SiglipTokenizer", do_lower_case=True,
+        eos_token="</s>", pad_token="</s>", unk_token="<unk>", model_max_length=64,
+    )  # fmt: skip
+    return 50
 
 
 def _save_gemma_tokenizer(folder: Path, words: Sequence[str]) -> int:
