@@ -1,0 +1,183 @@
+"""Should vector B replace vector A? Paired evidence per label field, and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from intramodal.errors import InputError, QueryMismatchError
+from intramodal.evaluation.comparison import Comparison, FieldEvidence, ShotEvidence
+from intramodal.evaluation.fewshot import evaluate_fewshot
+from intramodal.evaluation.inference import Effect, sign_flip
+from intramodal.evaluation.labels import encode_labels
+from intramodal.evaluation.population import Population, choose_population
+from intramodal.evaluation.results import FewshotResult, RetrievalResult
+from intramodal.evaluation.retrieval import RetrievalTask, run_task
+from intramodal.types import VectorTable
+
+TASKS = ("retrieval", "fewshot")
+N_EPISODES = {"prototype": 50, "lda": 10}
+"""Draws of shots: the prototypes decide; LDA is shown beside, and each draw costs it a d x d
+factorisation."""
+MOST_MISSING = 0.5
+"""A field that more points lack says too little about the collection."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to compare; see `compare_vectors`."""
+
+    cluster: str | None = None
+    tasks: tuple[str, ...] = TASKS
+    margin: float = 0.005
+    min_class_size: int = 2
+    seed: int = 0
+
+
+def compare_vectors(
+    table: VectorTable, a: str, b: str, *, fields: Sequence[str], settings: Settings | None = None
+) -> Comparison:
+    """Compare two vectors of the same points, per label field.
+
+    Parameters
+    ----------
+    table : VectorTable
+        With both vectors, the label fields, and the cluster field if it is one.
+    a, b : str
+        Names of the vectors in use and of the one that may replace it.
+    fields : sequence of str
+        Payload fields; p-values are adjusted for their number (Holm).
+    settings : Settings, optional
+        ``cluster``: what is resampled, see `choose_population`. ``tasks``: "retrieval" and
+        "fewshot". ``margin``: largest harmless loss, a fraction. ``min_class_size``: classes with
+        fewer images are left out. ``seed``: of resampling and episodes.
+
+    Raises
+    ------
+    InputError
+        For a field that most points lack, that has one class, or too few units.
+    """
+    settings = settings or Settings()
+    _check(table, a, b, fields, settings)
+    return Comparison(
+        vectors=(a, b),
+        dims=(table.vectors[a].shape[1], table.vectors[b].shape[1]),
+        margin=settings.margin,
+        fields={field: _compared(table, a, b, field, settings) for field in fields},
+    )
+
+
+def compare(
+    a: RetrievalResult, b: RetrievalResult, *, cluster: str = "class", seed: int = 0
+) -> Effect:
+    """Return the difference in mAP of two results over the same queries.
+
+    Parameters
+    ----------
+    a, b : RetrievalResult
+    cluster : {"class", "iid"}
+        Whole classes are resampled, or queries as if they were independent, which they are not.
+        Resampling pictures needs the vectors: `compare_vectors`.
+    seed : int
+
+    Raises
+    ------
+    QueryMismatchError
+        If the results are not over the same queries, in the same order.
+    """
+    if a.query_ids != b.query_ids:
+        raise QueryMismatchError(
+            f"the results cover different queries ({len(a.query_ids):,} and "
+            f"{len(b.query_ids):,}); evaluate both vectors on the same points"
+        )
+    if cluster not in ("class", "iid"):
+        raise InputError(f"two results can be compared by class or iid, not by {cluster!r}")
+    names = [str(label) for label in a.labels] if cluster == "class" else a.query_ids
+    _, units = np.unique(np.array([str(n) for n in names]), return_inverse=True)
+    sums = np.bincount(units, weights=b.ap - a.ap)
+    return sign_flip(sums, np.bincount(units).astype(float), seed=seed)
+
+
+def _check(table: VectorTable, a: str, b: str, fields: Sequence[str], settings: Settings) -> None:
+    unknown = sorted(set(settings.tasks) - set(TASKS))
+    if unknown or not settings.tasks:
+        raise InputError(f"tasks are {' and '.join(TASKS)}, got {', '.join(unknown) or 'none'}")
+    if not fields:
+        raise InputError("no label field is given; name at least one payload field")
+    if a == b:
+        raise InputError(f"{a!r} is compared with itself; name two vectors")
+    if not 0 <= settings.margin < 1:
+        raise InputError(
+            f"the margin is a fraction from 0, for example 0.005, got {settings.margin}"
+        )
+    for field in fields:
+        _check_field(table, field)
+
+
+def _check_field(table: VectorTable, field: str) -> None:
+    codes = encode_labels(table.payload[field], field=field)
+    if codes.n_missing > MOST_MISSING * len(table):
+        raise InputError(
+            f"{codes.n_missing:,} of {len(table):,} points have no value in field {field!r}; "
+            f"choose a field that most points have"
+        )
+
+
+def _compared(table: VectorTable, a: str, b: str, field: str, settings: Settings) -> FieldEvidence:
+    task = RetrievalTask.from_table(table, field, min_class_size=settings.min_class_size)
+    population = choose_population(table, task, settings.cluster, seed=settings.seed)
+    results = (run_task(task, table, a), run_task(task, table, b))
+    is_asked = "retrieval" in settings.tasks
+    return FieldEvidence(
+        field=field,
+        population=population,
+        n_classes=len(task.codes.names),
+        results=results,
+        effect=population.retrieval_effect(table, task, *results, seed=settings.seed)
+        if is_asked
+        else None,
+        fewshot=_fewshot(table, (a, b), field, population, settings, is_multi=task.codes.is_multi),
+    )
+
+
+def _fewshot(
+    table: VectorTable,
+    vectors: tuple[str, str],
+    field: str,
+    population: Population,
+    settings: Settings,
+    *,
+    is_multi: bool,
+) -> Mapping[str, Mapping[int, ShotEvidence]]:
+    if "fewshot" not in settings.tasks or is_multi:
+        return {}
+    found = {}
+    for classifier, n_episodes in N_EPISODES.items():
+        a, b = (
+            evaluate_fewshot(
+                table,
+                vector=vector,
+                field=field,
+                classifiers=[classifier],
+                n_episodes=n_episodes,
+                seed=settings.seed,
+                min_class_size=settings.min_class_size,
+            )[classifier]
+            for vector in vectors
+        )
+        found[classifier] = _shots(table, a, b, population, settings.seed)
+    return found
+
+
+def _shots(
+    table: VectorTable, a: FewshotResult, b: FewshotResult, population: Population, seed: int
+) -> dict[int, ShotEvidence]:
+    evidence = {}
+    for i, shots in enumerate(a.shots):
+        if np.isfinite(a.accuracy[i]).all():
+            effect = population.fewshot_effect(table, a, b, i, seed=seed)
+            accuracies = float(a.accuracy[i].mean()), float(b.accuracy[i].mean())
+            evidence[shots] = ShotEvidence(*accuracies, effect)
+    return evidence

@@ -1,0 +1,213 @@
+"""What a comparison speaks of: which pictures could have been others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intramodal.errors import InputError
+from intramodal.evaluation.inference import Effect, group_jackknife, sign_flip
+from intramodal.evaluation.labels import encode_labels
+from intramodal.evaluation.ranking import Groups, leave_group_out
+from intramodal.evaluation.results import FewshotResult, RetrievalResult
+from intramodal.evaluation.retrieval import RetrievalTask
+from intramodal.types import VectorTable
+
+CLASSES_FROM = 20
+"""Number of classes from which the default population is "classes like these"."""
+LEAST_UNITS = 5
+N_IMAGE_GROUPS = 100
+"""Random groups of pictures for the jackknife: standard errors to about 7%."""
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """The units that are resampled.
+
+    Parameters
+    ----------
+    name : str
+        "classes", "images", "iid", or the payload field whose values are the units.
+    groups : ndarray of shape (n_table,)
+        Unit of each row of the table, -1 for rows that take no part.
+    phrase : str
+        Whom a sentence speaks of.
+    unit : str
+        What to ask for when there is not enough evidence.
+    """
+
+    name: str
+    groups: NDArray[np.int64]
+    phrase: str
+    unit: str
+
+    @property
+    def leaves_gallery(self) -> bool:
+        """Whether a unit is left out as gallery, too (the jackknife), or only as queries."""
+        return self.name not in ("classes", "iid")
+
+    def retrieval_effect(
+        self,
+        table: VectorTable,
+        task: RetrievalTask,
+        a: RetrievalResult,
+        b: RetrievalResult,
+        *,
+        seed: int,
+    ) -> Effect:
+        """Return the difference in mAP of two results of one task."""
+        differences = b.ap - a.ap
+        own = self.groups[task.query_rows]
+        if not self.leaves_gallery:
+            return _by_clusters(differences, np.ones(len(own)), own, seed)
+        sums_a, _ = self._without(table, task, a.vector)
+        sums_b, counts = self._without(table, task, b.vector)
+        usable = counts > 0
+        return group_jackknife(
+            float(differences.mean()),
+            (sums_b - sums_a)[usable] / counts[usable],
+            np.bincount(self.groups[self.groups >= 0]).astype(float)[usable],
+        )
+
+    def fewshot_effect(
+        self, table: VectorTable, a: FewshotResult, b: FewshotResult, shot: int, *, seed: int
+    ) -> Effect:
+        """Return the difference in accuracy at one shot count (an index) of paired episodes.
+
+        The pictures' scores carry the variance of the test side; that of the draws is added:
+        episodes, or as many disjoint sets of shots as the pool holds, whichever are fewer.
+        """
+        row_of = {point: row for row, point in enumerate(table.ids)}
+        own = self.groups[[row_of[point] for point in a.ids]]
+        differences = (b.n_correct[shot] - a.n_correct[shot]).astype(float)
+        tested = a.n_tested[shot].astype(float)
+        if not self.leaves_gallery:
+            return _by_clusters(differences, tested, own, seed)
+        _, units = np.unique(own, return_inverse=True)
+        sums, sizes = np.bincount(units, weights=differences), np.bincount(units, weights=tested)
+        used = sizes > 0
+        sums, sizes = sums[used], sizes[used]
+        draws = (b.accuracy[shot] - a.accuracy[shot]).var(ddof=1)
+        share = max(1 / a.accuracy.shape[1], a.shots[shot] / a.n_pool[shot])
+        return group_jackknife(
+            float(sums.sum() / sizes.sum()),
+            (sums.sum() - sums) / (sizes.sum() - sizes),
+            sizes,
+            extra_variance=float(draws * share),
+        )
+
+    def _without(
+        self, table: VectorTable, task: RetrievalTask, vector: str
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return sum and number of the queries' average precisions without each unit."""
+        n_units = int(self.groups.max()) + 1
+        sums, counts = np.zeros(n_units), np.zeros(n_units, dtype=np.int64)
+        groups = Groups(
+            gallery=self.groups[task.gallery_rows],
+            own=self.groups[task.query_rows],
+            query=task.query_at,
+            n_groups=n_units,
+        )
+        for ap in leave_group_out(*task.vectors(table, vector), task.relevance, groups):
+            sums += np.nansum(ap, axis=0)
+            counts += np.isfinite(ap).sum(axis=0)
+        return sums, counts
+
+
+def choose_population(
+    table: VectorTable, task: RetrievalTask, cluster: str | None, *, seed: int
+) -> Population:
+    """Return the population that `cluster` means for a task.
+
+    Parameters
+    ----------
+    cluster : {"class", "image", "iid"}, the name of a payload field, or None
+        None is "class" from 20 classes on, else "image".
+
+    Raises
+    ------
+    InputError
+        For fewer than five units, or a field that was not read.
+    """
+    n_classes = len(task.codes.names)
+    if cluster is None:
+        is_many = n_classes >= CLASSES_FROM and not task.codes.is_multi
+        cluster = "class" if is_many else "image"
+    taking_part = np.union1d(task.query_rows, task.gallery_rows)
+    if cluster == "class":
+        return _classes(table, task)
+    if cluster == "image":
+        return _images(table, taking_part, n_classes, seed)
+    if cluster == "iid":
+        groups = _numbered(table, task.query_rows, np.arange(len(task.query_rows)))
+        return Population(
+            "iid", groups, "queries taken as independent, which they are not", "queries"
+        )
+    return _field(table, taking_part, cluster)
+
+
+def _classes(table: VectorTable, task: RetrievalTask) -> Population:
+    n_classes = len(task.codes.names)
+    if task.codes.is_multi:
+        raise InputError(
+            f"{task.field!r} holds several values a picture, so classes are no separate units; "
+            f"compare with --cluster image"
+        )
+    if n_classes < LEAST_UNITS:
+        raise InputError(
+            f"{task.field!r} has {n_classes} classes and a statement about classes like these "
+            f"needs at least {LEAST_UNITS}; compare with --cluster image"
+        )
+    groups = _numbered(table, task.codes.rows, task.codes.codes)
+    return Population("classes", groups, f"classes like these {n_classes:,}", "classes")
+
+
+def _images(table: VectorTable, rows: NDArray[np.intp], n_classes: int, seed: int) -> Population:
+    if len(rows) < LEAST_UNITS:
+        raise InputError(f"{len(rows)} pictures are too few to compare; at least {LEAST_UNITS}")
+    numbers = np.arange(len(rows)) % min(N_IMAGE_GROUPS, len(rows))
+    shuffled = np.random.default_rng(seed).permutation(numbers)
+    phrase = f"new pictures of these {n_classes:,} classes"
+    return Population("images", _numbered(table, rows, shuffled), phrase, "queries")
+
+
+def _field(table: VectorTable, rows: NDArray[np.intp], field: str) -> Population:
+    if field not in table.payload:
+        raise InputError(f"the table was read without the cluster field {field!r}; read it, too")
+    codes = encode_labels([table.payload[field][row] for row in rows], field=field)
+    if codes.is_multi:
+        raise InputError(
+            f"cluster field {field!r} holds several values a picture; units need one each"
+        )
+    n_units = len(codes.names)
+    if n_units < LEAST_UNITS:
+        raise InputError(
+            f"cluster field {field!r} has {n_units} values; at least {LEAST_UNITS} are needed"
+        )
+    # A picture without a value is a unit of its own.
+    units = n_units + np.arange(len(rows))
+    units[codes.rows] = codes.codes
+    _, dense = np.unique(units, return_inverse=True)
+    phrase = f"other values of {field} like these {n_units:,}"
+    return Population(field, _numbered(table, rows, dense), phrase, f"values of {field}")
+
+
+def _numbered(
+    table: VectorTable, rows: NDArray[np.intp], numbers: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    groups = np.full(len(table), -1, dtype=np.int64)
+    groups[rows] = numbers
+    return groups
+
+
+def _by_clusters(
+    differences: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    clusters: NDArray[np.int64],
+    seed: int,
+) -> Effect:
+    _, units = np.unique(clusters, return_inverse=True)
+    sums, sizes = np.bincount(units, weights=differences), np.bincount(units, weights=weights)
+    return sign_flip(sums[sizes > 0], sizes[sizes > 0], seed=seed)

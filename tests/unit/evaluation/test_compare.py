@@ -1,0 +1,267 @@
+"""The verdict: populations, outcomes, sentences, refusals, and the real collections."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from intramodal.errors import InputError, QueryMismatchError
+from intramodal.evaluation.compare import Settings, compare, compare_vectors
+from intramodal.evaluation.inference import Effect, group_jackknife
+from intramodal.evaluation.retrieval import evaluate_retrieval
+from intramodal.evaluation.verdict import combine, judge
+from intramodal.projection.text_pca import TextPCA
+from intramodal.types import VectorTable, unit_rows
+
+RETRIEVAL = Settings(tasks=("retrieval",))
+
+
+def clustered(
+    rng: np.random.Generator, labels: np.ndarray, noise: float, dim: int = 16
+) -> np.ndarray:
+    """Return vectors around one centre a class."""
+    centres = np.random.default_rng(0).normal(size=(int(labels.max()) + 1, dim))
+    return np.asarray(centres[labels] + noise * rng.normal(size=(len(labels), dim)), np.float32)
+
+
+def two_vectors(
+    rng: np.random.Generator, *, n: int = 120, n_classes: int = 6, noise: tuple[float, float]
+) -> VectorTable:
+    labels = np.arange(n) % n_classes
+    a, b = (clustered(rng, labels, sigma) for sigma in noise)
+    payload: dict[str, list[Any]] = {
+        "label": [f"class {c}" for c in labels],
+        "shop": [f"shop {i % 15}" for i in range(n)],
+        "rare": [None if i % 3 else f"x{i % 2}" for i in range(n)],
+        "same": ["x"] * n,
+        "tags": [[f"class {c}", "any"] for c in labels],
+    }
+    return VectorTable(list(range(n)), {"raw": a, "pca": b}, payload)
+
+
+def field(
+    found: VectorTable, settings: Settings = RETRIEVAL, name: str = "label"
+) -> dict[str, Any]:
+    comparison = compare_vectors(found, "raw", "pca", fields=[name], settings=settings)
+    row: dict[str, Any] = comparison.to_dict()["fields"][name]
+    return row
+
+
+def test_a_clearly_better_vector_is_adopted_and_the_mirror_is_not(
+    rng: np.random.Generator,
+) -> None:
+    better = field(two_vectors(rng, noise=(2.0, 0.8)), Settings())
+    worse = field(two_vectors(rng, noise=(0.8, 2.0)), Settings())
+    assert (better["verdict_retrieval"], better["verdict_fewshot"]) == ("better", "better")
+    assert (worse["verdict_retrieval"], worse["verdict_fewshot"]) == ("worse", "worse")
+    assert better["sentence"].startswith("Adopt pca: better. mAP rises from")
+    assert worse["sentence"].startswith("Do not adopt pca: worse. mAP falls from")
+    assert "new pictures of these 6 classes, from 120 queries" in better["sentence"]
+
+
+def test_the_figures_are_those_of_the_two_results(rng: np.random.Generator) -> None:
+    found = two_vectors(rng, noise=(2.0, 1.5))
+    row = field(found)
+    a, b = (evaluate_retrieval(found, vector=v, field="label") for v in ("raw", "pca"))
+    assert row["map"] == {"raw": a.map, "pca": b.map}
+    assert row["delta"] == pytest.approx(b.map - a.map, abs=1e-12)
+    assert row["wins"] == int((b.ap > a.ap + 1e-9).sum())
+    assert row["wins"] + row["ties"] + row["losses"] == row["n_queries"] == 120
+
+
+def test_image_groups_are_left_out_as_queries_and_as_gallery(rng: np.random.Generator) -> None:
+    """The jackknife over a payload field equals ranking again without each of its values."""
+    found = two_vectors(rng, noise=(2.0, 1.5))
+    shops = np.array([int(str(s).split()[1]) for s in found.payload["shop"]])
+    row = field(found, Settings(tasks=("retrieval",), cluster="shop"))
+
+    def difference(rows: np.ndarray) -> float:
+        part = found.take(rows)
+        a, b = (evaluate_retrieval(part, vector=v, field="label").map for v in ("raw", "pca"))
+        return b - a
+
+    without = [difference(np.flatnonzero(shops != g)) for g in range(15)]
+    expected = group_jackknife(row["delta"], np.array(without), np.bincount(shops).astype(float))
+    np.testing.assert_allclose(row["interval"], expected.interval, atol=1e-12)
+    assert row["population"] == "shop"
+    assert "other values of shop like these 15" in row["sentence"]
+
+
+def test_the_default_population_depends_on_the_number_of_classes(rng: np.random.Generator) -> None:
+    few = field(two_vectors(rng, n_classes=19, noise=(2.0, 1.5)))
+    many = field(two_vectors(rng, n_classes=20, noise=(2.0, 1.5)))
+    assert (few["population"], many["population"]) == ("images", "classes")
+    assert "classes like these 20" in many["sentence"]
+
+
+def test_independent_queries_are_labelled_as_what_they_are_not(rng: np.random.Generator) -> None:
+    row = field(two_vectors(rng, noise=(2.0, 1.9)), Settings(tasks=("retrieval",), cluster="iid"))
+    assert row["population"] == "iid"
+    assert "which they are not" in row["sentence"]
+
+
+def test_the_same_call_twice_gives_the_same_figures(rng: np.random.Generator) -> None:
+    found = two_vectors(rng, noise=(2.0, 1.9))
+    assert field(found, Settings(seed=5)) == field(found, Settings(seed=5))
+
+
+def test_several_fields_are_adjusted_for_their_number(rng: np.random.Generator) -> None:
+    found = two_vectors(rng, noise=(2.0, 1.9))
+    fields = compare_vectors(
+        found, "raw", "pca", fields=["label", "shop"], settings=RETRIEVAL
+    ).to_dict()["fields"]
+    first, second = sorted(fields.values(), key=lambda row: row["p_value"])
+    assert first["p_adjusted"] == pytest.approx(min(1, 2 * first["p_value"]))
+    assert second["p_adjusted"] >= second["p_value"]
+
+
+def test_the_object_holds_json_values_with_the_documented_keys(rng: np.random.Generator) -> None:
+    row = field(two_vectors(rng, noise=(2.0, 1.9)), Settings())
+    json.dumps(row, allow_nan=False)
+    assert list(row) == [
+        *("map", "delta", "interval", "population", "p_value", "p_adjusted"),
+        *("n_queries", "n_classes", "wins", "ties", "losses", "verdict_retrieval"),
+        *("fewshot", "verdict_fewshot", "verdict", "sentence", "others"),
+    ]
+    assert set(row["fewshot"]["prototype"]["1"]) == {"a", "b", "delta", "interval"}
+
+
+def test_a_multi_valued_field_is_compared_by_pictures(rng: np.random.Generator) -> None:
+    row = field(two_vectors(rng, n_classes=30, noise=(2.0, 1.9)), Settings(), "tags")
+    assert row["population"] == "images"
+    assert row["fewshot"] == {}
+
+
+def test_no_evidence_says_how_much_would_be_needed(rng: np.random.Generator) -> None:
+    row = field(two_vectors(rng, n=60, noise=(2.0, 2.0)))
+    assert row["verdict"] == "inconclusive"
+    assert "would be needed" in row["sentence"]
+
+
+def test_details_name_the_classes_and_queries_that_change_most(rng: np.random.Generator) -> None:
+    found = two_vectors(rng, noise=(2.0, 1.7))
+    details = compare_vectors(found, "raw", "pca", fields=["label"], settings=RETRIEVAL).details()
+    assert len(details["label"]["classes"]) == 6
+    gains = [row["delta"] for row in details["label"]["queries_gain"]]
+    assert gains == sorted(gains, reverse=True)
+    assert min(gains) > 0 > max(row["delta"] for row in details["label"]["queries_lose"])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("same", RETRIEVAL, "one class only"),
+        ("rare", RETRIEVAL, "80 of 120 points have no value"),
+        ("label", Settings(tasks=("guess",)), "tasks are retrieval and fewshot"),
+        ("label", Settings(margin=-1), "margin is a fraction"),
+        ("label", Settings(cluster="nothing"), "cluster field 'nothing'"),
+        ("tags", Settings(cluster="class"), "--cluster image"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_a_sentence(
+    rng: np.random.Generator, name: str, settings: Settings, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        field(two_vectors(rng, noise=(2.0, 1.9)), settings, name)
+
+
+def test_few_classes_are_no_population_while_their_pictures_are(rng: np.random.Generator) -> None:
+    found = two_vectors(rng, n_classes=4, noise=(2.0, 0.8))
+    with pytest.raises(InputError, match="at least 5; compare with --cluster image"):
+        field(found, Settings(cluster="class"))
+    assert field(found)["verdict"] == "better"
+
+
+def test_results_over_other_queries_are_refused(rng: np.random.Generator) -> None:
+    found = two_vectors(rng, noise=(2.0, 1.5))
+    a = evaluate_retrieval(found, vector="raw", field="label")
+    b = evaluate_retrieval(found.take(np.arange(100)), vector="pca", field="label")
+    with pytest.raises(QueryMismatchError, match="different queries"):
+        compare(a, b)
+
+
+def test_two_results_compare_like_the_vectors_they_came_from(rng: np.random.Generator) -> None:
+    found = two_vectors(rng, n_classes=20, noise=(2.0, 1.5))
+    a, b = (evaluate_retrieval(found, vector=v, field="label") for v in ("raw", "pca"))
+    row = field(found)
+    assert compare(a, b).p_value == row["p_value"]
+    assert list(compare(a, b).interval) == row["interval"]
+
+
+@pytest.mark.parametrize(
+    ("delta", "interval", "p", "outcome"),
+    [
+        (0.02, (0.01, 0.03), 0.001, "better"),
+        (0.02, (0.001, 0.04), 0.08, "not_worse"),  # adjusted p decides, the interval does not
+        (-0.02, (-0.03, -0.01), 0.001, "worse"),
+        (-0.002, (-0.004, -0.001), 0.001, "not_worse"),  # certain, and harmless by the margin
+        (-0.02, (-0.04, 0.001), 0.06, "inconclusive"),
+        (0.001, (-0.004, 0.006), 0.7, "not_worse"),
+        (0.001, (-0.02, 0.02), 0.9, "inconclusive"),
+    ],
+)
+def test_one_difference_has_one_outcome(
+    delta: float, interval: tuple[float, float], p: float, outcome: str
+) -> None:
+    assert judge(Effect(delta, interval, p, 30), p, 0.005) == outcome
+
+
+@pytest.mark.parametrize(
+    ("found", "outcome"),
+    [
+        (("better", "worse"), "worse"),
+        (("better", "inconclusive"), "better"),
+        (("not_worse", "not_worse"), "not_worse"),
+        (("not_worse", "inconclusive"), "inconclusive"),
+        ((), "inconclusive"),
+    ],
+)
+def test_evidence_combines_with_a_loss_weighing_most(found: Any, outcome: str) -> None:
+    assert combine(found) == outcome
+
+
+def fashion(real_data: Path) -> VectorTable:
+    folder = real_data / "fashion988-clip-b32"
+    with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    payload: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
+    return with_pca(np.load(folder / "image_embeddings.npy"), real_data, payload)
+
+
+def with_pca(X: np.ndarray, real_data: Path, payload: dict[str, list[Any]]) -> VectorTable:
+    texts = np.load(real_data / "imagenet-text-clip-b32" / "a_photo_of_a_X.npy")
+    components = TextPCA().fit(unit_rows(texts)).components_
+    raw = X.astype(np.float32)
+    pca = np.asarray(unit_rows(raw) @ components.T, dtype=np.float32)
+    return VectorTable(list(range(len(raw))), {"raw": raw, "pca": pca}, payload)
+
+
+@pytest.mark.real_data
+def test_cifar_is_better(real_data: Path) -> None:
+    folder = real_data / "cifar10-500-clip-b32"
+    labels = np.load(folder / "image_labels.npy").tolist()
+    found = with_pca(np.load(folder / "image_embeddings.npy"), real_data, {"label": labels})
+    assert field(found, Settings(min_class_size=5))["verdict"] == "better"
+
+
+@pytest.mark.real_data
+def test_fashion_gains_in_kinds_and_loses_in_usage_and_gender(real_data: Path) -> None:
+    names = ["subCategory", "articleType", "gender", "usage"]
+    found = compare_vectors(
+        fashion(real_data), "raw", "pca", fields=names, settings=Settings(min_class_size=5)
+    ).to_dict()["fields"]
+    verdicts = {name: row["verdict"] for name, row in found.items()}
+    assert verdicts == {
+        "subCategory": "better",
+        "articleType": "better",
+        "gender": "worse",
+        "usage": "worse",
+    }
+    # mAP alone would say of gender that nothing is lost.
+    assert found["gender"]["verdict_retrieval"] == "not_worse"
+    assert found["usage"]["verdict_retrieval"] == "worse"
