@@ -1,0 +1,69 @@
+"""Exact search; equal scores come in descending order of ids, as no engine promises an order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from qdrant_client import models
+
+from intramodal.types import Floats, PointId
+from tests.faults.wire.conditions import matcher
+from tests.faults.wire.points import UNNAMED, Collection, WireError, normalized
+
+
+def answer(collection: Collection, request: models.QueryRequest) -> dict[str, Any]:
+    """Return the scored points of one query."""
+    candidates = None
+    if request.prefetch is not None:
+        if not isinstance(request.prefetch, models.Prefetch) or request.prefetch.prefetch:
+            raise WireError(501, "the stand-in has one prefetch, of one stage")
+        candidates = [point for point, _ in _ranked(collection, request.prefetch, None)]
+    if request.with_payload or request.with_vector or request.offset:
+        raise WireError(501, "the stand-in answers ids and scores")
+    ranked = _ranked(collection, request, candidates)
+    return {"points": [{"id": i, "version": 0, "score": score} for i, score in ranked]}
+
+
+def _ranked(
+    collection: Collection,
+    request: models.QueryRequest | models.Prefetch,
+    candidates: Sequence[PointId] | None,
+) -> list[tuple[PointId, float]]:
+    name = request.using or UNNAMED
+    matches = matcher(request.filter)
+    allowed = None if candidates is None else set(candidates)
+    ids = collection.select(
+        lambda i, p: name in p.vectors and (allowed is None or i in allowed) and matches(i, p)
+    )[::-1]
+    scores, is_descending = _scores(collection, name, _vector(request.query), ids)
+    order = np.argsort(-scores if is_descending else scores, kind="stable")
+    return [(ids[n], float(scores[n])) for n in order[: request.limit or 10]]
+
+
+def _vector(query: Any) -> list[float]:
+    nearest: Any = query.nearest if isinstance(query, models.NearestQuery) else query
+    if not isinstance(nearest, list):
+        raise WireError(501, f"the stand-in searches by vector, not by {type(query).__name__}")
+    return nearest
+
+
+def _scores(
+    collection: Collection, name: str, query: list[float], ids: Sequence[PointId]
+) -> tuple[Floats, bool]:
+    params = collection.params(name)
+    if len(query) != params.size:
+        raise WireError(
+            400,
+            f"Wrong input: Vector dimension error: expected dim: {params.size}, got {len(query)}",
+        )
+    q = np.array([query], dtype=np.float32)
+    rows = [collection.points[i].vectors[name] for i in ids]
+    X = np.array(rows, dtype=np.float32).reshape(len(ids), params.size)
+    if params.distance == models.Distance.COSINE:
+        return X @ normalized(q)[0], True
+    if params.distance == models.Distance.DOT:
+        return X @ q[0], True
+    order = 1 if params.distance == models.Distance.MANHATTAN else 2
+    return np.asarray(np.linalg.norm(X - q, ord=order, axis=1), dtype=np.float32), False
