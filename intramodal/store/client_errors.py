@@ -60,7 +60,7 @@ def translated(what: str, location: str, secrets: Sequence[str] = ()) -> Iterato
         yield
     except (
         UnexpectedResponse, ResponseHandlingException, QdrantException, grpc.RpcError,
-        ValueError, LookupError, RuntimeError, NotImplementedError,
+        ValueError, LookupError, RuntimeError, NotImplementedError, AssertionError,
     ) as error:  # fmt: skip
         if isinstance(error, InputError):
             raise
@@ -74,7 +74,7 @@ def _ours(error: Exception, what: str, location: str, secrets: Sequence[str]) ->
     place = f"cannot {what} at {location}"
     if isinstance(error, ResourceExhaustedResponse):
         ours = Overloaded(f"{place}: the server is busy and asks for {error.retry_after_s} s")
-        ours.retry_after_s = float(error.retry_after_s)
+        ours.retry_after_s = max(0.0, float(error.retry_after_s))
         return ours
     if isinstance(error, UnexpectedResponse):
         return _by_status(error.status_code or 0, _detail(error, secrets), place)
@@ -84,7 +84,9 @@ def _ours(error: Exception, what: str, location: str, secrets: Sequence[str]) ->
         return _by_code(error, place, secrets)
     if isinstance(error, QdrantException):  # Retry-After with a date: busy, for how long unknown
         return StoreUnavailable(f"{place}: the server is busy")
-    if isinstance(error, json.JSONDecodeError):
+    if isinstance(error, json.JSONDecodeError) and error.doc.lstrip().startswith("{"):
+        return StoreUnavailable(f"{place}: the answer broke off")  # and had no length to compare
+    if isinstance(error, (json.JSONDecodeError, AssertionError)):  # the client asserts a result
         return _not_qdrant(place)
     return _by_text(_masked(_text_of(error), secrets), place)
 

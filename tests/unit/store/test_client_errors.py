@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import httpx
@@ -17,6 +18,7 @@ from intramodal.errors import (
     StoreUnavailable,
 )
 from intramodal.store.client_errors import OversizedRequestError, translated
+from intramodal.store.retry import Overloaded
 
 KEY = "s3cr3t-key"
 
@@ -66,6 +68,30 @@ def test_what_is_not_worth_another_try_is_never_called_unavailable() -> None:
         with pytest.raises((StoreError, InputError)) as caught, translated("x", "y"):
             raise answer(status, "no")
         assert not isinstance(caught.value, StoreUnavailable), status
+
+
+def test_a_pause_below_nothing_is_none() -> None:
+    with pytest.raises(Overloaded) as caught, translated("x", "y"):
+        raise ResourceExhaustedResponse("busy", retry_after_s=-5)
+    assert caught.value.retry_after_s == 0
+
+
+@pytest.mark.parametrize("body", ['{"result": {"poi', ' {"time": 0.1'])
+def test_an_answer_that_broke_off_is_worth_another_try(body: str) -> None:
+    with pytest.raises(StoreUnavailable, match="broke off"), translated("x", "y"):
+        json.loads(body)
+
+
+@pytest.mark.parametrize("body", ["<html></html>", "", "Bad Gateway"])
+def test_an_answer_of_somebody_else_is_not(body: str) -> None:
+    with pytest.raises(StoreError, match="not Qdrant's") as caught, translated("x", "y"):
+        json.loads(body)
+    assert not isinstance(caught.value, StoreUnavailable)
+
+
+def test_an_answer_without_a_result_is_somebody_elses() -> None:
+    with pytest.raises(StoreError, match="not Qdrant's"), translated("x", "y"):
+        raise AssertionError("Count points returned None result")  # as qdrant-client does
 
 
 def test_a_key_never_appears_in_message_or_cause() -> None:
