@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import grpc  # type: ignore[import-untyped]  # no stubs are shipped
 from qdrant_client import QdrantClient
+from qdrant_client.common.client_exceptions import QdrantException
 
 from intramodal.errors import InputError, StoreError, StoreUnavailable
 from intramodal.store.client_errors import translated
@@ -106,16 +107,16 @@ def connect_server(
     _warn_of_clear_text(url, api_key)
     probe = _client(url, api_key, timeout_s=min(_PROBE_TIMEOUT_S, timeout_s))
     try:
-        version = retry.run(lambda: _probed(probe, url, secrets))
+        seen = retry.run(lambda: _probed(probe, url, secrets))
     finally:
         probe.close()
-    port = None if prefer_grpc is False else _grpc_port(url, api_key, version)
+    port = None if prefer_grpc is False else _grpc_port(url, api_key, seen)
     if prefer_grpc and port is None:
         raise StoreUnavailable(
             f"the gRPC port of {url} does not answer; use REST or open the port"
         )
     client = _client(url, api_key, timeout_s=timeout_s, grpc_port=port)
-    return Connection(client, "server", url, version, port is not None, secrets)
+    return Connection(client, "server", url, seen.version, port is not None, secrets)
 
 
 def check_url(url: str) -> None:
@@ -161,13 +162,26 @@ def _default_port(url: str) -> int:
     return 443 if parts.scheme == "https" else 80
 
 
-def _probed(client: QdrantClient, url: str, secrets: tuple[str, ...]) -> str:
+@dataclass(frozen=True)
+class _Seen:
+    """What tells one server from another."""
+
+    version: str
+    collections: frozenset[str]
+
+
+def _seen(client: QdrantClient) -> _Seen:
+    version = client.info().version
+    answer = client.get_collections()  # `/` answers without a key
+    return _Seen(version, frozenset(c.name for c in answer.collections))
+
+
+def _probed(client: QdrantClient, url: str, secrets: tuple[str, ...]) -> _Seen:
     with translated("reach the store", url, secrets):
-        version = client.info().version
-        client.get_collections()  # `/` answers without a key
-    if not isinstance(version, str) or not re.match(r"\d+\.\d+", version):
+        seen = _seen(client)
+    if not isinstance(seen.version, str) or not re.match(r"\d+\.\d+", seen.version):
         raise StoreError(f"the server at {url} does not tell its version; is it Qdrant?")
-    return version
+    return seen
 
 
 def _warn_of_clear_text(url: str, api_key: str | None) -> None:
@@ -176,7 +190,7 @@ def _warn_of_clear_text(url: str, api_key: str | None) -> None:
         log.warning("the API key travels unencrypted to %s; use https:// if the server can", url)
 
 
-def _grpc_port(url: str, api_key: str | None, version: str) -> int | None:
+def _grpc_port(url: str, api_key: str | None, seen: _Seen) -> int | None:
     """Return the port where the same server speaks gRPC, None if there is none."""
     parts = urlsplit(url)
     if parts.path not in ("", "/"):  # behind a path prefix there is no gRPC
@@ -188,9 +202,8 @@ def _grpc_port(url: str, api_key: str | None, version: str) -> int | None:
         return None
     client = _client(url, api_key, timeout_s=_PROBE_TIMEOUT_S, grpc_port=port)
     try:
-        client.get_collections()
-        is_same = client.info().version == version
-    except (grpc.RpcError, ValueError, RuntimeError):
+        is_same = _seen(client) == seen
+    except (grpc.RpcError, QdrantException, ValueError, RuntimeError):
         return None
     finally:
         client.close()
