@@ -7,12 +7,7 @@ from typing import Any
 
 from qdrant_client import models
 
-from intramodal.errors import (
-    Conflict,
-    InputError,
-    NotFound,
-    Unsupported,
-)
+from intramodal.errors import Conflict, InputError, NotFound, Unsupported
 from intramodal.store import words
 from intramodal.store.base import (
     CollectionInfo,
@@ -31,7 +26,6 @@ from intramodal.store.connect import Connection
 from intramodal.store.retry import Retry
 
 _ADDS_VECTORS_SINCE = (1, 18)
-_REST_BATCH, _GRPC_BATCH, _UPDATE_BATCH, _QUERY_BATCH = 256, 1000, 500, 100
 _SPREAD_DEADLINE_S = 60.0
 
 
