@@ -10,12 +10,17 @@ from __future__ import annotations
 import argparse
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors.torch import save_file
+import pytest
+
+from intramodal.ingest.encoders import load_encoder
+
+if TYPE_CHECKING:
+    from intramodal.ingest.encoders.encoder import DualEncoder
 
 SIDE = 32
 DIM = 16
@@ -32,11 +37,12 @@ Save = Callable[..., str]
 
 
 class Shelf:
-    """Every tiny model that was asked for, saved once below `folder`."""
+    """Every tiny model that was asked for: saved once below `folder`, loaded once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._names: dict[str, str] = {}
+        self._encoders: dict[str, Any] = {}
 
     def name(self, save: Save, **changes: Any) -> str:
         """Return the name that loads what `save` writes with `changes`."""
@@ -44,6 +50,26 @@ class Shelf:
         if key not in self._names:
             self._names[key] = save(self.folder / str(len(self._names)), **changes)
         return self._names[key]
+
+    def encoder(self, save: Save, **changes: Any) -> DualEncoder:
+        """Return the model that `save` writes with `changes`, on the CPU; don't change it."""
+        name = self.name(save, **changes)
+        if name not in self._encoders:
+            self._encoders[name] = load_encoder(name, device="cpu")
+        encoder: DualEncoder = self._encoders[name]
+        return encoder
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    return Shelf(tmp_path_factory.mktemp("shelf"))
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no library ask the model hub."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # read on import
 
 
 def save_open_clip(
@@ -62,6 +88,7 @@ def save_open_clip(
 ) -> str:
     """Save a CLIP of open_clip; without `tokenizer` it uses the bundled one, with 49,408 words."""
     import open_clip
+    from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     n_tokens = _save_clip_tokenizer(folder, words) if tokenizer else 49408
@@ -80,8 +107,7 @@ def save_open_clip(
         model_cfg["custom_text"] = True
     kinds: Any = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
     parts = {key: value for key, value in model_cfg.items() if key != "custom_text"}
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with _seeded(seed):
         module = kinds(**parts)
         _stir(module)
     save_file(module.state_dict(), folder / "open_clip_model.safetensors")
@@ -195,10 +221,10 @@ def save_dinov3(folder: Path, *, seed: int = 0, rope_theta: float = 100.0) -> st
 def save_slip(file: Path, *, seed: int = 0) -> str:
     """Save a checkpoint laid out as SLIP's own: ViT-tiny, and CLIP's text tower made narrow."""
     import timm
+    import torch
     from open_clip.transformer import TextTransformer
 
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with _seeded(seed):
         visual = timm.create_model("vit_tiny_patch16_224", num_classes=0)
         text = TextTransformer(width=64, heads=1, layers=2, output_dim=DIM)
         _stir(visual)
@@ -220,14 +246,24 @@ def save_slip(file: Path, *, seed: int = 0) -> str:
 
 
 def _save(kind: Any, config: Any, folder: Path, seed: int) -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with _seeded(seed):
         module = kind(config)
         _stir(module)
     module.save_pretrained(folder)
 
 
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
 def _stir(module: Any) -> None:
+    import torch
+
     # With fresh weights a tiny tower gives nearly the same vector for every input.
     with torch.no_grad():
         for parameter in module.parameters():

@@ -27,6 +27,9 @@ _PROBES = (
 )
 
 
+_NOTHING = object()
+
+
 def weights_digest(module: nn.Module) -> str:
     """Return the SHA-256 of a module's floating-point weights and buffers, tensor by tensor.
 
@@ -64,3 +67,21 @@ def without(config: Mapping[str, Any], transient: frozenset[str]) -> dict[str, A
         for key, value in config.items()
         if key not in transient
     }
+
+
+def differing(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a nested config without the values that say what would hold anyway.
+
+    Examples
+    --------
+    >>> differing({"eps": 1e-5, "text": {"heads": 8, "width": 4}}, {"text": {"heads": 8}})
+    {'eps': 1e-05, 'text': {'width': 4}}
+    """
+    kept = {}
+    for key, value in config.items():
+        default = defaults.get(key, _NOTHING)
+        if isinstance(value, Mapping) and isinstance(default, Mapping):
+            kept[key] = differing(value, default)
+        elif value != default:
+            kept[key] = value
+    return kept

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from intramodal.errors import ModelError
-from intramodal.ingest.encoders.identity import without
+from intramodal.ingest.encoders.identity import differing, without
 from intramodal.ingest.encoders.names import closest
 from intramodal.ingest.encoders.preprocess import from_open_clip
 from intramodal.ingest.encoders.towers import (
@@ -50,7 +51,7 @@ class OpenClipTowers(Towers):
     """
 
     def __init__(self, module: Any, tokenizer: Any, config: Mapping[str, Any]) -> None:
-        facts = {"family": "open_clip", "config": without(config, _TRANSIENT)}
+        facts = {"family": "open_clip", "config": _deciding(config)}
         super().__init__(module, from_open_clip(module.visual.preprocess_cfg), facts)
         self.tokenizer = tokenizer
 
@@ -159,8 +160,17 @@ def _create(name: str, source: str, pretrained: str | None, *, quick_gelu: bool)
             pretrained_text=False,
             require_pretrained=True,
         )
-        tokenizer = open_clip.get_tokenizer(source)
+        tokenizer = _tokenizer(source, config)
     return OpenClipTowers(module, tokenizer, config)
+
+
+def _tokenizer(source: str, config: Mapping[str, Any]) -> Any:
+    import open_clip
+
+    if not config.get("text_cfg", {}).get("hf_tokenizer_name"):
+        return open_clip.get_tokenizer(source)
+    # The config's tokenizer_kwargs may ask to run Python code from the folder, without a question.
+    return open_clip.get_tokenizer(source, trust_remote_code=False)
 
 
 def _check_folder(name: str, folder: Path) -> None:
@@ -184,6 +194,15 @@ def _check_folder(name: str, folder: Path) -> None:
             f"model {name!r}: the directory holds no weights; open_clip reads *.safetensors, "
             "*.bin and *.pth (rename a .pt to .pth)"
         )
+
+
+def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config without what changes no vector: notes, and defaults that are spelt out."""
+    from open_clip import CLIPTextCfg, CLIPVisionCfg
+
+    towers = {"vision_cfg": asdict(CLIPVisionCfg()), "text_cfg": asdict(CLIPTextCfg())}
+    defaults = {**towers, "quick_gelu": False, "custom_text": False}
+    return differing(without(config, _TRANSIENT), defaults)
 
 
 def _first(output: Any) -> Tensor:

@@ -109,5 +109,10 @@ def loading(name: str, advice: str) -> Iterator[None]:
         AssertionError, pickle.UnpicklingError, EOFError, SafetensorError, json.JSONDecodeError,
     ) as error:  # fmt: skip
         text = " ".join(str(error).split())
+        if "trust_remote_code" in text:
+            raise ModelError(
+                f"model {name!r} brings Python code of its own, which is never run; take a model "
+                "that its library knows"
+            ) from error
         reason = text if len(text) <= 300 else text[:297] + "..."
         raise ModelError(f"model {name!r} cannot be loaded ({reason}); {advice}") from error

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from intramodal.errors import ModelError
-from intramodal.ingest.encoders.identity import without
 from intramodal.ingest.encoders.names import split_hub_id
 from intramodal.ingest.encoders.preprocess import Preprocessing, square, triple
 from intramodal.ingest.encoders.towers import Projectors, Towers, linear_projector, loading
@@ -16,11 +15,12 @@ from intramodal.ingest.encoders.towers import Projectors, Towers, linear_project
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Notes about files and libraries: no vector depends on them.
-_TRANSIENT = frozenset(
-    {"_name_or_path", "name_or_path", "_commit_hash", "architectures", "transformers_version",
-     "torch_dtype", "dtype", "model_class", "id2label", "label2id", "initializer_range",
-     "initializer_factor", "logit_scale_init_value", "use_cache"}
+# What changes vectors without changing the weights' shapes. Taken from the config as the library
+# understands it, never from the file: versions differ in what they leave out as a default.
+_TEXT_FACTS = ("hidden_act", "layer_norm_eps", "num_attention_heads", "eos_token_id")
+_IMAGE_FACTS = (
+    "hidden_act", "layer_norm_eps", "num_attention_heads", "patch_size", "rope_theta",
+    "num_register_tokens", "use_swiglu_ffn", "use_gated_mlp",
 )  # fmt: skip
 
 _DUAL = ("clip", "siglip")
@@ -43,7 +43,9 @@ class _Source:
 
     @property
     def options(self) -> dict[str, Any]:
-        return {"revision": self.revision} if not self.local else {"local_files_only": True}
+        where = {"local_files_only": True} if self.local else {"revision": self.revision}
+        # Said aloud: by default transformers asks the terminal whether to run a model's code.
+        return {**where, "trust_remote_code": False}
 
 
 class ClassTokenTowers(Towers):
@@ -206,11 +208,22 @@ def _load(source: _Source) -> Towers:
         processor = processors.from_pretrained(source.where, **source.options)
         module = _model(source)
     preprocessing = preprocessing_of(processor, source.name)
-    facts = {"family": kind, "config": without(config, _TRANSIENT)}
+    facts = {"family": kind, "config": _deciding(module.config)}
     revision = getattr(module.config, "_commit_hash", None)
     if kind in _IMAGE_ONLY:
         return ClassTokenTowers(module, preprocessing, facts, revision=revision)
     return DualTowers(module, preprocessing, facts, _tokenizer(source), revision=revision)
+
+
+def _deciding(config: Any) -> dict[str, Any]:
+    towers: dict[str, tuple[Any, tuple[str, ...]]]
+    towers = {"image": (getattr(config, "vision_config", config), _IMAGE_FACTS)}
+    if hasattr(config, "text_config"):
+        towers["text"] = (config.text_config, _TEXT_FACTS)
+    return {
+        tower: {key: getattr(part, key) for key in keys if getattr(part, key, None) is not None}
+        for tower, (part, keys) in towers.items()
+    }
 
 
 def _kind(name: str, config: Mapping[str, Any]) -> str:

@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.tiny_models import offline, shelf
+
+__all__ = ["offline", "shelf"]
