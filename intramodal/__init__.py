@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from intramodal.ingest.backfill import backfill as backfill
     from intramodal.ingest.encoders import load_encoder as load_encoder
+    from intramodal.ingest.sources import open_source as open_source
     from intramodal.projection.anchors import AnchorSet as AnchorSet
     from intramodal.projection.artifact import Projection as Projection
     from intramodal.projection.text_pca import TextPCA as TextPCA
@@ -30,6 +31,7 @@ _HOMES = {
     "TextPCA": "projection.text_pca",
     "backfill": "ingest.backfill",
     "load_encoder": "ingest.encoders",
+    "open_source": "ingest.sources",
     "open_store": "store.open",
     "render_report": "reports.html",
 }
@@ -43,6 +45,7 @@ __all__ = [
     "__version__",
     "backfill",
     "load_encoder",
+    "open_source",
     "open_store",
     "render_report",
 ]

@@ -1,0 +1,86 @@
+"""What all sources have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from typing import NoReturn
+
+from intramodal.errors import ImageError
+from intramodal.ingest.sources.labels import LabelRule, no_label
+from intramodal.types import ImageRecord, Payload
+
+Records = Generator[ImageRecord, None, None]
+
+
+class Source(ABC):
+    """Pictures to iterate over, each an `ImageRecord` that is not read yet.
+
+    Parameters
+    ----------
+    location : str
+        As the user gave it.
+    label_of : callable
+        From a key to the payload that it implies; wins over a column of the same name.
+
+    Attributes
+    ----------
+    is_complete : bool
+        False once an iteration has met something that may hide further pictures, such as a
+        folder that cannot be listed: what it did not yield is not known to be gone.
+    """
+
+    def __init__(self, location: str, label_of: LabelRule = no_label) -> None:
+        self.location = location
+        self.is_complete = True
+        self._label_of = label_of
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        """Yield every picture, and everything that should be one but cannot be read."""
+        self.is_complete = True
+        with closing(self._records()) as records:
+            for record in records:
+                label = self._label_of(record.key)
+                yield replace(record, payload={**record.payload, **label}) if label else record
+
+    def __repr__(self) -> str:
+        """Return kind and location."""
+        return f"{type(self).__name__}({self.location!r})"
+
+    @abstractmethod
+    def _records(self) -> Records:
+        """Yield the pictures in a fixed order, without the labels that keys imply."""
+
+    def _hiding(self, key: str, reason: str) -> ImageRecord:
+        """Return a record for something unreadable that may hide further pictures."""
+        self.is_complete = False
+        return unreadable(key, reason)
+
+
+def unreadable(key: str, reason: str, payload: Payload | None = None) -> ImageRecord:
+    """Return a record that says why when it is read; a picture that is known to be broken."""
+    return ImageRecord(key, partial(_refuse, reason), payload or {})
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise ImageError(reason)
+
+
+def is_text(name: str) -> bool:
+    """Return whether a name is valid UTF-8, which keys must be."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def spelled(name: str) -> str:
+    """Return a name that is not valid UTF-8 with its odd bytes in hexadecimal.
+
+    It starts with ``./``, which no readable picture's key does.
+    """
+    return "./" + name.encode(errors="surrogateescape").decode(errors="backslashreplace")

@@ -1,0 +1,204 @@
+"""Tar shards in webdataset's layout: the members of one sample follow each other.
+
+They share their name up to the first dot: ``a/7.jpg``, ``a/7.json``, ``a/7.cls``.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+import tarfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import groupby, islice, product
+from pathlib import Path
+
+from intramodal.errors import ImageError, SourceError
+from intramodal.ingest.sources.base import Records, Source, is_text, spelled, unreadable
+from intramodal.ingest.sources.files import PICTURE_SUFFIXES, promises_no_picture, suffix
+from intramodal.ingest.sources.labels import LabelRule, no_label
+from intramodal.ingest.sources.tar import ShardError, read_member, tar_members
+from intramodal.types import ImageRecord, Payload
+
+_LARGEST_SIDECAR = 2**20
+_MOST_MEMBERS = 64
+_MOST_SHARDS = 100_000
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
+
+Members = list[tarfile.TarInfo]
+
+
+class ShardSource(Source):
+    """The pictures in tar shards, with the payload that their samples hold.
+
+    Parameters
+    ----------
+    location : str
+        One ``.tar`` file, or many by braces: ``shard-{000..009}.tar``, ``{train,val}.tar``.
+    label_of : callable
+        See `Source`.
+
+    Raises
+    ------
+    SourceError
+        If one of them is absent.
+    """
+
+    def __init__(self, location: str, label_of: LabelRule = no_label) -> None:
+        super().__init__(location, label_of)
+        self._shards = [location] if Path(location).is_file() else expanded(location)
+        absent = [shard for shard in self._shards if not Path(shard).is_file()]
+        if absent or not self._shards:
+            raise SourceError(
+                f"there is no shard {(absent or [location])[0]}; "
+                f"give one .tar file or a pattern like shard-{{000..009}}.tar"
+            )
+
+    def _records(self) -> Records:
+        for shard in self._shards:
+            damage: list[str] = []
+            for _, members in groupby(_until_damage(shard, damage), _sample_of):
+                # No memory for a sample without end, which is no webdataset sample.
+                while some := list(islice(members, _MOST_MEMBERS)):
+                    yield from _sample(shard, some)
+            for reason in damage:
+                yield self._hiding(f"./{Path(shard).name}", reason)
+
+
+def _until_damage(shard: str, damage: list[str]) -> Iterator[tarfile.TarInfo]:
+    """Yield the members of a shard; why the rest is lost goes to `damage`.
+
+    An error would take along the last members, which are not a whole sample yet.
+    """
+    try:
+        yield from tar_members(shard)
+    except ShardError as error:
+        damage.append(str(error))
+
+
+def expanded(pattern: str) -> list[str]:
+    """Return what the braces of a pattern stand for, in order.
+
+    Examples
+    --------
+    >>> expanded("{a,b}-{08..10}.tar")[:4]
+    ['a-08.tar', 'a-09.tar', 'a-10.tar', 'b-08.tar']
+    """
+    parts = _BRACES.split(pattern)
+    choices = [_choices(part) if i % 2 else [part] for i, part in enumerate(parts)]
+    n_shards = 1
+    for some in choices:
+        n_shards *= len(some)
+    if n_shards > _MOST_SHARDS:
+        raise SourceError(f"{pattern} stands for {n_shards:,} shards; give {_MOST_SHARDS:,}")
+    return ["".join(some) for some in product(*choices)]
+
+
+def _choices(text: str) -> list[str]:
+    if not (match := _RANGE.fullmatch(text)):
+        return text.split(",")
+    first, last = match.groups()
+    width = max(len(first), len(last)) if "0" in (first[0], last[0]) else 0
+    numbers = range(int(first), int(last) + 1)
+    if len(numbers) > _MOST_SHARDS:
+        raise SourceError(f"{{{text}}} stands for {len(numbers):,} shards; give fewer")
+    return [f"{number:0{width}}" for number in numbers]
+
+
+def _sample_of(member: tarfile.TarInfo) -> str:
+    folder, name = posixpath.split(member.name)
+    return posixpath.join(folder, name.split(".", 1)[0])
+
+
+def _sample(shard: str, members: Members) -> Iterator[ImageRecord]:
+    """Yield the pictures of a sample; mostly one."""
+    pictures: Members = []
+    sidecars: dict[str, tarfile.TarInfo] = {}
+    for member in members:
+        reason = _refusal(member)
+        if reason is not None:
+            yield unreadable(_key(member), reason)
+        elif _extension(member) in _SIDECARS:
+            sidecars[_extension(member)] = member
+        elif _is_picture(member):
+            pictures.append(member)
+    yield from _with_payload(shard, pictures, sidecars)
+
+
+def _with_payload(
+    shard: str, pictures: Members, sidecars: dict[str, tarfile.TarInfo]
+) -> Iterator[ImageRecord]:
+    payload: Payload = {}
+    try:
+        for extension, read in _SIDECARS.items():
+            if extension in sidecars:
+                payload |= _sidecar(shard, sidecars[extension], read)
+    except ImageError as error:
+        for picture in pictures:
+            yield unreadable(_key(picture), str(error))
+        return
+    for picture in pictures:
+        where = (shard, picture.offset_data, picture.size)
+        yield ImageRecord(_key(picture), partial(read_member, *where), payload)
+    if not pictures and {"json", "cls"} & set(sidecars):
+        yield unreadable(_key(next(iter(sidecars.values()))), "a sample without a picture")
+
+
+def _refusal(member: tarfile.TarInfo) -> str | None:
+    """Return why a member cannot be taken whatever its kind, None if it can."""
+    if not is_text(member.name):
+        return "the name is not UTF-8"
+    if member.name.startswith("/") or ".." in member.name.split("/"):
+        return "a name that leads out of the source"
+    if member.isdir():
+        is_odd = suffix(member.name) in PICTURE_SUFFIXES
+        return "a folder with the name of a picture" if is_odd else None
+    if not member.isreg():
+        return "a link, pipe or device, not a file"
+    return "a sparse file" if member.issparse() else None
+
+
+def _is_picture(member: tarfile.TarInfo) -> bool:
+    name = posixpath.normpath(member.name)
+    is_hidden = any(part.startswith(".") for part in name.split("/"))
+    return member.isreg() and not is_hidden and not promises_no_picture(name)
+
+
+def _key(member: tarfile.TarInfo) -> str:
+    if not is_text(member.name):
+        return spelled(member.name)
+    return member.name if _refusal(member) else posixpath.normpath(member.name)
+
+
+def _extension(member: tarfile.TarInfo) -> str:
+    name = posixpath.basename(member.name)
+    return name.split(".", 1)[1].lower() if member.isreg() and "." in name else ""
+
+
+def _sidecar(shard: str, member: tarfile.TarInfo, payload_of: Callable[[str], Payload]) -> Payload:
+    what = f"its .{_extension(member)} member"
+    if member.size > _LARGEST_SIDECAR:
+        raise ImageError(f"{what} has {member.size:,} bytes; {_LARGEST_SIDECAR:,} are allowed")
+    try:
+        return payload_of(read_member(shard, member.offset_data, member.size).decode())
+    except (ValueError, RecursionError) as error:
+        raise ImageError(f"{what} cannot be used: {error}") from error
+    except OSError as error:
+        raise ImageError(f"{what} cannot be read: {error.strerror or error}") from error
+
+
+def _json_payload(text: str) -> Payload:
+    payload = json.loads(text)
+    if not isinstance(payload, dict):
+        raise ValueError("it is not a JSON object")
+    return payload
+
+
+# In this order: the class index of a sample wins over a label in its description.
+_SIDECARS: dict[str, Callable[[str], Payload]] = {
+    "json": _json_payload,
+    "txt": lambda text: {"text": text.strip()},
+    "cls": lambda text: {"label": text.strip()},
+}
