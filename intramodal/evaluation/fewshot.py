@@ -7,15 +7,15 @@ vectors are compared on the same ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
 
 from intramodal.errors import InputError
+from intramodal.evaluation.classifiers import FITS, Fit, fit_prototypes
 from intramodal.evaluation.labels import LabelCodes, encode_labels
 from intramodal.evaluation.results import FewshotResult
 from intramodal.types import Floats, VectorTable, unit_rows
@@ -27,9 +27,6 @@ _N_COLUMNS = 4096
 """Class scores held at once: classifiers take 4096 (d + 1) floats, or one episode's if larger."""
 _N_LOGITS = 2**21
 """Logits held at once, 8 MB of float32; or those of one image if larger."""
-
-Fit = Callable[[Floats, NDArray[np.int64]], Floats]
-"""From unit images (n, d) and shots (K, s), rows of them, to weights and bias (K, d + 1)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,22 +206,33 @@ def evaluate_fewshot(  # noqa: PLR0913 - one option a choice of the protocol
         min_class_size=min_class_size,
         split=split,
     )
-    return {name: run_fewshot(task, table, vector, name) for name in classifiers}
+    return run_fewshot(task, table, vector, classifiers)
 
 
 def run_fewshot(
-    task: FewshotTask, table: VectorTable, vector: str, classifier: str
-) -> FewshotResult:
+    task: FewshotTask, table: VectorTable, vector: str, classifiers: Sequence[str]
+) -> dict[str, FewshotResult]:
     """Return the accuracy of one vector for a task that several vectors share."""
     X = task.images(table, vector)
+    # At one shot nothing scatters within a class: every classifier is the prototype one.
+    wanted = {
+        c: [(s, fit_prototypes if s == 1 else FITS[c]) for s in task.shots] for c in classifiers
+    }
+    distinct = dict.fromkeys(pair for pairs in wanted.values() for pair in pairs)
+    counts = {pair: _counts(task, X, *pair) for pair in distinct}
+    return {
+        name: _result(task, table, vector, name, [counts[pair] for pair in pairs])
+        for name, pairs in wanted.items()
+    }
+
+
+def _result(
+    task: FewshotTask, table: VectorTable, vector: str, classifier: str, counts: list[Counts]
+) -> FewshotResult:
+    right, tested, accuracy = (np.stack(parts) for parts in zip(*counts, strict=True))
     at = [task.classes_at(s) for s in task.shots]
-    right, tested, accuracy = (
-        np.stack(parts)
-        for parts in zip(*(_counts(task, X, s, FITS[classifier]) for s in task.shots), strict=True)
-    )
     seen = np.flatnonzero(task.is_test)
-    by_class = np.stack([_class_accuracy(task, r, t) for r, t in zip(right, tested, strict=True)])
-    n_episodes = accuracy.shape[1]
+    by_class = [_class_accuracy(task, r, t) for r, t in zip(right, tested, strict=True)]
     return FewshotResult(
         vector=vector,
         field=task.field,
@@ -232,8 +240,8 @@ def run_fewshot(
         shots=task.shots,
         accuracy=accuracy,
         class_names=task.names,
-        class_accuracy=by_class,
-        n_test=tested.sum(axis=1) / n_episodes,
+        class_accuracy=np.stack(by_class),
+        n_test=tested.sum(axis=1) / accuracy.shape[1],
         seed=task.seed,
         ids=[table.ids[row] for row in task.rows[seen]],
         labels=[task.names[code] for code in task.codes[seen]],
@@ -303,55 +311,6 @@ def _class_accuracy(
     np.add.at(n_right, task.codes, right)
     np.add.at(n_tested, task.codes, tested)
     return np.asarray(n_right / np.where(n_tested > 0, n_tested, np.nan))
-
-
-def fit_prototypes(X: Floats, shots: NDArray[np.int64]) -> Floats:
-    """Return weights and bias (K, d + 1) of the nearest prototype: the unit mean, and zero."""
-    return _with_bias(unit_rows(_means(X, shots)), np.zeros(len(shots)))
-
-
-def fit_lda(X: Floats, shots: NDArray[np.int64]) -> Floats:
-    """Return weights and bias (K, d + 1) of linear discriminant analysis with shrinkage.
-
-    ``inv(Sigma) = d inv((n - 1) Sigma + tr(Sigma) I)`` with n = K s shots and Sigma the pooled
-    covariance within classes (Kubokawa and Srivastava 2008, as Wang et al. 2024, *A hard-to-beat
-    baseline for training-free CLIP-based adaptation*, use it). Scores are those relative to the
-    mean of the classes, which shifts all classes of an image alike and spares float32 digits.
-    """
-    n, d = shots.size, X.shape[1]
-    means = _means(X, shots)
-    residuals = (X[column] - means for column in shots.T)
-    is_wide = n < d  # then the shots' Gram matrix is smaller than the scatter
-    R = np.concatenate(list(residuals)) if is_wide else np.empty((0, d))
-    G = R @ R.T if is_wide else sum((r.T @ r for r in residuals), np.zeros((d, d)))
-    trace = float(np.trace(G))
-    if trace <= n * float(np.finfo(np.float32).eps) ** 2:
-        return fit_prototypes(X, shots)  # no scatter beyond rounding: identity covariance
-    ridge = trace / (n - 1)
-    G[np.diag_indices_from(G)] += ridge
-    factor = cho_factor(G, lower=True, overwrite_a=True, check_finite=False)
-    centre = means.mean(axis=0)
-    C = means - centre
-    if is_wide:  # Woodbury: inv(R'R + r I) = (I - R' inv(RR' + r I) R) / r
-        W = d / ridge * (C - cho_solve(factor, R @ C.T, check_finite=False).T @ R)
-    else:
-        W = d * cho_solve(factor, C.T, check_finite=False).T
-    return _with_bias(W, -0.5 * np.einsum("kd,kd->k", means + centre, W))
-
-
-FITS: dict[str, Fit] = {"prototype": fit_prototypes, "lda": fit_lda}
-"""The classifiers by name."""
-
-
-def _means(X: Floats, shots: NDArray[np.int64]) -> NDArray[np.float64]:
-    total = np.zeros((len(shots), X.shape[1]))
-    for column in shots.T:  # a column at a time: memory is one row a class
-        total += X[column]
-    return np.asarray(total / shots.shape[1])
-
-
-def _with_bias(W: NDArray[Any], bias: NDArray[np.float64]) -> Floats:
-    return np.column_stack([W, bias]).astype(np.float32)
 
 
 def _check_counts(shots: Sequence[int], n_episodes: int) -> None:

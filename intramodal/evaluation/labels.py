@@ -110,14 +110,17 @@ def encode_labels(
     """
     if min_class_size < 1:
         raise InputError(f"min_class_size must be a whole number from 1, got {min_class_size}")
-    found = [_keys(value, row, field) for row, value in enumerate(column)]
-    sizes = Counter(key for keys in found for key in keys)
+    found = _all_keys(column, field)
+    sizes: Counter[Key] = Counter()
+    for keys, n in Counter(found).items():
+        sizes.update(dict.fromkeys(keys, n))
     kept = {key for key, size in sizes.items() if size >= min_class_size}
     _require_two(kept, sizes, min_class_size, field)
     names = _names(kept)
     order = sorted(kept, key=names.__getitem__)
     code = {key: i for i, key in enumerate(order)}
-    classes = [sorted(code[key] for key in keys if key in code) for keys in found]
+    codes_of = {keys: sorted(code[key] for key in keys & kept) for keys in set(found)}
+    classes = [codes_of[keys] for keys in found]
     rows = np.array([row for row, codes in enumerate(classes) if codes], dtype=np.intp)
     n_missing = sum(not keys for keys in found)
     is_multi = any(len(keys) > 1 for keys in found)
@@ -135,10 +138,25 @@ def encode_labels(
     )
 
 
-def _keys(value: Any, row: int, field: str) -> set[Key]:
+def _all_keys(column: Sequence[Any], field: str) -> list[frozenset[Key]]:
+    """Return the classes of each value; equal values share one set, which is hashed once."""
+    known: dict[tuple[type, Any], frozenset[Key]] = {}
+    found = []
+    for row, value in enumerate(column):
+        if not isinstance(value, str | int | float):
+            found.append(_keys(value, row, field))
+            continue
+        name = (type(value), value)
+        if name not in known:
+            known[name] = _keys(value, row, field)
+        found.append(known[name])
+    return found
+
+
+def _keys(value: Any, row: int, field: str) -> frozenset[Key]:
     """Return the classes of one payload value; empty if it says nothing."""
     items: Iterable[Any] = value if isinstance(value, list | tuple) else (value,)
-    return {key for item in items if (key := _key(item, row, field)) is not None}
+    return frozenset(key for item in items if (key := _key(item, row, field)) is not None)
 
 
 def _key(item: Any, row: int, field: str) -> Key | None:

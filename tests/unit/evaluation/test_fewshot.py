@@ -12,12 +12,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from intramodal.errors import InputError
 from intramodal.evaluation import fewshot
-from intramodal.evaluation.fewshot import (
-    FewshotTask,
-    evaluate_fewshot,
-    fit_lda,
-    fit_prototypes,
-)
+from intramodal.evaluation.classifiers import fit_lda, fit_prototypes
+from intramodal.evaluation.fewshot import FewshotTask, evaluate_fewshot, run_fewshot
 from intramodal.projection.text_pca import TextPCA
 from intramodal.types import VectorTable, unit_rows
 
@@ -88,7 +84,7 @@ def plain_accuracy(task: FewshotTask, X: np.ndarray, n_shots: int, fit) -> list[
 def test_accuracy_equals_scikit_learn_on_the_same_episodes(rng, classifier, oracle, shots, d):
     table = clusters(rng, d=d)
     task = FewshotTask.from_table(table, "label", shots=shots, n_episodes=6, seed=3)
-    result = fewshot.run_fewshot(task, table, "raw", classifier)
+    result = run_fewshot(task, table, "raw", [classifier])[classifier]
     for row, s in zip(result.accuracy, shots, strict=True):
         assert row.tolist() == pytest.approx(
             plain_accuracy(task, table.vectors["raw"], s, oracle), abs=1e-12
@@ -130,9 +126,10 @@ def test_with_one_shot_lda_is_the_prototype_classifier(rng):
     assert (lda.n_correct[1] != prototype.n_correct[1]).any()
 
 
-def test_shots_without_scatter_make_lda_the_prototype_classifier(rng):
+@pytest.mark.parametrize("n_shots", [1, 2, 3])
+def test_shots_without_scatter_make_lda_the_prototype_classifier(rng, n_shots):
     X = unit_rows(rng.normal(size=(3, 8)))
-    shots = np.repeat(np.arange(3), 2).reshape(3, 2)
+    shots = np.repeat(np.arange(3), n_shots).reshape(3, n_shots)
     np.testing.assert_array_equal(fit_lda(X, shots), fit_prototypes(X, shots))
 
 
@@ -195,7 +192,7 @@ def test_rotations_and_lengths_of_vectors_change_nothing(rng, classifier):
 def test_no_image_is_tested_while_it_is_a_shot(rng):
     table = clusters(rng)
     task = FewshotTask.from_table(table, "label", shots=(1, 4), n_episodes=15)
-    result = fewshot.run_fewshot(task, table, "raw", "prototype")
+    result = run_fewshot(task, table, "raw", ["prototype"])["prototype"]
     for row, s in enumerate((1, 4)):
         part = np.isin(task.codes, task.classes_at(s))
         shots = task.draws[:, task.classes_at(s), :s].ravel()
