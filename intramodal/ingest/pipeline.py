@@ -1,0 +1,177 @@
+"""Pictures into a collection: decode, encode and write, all at the same time.
+
+The calling thread encodes. Threads read and decode ahead of it, up to one batch; one thread asks
+and writes the store, up to two batches behind. Memory does not grow with the number of pictures.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from intramodal.errors import InputError
+from intramodal.ingest.failures import Failures
+from intramodal.ingest.plan import Plan
+from intramodal.ingest.reading import Reading
+from intramodal.ingest.stored import Seen
+from intramodal.ingest.stored import prune as prune_points
+from intramodal.ingest.threads import Threads
+from intramodal.ingest.writing import Writing
+from intramodal.progress import progress
+from intramodal.projection.artifact import Projection
+from intramodal.runs import NullRun, Run
+from intramodal.store.collection import ImageCollection
+from intramodal.types import Encoder, ImageRecord
+
+log = logging.getLogger(__name__)
+
+_CPU_WORKERS, _GPU_WORKERS = 1, 4
+
+
+@dataclass(frozen=True)
+class IngestSummary:
+    """What an ingest did.
+
+    Parameters
+    ----------
+    collection : str
+    written, skipped, updated, failed, pruned : int
+        Pictures encoded and written; left as they were; given other payload only; not readable;
+        points deleted because their picture has left the source.
+    failures : list of dict
+        "item", "stage" and "reason" of each failure; the first 10,000.
+    seconds : float
+    """
+
+    collection: str
+    written: int
+    skipped: int
+    updated: int
+    failed: int
+    pruned: int
+    failures: list[dict[str, str]]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+def ingest(  # noqa: PLR0913  a job with many settings, each with a default
+    source: Iterable[ImageRecord],
+    collection: ImageCollection,
+    encoder: Encoder,
+    *,
+    projection: Projection | None = None,
+    dataset: str | None = None,
+    batch_size: int = 32,
+    workers: int | None = None,
+    max_failures: int | None = None,
+    prune: bool = False,
+    run: Run | None = None,
+) -> IngestSummary:
+    """Bring a collection up to a source of pictures.
+
+    A picture whose file is stored already, by the hash of its bytes, is not encoded again; if
+    its payload has changed, that alone is written. Killed at any moment, the same call goes on.
+    Payload keys that the source does not name stay as they are.
+
+    Parameters
+    ----------
+    source : iterable of ImageRecord
+        For example from `open_source`; iterated over once.
+    collection : ImageCollection
+        With the vector ``raw`` of this encoder and, with a projection, its vector.
+    encoder : Encoder
+    projection : Projection, optional
+        Its vector is written beside ``raw``, in the same upsert.
+    dataset : str, optional
+        Namespace of the point ids; the collection's name by default.
+    batch_size : int
+        Pictures encoded and written at once.
+    workers : int, optional
+        Threads that read and decode; 0 does it between the batches. By default 4 for a GPU
+        and 1 otherwise.
+    max_failures : int, optional
+        Stop when more pictures have failed; by default never.
+    prune : bool
+        Delete the data set's points whose picture has left the source.
+    run : Run, optional
+        Takes failures and figures.
+
+    Returns
+    -------
+    IngestSummary
+
+    Raises
+    ------
+    ManifestMismatchError
+        If the collection's vectors were made by another model, preprocessing or projection.
+    InputError
+        If a setting cannot be used, or too many pictures have failed.
+    StoreError
+        If the store fails for longer than its deadline.
+    """
+    started = time.perf_counter()
+    run = run or NullRun()
+    name = collection.name if dataset is None else dataset
+    plan = Plan(collection, encoder, projection, name, batch_size)
+    plan.check()
+    failures = Failures(run, max_failures)
+    with closing(Seen()) as seen:
+        writing = _load(source, plan, failures, seen, _n_workers(workers, encoder))
+        n_pruned = _pruned(source, plan, seen) if prune else 0
+    summary = IngestSummary(
+        collection=collection.name,
+        written=writing.n_written,
+        skipped=writing.n_skipped,
+        updated=writing.n_updated,
+        failed=failures.n,
+        pruned=n_pruned,
+        failures=failures.listed,
+        seconds=round(time.perf_counter() - started, 3),
+    )
+    for figure in ("written", "skipped", "updated", "failed", "pruned"):
+        run.log_metric(figure, getattr(summary, figure))
+    return summary
+
+
+def _load(
+    source: Iterable[ImageRecord], plan: Plan, failures: Failures, seen: Seen, n_workers: int
+) -> Writing:
+    with (
+        progress(None, "ingest", unit="img") as bar,
+        Threads(1, "store") as storing,
+        Threads(n_workers, "decode") as decoding,
+    ):
+        reading = Reading(plan, seen, decoding, storing)
+        writing = Writing(plan, failures, storing, bar.update)
+        try:
+            for outcome in reading.outcomes(source):
+                writing.take(outcome)
+            writing.finish()
+        finally:
+            failures.flush()
+        return writing
+
+
+def _n_workers(workers: int | None, encoder: Encoder) -> int:
+    if workers is None:
+        return _GPU_WORKERS if encoder.device.startswith("cuda") else _CPU_WORKERS
+    if workers < 0:
+        raise InputError(f"workers must be at least 0, got {workers}")
+    return workers
+
+
+def _pruned(source: Iterable[ImageRecord], plan: Plan, seen: Seen) -> int:
+    if not getattr(source, "is_complete", True):
+        log.warning(
+            "nothing is pruned: parts of the source could not be read, and what they hold may "
+            "not be gone; see the failures"
+        )
+        return 0
+    return prune_points(plan.collection, plan.dataset, seen)

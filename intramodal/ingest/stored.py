@@ -1,0 +1,98 @@
+"""What a collection already holds, asked for a few hundred pictures at a time."""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Sequence
+
+from intramodal.ingest.prepare import Stored
+from intramodal.store.base import Filter, IndexKind
+from intramodal.store.collection import ImageCollection
+from intramodal.types import ImageRecord, PointId, point_id
+
+_DELETED_AT_ONCE = 1000
+
+
+def look_up(
+    collection: ImageCollection, vectors: Sequence[str], points: Sequence[str]
+) -> dict[PointId, Stored]:
+    """Return what the collection holds of `points`; absent ones are left out.
+
+    Vectors themselves are not read: whether one is missing is asked by a filter.
+    """
+    page = collection.store.retrieve(collection.name, points, payload=True)
+    lacking: set[PointId] = set()
+    for vector in vectors if page.ids else ():
+        where = Filter(ids=page.ids, lacks_vector=vector)
+        lacking.update(point for found in collection.scroll(where=where) for point in found.ids)
+    return {
+        point: Stored(payload, is_complete=point not in lacking)
+        for point, payload in zip(page.ids, page.payloads, strict=True)
+    }
+
+
+def ensure_indexes(collection: ImageCollection, records: Sequence[ImageRecord]) -> None:
+    """Index what pictures are chosen by, before the load: a later index would read them all.
+
+    The label's index takes whole numbers if the first labels are such; an index that somebody
+    has made stays as it is.
+    """
+    labels = [record.payload["label"] for record in records if "label" in record.payload]
+    is_number = bool(labels) and isinstance(labels[0], int) and not isinstance(labels[0], bool)
+    kinds: dict[str, IndexKind] = {
+        "dataset": "keyword",
+        "label": "integer" if is_number else "keyword",
+    }
+    there = collection.info().indexes
+    for key, kind in kinds.items():
+        if key not in there:
+            collection.store.ensure_index(collection.name, key, kind)
+
+
+def prune(collection: ImageCollection, dataset: str, seen: Seen) -> int:
+    """Delete the points of the data set whose pictures were not seen; returns how many.
+
+    Only points whose id follows from the data set and their path: whatever else carries the same
+    data set's name was not written by an ingest.
+    """
+    n_deleted = 0
+    where = Filter(equals={"dataset": dataset})
+    for page in collection.scroll(payload=["path"], where=where, batch_size=_DELETED_AT_ONCE):
+        gone = [
+            point
+            for point, payload in zip(page.ids, page.payloads, strict=True)
+            if point == point_id(dataset, str(payload.get("path"))) and str(point) not in seen
+        ]
+        if gone:
+            collection.store.delete(collection.name, gone)
+            n_deleted += len(gone)
+    return n_deleted
+
+
+class Seen:
+    """A set of point ids that takes no memory to speak of; used by one thread, and closed.
+
+    SQLite keeps it in a temporary file as soon as it outgrows two megabytes.
+    """
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("CREATE TABLE seen (id BLOB PRIMARY KEY) WITHOUT ROWID")
+
+    def add(self, point: str) -> bool:
+        """Add an id; returns whether it is new."""
+        inserted = self._database.execute(
+            "INSERT OR IGNORE INTO seen VALUES (?)", [uuid.UUID(point).bytes]
+        )
+        return inserted.rowcount == 1
+
+    def __contains__(self, point: str) -> bool:
+        """Return whether the id was added."""
+        found = self._database.execute("SELECT 1 FROM seen WHERE id = ?", [uuid.UUID(point).bytes])
+        return found.fetchone() is not None
+
+    def close(self) -> None:
+        """Delete it."""
+        self._database.close()

@@ -1,0 +1,112 @@
+"""A few background threads whose errors reach the caller and which are never waited for idly."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from typing import ParamSpec, TypeVar
+
+from intramodal.errors import IntramodalError
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DEADLINE_S = 900.0
+"""Longest wait for one result; a store gives up sooner, after its own deadlines."""
+
+_Job = Callable[[], None]
+
+
+class Threads:
+    """Threads that run calls in the order of their submission; a context manager.
+
+    On leaving, calls that have not begun are cancelled and those that have are waited for. The
+    threads are daemons: one that hangs in the operating system does not keep the process.
+
+    Parameters
+    ----------
+    n : int
+        With 0, calls run at once in the thread that submits them.
+    name : str
+        What they do, for the deadline's message.
+    """
+
+    def __init__(self, n: int, name: str) -> None:
+        self.n = n
+        self.name = name
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._is_closing = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"{name}-{i}", daemon=True) for i in range(n)
+        ]
+
+    def __enter__(self) -> Threads:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Cancel what waits, and wait for what runs."""
+        self._is_closing = True
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join(DEADLINE_S)
+            if thread.is_alive():
+                log.warning("a thread (%s) hangs and is left behind", thread.name)
+
+    def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Return the future result of ``call(*args, **kwargs)``."""
+        future: Future[T] = Future()
+
+        def job() -> None:
+            if self._is_closing or not future.set_running_or_notify_cancel():
+                future.cancel()
+                return
+            try:
+                result = call(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001  raised again where it is waited for
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        if self.n:
+            self._jobs.put(job)
+        else:
+            job()
+        return future
+
+    def result(self, future: Future[T]) -> T:
+        """Return a call's result or raise its error; `IntramodalError` after the deadline."""
+        if not self.n:
+            return future.result()
+        try:
+            return future.result(timeout=DEADLINE_S)
+        except TimeoutError as error:
+            if future.done():  # the call's own
+                raise
+            raise IntramodalError(
+                f"waited {DEADLINE_S:.0f} s for one step ({self.name}) without a result; check "
+                f"the disk and the store, then run the same command again to go on"
+            ) from error
+
+    def in_order(self, futures: Iterable[Future[T]], *, window: int) -> Iterator[T]:
+        """Yield the results of futures in order, taking up to `window` of them in advance."""
+        pending: deque[Future[T]] = deque()
+        for future in futures:
+            pending.append(future)
+            if len(pending) > window:
+                yield self.result(pending.popleft())
+        while pending:
+            yield self.result(pending.popleft())
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
