@@ -16,7 +16,7 @@ from intramodal import __version__
 from intramodal.cli.options import JSON_ASKED
 from intramodal.errors import InputError, IntramodalError
 
-COMMANDS = ("fit", "backfill", "adopt", "search", "export", "runs", "models")
+COMMANDS = ("ingest", "fit", "backfill", "adopt", "search", "export", "runs", "models")
 """In the order of the help; each lives in ``intramodal.cli.<name>`` as ``command``."""
 
 SUBCOMMANDS = {"runs": ("list", "show"), "models": ("convert-slip", "list")}

@@ -1,0 +1,108 @@
+"""Pictures into a collection, recorded as a run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from intramodal.ingest.backfill import check_fitted_for, projected_origin
+from intramodal.ingest.encoders import load_encoder
+from intramodal.ingest.pipeline import ingest
+from intramodal.ingest.plan import RAW, check_dataset, check_projection, encoder_origin
+from intramodal.ingest.sources import open_source
+from intramodal.projection.artifact import Projection
+from intramodal.runs import Run
+from intramodal.store.checks import check_name
+from intramodal.store.collection import ImageCollection
+from intramodal.types import Encoder
+from intramodal.workflows.workspace import Workspace, open_workspace, recorded
+
+
+@dataclass(frozen=True)
+class IngestRequest:
+    """What to ingest, with which model, to where; the options of ``intramodal ingest``."""
+
+    source: str
+    collection: str
+    model: str
+    store: str
+    runs: str
+    projection: Path | None = None
+    dataset: str | None = None
+    label_from: str | None = None
+    batch_size: int = 32
+    workers: int | None = None
+    max_failures: int | None = None
+    prune: bool = False
+    device: str | None = None
+    precision: str | None = None
+
+
+def ingest_pictures(request: IngestRequest) -> dict[str, Any]:
+    """Encode the pictures of a source into a collection; returns what ``--json`` prints.
+
+    Source, store, schema and manifest are checked before the model is loaded.
+    """
+    source = open_source(request.source, label_from=request.label_from)
+    projection = Projection.load(request.projection) if request.projection else None
+    with open_workspace(request.store, request.runs) as workspace:
+        _check_before_loading(workspace, request, projection)
+        encoder = load_encoder(request.model, device=request.device, precision=request.precision)
+        with recorded(workspace, "ingest", _parameters(request)) as run:
+            collection = ensure_collection(workspace, request, encoder, projection)
+            log_encoder(run, encoder)
+            if projection is not None:
+                run.log_fingerprint(
+                    "projection", projection.method, projection.fingerprint, projection.recipe
+                )
+            summary = ingest(
+                source,
+                collection,
+                encoder,
+                projection=projection,
+                dataset=request.dataset,
+                batch_size=request.batch_size,
+                workers=request.workers,
+                max_failures=request.max_failures,
+                prune=request.prune,
+                run=run,
+            )
+        return {**summary.to_dict(), "run_id": run.id}
+
+
+def ensure_collection(
+    workspace: Workspace, request: IngestRequest, encoder: Encoder, projection: Projection | None
+) -> ImageCollection:
+    """Open or create the collection with `raw` and, if asked for, the projected vector."""
+    raw = encoder_origin(encoder)
+    vectors = {RAW: (encoder.dim, raw)}
+    if projection is not None:
+        check_fitted_for(projection, raw)
+        origin = projected_origin(projection, raw, RAW)
+        vectors[projection.default_vector] = (projection.dim_out, origin)
+    return ImageCollection.ensure(
+        workspace.store, request.collection, vectors, dataset=request.dataset
+    )
+
+
+def log_encoder(run: Run, encoder: Encoder) -> None:
+    """Record the encoder's identity, and the device and precision it ran with."""
+    facts = {**encoder.identity, "precision": encoder.precision, "device": encoder.device}
+    run.log_fingerprint("encoder", encoder.name, encoder.fingerprint, facts)
+
+
+def _check_before_loading(
+    workspace: Workspace, request: IngestRequest, projection: Projection | None
+) -> None:
+    check_name(request.collection)
+    check_dataset(request.collection if request.dataset is None else request.dataset)
+    if workspace.store.exists(request.collection):
+        collection = ImageCollection.open(workspace.store, request.collection)
+        check_projection(collection, collection.origin(RAW), projection)
+
+
+def _parameters(request: IngestRequest) -> dict[str, Any]:
+    plain = asdict(request)
+    plain["projection"] = str(request.projection) if request.projection else None
+    return plain

@@ -1,0 +1,170 @@
+"""From a folder of pictures to points, through the command line and a real (tiny) model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from intramodal import ImageCollection, Projection, load_encoder, open_store
+from intramodal.cli import cli
+from intramodal.cli.options import DEFAULT_STORE
+from intramodal.types import point_id, unit_rows
+from tests.tiny_models import DIM, SIDE, save_open_clip
+
+N = 12
+
+
+def run(*arguments: str, code: int = 0, stdin: str | None = None) -> Any:
+    result = CliRunner().invoke(cli, [*arguments, "--json"], input=stdin)
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_open_clip(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def pets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> Path:
+    """Return the working directory, with pictures of two kinds and broken ones among them."""
+    monkeypatch.chdir(tmp_path)
+    for n in range(N):
+        path = tmp_path / "pets" / ("cats" if n % 2 else "dogs") / f"{n}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (SIDE, SIDE + n, 3), dtype=np.uint8)).save(path)
+    whole = (tmp_path / "pets/cats/1.png").read_bytes()
+    (tmp_path / "pets/cats/cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "pets/dogs/empty.jpg").write_bytes(b"")
+    (tmp_path / "pets/words.jpg").write_text("no picture")
+    (tmp_path / "pets/notes.txt").write_text("no picture and not called one")
+    return tmp_path
+
+
+def ingest(model: str, *more: str, code: int = 0) -> Any:
+    place = ("pets", "--collection", "pets", "--model", model, "--label-from", "parent")
+    return run("ingest", *place, *more, code=code)
+
+
+def test_a_folder_with_broken_pictures_is_ingested_and_a_repeat_encodes_nothing(
+    pets: Path, model: str
+) -> None:
+    done = ingest(model)
+    assert (done["written"], done["skipped"], done["failed"]) == (N, 0, 3)
+    assert done["collection"] == "pets"
+    assert {f["item"] for f in done["failures"]} == {
+        "cats/cut.png", "dogs/empty.jpg", "words.jpg",
+    }  # fmt: skip
+    assert all(f["stage"] == "decode" and f["reason"] for f in done["failures"])
+    again = ingest(model)
+    assert (again["written"], again["skipped"], again["failed"]) == (0, N, 3)
+    shown = run("runs", "show", done["run_id"])
+    assert (shown["kind"], shown["status"]) == ("ingest", "COMPLETE")
+    assert len(shown["failures"]) == 3
+    assert {f["kind"] for f in shown["fingerprints"]} == {"encoder"}
+
+
+def test_the_stored_vectors_are_those_of_the_model(pets: Path, model: str) -> None:
+    ingest(model)
+    encoder = load_encoder(model)
+    files = ["cats/1.png", "dogs/2.png"]
+    expected = unit_rows(encoder.encode_images([pets / "pets" / name for name in files]))
+    with open_store(DEFAULT_STORE) as store:
+        page = store.retrieve(
+            "pets", [point_id("pets", name) for name in files], vectors=["raw"], payload=True
+        )
+        origin = ImageCollection.open(store, "pets").origin("raw")
+    np.testing.assert_allclose(page.vectors["raw"], expected, atol=1e-5)  # float32, other batch
+    assert [p["label"] for p in page.payloads] == ["cats", "dogs"]
+    assert origin.encoder_fingerprint == encoder.fingerprint
+
+
+def test_both_vectors_are_written_with_a_projection(pets: Path, model: str) -> None:
+    run("fit", "--model", model, "-o", "pca.safetensors")
+    done = ingest(model, "--projection", "pca.safetensors")
+    assert done["written"] == N
+    with open_store(DEFAULT_STORE) as store:
+        table = ImageCollection.open(store, "pets").table(["raw", "pca"])
+    assert table.n_incomplete == 0
+    assert table.vectors["pca"].shape == (N, DIM // 2)
+    expected = unit_rows(Projection.load("pca.safetensors").apply(table.vectors["raw"]))
+    np.testing.assert_allclose(table.vectors["pca"], expected, atol=1e-5)  # stored normalised
+    assert ingest(model, "--projection", "pca.safetensors")["skipped"] == N
+    kinds = {f["kind"] for f in run("runs", "show", done["run_id"])["fingerprints"]}
+    assert kinds == {"encoder", "projection"}
+
+
+def test_store_and_manifest_are_checked_before_the_model_is_loaded(
+    pets: Path, model: str, tmp_path: Path
+) -> None:
+    run("fit", "--model", model, "-o", "pca.safetensors")
+    ingest(model, "--projection", "pca.safetensors")
+    other = Projection.load("pca.safetensors")
+    Projection(-other.matrix, other.method, other.encoder, other.encoder_fingerprint).save(
+        "other.safetensors"
+    )
+    absent = "open_clip:local-dir:no-such-folder"
+    refused = ingest(absent, code=1)["error"]
+    assert "would lack it; give --projection" in refused["message"]
+    refused = ingest(absent, "--projection", "other.safetensors", code=1)["error"]
+    assert refused["type"] == "ManifestMismatchError"
+    assert ingest(absent, "--dataset", "a/b", code=1)["error"]["type"] == "InputError"
+    place = ("pets", "--collection", "a/b", "--model", absent)
+    assert "cannot be the name" in run("ingest", *place, code=1)["error"]["message"]
+    place = ("gone", "--collection", "pets", "--model", absent)
+    assert run("ingest", *place, code=1)["error"]["type"] == "SourceError"
+    assert len(run("runs", "list")["runs"]) == 2  # the fit and the first ingest
+
+
+def test_another_model_is_refused(pets: Path, model: str, tmp_path: Path) -> None:
+    ingest(model)
+    other = save_open_clip(tmp_path / "other", seed=1)
+    assert ingest(other, code=1)["error"]["type"] == "ManifestMismatchError"
+
+
+def test_pruning_and_data_sets(pets: Path, model: str) -> None:
+    ingest(model)
+    assert ingest(model, "--dataset", "more")["written"] == N
+    (pets / "pets/cats/1.png").unlink()
+    assert ingest(model)["pruned"] == 0
+    done = ingest(model, "--prune")
+    assert (done["skipped"], done["pruned"]) == (N - 1, 1)
+    with open_store(DEFAULT_STORE) as store:
+        assert ImageCollection.open(store, "pets").count() == 2 * N - 1
+
+
+def test_too_many_failures_end_in_one_sentence_and_a_failed_run(pets: Path, model: str) -> None:
+    refused = ingest(model, "--max-failures", "2", code=1)["error"]
+    assert refused["message"].startswith("3 pictures failed and 2 are allowed")
+    (listed,) = run("runs", "list")["runs"]
+    assert listed["status"] == "FAILED"
+    assert ingest(model, "--max-failures", "3")["failed"] == 3
+
+
+def test_paths_on_stdin_and_a_list_reach_the_same_points(pets: Path, model: str) -> None:
+    place = ("--collection", "pets", "--model", model)
+    paths = "pets/cats/1.png\npets/dogs/2.png\n"
+    assert run("ingest", "-", *place, stdin=paths)["written"] == 2
+    (pets / "list.csv").write_text("path,label\npets/cats/1.png,cat\npets/dogs/2.png,\n")
+    done = run("ingest", "list.csv", *place)
+    assert (done["written"], done["updated"], done["skipped"]) == (0, 1, 1)
+
+
+def test_the_table_for_people_holds_the_same_facts(pets: Path, model: str) -> None:
+    arguments = ["ingest", "pets", "--collection", "pets", "--model", model]
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(cli, arguments)
+    assert result.exit_code == 0, result.stderr
+    assert [cell for cell in result.stdout.split() if cell.isdigit()] == [
+        str(N),
+        "0",
+        "0",
+        "3",
+        "0",
+    ]
+    assert "decode: words.jpg: not a picture" in result.stderr
