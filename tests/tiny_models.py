@@ -2,7 +2,8 @@
 
 Every function writes into a folder that need not exist and returns the name that loads it.
 Pictures are 32 pixels wide (SLIP: 224, its only size). The tokenizers know single letters and
-the words of `WORDS`. `Shelf` saves each model once.
+the words of `WORDS`. `stir` is how far weights are moved from fresh ones; with 0 they are as
+small as the library draws them. `Shelf` saves each model once.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def save_open_clip(
     folder: Path,
     *,
     seed: int = 0,
+    stir: float = 1.0,
     quick_gelu: bool = False,
     words: Sequence[str] = WORDS,
     size: int = SIDE,
@@ -109,7 +111,7 @@ def save_open_clip(
     parts = {key: value for key, value in model_cfg.items() if key != "custom_text"}
     with _seeded(seed):
         module = kinds(**parts)
-        _stir(module)
+        _stir(module, stir)
     save_file(module.state_dict(), folder / "open_clip_model.safetensors")
     preprocess = {
         "size": size, "mean": list(mean), "std": list(std),
@@ -123,6 +125,7 @@ def save_clip(
     folder: Path,
     *,
     seed: int = 0,
+    stir: float = 1.0,
     hidden_act: str = "quick_gelu",
     words: Sequence[str] = WORDS,
     resize: int = SIDE,
@@ -140,7 +143,7 @@ def save_clip(
     }  # fmt: skip
     vision = _vision_tower() | {"hidden_act": hidden_act}
     config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=DIM)
-    _save(CLIPModel, config, folder, seed)
+    _save(CLIPModel, config, folder, seed, stir)
     _save_preprocessing(
         folder, "CLIPImageProcessor", crop=SIDE, size=resize, resample=resample,
         image_mean=list(mean), image_std=list(CLIP_STD),
@@ -149,24 +152,34 @@ def save_clip(
 
 
 def save_siglip(
-    folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS, resample: int = 3
+    folder: Path,
+    *,
+    seed: int = 0,
+    stir: float = 1.0,
+    words: Sequence[str] = WORDS,
+    resample: int = 3,
 ) -> str:
     """Save a SigLIP with its own kind of tokenizer, which needs sentencepiece."""
     folder.mkdir(parents=True, exist_ok=True)
-    _save_siglip(folder, seed, _save_siglip_tokenizer(folder, words), resample)
+    _save_siglip(folder, (seed, stir), _save_siglip_tokenizer(folder, words), resample)
     return f"local-dir:{folder}"
 
 
 def save_siglip2(
-    folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS, resample: int = 2
+    folder: Path,
+    *,
+    seed: int = 0,
+    stir: float = 1.0,
+    words: Sequence[str] = WORDS,
+    resample: int = 2,
 ) -> str:
     """Save a SigLIP2 of fixed resolution: SigLIP's architecture with Gemma's tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
-    _save_siglip(folder, seed, _save_gemma_tokenizer(folder, words), resample)
+    _save_siglip(folder, (seed, stir), _save_gemma_tokenizer(folder, words), resample)
     return f"local-dir:{folder}"
 
 
-def save_naflex(folder: Path, *, seed: int = 0) -> str:
+def save_naflex(folder: Path, *, seed: int = 0, stir: float = 1.0) -> str:
     """Save a SigLIP2 whose inputs keep the aspect ratio (NaFlex)."""
     from transformers import Siglip2Config, Siglip2Model
 
@@ -174,18 +187,20 @@ def save_naflex(folder: Path, *, seed: int = 0) -> str:
     n_tokens = _save_gemma_tokenizer(folder, WORDS)
     vision = {**_vision_tower(), "num_patches": 16}
     config = Siglip2Config(text_config=_siglip_text(n_tokens), vision_config=vision)
-    _save(Siglip2Model, config, folder, seed)
+    _save(Siglip2Model, config, folder, seed, stir)
     processor = {"image_processor_type": "Siglip2ImageProcessor", "max_num_patches": 16}
     _write(folder / "preprocessor_config.json", patch_size=8, **processor)
     return f"local-dir:{folder}"
 
 
-def save_dinov2(folder: Path, *, seed: int = 0, resize: int = 36, resample: int = 3) -> str:
+def save_dinov2(
+    folder: Path, *, seed: int = 0, stir: float = 1.0, resize: int = 36, resample: int = 3
+) -> str:
     """Save a DINOv2: it crops a margin away and has more positions than patches, as the real."""
     from transformers import Dinov2Config, Dinov2Model
 
     config = Dinov2Config(**_vision_tower() | {"image_size": 48}, mlp_ratio=2)
-    _save(Dinov2Model, config, folder, seed)
+    _save(Dinov2Model, config, folder, seed, stir)
     _save_preprocessing(
         folder, "BitImageProcessor", crop=SIDE, size={"shortest_edge": resize},
         resample=resample, **_IMAGENET,
@@ -193,24 +208,26 @@ def save_dinov2(folder: Path, *, seed: int = 0, resize: int = 36, resample: int 
     return f"local-dir:{folder}"
 
 
-def save_dinov2_registers(folder: Path, *, seed: int = 0) -> str:
+def save_dinov2_registers(folder: Path, *, seed: int = 0, stir: float = 1.0) -> str:
     """Save a DINOv2 with four register tokens."""
     from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
     config = Dinov2WithRegistersConfig(**_vision_tower(), mlp_ratio=2, num_register_tokens=4)
-    _save(Dinov2WithRegistersModel, config, folder, seed)
+    _save(Dinov2WithRegistersModel, config, folder, seed, stir)
     _save_preprocessing(
         folder, "BitImageProcessor", crop=SIDE, size={"shortest_edge": 36}, resample=3, **_IMAGENET
     )
     return f"local-dir:{folder}"
 
 
-def save_dinov3(folder: Path, *, seed: int = 0, rope_theta: float = 100.0) -> str:
+def save_dinov3(
+    folder: Path, *, seed: int = 0, stir: float = 1.0, rope_theta: float = 100.0
+) -> str:
     """Save a DINOv3 with four register tokens."""
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
     config = DINOv3ViTConfig(**_vision_tower(), num_register_tokens=4, rope_theta=rope_theta)
-    _save(DINOv3ViTModel, config, folder, seed)
+    _save(DINOv3ViTModel, config, folder, seed, stir)
     size = {"height": SIDE, "width": SIDE}
     _save_preprocessing(
         folder, "DINOv3ViTImageProcessorFast", crop=None, size=size, resample=2, **_IMAGENET
@@ -218,7 +235,7 @@ def save_dinov3(folder: Path, *, seed: int = 0, rope_theta: float = 100.0) -> st
     return f"local-dir:{folder}"
 
 
-def save_slip(file: Path, *, seed: int = 0) -> str:
+def save_slip(file: Path, *, seed: int = 0, stir: float = 1.0) -> str:
     """Save a checkpoint laid out as SLIP's own: ViT-tiny, and CLIP's text tower made narrow."""
     import timm
     import torch
@@ -227,8 +244,8 @@ def save_slip(file: Path, *, seed: int = 0) -> str:
     with _seeded(seed):
         visual = timm.create_model("vit_tiny_patch16_224", num_classes=0)
         text = TextTransformer(width=64, heads=1, layers=2, output_dim=DIM)
-        _stir(visual)
-        _stir(text)
+        _stir(visual, stir)
+        _stir(text, stir)
         state = {f"visual.{key}": value for key, value in visual.state_dict().items()}
         state |= text.state_dict()
         state["image_projection"] = torch.randn(192, DIM) / 14  # about 192 ** -0.5
@@ -245,10 +262,10 @@ def save_slip(file: Path, *, seed: int = 0) -> str:
     return f"slip:{file}"
 
 
-def _save(kind: Any, config: Any, folder: Path, seed: int) -> None:
+def _save(kind: Any, config: Any, folder: Path, seed: int, stir: float) -> None:
     with _seeded(seed):
         module = kind(config)
-        _stir(module)
+        _stir(module, stir)
     module.save_pretrained(folder)
 
 
@@ -261,14 +278,15 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _stir(module: Any) -> None:
+def _stir(module: Any, strength: float) -> None:
     import torch
 
     # With fresh weights a tiny tower gives nearly the same vector for every input.
     with torch.no_grad():
         for parameter in module.parameters():
-            alpha = 0.5 if parameter.ndim > 1 else 0.1
-            parameter.add_(torch.randn_like(parameter), alpha=alpha)
+            n_terms = parameter.shape[-1] if parameter.ndim > 1 else 400
+            noise = torch.randn_like(parameter)
+            parameter.add_(noise, alpha=2 * strength / n_terms**0.5)
 
 
 def _tower(hidden_act: str) -> dict[str, Any]:
@@ -292,11 +310,11 @@ def _siglip_text(n_tokens: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _save_siglip(folder: Path, seed: int, n_tokens: int, resample: int) -> None:
+def _save_siglip(folder: Path, how: tuple[int, float], n_tokens: int, resample: int) -> None:
     from transformers import SiglipConfig, SiglipModel
 
     config = SiglipConfig(text_config=_siglip_text(n_tokens), vision_config=_vision_tower())
-    _save(SiglipModel, config, folder, seed)
+    _save(SiglipModel, config, folder, *how)
     half, size = [0.5, 0.5, 0.5], {"height": SIDE, "width": SIDE}
     _save_preprocessing(
         folder, "SiglipImageProcessor", crop=None, size=size, resample=resample,

@@ -177,13 +177,17 @@ class DualEncoder(ImageEncoder):
 
     def _position(self, tokens: list[int], prompt: str, placeholder: str) -> int:
         marks = set(self.towers.tokenize([""])[0].tolist())  # start, end, padding
-        word = [t for t in self.towers.tokenize([placeholder])[0].tolist() if t not in marks]
-        if len(word) != 1 or tokens.count(word[0]) != 1:
+        # Gemma has two tokens for a word: at the start of a text, and after a space.
+        forms = self.towers.tokenize([placeholder, f" {placeholder}"]).tolist()
+        words = [[token for token in form if token not in marks] for form in forms]
+        single = {word[0] for word in words if len(word) == 1}
+        found = [position for position, token in enumerate(tokens) if token in single]
+        if len(found) != 1:
             raise InputError(
-                f"placeholder {placeholder!r} is {len(word)} tokens and must be one that occurs "
-                f"once in the prompt {prompt!r}; try another word"
+                f"placeholder {placeholder!r} is {len(found)} times a single token of the prompt "
+                f"{prompt!r} and must be so once; try another word"
             )
-        return tokens.index(word[0])
+        return found[0]
 
 
 def build_encoder(
