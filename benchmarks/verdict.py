@@ -1,0 +1,144 @@
+"""Claim: the verdict errs as rarely as it says, and costs little.
+
+Class mode: per-query differences with class effects and unequal class sizes. Image mode: two
+vectors of equal quality by construction, the second an independent draw around turned centres.
+Rates with their 95% Monte-Carlo interval (Clopper-Pearson); nothing is adjusted to them.
+
+    python benchmarks/verdict.py            400 trials a row
+    python benchmarks/verdict.py --full     2,000 trials, and the image mode on 50,000 queries
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+
+import numpy as np
+from scipy import stats
+
+from intramodal.evaluation.inference import Effect, sign_flip
+from intramodal.evaluation.population import choose_population
+from intramodal.evaluation.retrieval import RetrievalTask, run_task
+from intramodal.types import VectorTable, unit_rows
+
+N_RESAMPLES = 1999
+CLASS_EFFECT, QUERY_NOISE = 0.05, 0.15
+
+
+def symmetric(rng: np.random.Generator, n: int) -> np.ndarray:
+    return rng.normal(0, CLASS_EFFECT, n)
+
+
+def skewed(rng: np.random.Generator, n: int) -> np.ndarray:
+    return CLASS_EFFECT * (rng.exponential(1, n) - 1)
+
+
+def class_trial(
+    rng: np.random.Generator, n_classes: int, effects: Callable[..., np.ndarray], n_queries: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the differences of all queries and their classes; sizes differ tenfold and more."""
+    weights = rng.lognormal(0, 1, n_classes)
+    sizes = np.maximum(2, (n_queries * weights / weights.sum()).astype(int))
+    classes = np.repeat(np.arange(n_classes), sizes)
+    noise = rng.normal(0, QUERY_NOISE, len(classes))
+    return effects(rng, n_classes)[classes] + noise, classes
+
+
+def by_class(differences: np.ndarray, classes: np.ndarray, seed: int) -> Effect:
+    sums = np.bincount(classes, weights=differences)
+    return sign_flip(sums, np.bincount(classes), seed=seed, n_resamples=N_RESAMPLES)
+
+
+def shown(n_hits: int, n_trials: int) -> str:
+    low, high = stats.binomtest(n_hits, n_trials).proportion_ci(0.95)
+    return f"{n_hits / n_trials:6.1%} [{low:.1%}, {high:.1%}]"
+
+
+def class_mode(n_trials: int) -> None:
+    """Print false verdicts with no difference, then power and coverage with one."""
+    print(f"\nclass mode, no true difference, {n_trials} trials: p < 0.05")
+    print(f"{'classes':>8} {'effects':>10} {'by class':>24} {'i.i.d.':>24}")
+    for effects in (symmetric, skewed):
+        for n_classes in (10, 20, 100, 1000):
+            rng = np.random.default_rng(n_classes)
+            clustered = naive = 0
+            for trial in range(n_trials):
+                x, classes = class_trial(rng, n_classes, effects, 10 * n_classes)
+                clustered += by_class(x, classes, trial).p_value < 0.05
+                naive += stats.ttest_1samp(x, 0).pvalue < 0.05
+            rates = shown(clustered, n_trials), shown(naive, n_trials)
+            print(f"{n_classes:8d} {effects.__name__:>10} {rates[0]:>24} {rates[1]:>24}")
+    rng = np.random.default_rng(0)
+    found = [
+        by_class(x + 0.02, classes, 0)
+        for x, classes in (class_trial(rng, 100, symmetric, 1000) for _ in range(n_trials))
+    ]
+    power = sum(effect.p_value < 0.05 for effect in found)
+    covered = sum(effect.interval[0] <= 0.02 <= effect.interval[1] for effect in found)
+    print(f"true +2 mAP, 1,000 queries, 100 classes: power {shown(power, n_trials)}, ", end="")
+    print(f"coverage {shown(covered, n_trials)}")
+
+
+def pictures(rng: np.random.Generator, n: int, n_classes: int, dim: int = 32) -> VectorTable:
+    """Return pictures of fixed classes under two vectors of equal quality."""
+    centres = np.random.default_rng(7).normal(size=(n_classes, dim))
+    turn, _ = np.linalg.qr(np.random.default_rng(8).normal(size=(dim, dim)))
+    labels = rng.integers(0, n_classes, n)
+    a, b = (
+        unit_rows(c[labels] + 2 * rng.normal(size=(n, dim))) for c in (centres, centres @ turn)
+    )
+    return VectorTable(list(range(n)), {"a": a, "b": b}, {"label": labels.tolist()})
+
+
+def by_image(table: VectorTable, seed: int) -> Effect:
+    task = RetrievalTask.from_table(table, "label")
+    population = choose_population(table, task, "image", seed=seed)
+    a, b = (run_task(task, table, vector) for vector in ("a", "b"))
+    return population.retrieval_effect(table, task, a, b, seed=seed)
+
+
+def image_mode(n_trials: int) -> None:
+    """Print false verdicts on simulated embeddings without a true difference."""
+    print(f"\nimage mode, embeddings of equal quality, {n_trials} trials: p < 0.05")
+    for n, n_classes in ((200, 5), (400, 10), (400, 19)):
+        rng = np.random.default_rng(n_classes)
+        found = [by_image(pictures(rng, n, n_classes), trial) for trial in range(n_trials)]
+        wrong = sum(effect.p_value < 0.05 for effect in found)
+        print(f"{n:6d} pictures, {n_classes:2d} classes: {shown(wrong, n_trials)}")
+
+
+def speed(*, is_full: bool) -> None:
+    """Print what the verdict itself costs."""
+    rng = np.random.default_rng(0)
+    sums, sizes = rng.normal(size=1000), np.full(1000, 50.0)
+    started = time.process_time()
+    sign_flip(sums, sizes, seed=0)
+    seconds = time.process_time() - started
+    print(f"\n50,000 queries, 1,000 classes, 10,000 resamples: {seconds:.2f} s of CPU time")
+    if not is_full:
+        return
+    table = pictures(rng, 50_000, 10, dim=256)
+    started, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    by_image(table, 0)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    seconds = time.process_time() - started
+    print(
+        f"image mode, 50,000 queries, 10 classes: {seconds:.0f} s of CPU time, {grown:.0f} MB more"
+    )
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--full", action="store_true", help="2,000 trials; 50,000 queries")
+    asked = parser.parse_args()
+    n_trials = 2000 if asked.full else 400
+    class_mode(n_trials)
+    image_mode(n_trials)
+    speed(is_full=asked.full)
+
+
+if __name__ == "__main__":
+    main()
