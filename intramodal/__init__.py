@@ -10,6 +10,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from intramodal.evaluation.compare import CompareSettings as CompareSettings
+    from intramodal.evaluation.compare import compare as compare
+    from intramodal.evaluation.compare import compare_vectors as compare_vectors
+    from intramodal.evaluation.fewshot import evaluate_fewshot as evaluate_fewshot
+    from intramodal.evaluation.misalignment import measure_misalignment as measure_misalignment
+    from intramodal.evaluation.retrieval import evaluate_retrieval as evaluate_retrieval
     from intramodal.ingest.backfill import backfill as backfill
     from intramodal.ingest.encoders import load_encoder as load_encoder
     from intramodal.ingest.sources import open_source as open_source
@@ -25,12 +31,18 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AnchorSet": "projection.anchors",
+    "CompareSettings": "evaluation.compare",
     "ImageCollection": "store.collection",
     "Projection": "projection.artifact",
     "RunLedger": "runs",
     "TextPCA": "projection.text_pca",
     "backfill": "ingest.backfill",
+    "compare": "evaluation.compare",
+    "compare_vectors": "evaluation.compare",
+    "evaluate_fewshot": "evaluation.fewshot",
+    "evaluate_retrieval": "evaluation.retrieval",
     "load_encoder": "ingest.encoders",
+    "measure_misalignment": "evaluation.misalignment",
     "open_source": "ingest.sources",
     "open_store": "store.open",
     "render_report": "reports.html",
@@ -38,13 +50,19 @@ _HOMES = {
 
 __all__ = [
     "AnchorSet",
+    "CompareSettings",
     "ImageCollection",
     "Projection",
     "RunLedger",
     "TextPCA",
     "__version__",
     "backfill",
+    "compare",
+    "compare_vectors",
+    "evaluate_fewshot",
+    "evaluate_retrieval",
     "load_encoder",
+    "measure_misalignment",
     "open_source",
     "open_store",
     "render_report",

@@ -16,7 +16,10 @@ from intramodal import __version__
 from intramodal.cli.options import JSON_ASKED
 from intramodal.errors import InputError, IntramodalError
 
-COMMANDS = ("ingest", "fit", "backfill", "adopt", "search", "export", "runs", "models")
+COMMANDS = (
+    *("demo", "ingest", "fit", "backfill", "adopt"),
+    *("compare", "search", "export", "report", "runs", "models"),
+)
 """In the order of the help; each lives in ``intramodal.cli.<name>`` as ``command``."""
 
 SUBCOMMANDS = {"runs": ("list", "show"), "models": ("convert-slip", "list")}

@@ -26,7 +26,7 @@ MOST_MISSING = 0.5
 
 
 @dataclass(frozen=True)
-class Settings:
+class CompareSettings:
     """How to compare; see `compare_vectors`."""
 
     cluster: str | None = None
@@ -37,7 +37,12 @@ class Settings:
 
 
 def compare_vectors(
-    table: VectorTable, a: str, b: str, *, fields: Sequence[str], settings: Settings | None = None
+    table: VectorTable,
+    a: str,
+    b: str,
+    *,
+    fields: Sequence[str],
+    settings: CompareSettings | None = None,
 ) -> Comparison:
     """Compare two vectors of the same points, per label field.
 
@@ -49,7 +54,7 @@ def compare_vectors(
         Names of the vectors in use and of the one that may replace it.
     fields : sequence of str
         Payload fields; p-values are adjusted for their number (Holm).
-    settings : Settings, optional
+    settings : CompareSettings, optional
         ``cluster``: what is resampled, see `choose_population`. ``tasks``: "retrieval" and
         "fewshot". ``margin``: largest harmless loss, a fraction. ``min_class_size``: classes with
         fewer images are left out. ``seed``: of resampling and episodes.
@@ -59,7 +64,7 @@ def compare_vectors(
     InputError
         For a field that most points lack, that has one class, or too few units.
     """
-    settings = settings or Settings()
+    settings = settings or CompareSettings()
     _check(table, a, b, fields, settings)
     return Comparison(
         vectors=(a, b),
@@ -100,7 +105,9 @@ def compare(
     return sign_flip(sums, np.bincount(units).astype(float), seed=seed)
 
 
-def _check(table: VectorTable, a: str, b: str, fields: Sequence[str], settings: Settings) -> None:
+def _check(
+    table: VectorTable, a: str, b: str, fields: Sequence[str], settings: CompareSettings
+) -> None:
     unknown = sorted(set(settings.tasks) - set(TASKS))
     if unknown or not settings.tasks:
         raise InputError(f"tasks are {' and '.join(TASKS)}, got {', '.join(unknown) or 'none'}")
@@ -125,7 +132,9 @@ def _check_field(table: VectorTable, field: str) -> None:
         )
 
 
-def _compared(table: VectorTable, a: str, b: str, field: str, settings: Settings) -> FieldEvidence:
+def _compared(
+    table: VectorTable, a: str, b: str, field: str, settings: CompareSettings
+) -> FieldEvidence:
     task = RetrievalTask.from_table(table, field, min_class_size=settings.min_class_size)
     population = choose_population(table, task, settings.cluster, seed=settings.seed)
     results = (run_task(task, table, a), run_task(task, table, b))
@@ -147,7 +156,7 @@ def _fewshot(
     vectors: tuple[str, str],
     field: str,
     population: Population,
-    settings: Settings,
+    settings: CompareSettings,
     *,
     is_multi: bool,
 ) -> Mapping[str, Mapping[int, ShotEvidence]]:

@@ -11,6 +11,14 @@ Outcome = Literal["better", "not_worse", "worse", "inconclusive"]
 
 ALPHA = 0.05
 
+SHORT: dict[Outcome, str] = {
+    "better": "adopt: better",
+    "not_worse": "adopt: not worse",
+    "worse": "do not adopt: worse",
+    "inconclusive": "not enough evidence",
+}
+"""The four outcomes in few words."""
+
 _HEADS = {
     "better": "Adopt {b}: better",
     "not_worse": "Adopt {b}: not worse than the margin of {margin:g}{saving}",

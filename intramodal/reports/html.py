@@ -6,16 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from intramodal.evaluation.verdict import SHORT
 from intramodal.reports import plots
 from intramodal.reports.document import ReportDocument
 
-VERDICTS = {
-    "better": ("adopt: better", "gain"),
-    "not_worse": ("adopt: not worse", "gain"),
-    "worse": ("do not adopt: worse", "loss"),
-    "inconclusive": ("not enough evidence", "unsure"),
-}
-"""Words and colour class of the four outcomes."""
+COLORS = {"better": "gain", "not_worse": "gain", "worse": "loss", "inconclusive": "unsure"}
+"""Colour class of the four outcomes."""
 
 
 def render_report(documents: Sequence[ReportDocument], path: Path) -> None:
@@ -39,7 +35,9 @@ def render_report(documents: Sequence[ReportDocument], path: Path) -> None:
     )
     environment.filters.update(num=_number, signed=_signed, size=_size, text=_text)
     page = environment.get_template("report.html.j2").render(
-        documents=[(document, _plots(document)) for document in documents], verdicts=VERDICTS
+        documents=[(document, _plots(document)) for document in documents],
+        words=SHORT,
+        colors=COLORS,
     )
     partial = path.with_name(path.name + ".part")
     partial.write_text(page, encoding="utf-8")

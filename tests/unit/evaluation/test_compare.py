@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, QueryMismatchError
-from intramodal.evaluation.compare import Settings, compare, compare_vectors
+from intramodal.evaluation.compare import CompareSettings, compare, compare_vectors
 from intramodal.evaluation.inference import Effect, group_jackknife
 from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.evaluation.verdict import combine, judge
 from intramodal.projection.text_pca import TextPCA
 from intramodal.types import VectorTable, unit_rows
 
-RETRIEVAL = Settings(tasks=("retrieval",))
+RETRIEVAL = CompareSettings(tasks=("retrieval",))
 
 
 def clustered(
@@ -45,7 +45,7 @@ def two_vectors(
 
 
 def field(
-    found: VectorTable, settings: Settings = RETRIEVAL, name: str = "label"
+    found: VectorTable, settings: CompareSettings = RETRIEVAL, name: str = "label"
 ) -> dict[str, Any]:
     comparison = compare_vectors(found, "raw", "pca", fields=[name], settings=settings)
     row: dict[str, Any] = comparison.to_dict()["fields"][name]
@@ -55,8 +55,8 @@ def field(
 def test_a_clearly_better_vector_is_adopted_and_the_mirror_is_not(
     rng: np.random.Generator,
 ) -> None:
-    better = field(two_vectors(rng, noise=(2.0, 0.8)), Settings())
-    worse = field(two_vectors(rng, noise=(0.8, 2.0)), Settings())
+    better = field(two_vectors(rng, noise=(2.0, 0.8)), CompareSettings())
+    worse = field(two_vectors(rng, noise=(0.8, 2.0)), CompareSettings())
     assert (better["verdict_retrieval"], better["verdict_fewshot"]) == ("better", "better")
     assert (worse["verdict_retrieval"], worse["verdict_fewshot"]) == ("worse", "worse")
     assert better["sentence"].startswith("Adopt pca: better. mAP rises from")
@@ -78,7 +78,7 @@ def test_image_groups_are_left_out_as_queries_and_as_gallery(rng: np.random.Gene
     """The jackknife over a payload field equals ranking again without each of its values."""
     found = two_vectors(rng, noise=(2.0, 1.5))
     shops = np.array([int(str(s).split()[1]) for s in found.payload["shop"]])
-    row = field(found, Settings(tasks=("retrieval",), cluster="shop"))
+    row = field(found, CompareSettings(tasks=("retrieval",), cluster="shop"))
 
     def difference(rows: np.ndarray) -> float:
         part = found.take(rows)
@@ -100,14 +100,16 @@ def test_the_default_population_depends_on_the_number_of_classes(rng: np.random.
 
 
 def test_independent_queries_are_labelled_as_what_they_are_not(rng: np.random.Generator) -> None:
-    row = field(two_vectors(rng, noise=(2.0, 1.9)), Settings(tasks=("retrieval",), cluster="iid"))
+    row = field(
+        two_vectors(rng, noise=(2.0, 1.9)), CompareSettings(tasks=("retrieval",), cluster="iid")
+    )
     assert row["population"] == "iid"
     assert "which they are not" in row["sentence"]
 
 
 def test_the_same_call_twice_gives_the_same_figures(rng: np.random.Generator) -> None:
     found = two_vectors(rng, noise=(2.0, 1.9))
-    assert field(found, Settings(seed=5)) == field(found, Settings(seed=5))
+    assert field(found, CompareSettings(seed=5)) == field(found, CompareSettings(seed=5))
 
 
 def test_several_fields_are_adjusted_for_their_number(rng: np.random.Generator) -> None:
@@ -121,7 +123,7 @@ def test_several_fields_are_adjusted_for_their_number(rng: np.random.Generator) 
 
 
 def test_the_object_holds_json_values_with_the_documented_keys(rng: np.random.Generator) -> None:
-    row = field(two_vectors(rng, noise=(2.0, 1.9)), Settings())
+    row = field(two_vectors(rng, noise=(2.0, 1.9)), CompareSettings())
     json.dumps(row, allow_nan=False)
     assert list(row) == [
         *("map", "delta", "interval", "population", "p_value", "p_adjusted"),
@@ -132,7 +134,7 @@ def test_the_object_holds_json_values_with_the_documented_keys(rng: np.random.Ge
 
 
 def test_a_multi_valued_field_is_compared_by_pictures(rng: np.random.Generator) -> None:
-    row = field(two_vectors(rng, n_classes=30, noise=(2.0, 1.9)), Settings(), "tags")
+    row = field(two_vectors(rng, n_classes=30, noise=(2.0, 1.9)), CompareSettings(), "tags")
     assert row["population"] == "images"
     assert row["fewshot"] == {}
 
@@ -157,14 +159,14 @@ def test_details_name_the_classes_and_queries_that_change_most(rng: np.random.Ge
     [
         ("same", RETRIEVAL, "one class only"),
         ("rare", RETRIEVAL, "80 of 120 points have no value"),
-        ("label", Settings(tasks=("guess",)), "tasks are retrieval and fewshot"),
-        ("label", Settings(margin=-1), "margin is a fraction"),
-        ("label", Settings(cluster="nothing"), "cluster field 'nothing'"),
-        ("tags", Settings(cluster="class"), "--cluster image"),
+        ("label", CompareSettings(tasks=("guess",)), "tasks are retrieval and fewshot"),
+        ("label", CompareSettings(margin=-1), "margin is a fraction"),
+        ("label", CompareSettings(cluster="nothing"), "cluster field 'nothing'"),
+        ("tags", CompareSettings(cluster="class"), "--cluster image"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_a_sentence(
-    rng: np.random.Generator, name: str, settings: Settings, message: str
+    rng: np.random.Generator, name: str, settings: CompareSettings, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         field(two_vectors(rng, noise=(2.0, 1.9)), settings, name)
@@ -173,7 +175,7 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(
 def test_few_classes_are_no_population_while_their_pictures_are(rng: np.random.Generator) -> None:
     found = two_vectors(rng, n_classes=4, noise=(2.0, 0.8))
     with pytest.raises(InputError, match="at least 5; compare with --cluster image"):
-        field(found, Settings(cluster="class"))
+        field(found, CompareSettings(cluster="class"))
     assert field(found)["verdict"] == "better"
 
 
@@ -246,14 +248,14 @@ def test_cifar_is_better(real_data: Path) -> None:
     folder = real_data / "cifar10-500-clip-b32"
     labels = np.load(folder / "image_labels.npy").tolist()
     found = with_pca(np.load(folder / "image_embeddings.npy"), real_data, {"label": labels})
-    assert field(found, Settings(min_class_size=5))["verdict"] == "better"
+    assert field(found, CompareSettings(min_class_size=5))["verdict"] == "better"
 
 
 @pytest.mark.real_data
 def test_fashion_gains_in_kinds_and_loses_in_usage_and_gender(real_data: Path) -> None:
     names = ["subCategory", "articleType", "gender", "usage"]
     found = compare_vectors(
-        fashion(real_data), "raw", "pca", fields=names, settings=Settings(min_class_size=5)
+        fashion(real_data), "raw", "pca", fields=names, settings=CompareSettings(min_class_size=5)
     ).to_dict()["fields"]
     verdicts = {name: row["verdict"] for name, row in found.items()}
     assert verdicts == {

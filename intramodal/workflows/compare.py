@@ -1,0 +1,110 @@
+"""Should vector B replace vector A? Evidence from the collection, recorded as a run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from intramodal.evaluation.compare import CompareSettings, compare_vectors
+from intramodal.evaluation.comparison import Comparison
+from intramodal.reports.document import ReportDocument
+from intramodal.reports.html import render_report
+from intramodal.runs import Run, RunLedger
+from intramodal.store.collection import ImageCollection
+from intramodal.types import VectorTable
+from intramodal.workflows.cost import vector_costs
+from intramodal.workflows.document import DOCUMENT, Evidence, build_document
+from intramodal.workflows.workspace import Workspace, open_workspace, recorded
+
+
+@dataclass(frozen=True)
+class CompareRequest:
+    """What to compare, by which labels; the options of ``intramodal compare``."""
+
+    collection: str
+    store: str
+    runs: str
+    labels: list[str]
+    vectors: list[str] = field(default_factory=lambda: ["raw", "pca"])
+    tasks: list[str] = field(default_factory=lambda: ["retrieval", "fewshot"])
+    cluster: str | None = None
+    margin: float = 0.005
+    min_class_size: int = 2
+    seed: int = 0
+    report: Path | None = None
+    pictures: Path | None = None
+    title: str = ""
+    about: str = ""
+
+
+def compare_collection(request: CompareRequest) -> dict[str, Any]:
+    """Compare two vectors per label field; returns what ``--json`` prints."""
+    with open_workspace(request.store, request.runs) as workspace:
+        return compare_in(workspace, request)
+
+
+def compare_in(workspace: Workspace, request: CompareRequest) -> dict[str, Any]:
+    """Compare in an open workspace."""
+    collection = ImageCollection.open(workspace.store, request.collection)
+    parameters = {key: str(value) for key, value in asdict(request).items() if value}
+    with recorded(workspace, "compare", parameters, seed=request.seed) as run:
+        table = read_table(collection, request)
+        comparison = _compared(table, request)
+        result = {
+            "collection": request.collection,
+            **comparison.to_dict(),
+            "cost": vector_costs(collection, table, request.vectors),
+            "run_id": run.id,
+        }
+        _log(run, workspace.ledger, collection, result)
+        document = build_document(
+            Evidence(collection, table, comparison, request.pictures),
+            result,
+            title=request.title,
+            about=request.about,
+            ledger=workspace.ledger,
+        )
+        _keep(run, document, request.report)
+    return result
+
+
+def read_table(collection: ImageCollection, request: CompareRequest) -> VectorTable:
+    """Read both vectors, the label fields, the cluster field and the paths, once."""
+    fields = [*request.labels, "path"]
+    if request.cluster not in (None, "class", "image", "iid"):
+        fields.append(str(request.cluster))
+    return collection.table(request.vectors, payload=list(dict.fromkeys(fields)))
+
+
+def _compared(table: VectorTable, request: CompareRequest) -> Comparison:
+    a, b = request.vectors
+    settings = CompareSettings(
+        cluster=request.cluster,
+        tasks=tuple(request.tasks),
+        margin=request.margin,
+        min_class_size=request.min_class_size,
+        seed=request.seed,
+    )
+    return compare_vectors(table, a, b, fields=request.labels, settings=settings)
+
+
+def _log(run: Run, ledger: RunLedger, collection: ImageCollection, result: dict[str, Any]) -> None:
+    for name, origin in collection.manifest.vectors.items():
+        identity = origin.projection or origin.encoder_fingerprint
+        facts = {**ledger.facts(identity), "vector": name}
+        run.log_fingerprint(
+            "projection" if origin.projection else "encoder", str(origin), identity, facts
+        )
+    for name, row in result["fields"].items():
+        for vector, value in row["map"].items():
+            run.log_metric("mAP", value, vector=vector, field=name, n=row["n_queries"])
+        run.log_metric(
+            "mAP delta", row["delta"], field=name, interval=row["interval"], n=row["n_queries"]
+        )
+
+
+def _keep(run: Run, document: ReportDocument, path: Path | None) -> None:
+    run.save_artefact(DOCUMENT, document.to_dict(), media_type="application/json")
+    if path is not None:
+        render_report([document], path)

@@ -1,0 +1,120 @@
+"""`intramodal compare` and `intramodal report` on a collection with two vectors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from intramodal import ImageCollection, open_store
+from intramodal.cli import cli
+from intramodal.cli.options import DEFAULT_STORE
+from intramodal.store.manifest import VectorOrigin
+from intramodal.types import point_id
+
+N, N_KINDS = 120, 6
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments))
+
+
+def run(*arguments: str, code: int = 0) -> Any:
+    result = invoke(*arguments, "--json")
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> str:
+    """Return a collection whose second vector keeps the kind and has lost the season."""
+    monkeypatch.chdir(tmp_path)
+    kind, season = np.arange(N) % N_KINDS, np.arange(N) // N_KINDS % 4
+    parts = [rng.normal(size=(n, 8))[labels] for n, labels in ((N_KINDS, kind), (4, season))]
+    raw = np.hstack([part + rng.normal(size=(N, 8)) for part in parts]).astype(np.float32)
+    clip = VectorOrigin("clip", "3f9a")
+    vectors = {"raw": (16, clip), "pca": (8, VectorOrigin("clip", "3f9a", projection="0c1d"))}
+    payloads = [
+        {"kind": f"kind {k}", "season": f"season {s}", "path": f"{i}.jpg"}
+        for i, (k, s) in enumerate(zip(kind, season, strict=True))
+    ]
+    with open_store(DEFAULT_STORE) as store:
+        collection = ImageCollection.create(store, "photos", vectors)
+        ids = [point_id("photos", f"{i}.jpg") for i in range(N)]
+        collection.write(ids, {"raw": raw, "pca": raw[:, :8].copy()}, payloads)
+    return "photos"
+
+
+def test_each_field_gets_its_own_verdict(photos: str) -> None:
+    found = run("compare", photos, "--labels", "kind,season")
+    assert found["vectors"] == ["raw", "pca"]
+    verdicts = {name: row["verdict"] for name, row in found["fields"].items()}
+    assert verdicts == {"kind": "better", "season": "worse"}
+    assert found["cost"]["pca"]["bytes_per_vector"] * 2 == found["cost"]["raw"]["bytes_per_vector"]
+    assert found["cost"]["pca"]["recall_at_10"] == 1.0  # so few points are searched exactly
+
+
+def test_the_same_comparison_twice_gives_the_same_figures(photos: str) -> None:
+    first, second = (run("compare", photos, "--labels", "kind")["fields"] for _ in range(2))
+    assert first == second
+
+
+def test_the_table_has_a_row_and_a_sentence_a_field(photos: str) -> None:
+    result = invoke("compare", photos, "--labels", "kind,season", "--task", "retrieval")
+    assert result.exit_code == 0, result.output
+    assert "adopt: better" in result.stdout
+    assert "kind: Adopt pca: better. mAP rises from" in result.stdout
+    assert "season: Do not adopt pca: worse. mAP falls from" in result.stdout
+
+
+def test_a_comparison_is_a_run_whose_report_can_be_written_again(photos: str) -> None:
+    found = run("compare", photos, "--labels", "kind", "-o", "first.html")
+    again = run("report", found["run_id"][:12], "-o", "second.html")
+    latest = run("report", "-o", "third.html")
+    assert again["run_id"] == latest["run_id"] == found["run_id"]
+    pages = [Path(f"{name}.html").read_text() for name in ("first", "second", "third")]
+    assert pages[0] == pages[1] == pages[2]
+    shown = run("runs", "show", found["run_id"])
+    metrics = {(m["name"], m["vector"], m["field"]): m["value"] for m in shown["metrics"]}
+    assert metrics["mAP", "pca", "kind"] == found["fields"]["kind"]["map"]["pca"]
+
+
+def test_the_seed_and_the_cluster_are_the_callers(photos: str) -> None:
+    found = run("compare", photos, "--labels", "kind", "--cluster", "season", code=1)
+    assert "has 4 values; at least 5" in found["error"]["message"]
+    iid = run("compare", photos, "--labels", "kind", "--cluster", "iid", "--seed", "3")
+    assert iid["fields"]["kind"]["population"] == "iid"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("compare", "photo", "--labels", "kind"), "the store has 'photos'"),
+        (("compare", "photos", "--labels", "colour"), "no point has a value in field 'colour'"),
+        (("compare", "photos", "--labels", "kind", "--vectors", "raw,pcb"), "it has 'pca', 'raw'"),
+        (("report", "nothing"), "nothing"),
+    ],
+)
+def test_wrong_words_are_answered_in_one_sentence(
+    photos: str, arguments: tuple[str, ...], sentence: str
+) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 1
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_one_vector_is_no_comparison(photos: str) -> None:
+    result = invoke("compare", photos, "--labels", "kind", "--vectors", "raw")
+    assert result.exit_code == 2
+    assert "takes two names" in result.stderr
+
+
+def test_a_report_without_any_comparison_says_what_to_do(photos: str) -> None:
+    result = invoke("report")
+    assert result.exit_code == 1
+    assert "run `intramodal compare` first" in result.stderr
