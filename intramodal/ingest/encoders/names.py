@@ -126,6 +126,10 @@ def _check_open_clip(text: str, opaque: str) -> None:
     first, _, rest = opaque.partition(":")
     if rest and not _DRIVE.match(opaque):
         return
+    if first in ("local-dir", "hf-hub"):
+        raise ModelError(
+            f"model {text!r} names nothing after {first}:; write {FORMS['open_clip']}"
+        )
     if any(sign in opaque for sign in "/\\~"):
         raise ModelError(
             f"model {text!r}: write open_clip:local-dir:{opaque} for a directory, or "

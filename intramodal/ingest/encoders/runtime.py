@@ -40,6 +40,7 @@ def choose_devices(device: str | None) -> list[torch.device]:
     except RuntimeError as error:
         raise InputError(f"device {wanted!r} is unknown; give cpu, cuda or cuda:N") from error
     if chosen.type != "cuda":
+        _try(chosen)
         return [chosen]
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if (chosen.index or 0) >= n_gpus:
@@ -47,6 +48,17 @@ def choose_devices(device: str | None) -> list[torch.device]:
     if ":" in wanted:
         return [chosen]
     return [torch.device("cuda", index) for index in range(n_gpus)]
+
+
+def _try(device: torch.device) -> None:
+    import torch
+
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, NotImplementedError, AssertionError) as error:
+        raise InputError(
+            f"device {str(device)!r} is not there; give cpu, cuda or cuda:N"
+        ) from error
 
 
 def choose_precision(precision: str | None, devices: list[torch.device]) -> str:
