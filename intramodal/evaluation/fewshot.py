@@ -190,9 +190,9 @@ def evaluate_fewshot(  # noqa: PLR0913 - one option a choice of the protocol
 
     Notes
     -----
-    Statistics in float64, scores in float32. Memory beyond the vectors: blocks of 4096 class
-    scores' weights and 8 MB of logits (one episode's, one image's, if these are larger), and a
-    byte for each image and episode of a block.
+    Statistics in float64, scores in float32. Memory beyond a unit copy of the vectors: blocks of
+    4096 classifiers' weights and 8 MB of logits (one episode's, one image's, if these are
+    larger), 2048 residuals in float64, and a byte for each image and episode of a block.
     """
     unknown = sorted(set(classifiers) - set(FITS))
     if unknown:
@@ -314,7 +314,7 @@ def _class_accuracy(
 
 
 def _check_counts(shots: Sequence[int], n_episodes: int) -> None:
-    if not shots or any(isinstance(s, bool) or int(s) != s or s < 1 for s in shots):
+    if not shots or not all(isinstance(s, int | np.integer) and s >= 1 for s in shots):
         raise InputError(f"shots must be whole numbers from 1, at least one, got {list(shots)}")
     if n_episodes < 1:
         raise InputError(f"n_episodes must be a whole number from 1, got {n_episodes}")

@@ -298,6 +298,7 @@ def test_points_without_a_label_and_small_classes_are_left_out_and_counted(rng):
         ({"classifiers": ["svm"]}, "no classifier 'svm'; choose from lda, prototype"),
         ({"shots": ()}, "shots must be whole numbers"),
         ({"shots": (0, 1)}, "shots must be whole numbers"),
+        ({"shots": (1.5,)}, "shots must be whole numbers"),
         ({"n_episodes": 0}, "n_episodes"),
         ({"split": ["train"] * 3}, "split has 3 values for 50 points"),
         ({"split": ["train"] * 50}, "split names no 'test' row"),
