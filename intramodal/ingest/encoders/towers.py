@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -103,7 +104,8 @@ def loading(name: str, advice: str) -> Iterator[None]:
     from safetensors import SafetensorError
 
     try:
-        yield
+        with _no_new_handler():
+            yield
     except (
         RuntimeError, ValueError, OSError, LookupError, TypeError, AttributeError, ImportError,
         AssertionError, pickle.UnpicklingError, EOFError, SafetensorError, json.JSONDecodeError,
@@ -116,3 +118,14 @@ def loading(name: str, advice: str) -> Iterator[None]:
             ) from error
         reason = text if len(text) <= 300 else text[:297] + "..."
         raise ModelError(f"model {name!r} cannot be loaded ({reason}); {advice}") from error
+
+
+@contextmanager
+def _no_new_handler() -> Iterator[None]:
+    # open_clip logs by functions of `logging` that give the root logger a handler if it has none.
+    silent = logging.NullHandler()
+    logging.root.addHandler(silent)
+    try:
+        yield
+    finally:
+        logging.root.removeHandler(silent)
