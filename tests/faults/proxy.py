@@ -290,7 +290,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _halve(self, fault: Fault, request: Request) -> None:
         status, content = self.server.forward(request)
-        length = len(content) if fault.kind == "half" else None
+        # An error says enough by its status: there the length tells that something is missing.
+        is_told = fault.kind == "half" or status != 200
+        length = len(content) if is_told else None
         self._send(status, content[: len(content) // 2], length=length)
 
     def _answer(self, fault: Fault, request: Request) -> None:
