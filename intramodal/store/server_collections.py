@@ -91,8 +91,8 @@ class ServerCollections(Store):
         try:
             self._server.call(f"create {name!r}", create)
         except Conflict:
-            # An attempt whose answer was lost may have succeeded.
-            if len(attempts) == 1 or self.info(name).vectors != dict(vectors):
+            # An attempt whose answer was lost may have succeeded; or somebody else was faster.
+            if len(attempts) == 1 or not self._is_defined(name, vectors, metadata or {}):
                 raise
 
     def info(self, name: str) -> CollectionInfo:
@@ -235,6 +235,12 @@ class ServerCollections(Store):
     @property
     def _adds_vectors(self) -> bool:
         return self._is_local or self._connection.version_numbers >= _ADDS_VECTORS_SINCE
+
+    def _is_defined(
+        self, name: str, vectors: Mapping[str, VectorSpec], metadata: Mapping[str, Any]
+    ) -> bool:
+        info = self.info(name)
+        return info.vectors == dict(vectors) and info.metadata == dict(metadata)
 
     def _require_named_vectors(self) -> None:
         if not self._adds_vectors:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qdrant_client import models
 
 from intramodal.errors import (
     AccessDenied,
@@ -156,6 +157,32 @@ def test_a_change_survives_a_fault_at_each_of_its_requests(
         n_requests = sum(event.fault is None for event in wire.served())
         n_done += 1
         assert holds(store), f"request {n_done} of {n_requests}"
+
+
+def test_a_collection_that_somebody_else_made_in_between_is_a_conflict(wire: Wire) -> None:
+    def be_faster(seconds: float) -> None:
+        config = models.CreateCollection(
+            vectors={"raw": models.VectorParams(size=D, distance=models.Distance.COSINE)},
+            metadata={"by": "them"},
+        )
+        wire.server.storage.create(NAME, config)
+
+    store = ServerStore(wire.connection, retry=Retry(sleep=be_faster))
+    wire.proxy.plan([None, failing(503)])
+    with pytest.raises(Conflict, match=NAME):
+        store.create(NAME, RAW, metadata={"by": "us"})
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_new_vector_is_waited_for_until_every_node_knows_it(
+    wire: Wire, store: ServerStore, status: int
+) -> None:
+    store.add_vector(NAME, "pca", VectorSpec(D))
+    wire.journal.clear()
+    wire.proxy.plan([failing(status, "Not existing vector name error: pca")] * 3)
+    store.update_vectors(NAME, "pca", IDS, X)
+    assert len(wire.pauses()) == 3
+    assert store.count(NAME, Filter(has_vector="pca")) == N
 
 
 @pytest.mark.parametrize("status", NEVER)
