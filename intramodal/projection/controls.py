@@ -1,0 +1,99 @@
+"""Maps of the same size and no texts, so that "any halving would do" can be seen or ruled out.
+
+All have the shape of PCA←: `Projection`. None is meant to be stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intramodal.errors import InputError
+from intramodal.projection.artifact import Projection
+from intramodal.types import Floats, unit_rows
+
+
+def random_projection(like: Projection, *, seed: int = 0) -> Projection:
+    """Return a random orthogonal projection: what any halving does."""
+    shape = (like.dim_in, like.dim_out)
+    Q, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=shape))
+    return _control(like, "random", Q)
+
+
+def truncation(like: Projection) -> Projection:
+    """Return the map that keeps the first coordinates, as for Matryoshka embeddings."""
+    return _control(like, "truncation", np.eye(like.dim_in, like.dim_out))
+
+
+def bottom_components(like: Projection) -> Projection:
+    """Return the directions that `like` drops: what is lost, on its own.
+
+    Raises
+    ------
+    InputError
+        If `like` drops nothing.
+    """
+    n_dropped = like.dim_in - like.dim_out
+    if not n_dropped:
+        raise InputError(f"{like!r} drops no direction, so nothing is left for a control")
+    Q, _ = np.linalg.qr(like.matrix.astype(np.float64), mode="complete")
+    return _control(like, "bottom", Q[:, like.dim_out :])
+
+
+def image_pca(like: Projection, X: NDArray[Any]) -> Projection:
+    """Return the principal directions of images `X` (n, dim_in), in place of those of texts."""
+    from intramodal.projection.text_pca import principal_directions
+
+    images = unit_rows(X).astype(np.float64)
+    _, directions = principal_directions(images - images.mean(axis=0))
+    return _control(like, "image_pca", directions[: like.dim_out].T)
+
+
+def centring(like: Projection, X: NDArray[Any]) -> Projection:
+    """Return the map that subtracts the mean of images `X` (n, dim_in) and drops nothing."""
+    return _control(like, "centring", np.eye(like.dim_in), offset=_mean(X))
+
+
+def centred(like: Projection, X: NDArray[Any]) -> Projection:
+    """Return `like` after subtracting the mean of images `X` (n, dim_in): centred PCA←."""
+    return _control(like, f"{like.method}_centered", like.matrix, offset=_mean(X))
+
+
+def first_components(like: Projection, n: int) -> Projection:
+    """Return the first `n` directions of `like`: a point of a sweep over dimensions."""
+    return _control(like, f"{like.method}:{n}", like.matrix[:, :n])
+
+
+def apply_controls(like: Projection, X: NDArray[Any], *, has_texts: bool) -> dict[str, Floats]:
+    """Return images `X` (n, dim_in) under every control of a projection, by the control's name.
+
+    Parameters
+    ----------
+    like : Projection
+    X : ndarray of shape (n, dim_in)
+    has_texts : bool
+        Whether the directions of `like` are those of texts; if all that is known of it is its
+        size, what it drops and its centred form cannot be made.
+    """
+    made = [random_projection(like), truncation(like), image_pca(like, X), centring(like, X)]
+    if has_texts and like.dim_out < like.dim_in:
+        made.append(bottom_components(like))
+    if has_texts and like.offset is None:
+        made.append(centred(like, X))
+    return {control.method: control.apply(X) for control in made}
+
+
+def _mean(X: NDArray[Any]) -> Floats:
+    return np.asarray(unit_rows(X).mean(axis=0, dtype=np.float64), dtype=np.float32)
+
+
+def _control(
+    like: Projection, method: str, matrix: NDArray[Any], *, offset: Floats | None = None
+) -> Projection:
+    recipe = {"control_of": like.fingerprint}
+    return replace(
+        like, matrix=matrix.astype(np.float32), method=method, offset=offset, recipe=recipe
+    )
