@@ -96,7 +96,7 @@ def by_image(table: VectorTable, seed: int) -> Effect:
     task = RetrievalTask.from_table(table, "label")
     population = choose_population(table, task, "image", seed=seed)
     a, b = (run_task(task, table, vector) for vector in ("a", "b"))
-    return population.retrieval_effect(table, task, a, b, seed=seed)
+    return population.retrieval_effects(table, task, a, [b])[0]
 
 
 def image_mode(n_trials: int) -> None:

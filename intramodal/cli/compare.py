@@ -43,6 +43,17 @@ from intramodal.cli.options import (
 )
 @click.option("--seed", default=0, show_default=True, help="Of the resampling and the episodes.")
 @click.option(
+    "--controls/--no-controls",
+    default=True,
+    show_default=True,
+    help="Also retrieve with maps of the same size that use no texts; never part of the verdict.",
+)
+@click.option(
+    "--projection",
+    type=click.Path(path_type=Path),
+    help="The file vector B was made with: adds the controls that need it, and fewer dimensions.",
+)
+@click.option(
     "-o", "--report", type=click.Path(path_type=Path), help="Also write the report: FILE.html"
 )
 @click.option(

@@ -8,8 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from intramodal.errors import InputError, QueryMismatchError
-from intramodal.evaluation.comparison import Comparison, FieldEvidence, ShotEvidence
-from intramodal.evaluation.fewshot import evaluate_fewshot
+from intramodal.evaluation.comparison import (
+    Comparison,
+    FieldEvidence,
+    OtherEvidence,
+    ShotEvidence,
+)
+from intramodal.evaluation.fewshot import FewshotTask, run_fewshot
 from intramodal.evaluation.inference import Effect, sign_flip
 from intramodal.evaluation.labels import encode_labels
 from intramodal.evaluation.population import Population, choose_population
@@ -34,6 +39,7 @@ class CompareSettings:
     margin: float = 0.005
     min_class_size: int = 2
     seed: int = 0
+    others: tuple[str, ...] = ()
 
 
 def compare_vectors(
@@ -57,7 +63,8 @@ def compare_vectors(
     settings : CompareSettings, optional
         ``cluster``: what is resampled, see `choose_population`. ``tasks``: "retrieval" and
         "fewshot". ``margin``: largest harmless loss, a fraction. ``min_class_size``: classes with
-        fewer images are left out. ``seed``: of resampling and episodes.
+        fewer images are left out. ``seed``: of resampling and episodes. ``others``: further
+        vectors of the table, retrieved beside B; they never change its verdict.
 
     Raises
     ------
@@ -137,17 +144,24 @@ def _compared(
 ) -> FieldEvidence:
     task = RetrievalTask.from_table(table, field, min_class_size=settings.min_class_size)
     population = choose_population(table, task, settings.cluster, seed=settings.seed)
-    results = (run_task(task, table, a), run_task(task, table, b))
-    is_asked = "retrieval" in settings.tasks
+    results = [run_task(task, table, vector) for vector in (a, b, *settings.others)]
+    effects: list[Effect | None] = [None]
+    if "retrieval" in settings.tasks:
+        effects = [*population.retrieval_effects(table, task, results[0], results[1:])]
     return FieldEvidence(
         field=field,
         population=population,
         n_classes=len(task.codes.names),
-        results=results,
-        effect=population.retrieval_effect(table, task, *results, seed=settings.seed)
-        if is_asked
-        else None,
-        fewshot=_fewshot(table, (a, b), field, population, settings, is_multi=task.codes.is_multi),
+        results=(results[0], results[1]),
+        effect=effects[0],
+        fewshot={}
+        if task.codes.is_multi
+        else _fewshot(table, (a, b), field, population, settings),
+        others=[
+            OtherEvidence(result.vector, result.map, effect)
+            for result, effect in zip(results[2:], effects[1:], strict=False)
+            if effect
+        ],
     )
 
 
@@ -157,36 +171,30 @@ def _fewshot(
     field: str,
     population: Population,
     settings: CompareSettings,
-    *,
-    is_multi: bool,
 ) -> Mapping[str, Mapping[int, ShotEvidence]]:
-    if "fewshot" not in settings.tasks or is_multi:
+    if "fewshot" not in settings.tasks:
         return {}
     found = {}
     for classifier, n_episodes in N_EPISODES.items():
-        a, b = (
-            evaluate_fewshot(
-                table,
-                vector=vector,
-                field=field,
-                classifiers=[classifier],
-                n_episodes=n_episodes,
-                seed=settings.seed,
-                min_class_size=settings.min_class_size,
-            )[classifier]
-            for vector in vectors
+        task = FewshotTask.from_table(
+            table,
+            field,
+            n_episodes=n_episodes,
+            seed=settings.seed,
+            min_class_size=settings.min_class_size,
         )
-        found[classifier] = _shots(table, a, b, population, settings.seed)
+        a, b = (run_fewshot(task, table, vector, [classifier])[classifier] for vector in vectors)
+        found[classifier] = _shots(table, a, b, population)
     return found
 
 
 def _shots(
-    table: VectorTable, a: FewshotResult, b: FewshotResult, population: Population, seed: int
+    table: VectorTable, a: FewshotResult, b: FewshotResult, population: Population
 ) -> dict[int, ShotEvidence]:
     evidence = {}
     for i, shots in enumerate(a.shots):
         if np.isfinite(a.accuracy[i]).all():
-            effect = population.fewshot_effect(table, a, b, i, seed=seed)
+            effect = population.fewshot_effect(table, a, b, i)
             accuracies = float(a.accuracy[i].mean()), float(b.accuracy[i].mean())
             evidence[shots] = ShotEvidence(*accuracies, effect)
     return evidence

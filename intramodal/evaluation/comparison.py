@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -40,6 +40,25 @@ class ShotEvidence:
         }
 
 
+@dataclass(frozen=True)
+class OtherEvidence:
+    """A further vector against A, in the same population; it never changes the verdict on B."""
+
+    vector: str
+    map: float
+    effect: Effect
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        interval = list(self.effect.interval)
+        return {
+            "vector": self.vector,
+            "map": self.map,
+            "delta": self.effect.delta,
+            "interval": interval,
+        }
+
+
 @dataclass(frozen=True, eq=False)
 class FieldEvidence:
     """What one label field says.
@@ -55,6 +74,8 @@ class FieldEvidence:
         Difference in mAP; None if retrieval was not asked for.
     fewshot : dict of str to dict of int to ShotEvidence
         By classifier and shots; empty if not asked for, or not feasible.
+    others : sequence of OtherEvidence
+        Controls and rivals; empty unless asked for.
     """
 
     field: str
@@ -63,6 +84,7 @@ class FieldEvidence:
     results: tuple[RetrievalResult, RetrievalResult]
     effect: Effect | None
     fewshot: Mapping[str, Mapping[int, ShotEvidence]]
+    others: Sequence[OtherEvidence] = ()
 
     @property
     def deciding(self) -> Mapping[int, ShotEvidence]:
@@ -200,7 +222,7 @@ class Comparison:
             "verdict_fewshot": fewshot,
             "verdict": verdict,
             "sentence": self.sentence(name),
-            "others": [],
+            "others": [other.to_dict() for other in row.others],
         }
 
     def _judged(self, field: str, shots: int) -> Outcome:

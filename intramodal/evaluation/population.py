@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,43 +37,45 @@ class Population:
         Whom a sentence speaks of.
     unit : str
         What to ask for when there is not enough evidence.
+    seed : int
+        Of the resampling.
     """
 
     name: str
     groups: NDArray[np.int64]
     phrase: str
     unit: str
+    seed: int = 0
 
     @property
     def leaves_gallery(self) -> bool:
         """Whether a unit is left out as gallery, too (the jackknife), or only as queries."""
         return self.name not in ("classes", "iid")
 
-    def retrieval_effect(
+    def retrieval_effects(
         self,
         table: VectorTable,
         task: RetrievalTask,
         a: RetrievalResult,
-        b: RetrievalResult,
-        *,
-        seed: int,
-    ) -> Effect:
-        """Return the difference in mAP of two results of one task."""
-        differences = b.ap - a.ap
+        others: Sequence[RetrievalResult],
+    ) -> list[Effect]:
+        """Return the difference in mAP to `a` of every other result of the same task."""
         own = self.groups[task.query_rows]
         if not self.leaves_gallery:
-            return _by_clusters(differences, np.ones(len(own)), own, seed)
-        sums_a, _ = self._without(table, task, a.vector)
-        sums_b, counts = self._without(table, task, b.vector)
+            ones = np.ones(len(own))
+            return [_by_clusters(b.ap - a.ap, ones, own, self.seed) for b in others]
+        sums_a, counts = self._without(table, task, a.vector)
         usable = counts > 0
-        return group_jackknife(
-            float(differences.mean()),
-            (sums_b - sums_a)[usable] / counts[usable],
-            np.bincount(self.groups[self.groups >= 0]).astype(float)[usable],
-        )
+        sizes = np.bincount(self.groups[self.groups >= 0]).astype(float)[usable]
+        effects = []
+        for b in others:
+            sums_b, _ = self._without(table, task, b.vector)
+            without = (sums_b - sums_a)[usable] / counts[usable]
+            effects.append(group_jackknife(float((b.ap - a.ap).mean()), without, sizes))
+        return effects
 
     def fewshot_effect(
-        self, table: VectorTable, a: FewshotResult, b: FewshotResult, shot: int, *, seed: int
+        self, table: VectorTable, a: FewshotResult, b: FewshotResult, shot: int
     ) -> Effect:
         """Return the difference in accuracy at one shot count (an index) of paired episodes.
 
@@ -84,7 +87,7 @@ class Population:
         differences = (b.n_correct[shot] - a.n_correct[shot]).astype(float)
         tested = a.n_tested[shot].astype(float)
         if not self.leaves_gallery:
-            return _by_clusters(differences, tested, own, seed)
+            return _by_clusters(differences, tested, own, self.seed)
         _, units = np.unique(own, return_inverse=True)
         sums, sizes = np.bincount(units, weights=differences), np.bincount(units, weights=tested)
         used = sizes > 0
@@ -135,16 +138,19 @@ def choose_population(
     if cluster is None:
         is_many = n_classes >= CLASSES_FROM and not task.codes.is_multi
         cluster = "class" if is_many else "image"
-    taking_part = np.union1d(task.query_rows, task.gallery_rows)
+    return replace(_chosen(table, task, cluster, seed), seed=seed)
+
+
+def _chosen(table: VectorTable, task: RetrievalTask, cluster: str, seed: int) -> Population:
     if cluster == "class":
         return _classes(table, task)
-    if cluster == "image":
-        return _images(table, taking_part, n_classes, seed)
     if cluster == "iid":
         groups = _numbered(table, task.query_rows, np.arange(len(task.query_rows)))
-        return Population(
-            "iid", groups, "queries taken as independent, which they are not", "queries"
-        )
+        phrase = "queries taken as independent, which they are not"
+        return Population("iid", groups, phrase, "queries")
+    taking_part = np.union1d(task.query_rows, task.gallery_rows)
+    if cluster == "image":
+        return _images(table, taking_part, len(task.codes.names), seed)
     return _field(table, taking_part, cluster)
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from intramodal.evaluation.compare import CompareSettings, compare_vectors
 from intramodal.evaluation.comparison import Comparison
+from intramodal.projection.artifact import Projection
 from intramodal.reports.document import ReportDocument
 from intramodal.reports.html import render_report
 from intramodal.runs import Run, RunLedger
 from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable
+from intramodal.workflows.controls import load_for, sweeps, with_controls
 from intramodal.workflows.cost import vector_costs
 from intramodal.workflows.document import DOCUMENT, Evidence, build_document
 from intramodal.workflows.workspace import Workspace, open_workspace, recorded
@@ -32,6 +34,8 @@ class CompareRequest:
     margin: float = 0.005
     min_class_size: int = 2
     seed: int = 0
+    projection: Path | None = None
+    controls: bool = True
     report: Path | None = None
     pictures: Path | None = None
     title: str = ""
@@ -47,10 +51,11 @@ def compare_collection(request: CompareRequest) -> dict[str, Any]:
 def compare_in(workspace: Workspace, request: CompareRequest) -> dict[str, Any]:
     """Compare in an open workspace."""
     collection = ImageCollection.open(workspace.store, request.collection)
+    projection = _projection(collection, request)
     parameters = {key: str(value) for key, value in asdict(request).items() if value}
     with recorded(workspace, "compare", parameters, seed=request.seed) as run:
         table = read_table(collection, request)
-        comparison = _compared(table, request)
+        comparison = _compared(collection, table, projection, request)
         result = {
             "collection": request.collection,
             **comparison.to_dict(),
@@ -65,8 +70,28 @@ def compare_in(workspace: Workspace, request: CompareRequest) -> dict[str, Any]:
             about=request.about,
             ledger=workspace.ledger,
         )
-        _keep(run, document, request.report)
+        swept = _swept(table, projection, request)
+        _keep(run, replace(document, sweep=swept), request.report)
     return result
+
+
+def _projection(collection: ImageCollection, request: CompareRequest) -> Projection | None:
+    if request.projection is None:
+        return None
+    return load_for(collection, request.vectors[1], request.projection)
+
+
+def _swept(
+    table: VectorTable, projection: Projection | None, request: CompareRequest
+) -> list[dict[str, Any]]:
+    return sweeps(
+        table,
+        request.vectors[0],
+        request.labels,
+        projection,
+        margin=request.margin,
+        min_class_size=request.min_class_size,
+    )
 
 
 def read_table(collection: ImageCollection, request: CompareRequest) -> VectorTable:
@@ -77,14 +102,23 @@ def read_table(collection: ImageCollection, request: CompareRequest) -> VectorTa
     return collection.table(request.vectors, payload=list(dict.fromkeys(fields)))
 
 
-def _compared(table: VectorTable, request: CompareRequest) -> Comparison:
+def _compared(
+    collection: ImageCollection,
+    table: VectorTable,
+    projection: Projection | None,
+    request: CompareRequest,
+) -> Comparison:
     a, b = request.vectors
+    others: tuple[str, ...] = ()
+    if request.controls:
+        table, others = with_controls(collection, table, request.vectors, projection)
     settings = CompareSettings(
         cluster=request.cluster,
         tasks=tuple(request.tasks),
         margin=request.margin,
         min_class_size=request.min_class_size,
         seed=request.seed,
+        others=others,
     )
     return compare_vectors(table, a, b, fields=request.labels, settings=settings)
 

@@ -48,6 +48,7 @@ def run_demo(out: Path) -> dict[str, Any]:
             runs=str(out / "runs.db"),
             labels=list(FIELDS),
             cluster=CLUSTER,
+            projection=out / "pca.safetensors",
             report=report,
             pictures=pictures_list().parent,
             title="Emoji by four vendors: raw against PCA←",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from intramodal import ImageCollection, open_store
+from intramodal import ImageCollection, Projection, open_store
 from intramodal.cli import cli
 from intramodal.cli.options import DEFAULT_STORE
 from intramodal.store.manifest import VectorOrigin
@@ -37,7 +37,10 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Gener
     parts = [rng.normal(size=(n, 8))[labels] for n, labels in ((N_KINDS, kind), (4, season))]
     raw = np.hstack([part + rng.normal(size=(N, 8)) for part in parts]).astype(np.float32)
     clip = VectorOrigin("clip", "3f9a")
-    vectors = {"raw": (16, clip), "pca": (8, VectorOrigin("clip", "3f9a", projection="0c1d"))}
+    vectors = {
+        "raw": (16, clip),
+        "pca": (8, VectorOrigin("clip", "3f9a", projection="0c1d", source="raw")),
+    }
     payloads = [
         {"kind": f"kind {k}", "season": f"season {s}", "path": f"{i}.jpg"}
         for i, (k, s) in enumerate(zip(kind, season, strict=True))
@@ -56,6 +59,23 @@ def test_each_field_gets_its_own_verdict(photos: str) -> None:
     assert verdicts == {"kind": "better", "season": "worse"}
     assert found["cost"]["pca"]["bytes_per_vector"] * 2 == found["cost"]["raw"]["bytes_per_vector"]
     assert found["cost"]["pca"]["recall_at_10"] == 1.0  # so few points are searched exactly
+
+
+def test_controls_run_beside_and_never_decide(photos: str) -> None:
+    found = run("compare", photos, "--labels", "kind,season")
+    alone = run("compare", photos, "--labels", "kind,season", "--no-controls")
+    for name, row in found["fields"].items():
+        assert {o["vector"] for o in row["others"]} == {
+            *("random", "truncation", "image_pca", "centring")
+        }
+        assert {**row, "others": []} == alone["fields"][name]
+
+
+def test_the_file_of_another_projection_is_refused(photos: str) -> None:
+    other = Projection(np.eye(16, 8, dtype=np.float32), "pca", "clip", "3f9a")
+    other.save("other.safetensors")
+    found = run("compare", photos, "--labels", "kind", "--projection", "other.safetensors", code=1)
+    assert "give the file it was made with" in found["error"]["message"]
 
 
 def test_the_same_comparison_twice_gives_the_same_figures(photos: str) -> None:

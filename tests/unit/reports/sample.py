@@ -44,7 +44,10 @@ def field(delta: float | None, verdict: str) -> dict[str, Any]:
         "verdict_fewshot": verdict,
         "verdict": verdict,
         "sentence": f"a sentence about {HOSTILE}",
-        "others": [],
+        "others": [
+            {"vector": "random", "map": 0.2, "delta": -0.05, "interval": [-0.06, -0.04]},
+            {"vector": HOSTILE, "map": 0.24, "delta": -0.01, "interval": [-0.02, 0.0]},
+        ],
     }
 
 

@@ -1,0 +1,77 @@
+"""What runs beside the two compared vectors: controls of the same size, and fewer dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from intramodal.errors import ManifestMismatchError
+from intramodal.evaluation.sweep import sweep_dimensions
+from intramodal.projection.artifact import Projection
+from intramodal.projection.controls import apply_controls
+from intramodal.store.collection import ImageCollection
+from intramodal.types import VectorTable
+
+SWEPT = (0.25, 0.5, 0.75, 1.0)
+"""Shares of the projection's dimensions."""
+
+
+def load_for(collection: ImageCollection, vector: str, path: Path) -> Projection:
+    """Load the projection that made a vector; refused if the file is another one."""
+    projection, wanted = Projection.load(path), collection.origin(vector).projection
+    if projection.fingerprint != wanted:
+        made_by = f"projection {wanted[:12]}" if wanted else "an encoder"
+        raise ManifestMismatchError(
+            f"{path} is projection {projection.fingerprint[:12]}, but {vector!r} was made by "
+            f"{made_by}; give the file it was made with"
+        )
+    return projection
+
+
+def with_controls(
+    collection: ImageCollection,
+    table: VectorTable,
+    vectors: Sequence[str],
+    projection: Projection | None,
+) -> tuple[VectorTable, tuple[str, ...]]:
+    """Return the table with the controls of vector B as further vectors, and their names.
+
+    There are none unless B was projected from A. Controls that need the texts' directions need
+    the projection itself; the others need its size only.
+    """
+    a, b = vectors
+    origin = collection.manifest.vectors.get(b)
+    if origin is None or not origin.projection or origin.source != a:
+        return table, ()
+    X = table.vectors[a]
+    size = np.eye(X.shape[1], table.vectors[b].shape[1], dtype=np.float32)
+    like = projection or Projection(size, origin.method, origin.encoder, "")
+    found = apply_controls(like, X, has_texts=projection is not None)
+    controls = {name: Z for name, Z in found.items() if name not in table.vectors}
+    return replace(table, vectors={**table.vectors, **controls}), tuple(controls)
+
+
+def sweeps(
+    table: VectorTable,
+    raw: str,
+    fields: Sequence[str],
+    projection: Projection | None,
+    *,
+    margin: float,
+    min_class_size: int,
+) -> list[dict[str, Any]]:
+    """Return one sweep over kept dimensions a field; none without the projection."""
+    if projection is None:
+        return []
+    Z = projection.apply(table.vectors[raw])
+    dims = [max(1, round(share * projection.dim_out)) for share in SWEPT]
+    return [
+        sweep_dimensions(
+            table, Z, raw=raw, field=field, dims=dims, margin=margin, min_class_size=min_class_size
+        ).to_dict()
+        for field in fields
+    ]

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from intramodal.evaluation.retrieval import evaluate_retrieval
+from intramodal.evaluation.sweep import sweep_dimensions
+from intramodal.types import VectorTable
+
+
+@pytest.fixture
+def table(rng: np.random.Generator) -> VectorTable:
+    """Return vectors whose first three columns tell the classes apart, the others do not."""
+    labels = np.arange(80) % 4
+    signal = 3 * rng.normal(size=(4, 3))[labels]
+    X = np.hstack([signal + rng.normal(size=(80, 3)), 2 * rng.normal(size=(80, 9))])
+    return VectorTable(list(range(80)), {"raw": X.astype(np.float32)}, {"label": labels.tolist()})
+
+
+def test_every_point_is_the_map_of_the_first_columns(table: VectorTable) -> None:
+    Z = table.vectors["raw"]
+    found = sweep_dimensions(table, Z, raw="raw", field="label", dims=[6, 3, 3])
+    assert (found.dims, found.n_queries) == ([3, 6], 80)
+    for n, value in zip(found.dims, found.map, strict=True):
+        part = VectorTable(table.ids, {"z": Z[:, :n]}, table.payload)
+        expected = evaluate_retrieval(part, vector="z", field="label").map
+        assert value == pytest.approx(expected, abs=1e-12)
+    assert found.raw_map == evaluate_retrieval(table, vector="raw", field="label").map
+
+
+def test_the_knee_is_the_fewest_dimensions_within_the_margin_of_the_best(
+    table: VectorTable,
+) -> None:
+    options = {"raw": "raw", "field": "label", "dims": [1, 3, 6, 12]}
+    assert sweep_dimensions(table, table.vectors["raw"], margin=0.0, **options).knee == 3
+    assert sweep_dimensions(table, table.vectors["raw"], margin=1.0, **options).knee == 1
