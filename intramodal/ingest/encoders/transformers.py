@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,6 +203,7 @@ def _load(source: _Source) -> Towers:
     import transformers
 
     with loading(source.name, _ADVICE):
+        source = _pinned(source)
         config, _ = transformers.PretrainedConfig.get_config_dict(source.where, **source.options)
         kind = _kind(source.name, config)
         processors: Any = transformers.AutoImageProcessor  # untyped
@@ -209,10 +211,21 @@ def _load(source: _Source) -> Towers:
         module = _model(source)
     preprocessing = preprocessing_of(processor, source.name)
     facts = {"family": kind, "config": _deciding(module.config)}
-    revision = getattr(module.config, "_commit_hash", None)
     if kind in _IMAGE_ONLY:
-        return ClassTokenTowers(module, preprocessing, facts, revision=revision)
-    return DualTowers(module, preprocessing, facts, _tokenizer(source), revision=revision)
+        return ClassTokenTowers(module, preprocessing, facts, revision=source.revision)
+    return DualTowers(module, preprocessing, facts, _tokenizer(source), revision=source.revision)
+
+
+def _pinned(source: _Source) -> _Source:
+    """Return the source at one commit, so that model, processor and tokenizer belong together."""
+    from transformers.utils.hub import cached_file
+
+    if source.local:
+        return source
+    file = cached_file(source.where, "config.json", revision=source.revision)
+    # transformers 5 no longer says the commit; the cache's path does.
+    commit = re.search(r"snapshots/([0-9a-f]{40})/", Path(str(file)).as_posix())
+    return replace(source, revision=commit[1]) if commit else source
 
 
 def _deciding(config: Any) -> dict[str, Any]:
