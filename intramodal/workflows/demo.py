@@ -8,15 +8,14 @@ from typing import Any
 
 from intramodal.demo import pictures_list
 from intramodal.ingest.encoders import load_encoder
-from intramodal.ingest.pipeline import IngestSummary, ingest
 from intramodal.ingest.sources import open_source
 from intramodal.projection.anchors import AnchorSet
 from intramodal.projection.artifact import Projection
 from intramodal.types import Encoder
 from intramodal.workflows.compare import CompareRequest, compare_in
 from intramodal.workflows.fit import fit_for_encoder
-from intramodal.workflows.ingest import IngestRequest, ensure_collection, log_encoder
-from intramodal.workflows.workspace import Workspace, open_workspace, recorded
+from intramodal.workflows.ingest import IngestRequest, ingest_in
+from intramodal.workflows.workspace import Workspace, open_workspace
 
 COLLECTION = "demo"
 FIELDS = ("identity", "subgroup", "category", "vendor")
@@ -39,16 +38,16 @@ def run_demo(out: Path) -> dict[str, Any]:
     """
     started = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
-    report = out / "report.html"
+    report, projection = out / "report.html", out / "pca.safetensors"
     with open_workspace(str(out / "store"), str(out / "runs.db")) as workspace:
-        summary = _ingested(workspace, out)
+        ingested = _ingested(workspace, out, projection)
         request = CompareRequest(
             collection=COLLECTION,
             store=str(out / "store"),
             runs=str(out / "runs.db"),
             labels=list(FIELDS),
             cluster=CLUSTER,
-            projection=out / "pca.safetensors",
+            projection=projection,
             report=report,
             pictures=pictures_list().parent,
             title="Emoji by four vendors: raw against PCA←",
@@ -57,34 +56,27 @@ def run_demo(out: Path) -> dict[str, Any]:
         result = compare_in(workspace, request)
     return {
         **result,
-        "n_images": summary.written + summary.skipped,
-        "n_failed": summary.failed,
+        "n_images": ingested["written"] + ingested["skipped"] + ingested["updated"],
+        "n_failed": ingested["failed"],
         "report": str(report),
         "about": ABOUT,
         "seconds": round(time.perf_counter() - started, 3),
     }
 
 
-def _ingested(workspace: Workspace, out: Path) -> IngestSummary:
+def _ingested(workspace: Workspace, out: Path, projection_file: Path) -> dict[str, Any]:
     encoder = load_encoder("demo")
-    projection = _projection(out / "pca.safetensors", encoder)
     request = IngestRequest(
         source=str(pictures_list()),
         collection=COLLECTION,
-        model="demo",
+        model=encoder.name,
         store=str(out / "store"),
         runs=str(out / "runs.db"),
+        projection=projection_file,
     )
-    with recorded(workspace, "ingest", {"collection": COLLECTION, "source": "demo"}) as run:
-        log_encoder(run, encoder)
-        collection = ensure_collection(workspace, request, encoder, projection)
-        return ingest(
-            open_source(request.source, label_from=None),
-            collection,
-            encoder,
-            projection=projection,
-            run=run,
-        )
+    projection = _projection(projection_file, encoder)
+    source = open_source(request.source, label_from=None)
+    return ingest_in(workspace, request, source, encoder, projection)
 
 
 def _projection(path: Path, encoder: Encoder) -> Projection:

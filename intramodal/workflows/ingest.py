@@ -10,7 +10,7 @@ from intramodal.ingest.backfill import check_fitted_for, projected_origin
 from intramodal.ingest.encoders import load_encoder
 from intramodal.ingest.pipeline import ingest
 from intramodal.ingest.plan import RAW, check_dataset, check_projection, encoder_origin
-from intramodal.ingest.sources import open_source
+from intramodal.ingest.sources import Source, open_source
 from intramodal.projection.artifact import Projection
 from intramodal.runs import Run
 from intramodal.store.checks import check_name
@@ -49,29 +49,36 @@ def ingest_pictures(request: IngestRequest) -> dict[str, Any]:
     with open_workspace(request.store, request.runs) as workspace:
         _check_before_loading(workspace, request, projection)
         encoder = load_encoder(request.model, device=request.device, precision=request.precision)
-        with recorded(workspace, "ingest", _parameters(request)) as run:
-            collection = ensure_collection(workspace, request, encoder, projection)
-            log_encoder(run, encoder)
-            if projection is not None:
-                run.log_fingerprint(
-                    "projection", projection.method, projection.fingerprint, projection.recipe
-                )
-            summary = ingest(
-                source,
-                collection,
-                encoder,
-                projection=projection,
-                dataset=request.dataset,
-                batch_size=request.batch_size,
-                workers=request.workers,
-                max_failures=request.max_failures,
-                prune=request.prune,
-                run=run,
-            )
-        return {**summary.to_dict(), "run_id": run.id}
+        return ingest_in(workspace, request, source, encoder, projection)
 
 
-def ensure_collection(
+def ingest_in(
+    workspace: Workspace,
+    request: IngestRequest,
+    source: Source,
+    encoder: Encoder,
+    projection: Projection | None,
+) -> dict[str, Any]:
+    """Encode an open source with a loaded encoder, as one run."""
+    with recorded(workspace, "ingest", _parameters(request)) as run:
+        collection = _ensure_collection(workspace, request, encoder, projection)
+        _log_identities(run, encoder, projection)
+        summary = ingest(
+            source,
+            collection,
+            encoder,
+            projection=projection,
+            dataset=request.dataset,
+            batch_size=request.batch_size,
+            workers=request.workers,
+            max_failures=request.max_failures,
+            prune=request.prune,
+            run=run,
+        )
+    return {**summary.to_dict(), "run_id": run.id}
+
+
+def _ensure_collection(
     workspace: Workspace, request: IngestRequest, encoder: Encoder, projection: Projection | None
 ) -> ImageCollection:
     """Open or create the collection with `raw` and, if asked for, the projected vector."""
@@ -86,10 +93,13 @@ def ensure_collection(
     )
 
 
-def log_encoder(run: Run, encoder: Encoder) -> None:
-    """Record the encoder's identity, and the device and precision it ran with."""
+def _log_identities(run: Run, encoder: Encoder, projection: Projection | None) -> None:
+    """Record the encoder, the device and precision it ran with, and the projection."""
     facts = {**encoder.identity, "precision": encoder.precision, "device": encoder.device}
     run.log_fingerprint("encoder", encoder.name, encoder.fingerprint, facts)
+    if projection is not None:
+        method, recipe = projection.method, projection.recipe
+        run.log_fingerprint("projection", method, projection.fingerprint, recipe)
 
 
 def _check_before_loading(
