@@ -191,9 +191,10 @@ def projected(X: NDArray[Any], matrix: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def check_journal(journal: Sequence[Any], error: StoreError | None) -> None:
-    """Check every pause against the faults before it, and the error against the first failure.
+    """Check every pause against the faults before it, and the error against the failures.
 
-    A thread that writes behind may begin another call before the caller learns of a failure.
+    There may be two: a thread that writes behind begins another call before its caller learns
+    that one has failed.
     """
     failures: list[str] = []
     n_faults, slept = 0, 0.0
@@ -215,8 +216,8 @@ def check_journal(journal: Sequence[Any], error: StoreError | None) -> None:
         n_faults, slept = 0, 0.0
     assert (error is None) == (not failures), f"{error}, {failures}"
     if error is not None:
-        assert failures[0] in str(error)
-        assert isinstance(error, StoreUnavailable) == (failures[0] != "not Qdrant's")
+        assert any(failure in str(error) for failure in failures), f"{error}, {failures}"
+        assert isinstance(error, StoreUnavailable) == ("gave up" in str(error))
         assert "\n" not in str(error)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from intramodal.errors import StoreError
-from intramodal.ingest.backfill import backfill
+from intramodal.ingest.backfill import backfill, projected_origin
 from intramodal.ingest.pipeline import ingest
 from intramodal.ingest.plan import encoder_origin
 from intramodal.store.collection import ImageCollection
@@ -47,11 +47,15 @@ def write(store: ServerStore, truth: Truth) -> None:
         collection.write(truth.ids[part], {"raw": truth.X[part]}, truth.payloads[part])
 
 
-def take_up(store: ServerStore, pictures: Pictures) -> None:
-    records, encoder, _ = pictures
+def take_up(store: ServerStore, pictures: Pictures, *, is_projected: bool) -> None:
+    records, encoder, truth = pictures
     origin = encoder_origin(encoder)
-    collection = ImageCollection.ensure(store, NAME, {"raw": (D, origin)})
-    summary = ingest(records, collection, encoder, batch_size=200)
+    vectors = {"raw": (D, origin)}
+    if is_projected:
+        vectors["pca"] = (D // 2, projected_origin(truth.projection, origin, "raw"))
+    collection = ImageCollection.ensure(store, NAME, vectors)
+    projection = truth.projection if is_projected else None
+    summary = ingest(records, collection, encoder, projection=projection, batch_size=200)
     assert (summary.failed, summary.updated, summary.pruned) == (0, 0, 0)
     assert summary.written + summary.skipped == N_POINTS
 
@@ -77,8 +81,11 @@ def attempt(act: Act, store: ServerStore) -> StoreError | None:
     return None
 
 
-def survive(wire: Wire, act: Act, rng: np.random.Generator) -> None:
-    """Make a call through faults; if they outlast it, the same call without faults ends it."""
+def survive(wire: Wire, act: Act, rng: np.random.Generator) -> bool:
+    """Make a call through faults; if they outlast it, the same call without faults ends it.
+
+    Returns whether the first call went through.
+    """
     wire.journal.clear()
     wire.proxy.plan(schedule(rng))
     store = wire.store()
@@ -89,6 +96,7 @@ def survive(wire: Wire, act: Act, rng: np.random.Generator) -> None:
         wire.journal.clear()
         act(wire.store() if rng.random() < 1 / 2 else store)
         check_journal(wire.journal, None)
+    return error is None
 
 
 def survive_backfill(wire: Wire, truth: Truth, rng: np.random.Generator) -> None:
@@ -103,8 +111,9 @@ def test_whatever_breaks_each_picture_arrives_once_and_as_it_was(
     wire: Wire, pictures: Pictures, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    survive(wire, lambda store: take_up(store, pictures), rng)
-    pictures[2].check(wire.server.storage.points(NAME), is_projected=False)
+    is_projected = bool(rng.random() < 1 / 2)
+    survive(wire, lambda store: take_up(store, pictures, is_projected=is_projected), rng)
+    pictures[2].check(wire.server.storage.points(NAME), is_projected=is_projected)
     survive_backfill(wire, pictures[2], rng)
 
 
@@ -113,7 +122,10 @@ def test_whatever_breaks_each_point_is_written_and_read_once_and_as_it_was(
     wire: Wire, truth: Truth, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    survive(wire, lambda store: write(store, truth), rng)
+    if survive(wire, lambda store: write(store, truth), rng):
+        answered = [r for r in wire.served() if r.fault is None and r.method == "PUT"]
+        n_batches = sum(request.path.endswith("/points") for request in answered)
+        assert n_batches == 5 * 4, "1,000 points are 4 requests, each of which is answered once"
     truth.check(wire.server.storage.points(NAME), is_projected=False)
     survive_backfill(wire, truth, rng)
     survive(wire, lambda store: read(store, truth), rng)
