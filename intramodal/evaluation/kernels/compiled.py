@@ -1,9 +1,9 @@
 """The compiled kernel: one pass over the scores of a query, no sort of the gallery.
 
-Only the scores of the relevant items are sorted. They cut the line into intervals; every gallery
-item that is at least as good as the worst of them is placed into its interval through a table
-of equal buckets, so that one lookup and rarely a comparison or two do. Suffix sums of the counts
-then say how many items stand above each relevant one.
+Only the scores of the relevant items are sorted; they cut the line into intervals, and how many
+gallery items lie in each is all that is needed. The range of the relevant scores is divided into
+equal buckets. Most hold no relevant score, so counting a bucket is enough; the few items that
+share one with a relevant score are compared with it.
 """
 
 from __future__ import annotations
@@ -21,76 +21,109 @@ _add_top_k = numba.njit(cache=True)(figures.add_top_k)
 _precision_sum = numba.njit(cache=True)(figures.precision_sum)
 
 _AP_ID = figures.AP_ID
-_LEAST_BUCKETS, _MOST_BUCKETS = 64, 4096
-_BUCKETS_PER_ITEM = 12
+_LEAST_BUCKETS, _MOST_BUCKETS = 64, 4096  # two counters each fill a first-level cache
+_BUCKETS_PER_ITEM = 32
+_CHUNK = 512
+_LARGEST = 3e38
+"""Nearly the largest float32: a scale that is infinite would make zero times it NaN."""
 
 
 @numba.njit(cache=True)
-def _fill_table(table: Any, t: Any, scale: float) -> None:
-    """Set table[b] to the first relevant item whose bucket is b or later."""
-    n_buckets = len(table) - 1
-    place = 0
-    for j in range(len(t)):
-        bucket = int(min((t[j] - t[0]) * scale, n_buckets - 1.0))
-        while place <= bucket:
-            table[place] = j
-            place += 1
-    while place <= n_buckets:
-        table[place] = len(t)
-        place += 1
+def _ascending(scores: Any) -> Any:
+    """Return the scores in order, and infinity behind them: no search runs past the end."""
+    t = np.empty(len(scores) + 1, dtype=scores.dtype)
+    t[:-1] = np.sort(scores)
+    t[-1] = np.inf
+    return t
 
 
 @numba.njit(cache=True, inline="always")
-def _interval(score: Any, t: Any, table: Any, scale: float) -> int:
-    """Return how many relevant scores (ascending) are below `score`, which is >= t[0]."""
-    # The minimum is taken before the cast: a tiny spread makes products beyond any integer.
-    bucket = int(min((score - t[0]) * scale, len(table) - 2.0))
-    place = table[bucket]
-    while place < len(t) and t[place] < score:
-        place += 1
-    return int(place)
+def _bucket(score: Any, least: Any, scale: Any, top: Any) -> Any:
+    """Return the bucket of a score: 0 below `least`, the last one is `top` + 1.
+
+    All in the scores' own precision: rounding may move a bucket's edge, but the same way for
+    every score, so that the order of buckets never contradicts that of scores.
+    """
+    place = min(max((score - least) * scale, np.float32(-1)), top) + np.float32(1)
+    return np.int32(place)
 
 
 @numba.njit(cache=True)
-def _scale(t: Any, n_buckets: int) -> float:
-    spread = float(t[-1]) - float(t[0])
-    return n_buckets / spread if spread > 0 else 0.0
+def _grid(t: Any) -> Any:
+    """Return the grid: table, scale, top; table[b] is the first relevant item from bucket b on.
+
+    Unsigned: numba would check a signed index for being negative, at every look-up.
+    """
+    m = len(t) - 1
+    n_buckets = max(_LEAST_BUCKETS, min(_MOST_BUCKETS, _BUCKETS_PER_ITEM * m))
+    top = np.float32(n_buckets - 1)
+    spread = float(t[m - 1]) - float(t[0])
+    scale = np.float32(min(n_buckets / spread, _LARGEST) if spread > 0 else 0.0)
+    table = np.empty(n_buckets + 2, dtype=np.uint32)
+    place = 0
+    for j in range(m):
+        bucket = _bucket(t[j], t[0], scale, top)
+        table[place : bucket + 1] = j
+        place = max(place, bucket + 1)
+    table[place:] = m
+    return table, scale, top
+
+
+@numba.njit(cache=True, inline="always")
+def _interval(score: Any, t: Any, grid: Any) -> Any:
+    """Return how many relevant scores (ascending) are below `score`."""
+    table, scale, top = grid
+    place = np.uint64(table[np.uint64(_bucket(score, t[0], scale, top))])
+    while t[place] < score:
+        place += np.uint64(1)
+    return place
 
 
 @numba.njit(cache=True)
-def _survivors(scores: Any, least: Any, kept: Any) -> int:
-    """Copy the scores that are at least `least`, without a branch; return how many."""
-    n = 0
-    for i in range(len(scores)):
-        kept[n] = scores[i]
-        n += scores[i] >= least
-    return n
+def _sift(scores: Any, t: Any, grid: Any, below: Any, kept: Any) -> int:
+    """Count the items of buckets without a relevant score; keep the others, return how many."""
+    table, scale, top = grid
+    is_shared = np.zeros(len(table), dtype=np.uint8)
+    for b in range(len(table) - 1):
+        is_shared[b] = table[b] != table[b + 1]
+    # Two sets of counters: neighbours in the same bucket need not wait for each other.
+    counts = np.zeros((2, len(table)), dtype=np.int32)
+    chunk = np.empty(_CHUNK, dtype=np.int32)
+    least = t[0]
+    n = np.uint64(0)
+    for start in range(0, len(scores), _CHUNK):
+        size = min(_CHUNK, len(scores) - start)
+        for i in range(size):  # a loop of its own: the compiler makes it eight or sixteen at once
+            chunk[i] = _bucket(scores[start + i], least, scale, top)
+        for i in range(size):
+            bucket = np.uint64(chunk[i])
+            counts[i & 1, bucket] += 1
+            kept[n] = scores[start + i]
+            n += np.uint64(is_shared[bucket])
+    for b in range(len(table)):
+        if not is_shared[b]:
+            below[table[b]] += counts[0, b] + counts[1, b]
+    return int(n)
 
 
 @numba.njit(cache=True)
-def _place_all(
-    scores: Any, t: Any, table: Any, scale: float, kept: Any, below: Any, equal: Any
-) -> None:
-    n_kept = _survivors(scores, t[0], kept)
+def _place_all(scores: Any, t: Any, grid: Any, kept: Any, below: Any, equal: Any) -> None:
+    n_kept = _sift(scores, t, grid, below, kept)
     for i in range(n_kept):
         score = kept[i]
-        place = _interval(score, t, table, scale)
+        place = _interval(score, t, grid)
         below[place] += 1
-        if place < len(t) and t[place] == score:
+        if t[place] == score:
             equal[place] += 1
 
 
 @numba.njit(cache=True)
-def _take_out(
-    scores: Any, ignored: Any, t: Any, table: Any, scale: float, below: Any, equal: Any
-) -> None:
-    for i in range(len(ignored)):
-        score = scores[ignored[i]]
-        if score >= t[0]:
-            place = _interval(score, t, table, scale)
-            below[place] -= 1
-            if place < len(t) and t[place] == score:
-                equal[place] -= 1
+def _take_out(scores: Any, t: Any, grid: Any, below: Any, equal: Any) -> None:
+    for i in range(len(scores)):
+        place = _interval(scores[i], t, grid)
+        below[place] -= 1
+        if t[place] == scores[i]:
+            equal[place] -= 1
 
 
 @numba.njit(cache=True)
@@ -114,15 +147,12 @@ def _by_id(scores: Any, value: Any, positives: Any, ignored: Any, c: int, p: int
 @numba.njit(cache=True)
 def _rank_one(scores: Any, positives: Any, ignored: Any, ks: Any, kept: Any, row: Any) -> None:
     m = len(positives)
-    t = np.sort(scores[positives])
-    n_buckets = max(_LEAST_BUCKETS, min(_MOST_BUCKETS, _BUCKETS_PER_ITEM * m))
-    table = np.empty(n_buckets + 1, dtype=np.int32)
-    scale = _scale(t, n_buckets)
-    _fill_table(table, t, scale)
+    t = _ascending(scores[positives])
+    grid = _grid(t)
     below = np.zeros(m + 1, dtype=np.int32)
-    equal = np.zeros(m, dtype=np.int32)
-    _place_all(scores, t, table, scale, kept, below, equal)
-    _take_out(scores, ignored, t, table, scale, below, equal)
+    equal = np.zeros(m + 1, dtype=np.int32)
+    _place_all(scores, t, grid, kept, below, equal)
+    _take_out(scores[ignored], t, grid, below, equal)
     c, p, high = below[m], 0, m
     while high > 0:
         low = high - 1
@@ -166,16 +196,12 @@ def rank_block(
 
 @numba.njit(cache=True)
 def _count_by_group(scores: Any, groups: Any, t: Any, below: Any, equal: Any) -> None:
-    n_buckets = max(_LEAST_BUCKETS, min(_MOST_BUCKETS, _BUCKETS_PER_ITEM * len(t)))
-    table = np.empty(n_buckets + 1, dtype=np.int32)
-    scale = _scale(t, n_buckets)
-    _fill_table(table, t, scale)
+    grid = _grid(t)
     for i in range(len(scores)):
-        score = scores[i]
-        if score >= t[0] and groups[i] >= 0:
-            place = _interval(score, t, table, scale)
+        if groups[i] >= 0 and scores[i] >= t[0]:
+            place = _interval(scores[i], t, grid)
             below[groups[i], place] += 1
-            if place < len(t) and t[place] == score:
+            if t[place] == scores[i]:
                 equal[groups[i], place] += 1
 
 
@@ -184,11 +210,10 @@ def _leave_out_one(
     scores: Any, positives: Any, groups: Any, own: int, n_groups: int, row: Any
 ) -> None:
     m = len(positives)
-    order = np.argsort(scores[positives])
-    t = scores[positives][order]
-    relevant_group = groups[positives][order]
+    t = _ascending(scores[positives])
+    relevant_group = groups[positives][np.argsort(scores[positives])]
     below = np.zeros((n_groups, m + 1), dtype=np.int32)
-    equal = np.zeros((n_groups, m), dtype=np.int32)
+    equal = np.zeros((n_groups, m + 1), dtype=np.int32)
     _count_by_group(scores, groups, t, below, equal)
     all_below, all_equal = below.sum(axis=0), equal.sum(axis=0)
     for g in range(n_groups):
