@@ -1,0 +1,213 @@
+"""SIGKILL at seeded moments of an ingest and of a backfill; the same call again completes them.
+
+``INTRAMODAL_KILLS`` says how many kills each gets (3 by default). Run as a module, this file is
+the process that is killed: it tells on stdout which batch it has begun.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from intramodal.ingest.backfill import backfill
+from intramodal.ingest.pipeline import IngestSummary, ingest
+from intramodal.ingest.sources import open_source
+from intramodal.projection.artifact import Projection
+from intramodal.store.collection import ImageCollection
+from intramodal.store.manifest import VectorOrigin
+from intramodal.store.open import open_store
+from intramodal.types import unit_rows
+from tests.plain_encoder import DIM, PlainEncoder, collection_for, plain_projection
+
+KILLS = int(os.environ.get("INTRAMODAL_KILLS", "3"))
+DEADLINE_S = 120.0  # a child that imports and works on a busy machine
+
+N_GOOD, N_BROKEN, INGEST_BATCH = 240, 6, 8
+N_POINTS, BACKFILL_BATCH = 3000, 100
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+
+Contents = dict[Any, tuple[dict[str, Any], dict[str, bytes]]]
+
+
+def say(batch: int) -> None:
+    sys.stdout.write(f"{batch}\n")
+    sys.stdout.flush()
+
+
+class TellingEncoder(PlainEncoder):
+    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        say(len(self.batches))
+        return super().encode_pixels(pixels)
+
+
+class TellingProjection(Projection):
+    n_batches = 0
+
+    def apply(self, X: np.ndarray) -> np.ndarray:
+        say(self.n_batches)
+        type(self).n_batches += 1
+        return super().apply(X)
+
+
+# The work, in the process that is killed and in the one that goes on
+
+
+def run_ingest(encoder: PlainEncoder, pictures: str, store: str) -> IngestSummary:
+    projection = plain_projection(encoder)
+    with open_store(store) as opened:
+        collection = collection_for(opened, encoder, projection)
+        source = open_source(pictures, label_from="parent")
+        return ingest(
+            source, collection, encoder, projection=projection, batch_size=INGEST_BATCH, workers=2
+        )
+
+
+def run_backfill(projection: Projection, store: str) -> Any:
+    with open_store(store) as opened:
+        shop = ImageCollection.open(opened, "shop")
+        return backfill(shop, projection, batch_size=BACKFILL_BATCH)
+
+
+def contents(store: str, name: str, vectors: list[str]) -> Contents:
+    with open_store(store) as opened:
+        found = {}
+        pages = ImageCollection.open(opened, name).scroll(vectors=vectors, payload=True)
+        for page in pages:
+            for row, point in enumerate(page.ids):
+                rows = {vector: X[row].tobytes() for vector, X in page.vectors.items()}
+                assert point not in found
+                found[point] = (page.payloads[row], rows)
+    return found
+
+
+def kill_during(batch: int, pause_s: float, *arguments: str) -> None:
+    """Start the work in a child, and kill it `pause_s` after it has begun the given batch."""
+    command = [sys.executable, "-m", "tests.faults.test_kills", *arguments]
+    with started(command) as child:
+        assert child.stdout is not None
+        while (line := child.stdout.readline()) and int(line) < batch:
+            pass
+        assert line, f"the child ended with {child.wait()} before batch {batch}"
+        time.sleep(pause_s)
+        child.send_signal(signal.SIGKILL)
+        assert child.wait(DEADLINE_S) == -signal.SIGKILL
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as child:
+        guard = threading.Timer(DEADLINE_S, child.kill)
+        guard.start()
+        try:
+            yield child
+        finally:
+            guard.cancel()
+            child.kill()
+
+
+def moment(kill: int, n_batches: int) -> tuple[int, float]:
+    """Return a batch that is not the last one, and a pause as long as a batch takes."""
+    rng = np.random.default_rng([11, kill])
+    return int(rng.integers(0, n_batches - 1)), float(rng.uniform(0, 0.02))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(3)
+    for n in range(N_GOOD):
+        path = folder / f"{n % 5}" / f"{n}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    for n in range(N_BROKEN):
+        (folder / f"{n % 5}" / f"broken-{n}.png").write_bytes(b"\x89PNG")
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(pictures: str, tmp_path_factory: pytest.TempPathFactory) -> Contents:
+    store = str(tmp_path_factory.mktemp("uninterrupted") / "store")
+    summary = run_ingest(PlainEncoder(), pictures, store)
+    assert (summary.written, summary.failed) == (N_GOOD, N_BROKEN)
+    return contents(store, "photos", ["raw", "pca"])
+
+
+@pytest.mark.parametrize("kill", range(KILLS))
+def test_a_killed_ingest_is_completed_by_the_same_call(
+    pictures: str, uninterrupted: Contents, tmp_path: Path, kill: int
+) -> None:
+    store = str(tmp_path / "store")
+    kill_during(*moment(kill, N_GOOD // INGEST_BATCH), "ingest", pictures, store)
+    survived = contents(store, "photos", ["raw", "pca"])
+    assert survived.items() <= uninterrupted.items()  # whole points or none
+    encoder = PlainEncoder()
+    summary = run_ingest(encoder, pictures, store)
+    assert encoder.n_encoded == N_GOOD - len(survived)
+    assert (summary.skipped, summary.failed) == (len(survived), N_BROKEN)
+    assert contents(store, "photos", ["raw", "pca"]) == uninterrupted
+    again = run_ingest(encoder, pictures, store)
+    assert (again.written, again.skipped) == (0, N_GOOD)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the store of a collection that was adopted, not ingested; closed."""
+    folder = tmp_path_factory.mktemp("shop") / "store"
+    X = unit_rows(np.random.default_rng(4).normal(size=(N_POINTS, DIM)))
+    encoder = PlainEncoder()
+    with open_store(str(folder)) as store:
+        raw = VectorOrigin(encoder.name, encoder.fingerprint)
+        made = ImageCollection.create(store, "shop", {"raw": (DIM, raw)})
+        payloads = [{"label": f"l{n % 7}", "n": n} for n in range(N_POINTS)]
+        made.write(list(range(N_POINTS)), {"raw": X}, payloads)
+    return folder
+
+
+@pytest.mark.parametrize("kill", range(KILLS))
+def test_a_killed_backfill_is_completed_by_the_same_call(
+    shop: Path, tmp_path: Path, kill: int
+) -> None:
+    store = str(tmp_path / "store")
+    shutil.copytree(shop, store)
+    before = contents(store, "shop", ["raw"])
+    kill_during(*moment(kill, N_POINTS // BACKFILL_BATCH), "backfill", store)
+    assert contents(store, "shop", ["raw"]) == before
+    projection = plain_projection(PlainEncoder())
+    summary = run_backfill(projection, store)
+    assert summary.written + summary.skipped == N_POINTS
+    assert contents(store, "shop", ["raw"]) == before
+    with open_store(store) as opened:
+        collection = ImageCollection.open(opened, "shop")
+        assert collection.origin("pca").is_complete
+        table = collection.table(["raw", "pca"])
+    assert (len(table), table.n_incomplete) == (N_POINTS, 0)
+    expected = unit_rows(projection.apply(table.vectors["raw"]))
+    # float32 dot products over 24 terms, stored normalised
+    np.testing.assert_allclose(table.vectors["pca"], expected, atol=1e-6)
+    assert run_backfill(projection, store).written == 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "ingest":
+        run_ingest(TellingEncoder(seconds=0.01), sys.argv[2], sys.argv[3])
+    else:
+        plain = plain_projection(PlainEncoder())
+        telling = TellingProjection(
+            plain.matrix, plain.method, plain.encoder, plain.encoder_fingerprint
+        )
+        run_backfill(telling, sys.argv[2])
