@@ -9,8 +9,6 @@ small as the library draws them. `Shelf` saves each model once.
 from __future__ import annotations
 
 import argparse
-import io
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +17,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from intramodal.ingest.encoders import load_encoder
+from tests.tiny_tokenizers import (
+    save_clip_tokenizer,
+    save_gemma_tokenizer,
+    save_siglip_tokenizer,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from intramodal.ingest.encoders.encoder import DualEncoder
@@ -31,7 +35,6 @@ TEXTS = ["a photo of a cat", "a red car", "The DOG", "", "picture of the cat, th
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-_START, _END = "<|startoftext|>", "<|endoftext|>"
 _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 
 Save = Callable[..., str]
@@ -93,7 +96,7 @@ def save_open_clip(
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    n_tokens = _save_clip_tokenizer(folder, words) if tokenizer else 49408
+    n_tokens = save_clip_tokenizer(folder, words) if tokenizer else 49408
     text = {"context_length": 24, "vocab_size": n_tokens, "width": 16, "heads": 2, "layers": 2}
     if tokenizer:
         text["hf_tokenizer_name"] = "its own"
@@ -117,7 +120,7 @@ def save_open_clip(
         "size": size, "mean": list(mean), "std": list(std),
         "interpolation": interpolation, "resize_mode": resize_mode,
     }  # fmt: skip
-    _write(folder / "open_clip_config.json", model_cfg=model_cfg, preprocess_cfg=preprocess)
+    write_json(folder / "open_clip_config.json", model_cfg=model_cfg, preprocess_cfg=preprocess)
     return f"open_clip:local-dir:{folder}"
 
 
@@ -136,7 +139,7 @@ def save_clip(
     from transformers import CLIPConfig, CLIPModel
 
     folder.mkdir(parents=True, exist_ok=True)
-    n_tokens = _save_clip_tokenizer(folder, words)
+    n_tokens = save_clip_tokenizer(folder, words)
     text = _tower(hidden_act) | {
         "vocab_size": n_tokens, "max_position_embeddings": 24,
         "bos_token_id": n_tokens - 2, "eos_token_id": n_tokens - 1, "pad_token_id": n_tokens - 1,
@@ -161,7 +164,7 @@ def save_siglip(
 ) -> str:
     """Save a SigLIP with its own kind of tokenizer, which needs sentencepiece."""
     folder.mkdir(parents=True, exist_ok=True)
-    _save_siglip(folder, (seed, stir), _save_siglip_tokenizer(folder, words), resample)
+    _save_siglip(folder, (seed, stir), save_siglip_tokenizer(folder, words), resample)
     return f"local-dir:{folder}"
 
 
@@ -175,7 +178,7 @@ def save_siglip2(
 ) -> str:
     """Save a SigLIP2 of fixed resolution: SigLIP's architecture with Gemma's tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
-    _save_siglip(folder, (seed, stir), _save_gemma_tokenizer(folder, words), resample)
+    _save_siglip(folder, (seed, stir), save_gemma_tokenizer(folder, words), resample)
     return f"local-dir:{folder}"
 
 
@@ -184,12 +187,12 @@ def save_naflex(folder: Path, *, seed: int = 0, stir: float = 1.0) -> str:
     from transformers import Siglip2Config, Siglip2Model
 
     folder.mkdir(parents=True, exist_ok=True)
-    n_tokens = _save_gemma_tokenizer(folder, WORDS)
+    n_tokens = save_gemma_tokenizer(folder, WORDS)
     vision = {**_vision_tower(), "num_patches": 16}
     config = Siglip2Config(text_config=_siglip_text(n_tokens), vision_config=vision)
     _save(Siglip2Model, config, folder, seed, stir)
     processor = {"image_processor_type": "Siglip2ImageProcessor", "max_num_patches": 16}
-    _write(folder / "preprocessor_config.json", patch_size=8, **processor)
+    write_json(folder / "preprocessor_config.json", patch_size=8, **processor)
     return f"local-dir:{folder}"
 
 
@@ -330,68 +333,4 @@ def _save_preprocessing(folder: Path, kind: str, *, crop: int | None, **settings
     }  # fmt: skip
     if crop:
         content |= {"do_center_crop": True, "crop_size": {"height": crop, "width": crop}}
-    _write(folder / "preprocessor_config.json", **content)
-
-
-def _save_clip_tokenizer(folder: Path, words: Sequence[str]) -> int:
-    """Write a CLIP tokenizer (bytes, bytes that end a word, words) and return its size."""
-    from tokenizers import pre_tokenizers
-    from transformers import CLIPTokenizer
-
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = _merges([[*word[:-1], f"{word[-1]}</w>"] for word in words])
-    pieces = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges)]
-    vocabulary = {piece: i for i, piece in enumerate([*dict.fromkeys(pieces), _START, _END])}
-    CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=24).save_pretrained(folder)
-    return len(vocabulary)
-
-
-def _save_siglip_tokenizer(folder: Path, words: Sequence[str]) -> int:
-    """Write a sentencepiece model that ends texts with ``</s>``, and return its size."""
-    import sentencepiece
-
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([word for word in words if word.isalpha()] * 5),
-        model_writer=model, model_type="bpe", vocab_size=50, minloglevel=2,
-        pad_id=1, pad_piece="</s>", eos_id=-1, bos_id=-1, unk_id=2,
-    )  # fmt: skip
-    (folder / "spiece.model").write_bytes(model.getvalue())
-    _write(
-        folder / "tokenizer_config.json", tokenizer_class="SiglipTokenizer", do_lower_case=True,
-        eos_token="</s>", pad_token="</s>", unk_token="<unk>", model_max_length=64,
-    )  # fmt: skip
-    return 50
-
-
-def _save_gemma_tokenizer(folder: Path, words: Sequence[str]) -> int:
-    """Write a Gemma tokenizer (byte pairs, spaces as ▁) that ends texts; return its size."""
-    from tokenizers import processors
-    from transformers import GemmaTokenizer
-
-    merges = _merges([list(f"▁{word}") for word in words])
-    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
-    letters = [f"<0x{byte:02X}>" for byte in range(256)]
-    pieces = [*special, *letters, *sorted({*"".join(words), "▁"}), *map("".join, merges)]
-    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
-    tokenizer = GemmaTokenizer(
-        vocab=vocabulary, merges=merges, padding_side="right", model_max_length=64
-    )
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A <eos>", special_tokens=[("<eos>", 1)]
-    )
-    tokenizer.save_pretrained(folder)
-    return len(vocabulary)
-
-
-def _merges(words: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
-    """Return the byte-pair merges that join each word from its left end."""
-    found: dict[tuple[str, str], None] = {}
-    for letters in words:
-        for end in range(1, len(letters)):
-            found["".join(letters[:end]), letters[end]] = None
-    return list(found)
-
-
-def _write(file: Path, **content: Any) -> None:
-    file.write_text(json.dumps(content, indent=2), "utf-8")
+    write_json(folder / "preprocessor_config.json", **content)

@@ -334,14 +334,14 @@ class DualEncoderContract(EncoderContract):
         assert embeddings.grad is not None
         step = torch.zeros_like(base)
         step[0, position] = embeddings.grad[0, position]
-        step *= 1e-2 / step.norm()
+        step *= 3e-3 / step.norm()
         ahead, behind = (
             encoder.encode_token_embeddings(base + sign * step, self.prompt).sum()
             for sign in (1, -1)
         )
         expected = 2 * float((embeddings.grad * step).sum())
-        # central difference: an error of third order in a step of 0.01, and 16 float32 roundings
-        assert float(ahead - behind) == pytest.approx(expected, rel=0.02, abs=1e-5)
+        # central difference: an error of third order in the step, and 16 float32 roundings
+        assert float(ahead - behind) == pytest.approx(expected, rel=0.03, abs=1e-5)
 
     @pytest.mark.parametrize("placeholder", ["", "zebra crossing", "absent"])
     def test_a_placeholder_that_is_not_one_token_is_refused(

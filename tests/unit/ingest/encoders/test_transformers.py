@@ -253,6 +253,8 @@ def test_a_hub_name_without_a_network_is_one_sentence() -> None:
 def hub(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that puts a tiny model into the hub's cache, as a download would."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    # transformers 4 keeps a copy of it
+    monkeypatch.setattr("transformers.utils.hub.TRANSFORMERS_CACHE", str(tmp_path), raising=False)
 
     def put(save: Save, repo: str, **revisions: str) -> None:
         root = tmp_path / f"models--{repo.replace('/', '--')}"
