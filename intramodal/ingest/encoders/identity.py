@@ -31,21 +31,29 @@ _NOTHING = object()
 
 
 def weights_digest(module: nn.Module) -> str:
-    """Return the SHA-256 of a module's floating-point weights and buffers, tensor by tensor.
+    """Return the SHA-256 of a module's floating-point weights and buffers, as a set.
 
-    Order, type, shape and bytes count; names do not, because libraries rename members between
-    versions, and neither do integer buffers, which are positions and counters.
+    Type, shape and bytes of every tensor count. Names and order do not, because libraries rename
+    and reorder members between versions; neither do integer buffers, which are positions and
+    counters.
     """
     import torch
 
-    digest = hashlib.sha256()
-    for tensor in module.state_dict().values():
-        if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
-            continue
-        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(flat.numpy().data)  # no copy: one tensor at a time
-    return digest.hexdigest()
+    tensors = [
+        _tensor_digest(tensor)
+        for tensor in module.state_dict().values()
+        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
+    ]
+    return hashlib.sha256(b"".join(sorted(tensors))).hexdigest()
+
+
+def _tensor_digest(tensor: Tensor) -> bytes:
+    import torch
+
+    digest = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    digest.update(flat.numpy().data)  # no copy
+    return digest.digest()
 
 
 def tokenizer_digest(
