@@ -1,5 +1,7 @@
 """SIGKILL at seeded moments of an ingest and of a backfill; the same call again completes them.
 
+And Ctrl-C, after which the process must end by itself.
+
 ``INTRAMODAL_KILLS`` says how many kills each gets (3 by default). Run as a module, this file is
 the process that is killed: it tells on stdout which batch it has begun.
 """
@@ -94,8 +96,10 @@ def contents(store: str, name: str, vectors: list[str]) -> Contents:
     return found
 
 
-def kill_during(batch: int, pause_s: float, *arguments: str) -> None:
-    """Start the work in a child, and kill it `pause_s` after it has begun the given batch."""
+def kill_during(
+    batch: int, pause_s: float, *arguments: str, by: signal.Signals = signal.SIGKILL
+) -> None:
+    """Start the work in a child, and end it `pause_s` after it has begun the given batch."""
     command = [sys.executable, "-m", "tests.faults.test_kills", *arguments]
     with started(command) as child:
         assert child.stdout is not None
@@ -103,8 +107,8 @@ def kill_during(batch: int, pause_s: float, *arguments: str) -> None:
             pass
         assert line, f"the child ended with {child.wait()} before batch {batch}"
         time.sleep(pause_s)
-        child.send_signal(signal.SIGKILL)
-        assert child.wait(DEADLINE_S) == -signal.SIGKILL
+        child.send_signal(by)
+        assert child.wait(DEADLINE_S) == -by
 
 
 @contextmanager
@@ -162,6 +166,18 @@ def test_a_killed_ingest_is_completed_by_the_same_call(
     assert contents(store, "photos", ["raw", "pca"]) == uninterrupted
     again = run_ingest(encoder, pictures, store)
     assert (again.written, again.skipped) == (0, N_GOOD)
+
+
+@pytest.mark.parametrize("kill", range(KILLS))
+def test_an_interrupted_ingest_ends_and_is_completed_by_the_same_call(
+    pictures: str, uninterrupted: Contents, tmp_path: Path, kill: int
+) -> None:
+    store = str(tmp_path / "store")
+    batch, pause_s = moment(kill + 1000, N_GOOD // INGEST_BATCH)
+    kill_during(batch, pause_s, "ingest", pictures, store, by=signal.SIGINT)
+    assert contents(store, "photos", ["raw", "pca"]).items() <= uninterrupted.items()
+    run_ingest(PlainEncoder(), pictures, store)
+    assert contents(store, "photos", ["raw", "pca"]) == uninterrupted
 
 
 @pytest.fixture(scope="module")
