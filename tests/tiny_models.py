@@ -50,7 +50,7 @@ class Shelf:
 
     def name(self, save: Save, **changes: Any) -> str:
         """Return the name that loads what `save` writes with `changes`."""
-        key = f"{save.__name__} {changes}"
+        key = f"{save.__module__} {save.__qualname__} {changes}"
         if key not in self._names:
             self._names[key] = save(self.folder / str(len(self._names)), **changes)
         return self._names[key]

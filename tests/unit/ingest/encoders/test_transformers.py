@@ -296,6 +296,20 @@ def test_an_open_clip_model_of_the_hub_is_the_same_as_its_folder(
     np.testing.assert_array_equal(loaded.encode_images(PICTURES), expected.encode_images(PICTURES))
 
 
+def test_an_open_clip_model_of_the_hub_without_weights_is_refused(
+    hub: Callable[..., None], tmp_path: Path
+) -> None:
+    """open_clip logs a warning and goes on with random weights unless it is told not to."""
+
+    def save(folder: Path, seed: int) -> str:
+        name = save_open_clip(folder, seed=seed, tokenizer=False)
+        (folder / "open_clip_model.safetensors").unlink()
+        return name
+
+    hub(save, "org/name", main="a" * 40)
+    assert "could not be loaded" in refusal("open_clip:hf-hub:org/name")
+
+
 # image processors
 
 
