@@ -71,14 +71,15 @@ def prune(collection: ImageCollection, dataset: str, seen: Seen) -> int:
 
 
 class Seen:
-    """A set of point ids that takes no memory to speak of; used by one thread, and closed.
+    """A set of point ids whose memory is bounded; used by one thread, and closed.
 
-    SQLite keeps it in a temporary file as soon as it outgrows two megabytes.
+    SQLite keeps it in a temporary file as soon as it outgrows 32 MB, with about a million ids.
     """
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("PRAGMA cache_size = -32768")  # kilobytes
         self._database.execute("CREATE TABLE seen (id BLOB PRIMARY KEY) WITHOUT ROWID")
 
     def add(self, point: str) -> bool:
