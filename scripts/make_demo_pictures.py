@@ -158,10 +158,11 @@ class Artist:
     def draw(self, code_point: str) -> Image.Image:
         """The drawing on white."""
         large = self._large(self.where[code_point]).convert("RGBA")
-        if large.size != (DRAWN_PX, DRAWN_PX):
-            raise SystemExit(f"{code_point} is {large.size}, not {DRAWN_PX} px square")
-        white = Image.new("RGBA", large.size, "white")
-        flat = Image.alpha_composite(white, large).convert("RGB")
+        # A few are some pixels taller than wide.
+        side = max(large.size)
+        white = Image.new("RGBA", (side, side), "white")
+        white.alpha_composite(large, ((side - large.width) // 2, (side - large.height) // 2))
+        flat = white.convert("RGB")
         return flat.resize((SHIPPED_PX, SHIPPED_PX), Image.Resampling.LANCZOS)
 
     def _large(self, where: str) -> Image.Image:
@@ -229,8 +230,8 @@ NOTICES = {
         "Twemoji, Copyright Twitter, Inc and other contributors; graphics licensed under\n"
         "CC-BY 4.0 (https://creativecommons.org/licenses/by/4.0/).\n"
         "https://github.com/jdecked/twemoji\n"
-        "Taken from the npm package @twemoji/svg {version}, whose packaging is MIT, Copyright (c)\n"
-        "2023 Samuel Kopp.",
+        "Taken from the npm package @twemoji/svg {version}, whose packaging is MIT, Copyright\n"
+        "(c) 2023 Samuel Kopp.",
     ),
     "fluent": (
         "MIT",
