@@ -84,7 +84,7 @@ def command(as_json: bool, runs_url: str, **options: Any) -> None:
 def print_verdicts(result: dict[str, Any]) -> None:
     """Print one row a field, then one sentence a field."""
     from intramodal.cli.output import note, number, print_table
-    from intramodal.evaluation.verdict import SHORT
+    from intramodal.evaluation.verdict import SHORT, p_value
 
     a, b = result["vectors"]
     columns = ("field", f"mAP {a}>", f"mAP {b}>", "delta>", "95% interval>", "p>", "verdict")
@@ -94,8 +94,8 @@ def print_verdicts(result: dict[str, Any]) -> None:
         interval = f"[{number(low, sign=True)}, {number(high, sign=True)}]"
         scores = (number(field["map"][a]), number(field["map"][b]))
         delta = number(field["delta"], sign=True)
-        p_value = number(field["p_adjusted"])
-        rows.append((name, *scores, delta, interval, p_value, SHORT[field["verdict"]]))
+        p = p_value(field["p_adjusted"])
+        rows.append((name, *scores, delta, interval, p, SHORT[field["verdict"]]))
     print_table(columns, rows)
     for name, field in result["fields"].items():
         click.echo(f"{name}: {field['sentence']}")

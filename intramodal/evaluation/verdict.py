@@ -57,10 +57,24 @@ def head(outcome: Outcome, b: str, margin: float, bytes_share: float) -> str:
     return _HEADS[outcome].format(b=b, margin=margin, saving=saving)
 
 
+def p_value(p: float | None) -> str:
+    """Return a p-value for a table; never a zero, which none is.
+
+    Examples
+    --------
+    >>> p_value(0.0123), p_value(1e-9), p_value(None)
+    ('0.0123', '< 0.0001', '–')
+    """
+    if p is None:
+        return "–"
+    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
 def evidence(what: str, a: float, b: float, effect: Effect, p_adjusted: float) -> str:
     """Return one difference with its interval and adjusted p-value."""
     low, high = effect.interval
-    p = "< 0.0001" if p_adjusted < 0.0001 else f"= {p_adjusted:.4f}"
+    p = p_value(p_adjusted)
+    p = p if p.startswith("<") else f"= {p}"
     verb = "rises" if effect.delta > 0 else "falls" if effect.delta < 0 else "stays"
     return (
         f"{what} {verb} from {a:.4f} to {b:.4f} ({effect.delta:+.4f}, 95% interval "

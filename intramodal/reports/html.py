@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from intramodal.evaluation.verdict import SHORT
+from intramodal.evaluation.verdict import SHORT, p_value
 from intramodal.reports import plots
 from intramodal.reports.document import ReportDocument
 
@@ -33,7 +33,7 @@ def render_report(documents: Sequence[ReportDocument], path: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(num=_number, signed=_signed, size=_size, text=_text)
+    environment.filters.update(num=_number, signed=_signed, size=_size, text=_text, p=p_value)
     page = environment.get_template("report.html.j2").render(
         documents=[(document, _plots(document)) for document in documents],
         words=SHORT,
