@@ -23,11 +23,11 @@ CLUSTER = "code_point"
 """The same drawing idea by four vendors is one piece of evidence, not four."""
 
 ABOUT = (
-    "What this is: emoji drawn by four vendors, encoded by a small shipped model whose image "
-    "tower was trained on ImageNet labels and is locked, and whose text tower was fitted to emoji "
-    "names; the code points shown here were held out of that fit as pictures. It shows how the "
-    "tool works and, in small, what the paper reports: concepts gain and style loses. It is not a "
-    "benchmark, and its figures say nothing about your model or your pictures."
+    "What this is: emoji drawn by four vendors, encoded by a small shipped model. Its image tower "
+    "was trained on ImageNet's labels and is locked; its text tower was fitted to the names of "
+    "other emoji and of ImageNet's classes, and nothing shown here was used to train it. It shows "
+    "how the tool works and, in small, what the paper reports: concepts gain and style loses. It "
+    "is not a benchmark, and its figures say nothing about your model or your pictures."
 )
 
 
