@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from intramodal.errors import SourceError
+from intramodal.ingest.sources import open_source
+from tests.unit.ingest.sources_kit import (
+    keys,
+    needs_posix,
+    payloads,
+    put,
+    reasons,
+)
+
+ROWS = [
+    {"path": "a/1.png", "label": "cat", "note": "x, y"},
+    {"path": "./2.png", "label": None, "note": 'say "é"'},
+]
+
+
+def write_list(path: Path) -> None:
+    if path.suffix in (".jsonl", ".ndjson"):
+        path.write_text("".join(json.dumps(row) + "\n\n" for row in ROWS), encoding="utf-8")
+    elif path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+    else:
+        import csv
+
+        dialect = "excel" if path.suffix == ".csv" else "excel-tab"
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(ROWS[0]), dialect=dialect)
+            writer.writeheader()
+            writer.writerows(ROWS)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"])
+def test_every_list_gives_the_same_pictures_and_payload(tmp_path: Path, suffix: str) -> None:
+    put(tmp_path, "a/1.png", "2.png")
+    write_list(tmp_path / f"list{suffix}")
+    source = open_source(str(tmp_path / f"list{suffix}"))
+    assert payloads(source) == {
+        "a/1.png": {"label": "cat", "note": "x, y"},
+        "2.png": {"label": None, "note": 'say "é"'},
+    }
+    assert not reasons(source)
+    assert payloads(source) == payloads(source)
+
+
+def test_a_list_is_found_from_any_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "data/1.png")
+    put(tmp_path, "data/list.csv", data=b"path\n1.png\n")
+    monkeypatch.chdir(tmp_path)
+    source = open_source("data/list.csv")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert keys(source) == ["1.png"]
+    assert [record.read() for record in source] == [(tmp_path / "data/1.png").read_bytes()]
+
+
+def test_absolute_paths_become_relative_ones(tmp_path: Path) -> None:
+    put(tmp_path, "a/1.png")
+    put(tmp_path, "list.csv", data=f"path\n{tmp_path}/a/1.png\n".encode())
+    source = open_source(str(tmp_path / "list.csv"))
+    assert keys(source) == ["a/1.png"]
+    assert not reasons(source)
+
+
+@needs_posix
+def test_a_list_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
+    put(tmp_path, "out.png", "sub/in.png")
+    (tmp_path / "sub/link.png").symlink_to("../out.png")
+    rows = ["path", "../out.png", f"{tmp_path}/out.png", "x/../../out.png", "link.png", "in.png"]
+    put(tmp_path, "sub/list.csv", data="\n".join(rows).encode())
+    found = reasons(open_source(str(tmp_path / "sub/list.csv")))
+    assert list(found) == ["../out.png", f"{tmp_path}/out.png", "x/../../out.png", "link.png"]
+    assert all("leads out" in reason for reason in found.values())
+
+
+def test_bad_rows_are_listed_by_their_place(tmp_path: Path) -> None:
+    put(tmp_path, "1.png")
+    put(tmp_path, "list.csv", data=b"path,label\n1.png,a\n,b\n1.png,a,b\n\ngone.png,c\n")
+    source = open_source(str(tmp_path / "list.csv"))
+    assert reasons(source) == {
+        "./list.csv:3": "the row has no 'path'",
+        "./list.csv:4": "the row has 3 cells, the header 2",
+        "gone.png": "no such file, or a link that leads nowhere",
+    }
+    assert not source.is_complete
+    put(tmp_path, "l.jsonl", data=b'{"path": "1.png"}\n{"path"\n[1]\n{"path": 7}\n')
+    lines = reasons(open_source(str(tmp_path / "l.jsonl")))
+    assert list(lines) == ["./l.jsonl:2", "./l.jsonl:3", "./l.jsonl:4"]
+    assert "not JSON" in lines["./l.jsonl:2"]
+
+
+def test_a_line_nested_without_end_is_one_bad_row(tmp_path: Path) -> None:
+    put(tmp_path, "l.jsonl", data=b'{"path": "1.png"}\n' + b"[" * 1_000_000 + b"\n")
+    assert "not JSON" in reasons(open_source(str(tmp_path / "l.jsonl")))["./l.jsonl:2"]
+
+
+def test_a_data_frames_index_column_and_byte_order_mark_do_no_harm(tmp_path: Path) -> None:
+    put(tmp_path, "1.png")
+    put(tmp_path, "list.csv", data="\ufeffpath,,label\n1.png,0,cat\n".encode())
+    assert payloads(open_source(str(tmp_path / "list.csv"))) == {"1.png": {"label": "cat"}}
+
+
+def test_parquet_cells_become_json_values(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    cells = {
+        "day": date(2024, 2, 29), "price": Decimal("1.50"), "score": float("nan"),
+        "tags": ["a", "b"], "size": {"w": 3},
+    }  # fmt: skip
+    pq.write_table(pa.Table.from_pylist([{"path": "1.png", **cells}]), tmp_path / "l.parquet")
+    assert payloads(open_source(str(tmp_path / "l.parquet")))["1.png"] == {
+        "day": "2024-02-29", "price": 1.5, "score": None, "tags": ["a", "b"], "size": {"w": 3},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("l.csv", b"file,label\n1.png,a\n", r"no column 'path' \(it has 'file', 'label'\)"),
+        ("l.csv", b"", "no column 'path'"),
+        ("l.csv", b"path\n", "holds no pictures"),
+        ("l.csv", b"path,a,a\n1.png,1,2\n", "two columns 'a'"),
+        ("l.csv", b"path\n" + b"x" * 200_000, "line 2 of .* is not CSV"),
+        ("l.csv", "path\né.png\n".encode("latin-1"), "is not UTF-8"),
+        ("l.jsonl", b'{"file": "1.png"}\n', "no column 'path'"),
+        ("l.jsonl", b"", "holds no pictures"),
+        ("l.jsonl", b"x" * (16 * 2**20 + 1), "longer than 16,777,216"),
+        ("l.parquet", b"PAR1 no", "is not a Parquet file"),
+        ("l.xlsx", b"x", "is no source of pictures"),
+        ("l.tar.gz", b"x", "is no source of pictures"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_list_that_cannot_be_used_is_one_sentence(
+    tmp_path: Path, name: str, data: bytes, said: str
+) -> None:
+    put(tmp_path, name, data=data)
+    with pytest.raises(SourceError, match=said):
+        list(open_source(str(tmp_path / name)))
+
+
+def test_a_parquet_column_of_bytes_is_refused(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pylist([{"path": "1.png", "image": b"\x89PNG"}])
+    pq.write_table(table, tmp_path / "l.parquet")
+    with pytest.raises(SourceError, match=r"'image' of .* holds bytes"):
+        open_source(str(tmp_path / "l.parquet"))

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from intramodal.errors import SourceError
+from intramodal.ingest.sources import open_source
+from intramodal.ingest.sources.shards import expanded
+from tests.unit.ingest.sources_kit import (
+    keys,
+    payloads,
+    png,
+    reasons,
+    special,
+    tar,
+)
+
+
+def test_a_sample_gives_its_picture_and_its_payload(tmp_path: Path) -> None:
+    members = {
+        "./a/0.jpg": png(1), "./a/0.json": b'{"shop": 7, "label": "x"}', "./a/0.cls": b"3\n",
+        "./a/0.txt": "ein Käfer\n".encode(), "1.png": png(2), "1.seg.png": png(3),
+        "1.npy": b"array", "1.json": b'{"shop": 8}', "2.webp": png(4),
+    }  # fmt: skip
+    source = open_source(str(tar(tmp_path / "s.tar", members)))
+    assert payloads(source) == {
+        "a/0.jpg": {"shop": 7, "label": "3", "text": "ein Käfer"},
+        "1.png": {"shop": 8},
+        "1.seg.png": {"shop": 8},
+        "2.webp": {},
+    }
+    read = {record.key: record.read() for record in source}
+    assert read == {"a/0.jpg": png(1), "1.png": png(2), "1.seg.png": png(3), "2.webp": png(4)}
+    assert source.is_complete
+
+
+def test_braces_name_many_shards_in_order(tmp_path: Path) -> None:
+    for n in range(8, 12):
+        tar(tmp_path / f"s-{n:03}.tar", {f"{n}.png": png(n)})
+    assert keys(open_source(str(tmp_path / "s-{008..011}.tar"))) == [
+        "8.png", "9.png", "10.png", "11.png",
+    ]  # fmt: skip
+    with pytest.raises(SourceError, match=r"there is no shard .*s-012\.tar"):
+        open_source(str(tmp_path / "s-{008..012}.tar"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("a.tar", ["a.tar"]),
+        ("{0..2}.tar", ["0.tar", "1.tar", "2.tar"]),
+        ("{9..11}", ["9", "10", "11"]),
+        ("{09..11}", ["09", "10", "11"]),
+        ("{a,b}{1..2}", ["a1", "a2", "b1", "b2"]),
+        ("{2..1}", []),
+    ],
+)
+def test_braces_mean_what_they_mean_in_a_shell(pattern: str, expected: list[str]) -> None:
+    assert expanded(pattern) == expected
+
+
+@pytest.mark.parametrize("pattern", ["{0..999999999}", "{0..9999}{0..9999}"])
+def test_a_pattern_for_millions_of_shards_is_refused(pattern: str) -> None:
+    with pytest.raises(SourceError, match="shards"):
+        expanded(pattern)
+
+
+def test_members_that_would_leave_the_source_are_listed(tmp_path: Path) -> None:
+    members = {
+        "0.png": png(), "../up.png": png(), "/etc/abs.png": png(), "a/../../up.png": png(),
+        "l.png": special("l.png", tarfile.SYMTYPE, "/etc/passwd"),
+        "h.png": special("h.png", tarfile.LNKTYPE, "0.png"),
+        "p.png": special("p.png", tarfile.FIFOTYPE),
+        "d.png": special("d.png", tarfile.DIRTYPE), "d": special("d", tarfile.DIRTYPE),
+        ".hidden/1.png": png(), "._0.png": png(),
+    }  # fmt: skip
+    source = open_source(str(tar(tmp_path / "s.tar", members)))
+    found = reasons(source)
+    assert set(found) == {
+        "../up.png", "/etc/abs.png", "a/../../up.png", "l.png", "h.png", "p.png", "d.png",
+    }  # fmt: skip
+    assert set(keys(source)) - set(found) == {"0.png"}
+
+
+def test_bad_sidecars_are_the_pictures_failure(tmp_path: Path) -> None:
+    members = {
+        "0.png": png(), "0.json": b"{", "1.png": png(), "1.json": b"[1]",
+        "2.png": png(), "2.txt": b"\xff", "3.png": png(), "3.json": b" " * (2**20 + 1),
+        "4.json": b"{}", "5.png": png(), "README.txt": b"hello",
+    }  # fmt: skip
+    found = reasons(open_source(str(tar(tmp_path / "s.tar", members))))
+    assert set(found) == {"0.png", "1.png", "2.png", "3.png", "4.json"}
+    assert found["4.json"] == "a sample without a picture"
+    assert "not a JSON object" in found["1.png"]
+
+
+@pytest.mark.parametrize("n_bytes", [700, 1100, 1500, 1700])
+def test_a_shard_that_is_cut_off_gives_what_it_has(tmp_path: Path, n_bytes: int) -> None:
+    # Blocks of 512: header, data, header, data, end.
+    data = b"x" * 512
+    whole = tar(tmp_path / "s.tar", {"0.png": data, "1.png": data}).read_bytes()
+    (tmp_path / "s.tar").write_bytes(whole[:n_bytes])
+    source = open_source(str(tmp_path / "s.tar"))
+    found = reasons(source)
+    assert "damaged or cut off" in found["./s.tar"]
+    assert not source.is_complete
+    readable = [key for key in keys(source) if key not in found]
+    assert readable == ["0.png"] * (n_bytes >= 1024)
+
+
+def test_a_shard_with_a_damaged_header_does_not_end_in_silence(tmp_path: Path) -> None:
+    content = bytearray(tar(tmp_path / "s.tar", {"0.png": png(), "1.png": png()}).read_bytes())
+    content[1024:1034] = b"\xff" * 10  # the second header: its checksum is wrong now
+    (tmp_path / "s.tar").write_bytes(content)
+    source = open_source(str(tmp_path / "s.tar"))
+    assert keys(source) == ["0.png", "./s.tar"]
+    assert "no header at byte 1,024" in reasons(source)["./s.tar"]
+
+
+def test_a_header_that_declares_a_negative_size_does_not_loop(tmp_path: Path) -> None:
+    content = bytearray(tar(tmp_path / "s.tar", {"0.png": png()}).read_bytes())
+    size = b"\xff" * 8 + (-512 & 0xFFFFFFFF).to_bytes(4, "big")  # base 256, two's complement
+    content[512 + 512 :] = content[:512] + bytes(1024)
+    header = content[1024:1536]
+    header[124:136] = size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    content[1024:1536] = header
+    (tmp_path / "s.tar").write_bytes(content)
+    source = open_source(str(tmp_path / "s.tar"))
+    found = reasons(source)
+    assert list(found) == ["./s.tar"]
+
+
+def test_an_extended_header_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    tar(tmp_path / "s.tar", {"0.png": png()})
+    header = special("x", tarfile.XHDTYPE)
+    header.size = 2**32
+    with (tmp_path / "s.tar").open("r+b") as file:
+        file.seek(1024)
+        file.write(header.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(2**32 + 4096)  # sparse: takes no space
+    found = reasons(open_source(str(tmp_path / "s.tar")))
+    assert "a header of 4294967296 bytes" in found["./s.tar"]
+
+
+def test_an_archive_that_is_no_webdataset_needs_no_memory_for_its_size(tmp_path: Path) -> None:
+    # All share the name before the first dot, as frames of a film do.
+    names = [f"film.{n:04}.png" for n in range(200)]
+    assert keys(open_source(str(tar(tmp_path / "s.tar", dict.fromkeys(names, png()))))) == names
