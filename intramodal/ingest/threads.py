@@ -26,7 +26,8 @@ _Job = Callable[[], None]
 class Threads:
     """Threads that run calls in the order of their submission; a context manager.
 
-    On leaving, calls that have not begun are cancelled and those that have are waited for. The
+    Once a call has failed, those that have not begun fail with the same error: a store that gave
+    up after its deadline is not asked again, and again waited for, by what stood in the queue. On leaving, calls that have not begun are cancelled and those that have are waited for. The
     threads are daemons: one that hangs in the operating system does not keep the process.
 
     Parameters
@@ -42,6 +43,7 @@ class Threads:
         self.name = name
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._is_closing = False
+        self._error: BaseException | None = None
         self._threads = [
             threading.Thread(target=self._work, name=f"{name}-{i}", daemon=True) for i in range(n)
         ]
@@ -70,9 +72,13 @@ class Threads:
             if self._is_closing or not future.set_running_or_notify_cancel():
                 future.cancel()
                 return
+            if self._error is not None:
+                future.set_exception(self._error)
+                return
             try:
                 result = call(*args, **kwargs)
             except BaseException as error:  # noqa: BLE001  raised again where it is waited for
+                self._error = error
                 future.set_exception(error)
             else:
                 future.set_result(result)
