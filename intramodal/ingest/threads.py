@@ -27,7 +27,9 @@ class Threads:
     """Threads that run calls in the order of their submission; a context manager.
 
     Once a call has failed, those that have not begun fail with the same error: a store that gave
-    up after its deadline is not asked again, and again waited for, by what stood in the queue. On leaving, calls that have not begun are cancelled and those that have are waited for. The
+    up after its deadline is not asked, and waited for, again by what stood in the queue.
+
+    On leaving, calls that have not begun are cancelled and those that have are waited for. The
     threads are daemons: one that hangs in the operating system does not keep the process.
 
     Parameters
