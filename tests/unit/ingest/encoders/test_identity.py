@@ -129,7 +129,10 @@ def test_half_precision_files_are_loaded_as_float32(copied: Callable[..., Path])
     weights = load_file(folder / "model.safetensors")
     save_file({k: v.half() for k, v in weights.items()}, folder / "model.safetensors",
               metadata={"format": "pt"})  # fmt: skip
-    edit(folder / "config.json", lambda config: config.update(torch_dtype="float16"))
+    edit(
+        folder / "config.json",
+        lambda config: config.update(dtype="float16", torch_dtype="float16"),
+    )
     encoder: Any = load_encoder(f"local-dir:{folder}", device="cpu")
     assert {p.dtype for p in encoder.runtime.replicas[0].parameters()} == {torch.float32}
     assert encoder.encode_images(PICTURES).dtype == np.float32
