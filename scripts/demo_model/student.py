@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from open_clip.tokenizer import basic_clean, whitespace_clean
 from tokenizers import (
     Tokenizer,
     decoders,
@@ -64,10 +65,12 @@ def _check_and_frame(tokenizer: Tokenizer) -> None:
 
 
 def tokens_of(tokenizer: Tokenizer, texts: list[str]) -> torch.Tensor:
-    """Token ids (n, context_length), padded with zeros."""
+    """Token ids (n, context_length), padded with zeros; texts cleaned as open_clip does."""
     tokenizer.enable_truncation(TEXT["context_length"])
     tokenizer.enable_padding(length=TEXT["context_length"], pad_id=0, pad_token=PAD)
-    return torch.tensor([encoded.ids for encoded in tokenizer.encode_batch(texts)])
+    # Curly quotes become straight ones there, and other tokens than a tokenizer alone gives.
+    cleaned = [whitespace_clean(basic_clean(text)) for text in texts]
+    return torch.tensor([encoded.ids for encoded in tokenizer.encode_batch(cleaned)])
 
 
 def train_student(

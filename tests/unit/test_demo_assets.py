@@ -9,10 +9,15 @@ import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from intramodal.demo import pictures_list
+from intramodal.ingest.encoders import load_encoder
+from intramodal.projection.anchors import AnchorSet
+from intramodal.projection.artifact import Projection
 
 VENDORS = {"noto", "twemoji", "fluent", "openmoji"}
 MODEL = pictures_list().parents[1] / "model"
@@ -97,3 +102,87 @@ def test_the_pictures_stay_under_eight_megabytes():
 def test_naming_the_pictures_loads_no_torch():
     code = "import sys, intramodal.demo; assert not {'torch', 'PIL', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return load_encoder("demo", device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def some(rows):
+    """Every ninth code point in all four styles: enough for a rate, quick enough for each run."""
+    chosen = sorted({row["code_point"] for row in rows})[::9]
+    return [row for row in rows if row["code_point"] in chosen]
+
+
+@pytest.fixture(scope="module")
+def pictures(encoder, some):
+    return encoder.encode_images([pictures_list().parent / row["path"] for row in some])
+
+
+def test_the_model_is_small_and_licensed():
+    assert size_mb(MODEL) < 13
+    text = (MODEL / "LICENSE.txt").read_text("utf-8")
+    assert "ML Illustrated" in text
+    assert "Apache License" in text
+
+
+def test_the_model_loads_with_both_towers(encoder):
+    assert encoder.has_text
+    assert (encoder.dim, encoder.image_size) == (256, 128)
+    assert {p.dtype for p in encoder.towers.module.parameters()} == {torch.float32}
+
+
+def test_both_towers_end_in_linear_projectors(encoder):
+    image, text = encoder.projectors()
+    assert image.shape == (256, 1280)
+    # A text tower of rank d/2 would fix the kept directions whatever the names say.
+    assert np.linalg.matrix_rank(text) > encoder.dim // 2
+
+
+def test_pca_fits_on_the_text_side_without_a_warning(encoder):
+    anchors = AnchorSet.imagenet()
+    projection = Projection.from_text(
+        encoder.encode_texts(anchors.prompts()),
+        anchors=anchors,
+        encoder=encoder.name,
+        encoder_fingerprint=encoder.fingerprint,
+    )
+    assert projection.matrix.shape == (256, 128)
+    assert projection.warnings() == []
+
+
+def test_case_accents_and_padding_do_not_change_a_text(encoder):
+    plain, other = encoder.encode_texts(["a photo of a pinata", "A  photo of a Piñata"])
+    alone = encoder.encode_texts(["a photo of a pinata"])[0]
+    np.testing.assert_array_equal(plain, other)
+    np.testing.assert_allclose(plain, alone, atol=1e-5)  # float32 sums in another order
+
+
+def test_shown_pictures_find_their_names_far_more_often_than_chance(encoder, some, pictures):
+    names = sorted({row["identity"] for row in some})
+    texts = encoder.encode_texts([f"an emoji of a {name}" for name in names])
+    scores = unit(pictures) @ unit(texts).T
+    best = np.argsort(-scores, axis=1)[:, :5]
+    found = [
+        row["identity"] in {names[i] for i in top} for row, top in zip(some, best, strict=True)
+    ]
+    chance = 5 / len(names)
+    # Binomial: even if the four pictures of a code point always agreed, five deviations.
+    deviation = np.sqrt(chance * (1 - chance) / len(names))
+    assert np.mean(found) > chance + 5 * deviation
+
+
+def test_pictures_find_their_own_concept_among_other_styles(some, pictures):
+    codes = np.array([row["code_point"] for row in some])
+    scores = unit(pictures) @ unit(pictures).T
+    np.fill_diagonal(scores, -np.inf)
+    n = len(codes)
+    chance = 3 / (n - 1)
+    deviation = np.sqrt(chance * (1 - chance) / (n / 4))
+    assert np.mean(codes[scores.argmax(axis=1)] == codes) > chance + 5 * deviation
+
+
+def unit(X):
+    return X / np.linalg.norm(X, axis=1, keepdims=True)
