@@ -1,0 +1,117 @@
+"""Every command and every block of the README, run in order in one folder.
+
+The model that the README names is downloaded; here the shipped one takes its place.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from intramodal import AnchorSet, ImageCollection, load_encoder, open_store
+from intramodal.cli import cli
+from intramodal.cli.options import DEFAULT_STORE
+from intramodal.demo import pictures_list
+from intramodal.ingest.sources import open_source
+from intramodal.store.base import VectorSpec
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHOWN_MODEL = "open_clip:ViT-B-32:openai"
+N_CODE_POINTS = 40
+
+pytest.importorskip("open_clip", reason="the README's commands need intramodal[encoders]")
+
+
+def blocks(language: str) -> list[str]:
+    """Return the fenced blocks of a language, the shipped model in place of the shown one."""
+    found = re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    return [block.replace(SHOWN_MODEL, "demo") for block in found]
+
+
+def commands() -> list[str]:
+    lines = [line for block in blocks("console") for line in block.splitlines()]
+    return [line.split("#")[0].strip() for line in lines if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder as the README's reader has it: a foreign collection, texts, pictures."""
+    folder = tmp_path_factory.mktemp("shop")
+    encoder = load_encoder("demo")
+    np.save(folder / "T.npy", encoder.encode_texts(AnchorSet.imagenet().prompts()))
+    shown = list(open_source(str(pictures_list())))
+    records = [
+        r for row, r in enumerate(shown) if row // 4 % (len(shown) // 4 // N_CODE_POINTS) == 0
+    ]
+    records = records[: 4 * N_CODE_POINTS]  # of every kind, each by all four vendors
+    embeddings = encoder.encode_images([record.read() for record in records])
+    payloads = [{k: r.payload[k] for k in ("category", "vendor")} for r in records]
+    with open_store(str(folder / DEFAULT_STORE)) as store:
+        store.create("products", {"image": VectorSpec(encoder.dim)})
+        store.upsert("products", list(range(len(records))), {"image": embeddings}, payloads)
+    (folder / "photos" / "cats").mkdir(parents=True)
+    for place, record in zip(("query.jpg", "new.jpg", "photos/cats/1.jpg"), records, strict=False):
+        (folder / place).write_bytes(record.read())
+    return folder
+
+
+def test_the_readme_shows_two_make_commands_that_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    made = [command.split()[1] for command in commands() if command.startswith("make ")]
+    assert made == ["demo", "test"]
+    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in made)
+
+
+def test_the_readme_shows_a_picture_of_the_report_that_is_there() -> None:
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", README)
+    assert pictures
+    assert all((ROOT / picture).is_file() for picture in pictures)
+
+
+def test_every_command_and_block_of_the_readme_runs(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shop)
+    lines = [shlex.split(line) for line in commands() if line.startswith("intramodal ")]
+    before = next(i for i, line in enumerate(lines) if line[1] == "ingest")
+    for line in lines[:before]:
+        run(line)
+    names: dict[str, Any] = {}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), names)  # the reader would paste it
+    for line in lines[before:]:
+        run(line)
+    assert (shop / "report.html").stat().st_size > 10_000
+    assert names["hits"].ids[0][0] == 0  # the query is the picture of the first point
+    with open_store(DEFAULT_STORE) as store:
+        products = ImageCollection.open(store, "products")
+        assert products.count() == len(products.table(["image", "pca"])) == 4 * N_CODE_POINTS + 1
+
+
+def run(line: list[str]) -> None:
+    result = CliRunner().invoke(cli, line[1:])
+    assert result.exit_code == 0, f"{shlex.join(line)}\n{result.stderr}"
+
+
+def test_the_table_of_places_names_folders_that_are_there() -> None:
+    table = README[README.index("| place |") :]
+    places = re.findall(r"^\| (`[^|]+) \|", table, flags=re.MULTILINE)
+    names = [name for cell in places for name in re.findall(r"`([^`]+)`", cell)]
+    assert names
+    assert all((ROOT / name).is_dir() for name in names)
+
+
+def test_no_file_of_the_demo_is_left_behind() -> None:
+    """`make demo` writes into a folder that git ignores."""
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    out = re.search(r"intramodal demo --out (\S+)", makefile)
+    assert out is not None
+    assert f"/{out[1]}/" in ignored
