@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 
 import click
+
+_PIPE_WIDTH = 160
 
 
 def print_table(
@@ -29,7 +32,8 @@ def print_table(
         table.add_column(column.rstrip(">"), justify="right" if is_number else "left")
     for row in rows:
         table.add_row(*(Text(printable(str(cell))) for cell in row))
-    Console().print(table)
+    # A pipe or a log has no width: rich would assume 80 columns and cut words for it.
+    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
 
 
 def printable(text: str, *, limit: int = 200) -> str:
