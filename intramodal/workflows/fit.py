@@ -10,6 +10,7 @@ import numpy as np
 
 from intramodal.errors import InputError
 from intramodal.ingest.encoders import load_encoder
+from intramodal.ingest.vectors.matrices import read_matrix
 from intramodal.projection.anchors import AnchorSet
 from intramodal.projection.artifact import Projection
 from intramodal.runs import RunLedger
@@ -103,21 +104,6 @@ def _text_embeddings(request: FitRequest, anchors: AnchorSet) -> tuple[Floats, s
         return read_matrix(request.text_vectors), made_by, declared_fingerprint(made_by)
     encoder = load_encoder(str(request.model), device=request.device, precision=request.precision)
     return encoder.encode_texts(anchors.prompts()), encoder.name, encoder.fingerprint
-
-
-def read_matrix(path: Path) -> Floats:
-    """Read a 2-D ``.npy`` of numbers; never a pickle."""
-    try:
-        X = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read as a .npy array ({error}); give a 2-D float .npy"
-        ) from error
-    if X.ndim != 2 or X.dtype.kind not in "fiu":
-        raise InputError(
-            f"{path} holds a {X.dtype} array of shape {X.shape}; give a 2-D float one"
-        )
-    return np.asarray(X, dtype=np.float32)
 
 
 def _corpus_mean(request: FitRequest) -> Floats:

@@ -1,0 +1,1 @@
+"""Ready vectors: matrices in files, and what belongs to their rows."""
