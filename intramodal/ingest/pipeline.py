@@ -7,7 +7,6 @@ and writes the store, up to two batches behind. Memory does not grow with the nu
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterable
 from contextlib import closing
@@ -16,6 +15,7 @@ from typing import Any
 
 from intramodal.errors import InputError
 from intramodal.ingest.failures import Failures
+from intramodal.ingest.pace import Pace
 from intramodal.ingest.plan import Plan
 from intramodal.ingest.reading import Reading
 from intramodal.ingest.stored import Seen
@@ -29,10 +29,6 @@ from intramodal.store.collection import ImageCollection
 from intramodal.types import Encoder, ImageRecord
 
 log = logging.getLogger(__name__)
-
-_MOST_WORKERS = 4
-# Decoding costs 3% (fp32) to 6% (bf16) of ViT-B/32 on CPUs: more threads would take its cores.
-_CORES_A_WORKER = 4
 
 
 @dataclass(frozen=True)
@@ -97,8 +93,8 @@ def ingest(  # noqa: PLR0913  a job with many settings, each with a default
     batch_size : int
         Pictures encoded and written at once.
     workers : int, optional
-        Threads that read and decode; 0 does it between the batches. By default 4 for a GPU,
-        else one for every four cores, at least 1 and at most 4.
+        Threads that read and decode; 0 does it between the batches. By default one, and after the
+        second batch as many as keep up with the encoder; see `workers_for`.
     max_failures : int, optional
         Stop when more pictures have failed; by default never.
     prune : bool
@@ -121,12 +117,14 @@ def ingest(  # noqa: PLR0913  a job with many settings, each with a default
     """
     started = time.perf_counter()
     run = run or NullRun()
+    if workers is not None and workers < 0:
+        raise InputError(f"workers must be at least 0, got {workers}")
     name = collection.name if dataset is None else dataset
     plan = Plan(collection, encoder, projection, name, batch_size)
     plan.check()
     failures = Failures(run, max_failures)
     with closing(Seen()) as seen:
-        writing = _load(source, plan, failures, seen, _n_workers(workers, encoder))
+        writing = _load(source, plan, failures, seen, workers)
         n_pruned = _pruned(source, plan, seen) if prune else 0
     summary = IngestSummary(
         collection=collection.name,
@@ -144,15 +142,20 @@ def ingest(  # noqa: PLR0913  a job with many settings, each with a default
 
 
 def _load(
-    source: Iterable[ImageRecord], plan: Plan, failures: Failures, seen: Seen, n_workers: int
+    source: Iterable[ImageRecord],
+    plan: Plan,
+    failures: Failures,
+    seen: Seen,
+    workers: int | None,
 ) -> Writing:
     with (
         progress(None, "ingest", unit="img") as bar,
         Threads(1, "store") as storing,
-        Threads(n_workers, "decode") as decoding,
+        Threads(1 if workers is None else workers, "decode") as decoding,
     ):
         reading = Reading(plan, seen, decoding, storing)
-        writing = Writing(plan, failures, storing, bar.update)
+        pace = Pace(decoding, is_fixed=workers is not None)
+        writing = Writing(plan, failures, storing, pace, bar.update)
         try:
             for outcome in reading.outcomes(source):
                 writing.take(outcome)
@@ -160,16 +163,6 @@ def _load(
         finally:
             failures.flush()
         return writing
-
-
-def _n_workers(workers: int | None, encoder: Encoder) -> int:
-    if workers is None:
-        if encoder.device.startswith("cuda"):
-            return _MOST_WORKERS
-        return min(_MOST_WORKERS, max(1, (os.cpu_count() or 1) // _CORES_A_WORKER))
-    if workers < 0:
-        raise InputError(f"workers must be at least 0, got {workers}")
-    return workers
 
 
 def _pruned(source: Iterable[ImageRecord], plan: Plan, seen: Seen) -> int:

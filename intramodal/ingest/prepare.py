@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,12 +49,15 @@ class Encodable:
     payload : dict
         All that the point will carry.
     pixels : ndarray of shape (side, side, 3)
+    seconds : float
+        What reading and decoding it took.
     """
 
     point: str
     key: str
     payload: Payload
     pixels: NDArray[np.uint8]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def prepare(
     encoder : Encoder
         Gives size and preprocessing; encodes nothing here.
     """
+    started = time.perf_counter()
     try:
         data = record.read()
         payload = _storable(record.payload)
@@ -117,7 +122,7 @@ def prepare(
     merged = {
         key: value for key, value in {**known.payload, **payload}.items() if value is not None
     }
-    return Encodable(point, record.key, merged, pixels)
+    return Encodable(point, record.key, merged, pixels, time.perf_counter() - started)
 
 
 def _storable(payload: Mapping[str, Any]) -> Payload:

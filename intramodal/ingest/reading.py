@@ -43,13 +43,12 @@ class Reading:
 
     def outcomes(self, source: Iterable[ImageRecord]) -> Iterator[Outcome]:
         """Yield one outcome a picture, in the order of the source."""
-        # One batch ahead: while that many pictures are encoded, the next ones are decoded.
-        window = self._plan.batch_size + self._decoding.n if self._decoding.n else 0
-        return self._decoding.in_order(self._prepared(source), window=window)
+        # While one batch is encoded, the next one is decoded.
+        return self._decoding.in_order(self._prepared(source), ahead=self._plan.batch_size)
 
     def _prepared(self, source: Iterable[ImageRecord]) -> Iterator[Future[Outcome]]:
         dataset, encoder = self._plan.dataset, self._plan.encoder
-        for chunk, stored in self._storing.in_order(self._looked_up(source), window=1):
+        for chunk, stored in self._storing.in_order(self._looked_up(source), ahead=0):
             for record, point in chunk:
                 known = stored.get(point)
                 yield self._decoding.submit(

@@ -35,25 +35,24 @@ class Threads:
     Parameters
     ----------
     n : int
-        With 0, calls run at once in the thread that submits them.
+        How many, at first. While there are none, calls run at once in the thread that submits
+        them.
     name : str
         What they do, for the deadline's message.
     """
 
     def __init__(self, n: int, name: str) -> None:
-        self.n = n
+        self.n = 0
+        self._n_at_first = n
         self.name = name
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._is_closing = False
         self._error: BaseException | None = None
-        self._threads = [
-            threading.Thread(target=self._work, name=f"{name}-{i}", daemon=True) for i in range(n)
-        ]
+        self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Threads:
         """Start the threads."""
-        for thread in self._threads:
-            thread.start()
+        self.grow(self._n_at_first)
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -65,6 +64,14 @@ class Threads:
             thread.join(DEADLINE_S)
             if thread.is_alive():
                 log.warning("a thread (%s) hangs and is left behind", thread.name)
+
+    def grow(self, n: int) -> None:
+        """Bring the number of threads up to `n`."""
+        for i in range(self.n, n):
+            thread = threading.Thread(target=self._work, name=f"{self.name}-{i}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        self.n = len(self._threads)
 
     def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Return the future result of ``call(*args, **kwargs)``."""
@@ -93,8 +100,6 @@ class Threads:
 
     def result(self, future: Future[T]) -> T:
         """Return a call's result or raise its error; `IntramodalError` after the deadline."""
-        if not self.n:
-            return future.result()
         try:
             return future.result(timeout=DEADLINE_S)
         except TimeoutError as error:
@@ -105,12 +110,15 @@ class Threads:
                 f"the disk and the store, then run the same command again to go on"
             ) from error
 
-    def in_order(self, futures: Iterable[Future[T]], *, window: int) -> Iterator[T]:
-        """Yield the results of futures in order, taking up to `window` of them in advance."""
+    def in_order(self, futures: Iterable[Future[T]], *, ahead: int) -> Iterator[T]:
+        """Yield the results of futures in order.
+
+        In advance are taken `ahead` of them, and one for every thread; none without threads.
+        """
         pending: deque[Future[T]] = deque()
         for future in futures:
             pending.append(future)
-            if len(pending) > window:
+            if len(pending) > (ahead + self.n if self.n else 0):
                 yield self.result(pending.popleft())
         while pending:
             yield self.result(pending.popleft())

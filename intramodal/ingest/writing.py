@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from intramodal.ingest.failures import Failures
+from intramodal.ingest.pace import Pace
 from intramodal.ingest.plan import RAW, Plan
 from intramodal.ingest.prepare import Encodable, Outcome, Relabelled
 from intramodal.ingest.threads import Threads
@@ -29,6 +31,8 @@ class Writing:
     plan : Plan
     failures : Failures
     storing : Threads
+    pace : Pace
+        Is told what the forward passes took.
     on_done : callable
         Is told how many further pictures are done with.
 
@@ -39,12 +43,18 @@ class Writing:
     """
 
     def __init__(
-        self, plan: Plan, failures: Failures, storing: Threads, on_done: Callable[[int], object]
+        self,
+        plan: Plan,
+        failures: Failures,
+        storing: Threads,
+        pace: Pace,
+        on_done: Callable[[int], object],
     ) -> None:
         self.n_written = self.n_skipped = self.n_updated = 0
         self._plan = plan
         self._failures = failures
         self._storing = storing
+        self._pace = pace
         self._on_done = on_done
         self._batch: list[Encodable] = []
         self._relabelled: dict[str, tuple[Payload, list[str]]] = {}
@@ -81,7 +91,9 @@ class Writing:
         batch, self._batch = self._batch, []
         if not batch:
             return
+        started = time.perf_counter()
         X = self._plan.encoder.encode_pixels(np.stack([one.pixels for one in batch]))
+        self._pace.encoded(batch, time.perf_counter() - started)
         usable = np.isfinite(X).all(axis=1) & X.any(axis=1)
         self._on_done(len(batch))
         self._write([batch[row] for row in np.flatnonzero(usable)], X[usable])

@@ -14,7 +14,7 @@ from intramodal.ingest.threads import Threads
 def test_results_come_in_the_order_of_the_calls(n: int) -> None:
     with Threads(n, "test") as threads:
         futures = (threads.submit(pow, i, 2) for i in range(20))
-        assert list(threads.in_order(futures, window=4)) == [i * i for i in range(20)]
+        assert list(threads.in_order(futures, ahead=4)) == [i * i for i in range(20)]
 
 
 def test_what_waits_behind_a_failed_call_fails_with_it_and_does_not_begin() -> None:
