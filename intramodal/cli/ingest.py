@@ -42,7 +42,7 @@ _MOST_SHOWN = 20
 @click.option(
     "--workers",
     type=click.IntRange(0),
-    help="Threads that read and decode; default 4 for a GPU, else one for every four cores.",
+    help="Threads that read and decode; default as many as keep up with the model.",
 )
 @click.option(
     "--max-failures",
