@@ -22,7 +22,10 @@ COMMANDS = (
 )
 """In the order of the help; each lives in ``intramodal.cli.<name>`` as ``command``."""
 
-SUBCOMMANDS = {"runs": ("list", "show"), "models": ("convert-slip", "list")}
+SUBCOMMANDS = {
+    "runs": ("compare", "export", "list", "prune", "show"),
+    "models": ("convert-slip", "list"),
+}
 """Commands of the groups, so that a configuration reaches them before they are imported."""
 
 PARAMETERS = {"runs": "runs_url"}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         RunTable,
     )
     from intramodal.runs.run import NullRun, Run
+    from intramodal.runs.scores import QueryScores, pack_scores, unpack_scores
 
 __all__ = [
     "ArtefactRecord",
@@ -29,6 +30,7 @@ __all__ = [
     "FingerprintRecord",
     "MetricRecord",
     "NullRun",
+    "QueryScores",
     "RecordedRun",
     "Run",
     "RunComparison",
@@ -37,15 +39,20 @@ __all__ = [
     "RunTable",
     "export_runs",
     "full_record",
+    "pack_scores",
+    "unpack_scores",
 ]
 
 _HOMES = {
     "NullRun": "run",
+    "QueryScores": "scores",
     "RecordedRun": "recorded",
     "Run": "run",
     "RunLedger": "ledger",
     "export_runs": "export",
     "full_record": "export",
+    "pack_scores": "scores",
+    "unpack_scores": "scores",
 }
 
 

@@ -3,48 +3,109 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from intramodal.errors import InputError, MissingDependencyError
 from intramodal.runs.ledger import RunLedger
 from intramodal.runs.records import MetricRecord, RunRecord
+from intramodal.runs.scores import SCORES, trec_lines, unpack_scores
 
 COLUMNS = (
     "run", "kind", "status", "started", "finished", "seconds", "seed", "metric", "vector", "field",
     "value", "low", "high", "n",
 )  # fmt: skip
-FORMATS = ("csv", "json", "parquet")
+FORMATS = ("csv", "json", "parquet", "trec")
+_NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 
 
-def export_runs(ledger: RunLedger, path: str | Path, *, ids: Sequence[str] | None = None) -> int:
-    """Write runs to a CSV, JSON or Parquet file, by its suffix, and return how many.
+def export_runs(
+    ledger: RunLedger,
+    path: str | Path,
+    *,
+    ids: Sequence[str] | None = None,
+    file_format: str | None = None,
+) -> int:
+    """Write runs to a file, or to a folder for TREC, and return how many.
 
     Parameters
     ----------
     ledger : RunLedger
     path : str or Path
-        ``.csv`` and ``.parquet`` hold one row a figure (`metric_rows`), ``.json`` everything but
-        the content of artefacts (`full_record`). An existing file is replaced as a whole.
+        ``csv`` and ``parquet`` hold one row a figure (`metric_rows`), ``json`` everything but
+        the content of artefacts (`full_record`); an existing file is replaced as a whole.
+        ``trec`` makes a folder with one file a run, label field and vector: the scores of every
+        query as ``trec_eval -q`` prints them (`trec_lines`). Runs store scores, not rankings.
     ids : sequence of str, optional
         Ids or beginnings of ids; default all runs.
+    file_format : {"csv", "json", "parquet", "trec"}, optional
+        Default: the suffix of `path`.
+
+    Raises
+    ------
+    InputError
+        For another format, or if no run has per-query scores for ``trec``.
     """
     path = Path(path)
-    kind = path.suffix.lower().lstrip(".")
-    if kind not in FORMATS:
-        raise InputError(
-            f"runs cannot be exported as {path.suffix or 'a file without suffix'!r}; "
-            "name a .csv, .json or .parquet file"
-        )
+    chosen = _checked_format(path, file_format)
     records = ledger.runs() if ids is None else [ledger.get(run_id) for run_id in ids]
-    content = {"csv": _csv, "json": _json, "parquet": _parquet}[kind](ledger, records)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    if chosen == "trec":
+        return _trec(ledger, records, path)
+    writers: dict[str, Callable[[RunLedger, Sequence[RunRecord]], bytes]]
+    writers = {"csv": _csv, "json": _json, "parquet": _parquet}
+    _replace(path, writers[chosen](ledger, records))
     return len(records)
+
+
+def _checked_format(path: Path, given: str | None) -> str:
+    chosen = path.suffix.lower().lstrip(".") if given is None else given
+    if chosen in FORMATS:
+        return chosen
+    what = f"{chosen!r}" if chosen else "a file without suffix"
+    close = difflib.get_close_matches(chosen, FORMATS)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise InputError(
+        f"runs cannot be exported as {what}; "
+        f"name a .csv, .json, .parquet or .trec target, or the format itself{hint}"
+    )
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(
+            f"the runs cannot be written to {path} ({error.strerror}); name another target"
+        ) from error
+
+
+def _trec(ledger: RunLedger, records: Sequence[RunRecord], folder: Path) -> int:
+    """Write the per-query scores of the runs that have some; raises if none has."""
+    kept = [r for r in records if SCORES in {file.name for file in ledger.artefacts(r.id)}]
+    if not kept:
+        raise InputError(
+            "none of these runs has per-query scores to export as trec; choose a complete run "
+            "of `intramodal compare`"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for record in kept:
+        for n, scores in enumerate(unpack_scores(ledger.artefact(record.id, SCORES))):
+            # Field names are untrusted and may differ only in what a file name cannot hold.
+            about = f"{record.id}.{n}.{_file_word(scores.field)}.{_file_word(scores.vector)}"
+            _replace(folder / f"{about}.eval", trec_lines(scores, record.id).encode())
+    return len(kept)
+
+
+def _file_word(name: str) -> str:
+    return _NOT_IN_NAMES.sub("_", name)[:20] or "_"
 
 
 def metric_rows(ledger: RunLedger, records: Sequence[RunRecord]) -> list[dict[str, Any]]:

@@ -11,12 +11,13 @@ from intramodal.evaluation.comparison import Comparison
 from intramodal.projection.artifact import Projection
 from intramodal.reports.document import ReportDocument
 from intramodal.reports.html import render_report
-from intramodal.runs import Run, RunLedger
+from intramodal.runs import Run, RunLedger, pack_scores
+from intramodal.runs.scores import MEDIA_TYPE, SCORES
 from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable
 from intramodal.workflows.controls import load_for, sweeps, with_controls
 from intramodal.workflows.cost import vector_costs
-from intramodal.workflows.document import DOCUMENT, Evidence, build_document
+from intramodal.workflows.document import DOCUMENT, Evidence, build_document, query_scores
 from intramodal.workflows.workspace import Workspace, open_workspace, recorded
 
 
@@ -63,6 +64,7 @@ def compare_in(workspace: Workspace, request: CompareRequest) -> dict[str, Any]:
             "run_id": run.id,
         }
         _log(run, workspace.ledger, collection, result)
+        run.save_artefact(SCORES, pack_scores(query_scores(comparison)), MEDIA_TYPE)
         document = build_document(
             Evidence(collection, table, comparison, request.pictures),
             result,

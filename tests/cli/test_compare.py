@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
-from intramodal import ImageCollection, Projection, open_store
-from intramodal.cli import cli
-from intramodal.cli.options import DEFAULT_STORE
-from intramodal.store.manifest import VectorOrigin
-from intramodal.types import point_id
-
-N, N_KINDS = 120, 6
-
-
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, list(arguments))
-
-
-def run(*arguments: str, code: int = 0) -> Any:
-    result = invoke(*arguments, "--json")
-    assert result.exit_code == code, result.output
-    return json.loads(result.stdout)
+from intramodal import Projection
+from tests.cli.kit import invoke, make_photos, run
 
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> str:
     """Return a collection whose second vector keeps the kind and has lost the season."""
     monkeypatch.chdir(tmp_path)
-    kind, season = np.arange(N) % N_KINDS, np.arange(N) // N_KINDS % 4
-    parts = [rng.normal(size=(n, 8))[labels] for n, labels in ((N_KINDS, kind), (4, season))]
-    raw = np.hstack([part + rng.normal(size=(N, 8)) for part in parts]).astype(np.float32)
-    clip = VectorOrigin("clip", "3f9a")
-    vectors = {
-        "raw": (16, clip),
-        "pca": (8, VectorOrigin("clip", "3f9a", projection="0c1d", source="raw")),
-    }
-    payloads = [
-        {"kind": f"kind {k}", "season": f"season {s}", "path": f"{i}.jpg"}
-        for i, (k, s) in enumerate(zip(kind, season, strict=True))
-    ]
-    with open_store(DEFAULT_STORE) as store:
-        collection = ImageCollection.create(store, "photos", vectors)
-        ids = [point_id("photos", f"{i}.jpg") for i in range(N)]
-        collection.write(ids, {"raw": raw, "pca": raw[:, :8].copy()}, payloads)
+    make_photos(rng)
     return "photos"
 
 

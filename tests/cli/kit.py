@@ -1,0 +1,60 @@
+"""A collection with two vectors, and commands as a person types them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from click.testing import CliRunner, Result
+
+from intramodal import ImageCollection, open_store
+from intramodal.cli import cli
+from intramodal.cli.options import DEFAULT_STORE
+from intramodal.store.manifest import VectorOrigin
+from intramodal.types import Floats, point_id
+
+N, N_KINDS = 120, 6
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments))
+
+
+def run(*arguments: str, code: int = 0) -> Any:
+    """Return the one JSON object that a command prints."""
+    result = invoke(*arguments, "--json")
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+def make_photos(
+    rng: np.random.Generator, kinds: Sequence[str] = (), paths: Sequence[str] = ()
+) -> tuple[list[str], Floats, list[str]]:
+    """Write `photos` to the default store: `pca` keeps the kind and has lost the season.
+
+    Returns the ids, the raw vectors (N, 16) and the kind of each point.
+    """
+    names = list(kinds) or [f"kind {k}" for k in range(N_KINDS)]
+    kind, season = np.arange(N) % len(names), np.arange(N) // len(names) % 4
+    parts = [rng.normal(size=(n, 8))[labels] for n, labels in ((len(names), kind), (4, season))]
+    raw = np.hstack([part + rng.normal(size=(N, 8)) for part in parts]).astype(np.float32)
+    clip = VectorOrigin("clip", "3f9a")
+    vectors = {
+        "raw": (16, clip),
+        "pca": (8, VectorOrigin("clip", "3f9a", projection="0c1d", source="raw")),
+    }
+    payloads = [
+        {
+            "kind": names[k],
+            "season": f"season {s}",
+            "path": paths[i % len(paths)] if paths else f"{i}.jpg",
+        }
+        for i, (k, s) in enumerate(zip(kind, season, strict=True))
+    ]
+    ids = [point_id("photos", f"{i}.jpg") for i in range(N)]
+    with open_store(DEFAULT_STORE) as store:
+        collection = ImageCollection.create(store, "photos", vectors)
+        collection.write(ids, {"raw": raw, "pca": raw[:, :8].copy()}, payloads)
+    return ids, raw, [names[k] for k in kind]
