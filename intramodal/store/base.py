@@ -223,7 +223,9 @@ class Store(ABC):
 
         `exclude` gives one id a query that must not be among its answers (the query itself), or
         None. `params` are search parameters such as ``hnsw_ef``; with ``prefetch`` (a mapping
-        with "using", "limit" and optionally "Q") the search has two stages.
+        with "using", "limit" and optionally "Q") the search has two stages: the `limit` candidates
+        of the first are ranked by the second. With ``fuse`` (the same) the `limit` best by both
+        are fused by their places, Σ 1 / (2 + place), places from 0 (reciprocal rank fusion).
         """
 
     @abstractmethod

@@ -285,7 +285,7 @@ class EdgeStore(Store):
                     answers += engine.search(shard, plan, part, conditions, limit)
                 return answers
 
-            distance = entry.vectors[using].distance
+            distance = plan.distance(entry.vectors)
             return rank(search, len(plan.Q), k, distance=distance, most=plan.most(None))
 
     def count(self, name: str, where: Filter | None = None) -> int:

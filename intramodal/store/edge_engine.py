@@ -70,6 +70,7 @@ _CLUSTER_OPTIONS = ("shard_number", "replication_factor", "write_consistency_fac
 _ENGINE_OPTIONS = ("hnsw_config", "quantization_config", "optimizers_config")
 # How long a shard may still be held by a process that was just killed, or by its child.
 _LOCK_DEADLINE_S = 2.0
+_RRF_K = 2  # the server's default
 _POLL_S = 0.05
 
 
@@ -208,16 +209,21 @@ def search_params(plan: SearchPlan) -> edge.SearchParams:
 
 
 def _request(plan: SearchPlan, row: int, condition: Any, limit: int) -> edge.QueryRequest:
-    params, prefetches = search_params(plan), None
-    if plan.first:
-        nearest = edge.Query.Nearest(plan.first.Q[row], using=plan.first.using)
-        prefetches = [
-            edge.Prefetch(plan.first.limit, query=nearest, params=params, filter=condition)
-        ]
+    params = search_params(plan)
+    prefetches = [
+        edge.Prefetch(
+            stage.limit,
+            query=edge.Query.Nearest(stage.Q[row], using=stage.using),
+            params=params,
+            filter=condition,
+        )
+        for stage in plan.stages()
+    ]
+    nearest = edge.Query.Nearest(plan.Q[row], using=plan.using)
     return edge.QueryRequest(
         limit=limit,
-        query=edge.Query.Nearest(plan.Q[row], using=plan.using),
-        prefetches=prefetches,
+        query=edge.Fusion.Rrf(k=_RRF_K) if plan.is_fused else nearest,
+        prefetches=prefetches or None,
         filter=condition,
         params=params,
         with_payload=False,

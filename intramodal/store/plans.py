@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from intramodal.errors import InputError
-from intramodal.store.base import VectorSpec
+from intramodal.store.base import Distance, VectorSpec
 from intramodal.store.checks import canonical_ids, check_queries
 from intramodal.types import Floats, PointId
 
 _PARAMS = ("hnsw_ef", "indexed_only", "quantization")
-_PREFETCH = ("using", "limit", "Q")
+_STAGE = ("using", "limit", "Q")
 
 
 @dataclass(frozen=True)
-class FirstStage:
-    """The candidates of a two-stage search: `limit` points near the rows of `Q` (n, d)."""
+class Stage:
+    """One list of candidates: `limit` points near the rows of `Q` (n, d)."""
 
     Q: Floats
     using: str
@@ -34,7 +34,10 @@ class SearchPlan:
         One id a query, or None.
     params : dict
         ``hnsw_ef``, ``indexed_only`` and ``quantization`` as far as they were given.
-    first : FirstStage or None
+    first : Stage or None
+        Gives the candidates that are ranked, or the second list of a fused search.
+    is_fused : bool
+        Whether the lists of `using` and of `first` are fused by their ranks.
     """
 
     Q: Floats
@@ -42,11 +45,23 @@ class SearchPlan:
     exact: bool
     exclude: list[PointId | None]
     params: dict[str, Any] = field(default_factory=dict)
-    first: FirstStage | None = None
+    first: Stage | None = None
+    is_fused: bool = False
+
+    def stages(self) -> list[Stage]:
+        """Return the lists that are made before the last step."""
+        if self.first is None:
+            return []
+        own = [Stage(self.Q, self.using, self.first.limit)] if self.is_fused else []
+        return [*own, self.first]
+
+    def distance(self, specs: Mapping[str, VectorSpec]) -> Distance:
+        """Return what the scores mean: a fused search has the highest ones first."""
+        return "Cosine" if self.is_fused else specs[self.using].distance
 
     def most(self, ceiling: int | None) -> int | None:
         """Return the largest number of answers that may be asked for."""
-        limits = [ceiling, self.first.limit if self.first else None]
+        limits = [ceiling, sum(stage.limit for stage in self.stages()) or None]
         return min((limit for limit in limits if limit is not None), default=None)
 
 
@@ -63,13 +78,18 @@ def plan_search(
     """Return the checked plan of a `Store.query_batch` call."""
     Q = check_queries(specs, using, Q, k)
     given = dict(params or {})
-    first = _first_stage(specs, Q, k, given.pop("prefetch", None))
+    prefetch, fuse = given.pop("prefetch", None), given.pop("fuse", None)
+    if prefetch is not None and fuse is not None:
+        raise InputError("a search is either fused or has a prefetch; give one of the two")
+    first = _stage(specs, Q, k, "prefetch", prefetch) or _stage(specs, Q, k, "fuse", fuse)
     unknown = sorted(set(given) - set(_PARAMS))
     if unknown:
         raise InputError(
-            f"there is no search parameter {unknown[0]!r}; give prefetch, {', '.join(_PARAMS)}"
+            f"there is no search parameter {unknown[0]!r}; give prefetch, fuse, "
+            f"{', '.join(_PARAMS)}"
         )
-    return SearchPlan(Q, using, exact, _excluded(exclude, len(Q)), given, first)
+    excluded = _excluded(exclude, len(Q))
+    return SearchPlan(Q, using, exact, excluded, given, first, is_fused=fuse is not None)
 
 
 def _excluded(exclude: Sequence[PointId | None] | None, n: int) -> list[PointId | None]:
@@ -80,21 +100,25 @@ def _excluded(exclude: Sequence[PointId | None] | None, n: int) -> list[PointId 
     return [None if i is None else canonical_ids([i])[0] for i in exclude]
 
 
-def _first_stage(
-    specs: Mapping[str, VectorSpec], Q: Floats, k: int, prefetch: Mapping[str, Any] | None
-) -> FirstStage | None:
-    if prefetch is None:
+def _stage(
+    specs: Mapping[str, VectorSpec],
+    Q: Floats,
+    k: int,
+    kind: str,
+    given: Mapping[str, Any] | None,
+) -> Stage | None:
+    if given is None:
         return None
-    unknown = sorted(set(prefetch) - set(_PREFETCH))
-    if unknown or not {"using", "limit"} <= set(prefetch):
+    unknown = sorted(set(given) - set(_STAGE))
+    if unknown or not {"using", "limit"} <= set(given):
         raise InputError(
-            f"prefetch takes using, limit and optionally Q, got {', '.join(sorted(prefetch))}"
+            f"{kind} takes using, limit and optionally Q, got {', '.join(sorted(given))}"
         )
-    if prefetch["limit"] < k:
+    if given["limit"] < k:
         raise InputError(
-            f"prefetch limit {prefetch['limit']} is below k={k}; ask for at least k candidates"
+            f"{kind} limit {given['limit']} is below k={k}; ask for at least k candidates"
         )
-    first = check_queries(specs, prefetch["using"], prefetch.get("Q", Q), k)
+    first = check_queries(specs, given["using"], given.get("Q", Q), k)
     if len(first) != len(Q):
-        raise InputError(f"got {len(Q)} queries but {len(first)} for prefetch; give one each")
-    return FirstStage(first, prefetch["using"], prefetch["limit"])
+        raise InputError(f"got {len(Q)} queries but {len(first)} for {kind}; give one each")
+    return Stage(first, given["using"], given["limit"])

@@ -200,7 +200,7 @@ class ServerStore(ServerCollections):
             return [a for part in parts for a in self._search(name, plan, part, filters, limit)]
 
         most = plan.most(known.limits.answers_a_query)
-        return rank(search, len(plan.Q), k, distance=known.specs[using].distance, most=most)
+        return rank(search, len(plan.Q), k, distance=plan.distance(known.specs), most=most)
 
     def count(self, name: str, where: Filter | None = None) -> int:
         """Return the exact number of (matching) points."""

@@ -176,22 +176,24 @@ def query_request(
 ) -> models.QueryRequest:
     """Return one search; local mode is always exact and warns of parameters."""
     params = None if is_local else _search_params(plan)
-    prefetch = None
-    if plan.first:
-        prefetch = models.Prefetch(
-            query=plan.first.Q[row].tolist(),
-            using=plan.first.using or None,
-            limit=plan.first.limit,
+    prefetch = [
+        models.Prefetch(
+            query=stage.Q[row].tolist(),
+            using=stage.using or None,
+            limit=stage.limit,
             filter=condition,
             params=params,
         )
+        for stage in plan.stages()
+    ]
+    fusion = models.FusionQuery(fusion=models.Fusion.RRF)
     return models.QueryRequest(
-        query=plan.Q[row].tolist(),
-        using=plan.using or None,
+        query=fusion if plan.is_fused else plan.Q[row].tolist(),
+        using=None if plan.is_fused else plan.using or None,
         limit=limit,
         filter=condition,
         params=params,
-        prefetch=prefetch,
+        prefetch=prefetch or None,
         with_payload=False,
         with_vector=False,
     )

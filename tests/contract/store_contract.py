@@ -10,6 +10,7 @@ import pytest
 
 from intramodal.errors import Conflict, InputError, NotFound, StoreError, Unsupported
 from intramodal.store.base import UNNAMED, Filter, Hits, Store, VectorSpec
+from intramodal.store.hits import id_order
 from intramodal.types import Floats, PointId, point_id, unit_rows
 
 N, D = 60, 8
@@ -33,7 +34,7 @@ ATOL = 2e-7
 
 
 def in_id_order(ids: list[PointId]) -> list[PointId]:
-    return sorted(ids, key=lambda i: (isinstance(i, str), i))
+    return sorted(ids, key=id_order)
 
 
 def scrolled(store: Store, vector: str = "raw", **options: Any) -> tuple[list[PointId], Floats]:
@@ -551,6 +552,28 @@ class StoreContract:
             )  # fmt: skip
             assert hits.ids == [[IDS[i] for i in expected]]
 
+    def test_a_fused_search_ranks_by_the_places_in_both_lists(self, store: Store) -> None:
+        store.create(NAME, {"raw": VectorSpec(D, "Euclid"), "pca": VectorSpec(2)})
+        store.upsert(NAME, IDS, {"raw": X, "pca": X[:, :2]}, PAYLOADS)
+        small, limit = unit_rows(X[:, :2]), 9
+        for row in range(5):
+            scores: dict[int, float] = {}
+            for similarity in (-np.linalg.norm(X - X[row], axis=1), small @ small[row]):
+                for place, i in enumerate(np.argsort(-similarity)[:limit]):
+                    scores[int(i)] = scores.get(int(i), 0.0) + 1 / (2 + place)
+            expected = sorted(scores, key=lambda i: (-round(scores[i], 6), id_order(IDS[i])))
+            (ids,), (given,) = self._fused(store, row, limit)
+            assert ids == [IDS[i] for i in expected[:limit]]
+            wanted = [scores[i] for i in expected[:limit]]
+            np.testing.assert_allclose(given, wanted, rtol=1e-6)  # float32
+
+    def _fused(self, store: Store, row: int, k: int) -> tuple[list[Any], list[Any]]:
+        hits = store.query_batch(
+            NAME, X[row : row + 1], using="raw", k=k,
+            params={"fuse": {"using": "pca", "limit": k, "Q": X[row : row + 1, :2]}},
+        )  # fmt: skip
+        return hits.ids, hits.scores
+
     def test_search_parameters_are_taken(self, filled: Store) -> None:
         hits = filled.query_batch(
             NAME, X[:1], using="raw", k=1, exact=False, params={"hnsw_ef": 64}
@@ -567,6 +590,8 @@ class StoreContract:
             {"params": {"ef": 3}},
             {"params": {"prefetch": {"limit": 3}}},
             {"params": {"prefetch": {"using": "raw", "limit": 1}}},
+            {"params": {"fuse": {"using": "raw", "limit": 1}}},
+            {"params": {key: {"using": "raw", "limit": 3} for key in ("fuse", "prefetch")}},
         ],
     )
     def test_searches_that_cannot_be_meant_are_refused(
@@ -611,6 +636,32 @@ class StoreContract:
         with pytest.raises(Conflict, match=NAME):
             filled.set_alias(NAME, "other")
         assert filled.count(NAME) == N
+
+    def test_aliases_move_together_or_not_at_all(self, filled: Store) -> None:
+        filled.create("other", RAW)
+        filled.set_aliases({"shown": NAME, "listed": NAME})
+        with pytest.raises(Conflict):
+            filled.set_aliases({"shown": "other", NAME: "other"})
+        with pytest.raises(NotFound):
+            filled.set_aliases({"shown": "other", "listed": "absent"})
+        assert filled.aliases() == {"shown": NAME, "listed": NAME}
+        filled.set_aliases({"shown": "other", "listed": "other"})
+        assert filled.aliases() == {"shown": "other", "listed": "other"}
+
+    def test_a_collection_can_be_created_as_another_one_is_set_up(self, filled: Store) -> None:
+        filled.ensure_index(NAME, "label", "keyword")
+        filled.create("other", RAW, options=filled.settings(NAME))
+        for _ in range(2):
+            filled.copy_indexes(NAME, "other")
+        assert filled.settings("other") == filled.settings(NAME)
+        assert filled.info("other").indexes == {"label": "keyword"}
+
+    def test_an_index_that_is_there_is_not_replaced_by_a_copied_one(self, filled: Store) -> None:
+        filled.ensure_index(NAME, "n", "integer")
+        filled.create("other", RAW)
+        filled.ensure_index("other", "n", "float")
+        filled.copy_indexes(NAME, "other")
+        assert filled.info("other").indexes == {"n": "float"}
 
     def test_optimizing_changes_no_answer(self, filled: Store) -> None:
         before = filled.query_batch(NAME, X[:9], using="raw", k=5)
