@@ -6,7 +6,8 @@ the pictures show.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -18,6 +19,7 @@ from intramodal.types import fingerprint
 TEMPLATE = "a photo of a {}"
 
 _MINIMUM = 2  # one text has no covariance
+_SLUG = 40  # characters of a file's name that go into the name of a vector
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class AnchorSet:
         At least two, none of them blank.
     template : str
         Holds ``{}`` exactly once, the place of the name.
+    name : str
+        What a vector made with these anchors is told apart by; empty for those of the paper. Not
+        part of the content.
 
     Examples
     --------
@@ -42,6 +47,7 @@ class AnchorSet:
 
     names: tuple[str, ...]
     template: str = TEMPLATE
+    name: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         """Take any sequence of names, and refuse what makes no prompts."""
@@ -81,14 +87,16 @@ class AnchorSet:
             raise InputError(f"ImageNet's names come as 'cleaned' or 'wordnet', got {which!r}")
         package = resources.files("intramodal.projection")
         text = (package / "data" / f"imagenet_{which}.txt").read_text(encoding="utf-8")
-        return cls(tuple(text.splitlines()), template)
+        is_papers = which == "cleaned" and template == TEMPLATE
+        name = "" if is_papers else {"cleaned": "imagenet"}.get(which, which)
+        return cls(tuple(text.splitlines()), template, name)
 
     @classmethod
     def from_file(cls, path: str | Path, *, template: str = TEMPLATE) -> AnchorSet:
         """Read one name a line, UTF-8 (with or without a byte order mark).
 
         Space around a name is dropped and so are blank lines; a name that occurs twice is kept
-        twice (see the class).
+        twice (see the class). The set is called after the file.
         """
         try:
             text = Path(path).read_text(encoding="utf-8-sig")
@@ -99,7 +107,8 @@ class AnchorSet:
             ) from error
         # Not splitlines(): a name may hold a form feed or a Unicode line separator.
         names = (line.strip() for line in text.split("\n"))
-        return cls(tuple(name for name in names if name), template)
+        slug = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(path).stem)[:_SLUG]
+        return cls(tuple(name for name in names if name), template, slug)
 
     def prompts(self) -> list[str]:
         """Return one text a name, in order."""

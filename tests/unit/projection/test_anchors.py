@@ -32,6 +32,14 @@ def test_equal_content_has_an_equal_fingerprint_and_order_counts() -> None:
     assert AnchorSet(("a", "b")).fingerprint != AnchorSet(("a", "b"), "{}").fingerprint
 
 
+def test_what_a_set_is_called_is_no_part_of_its_content(tmp_path: Path) -> None:
+    assert AnchorSet(("a", "b"), name="x") == AnchorSet(("a", "b"))
+    assert AnchorSet(("a", "b"), name="x").fingerprint == AnchorSet(("a", "b")).fingerprint
+    path = tmp_path / "Our products (2).txt"
+    path.write_text("a\nb\n")
+    assert AnchorSet.from_file(path).name == "Our_products_2_"
+
+
 def test_a_file_gives_one_name_a_line(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_bytes("\ufeffKatze\r\n\r\n  red panda \nKatze\n".encode())

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from sklearn.metrics import average_precision_score
 
 from intramodal.errors import InputError, MismatchError, ProjectionError
 from intramodal.projection.anchors import AnchorSet
 from intramodal.projection.artifact import Projection
-from intramodal.types import unit_rows
+from intramodal.types import fingerprint, unit_rows
 
 
 def fitted(rng: np.random.Generator, center: bool = False, n: int = 60) -> Projection:
@@ -112,6 +115,184 @@ def test_few_anchors_are_warned_of(rng: np.random.Generator) -> None:
     few = fitted(rng, n=10).warnings()
     assert len(few) == 2
     assert "10 different anchors for 16 dimensions" in few[0]
+
+
+def test_texts_of_a_narrow_tower_are_warned_of(rng: np.random.Generator) -> None:
+    # 60 names, but the tower's last matrix has rank 8: half of the 16 dimensions.
+    texts = rng.normal(size=(60, 8)) @ rng.normal(size=(8, 16))
+    warnings = Projection.from_text(
+        texts,
+        anchors=AnchorSet(tuple(f"name {i}" for i in range(60))),
+        encoder="m",
+        encoder_fingerprint="ab",
+        n_components=4,
+    ).warnings()
+    assert len(warnings) == 1
+    assert "60 anchors span only 8 of 16 dimensions" in warnings[0]
+
+
+def test_the_mean_of_the_unit_texts_is_kept_and_is_no_part_of_the_map(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    texts = rng.normal(size=(60, 16)) + 1
+    anchors = AnchorSet(tuple(f"name {i}" for i in range(60)))
+    made = Projection.from_text(texts, anchors=anchors, encoder="m", encoder_fingerprint="ab")
+    expected = (texts / np.linalg.norm(texts, axis=1, keepdims=True)).mean(axis=0)
+    made.save(tmp_path / "p")
+    kept = Projection.load(tmp_path / "p").text_mean
+    assert kept is not None
+    np.testing.assert_allclose(kept, expected, atol=1e-6)  # float32
+    assert replace(made, text_mean=None).fingerprint == made.fingerprint
+
+
+def test_whether_texts_were_normalised_is_part_of_the_fingerprint(
+    rng: np.random.Generator,
+) -> None:
+    # Of unit rows both choices give the same directions up to rounding, yet they are two choices.
+    texts = np.eye(12)[rng.permutation(12)]
+    anchors = AnchorSet(tuple(f"name {i}" for i in range(12)))
+    how = {"anchors": anchors, "encoder": "m", "encoder_fingerprint": "ab", "n_components": 2}
+    unit = Projection.from_text(texts, normalize=True, **how)
+    plain = Projection.from_text(texts, normalize=False, **how)
+    assert unit.matrix.tobytes() == plain.matrix.tobytes()
+    assert unit.fingerprint != plain.fingerprint
+    assert plain.recipe["normalize_text"] is False
+
+
+def test_rows_of_other_lengths_give_other_directions_unless_normalised(
+    rng: np.random.Generator,
+) -> None:
+    texts = rng.normal(size=(60, 8)) * rng.uniform(0.1, 10, size=(60, 1))
+    anchors = AnchorSet(tuple(f"name {i}" for i in range(60)))
+    for normalize in (True, False):
+        made = Projection.from_text(
+            texts, anchors=anchors, encoder="m", encoder_fingerprint="ab", normalize=normalize
+        )
+        rows = texts / np.linalg.norm(texts, axis=1, keepdims=True) if normalize else texts
+        _, vectors = np.linalg.eigh(np.cov(rows, rowvar=False))
+        Q = vectors[:, -4:]
+        np.testing.assert_allclose(made.matrix @ made.matrix.T, Q @ Q.T, atol=1e-5)  # float32
+
+
+def test_the_recipe_says_what_a_fit_depends_on(rng: np.random.Generator) -> None:
+    recipe = fitted(rng).recipe
+    assert recipe["libraries"]["numpy"] == np.__version__
+    assert set(recipe["libraries"]) == {"intramodal", "numpy", "scikit-learn"}
+    assert (recipe["n_anchors"], recipe["n_components"], recipe["rank"]) == (60, 8, 16)
+    assert len(recipe["spectrum"]) == 16
+
+
+def test_other_anchors_make_a_vector_of_another_name(rng: np.random.Generator) -> None:
+    texts = rng.normal(size=(1000, 8))
+    for anchors, center, name in (
+        (AnchorSet.imagenet(), None, "pca"),
+        (AnchorSet.imagenet("wordnet"), None, "pca_wordnet"),
+        (AnchorSet.imagenet("wordnet"), np.zeros(8), "pca_centered_wordnet"),
+        (AnchorSet.imagenet(template="{}"), None, "pca_imagenet"),
+    ):
+        made = Projection.from_text(
+            texts, anchors=anchors, encoder="m", encoder_fingerprint="ab", center=center
+        )
+        assert made.default_vector == name
+
+
+def test_many_rows_are_projected_in_blocks_and_from_disk(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    X = rng.normal(size=(5000, 16)).astype(np.float32)  # more than two blocks, the last not full
+    np.save(tmp_path / "X.npy", X)
+    projection = fitted(rng, center=True)
+    found = projection.apply(np.load(tmp_path / "X.npy", mmap_mode="r"))
+    assert projection.offset is not None
+    expected = (unit_rows(X) - projection.offset) @ projection.matrix
+    np.testing.assert_allclose(found, expected, atol=1e-6)  # float32, 16 terms
+    assert (type(found), found.dtype) == (np.ndarray, np.float32)
+    assert projection.apply(X[:0]).shape == (0, 8)
+    np.testing.assert_array_equal(X, np.load(tmp_path / "X.npy"))  # the caller's rows are not ours
+
+
+def test_a_zero_row_stays_zero(rng: np.random.Generator) -> None:
+    np.testing.assert_array_equal(fitted(rng).apply(np.zeros((1, 16))), np.zeros((1, 8)))
+
+
+def test_a_projection_that_subtracts_an_image_mean_takes_no_texts(
+    rng: np.random.Generator,
+) -> None:
+    T = rng.normal(size=(3, 16))
+    linear = fitted(rng)
+    np.testing.assert_array_equal(linear.apply_to_texts(T), linear.apply(T))
+    with pytest.raises(InputError, match=r"takes no texts; compare .* \(raw\)"):
+        fitted(rng, center=True).apply_to_texts(T)
+
+
+def test_a_file_of_the_first_version_loads_and_keeps_its_fingerprint(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    # As the first release wrote it: matrix and offset, no mean of texts, no digest of the whole.
+    tensors = {
+        "matrix": rng.normal(size=(8, 3)).astype(np.float32),
+        "offset": rng.normal(size=8).astype(np.float32),
+    }
+    declared = {
+        "method": "pca_centered", "encoder_fingerprint": "ab", "shape": [8, 3], "is_centred": True
+    }  # fmt: skip
+    identity = fingerprint(declared, *(tensors[name].tobytes() for name in ("matrix", "offset")))
+    recipe = {"anchors": "cd", "n_anchors": 60, "normalize_text": True, "n_distinct": 60}
+    about = {
+        "format": "intramodal projection", "version": 1, "method": "pca_centered",
+        "encoder": "m", "encoder_fingerprint": "ab", "fingerprint": identity, "recipe": recipe,
+    }  # fmt: skip
+    save_file(tensors, tmp_path / "p", metadata={"intramodal": json.dumps(about)})
+    loaded = Projection.load(tmp_path / "p")
+    assert (loaded.fingerprint, loaded.default_vector) == (identity, "pca_centered")
+    assert loaded.text_mean is None
+    assert loaded.recipe == recipe
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'"n_anchors": 60', b'"n_anchors": 61'),
+        (b'"encoder": "test"', b'"encoder": "best"'),
+        (b'"content"', b'"kontent"'),
+        (b'"version": 2', b'"version": 3'),
+    ],
+    ids=["recipe", "encoder's name", "digest removed", "version"],
+)
+def test_a_file_that_says_something_else_than_when_saved_is_refused(
+    rng: np.random.Generator, tmp_path: Path, before: bytes, after: bytes
+) -> None:
+    path = tmp_path / "p.safetensors"
+    fitted(rng).save(path)
+    before, after = (part.replace(b'"', b'\\"') for part in (before, after))  # JSON within JSON
+    content = path.read_bytes()
+    assert content.count(before) == 1
+    path.write_bytes(content.replace(before, after))
+    with pytest.raises(ProjectionError, match=r"fit it again"):
+        Projection.load(path)
+
+
+def test_a_changed_mean_of_the_texts_is_refused(rng: np.random.Generator, tmp_path: Path) -> None:
+    # The map is untouched, what the model check rests on is not.
+    path = tmp_path / "p.safetensors"
+    made = fitted(rng)
+    made.save(path)
+    assert made.text_mean is not None
+    content = path.read_bytes()
+    assert content.count(made.text_mean.tobytes()) == 1
+    path.write_bytes(content.replace(made.text_mean.tobytes(), (-made.text_mean).tobytes()))
+    with pytest.raises(ProjectionError, match="was changed after it was saved"):
+        Projection.load(path)
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ProjectionError, match="cannot be written"):
+        fitted(rng).save(tmp_path / "file" / "p.safetensors")
+    with pytest.raises(ProjectionError, match="is not a projection"):
+        Projection.load(tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "foreign", "changed", "absent", "empty"])
