@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ from intramodal.evaluation.comparison import Comparison
 from intramodal.projection.artifact import Projection
 from intramodal.reports.document import ReportDocument
 from intramodal.reports.html import render_report
-from intramodal.runs import Run, RunLedger, pack_scores
+from intramodal.runs import Run, pack_scores
 from intramodal.runs.scores import MEDIA_TYPE, SCORES
 from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable
 from intramodal.workflows.controls import load_for, sweeps, with_controls
 from intramodal.workflows.cost import vector_costs
-from intramodal.workflows.document import DOCUMENT, Evidence, build_document, query_scores
+from intramodal.workflows.document import DOCUMENT, Evidence, build_document
+from intramodal.workflows.evidence import log_origins, read_labelled, scores_of, stated
 from intramodal.workflows.workspace import Workspace, open_workspace, recorded
 
 
@@ -53,8 +54,7 @@ def compare_in(workspace: Workspace, request: CompareRequest) -> dict[str, Any]:
     """Compare in an open workspace."""
     collection = ImageCollection.open(workspace.store, request.collection)
     projection = _projection(collection, request)
-    parameters = {key: str(value) for key, value in asdict(request).items() if value}
-    with recorded(workspace, "compare", parameters, seed=request.seed) as run:
+    with recorded(workspace, "compare", stated(request), seed=request.seed) as run:
         table = read_table(collection, request)
         comparison = _compared(collection, table, projection, request)
         result = {
@@ -63,8 +63,10 @@ def compare_in(workspace: Workspace, request: CompareRequest) -> dict[str, Any]:
             "cost": vector_costs(collection, table, request.vectors),
             "run_id": run.id,
         }
-        _log(run, workspace.ledger, collection, result)
-        run.save_artefact(SCORES, pack_scores(query_scores(comparison)), MEDIA_TYPE)
+        log_origins(run, workspace.ledger, collection)
+        _log(run, result)
+        results = [result for row in comparison.fields.values() for result in row.results]
+        run.save_artefact(SCORES, pack_scores(scores_of(results)), MEDIA_TYPE)
         document = build_document(
             Evidence(collection, table, comparison, request.pictures),
             result,
@@ -98,10 +100,10 @@ def _swept(
 
 def read_table(collection: ImageCollection, request: CompareRequest) -> VectorTable:
     """Read both vectors, the label fields, the cluster field and the paths, once."""
-    fields = [*request.labels, "path"]
+    fields = list(request.labels)
     if request.cluster not in (None, "class", "image", "iid"):
         fields.append(str(request.cluster))
-    return collection.table(request.vectors, payload=list(dict.fromkeys(fields)))
+    return read_labelled(collection, request.vectors, fields, optional=["path"])
 
 
 def _compared(
@@ -125,13 +127,7 @@ def _compared(
     return compare_vectors(table, a, b, fields=request.labels, settings=settings)
 
 
-def _log(run: Run, ledger: RunLedger, collection: ImageCollection, result: dict[str, Any]) -> None:
-    for name, origin in collection.manifest.vectors.items():
-        identity = origin.projection or origin.encoder_fingerprint
-        facts = {**ledger.facts(identity), "vector": name}
-        run.log_fingerprint(
-            "projection" if origin.projection else "encoder", str(origin), identity, facts
-        )
+def _log(run: Run, result: dict[str, Any]) -> None:
     for name, row in result["fields"].items():
         for vector, value in row["map"].items():
             run.log_metric("mAP", value, vector=vector, field=name, n=row["n_queries"])

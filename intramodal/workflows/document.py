@@ -12,7 +12,7 @@ from intramodal.evaluation.comparison import Comparison
 from intramodal.evaluation.misalignment import measure_misalignment
 from intramodal.reports.document import Answer, Neighbours, Picture, ReportDocument
 from intramodal.reports.thumbnails import thumbnail
-from intramodal.runs import QueryScores, RunLedger
+from intramodal.runs import RunLedger
 from intramodal.store.base import Hits
 from intramodal.store.collection import ImageCollection
 from intramodal.types import PointId, VectorTable
@@ -72,20 +72,6 @@ def build_document(
         ],
         run=_reproduction(evidence, ledger, str(result["run_id"])),
     )
-
-
-def query_scores(comparison: Comparison) -> list[QueryScores]:
-    """Return what every query scored under both vectors, for every field."""
-    return [
-        QueryScores(
-            field,
-            result.vector,
-            result.query_ids,
-            {"n_relevant": result.n_relevant, "ap": result.ap, **result.metrics},
-        )
-        for field, row in comparison.fields.items()
-        for result in row.results
-    ]
 
 
 def _histograms(evidence: Evidence) -> list[dict[str, Any]]:

@@ -1,0 +1,96 @@
+"""What evaluations share: a table read once with its fields known, and what their runs record."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from intramodal.errors import InputError
+from intramodal.evaluation.results import RetrievalResult
+from intramodal.runs import QueryScores, Run, RunLedger
+from intramodal.store.collection import ImageCollection
+from intramodal.types import VectorTable
+
+_N_LOOKED_AT = 200
+"""Points whose payload says which fields there are."""
+_MOST_NAMED = 5
+
+
+def read_labelled(
+    collection: ImageCollection,
+    vectors: Sequence[str],
+    fields: Sequence[str],
+    *,
+    optional: Sequence[str] = (),
+) -> VectorTable:
+    """Read vectors and label fields of all points, once.
+
+    Parameters
+    ----------
+    collection : ImageCollection
+    vectors, fields : sequence of str
+        Repeated names are read once.
+    optional : sequence of str
+        Further payload fields that no point need have.
+
+    Raises
+    ------
+    NotFound
+        If the collection has no such vector.
+    InputError
+        If no point has a value in one of the fields; the closest fields are named.
+    """
+    names = list(dict.fromkeys([*fields, *optional]))
+    table = collection.table(list(dict.fromkeys(vectors)), payload=names)
+    for field in fields:
+        if all(value is None for value in table.payload[field]):
+            raise InputError(_absent(collection, field, len(table)))
+    return table
+
+
+def _absent(collection: ImageCollection, field: str, n_points: int) -> str:
+    if n_points == 0:
+        return f"collection {collection.name!r} has no point with these vectors; ingest some first"
+    page = next(iter(collection.scroll(payload=True, batch_size=_N_LOOKED_AT)))
+    there = sorted({key for payload in page.payloads for key in payload})
+    close = difflib.get_close_matches(field, there, n=3) or there[:_MOST_NAMED]
+    hint = " or ".join(repr(name) for name in close) or "nothing: its points carry no payload"
+    return f"no point has a value in field {field!r}; {collection.name!r} has {hint}"
+
+
+def stated(request: Any) -> dict[str, str]:
+    """Return the options of a request that were given, as a run records them."""
+    return {key: str(value) for key, value in asdict(request).items() if value}
+
+
+def log_origins(run: Run, ledger: RunLedger, collection: ImageCollection) -> None:
+    """Record which encoder and projection made the vectors of a collection."""
+    for name, origin in collection.manifest.vectors.items():
+        identity = origin.projection or origin.encoder_fingerprint
+        facts = {**ledger.facts(identity), "vector": name}
+        run.log_fingerprint(
+            "projection" if origin.projection else "encoder", str(origin), identity, facts
+        )
+
+
+def scores_of(results: Iterable[RetrievalResult]) -> list[QueryScores]:
+    """Return what every query scored, as a run keeps it."""
+    return [
+        QueryScores(
+            result.field,
+            result.vector,
+            result.query_ids,
+            {"n_relevant": result.n_relevant, "ap": result.ap, **result.metrics},
+        )
+        for result in results
+    ]
+
+
+def log_figures(
+    run: Run, figures: Mapping[str, Any], *, vector: str, field: str | None, n: int | None = None
+) -> None:
+    """Record several figures of one vector and field; None where there is none."""
+    for name, value in figures.items():
+        run.log_metric(name, value, vector=vector, field=field, n=n)
