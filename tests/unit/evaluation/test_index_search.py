@@ -1,0 +1,163 @@
+"""The store's own answers: bounds that hold the exact figure, recall, and what is left out."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from intramodal.errors import InputError
+from intramodal.evaluation.index_search import (
+    IndexSearch,
+    certified_ap,
+    evaluate_index,
+    recall_at_k,
+)
+from intramodal.evaluation.retrieval import evaluate_retrieval
+from intramodal.store.base import Filter, Hits
+from intramodal.store.collection import ImageCollection
+from intramodal.store.manifest import VectorOrigin
+from intramodal.store.open import open_store
+from intramodal.types import VectorTable
+
+N, D = 120, 12
+FIELDS = ["label", "split", "rare"]
+
+
+@pytest.fixture(scope="module")
+def collection() -> ImageCollection:
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 6, N)
+    X = rng.normal(size=(N, D)) + rng.normal(size=(6, D))[labels]
+    store = open_store(":memory:")
+    origin = VectorOrigin("test", "0" * 64)
+    made = ImageCollection.create(store, "shop", {"raw": (D, origin), "pca": (D // 2, origin)})
+    payloads = [
+        {
+            "label": f"l{label}",
+            "split": "test" if n % 3 == 0 else "train",
+            **({"rare": f"l{label}"} if n % 2 else {}),
+        }
+        for n, label in enumerate(labels)
+    ]
+    vectors = {"raw": X.astype(np.float32), "pca": X[:, : D // 2].astype(np.float32)}
+    store.upsert("shop", list(range(N)), vectors, payloads)
+    return made
+
+
+@pytest.fixture(scope="module")
+def table(collection: ImageCollection) -> VectorTable:
+    return collection.table(["raw", "pca"], payload=FIELDS)
+
+
+def plain_ap(ranking: np.ndarray) -> float:
+    places = np.flatnonzero(ranking) + 1
+    return float(np.mean(np.arange(1, len(places) + 1) / places))
+
+
+def test_the_bounds_are_the_least_and_most_over_all_rankings_that_begin_so() -> None:
+    for n, k, R in ((6, 3, 2), (6, 4, 3), (7, 2, 3), (5, 5, 2), (6, 3, 1)):
+        rankings = {
+            tuple(ranking) for ranking in itertools.permutations([True] * R + [False] * (n - R))
+        }
+        for head in {ranking[:k] for ranking in rankings}:
+            full = [plain_ap(np.array(r)) for r in rankings if r[:k] == head]
+            ap, least, most = certified_ap(np.array(head), R, n)
+            assert (least, most) == pytest.approx((min(full), max(full)), abs=1e-12)
+            assert ap <= least
+
+
+@pytest.mark.parametrize("k", [1, 5, 20])
+def test_the_interval_of_an_exact_search_holds_the_exact_figure(
+    collection: ImageCollection, table: VectorTable, k: int
+) -> None:
+    exact = evaluate_retrieval(table, vector="raw", field="label", ties="id")
+    found = evaluate_index(
+        collection, table, IndexSearch("raw", k, exact=True), field="label", n_timed=3
+    )
+    assert (found.lower <= exact.ap + 1e-12).all()
+    assert (exact.ap <= found.upper + 1e-12).all()
+    assert (found.recall == 1).all()
+    assert found.n_outside == 0
+    assert len(found.latency_ms) == 3
+
+
+def test_answers_to_the_end_of_the_gallery_give_the_exact_figure(
+    collection: ImageCollection, table: VectorTable
+) -> None:
+    exact = evaluate_retrieval(table, vector="pca", field="label", ties="id")
+    found = evaluate_index(collection, table, IndexSearch("pca", N - 1, exact=True), field="label")
+    for figures in (found.ap, found.lower, found.upper):
+        np.testing.assert_allclose(figures, exact.ap, atol=1e-12)
+
+
+def test_a_two_stage_search_of_all_candidates_is_a_search_by_the_second_stage(
+    collection: ImageCollection, table: VectorTable
+) -> None:
+    plain = evaluate_index(collection, table, IndexSearch("raw", 10), field="label")
+    two = IndexSearch("raw", 10, prefetch="pca", candidates=N)
+    found = evaluate_index(collection, table, two, field="label")
+    np.testing.assert_array_equal(found.ap, plain.ap)
+    few = IndexSearch("raw", 10, prefetch="pca", candidates=10)
+    assert evaluate_index(collection, table, few, field="label").recall.mean() < 1
+
+
+def test_two_stages_of_few_candidates_lose_what_the_first_does_not_find(
+    collection: ImageCollection, table: VectorTable
+) -> None:
+    search = IndexSearch("raw", 10, prefetch="pca", candidates=10)
+    found = evaluate_index(collection, table, search, field="label")
+    X = [table.vectors[v] / np.linalg.norm(table.vectors[v], axis=1)[:, None] for v in
+         ("raw", "pca")]  # fmt: skip
+    for row in range(N):
+        tops = []
+        for Y in X:
+            scores = Y @ Y[row]
+            scores[row] = -2
+            tops.append(set(np.argsort(-scores)[:10].tolist()))
+        assert found.recall[row] == pytest.approx(len(tops[0] & tops[1]) / 10)
+
+
+def test_a_fused_search_has_no_exact_ranking_to_recall(
+    collection: ImageCollection, table: VectorTable
+) -> None:
+    found = evaluate_index(collection, table, IndexSearch("raw", 10, fuse="pca"), field="label")
+    assert np.isnan(found.recall).all()
+    assert found.to_dict()["recall"] is None
+    assert found.to_dict()["search"] == "raw + pca"
+    assert 0 < found.to_dict()["map_at_k"] < 1
+
+
+def test_answers_without_a_label_are_taken_out_and_counted(
+    collection: ImageCollection, table: VectorTable
+) -> None:
+    search = IndexSearch("raw", N - 1, exact=True)
+    found = evaluate_index(collection, table, search, field="rare")
+    exact = evaluate_retrieval(table, vector="raw", field="rare", ties="id")
+    np.testing.assert_allclose(found.ap, exact.ap, atol=1e-12)
+    assert found.n_outside == len(exact.ap) * (N // 2)
+
+
+def test_a_filtered_gallery_answers_alone(collection: ImageCollection, table: VectorTable) -> None:
+    asks = np.array([value == "test" for value in table.payload["split"]])
+    where = Filter(equals={"split": "train"})
+    search = IndexSearch("raw", 10, exact=True, where=where)
+    found = evaluate_index(collection, table, search, field="label", split=(asks, ~asks))
+    assert found.n_outside == 0
+    assert (found.recall == 1).all()
+    assert len(found.ap) == asks.sum()
+
+
+def test_equal_scores_are_equally_right() -> None:
+    X = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], dtype=np.float32)
+    table = VectorTable([0, 1, 2, 3], {"raw": X})
+    rows = np.array([0, 0, 0])
+    hits = Hits([[1], [2], [3]], [np.ones(1, np.float32)] * 3)
+    recall = recall_at_k(table, IndexSearch("raw", 1), rows, hits)
+    np.testing.assert_array_equal(recall, [1, 1, 0])
+
+
+def test_a_search_cannot_be_fused_and_have_two_stages() -> None:
+    with pytest.raises(InputError, match="one of the two"):
+        IndexSearch("raw", 10, prefetch="pca", fuse="pca")
