@@ -18,7 +18,7 @@ from intramodal.errors import InputError, IntramodalError
 
 COMMANDS = (
     *("demo", "ingest", "fit", "backfill", "adopt"),
-    *("compare", "search", "export", "report", "runs", "models"),
+    *("compare", "search", "export", "report", "runs", "models", "doctor"),
 )
 """In the order of the help; each lives in ``intramodal.cli.<name>`` as ``command``."""
 

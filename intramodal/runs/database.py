@@ -119,7 +119,7 @@ class Database:
         """Bring the schema up to date; safe when several processes do so at once."""
         with self.translated():
             with self._engine.connect() as connection:
-                if _stored_schema(connection) == SCHEMA:
+                if stored_schema(connection) == SCHEMA:
                     return
             with _upgrading, self._writer.connect() as connection:
                 self._migrate(connection)
@@ -141,7 +141,7 @@ class Database:
                 _pragma(connection, "foreign_keys=ON")
 
     def _refuse_foreign(self, connection: Connection) -> None:
-        stored = _stored_schema(connection)
+        stored = stored_schema(connection)
         if stored is None and inspect(connection).has_table("runs"):
             raise LedgerError(
                 f"{self.label} holds a table 'runs' that is not intramodal's; "
@@ -224,7 +224,8 @@ def _use_wal(connection: Connection, timeout_s: float) -> None:
         time.sleep(0.01)
 
 
-def _stored_schema(connection: Connection) -> str | None:
+def stored_schema(connection: Connection) -> str | None:
+    """Return the revision that a database says it has; None if it says nothing."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
     version: str | None = connection.scalar(select(_VERSION.c.version_num))

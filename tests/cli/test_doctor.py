@@ -1,0 +1,136 @@
+"""`intramodal doctor`: what is wrong, and what to do about it, without touching anything."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from intramodal.cli.options import DEFAULT_RUNS
+from intramodal.runs import RunLedger
+from intramodal.runs.models import SCHEMA, VERSION_TABLE
+from tests.cli.kit import invoke, make_photos, run
+
+
+@pytest.fixture(autouse=True)
+def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "INTRAMODAL_KERNEL"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def examined(*arguments: str, code: int = 0) -> dict[str, dict[str, Any]]:
+    found = run("doctor", *arguments, code=code)
+    assert (found["state"] == "problem") == (code == 1)
+    return {row["name"]: row for row in found["checks"]}
+
+
+def test_an_empty_folder_is_well_and_stays_empty(in_tmp: Path) -> None:
+    found = examined()
+    assert list(found) == ["python", "torch", "numba", "store", "runs", "models", "disk"]
+    assert {found[name]["state"] for name in ("python", "numba", "store", "runs")} == {"ok"}
+    assert "the first ingest makes it" in found["store"]["detail"]
+    assert "the first run makes it" in found["runs"]["detail"]
+    assert list(in_tmp.iterdir()) == []
+
+
+def test_what_is_there_is_described(rng: np.random.Generator, in_tmp: Path) -> None:
+    make_photos(rng)
+    with RunLedger.open(DEFAULT_RUNS) as ledger, ledger.run("fit"):
+        pass
+    blob = in_tmp / "hf/hub/blobs/abc"
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(bytes(160_000_000))
+    found = examined()
+    assert "1 collections" in found["store"]["detail"]
+    assert f"schema {SCHEMA} is up to date, 1 runs" in found["runs"]["detail"]
+    assert found["models"]["detail"].startswith("0.2 GB in")
+
+
+def test_every_line_has_a_state_and_a_remedy_where_it_is_not_ok() -> None:
+    shown = invoke("doctor", "--store", "http://127.0.0.1:1")
+    assert shown.exit_code == 1
+    assert "problem  store" in shown.stdout
+    assert "-> " in shown.stdout
+    found = examined("--store", "http://127.0.0.1:1", code=1)
+    assert all(bool(row["remedy"]) == (row["state"] != "ok") for row in found.values())
+    assert found["runs"]["state"] == "ok"  # the others are examined all the same
+
+
+@pytest.mark.parametrize(
+    ("revision", "state", "words"),
+    [("0000", "problem", "newer than this version"), (None, "problem", "not intramodal's")],
+)
+def test_a_database_that_cannot_be_used_is_a_problem_and_stays_as_it_is(
+    revision: str | None, state: str, words: str
+) -> None:
+    with sqlite3.connect("runs.db") as database:
+        database.execute("CREATE TABLE runs (id TEXT)")
+        if revision:
+            database.execute(f"CREATE TABLE {VERSION_TABLE} (version_num TEXT)")
+            database.execute(f"INSERT INTO {VERSION_TABLE} VALUES ('{revision}')")
+    database.close()
+    before = Path("runs.db").read_bytes()
+    found = examined("--runs", "runs.db", code=1)["runs"]
+    assert (found["state"], words in found["detail"]) == (state, True)
+    assert Path("runs.db").read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_a_problem() -> None:
+    Path("runs.db").write_text("once upon a time " * 100)
+    found = examined("--runs", "runs.db", code=1)["runs"]
+    assert "is not a SQLite database" in found["detail"]
+    assert found["remedy"] == "give another file"
+
+
+@pytest.mark.parametrize(("kernel", "code"), [("plain", 0), ("fast", 1)])
+def test_the_kernel_that_the_environment_chooses_is_named(
+    monkeypatch: pytest.MonkeyPatch, kernel: str, code: int
+) -> None:
+    monkeypatch.setenv("INTRAMODAL_KERNEL", kernel)
+    assert kernel in examined(code=code)["numba"]["detail"]
+
+
+def test_no_torch_is_a_warning_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The import system itself is told that there is none, as in the base install."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    find = __import__("importlib").util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "torch" else find(name)
+    )
+    found = examined()["torch"]
+    assert found["state"] == "warning"
+    assert "pip install 'intramodal[encoders]'" in found["remedy"]
+
+
+def test_little_space_is_a_warning_and_none_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    for free, code, state in ((10**9, 0, "warning"), (10**6, 1, "problem")):
+        usage = type("usage", (), {"free": free})
+        monkeypatch.setattr("shutil.disk_usage", lambda path, usage=usage: usage)
+        assert examined(code=code)["disk"]["state"] == state
+
+
+def test_the_store_of_a_server_has_no_folder_to_watch() -> None:
+    found = examined("--store", ":memory:")
+    assert "memory" in found["store"]["detail"]
+    assert found["disk"]["detail"].endswith(str(Path.cwd()))
+
+
+def test_a_place_that_cannot_be_written_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("a file").write_text("")
+    found = examined("--store", "a file/store", code=1)["store"]
+    assert "a file is not a folder" in found["detail"]
+    # The system's answer for a user without rights; the tests may run as root, who has all.
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    found = examined(code=1)
+    assert "is not writable" in found["store"]["detail"]
+    assert found["store"]["remedy"] == "give another --store"
+    assert found["models"]["state"] == "warning"
