@@ -31,7 +31,10 @@ class VectorSpec:
 
 @dataclass(frozen=True)
 class CollectionInfo:
-    """What a store says about a collection."""
+    """What a store says about a collection.
+
+    `n_indexed` counts vectors that are in an approximate index, as far as the store knows.
+    """
 
     name: str
     n_points: int
@@ -39,6 +42,7 @@ class CollectionInfo:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     status: str = "green"
     indexes: Mapping[str, str] = field(default_factory=dict)
+    n_indexed: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,15 @@ class Store(ABC):
     ) -> None:
         """Create a collection; `Conflict` if the name is taken.
 
-        `options` are backend settings such as ``shard_number`` and ``replication_factor``.
+        `options` are backend settings such as ``shard_number`` and ``replication_factor``;
+        ``vectors`` among them holds settings of single vectors by name, such as ``on_disk``.
+        """
+
+    @abstractmethod
+    def settings(self, name: str) -> dict[str, Any]:
+        """Return how a collection is set up, as far as the store tells, as `create`'s options.
+
+        ``sparse_vectors`` and ``sharding_method`` say what `create` cannot make.
         """
 
     @abstractmethod
@@ -159,6 +171,9 @@ class Store(ABC):
         Same definition again: nothing happens; another definition: `Conflict`. `Unsupported`
         below server 1.18.
         """
+
+    def check_adds_vectors(self) -> None:  # noqa: B027  most stores can
+        """Raise `Unsupported` where `add_vector` and `delete_vector` would."""
 
     @abstractmethod
     def delete_vector(self, name: str, vector: str) -> None:
@@ -237,12 +252,23 @@ class Store(ABC):
         """Create a payload index unless it is there."""
 
     @abstractmethod
+    def copy_indexes(self, source: str, target: str) -> None:
+        """Create the payload indexes of one collection in another, those that are absent."""
+
+    @abstractmethod
     def aliases(self) -> dict[str, str]:
         """Return alias -> collection."""
 
     @abstractmethod
+    def set_aliases(self, targets: Mapping[str, str]) -> None:
+        """Point aliases at collections, all of them in one atomic step.
+
+        `Conflict` if a collection has the name of an alias; `NotFound` if a target is absent.
+        """
+
     def set_alias(self, alias: str, name: str) -> None:
-        """Point an alias at a collection, atomically; `Conflict` if a collection has that name."""
+        """Point one alias at a collection; as `set_aliases`."""
+        self.set_aliases({alias: name})
 
     @abstractmethod
     def delete_alias(self, alias: str) -> None:

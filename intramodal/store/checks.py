@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from intramodal.errors import InputError, NotFound, Unsupported
+from intramodal.errors import Conflict, InputError, NotFound, Unsupported
 from intramodal.store.base import UNNAMED, VectorSpec
 from intramodal.types import Floats, Payload, PointId
 
@@ -29,6 +29,16 @@ def check_name(name: str, what: str = "collection") -> None:
             f"{name!r} cannot be the name of a {what}: give 1 to {_LONGEST_NAME} bytes "
             f'without any of < > : " / \\ | ? *'
         )
+
+
+def check_aliases(targets: Mapping[str, str], existing: Sequence[str]) -> None:
+    """Raise unless each alias may point at its target among the `existing` collections."""
+    for alias, name in targets.items():
+        check_name(alias, "alias")
+        if alias in existing:
+            raise Conflict(f"{alias!r} is a collection; an alias cannot take its name")
+        if name not in existing:
+            raise NotFound(f"there is no collection {name!r} for the alias {alias!r}")
 
 
 def check_specs(vectors: Mapping[str, VectorSpec]) -> None:

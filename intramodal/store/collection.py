@@ -115,6 +115,7 @@ class ImageCollection:
 
     def declare(self, vector: str, origin: VectorOrigin) -> None:
         """Record the origin of a vector in the manifest; refused if it is known otherwise."""
+        self._reread()
         self.manifest = self.manifest.with_vector(vector, origin)
         self.store.set_metadata(self.name, self.manifest.to_metadata())
 
@@ -122,6 +123,7 @@ class ImageCollection:
         """Remove a vector from the collection and from the manifest."""
         if vector in self.info().vectors:
             self.store.delete_vector(self.name, vector)
+        self._reread()
         self.manifest = self.manifest.without_vector(vector)
         self.store.set_metadata(self.name, self.manifest.to_metadata())
 
@@ -239,6 +241,10 @@ class ImageCollection:
         return self.store.query_batch(
             self.name, Q, using=using, k=k, exact=exact, exclude=exclude, where=where
         )
+
+    def _reread(self) -> None:
+        # Hours may have passed since `open`: others may have declared other vectors meanwhile.
+        self.manifest = Manifest.from_metadata(self.info().metadata)
 
     def _require_names(self, vectors: Sequence[str]) -> None:
         specs = self.info().vectors

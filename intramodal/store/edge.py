@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata as distributions
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import qdrant_edge as edge
 
@@ -29,6 +29,7 @@ from intramodal.store.base import (
 from intramodal.store.catalogue import Catalogue, Contents, Entry
 from intramodal.store.checks import (
     canonical_ids,
+    check_aliases,
     check_name,
     check_points,
     check_spec,
@@ -113,10 +114,16 @@ class EdgeStore(Store):
     def info(self, name: str) -> CollectionInfo:
         """Return counts, vector definitions, metadata and status; `NotFound` if absent."""
         with self._opened(name, "read") as (entry, shard):
+            about = shard.info()
             return CollectionInfo(
-                name, shard.info().points_count, entry.vectors, entry.metadata, "green",
-                entry.indexes,
+                name, about.points_count, entry.vectors, entry.metadata, "green",
+                entry.indexes, about.indexed_vectors_count,
             )  # fmt: skip
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """Return how the engine is set up for a collection, as `create`'s options."""
+        with self._opened(name, "read") as (entry, _):
+            return engine.settings(self._folder / entry.folder)
 
     def set_metadata(self, name: str, metadata: Mapping[str, Any]) -> None:
         """Merge top-level keys into the collection's metadata."""
@@ -306,19 +313,22 @@ class EdgeStore(Store):
             with self._catalogue.change() as contents:
                 self._entry(contents, name).indexes[field] = kind
 
+    def copy_indexes(self, source: str, target: str) -> None:
+        """Create the payload indexes of one collection in another, those that are absent."""
+        there = self.info(target).indexes
+        for field, kind in self.info(source).indexes.items():
+            if field not in there:
+                self.ensure_index(target, field, cast(IndexKind, kind))
+
     def aliases(self) -> dict[str, str]:
         """Return alias -> collection."""
         return dict(self._catalogue.read().aliases)
 
-    def set_alias(self, alias: str, name: str) -> None:
-        """Point an alias at a collection, atomically; `Conflict` if a collection has that name."""
-        check_name(alias, "alias")
+    def set_aliases(self, targets: Mapping[str, str]) -> None:
+        """Point aliases at collections, all of them in one atomic step."""
         with self._catalogue.change() as contents:
-            if alias in contents.collections:
-                raise Conflict(f"{alias!r} is a collection; an alias cannot take its name")
-            if name not in contents.collections:
-                raise NotFound(f"there is no collection {name!r} for the alias {alias!r}")
-            contents.aliases[alias] = name
+            check_aliases(targets, list(contents.collections))
+            contents.aliases.update(targets)
 
     def delete_alias(self, alias: str) -> None:
         """Remove an alias; `NotFound` if absent."""

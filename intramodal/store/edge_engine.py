@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -67,6 +68,7 @@ _DATATYPES = {
     "turbo16": edge.VectorStorageDatatype.Turbo16,
 }
 _CLUSTER_OPTIONS = ("shard_number", "replication_factor", "write_consistency_factor")
+_CONFIG_FILE = "edge_config.json"
 _ENGINE_OPTIONS = ("hnsw_config", "quantization_config", "optimizers_config")
 # How long a shard may still be held by a process that was just killed, or by its child.
 _LOCK_DEADLINE_S = 2.0
@@ -125,6 +127,13 @@ def create_shard(
     config = edge.EdgeConfig(vectors=params, **_engine_options(options))
     path.mkdir(parents=True)
     return edge.EdgeShard.create(str(path), config)
+
+
+def settings(path: Path) -> dict[str, Any]:
+    """Return the options that `create_shard` was given for the engine's folder."""
+    stored = json.loads((path / _CONFIG_FILE).read_text(encoding="utf-8"))
+    stored["optimizers_config"] = stored.pop("optimizers", None)
+    return {option: stored[option] for option in _ENGINE_OPTIONS if stored.get(option)}
 
 
 def vector_params(name: str, spec: VectorSpec) -> edge.EdgeVectorParams:

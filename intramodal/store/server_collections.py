@@ -17,6 +17,7 @@ from intramodal.store.base import (
 )
 from intramodal.store.calls import Caller
 from intramodal.store.checks import (
+    check_aliases,
     check_name,
     check_spec,
     check_specs,
@@ -75,6 +76,7 @@ class ServerCollections(Store):
         check_name(name)
         check_specs(vectors)
         settings = words.collection_options(options or {})
+        config = words.vectors_config(vectors, (options or {}).get("vectors"))
         if self.exists(name):
             raise Conflict(f"there is a collection or an alias {name!r} already")
         attempts: list[str] = []
@@ -83,7 +85,7 @@ class ServerCollections(Store):
             attempts.append(name)
             self._server.client.create_collection(
                 name,
-                vectors_config=words.vectors_config(vectors),
+                vectors_config=config,
                 metadata=dict(metadata or {}),
                 **settings,
             )
@@ -106,7 +108,16 @@ class ServerCollections(Store):
             metadata=info.config.metadata or {},
             status=models.CollectionStatus(info.status).value,
             indexes=indexes or self._local_indexes.get(name, {}),
+            n_indexed=info.indexed_vectors_count or 0,
         )
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """Return how a collection is set up, as far as the server tells, as `create`'s options."""
+        found = words.settings_of(self._server.look(name))
+        if not self._is_local:
+            return found
+        # Local mode tells defaults of an index that it does not have.
+        return {key: found[key] for key in ("vectors", "sparse_vectors") if key in found}
 
     def set_metadata(self, name: str, metadata: Mapping[str, Any]) -> None:
         """Merge top-level keys into the collection's metadata."""
@@ -136,7 +147,7 @@ class ServerCollections(Store):
                 f"{name!r} has a vector {vector!r} already, defined as {known.specs[vector]}; "
                 f"choose another name, or delete that vector"
             )
-        self._require_named_vectors()
+        self.check_adds_vectors()
         config = words.vector_name_config(vector, spec)
         self._server.call(
             f"add the vector {vector!r} to {name!r}",
@@ -144,10 +155,19 @@ class ServerCollections(Store):
         )
         self._wait_until_listed(name, vector)
 
+    def check_adds_vectors(self) -> None:
+        """Raise `Unsupported` below server 1.18."""
+        if not self._adds_vectors:
+            raise Unsupported(
+                f"Qdrant {self._connection.version} at {self.location} cannot add or delete a "
+                f"vector of an existing collection; upgrade it to 1.18.2 or later, or copy into a "
+                f"new collection (--new-collection NAME)"
+            )
+
     def delete_vector(self, name: str, vector: str) -> None:
         """Remove a named vector from the collection and all its points; `NotFound` if absent."""
         require_vectors(self._server.know(name, [vector]).specs, [vector])
-        self._require_named_vectors()
+        self.check_adds_vectors()
         self._server.call(
             f"delete the vector {vector!r} of {name!r}",
             lambda: self._server.client.delete_vector_name(name, vector, wait=True),
@@ -164,32 +184,30 @@ class ServerCollections(Store):
         if self._is_local:
             self._local_indexes.setdefault(name, {})[field] = kind
             return
-        schema = models.PayloadSchemaType(kind)
-        self._server.call(
-            f"index {field!r} of {name!r}",
-            lambda: self._server.client.create_payload_index(name, field, schema, wait=True),
-        )
+        self._create_index(name, field, models.PayloadSchemaType(kind))
+
+    def copy_indexes(self, source: str, target: str) -> None:
+        """Create the payload indexes of one collection in another, those that are absent."""
+        wanted = self._server.look(source).payload_schema
+        there = self._server.look(target).payload_schema
+        for field, index in wanted.items():
+            if field not in there:
+                self._create_index(target, field, index.params or index.data_type)
+        mine = self._local_indexes.get(source, {})
+        if mine:
+            self._local_indexes[target] = {**mine, **self._local_indexes.get(target, {})}
 
     def aliases(self) -> dict[str, str]:
         """Return alias -> collection."""
         answer = self._server.call("list aliases", lambda: self._server.client.get_aliases())
         return {a.alias_name: a.collection_name for a in answer.aliases}
 
-    def set_alias(self, alias: str, name: str) -> None:
-        """Point an alias at a collection, atomically; `Conflict` if a collection has that name."""
-        check_name(alias, "alias")
-        existing = self.collections()
-        if alias in existing:
-            raise Conflict(f"{alias!r} is a collection; an alias cannot take its name")
-        if name not in existing:
-            raise NotFound(f"there is no collection {name!r} for the alias {alias!r}")
-        actions: list[Any] = [
-            models.CreateAliasOperation(
-                create_alias=models.CreateAlias(collection_name=name, alias_name=alias)
-            )
-        ]
-        if alias in self.aliases():
-            actions.insert(0, _deletion(alias))
+    def set_aliases(self, targets: Mapping[str, str]) -> None:
+        """Point aliases at collections, all of them in one atomic step."""
+        check_aliases(targets, self.collections())
+        known = self.aliases()
+        actions: list[Any] = [_deletion(alias) for alias in targets if alias in known]
+        actions += [_creation(alias, name) for alias, name in targets.items()]
         self._change_aliases(actions)
 
     def delete_alias(self, alias: str) -> None:
@@ -242,14 +260,6 @@ class ServerCollections(Store):
         info = self.info(name)
         return info.vectors == dict(vectors) and info.metadata == dict(metadata)
 
-    def _require_named_vectors(self) -> None:
-        if not self._adds_vectors:
-            raise Unsupported(
-                f"Qdrant {self._connection.version} at {self.location} cannot add or delete a "
-                f"vector of an existing collection; upgrade it to 1.18.2 or later, or copy into a "
-                f"new collection (--new-collection)"
-            )
-
     def _wait_until_listed(self, name: str, vector: str) -> None:
         self._server.wait_until(
             lambda: vector in words.specs_of(self._server.look(name)),
@@ -259,6 +269,12 @@ class ServerCollections(Store):
 
     def _status(self, name: str) -> str:
         return str(models.CollectionStatus(self._server.look(name).status).value)
+
+    def _create_index(self, name: str, field: str, schema: Any) -> None:
+        self._server.call(
+            f"index {field!r} of {name!r}",
+            lambda: self._server.client.create_payload_index(name, field, schema, wait=True),
+        )
 
     def _change_aliases(self, actions: list[Any]) -> None:
         self._server.call(
@@ -271,3 +287,9 @@ class ServerCollections(Store):
 
 def _deletion(alias: str) -> models.DeleteAliasOperation:
     return models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))
+
+
+def _creation(alias: str, name: str) -> models.CreateAliasOperation:
+    return models.CreateAliasOperation(
+        create_alias=models.CreateAlias(collection_name=name, alias_name=alias)
+    )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from qdrant_client import models
 
 from intramodal.errors import InputError, Unsupported
@@ -45,6 +46,17 @@ _OPTION_TYPES: dict[str, Any] = {
     "wal_config": TypeAdapter(models.WalConfigDiff),
     "strict_mode_config": TypeAdapter(models.StrictModeConfig),
     "quantization_config": _QUANTIZATION,
+}
+_PARAMS = (
+    *("shard_number", "replication_factor", "write_consistency_factor", "on_disk_payload"),
+    *("payload", "id_tracker", "sharding_method", "sparse_vectors"),
+)
+_DEFINITION = frozenset({"size", "distance", "datatype", "multivector_config"})
+# Only newer clients know these options.
+_OPTION_TYPES |= {
+    option: TypeAdapter(getattr(models, kind))
+    for option, kind in (("payload", "PayloadStorageParams"), ("id_tracker", "IdTrackerParams"))
+    if hasattr(models, kind)
 }
 
 
@@ -90,16 +102,60 @@ def _spec(params: models.VectorParams) -> VectorSpec:
 
 
 def vectors_config(
-    vectors: Mapping[str, VectorSpec],
+    vectors: Mapping[str, VectorSpec], settings: Mapping[str, Mapping[str, Any]] | None = None
 ) -> models.VectorParams | dict[str, models.VectorParams]:
-    """Return the client's definitions of all vectors of a new collection."""
+    """Return the client's definitions of all vectors of a new collection.
+
+    `settings` holds further parameters of single vectors, in the server's spelling.
+    """
     params = {
-        name: models.VectorParams(
-            size=spec.size, distance=models.Distance(spec.distance), datatype=datatype(name, spec)
-        )
+        name: _vector_params(name, spec, (settings or {}).get(name, {}))
         for name, spec in vectors.items()
     }
     return params[UNNAMED] if set(params) == {UNNAMED} else params
+
+
+def _vector_params(
+    name: str, spec: VectorSpec, settings: Mapping[str, Any]
+) -> models.VectorParams:
+    try:
+        return models.VectorParams(
+            size=spec.size,
+            distance=models.Distance(spec.distance),
+            datatype=datatype(name, spec),
+            **settings,
+        )
+    except (ValidationError, TypeError) as error:
+        raise InputError(f"vector {name!r} cannot be set up by {dict(settings)}") from error
+
+
+def settings_of(info: models.CollectionInfo) -> dict[str, Any]:
+    """Return the options that would create such a collection, in the server's spelling.
+
+    ``sparse_vectors`` and ``sharding_method`` are told, too, though no option makes them.
+    """
+    config, params = info.config, info.config.params
+    vectors = params.vectors or {}
+    named = vectors if isinstance(vectors, dict) else {UNNAMED: vectors}
+    by_vector = {name: _plain(p, leave_out=_DEFINITION) for name, p in named.items()}
+    found = {
+        **{key: getattr(params, key, None) for key in _PARAMS},
+        "hnsw_config": config.hnsw_config,
+        "optimizers_config": config.optimizer_config,
+        "wal_config": config.wal_config,
+        "strict_mode_config": config.strict_mode_config,
+        "quantization_config": config.quantization_config,
+        "vectors": {name: settings for name, settings in by_vector.items() if settings},
+    }
+    return {key: _plain(value) for key, value in found.items() if value or value is False}
+
+
+def _plain(value: Any, *, leave_out: frozenset[str] = frozenset()) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_none=True, exclude=set(leave_out))
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return value.value if isinstance(value, Enum) else value
 
 
 def vector_name_config(vector: str, spec: VectorSpec) -> models.DenseVectorNameConfig:
@@ -129,6 +185,7 @@ def datatype(name: str, spec: VectorSpec) -> models.Datatype | None:
 
 def collection_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return creation options as the client's objects; mappings are in the server's spelling."""
+    options = {key: value for key, value in options.items() if key != "vectors"}
     unknown = sorted(set(options) - set(_OPTION_TYPES))
     if unknown:
         raise Unsupported(
