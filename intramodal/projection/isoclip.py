@@ -140,8 +140,8 @@ class IsoClip:
                 f"dropping {self.k_top} directions at the top and {self.k_bottom} at the bottom "
                 f"leaves none of {d}; give a smaller --k-top or --k-bottom"
             )
-        # Weights are float32: singular values below their rounding are noise.
-        noise = n_terms * float(np.finfo(np.float32).eps) * singular[0]
+        # Weights are float32: the singular values of their rounding errors are noise.
+        noise = n_terms**0.5 * float(np.finfo(np.float32).eps) * singular[0]
         rank = int((singular > noise).sum())
         if stop > rank:
             raise RankError(

@@ -19,6 +19,7 @@ from intramodal.types import unit_rows
 
 N, D, MODEL = 120, 16, "open_clip:ViT-B-32:openai"
 FIT = ["fit", "--text-vectors", "T.npy", "--made-by", MODEL, "--anchors", "names.txt"]
+PLACE = ["products", "--from", "image", "--to", "pca", "--projection", "pca.safetensors"]
 
 
 def run(*arguments: str, code: int = 0) -> Any:
@@ -41,8 +42,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generat
 
 
 def backfill(*more: str, code: int = 0) -> Any:
-    place = ("products", "--from", "image", "--projection", "pca.safetensors")
-    return run("backfill", *place, "--made-by", MODEL, *more, code=code)
+    return run("backfill", *PLACE, "--made-by", MODEL, *more, code=code)
 
 
 def test_fit_backfill_and_search_work_on_a_foreign_collection(shop: Path) -> None:
@@ -137,7 +137,7 @@ def test_tables_for_people_hold_the_same_facts(shop: Path) -> None:
     for arguments, said in (
         ([*FIT, "-o", "pca.safetensors"], "16 > 8"),
         (["adopt", "products", "--vector", "image", "--made-by", MODEL], "16 dimensions"),
-        (["backfill", "products", "--from", "image", "--projection", "pca.safetensors"], "120"),
+        (["backfill", *PLACE], "120"),
         (["search", "products", "--id", "3", "--vectors", "image,pca"], "pca: score"),
         (["export", "products", "-o", "pca.npy"], "120 x 8"),
         (["models", "list"], "open_clip:ViT-B-32:openai"),
