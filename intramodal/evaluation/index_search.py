@@ -237,7 +237,8 @@ def recall_at_k(
 ) -> NDArray[np.float64]:
     """Return the share of each query's answers that score as high as the exact k-th.
 
-    Equal scores are equally right, whichever of them the store chose.
+    Equal scores are equally right, whichever of them the store chose. Answers that are not in the
+    table, because they lack one of its vectors, cannot be judged: they shorten both lists.
 
     Parameters
     ----------
@@ -256,7 +257,7 @@ def recall_at_k(
     if search.fuse:
         return np.full(len(rows), np.nan)
     X = unit_rows(table.vectors[search.vector])
-    is_there: Mask = np.isfinite(X).all(axis=1)
+    is_there = np.asarray(np.isfinite(X).all(axis=1))
     if may_answer is not None:
         is_there &= may_answer
     row_of = {point: row for row, point in enumerate(table.ids)}
@@ -265,8 +266,9 @@ def recall_at_k(
         S[:, ~is_there] = -np.inf
         S[np.arange(stop - start), rows[start:stop]] = -np.inf
         for i in range(stop - start):
-            answers = [row_of[point] for point in hits.ids[start + i] if point in row_of]
-            recall[start + i] = _share(S[i], answers, search.k)
+            given = hits.ids[start + i]
+            answers = [row_of[point] for point in given if point in row_of]
+            recall[start + i] = _share(S[i], answers, search.k - (len(given) - len(answers)))
     return recall
 
 

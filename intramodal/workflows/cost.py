@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from intramodal.store.base import Hits
+from intramodal.evaluation.index_search import IndexSearch, recall_at_k, time_searches
+from intramodal.evaluation.results import json_values
 from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable
 
 N_PROBES = 50
-"""Queries timed per vector: enough for a median, little beside the evaluation itself."""
+"""Queries timed a search: enough for a median, little beside the evaluation itself."""
 
+_K = 10
 _RAM_FACTOR = 1.5
 # Vectors plus graph, Qdrant's own capacity planning: n * d * 4 bytes * 1.5.
 
@@ -24,38 +25,44 @@ def vector_costs(
 ) -> dict[str, Any]:
     """Return bytes, memory estimates, latency and recall@10 of each vector.
 
-    Latency is the median of single searches as this process sees it, the network included;
-    recall compares the index's answers with exact ones for the same stored queries.
+    And of the two-stage search in which the last vector finds the candidates and the first one
+    ranks them; it needs both in memory. Latency is that of single searches as this process sees
+    them, the network included; recall is against the exact ranking of the same stored vectors.
     """
-    return {vector: _cost(collection, table, vector) for vector in vectors}
-
-
-def _cost(collection: ImageCollection, table: VectorTable, vector: str) -> dict[str, Any]:
-    n, dim = len(table), int(table.vectors[vector].shape[1])
-    rows = np.linspace(0, max(0, n - 1), num=min(n, N_PROBES)).astype(np.intp)
-    timed = [_probe(collection, table, vector, int(row)) for row in rows]
+    searches = [(IndexSearch(vector, _K), [vector]) for vector in vectors]
+    if len(vectors) > 1:
+        first, last = vectors[0], vectors[-1]
+        searches.append((IndexSearch(first, _K, prefetch=last), [first, last]))
     return {
-        "dim": dim,
-        "bytes_per_vector": dim * 4,
-        "ram_bytes": int(n * dim * 4 * _RAM_FACTOR),
-        "ram_bytes_int8": int(n * dim * _RAM_FACTOR),
-        "latency_ms_p50": float(np.median([t for t, _ in timed]) * 1e3) if timed else None,
-        "recall_at_10": float(np.mean([r for _, r in timed])) if timed else None,
-        "n_probes": len(timed),
+        search.name: _size(table, needed) | _measured(collection, table, search)
+        for search, needed in searches
     }
 
 
-def _probe(
-    collection: ImageCollection, table: VectorTable, vector: str, row: int
-) -> tuple[float, float]:
-    query, itself = table.vectors[vector][row : row + 1], [table.ids[row]]
-    started = time.perf_counter()
-    found = collection.search(query, using=vector, k=10, exact=False, exclude=itself)
-    seconds = time.perf_counter() - started
-    exact = collection.search(query, using=vector, k=10, exact=True, exclude=itself)
-    return seconds, _overlap(found, exact)
+def _size(table: VectorTable, vectors: Sequence[str]) -> dict[str, Any]:
+    dims = [int(table.vectors[vector].shape[1]) for vector in vectors]
+    n_values = len(table) * sum(dims)
+    return {
+        "dim": dims[0] if len(dims) == 1 else None,
+        "bytes_per_vector": 4 * sum(dims),
+        "ram_bytes": int(4 * n_values * _RAM_FACTOR),
+        "ram_bytes_int8": int(n_values * _RAM_FACTOR),
+    }
 
 
-def _overlap(found: Hits, exact: Hits) -> float:
-    wanted = set(exact.ids[0])
-    return len(wanted & set(found.ids[0])) / len(wanted) if wanted else 1.0
+def _measured(
+    collection: ImageCollection, table: VectorTable, search: IndexSearch
+) -> dict[str, Any]:
+    rows = np.linspace(0, len(table) - 1, num=min(len(table), N_PROBES)).astype(np.intp)
+    latency = time_searches(collection, table, search, rows)
+    recall = recall_at_k(table, search, rows, search.ask(collection, table, rows))
+    p50, p95 = np.percentile(latency, [50, 95])
+    found: dict[str, Any] = json_values(
+        {
+            "latency_ms_p50": p50,
+            "latency_ms_p95": p95,
+            "recall_at_10": np.nanmean(recall) if np.isfinite(recall).any() else None,
+            "n_probes": len(rows),
+        }
+    )
+    return found

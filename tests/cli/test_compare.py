@@ -26,6 +26,12 @@ def test_each_field_gets_its_own_verdict(photos: str) -> None:
     assert verdicts == {"kind": "better", "season": "worse"}
     assert found["cost"]["pca"]["bytes_per_vector"] * 2 == found["cost"]["raw"]["bytes_per_vector"]
     assert found["cost"]["pca"]["recall_at_10"] == 1.0  # so few points are searched exactly
+    two_stage = found["cost"]["pca > raw"]
+    assert two_stage["bytes_per_vector"] == sum(
+        found["cost"][vector]["bytes_per_vector"] for vector in ("raw", "pca")
+    )
+    assert two_stage["latency_ms_p50"] <= two_stage["latency_ms_p95"]
+    assert 0 < two_stage["recall_at_10"] <= 1
 
 
 def test_controls_run_beside_and_never_decide(photos: str) -> None:
