@@ -19,7 +19,9 @@ class Failures:
     run : Run
         Is told of all of them, some at a time.
     most : int or None
-        With more, `check` raises.
+        With more, `are_too_many`.
+    things : str
+        What fails, for the message.
 
     Attributes
     ----------
@@ -29,13 +31,14 @@ class Failures:
         The first ones: "item", "stage", "reason".
     """
 
-    def __init__(self, run: Run, most: int | None) -> None:
+    def __init__(self, run: Run, most: int | None, things: str = "pictures") -> None:
         if most is not None and most < 0:
             raise InputError(f"max_failures must be at least 0, got {most}")
         self.n = 0
         self.listed: list[dict[str, str]] = []
         self._run = run
         self._most = most
+        self._things = things
         self._unlogged: list[FailureRecord] = []
 
     def add(self, failure: FailureRecord) -> None:
@@ -60,7 +63,7 @@ class Failures:
         """Return the error that stops it."""
         first = self.listed[0]
         return InputError(
-            f"{self.n:,} pictures failed and {self._most:,} are allowed (the first: "
+            f"{self.n:,} {self._things} failed and {self._most:,} are allowed (the first: "
             f"{first['item']}: {first['reason']}); what was done is kept: mend the source or "
             f"allow more failures, then run the same command again to go on"
         )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from intramodal.ingest.prepare import Stored
 from intramodal.store.base import Filter, IndexKind
 from intramodal.store.collection import ImageCollection
-from intramodal.types import ImageRecord, PointId, point_id
+from intramodal.types import ImageRecord, Payload, PointId, point_id
 
 _DELETED_AT_ONCE = 1000
 
@@ -33,12 +33,17 @@ def look_up(
 
 
 def ensure_indexes(collection: ImageCollection, records: Sequence[ImageRecord]) -> None:
-    """Index what pictures are chosen by, before the load: a later index would read them all.
+    """Index what pictures are chosen by; see `index_payload`."""
+    index_payload(collection, [record.payload for record in records])
+
+
+def index_payload(collection: ImageCollection, payloads: Sequence[Payload]) -> None:
+    """Index what points are chosen by, before the load: a later index would read them all.
 
     The label's index takes whole numbers if the first labels are such; an index that somebody
     has made stays as it is.
     """
-    labels = [record.payload["label"] for record in records if "label" in record.payload]
+    labels = [payload["label"] for payload in payloads if "label" in payload]
     is_number = bool(labels) and isinstance(labels[0], int) and not isinstance(labels[0], bool)
     kinds: dict[str, IndexKind] = {
         "dataset": "keyword",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from intramodal.ingest.backfill import check_fitted_for, projected_origin
-from intramodal.ingest.encoders import load_encoder
+from intramodal.ingest.encoders import load_encoder, parse_name
 from intramodal.ingest.pipeline import ingest
 from intramodal.ingest.plan import RAW, check_dataset, check_projection, encoder_origin
 from intramodal.ingest.sources import Source, open_source
@@ -42,14 +42,26 @@ class IngestRequest:
 def ingest_pictures(request: IngestRequest) -> dict[str, Any]:
     """Encode the pictures of a source into a collection; returns what ``--json`` prints.
 
-    Source, store, schema and manifest are checked before the model is loaded.
+    Names, source, and what an existing store says about the collection are checked before the
+    model is loaded; the store is opened for writing after it, so that a model that cannot be
+    loaded leaves nothing behind.
     """
+    parse_name(request.model)
+    check_name(request.collection)
+    check_dataset(request.collection if request.dataset is None else request.dataset)
     source = open_source(request.source, label_from=request.label_from)
     projection = Projection.load(request.projection) if request.projection else None
+    if _is_there(request.store):
+        with open_workspace(request.store, request.runs) as workspace:
+            _check_before_loading(workspace, request, projection)
+    encoder = load_encoder(request.model, device=request.device, precision=request.precision)
     with open_workspace(request.store, request.runs) as workspace:
-        _check_before_loading(workspace, request, projection)
-        encoder = load_encoder(request.model, device=request.device, precision=request.precision)
         return ingest_in(workspace, request, source, encoder, projection)
+
+
+def _is_there(store: str) -> bool:
+    """Return whether a store can hold anything already; opening a directory would make it."""
+    return "://" in store or Path(store).exists()
 
 
 def ingest_in(
@@ -105,8 +117,6 @@ def _log_identities(run: Run, encoder: Encoder, projection: Projection | None) -
 def _check_before_loading(
     workspace: Workspace, request: IngestRequest, projection: Projection | None
 ) -> None:
-    check_name(request.collection)
-    check_dataset(request.collection if request.dataset is None else request.dataset)
     if workspace.store.exists(request.collection):
         collection = ImageCollection.open(workspace.store, request.collection)
         check_projection(collection, collection.origin(RAW), projection)

@@ -1,25 +1,277 @@
-"""Matrices in files."""
+"""Matrices in files, read a block at a time: ``.npy``, safetensors, Parquet."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from intramodal.errors import InputError
+from intramodal.errors import InputError, SourceError
+from intramodal.ingest.sources.rows import import_pyarrow
 from intramodal.types import Floats
+
+MATRIX_SUFFIXES = (".npy", ".safetensors", ".parquet")
+"""Of the files that `open_matrix` takes."""
+
+VECTOR_COLUMNS = ("vector", "embedding")
+"""Columns of Parquet that hold the vectors unless another is named."""
+
+_SAFETENSORS_FLOATS = ("F16", "F32", "F64")
+
+
+class Matrix(ABC):
+    """Rows of floats in a file; nothing is read before `blocks` is iterated over.
+
+    Parameters
+    ----------
+    path : Path
+    n_rows, dim : int
+
+    Raises
+    ------
+    InputError
+        If it is empty.
+    """
+
+    def __init__(self, path: Path, n_rows: int, dim: int) -> None:
+        if n_rows == 0 or dim == 0:
+            raise InputError(
+                f"{path} holds a matrix of shape ({n_rows}, {dim}); give one with rows"
+            )
+        self.path = path
+        self.n_rows = n_rows
+        self.dim = dim
+
+    @abstractmethod
+    def blocks(self, size: int) -> Iterator[Floats]:
+        """Yield all rows in order as float32 arrays of `size` rows, the last one shorter.
+
+        Rows that are missing or of another length are NaN.
+        """
+
+    def __repr__(self) -> str:
+        """Return the file and the shape."""
+        return f"{type(self).__name__}({str(self.path)!r}, {self.n_rows:,} x {self.dim})"
+
+
+class NpyMatrix(Matrix):
+    """A memory-mapped ``.npy``; never a pickle."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._X = np.lib.format.open_memmap(path, mode="r")
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(
+                f"{path} cannot be read as a .npy array ({error}); give a 2-D float .npy"
+            ) from error
+        if self._X.ndim != 2 or self._X.dtype.kind != "f":
+            raise InputError(
+                f"{path} holds a {self._X.dtype} array of shape {self._X.shape}; "
+                f"give a 2-D float one"
+            )
+        super().__init__(path, *self._X.shape)
+
+    def blocks(self, size: int) -> Iterator[Floats]:
+        """Yield all rows in order."""
+        for start in range(0, self.n_rows, size):
+            yield _floats(self._X[start : start + size])
+
+
+class SafetensorsMatrix(Matrix):
+    """One tensor of a safetensors file.
+
+    Parameters
+    ----------
+    path : Path
+    tensor : str, optional
+        Its name; may be left out where there is only one.
+    """
+
+    def __init__(self, path: Path, tensor: str | None = None) -> None:
+        with _safetensors(path) as file:
+            self._tensor = _chosen(path, "tensor", sorted(file.keys()), tensor)
+            found = file.get_slice(self._tensor)
+            shape, dtype = tuple(found.get_shape()), found.get_dtype()
+        if len(shape) != 2 or dtype not in _SAFETENSORS_FLOATS:
+            raise InputError(
+                f"tensor {self._tensor!r} of {path} is {dtype} of shape {shape}; give a 2-D one "
+                f"of {', '.join(_SAFETENSORS_FLOATS)}"
+            )
+        super().__init__(path, *shape)
+
+    def blocks(self, size: int) -> Iterator[Floats]:
+        """Yield all rows in order."""
+        with _safetensors(self.path) as file:
+            rows = file.get_slice(self._tensor)
+            for start in range(0, self.n_rows, size):
+                yield _floats(rows[start : start + size])
+
+
+class ParquetMatrix(Matrix):
+    """A column of Parquet whose cells are lists of one length.
+
+    Parameters
+    ----------
+    path : Path
+    column : str, optional
+        By default the one of `VECTOR_COLUMNS` that is there.
+
+    Attributes
+    ----------
+    column : str
+        The one with the vectors.
+    columns : tuple of str
+        All of the file.
+    """
+
+    def __init__(self, path: Path, column: str | None = None) -> None:
+        self._pa, self._pq = import_pyarrow(path)
+        try:
+            with self._pq.ParquetFile(path, memory_map=True) as file:
+                schema = file.schema_arrow
+                self.columns = tuple(schema.names)
+                self.column = _vector_column(path, schema.names, column)
+                self._check_type(path, schema.field(self.column).type)
+                super().__init__(path, file.metadata.num_rows, self._length(file))
+        except (self._pa.ArrowException, OSError) as error:
+            raise SourceError(f"{path} is not a Parquet file ({error}); write it again") from error
+
+    def blocks(self, size: int) -> Iterator[Floats]:
+        """Yield all rows in order."""
+        waiting: list[Floats] = []
+        for X in self._batches(size):  # batches end with row groups, shorter than asked for
+            waiting.append(X)
+            while sum(map(len, waiting)) >= size:
+                joined = np.concatenate(waiting)
+                yield joined[:size]
+                waiting = [joined[size:]]
+        if sum(map(len, waiting)):
+            yield np.concatenate(waiting)
+
+    def _batches(self, size: int) -> Iterator[Floats]:
+        try:
+            with self._pq.ParquetFile(self.path, memory_map=True) as file:
+                for batch in file.iter_batches(size, columns=[self.column]):
+                    yield self._rows(batch.column(0))
+        except (self._pa.ArrowException, OSError) as error:
+            raise SourceError(f"{self.path} cannot be read ({error}); write it again") from error
+
+    def _rows(self, cells: Any) -> Floats:
+        lengths = np.asarray(cells.value_lengths().fill_null(0))
+        fits = lengths == self.dim
+        X = np.full((len(cells), self.dim), np.nan, dtype=np.float32)
+        values = cells.filter(self._pa.array(fits)).flatten()
+        X[fits] = _floats(values.to_numpy(zero_copy_only=False)).reshape(-1, self.dim)
+        return X
+
+    def _check_type(self, path: Path, found: Any) -> None:
+        types = self._pa.types
+        is_list = types.is_list(found) or types.is_large_list(found)
+        if not (is_list or types.is_fixed_size_list(found)) or not types.is_floating(
+            found.value_type
+        ):
+            raise InputError(
+                f"column {self.column!r} of {path} holds {found}; give a column of lists of floats"
+            )
+
+    def _length(self, file: Any) -> int:
+        """Return the length of the first list that is there."""
+        found = file.schema_arrow.field(self.column).type
+        if self._pa.types.is_fixed_size_list(found):
+            return int(found.list_size)
+        for batch in file.iter_batches(1024, columns=[self.column]):
+            present = batch.column(0).drop_null()
+            if len(present):
+                return int(present.value_lengths()[0].as_py())
+        return 0
+
+
+def open_matrix(path: Path, *, tensor: str | None = None, column: str | None = None) -> Matrix:
+    """Open a matrix by the suffix of its file.
+
+    Parameters
+    ----------
+    path : Path
+        ``.npy``, ``.safetensors`` or ``.parquet``.
+    tensor : str, optional
+        Of a safetensors file with several.
+    column : str, optional
+        Of Parquet; `VECTOR_COLUMNS` by default.
+
+    Raises
+    ------
+    InputError
+        If the file is absent, or holds no matrix of floats.
+    MissingDependencyError
+        For Parquet without pyarrow.
+    """
+    if not path.is_file():
+        raise SourceError(f"there is no file {path}; give {_forms()}")
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
+        return SafetensorsMatrix(path, tensor)
+    if suffix == ".parquet":
+        return ParquetMatrix(path, column)
+    if suffix == ".npy":
+        return NpyMatrix(path)
+    raise SourceError(f"{path} is no file of vectors; give {_forms()}")
 
 
 def read_matrix(path: Path) -> Floats:
-    """Read a 2-D ``.npy`` of numbers; never a pickle."""
+    """Read a whole matrix, of any of the kinds of `open_matrix`, into memory.
+
+    Raises
+    ------
+    InputError
+        If the file is absent, or holds no matrix of floats.
+    """
+    matrix = open_matrix(path)
+    return np.concatenate(list(matrix.blocks(matrix.n_rows)))
+
+
+def _floats(X: NDArray[Any]) -> Floats:
+    # A float64 beyond float32 becomes infinite, and is listed as that.
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(X, dtype=np.float32)
+
+
+def _safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError, safe_open
+
     try:
-        X = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        return safe_open(path, framework="numpy")
+    except (OSError, SafetensorError) as error:
         raise InputError(
-            f"{path} cannot be read as a .npy array ({error}); give a 2-D float .npy"
+            f"{path} cannot be read as a safetensors file ({error}); write it again"
         ) from error
-    if X.ndim != 2 or X.dtype.kind not in "fiu":
+
+
+def _vector_column(path: Path, names: list[str], wanted: str | None) -> str:
+    usual = [name for name in VECTOR_COLUMNS if name in names]
+    if wanted is None and not usual:
         raise InputError(
-            f"{path} holds a {X.dtype} array of shape {X.shape}; give a 2-D float one"
+            f"{path} has no column {' or '.join(map(repr, VECTOR_COLUMNS))} "
+            f"(it has {_listed(names)}); name the one that holds the vectors"
         )
-    return np.asarray(X, dtype=np.float32)
+    return _chosen(path, "column", usual if wanted is None else names, wanted)
+
+
+def _chosen(path: Path, what: str, names: list[str], wanted: str | None) -> str:
+    if wanted is None and len(names) == 1:
+        return names[0]
+    if wanted is None or wanted not in names:
+        problem = "several" if wanted is None else f"no {wanted!r} among"
+        raise InputError(f"{path} has {problem} {what}s: {_listed(names)}; name one of them")
+    return wanted
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(repr(name) for name in names) or "none"
+
+
+def _forms() -> str:
+    return "a .npy, .safetensors or .parquet file"

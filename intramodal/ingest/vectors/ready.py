@@ -1,0 +1,231 @@
+"""Ready vectors with what belongs to their rows: ids and payload."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from intramodal.errors import InputError, MismatchError, SourceError
+from intramodal.ingest.plan import check_dataset
+from intramodal.ingest.sources.rows import TABLE_SUFFIXES, NumberedRow, Row, read_rows
+from intramodal.ingest.vectors.matrices import Matrix, ParquetMatrix, open_matrix
+from intramodal.ingest.vectors.payloads import json_payload, point_of, row_key
+from intramodal.types import Floats, Payload, PointId
+
+DEFAULT_ID_COLUMN = "id"
+
+DATASET = "dataset"
+"""Payload key that names the data set, unless the metadata has a column of that name."""
+
+_MOST_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows, in order.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+        float32; not checked.
+    names : list of str
+        What a row is called where it fails.
+    points : list of str or int
+        Their ids; 0 for rows with a problem.
+    payloads : list of dict
+    problems : dict of int to str
+        What is wrong with the metadata of a row, by its place in the block.
+    """
+
+    X: Floats
+    names: list[str]
+    points: list[PointId]
+    payloads: list[Payload]
+    problems: dict[int, str]
+
+
+class ReadyVectors:
+    """The rows of a matrix, each with an id and payload.
+
+    Parameters
+    ----------
+    matrix : Matrix
+    table : Path or None
+        Metadata, one row for every row of the matrix; None: no payload.
+    id_column : str or None
+        Of the table. Whole numbers and UUIDs are ids as they are; other text becomes a UUIDv5
+        of data set and text, as the paths of pictures do, and stays in the payload.
+        None: ids are the row numbers, from 0.
+    dataset : str
+        Namespace of those ids; in the payload of all rows, unless a column has that name.
+    """
+
+    def __init__(
+        self, matrix: Matrix, table: Path | None, id_column: str | None, dataset: str
+    ) -> None:
+        self.matrix = matrix
+        self.table = table
+        self.id_column = id_column
+        self.dataset = dataset
+
+    def check(self) -> None:
+        """Read all ids, once and without keeping them: 8 bytes a row.
+
+        Raises
+        ------
+        MismatchError
+            If the table has more or fewer rows than the matrix.
+        InputError
+            If ids occur twice.
+        """
+        hashes = array("q")
+        n_rows = 0
+        for n_rows, key in self._keys():  # noqa: B007
+            if key is not None:
+                hashes.append(hash(key))
+        if n_rows != self.matrix.n_rows:
+            raise MismatchError(
+                f"{self.table} has {n_rows:,} rows and {self.matrix.path} {self.matrix.n_rows:,} "
+                f"vectors; give one row of metadata for every vector, in the same order"
+            )
+        ordered = np.sort(np.frombuffer(hashes, dtype=np.int64))
+        twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+        if len(twice):
+            self._refuse_twice(set(twice.tolist()))
+
+    def blocks(self, size: int) -> Iterator[Block]:
+        """Yield all rows, `size` at a time."""
+        start = 0
+        with closing(self._rows()) as rows:
+            for X in self.matrix.blocks(size):
+                described = list(islice(rows, len(X)))
+                if len(described) != len(X):
+                    raise SourceError(f"{self.table} has become shorter while it was read")
+                yield self._block(X, described, start)
+                start += len(X)
+
+    def _block(self, X: Floats, rows: list[NumberedRow], start: int) -> Block:
+        block = Block(X, [], [], [], {})
+        for place, (number, row) in enumerate(rows):
+            name, point, payload = _undescribed(number)
+            try:
+                name, point, payload = self._described(row, start + place)
+            except InputError as error:
+                block.problems[place] = str(error)
+            block.names.append(name)
+            block.points.append(point)
+            block.payloads.append(payload)
+        return block
+
+    def _described(self, row: Row, number: int) -> tuple[str, PointId, Payload]:
+        """Return name, id and payload of the row of that number, counted from 0."""
+        if isinstance(row, str):
+            raise InputError(row)
+        original: Any = number
+        point: PointId = number
+        if self.id_column is not None:
+            original = row.pop(self.id_column, None)
+            key = row_key(original)
+            point = point_of(key, self.dataset)
+            if point is not key:
+                row[self.id_column] = original
+        row.setdefault(DATASET, self.dataset)
+        return str(original), point, json_payload(row)
+
+    def _rows(self) -> Generator[NumberedRow, None, None]:
+        if self.table is None:
+            for number in range(self.matrix.n_rows):
+                yield number, {}
+            return
+        without = [self.matrix.column] if isinstance(self.matrix, ParquetMatrix) else []
+        if self.table != self.matrix.path:
+            without = []
+        yield from read_rows(self.table, self.id_column, without=without)
+
+    def _keys(self) -> Iterator[tuple[int, PointId | None]]:
+        """Yield the number of every row, from 1, and what tells its id apart."""
+        with closing(self._rows()) as rows:
+            for number, (_, row) in enumerate(rows, start=1):
+                yield number, self._key(row)
+
+    def _key(self, row: Row) -> PointId | None:
+        if isinstance(row, str) or self.id_column is None:
+            return None
+        try:
+            return row_key(row.get(self.id_column))
+        except InputError:  # listed as a failure when the row is taken
+            return None
+
+    def _refuse_twice(self, hashes: set[int]) -> None:
+        first: dict[PointId, int] = {}
+        examples: list[str] = []
+        for number, key in self._keys():
+            if key is None or hash(key) not in hashes:
+                continue
+            if first.setdefault(key, number) != number:
+                examples.append(f"{key!r} in rows {first[key]} and {number}")
+            if len(examples) == _MOST_EXAMPLES:
+                break
+        if examples:
+            raise InputError(
+                f"ids occur twice in column {self.id_column!r} of {self.table}: "
+                f"{', '.join(examples)}; give every row an id of its own"
+            )
+
+
+def _undescribed(number: int) -> tuple[str, PointId, Payload]:
+    return f"row {number}", 0, {}
+
+
+def open_ready(
+    path: Path,
+    *,
+    dataset: str,
+    table: Path | None = None,
+    id_column: str | None = None,
+    tensor: str | None = None,
+    vector_column: str | None = None,
+) -> ReadyVectors:
+    """Open ready vectors and check that ids and rows belong together.
+
+    Parameters
+    ----------
+    path : Path
+        ``.npy`` (2-D floats), ``.safetensors`` or ``.parquet`` (a column of lists).
+    dataset : str
+        Namespace of ids that are neither whole numbers nor UUIDs.
+    table : Path, optional
+        Metadata: CSV, TSV, JSONL or Parquet. By default the other columns of a Parquet file;
+        else there is none, and ids are the row numbers.
+    id_column : str, optional
+        ``id`` by default; a Parquet file without it gets row numbers.
+    tensor : str, optional
+        Of a safetensors file with several.
+    vector_column : str, optional
+        Of Parquet; ``vector`` or ``embedding`` by default.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used, rows do not match, or ids occur twice.
+    """
+    check_dataset(dataset)
+    matrix = open_matrix(path, tensor=tensor, column=vector_column)
+    if table is None and isinstance(matrix, ParquetMatrix):
+        table = path
+        has_ids = id_column is not None or DEFAULT_ID_COLUMN in matrix.columns
+    else:
+        has_ids = table is not None
+    if table is not None and table.suffix.lower() not in TABLE_SUFFIXES:
+        raise SourceError(f"{table} is no table; give one of {', '.join(TABLE_SUFFIXES)}")
+    ids = (id_column or DEFAULT_ID_COLUMN) if has_ids else None
+    ready = ReadyVectors(matrix, table, ids, dataset)
+    ready.check()
+    return ready
