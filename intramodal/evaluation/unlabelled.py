@@ -1,0 +1,193 @@
+"""What can be said of two vectors without labels: where they disagree, and what the texts think.
+
+None of it is evidence for a verdict. Overlap says how much would change, not whether for the
+better; pseudo-labels come from the very texts that the projection is made of.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intramodal.errors import InputError
+from intramodal.evaluation.ranking import score_blocks
+from intramodal.types import Floats, PointId, VectorTable, unit_rows
+
+LOGIT_SCALE = 100.0
+"""Softmax scale of CLIP's zero-shot classifier, where its training ends (Radford et al. 2021)."""
+
+N_QUERIES = 5000
+_Z = 1.959964
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """How far two vectors have the same neighbours.
+
+    Parameters
+    ----------
+    vectors : pair of str
+    k : int
+    ids : list of str or int
+        Images that asked, ascending.
+    overlap : ndarray of shape (n_queries,)
+        Share of the k nearest that both have; equal scores in the table's order.
+    n_images : int
+    """
+
+    vectors: tuple[str, str]
+    k: int
+    ids: list[PointId]
+    overlap: NDArray[np.float64]
+    n_images: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95% interval of the mean over all images; a point where all have asked."""
+        n = len(self.overlap)
+        if n < 2:
+            return float("nan"), float("nan")
+        left = (self.n_images - n) / max(1, self.n_images - 1)  # finite population
+        error = float(self.overlap.std(ddof=1) * np.sqrt(left / n))
+        mean = float(self.overlap.mean())
+        return mean - _Z * error, mean + _Z * error
+
+    def disagreements(self, n: int) -> list[PointId]:
+        """Return the images with the fewest common neighbours."""
+        return [self.ids[row] for row in np.argsort(self.overlap, kind="stable")[:n]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "k": self.k,
+            "overlap": float(self.overlap.mean()),
+            "interval": [None if np.isnan(end) else end for end in self.interval],
+            "n_queries": len(self.ids),
+            "n_images": self.n_images,
+        }
+
+
+def neighbour_overlap(
+    table: VectorTable,
+    vectors: tuple[str, str],
+    *,
+    k: int = 10,
+    n_queries: int = N_QUERIES,
+    seed: int = 0,
+) -> Agreement:
+    """Return how many of the k nearest images two vectors share.
+
+    Parameters
+    ----------
+    table : VectorTable
+        With both vectors.
+    vectors : pair of str
+    k : int
+    n_queries : int
+        Images that ask; a seeded sample where there are more. All of them answer.
+    seed : int
+
+    Raises
+    ------
+    InputError
+        If there are not more than k images.
+    """
+    n = len(table)
+    if not 1 <= k < n:
+        raise InputError(f"the {k} nearest of {n} images cannot be compared; give k from 1 to n-1")
+    rows = np.sort(np.random.default_rng(seed).permutation(n)[:n_queries])
+    a, b = (_nearest(table.vectors[vector], rows, k) for vector in vectors)
+    common = [len(np.intersect1d(x, y, assume_unique=True)) for x, y in zip(a, b, strict=True)]
+    return Agreement(
+        vectors=vectors,
+        k=k,
+        ids=[table.ids[row] for row in rows],
+        overlap=np.asarray(common) / k,
+        n_images=n,
+    )
+
+
+def _nearest(X: Floats, rows: NDArray[np.intp], k: int) -> NDArray[np.intp]:
+    """Return the k nearest rows of each of `rows`, itself not among them, of (len(rows), k)."""
+    unit = unit_rows(X)
+    found = np.empty((len(rows), k), dtype=np.intp)
+    for start, stop, S in score_blocks(unit[rows], unit):
+        S[np.arange(stop - start), rows[start:stop]] = -np.inf
+        for i in range(stop - start):
+            found[start + i] = _top(S[i], k)
+    return found
+
+
+def _top(scores: Floats, k: int) -> NDArray[np.intp]:
+    least = np.partition(scores, len(scores) - k)[len(scores) - k]
+    above = np.flatnonzero(scores > least)
+    return np.concatenate([above, np.flatnonzero(scores == least)[: k - len(above)]])
+
+
+@dataclass(frozen=True, eq=False)
+class PseudoLabels:
+    """What the text tower takes each image for.
+
+    Parameters
+    ----------
+    labels : list of str
+        The name whose text is nearest.
+    confidence : ndarray of shape (n,)
+        Its softmax at `LOGIT_SCALE`.
+    """
+
+    labels: list[str]
+    confidence: NDArray[np.float64]
+
+    def confident(self, least: float) -> list[str | None]:
+        """Return the labels; None where the confidence is lower."""
+        pairs = zip(self.labels, self.confidence, strict=True)
+        return [label if confidence >= least else None for label, confidence in pairs]
+
+    def to_dict(self, least: float) -> dict[str, Any]:
+        """Return JSON values."""
+        kept = Counter(label for label in self.confident(least) if label is not None)
+        return {
+            "confidence": float(self.confidence.mean()),
+            "least_confidence": least,
+            "n_images": len(self.labels),
+            "n_confident": sum(kept.values()),
+            "classes": [{"name": name, "n_images": n} for name, n in kept.most_common()],
+        }
+
+
+def pseudo_labels(X: Floats, text: Floats, names: Sequence[str]) -> PseudoLabels:
+    """Return each image's zero-shot label.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+        Image embeddings, not projected: texts are compared on `raw`.
+    text : ndarray of shape (n_names, d)
+        Text embeddings of the same model.
+    names : sequence of str
+
+    Raises
+    ------
+    InputError
+        If shapes do not fit, or there are fewer than two names.
+    """
+    if text.ndim != 2 or text.shape[1] != X.shape[1] or len(text) != len(names):
+        raise InputError(
+            f"{len(names)} names and images of {X.shape[1]} dimensions need texts of shape "
+            f"({len(names)}, {X.shape[1]}), got {text.shape}; encode the names with the images' "
+            f"model"
+        )
+    if len(names) < 2:
+        raise InputError(f"zero-shot labels need at least two names, got {len(names)}")
+    best, confidence = np.empty(len(X), dtype=np.intp), np.empty(len(X))
+    for start, stop, S in score_blocks(unit_rows(X), unit_rows(text)):
+        best[start:stop] = S.argmax(axis=1)
+        logits = LOGIT_SCALE * (S.astype(np.float64) - S.max(axis=1, keepdims=True))
+        confidence[start:stop] = 1 / np.exp(logits).sum(axis=1)
+    return PseudoLabels([names[i] for i in best.tolist()], confidence)
