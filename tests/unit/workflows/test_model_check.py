@@ -1,0 +1,145 @@
+"""The wrong-model warning, on the real vectors that its threshold comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from intramodal.errors import InputError
+from intramodal.projection.anchors import AnchorSet
+from intramodal.projection.artifact import Projection
+from intramodal.store.base import Store
+from intramodal.store.collection import ImageCollection
+from intramodal.store.manifest import VectorOrigin
+from intramodal.store.open import open_store
+from intramodal.workflows.corpus import mean_unit_vector
+from intramodal.workflows.model_check import FAMILIES, MOST_POINTS, check_model, family_of
+
+MODEL = "open_clip:ViT-B-32:openai"
+SETS = {
+    # mean image-text cosine; the first is the reference's, the others by the formula in this file
+    "cifar10-500-clip-b32": 0.199,
+    "flickr8k100-clip-b32": 0.180,
+    "fashion988-clip-b32": 0.166,
+}
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    with open_store(":memory:") as opened:
+        yield opened
+
+
+@pytest.fixture
+def holding(store: Store) -> Callable[[np.ndarray], ImageCollection]:
+    def make(X: np.ndarray) -> ImageCollection:
+        origin = VectorOrigin(MODEL, f"declared:{MODEL}")
+        made = ImageCollection.create(store, "photos", {"raw": (X.shape[1], origin)})
+        made.write(list(range(len(X))), {"raw": X.astype(np.float32)}, [{}] * len(X))
+        return made
+
+    return make
+
+
+def fitted(T: np.ndarray, model: str = MODEL) -> Projection:
+    anchors = AnchorSet(tuple(f"name {i}" for i in range(len(T))))
+    return Projection.from_text(T, anchors=anchors, encoder=model, encoder_fingerprint="ab")
+
+
+def unit(X: np.ndarray) -> np.ndarray:
+    X = X.astype(np.float64)
+    return np.asarray(X / np.linalg.norm(X, axis=1, keepdims=True))
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", SETS)
+def test_the_right_model_agrees_on_every_real_set(
+    real_data: Path, holding: Callable[[np.ndarray], ImageCollection], name: str
+) -> None:
+    T = np.load(real_data / "imagenet-text-clip-b32" / "a_photo_of_a_X.npy")
+    X = np.load(real_data / name / "image_embeddings.npy")
+    found = check_model(holding(X), fitted(T), "raw")
+    all_pairs = float((unit(X) @ unit(T).T).mean())
+    assert found.cosine == pytest.approx(all_pairs, abs=1e-4)  # rounded to four digits
+    assert found.cosine == pytest.approx(SETS[name], abs=5e-4)
+    assert (found.verdict, found.n_points, found.is_doubtful) == ("agrees", len(X), False)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("seed", range(3))
+def test_vectors_of_other_axes_are_doubted(
+    real_data: Path, holding: Callable[[np.ndarray], ImageCollection], name: str, seed: int
+) -> None:
+    # A rotation keeps everything within the pictures, as another model of this size might.
+    T = np.load(real_data / "imagenet-text-clip-b32" / "a_photo_of_a_X.npy")
+    X = np.load(real_data / name / "image_embeddings.npy")
+    turned, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(512, 512)))
+    found = check_model(holding(X @ turned), fitted(T), "raw")
+    assert found.is_doubtful
+    assert found.cosine is not None
+    assert abs(found.cosine) < FAMILIES[0].least
+    assert "may come from another model" in found.says
+    assert found.to_dict()["verdict"] == "wrong model?"
+
+
+def test_the_figure_is_the_mean_over_all_pairs(
+    rng: np.random.Generator, holding: Callable[[np.ndarray], ImageCollection]
+) -> None:
+    T, X = rng.normal(size=(40, 8)) + 1, rng.normal(size=(30, 8)) + 1
+    found = check_model(holding(X), fitted(T), "raw")
+    assert found.cosine == pytest.approx((unit(X) @ unit(T).T).mean(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["open_clip:ViT-B-16-SigLIP:webli", "open_clip:ViT-B-32:laion2b_s34b_b79k", "demo", "my clip"],
+)
+def test_models_without_a_measured_figure_are_not_checked(
+    rng: np.random.Generator, holding: Callable[[np.ndarray], ImageCollection], model: str
+) -> None:
+    found = check_model(
+        holding(rng.normal(size=(5, 8))), fitted(rng.normal(size=(40, 8)), model), "raw"
+    )
+    assert (found.verdict, found.cosine, found.expected) == ("not checked", None, None)
+    assert model in found.says
+
+
+def test_the_same_weights_under_other_names_are_known() -> None:
+    for name in ("hf:openai/clip-vit-base-patch32", "hf:openai/clip-vit-base-patch32@3d74acf9"):
+        assert family_of(name) is family_of(MODEL) is not None
+
+
+def test_what_cannot_be_measured_is_not_checked(
+    rng: np.random.Generator, holding: Callable[[np.ndarray], ImageCollection]
+) -> None:
+    projection = fitted(rng.normal(size=(40, 8)))
+    photos = holding(np.empty((0, 8)))
+    assert "no point has a vector 'raw'" in check_model(photos, projection, "raw").says
+    photos.write([1], {"raw": np.ones((1, 8), np.float32)}, [{}])
+    old = replace(projection, text_mean=None)
+    assert "no mean of texts" in check_model(photos, old, "raw").says
+
+
+def test_no_more_points_are_read_than_needed(
+    rng: np.random.Generator, holding: Callable[[np.ndarray], ImageCollection]
+) -> None:
+    X = rng.normal(size=(2600, 4)) + 1
+    photos = holding(X)
+    mean, n = mean_unit_vector(photos, "raw", most=1500)
+    assert n == 2000  # whole pages
+    np.testing.assert_allclose(mean, unit(X[:2000]).mean(axis=0), atol=1e-6)  # float32
+    assert mean_unit_vector(photos, "raw", most=100)[1] == 100
+    assert mean_unit_vector(photos, "raw")[1] == 2600
+    assert MOST_POINTS == 10_000
+
+
+def test_a_mean_of_nothing_is_refused(
+    holding: Callable[[np.ndarray], ImageCollection],
+) -> None:
+    with pytest.raises(InputError, match="no point of 'photos' has a vector 'raw'"):
+        mean_unit_vector(holding(np.empty((0, 4))), "raw")
