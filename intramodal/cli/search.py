@@ -28,6 +28,14 @@ from intramodal.cli.options import (
 @click.option("--model", help="Encoder for --image and --text; default: as the manifest says.")
 @click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Answers.")
 @click.option("--exact", is_flag=True, help="Compare with every point instead of the index.")
+@click.option(
+    "--html", type=click.Path(path_type=Path), help="Also write a page of pictures: PAGE.html"
+)
+@click.option(
+    "--pictures",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder the payload's paths are relative to, for the page; default the current one.",
+)
 @model_options
 @store_option
 @json_option
@@ -36,7 +44,7 @@ def command(as_json: bool, **options: Any) -> None:
 
     \b
     intramodal search photos --id 0b6e... --vectors raw,pca
-    intramodal search photos --image cat.jpg --projection pca.safetensors
+    intramodal search photos --image cat.jpg --projection pca.safetensors --html page.html
     """
     if sum(options[name] is not None for name in ("image", "text", "point")) != 1:
         raise click.UsageError("give one of --image, --text and --id")
@@ -46,11 +54,15 @@ def command(as_json: bool, **options: Any) -> None:
     if as_json:
         print_json(result)
         return
-    from intramodal.cli.output import print_table
+    from intramodal.cli.output import note, print_table
 
     names = list(result["vectors"])
     columns = ["rank>", *(f"{name}: {what}" for name in names for what in ("score>", "picture"))]
     print_table(columns, _rows(result, names))
+    if "html" in result:
+        click.echo(f"page: {result['html']}")
+        if not result["n_pictures"]:
+            note("the page has no pictures: name the folder of the paths with --pictures")
 
 
 def _rows(result: dict[str, Any], names: list[str]) -> list[list[object]]:

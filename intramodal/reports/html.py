@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from intramodal.evaluation.verdict import SHORT, p_value
+from intramodal.evaluation.verdict import SHORT
 from intramodal.reports import plots
 from intramodal.reports.document import ReportDocument
+from intramodal.reports.page import write_page
 
 COLORS = {"better": "gain", "not_worse": "gain", "worse": "loss", "inconclusive": "unsure"}
 """Colour class of the four outcomes."""
@@ -24,24 +25,13 @@ def render_report(documents: Sequence[ReportDocument], path: Path) -> None:
     path : Path
         Written under a temporary name, then renamed.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("intramodal.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(num=_number, signed=_signed, size=_size, text=_text, p=p_value)
-    page = environment.get_template("report.html.j2").render(
+    write_page(
+        "report.html.j2",
+        path,
         documents=[(document, _plots(document)) for document in documents],
         words=SHORT,
         colors=COLORS,
     )
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
 
 
 def _plots(document: ReportDocument) -> dict[str, Any]:
@@ -72,23 +62,3 @@ def _histogram(row: Mapping[str, Any]) -> str:
         for part, color in zip(row["parts"], colors, strict=False)
     ]
     return plots.histogram_plot(row["title"], parts)
-
-
-def _number(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _signed(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None else f"{value:+.{digits}f}"
-
-
-def _size(n_bytes: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.3g} TB"
-
-
-def _text(value: object, limit: int = 120) -> str:
-    return plots.shown(value, limit)

@@ -13,7 +13,7 @@ SIDE = 96
 """Longer side of a thumbnail in pixels; about 2 kB each as WebP."""
 
 
-def thumbnail(folder: Path | None, key: object) -> str:
+def thumbnail(folder: Path | None, key: object, *, side: int = SIDE) -> str:
     """Return a picture of a folder as a ``data:`` URI; empty when it cannot be reached.
 
     Parameters
@@ -22,17 +22,30 @@ def thumbnail(folder: Path | None, key: object) -> str:
         Where the keys are relative to.
     key : object
         The payload's path: untrusted, and refused when it leads out of `folder`.
+    side : int
+        Longer side in pixels.
     """
     if folder is None or not isinstance(key, str):
         return ""
-    path = (folder / key).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        return ""
     try:
-        picture = decode_image(path.read_bytes(), target=SIDE)
-    except (OSError, ImageError):
+        path = (folder / key).resolve()
+        if not path.is_relative_to(folder.resolve()) or not path.is_file():
+            return ""
+        return data_uri(path.read_bytes(), side=side)
+    except (OSError, ValueError, ImageError):  # no picture, or no name that a file can have
         return ""
-    picture.thumbnail((SIDE, SIDE))
+
+
+def data_uri(data: bytes, *, side: int = SIDE) -> str:
+    """Return the picture in a file's bytes as a small ``data:`` URI.
+
+    Raises
+    ------
+    ImageError
+        If the bytes are no picture.
+    """
+    picture = decode_image(data, target=side)
+    picture.thumbnail((side, side))
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=80)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from intramodal.errors import InputError
+from intramodal.errors import InputError, ManifestMismatchError
 from intramodal.ingest.encoders import load_encoder
 from intramodal.projection.artifact import Projection
+from intramodal.reports.document import Picture
+from intramodal.reports.search import SIDE, Found, SearchPage, render_search
+from intramodal.reports.thumbnails import data_uri, thumbnail
 from intramodal.store.base import Hits
 from intramodal.store.collection import ImageCollection
-from intramodal.types import Floats
+from intramodal.types import Floats, PointId, encoders_agree
 from intramodal.workflows.workspace import reach_store
+
+Embedded = dict[str, tuple[tuple[str, str], Floats]]
+"""By model: its identity, and the query (1, dim) as it sees it; a model is loaded once."""
 
 
 @dataclass(frozen=True)
@@ -31,43 +38,105 @@ class SearchRequest:
     model: str | None = None
     k: int = 10
     exact: bool = False
+    html: Path | None = None
+    pictures: Path | None = None
     device: str | None = None
     precision: str | None = None
 
 
 def search_collection(request: SearchRequest) -> dict[str, Any]:
-    """Return the k nearest points under each vector, with their paths and labels."""
+    """Return the k nearest points under each vector, with their paths and labels.
+
+    With `html`, also write them as a page of pictures.
+    """
     with reach_store(request.store) as store:
         collection = ImageCollection.open(store, request.collection)
-        answers = {}
-        for vector in request.vectors:
-            hits = _hits(collection, request, vector)
-            answers[vector] = _described(collection, hits)
-    return {"collection": request.collection, "vectors": answers}
+        embedded: Embedded = {}
+        answers = {
+            vector: _described(collection, _hits(collection, request, vector, embedded))
+            for vector in request.vectors
+        }
+        result = {"collection": request.collection, "vectors": answers}
+        if request.html is None:
+            return result
+        return {**result, **_write_page(request, _asked(collection, request), answers)}
 
 
-def _hits(collection: ImageCollection, request: SearchRequest, vector: str) -> Hits:
+def _write_page(
+    request: SearchRequest, query: Picture, answers: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> dict[str, Any]:
+    """Write the page of pictures; say where it is and how many pictures it could show."""
+    path = Path(str(request.html))
+    rankings = {
+        vector: [Found(_picture(request, hit["id"], hit["payload"]), hit["score"]) for hit in hits]
+        for vector, hits in answers.items()
+    }
+    kind = "id" if request.point is not None else "text" if request.text is not None else "image"
+    render_search(SearchPage(request.collection, query, kind, request.exact, rankings), path)
+    n_shown = sum(bool(found.picture.image) for hits in rankings.values() for found in hits)
+    return {"html": str(path), "n_pictures": n_shown}
+
+
+def _asked(collection: ImageCollection, request: SearchRequest) -> Picture:
+    """Return the query as a picture with a caption."""
+    if request.text is not None:
+        return Picture("", request.text)
+    if request.image is not None:
+        return Picture("", request.image.name, data_uri(request.image.read_bytes(), side=SIDE))
+    page = collection.store.retrieve(collection.name, [_point(request)], payload=True)
+    return _picture(request, page.ids[0], page.payloads[0])
+
+
+def _picture(request: SearchRequest, point: PointId, payload: Mapping[str, Any]) -> Picture:
+    path, label = payload.get("path"), payload.get("label")
+    caption = " · ".join(str(part) for part in (label, path or point) if part is not None)
+    return Picture(str(point), caption, thumbnail(request.pictures or Path(), path, side=SIDE))
+
+
+def _point(request: SearchRequest) -> PointId:
+    point = str(request.point)
+    return int(point) if point.isdecimal() else point
+
+
+def _hits(
+    collection: ImageCollection, request: SearchRequest, vector: str, embedded: Embedded
+) -> Hits:
     if request.point is not None:
-        point = int(request.point) if request.point.isdecimal() else request.point
+        point = _point(request)
         return collection.neighbours([point], using=vector, k=request.k, exact=request.exact)
-    query = _query(collection, request, vector)
+    query = _query(collection, request, vector, embedded)
     return collection.search(query, using=vector, k=request.k, exact=request.exact)
 
 
-def _query(collection: ImageCollection, request: SearchRequest, vector: str) -> Floats:
+def _query(
+    collection: ImageCollection, request: SearchRequest, vector: str, embedded: Embedded
+) -> Floats:
     origin = collection.origin(vector)
-    encoder = load_encoder(
-        request.model or origin.encoder, device=request.device, precision=request.precision
-    )
-    if request.text is not None:
-        if origin.projection:
-            raise InputError(
-                f"texts are compared with images on the encoder's own vector, and {vector!r} is "
-                f"projected; search with --vectors raw"
-            )
-        return encoder.encode_texts([request.text])
-    query = encoder.encode_images([request.image])
+    if request.text is not None and origin.projection:
+        raise InputError(
+            f"texts are compared with images on the encoder's own vector, and {vector!r} is "
+            f"projected; search with --vectors raw"
+        )
+    name = request.model or origin.encoder
+    if name not in embedded:
+        embedded[name] = _embed(request, name)
+    made_by, query = embedded[name]
+    if not encoders_agree(made_by, (origin.encoder, origin.encoder_fingerprint)):
+        raise ManifestMismatchError(
+            f"{vector!r} was made by {origin}, not by {made_by[0]} ({made_by[1][:12]}); search "
+            f"with the model that made it"
+        )
     return _projected(query, request.projection, origin.projection) if origin.projection else query
+
+
+def _embed(request: SearchRequest, model: str) -> tuple[tuple[str, str], Floats]:
+    """Return the identity of a model and the query as it sees it."""
+    encoder = load_encoder(model, device=request.device, precision=request.precision)
+    if request.text is not None:
+        query = encoder.encode_texts([request.text])
+    else:
+        query = encoder.encode_images([request.image])
+    return (encoder.name, encoder.fingerprint), query
 
 
 def _projected(query: Floats, path: Path | None, wanted: str) -> Floats:

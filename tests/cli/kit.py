@@ -30,7 +30,11 @@ def run(*arguments: str, code: int = 0) -> Any:
 
 
 def make_photos(
-    rng: np.random.Generator, kinds: Sequence[str] = (), paths: Sequence[str] = ()
+    rng: np.random.Generator,
+    *,
+    label: str = "kind",
+    kinds: Sequence[str] = (),
+    paths: Sequence[str] = (),
 ) -> tuple[list[str], Floats, list[str]]:
     """Write `photos` to the default store: `pca` keeps the kind and has lost the season.
 
@@ -47,7 +51,7 @@ def make_photos(
     }
     payloads = [
         {
-            "kind": names[k],
+            label: names[k],
             "season": f"season {s}",
             "path": paths[i % len(paths)] if paths else f"{i}.jpg",
         }

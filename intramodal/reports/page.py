@@ -1,0 +1,87 @@
+"""Self-contained pages: one offline HTML file, autoescaped, light and dark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from intramodal.errors import InputError
+from intramodal.evaluation.verdict import p_value
+from intramodal.reports.plots import shown
+
+
+def write_page(template: str, path: Path, **values: Any) -> None:
+    """Render a template of this package and write it, under a temporary name first.
+
+    Parameters
+    ----------
+    template : str
+        Extends ``page.html.j2``, whose policy forbids scripts and any address but ``data:``.
+    path : Path
+    **values
+        Untrusted: every one is escaped.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    write_text(path, render_page(template, **values))
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Return a rendered template of this package."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("intramodal.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(num=number, signed=signed, size=size, text=text, p=p_value)
+    return environment.get_template(template).render(**values)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a file, under a temporary name first."""
+    partial = path.with_name(path.name + ".part")
+    try:
+        partial.write_text(content, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(
+            f"{path} cannot be written ({error.strerror}); name another file"
+        ) from error
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a number for a table; a dash for what could not be computed."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def signed(value: float | None, digits: int = 4) -> str:
+    """Return a difference for a table; a dash for what could not be computed."""
+    return "–" if value is None else f"{value:+.{digits}f}"
+
+
+def size(n_bytes: float) -> str:
+    """Return bytes in the unit that fits.
+
+    Examples
+    --------
+    >>> size(2_500_000)
+    '2.5 MB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} TB"
+
+
+def text(value: object, limit: int = 120) -> str:
+    """Return untrusted text as one printable line, shortened."""
+    return shown(value, limit)

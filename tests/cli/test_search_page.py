@@ -1,0 +1,69 @@
+"""`intramodal search --html` without a browser: what is in the page, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from intramodal import open_store
+from intramodal.cli.options import DEFAULT_STORE
+from tests.cli.kit import invoke, make_photos, run
+
+
+@pytest.fixture
+def ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> list[str]:
+    monkeypatch.chdir(tmp_path)
+    found, _, _ = make_photos(rng)
+    return found
+
+
+def search(point: str, *more: str, code: int = 0) -> dict[str, object]:
+    found: dict[str, object] = run("search", "photos", "--id", point, *more, code=code)
+    return found
+
+
+def test_pictures_come_from_the_folder_that_is_named(ids: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    for n in range(len(ids)):
+        Image.new("RGB", (8, 8), (n, n, n)).save(folder / f"{n}.jpg")
+    assert search(ids[0], "--html", "page.html")["n_pictures"] == 0
+    found = search(ids[0], "--html", "page.html", "--pictures", str(folder), "-k", "7")
+    assert found["n_pictures"] == 2 * 7
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert page.count('src="data:image/webp;base64,') == 2 * 7 + 1  # and the query
+    assert "0.jpg" in page
+
+
+def test_a_path_that_leads_out_of_the_folder_is_not_followed(
+    ids: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.jpg")
+    with open_store(DEFAULT_STORE) as store:
+        store.set_payload("photos", ids, {"path": "../secret.jpg"})
+    assert search(ids[0], "--html", "page.html", "--pictures", "pictures")["n_pictures"] == 0
+
+
+def test_a_page_without_pictures_says_how_to_get_them(ids: list[str]) -> None:
+    shown = invoke("search", "photos", "--id", ids[0], "--html", "page.html")
+    assert shown.exit_code == 0
+    assert "page: page.html" in shown.stdout
+    assert "--pictures" in shown.stderr
+
+
+def test_a_page_that_cannot_be_written_is_one_sentence(ids: list[str]) -> None:
+    result = invoke("search", "photos", "--id", ids[0], "--html", "nowhere/page.html")
+    assert result.exit_code == 1
+    assert "nowhere/page.html cannot be written" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_without_a_page_nothing_is_written(ids: list[str]) -> None:
+    before = set(Path.cwd().iterdir())
+    found = search(ids[0])
+    assert set(found) == {"collection", "vectors"}
+    assert set(Path.cwd().iterdir()) == before
