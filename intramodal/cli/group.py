@@ -18,11 +18,12 @@ from intramodal.errors import InputError, IntramodalError
 
 COMMANDS = (
     *("demo", "ingest", "fit", "backfill", "adopt"),
-    *("compare", "search", "export", "report", "runs", "models", "doctor"),
+    *("evaluate", "compare", "search", "export", "report", "runs", "models", "doctor"),
 )
 """In the order of the help; each lives in ``intramodal.cli.<name>`` as ``command``."""
 
 SUBCOMMANDS = {
+    "evaluate": ("fewshot", "misalignment", "recovery", "retrieval"),
     "runs": ("compare", "export", "list", "prune", "show"),
     "models": ("convert-slip", "list"),
 }

@@ -1,0 +1,357 @@
+"""``intramodal evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from intramodal.cli.options import (
+    comma_list,
+    json_option,
+    model_options,
+    print_json,
+    runs_option,
+    store_option,
+)
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+_LABELS = click.option(
+    "--labels", required=True, callback=comma_list, help="Payload fields, comma-separated."
+)
+_VECTORS = click.option(
+    "--vectors", default="raw,pca", show_default=True, callback=comma_list, help="Comma-separated."
+)
+_LEAST = click.option(
+    "--min-class-size",
+    type=click.IntRange(2),
+    default=2,
+    show_default=True,
+    help="Images; smaller classes are left out.",
+)
+_TEMPLATE = click.option(
+    "--template", default="a photo of a {}", show_default=True, help="{} is the class name."
+)
+
+
+def whole_numbers(ctx: click.Context, param: click.Parameter, value: Any) -> list[int]:
+    """Split ``1,2,4`` into whole numbers from 1; TOML lists pass as they are."""
+    items = [value] if isinstance(value, int) else comma_list(ctx, param, value)
+    try:
+        found = [int(item) for item in items]
+    except ValueError:
+        found = [0]
+    if any(number < 1 for number in found):
+        raise click.BadParameter(f"takes whole numbers from 1, comma-separated, got {value!r}")
+    return found
+
+
+@click.group("evaluate")
+def command() -> None:
+    """Measure vectors: retrieval, few-shot accuracy, misalignment, recovery."""
+
+
+@command.command("retrieval")
+@click.argument("collection")
+@_VECTORS
+@_LABELS
+@click.option("--queries", metavar="FILTER", help="What asks: FIELD=VALUE[,VALUE...].")
+@click.option("--gallery", metavar="FILTER", help="What answers: FIELD=VALUE[,VALUE...].")
+@click.option("--split", metavar="FIELD", help="Short for FIELD=test asking and FIELD=train.")
+@_LEAST
+@click.option(
+    "--ties",
+    type=click.Choice(["expected", "sklearn", "best", "worst", "id"]),
+    default="expected",
+    show_default=True,
+    help="Order of equal scores.",
+)
+@click.option(
+    "--ks",
+    default="1,5,10",
+    show_default=True,
+    callback=whole_numbers,
+    help="Places for recall@k, precision@k and hit@k (hit@1 is R@1).",
+)
+@click.option("--classes", is_flag=True, help="Every class's mean AP in the JSON, too.")
+@store_option
+@runs_option
+@json_option
+def retrieval(as_json: bool, runs_url: str, **options: Any) -> None:
+    """Rank exactly, over the full gallery: every picture asks all others, or two sets.
+
+    \b
+    intramodal evaluate retrieval photos --vectors raw,pca --labels category,season
+    intramodal evaluate retrieval photos --labels category --split split
+    """
+    from intramodal.workflows.evaluate.retrieval import RetrievalRequest, evaluate_collection
+
+    result = evaluate_collection(RetrievalRequest(runs=runs_url, **options))
+    if as_json:
+        print_json(result)
+        return
+    _print_retrieval(result, 1 if 1 in options["ks"] else None)
+
+
+def _print_retrieval(result: dict[str, Any], k: int | None) -> None:
+    from intramodal.cli.output import note, number, print_table
+
+    names = ("map", *(("hit@1",) if k else ()), "r_precision", "ndcg", "mrr")
+    heads = {"map": "mAP", "hit@1": "R@1", "r_precision": "R-prec", "ndcg": "nDCG", "mrr": "MRR"}
+    columns = ("field", "vector", *(f"{heads[name]}>" for name in names))
+    rows = [
+        (
+            *(field, vector, *(number(figures[name]) for name in names)),
+            *(f"{figures['tie_width']:.1e}", f"{entry['n_queries']:,}"),
+            *(f"{entry['n_gallery']:,}", f"{entry['n_without_positives']:,}"),
+        )
+        for field, entry in result["fields"].items()
+        for vector, figures in entry["vectors"].items()
+    ]
+    counts = ("tie width>", "queries>", "gallery>", "without positives>")
+    print_table((*columns, *counts), rows, title=result["protocol"])
+    note(f"run {result['run_id']}")
+
+
+@command.command("fewshot")
+@click.argument("collection")
+@_VECTORS
+@_LABELS
+@click.option(
+    "--shots",
+    default="1,2,4,8,16",
+    show_default=True,
+    callback=whole_numbers,
+    help="Labelled images a class.",
+)
+@click.option(
+    "--episodes", type=click.IntRange(1), default=50, show_default=True, help="Draws of the shots."
+)
+@click.option("--seed", default=0, show_default=True, help="Of the draws; nested and paired.")
+@click.option(
+    "--classifiers",
+    default="prototype,lda",
+    show_default=True,
+    callback=comma_list,
+    help="Comma-separated: prototype, lda.",
+)
+@click.option(
+    "--split",
+    metavar="FIELD",
+    help="Shots from FIELD=train, tests from FIELD=test; default: all that are no shots.",
+)
+@_LEAST
+@click.option("--classes", is_flag=True, help="Every class's accuracy in the JSON, too.")
+@store_option
+@runs_option
+@json_option
+def fewshot(as_json: bool, runs_url: str, **options: Any) -> None:
+    """Classify with few labelled pictures a class, without text.
+
+    \b
+    intramodal evaluate fewshot photos --labels category --shots 1,4,16
+    """
+    from intramodal.workflows.evaluate.fewshot import (
+        FewshotRequest,
+        evaluate_fewshot_in_collection,
+    )
+
+    result = evaluate_fewshot_in_collection(FewshotRequest(runs=runs_url, **options))
+    if as_json:
+        print_json(result)
+        return
+    _print_fewshot(result)
+
+
+def _print_fewshot(result: dict[str, Any]) -> None:
+    from intramodal.cli.output import note, number, print_table
+
+    rows = []
+    for field, entry in result["fields"].items():
+        for vector, classifiers in entry["vectors"].items():
+            for classifier, shots in classifiers.items():
+                for n_shots, row in shots.items():
+                    low, high = row["interval"] or (None, None)
+                    interval = f"[{number(low)}, {number(high)}]"
+                    counts = (row["n_classes"], number(row["n_test"], 0))
+                    accuracy = number(row["accuracy"])
+                    rows.append((field, vector, classifier, n_shots, accuracy, interval, *counts))
+    columns = ("field", "vector", "classifier", "shots>", "accuracy>", "95% interval>")
+    title = f"{result['n_episodes']} episodes; intervals over their draw"
+    print_table((*columns, "classes>", "tested>"), rows, title=title)
+    note(f"run {result['run_id']}")
+
+
+@command.command("misalignment")
+@click.argument("targets", nargs=-1, required=True, metavar="COLLECTION[:VECTOR]...")
+@_LABELS
+@click.option(
+    "--texts", is_flag=True, help="Compare with the class names, too, encoded by each model."
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="Model for the texts; default: as each manifest says. Once, or once a collection.",
+)
+@click.option(
+    "--text-vectors",
+    type=FILE,
+    multiple=True,
+    help="Ready text embeddings, not projected, instead. Once, or once a collection.",
+)
+@_TEMPLATE
+@click.option(
+    "--projection",
+    "projections",
+    type=FILE,
+    multiple=True,
+    help="Also show `raw` after this projection, and with the mean adjusted; projects the texts "
+    "for a vector that it made.",
+)
+@click.option(
+    "--bins", type=click.IntRange(1), default=80, show_default=True, help="Of the histograms."
+)
+@click.option(
+    "--max-pairs",
+    type=click.IntRange(2),
+    help="Sample so many pairs, with standard errors; default all pairs.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of the sample.")
+@model_options
+@store_option
+@runs_option
+@json_option
+def misalignment(as_json: bool, runs_url: str, **options: Any) -> None:
+    """Compare cosines of same- and other-class pairs, and of images and texts, side by side.
+
+    VECTOR is `raw` unless it is named. The paper finds these indicators alike in models with and
+    without an image-image loss; mAP is shown beside them, and decides.
+
+    \b
+    intramodal evaluate misalignment clip siglip siglip2 dino --labels category --texts
+    intramodal evaluate misalignment photos --labels category --projection pca.safetensors
+    """
+    from intramodal.workflows.evaluate.misalignment import (
+        MisalignmentRequest,
+        measure_collections,
+    )
+
+    lists = ("targets", "models", "text_vectors", "projections")
+    options |= {name: list(options[name]) for name in lists}
+    result = measure_collections(MisalignmentRequest(runs=runs_url, **options))
+    if as_json:
+        print_json(result)
+        return
+    _print_misalignment(result)
+
+
+def _print_misalignment(result: dict[str, Any]) -> None:
+    from intramodal.cli.output import note, number, print_table
+
+    names = ("map", "auc", "overlap", "d_prime", "same_mean", "other_mean")
+    beside = ("gap", "overlap", "image_mean", "text_mean")
+    nothing = dict.fromkeys(beside)
+    rows = [
+        (
+            *(row["collection"], row["vector"], row["field"]),
+            *(number(row[name], 3) for name in names),
+            *(number((row["modality"] or nothing)[name], 3) for name in beside),
+        )
+        for row in result["rows"]
+    ]
+    columns = ("collection", "vector", "field", "mAP>", "AUC>", "overlap>", "d'>")
+    means = ("same class>", "other class>", "gap>", "I-I/T-I overlap>", "image-image>")
+    title = "all pairs"
+    if result["max_pairs"] is not None:
+        title = f"at most {result['max_pairs']:,} pairs; standard errors with --json"
+    print_table((*columns, *means, "text-image>"), rows, title=title)
+    note(f"run {result['run_id']}")
+
+
+@command.command("recovery")
+@click.argument("target", metavar="COLLECTION[:VECTOR]")
+@click.option("--model", help="Model for the texts; default: as the manifest says.")
+@click.option(
+    "--text-vectors", type=FILE, help="Ready text embeddings, not projected, instead of a model."
+)
+@click.option(
+    "--anchors",
+    default="imagenet",
+    show_default=True,
+    help="imagenet, wordnet, or a text file with one class name a line.",
+)
+@_TEMPLATE
+@click.option("--projection", type=FILE, help="The file a projected VECTOR was made with.")
+@click.option(
+    "--sizes",
+    callback=whole_numbers,
+    help="Numbers of anchors, comma-separated; default: shares of the dimensions, and all.",
+)
+@click.option(
+    "--subsets",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Random orders of the anchors; each gives nested subsets.",
+)
+@click.option(
+    "--pairs", type=click.IntRange(2), default=20_000, show_default=True, help="Of images, drawn."
+)
+@click.option("--seed", default=0, show_default=True, help="Of images, pairs and anchors.")
+@model_options
+@store_option
+@runs_option
+@json_option
+def recovery(as_json: bool, runs_url: str, **options: Any) -> None:
+    """Show how well image-image similarities follow from image-text ones, by number of anchors.
+
+    \b
+    intramodal evaluate recovery photos
+    intramodal evaluate recovery photos --text-vectors T.npy --sizes 64,128,256,512,1000
+    """
+    from intramodal.workflows.evaluate.recovery import RecoveryRequest, measure_recovery
+
+    result = measure_recovery(RecoveryRequest(runs=runs_url, **options))
+    if as_json:
+        print_json(result)
+        return
+    _print_recovery(result)
+
+
+def _print_recovery(result: dict[str, Any]) -> None:
+    from intramodal.cli.output import note, number, print_table
+
+    columns = ("anchors>", "rank>", "free>", "condition>", "RMS error>", "± s.e.>")
+    rows = [
+        (
+            *(f"{row['n_anchors']:,}", row["rank"], row["n_free"], f"{row['condition']:.2g}"),
+            *(f"{row['rms']:.2g}", "–" if row["rms_error"] is None else f"{row['rms_error']:.1g}"),
+            *(number(row["pearson"]), number(row["spearman"])),
+            "determined" if row["is_determined"] else "not determined",
+        )
+        for row in result["curve"]
+    ]
+    title = (
+        f"{result['n_images']:,} images of {result['dim']} dimensions, {result['n_texts']:,} "
+        f"texts; similarities vary by {result['spread']:.3f}"
+    )
+    print_table((*columns, "Pearson>", "Spearman>", "similarities"), rows, title=title)
+    click.echo(norms_sentence(result["without_anchors"]))
+    note(f"run {result['run_id']}")
+
+
+def norms_sentence(check: dict[str, Any]) -> str:
+    """Return what the unit lengths alone fix, in one sentence."""
+    head = (
+        f"Without anchors (appendix A): {check['n_images']:,} images for "
+        f"{check['n_needed']:,} unknowns"
+    )
+    if check["is_determined"] is None:
+        return f"{head}: enough in number; the system is too large to be solved here."
+    if check["is_determined"]:
+        return f"{head}: determined, recovered to {check['rms']:.1g} (RMS)."
+    least = "at least " if check["rank"] is None else ""
+    return f"{head}: not determined, {least}{check['n_free']:,} directions are free."

@@ -1,0 +1,1 @@
+"""Evaluate the vectors of a collection: retrieval, few-shot, misalignment, recovery."""

@@ -1,0 +1,163 @@
+"""The indicators of misalignment for several collections and vectors, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from intramodal.errors import InputError
+from intramodal.evaluation.labels import encode_labels
+from intramodal.evaluation.misalignment import measure_misalignment
+from intramodal.evaluation.retrieval import evaluate_retrieval
+from intramodal.progress import tracked
+from intramodal.projection.anchors import TEMPLATE, AnchorSet
+from intramodal.projection.artifact import Projection
+from intramodal.runs import Run, RunLedger
+from intramodal.types import Floats, VectorTable
+from intramodal.workflows.evaluate.targets import Target
+from intramodal.workflows.evaluate.texts import TextSource
+from intramodal.workflows.evaluate.views import View, require_used, views_of
+from intramodal.workflows.evidence import log_figures, log_origins, read_labelled, stated
+from intramodal.workflows.workspace import open_workspace, recorded
+
+ROWS = "misalignment"
+"""Name of the run's artefact with figures and histograms."""
+
+_FIGURES = ("map", "auc", "overlap", "d_prime", "same_mean", "other_mean")
+_MODALITY_FIGURES = ("gap", "overlap", "image_mean", "text_mean")
+
+
+@dataclass(frozen=True)
+class MisalignmentRequest:
+    """What to measure; the options of ``intramodal evaluate misalignment``."""
+
+    targets: list[str]
+    store: str
+    runs: str
+    labels: list[str]
+    texts: bool = False
+    models: list[str] = field(default_factory=list)
+    text_vectors: list[Path] = field(default_factory=list)
+    template: str = TEMPLATE
+    projections: list[Path] = field(default_factory=list)
+    bins: int = 80
+    max_pairs: int | None = None
+    seed: int = 0
+    device: str | None = None
+    precision: str | None = None
+
+
+def measure_collections(request: MisalignmentRequest) -> dict[str, Any]:
+    """Measure every vector by every field; returns what ``--json`` prints."""
+    projections = [(path, Projection.load(path)) for path in request.projections]
+    with open_workspace(request.store, request.runs) as workspace:
+        targets = [Target.open(workspace.store, text) for text in request.targets]
+        sources = _sources(request, targets)
+        require_used(projections, targets)
+        with recorded(
+            workspace, "evaluate-misalignment", stated(request), seed=request.seed
+        ) as run:
+            rows = []
+            for target, source in tracked(
+                list(zip(targets, sources, strict=True)), "measure", total=len(targets)
+            ):
+                has_texts = source is not None
+                shown = views_of(target, projections, targets, has_texts=has_texts)
+                rows += list(_measured(request, target, source, shown))
+            _keep(run, workspace.ledger, targets, rows)
+            return {
+                "max_pairs": request.max_pairs,
+                "seed": request.seed,
+                "rows": rows,
+                "run_id": run.id,
+            }
+
+
+def _sources(request: MisalignmentRequest, targets: Sequence[Target]) -> list[TextSource | None]:
+    """Return where the texts of every target come from; None where none are asked for."""
+    if not (request.texts or request.models or request.text_vectors):
+        return [None] * len(targets)
+    models = _spread(request.models, len(targets), "--model")
+    files = _spread(request.text_vectors, len(targets), "--text-vectors")
+    return [
+        TextSource(target, model, file, request.device, request.precision)
+        for target, model, file in zip(targets, models, files, strict=True)
+    ]
+
+
+def _spread(given: Sequence[Any], n: int, option: str) -> list[Any]:
+    """Return one value a target: the single one for all, or as many as there are."""
+    if len(given) > 1 and len(given) != n:
+        raise InputError(
+            f"{option} is given {len(given)} times for {n} collections; give it once, or once "
+            f"for each in the same order"
+        )
+    return list(given) * n if len(given) == 1 else list(given) or [None] * n
+
+
+def _measured(
+    request: MisalignmentRequest, target: Target, source: TextSource | None, shown: list[View]
+) -> Iterator[dict[str, Any]]:
+    table = read_labelled(target.collection, [target.vector], request.labels)
+    for name in request.labels:
+        texts = _texts(request, source, table, name)
+        for view in shown:
+            yield {
+                "collection": target.collection.name,
+                "vector": view.vector,
+                "view": view.kind,
+                "model": target.origin.encoder if target.origin else None,
+                "field": name,
+                "n_points": len(table),
+                **_figures(request, view, table.vectors[target.vector], texts, table, name),
+            }
+
+
+def _texts(
+    request: MisalignmentRequest, source: TextSource | None, table: VectorTable, name: str
+) -> Floats | None:
+    """Return the embeddings of the class names, in the encoder's own space."""
+    if source is None:
+        return None
+    names = encode_labels(table.payload[name], field=name).names
+    return source.embed(AnchorSet(tuple(names), request.template).prompts())
+
+
+def _figures(
+    request: MisalignmentRequest,
+    view: View,
+    X: Floats,
+    texts: Floats | None,
+    table: VectorTable,
+    name: str,
+) -> dict[str, Any]:
+    images, beside = view.make(X, texts)
+    shown = replace(table, vectors={view.vector: images})
+    result = measure_misalignment(
+        shown,
+        vector=view.vector,
+        field=name,
+        texts=beside,
+        n_bins=request.bins,
+        max_pairs=request.max_pairs,
+        seed=request.seed,
+    )
+    retrieval = evaluate_retrieval(shown, vector=view.vector, field=name, ks=())
+    return {"map": retrieval.map, "n_queries": len(retrieval.query_ids), **result.to_dict()}
+
+
+def _keep(
+    run: Run, ledger: RunLedger, targets: Sequence[Target], rows: Sequence[dict[str, Any]]
+) -> None:
+    for target in targets:
+        log_origins(run, ledger, target.collection)
+    is_alone = len({target.collection.name for target in targets}) == 1
+    for row in rows:
+        vector = row["vector"] if is_alone else f"{row['collection']}:{row['vector']}"
+        figures = {name: row[name] for name in _FIGURES}
+        if row["modality"]:
+            figures |= {f"modality {name}": row["modality"][name] for name in _MODALITY_FIGURES}
+        log_figures(run, figures, vector=vector, field=row["field"], n=row["n_points"])
+    run.save_artefact(ROWS, {"rows": list(rows)})

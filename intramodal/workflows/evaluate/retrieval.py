@@ -1,0 +1,115 @@
+"""Exact retrieval figures of a collection's vectors, by any payload field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from intramodal.evaluation.ranking import DEFAULT_KS, Ties
+from intramodal.evaluation.results import RetrievalResult
+from intramodal.evaluation.retrieval import RetrievalTask, run_task
+from intramodal.progress import tracked
+from intramodal.runs import Run, pack_scores
+from intramodal.runs.scores import MEDIA_TYPE, SCORES
+from intramodal.store.collection import ImageCollection
+from intramodal.types import VectorTable
+from intramodal.workflows.evaluate.subsets import Sides
+from intramodal.workflows.evidence import (
+    log_figures,
+    log_origins,
+    read_labelled,
+    scores_of,
+    stated,
+)
+from intramodal.workflows.workspace import open_workspace, recorded
+
+CLASSES = "per-class results"
+"""Name of the run's artefact with the figures of every class."""
+
+
+@dataclass(frozen=True)
+class RetrievalRequest:
+    """What to evaluate; the options of ``intramodal evaluate retrieval``."""
+
+    collection: str
+    store: str
+    runs: str
+    labels: list[str]
+    vectors: list[str] = field(default_factory=lambda: ["raw", "pca"])
+    queries: str | None = None
+    gallery: str | None = None
+    split: str | None = None
+    min_class_size: int = 2
+    ties: Ties = "expected"
+    ks: list[int] = field(default_factory=lambda: list(DEFAULT_KS))
+    classes: bool = False
+
+
+def evaluate_collection(request: RetrievalRequest) -> dict[str, Any]:
+    """Evaluate every vector by every field; returns what ``--json`` prints."""
+    sides = Sides.parse(request.queries, request.gallery, request.split)
+    with open_workspace(request.store, request.runs) as workspace:
+        collection = ImageCollection.open(workspace.store, request.collection)
+        with recorded(workspace, "evaluate-retrieval", stated(request)) as run:
+            fields = [*request.labels, *sides.fields]
+            table = read_labelled(collection, request.vectors, fields)
+            results = _evaluated(table, sides, request)
+            log_origins(run, workspace.ledger, collection)
+            _keep(run, results)
+            return {
+                "collection": request.collection,
+                "n_points": len(table),
+                "n_incomplete": table.n_incomplete,
+                "protocol": results[0].protocol,
+                "ties": request.ties,
+                "min_class_size": request.min_class_size,
+                "fields": _by_field(results, with_classes=request.classes),
+                "run_id": run.id,
+            }
+
+
+def _evaluated(
+    table: VectorTable, sides: Sides, request: RetrievalRequest
+) -> list[RetrievalResult]:
+    rows, split = sides.apply(table)
+    tasks = [
+        RetrievalTask.from_table(rows, name, split=split, min_class_size=request.min_class_size)
+        for name in request.labels
+    ]
+    pairs = [(task, vector) for task in tasks for vector in request.vectors]
+    return [
+        run_task(task, rows, vector, ks=request.ks, ties=request.ties)
+        for task, vector in tracked(pairs, "rank", total=len(pairs))
+    ]
+
+
+def _by_field(results: list[RetrievalResult], *, with_classes: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for result in results:
+        row = result.to_dict()
+        classes = row.pop("classes")
+        shared = {k: row[k] for k in ("n_queries", "n_gallery", "n_without_positives")}
+        entry = found.setdefault(
+            result.field, {**shared, "n_classes": len(classes), "vectors": {}}
+        )
+        figures = {"map": row["map"], **row["metrics"], "tie_width": row["tie_width"]}
+        entry["vectors"][result.vector] = figures | ({"classes": classes} if with_classes else {})
+    return found
+
+
+def _keep(run: Run, results: list[RetrievalResult]) -> None:
+    """Record the figures, and the scores of every query and class."""
+    for result in results:
+        row = result.to_dict()
+        figures = {"mAP": row["map"], **row["metrics"], "tie width": row["tie_width"]}
+        log_figures(
+            run, figures, vector=result.vector, field=result.field, n=len(result.query_ids)
+        )
+        run.log_metric(
+            "queries without positives",
+            result.n_without_positives,
+            vector=result.vector,
+            field=result.field,
+        )
+    run.save_artefact(SCORES, pack_scores(scores_of(results)), MEDIA_TYPE)
+    run.save_artefact(CLASSES, {"rows": [result.to_dict() for result in results]})

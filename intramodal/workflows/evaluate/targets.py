@@ -1,0 +1,117 @@
+"""Which vector of which collection: ``COLLECTION[:VECTOR]``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from intramodal.errors import InputError, ManifestMismatchError, NotFound
+from intramodal.ingest.encoders import load_encoder
+from intramodal.projection.artifact import Projection
+from intramodal.store.base import Store
+from intramodal.store.collection import ImageCollection
+from intramodal.store.manifest import VectorOrigin
+from intramodal.types import Encoder, encoders_agree
+
+DEFAULT_VECTOR = "raw"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One named vector of an open collection."""
+
+    collection: ImageCollection
+    vector: str
+
+    @classmethod
+    def open(cls, store: Store, text: str) -> Target:
+        """Open ``COLLECTION[:VECTOR]``; without VECTOR it is `raw`, or the only one there is.
+
+        A collection whose own name holds a colon is found by its full name.
+
+        Raises
+        ------
+        NotFound
+            If there is no such collection or vector.
+        InputError
+            If the vector must be named.
+        """
+        name, separator, vector = text.rpartition(":")
+        if not separator or store.exists(text):
+            name, vector = text, ""
+        collection = ImageCollection.open(store, name)
+        there = collection.info().vectors
+        if vector and vector not in there:
+            raise NotFound(
+                f"collection {name!r} has no vector {vector!r}; it has {_listed(there)}"
+            )
+        return cls(collection, vector or _default(name, sorted(there)))
+
+    @property
+    def origin(self) -> VectorOrigin | None:
+        """How the vector was made; None where nobody has declared it."""
+        return self.collection.manifest.vectors.get(self.vector)
+
+    @property
+    def is_projected(self) -> bool:
+        """Whether the vector is known to be a projection of another."""
+        return self.origin is not None and bool(self.origin.projection)
+
+    def load_encoder(
+        self, model: str | None, *, device: str | None, precision: str | None
+    ) -> Encoder:
+        """Load `model`, or the one the manifest names.
+
+        Raises
+        ------
+        ManifestMismatchError
+            If it is not the model that made the vector, or nobody has said which one did.
+        """
+        name = model or self.collection.origin(self.vector).encoder
+        encoder = load_encoder(name, device=device, precision=precision)
+        origin = self.origin
+        if origin is None:
+            return encoder
+        if not encoders_agree(
+            (origin.encoder, origin.encoder_fingerprint), (encoder.name, encoder.fingerprint)
+        ):
+            raise ManifestMismatchError(
+                f"vector {self.vector!r} of {self.collection.name!r} was made by {origin.encoder} "
+                f"({origin.encoder_fingerprint[:12]}), not by {encoder.name} "
+                f"({encoder.fingerprint[:12]}); its texts must come from the same model"
+            )
+        return encoder
+
+    def projection_among(self, files: Sequence[tuple[Path, Projection]]) -> Projection:
+        """Return the projection that made the vector.
+
+        Raises
+        ------
+        InputError
+            If it is not among the files.
+        """
+        wanted = self.collection.origin(self.vector).projection
+        for _, projection in files:
+            if projection.fingerprint == wanted:
+                return projection
+        given = ", ".join(f"{path} ({p.fingerprint[:12]})" for path, p in files) or "none"
+        raise InputError(
+            f"texts must be projected as {self.vector!r} of {self.collection.name!r} was, by "
+            f"projection {wanted[:12]}; give its file with --projection, got {given}"
+        )
+
+
+def _default(name: str, there: Sequence[str]) -> str:
+    if DEFAULT_VECTOR in there:
+        return DEFAULT_VECTOR
+    if len(there) == 1:
+        return there[0]
+    raise InputError(
+        f"collection {name!r} has the vectors {_listed(there)}; name one, as in "
+        f"{name}:{there[0] if there else 'VECTOR'}"
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in sorted(names)) or "none"
