@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,9 @@ from intramodal.errors import InputError
 from intramodal.store.base import Filter
 from intramodal.store.checks import canonical_ids
 from intramodal.types import PointId
+
+_WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
+_NUMBER = re.compile(r"-?\d+\.\d*(?:[eE][-+]?\d{1,2})?")
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,57 @@ class Dialect:
     is_among: Callable[[str, list[Any]], Any]
     is_float: Callable[[str, float], Any]
     is_absent: Callable[[str], Any]
+
+
+def parse_filter(texts: Sequence[str]) -> Filter:
+    """Return the filter that a person writes: ``all``, ``id=7,8`` or ``field=value,value``.
+
+    Conditions on several fields must all hold; several values of one field are alternatives. A
+    value that looks like a number or a boolean matches both that and the text.
+
+    Raises
+    ------
+    InputError
+        For anything else, or ``all`` beside another condition.
+
+    Examples
+    --------
+    >>> parse_filter(["label=cat,dog", "year=2024"]).equals
+    {'label': ['cat', 'dog'], 'year': ['2024', 2024]}
+    >>> parse_filter(["id=7"]).ids
+    [7]
+    """
+    if list(texts) == ["all"]:
+        return Filter()
+    wanted: dict[str, list[Any]] = {}
+    for text in texts:
+        field, equals, values = text.partition("=")
+        if not (field and equals and values):
+            raise InputError(
+                f"{text!r} is not a filter; write field=value[,value], id=7[,8], or all by itself"
+            )
+        wanted.setdefault(field, []).extend(value for value in values.split(",") if value)
+    ids = wanted.pop("id", None)
+    equals_any = {field: _meant(values) for field, values in wanted.items()}
+    return Filter(equals_any, ids=None if ids is None else [_id(value) for value in ids])
+
+
+def _id(text: str) -> PointId:
+    known: PointId = canonical_ids([int(text) if text.isdecimal() else text])[0]
+    return known
+
+
+def _meant(texts: Sequence[str]) -> list[Any]:
+    meant: list[Any] = []
+    for text in texts:
+        meant.append(text)
+        if text in ("true", "false"):
+            meant.append(text == "true")
+        if _WHOLE_NUMBER.fullmatch(text):
+            meant.append(int(text))
+        elif _NUMBER.fullmatch(text):
+            meant.append(float(text))
+    return meant
 
 
 def spell(dialect: Dialect, where: Filter | None, exclude: PointId | None = None) -> Any:

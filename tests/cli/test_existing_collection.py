@@ -52,8 +52,8 @@ def test_fit_backfill_and_search_work_on_a_foreign_collection(shop: Path) -> Non
     with open_store(DEFAULT_STORE) as store:
         assert not ImageCollection.open(store, "products").manifest.vectors
     done = backfill()
-    assert (done["written"], done["skipped"], done["unprojectable"]) == (N, 0, 0)
-    assert backfill()["written"] == 0
+    assert (done["projected"], done["skipped"], done["unprojectable"]) == (N, 0, 0)
+    assert backfill()["projected"] == 0
     found = run("search", "products", "--id", "7", "--vectors", "image,pca", "-k", "5")
     assert {len(hits) for hits in found["vectors"].values()} == {5}
     assert all(hit["id"] != 7 for hits in found["vectors"].values() for hit in hits)

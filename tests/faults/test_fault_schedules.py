@@ -62,7 +62,7 @@ def take_up(store: ServerStore, pictures: Pictures, *, is_projected: bool) -> No
 
 def project(store: ServerStore, truth: Truth) -> None:
     summary = backfill(ImageCollection.open(store, NAME), truth.projection)
-    assert summary.written + summary.skipped == N_POINTS
+    assert summary.projected + summary.skipped == N_POINTS
 
 
 def read(store: ServerStore, truth: Truth) -> None:

@@ -205,7 +205,7 @@ def test_a_killed_backfill_is_completed_by_the_same_call(
     assert contents(store, "shop", ["raw"]) == before
     projection = plain_projection(PlainEncoder())
     summary = run_backfill(projection, store)
-    assert summary.written + summary.skipped == N_POINTS
+    assert summary.projected + summary.skipped == N_POINTS
     assert contents(store, "shop", ["raw"]) == before
     with open_store(store) as opened:
         collection = ImageCollection.open(opened, "shop")
@@ -215,7 +215,7 @@ def test_a_killed_backfill_is_completed_by_the_same_call(
     expected = unit_rows(projection.apply(table.vectors["raw"]))
     # float32 dot products over 24 terms, stored normalised
     np.testing.assert_allclose(table.vectors["pca"], expected, atol=1e-6)
-    assert run_backfill(projection, store).written == 0
+    assert run_backfill(projection, store).projected == 0
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def test_every_point_gets_the_projected_vector_and_nothing_else_changes(
 ) -> None:
     before = everything(photos)
     summary = backfill(photos, projection, batch_size=64)
-    assert (summary.written, summary.skipped, summary.unprojectable) == (N, 0, 0)
+    assert (summary.projected, summary.skipped, summary.unprojectable) == (N, 0, 0)
     assert everything(photos) == before
     assert_projected(photos, projection)
     reopened = ImageCollection.open(photos.store, "photos").origin("pca")
@@ -74,7 +74,7 @@ def test_every_point_gets_the_projected_vector_and_nothing_else_changes(
 def test_a_repeat_writes_nothing(photos: ImageCollection, projection: Projection) -> None:
     backfill(photos, projection)
     again = backfill(photos, projection)
-    assert (again.written, again.skipped) == (0, N)
+    assert (again.projected, again.skipped) == (0, N)
 
 
 def test_a_stopped_backfill_goes_on_where_it_was(
@@ -94,7 +94,7 @@ def test_a_stopped_backfill_goes_on_where_it_was(
         backfill(photos, stopping, batch_size=50)
     assert not ImageCollection.open(photos.store, "photos").origin("pca").is_complete
     rest = backfill(photos, projection, batch_size=50)
-    assert (rest.written, rest.skipped) == (N - 100, 100)
+    assert (rest.projected, rest.skipped) == (N - 100, 100)
     assert_projected(photos, projection)
 
 
@@ -132,7 +132,7 @@ def test_a_second_projection_cannot_enter_the_same_vector(
     other = Projection(-projection.matrix, "pca", "test", "ab")
     with pytest.raises(ManifestMismatchError, match="another vector name"):
         backfill(photos, other)
-    assert backfill(photos, other, vector="pca2").written == N
+    assert backfill(photos, other, vector="pca2").projected == N
 
 
 @pytest.mark.parametrize(("source", "vector"), [("raw", "raw"), ("raw", None)])
@@ -159,7 +159,7 @@ def test_points_without_the_source_vector_are_counted(
     assert (plan.n_missing, plan.n_unprojectable, plan.bytes_added) == (3, 1, 3 * 8 * 4)
     assert set(shop.info().vectors) == {"image", "other"}
     summary = backfill(shop, projection, source="image")
-    assert (summary.written, summary.unprojectable) == (3, 1)
+    assert (summary.projected, summary.unprojectable) == (3, 1)
     assert plan_backfill(shop, projection, source="image").n_missing == 0
 
 
@@ -170,5 +170,5 @@ def test_a_zero_vector_is_listed_and_does_not_hold_the_rest_up(
     with RunLedger.open(":memory:") as ledger, ledger.run("backfill") as run:
         summary = backfill(photos, projection, run=run)
         failures = ledger.failures(run.id)
-    assert (summary.written, summary.unprojectable) == (N, 1)
+    assert (summary.projected, summary.unprojectable) == (N, 1)
     assert [(f.item, f.stage) for f in failures] == [("9999", "project")]

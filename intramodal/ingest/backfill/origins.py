@@ -1,0 +1,90 @@
+"""Whether a projection, a stored vector and the name of the new one belong together."""
+
+from __future__ import annotations
+
+from intramodal.errors import InputError, ManifestMismatchError, NotFound
+from intramodal.projection.artifact import Projection
+from intramodal.store.base import UNNAMED
+from intramodal.store.collection import ImageCollection
+from intramodal.store.manifest import VectorOrigin
+from intramodal.types import encoders_agree
+
+
+def check_fitted_for(projection: Projection, origin: VectorOrigin) -> None:
+    """Raise `ManifestMismatchError` if the projection was fitted for another encoder."""
+    fitted_for = (projection.encoder, projection.encoder_fingerprint)
+    if not encoders_agree(fitted_for, (origin.encoder, origin.encoder_fingerprint)):
+        raise ManifestMismatchError(
+            f"the projection was fitted for {projection.encoder} "
+            f"({projection.encoder_fingerprint[:12]}), the vectors were made by {origin}; "
+            f"fit one for this model"
+        )
+
+
+def projected_origin(projection: Projection, origin: VectorOrigin, source: str) -> VectorOrigin:
+    """Return the origin of a vector projected from vectors of the given origin."""
+    return VectorOrigin(
+        origin.encoder,
+        origin.encoder_fingerprint,
+        precision=origin.precision,
+        projection=projection.fingerprint,
+        source=source,
+        method=projection.method,
+    )
+
+
+def check_projectable(
+    collection: ImageCollection, projection: Projection, source: str, vector: str
+) -> VectorOrigin:
+    """Return the origin the new vector will have; raises unless everything belongs together."""
+    if vector == source:
+        raise InputError(
+            f"{vector!r} cannot be projected into itself; name another vector with --to"
+        )
+    size = collection.vector_spec(source).size
+    known = collection.origin(source)
+    check_fitted_for(projection, known)
+    if size != projection.dim_in:
+        raise InputError(
+            f"{source!r} of {collection.name!r} has {size} dimensions, the projection takes "
+            f"{projection.dim_in}; fit one for this model"
+        )
+    origin = projected_origin(projection, known, source)
+    collection.manifest.check(vector, origin)
+    return origin
+
+
+def check_in_place(
+    collection: ImageCollection, projection: Projection, source: str, vector: str
+) -> VectorOrigin:
+    """Return the origin the new vector will have; raises where it cannot be added in place.
+
+    Raises
+    ------
+    Unsupported
+        Below server 1.18.
+    InputError
+        If the source vector has no name, or as `check_projectable`.
+    """
+    origin = check_projectable(collection, projection, source, vector)
+    if source == UNNAMED:
+        raise InputError(
+            f"the vector of {collection.name!r} has no name, and a named one cannot be relied on "
+            f"beside it; copy into a new collection with --new-collection NAME, where it becomes "
+            f"'raw'"
+        )
+    if vector not in collection.info().vectors:
+        collection.store.check_adds_vectors()
+    return origin
+
+
+def check_made_by(
+    collection: ImageCollection, projection: Projection, source: str, vector: str
+) -> None:
+    """Raise unless `vector` is there and was made by this projection."""
+    check_projectable(collection, projection, source, vector)
+    if vector not in collection.info().vectors or vector not in collection.manifest.vectors:
+        raise NotFound(
+            f"{collection.name!r} has no vector {vector!r} that this projection has made; run the "
+            f"backfill first, or name the vector with --to"
+        )

@@ -1,0 +1,230 @@
+"""What a backfill would do and cost, changing nothing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from intramodal.ingest.backfill.copied import Copy, check_copyable
+from intramodal.ingest.backfill.costs import (
+    VectorCost,
+    collection_costs,
+    reindex_seconds,
+    vector_cost,
+)
+from intramodal.ingest.backfill.origins import check_in_place, check_made_by
+from intramodal.projection.artifact import Projection
+from intramodal.store.base import Filter, VectorSpec
+from intramodal.store.collection import ImageCollection
+
+_NO_INDEX = ("memory", "local")
+
+
+@dataclass(frozen=True)
+class BackfillPlan:
+    """What a backfill would do.
+
+    Parameters
+    ----------
+    collection, source, vector : str
+    dim : int
+        Of the new vector.
+    new_collection : str or None
+        Where to, for a copy.
+    aliases : list of str
+        Those that a copy would switch.
+    n_points, n_missing, n_unprojectable : int
+        Points of the collection; those that lack the vector and have a source vector; those that
+        lack the source vector. Zeros and infinities are found when they are read.
+    bytes_added : int
+        Vectors to be written, without the index.
+    vector_bytes, ram_bytes : (int, int)
+        All vectors as stored; with their HNSW graphs, and the quantized ones, in memory: before
+        and after. While both collections of a copy exist, after counts both.
+    reindexed : int
+        Points whose index is built again.
+    reindex_seconds : (int, int)
+        The least and the most that took on two cores, see `costs.REINDEX_S`.
+    notes : list of str
+        What a person should know before.
+    """
+
+    collection: str
+    source: str
+    vector: str
+    dim: int
+    new_collection: str | None
+    aliases: list[str]
+    n_points: int
+    n_missing: int
+    n_unprojectable: int
+    bytes_added: int
+    vector_bytes: tuple[int, int]
+    ram_bytes: tuple[int, int]
+    reindexed: int
+    reindex_seconds: tuple[int, int]
+    notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        plain = asdict(self)
+        pairs = ("vector_bytes", "ram_bytes", "reindex_seconds")
+        return {**plain, **{key: list(plain[key]) for key in pairs}}
+
+
+@dataclass(frozen=True)
+class MendingPlan:
+    """What a recomputation would do: `n_matching` points would be projected anew."""
+
+    collection: str
+    source: str
+    vector: str
+    n_matching: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+def plan_backfill(
+    collection: ImageCollection,
+    projection: Projection,
+    *,
+    vector: str | None = None,
+    source: str = "raw",
+) -> BackfillPlan:
+    """Return what `backfill` would do, with the same refusals, changing nothing."""
+    vector = vector or projection.default_vector
+    check_in_place(collection, projection, source, vector)
+    info = collection.info()
+    lacks = vector if vector in info.vectors else None
+    n_missing = collection.count(Filter(has_vector=source, lacks_vector=lacks))
+    settings = _settings(collection)
+    before = collection_costs(collection, settings)
+    added = vector_cost(VectorSpec(projection.dim_out), n_missing, settings, vector)
+    n_reindexed = info.n_points if n_missing and info.n_indexed else 0
+    dims = projection.dim_out + sum(s.size for v, s in info.vectors.items() if v != vector)
+    return BackfillPlan(
+        collection=collection.name,
+        source=source,
+        vector=vector,
+        dim=projection.dim_out,
+        new_collection=None,
+        aliases=[],
+        n_points=info.n_points,
+        n_missing=n_missing,
+        n_unprojectable=info.n_points - collection.count(Filter(has_vector=source)),
+        bytes_added=added.data,
+        vector_bytes=_before_after(before, [added], "data"),
+        ram_bytes=_before_after(before, [added], "memory"),
+        reindexed=n_reindexed,
+        reindex_seconds=reindex_seconds(n_reindexed, dims),
+        notes=_notes_in_place(settings, n_missing, n_reindexed),
+    )
+
+
+def plan_copy(
+    collection: ImageCollection,
+    projection: Projection,
+    new_collection: str,
+    *,
+    vector: str | None = None,
+    source: str = "raw",
+) -> BackfillPlan:
+    """Return what `copy_with_projection` would do, with the same refusals, changing nothing."""
+    vector = vector or projection.default_vector
+    copy = Copy(collection, projection, new_collection, source, vector)
+    check_copyable(copy)
+    info = collection.info()
+    settings = _settings(collection)
+    before = collection_costs(collection, settings)
+    n_source = collection.count(Filter(has_vector=source))
+    projected = vector_cost(VectorSpec(projection.dim_out), n_source, settings, source)
+    added = [projected, *(before[old] for old in copy.renamed)]
+    n_reindexed = info.n_points if info.n_indexed else 0
+    dims = projection.dim_out + sum(info.vectors[old].size for old in copy.renamed)
+    aliases = copy.aliases()
+    return BackfillPlan(
+        collection=collection.name,
+        source=source,
+        vector=vector,
+        dim=projection.dim_out,
+        new_collection=new_collection,
+        aliases=aliases,
+        n_points=info.n_points,
+        n_missing=n_source,
+        n_unprojectable=info.n_points - n_source,
+        bytes_added=sum(cost.data for cost in added),
+        vector_bytes=_before_after(before, added, "data"),
+        ram_bytes=_before_after(before, added, "memory"),
+        reindexed=n_reindexed,
+        reindex_seconds=reindex_seconds(n_reindexed, dims),
+        notes=_notes_copy(copy, settings, aliases),
+    )
+
+
+def plan_recompute(
+    collection: ImageCollection,
+    projection: Projection,
+    where: Filter,
+    *,
+    vector: str | None = None,
+    source: str = "raw",
+) -> MendingPlan:
+    """Return what `recompute` would do, with the same refusals, changing nothing."""
+    vector = vector or projection.default_vector
+    check_made_by(collection, projection, source, vector)
+    return MendingPlan(collection.name, source, vector, collection.count(where))
+
+
+def _settings(collection: ImageCollection) -> dict[str, Any]:
+    has_index = collection.store.describe()["backend"] not in _NO_INDEX
+    return {**collection.store.settings(collection.name), "has_index": has_index}
+
+
+def _before_after(
+    before: dict[str, VectorCost], added: list[VectorCost], which: str
+) -> tuple[int, int]:
+    held = sum(getattr(cost, which) for cost in before.values())
+    return held, held + sum(getattr(cost, which) for cost in added)
+
+
+def _notes_in_place(settings: dict[str, Any], n_missing: int, n_reindexed: int) -> list[str]:
+    if not n_missing:
+        return ["nothing to do: no point with a source vector lacks the new one"]
+    notes = ["searches go on; other vectors and payload stay as they are", *_on_memory(settings)]
+    if n_reindexed:
+        notes.append(
+            "each updated point leaves the index, which is built again: expect slower searches "
+            "and about twice the disk meanwhile"
+        )
+    return notes
+
+
+def _notes_copy(copy: Copy, settings: dict[str, Any], aliases: list[str]) -> list[str]:
+    old, new = copy.collection.name, copy.new_name
+    notes = [
+        f"pause the writers of {old!r}, or let them write to both collections, from the start of "
+        f"the copy until clients use {new!r}: what changes in {old!r} after it was copied is not "
+        f"copied again",
+        f"both collections exist until you drop {old!r}",
+        *_on_memory(settings),
+    ]
+    if aliases:
+        moved = ", ".join(repr(alias) for alias in aliases)
+        return [*notes, f"{moved} will mean {new!r} instead of {old!r}, in one step"]
+    return [
+        *notes,
+        f"no alias means {old!r}: clients must be given the new name {new!r}, as an alias cannot "
+        f"take the name of a collection",
+    ]
+
+
+def _on_memory(settings: dict[str, Any]) -> list[str]:
+    if not settings["has_index"]:
+        return ["this store has no index and no quantization: memory is that of the vectors"]
+    notes = ["memory: the vectors, and 2 m links of 4 bytes a point and vector for their graphs"]
+    own = settings.get("vectors", {}).values()
+    if settings.get("quantization_config") or any(v.get("quantization_config") for v in own):
+        notes.append("quantized vectors are kept beside the originals and are counted, too")
+    return notes

@@ -1,0 +1,168 @@
+"""A backfill undone: the vector removed, or clients sent back to what was copied."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from intramodal.errors import Conflict, InputError, NotFound
+from intramodal.ingest.backfill.copied import CopyRecord
+from intramodal.ingest.backfill.points import absent_ids
+from intramodal.store.base import Filter
+from intramodal.store.collection import ImageCollection
+from intramodal.types import PointId
+
+_READ_AT_ONCE = 1000
+_MOST_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class RollbackSummary:
+    """What a rollback did, or would do.
+
+    Parameters
+    ----------
+    collection, vector : str
+    removed : int
+        Points that had the vector, which was removed from the collection; 0 for a copy.
+    back_to : str or None
+        The old collection, for a copy.
+    aliases : list of str
+        Those that mean the old collection again.
+    only_in_new : int
+        Points of the copy that the old collection lacks.
+    is_plan : bool
+        True if nothing was done yet.
+    """
+
+    collection: str
+    vector: str
+    removed: int = 0
+    back_to: str | None = None
+    aliases: list[str] = field(default_factory=list)
+    only_in_new: int = 0
+    is_plan: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """What a person needs to know."""
+        would = "would be" if self.is_plan else "was"
+        if self.back_to is None:
+            return (
+                f"{self.vector!r} {would} removed from {self.removed:,} points of "
+                f"{self.collection!r}; everything else stays as it is"
+            )
+        kept = f"{self.collection!r} is kept until you drop it"
+        if not self.aliases:
+            return (
+                f"no alias was switched to {self.collection!r}, so none is switched back: give "
+                f"clients the name {self.back_to!r} again; {kept}"
+            )
+        moved = ", ".join(repr(alias) for alias in self.aliases)
+        means = "would mean" if self.is_plan else "means"
+        lost = f", without {self.only_in_new:,} points that only {self.collection!r} has"
+        return f"{moved} {means} {self.back_to!r} again{lost if self.only_in_new else ''}; {kept}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {**asdict(self), "sentence": self.sentence}
+
+
+def rollback(
+    collection: ImageCollection,
+    *,
+    vector: str | None = None,
+    yes: bool = False,
+    dry_run: bool = False,
+) -> RollbackSummary:
+    """Undo a backfill; how it was done is read from the collection itself.
+
+    In place, the projected vector and its entry in the manifest are removed; never a vector that
+    a projection has not made. After a copy, the aliases that were switched mean the old collection
+    again; neither collection is dropped.
+
+    Parameters
+    ----------
+    collection : ImageCollection
+        The collection that has the vector; for a copy, the new one.
+    vector : str, optional
+        Which vector; by default the only projected one, or that of the copy.
+    yes : bool
+        Go back although the old collection lacks points that the new one has.
+    dry_run : bool
+        Change nothing.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to undo, or it must be said which vector.
+    NotFound
+        If the old collection is gone.
+    Conflict
+        If the new collection holds points that the old one lacks, unless `yes`.
+    Unsupported
+        If the server is too old to remove a vector.
+    """
+    record = CopyRecord.from_metadata(collection.info().metadata)
+    if record is not None and vector in (None, record.vector):
+        return _back_to_original(collection, record, yes=yes, dry_run=dry_run)
+    vector = _projected_vector(collection, vector)
+    collection.store.check_adds_vectors()
+    has_vector = vector in collection.info().vectors
+    n = collection.count(Filter(has_vector=vector)) if has_vector else 0
+    if not dry_run:
+        collection.forget(vector)
+    return RollbackSummary(collection.name, vector, removed=n, is_plan=dry_run)
+
+
+def _projected_vector(collection: ImageCollection, vector: str | None) -> str:
+    known = collection.manifest.vectors
+    projected = sorted(name for name, origin in known.items() if origin.projection)
+    there = ", ".join(repr(name) for name in projected) or "none"
+    if vector is None and len(projected) == 1:
+        return projected[0]
+    if vector is None and projected:
+        raise InputError(
+            f"{collection.name!r} has several projected vectors; name one of {there} with --to"
+        )
+    if vector is None or vector not in projected:
+        which = "no vector" if vector is None else f"not the vector {vector!r}"
+        raise InputError(
+            f"nothing to undo: {which} of {collection.name!r} was made by a projection (those "
+            f"were: {there}), and others are never removed"
+        )
+    return vector
+
+
+def _back_to_original(
+    collection: ImageCollection, record: CopyRecord, *, yes: bool, dry_run: bool
+) -> RollbackSummary:
+    store, new, old = collection.store, collection.name, record.collection
+    if old not in store.collections():
+        raise NotFound(
+            f"{new!r} was copied from {old!r}, which is gone; there is nothing to go back to"
+        )
+    known = store.aliases()
+    aliases = [alias for alias in record.aliases if known.get(alias) == new]
+    only_in_new = _absent_in(ImageCollection.open(store, old), collection) if aliases else []
+    if only_in_new and not (yes or dry_run):
+        shown = ", ".join(str(point) for point in only_in_new[:_MOST_SHOWN])
+        raise Conflict(
+            f"{new!r} holds {len(only_in_new):,} points that {old!r} lacks (such as {shown}), and "
+            f"clients would lose them; write them to {old!r} first, or give --yes"
+        )
+    if aliases and not dry_run:
+        store.set_aliases(dict.fromkeys(aliases, old))
+    return RollbackSummary(
+        collection=new,
+        vector=record.vector,
+        back_to=old,
+        aliases=aliases,
+        only_in_new=len(only_in_new),
+        is_plan=dry_run,
+    )
+
+
+def _absent_in(old: ImageCollection, new: ImageCollection) -> list[PointId]:
+    pages = new.scroll(batch_size=_READ_AT_ONCE)
+    return [point for page in pages for point in absent_ids(old, page.ids)]
