@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.evaluation.kernels import figures, load_kernel
+from intramodal.evaluation.kernels import device, figures, load_kernel
 from intramodal.types import Floats
 
 Ties = Literal["expected", "sklearn", "best", "worst", "id"]
@@ -108,7 +108,8 @@ def rank(
     Parameters
     ----------
     Q : ndarray of shape (n_queries, d)
-        Scores are dot products: give unit rows for cosines.
+        Scores are dot products: give unit rows for cosines. With torch tensors, `Q` and `G` on one
+        device, all is computed there.
     G : ndarray of shape (n_gallery, d)
     relevance : Relevance
     ks : sequence of int
@@ -119,7 +120,7 @@ def rank(
     block_bytes : int
         Memory for scores.
     kernel : {"compiled", "plain"}, optional
-        By default ``INTRAMODAL_KERNEL``, else compiled.
+        By default ``INTRAMODAL_KERNEL``, else compiled; for arrays.
 
     Raises
     ------
@@ -138,7 +139,7 @@ def rank(
     order = np.asarray(sorted(set(ks)), dtype=np.int64)
     sums = np.zeros((len(Q), figures.N_FIXED + 2 * len(order)))
     n_relevant = np.zeros(len(Q), dtype=np.int64)
-    module = load_kernel(kernel)
+    module = load_kernel(kernel) if isinstance(Q, np.ndarray) else device
     for start, stop, S in score_blocks(Q, G, block_bytes):
         pos_ptr, pos_idx = relevance.positives(start, stop)
         ign_ptr, ign_idx = relevance.ignored(start, stop)
@@ -202,12 +203,16 @@ def _check(Q: Floats, G: Floats, relevance: Relevance, ks: Sequence[int], ties: 
         )
     if len(Q) != relevance.n_queries:
         raise InputError(f"{len(Q)} queries but relevance for {relevance.n_queries}")
-    if not (np.isfinite(Q).all() and np.isfinite(G).all()):
+    if not (_is_finite(Q) and _is_finite(G)):
         raise InputError("vectors to rank hold NaN or infinity; leave those points out")
     if ties not in get_args(Ties):
         raise InputError(f"ties must be one of {', '.join(get_args(Ties))}, got {ties!r}")
     if any(k < 1 for k in ks):
         raise InputError(f"places to look at are counted from 1, got {sorted(ks)}")
+
+
+def _is_finite(X: Any) -> bool:
+    return bool((np.isfinite(X) if isinstance(X, np.ndarray) else X.isfinite()).all())
 
 
 def _ranking(sums: NDArray[np.float64], n_relevant: Ints, ks: Ints, ties: Ties) -> Ranking:
