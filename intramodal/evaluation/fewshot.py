@@ -194,9 +194,6 @@ def evaluate_fewshot(  # noqa: PLR0913 - one option a choice of the protocol
     4096 classifiers' weights and 8 MB of logits (one episode's, one image's, if these are
     larger), 2048 residuals in float64, and a byte for each image and episode of a block.
     """
-    unknown = sorted(set(classifiers) - set(FITS))
-    if unknown:
-        raise InputError(f"no classifier {unknown[0]!r}; choose from {', '.join(sorted(FITS))}")
     task = FewshotTask.from_table(
         table,
         field,
@@ -213,6 +210,9 @@ def run_fewshot(
     task: FewshotTask, table: VectorTable, vector: str, classifiers: Sequence[str]
 ) -> dict[str, FewshotResult]:
     """Return the accuracy of one vector for a task that several vectors share."""
+    unknown = sorted(set(classifiers) - set(FITS))
+    if unknown:
+        raise InputError(f"no classifier {unknown[0]!r}; choose from {', '.join(sorted(FITS))}")
     X = task.images(table, vector)
     # At one shot nothing scatters within a class: every classifier is the prototype one.
     wanted = {

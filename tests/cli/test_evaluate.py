@@ -1,0 +1,437 @@
+"""`intramodal evaluate` on a collection with two vectors, texts, and a split."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from scipy.stats import t as student
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from intramodal import ImageCollection, Projection, RunLedger, open_store
+from intramodal.cli import cli
+from intramodal.cli.options import DEFAULT_RUNS, DEFAULT_STORE
+from intramodal.evaluation.fewshot import evaluate_fewshot
+from intramodal.runs import unpack_scores
+from intramodal.runs.scores import SCORES
+from intramodal.store.base import Store
+from intramodal.store.manifest import VectorOrigin
+from intramodal.types import VectorTable, point_id, unit_rows
+from tests.faults.wire import WireServer
+
+N, N_KINDS, DIM = 120, 6, 16
+COMMANDS = {
+    "retrieval": ("photos", "--labels", "kind"),
+    "fewshot": ("photos", "--labels", "kind", "--episodes", "3", "--shots", "1,2"),
+    "misalignment": ("photos", "photos:pca", "--labels", "kind"),
+    "recovery": ("photos", "--text-vectors", "T.npy", "--sizes", "4,40", "--subsets", "2"),
+}
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["evaluate", *arguments])
+
+
+def run(*arguments: str, code: int = 0) -> Any:
+    result = invoke(*arguments, "--json")
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+def pictures() -> VectorTable:
+    """Return the points: kinds apart in the first half of the dimensions, twice a year label."""
+    rng = np.random.default_rng(7)
+    kind = np.arange(N) % N_KINDS
+    raw = np.hstack([rng.normal(size=(N_KINDS, 8))[kind], np.full((N, 8), 0.3)])
+    raw = unit_rows(raw + rng.normal(size=(N, DIM)))
+    payload = {
+        "kind": [f"kind {k}" for k in kind],
+        "split": [("train", "test", "val")[i % 5 % 3] for i in range(N)],
+        "year": [2012.0 if i % 2 else 2013 for i in range(N)],
+    }
+    ids = [point_id("photos", f"{i}.jpg") for i in range(N)]
+    return VectorTable(ids, {"raw": raw, "pca": half().apply(raw)}, payload)
+
+
+def half() -> Projection:
+    return Projection(np.eye(DIM, 8, dtype=np.float32), "pca", "clip", "3f9a")
+
+
+def fill(store: Store, name: str = "photos", *, encoder: str = "clip", n: int = N) -> None:
+    table = pictures()
+    vectors = {
+        "raw": (DIM, VectorOrigin(encoder, "3f9a")),
+        "pca": (8, VectorOrigin(encoder, "3f9a", projection=half().fingerprint, source="raw")),
+    }
+    payloads = [
+        {key: column[i] for key, column in table.payload.items()} | {"path": f"{i}.jpg"}
+        for i in range(n)
+    ]
+    collection = ImageCollection.create(store, name, vectors)
+    collection.write(table.ids[:n], {v: X[:n] for v, X in table.vectors.items()}, payloads)
+
+
+def texts() -> np.ndarray:
+    return np.random.default_rng(8).normal(size=(40, DIM)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shop")
+    with open_store(str(folder / DEFAULT_STORE)) as store:
+        fill(store)
+        fill(store, "prints", n=60)
+    np.save(folder / "T.npy", texts())
+    half().save(folder / "pca.safetensors")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+
+
+def leave_one_out(X: np.ndarray, labels: list[Any]) -> np.ndarray:
+    """Return every average precision, by scikit-learn."""
+    X = X.astype(np.float64)
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    y = np.array(labels)
+    others = ~np.eye(len(X), dtype=bool)
+    scores = X @ X.T
+    return np.array(
+        [
+            average_precision_score(y[others[i]] == y[i], scores[i][others[i]])
+            for i in range(len(X))
+        ]
+    )
+
+
+def test_retrieval_equals_scikit_learn_for_every_field_and_vector() -> None:
+    found = run("retrieval", "photos", "--vectors", "raw,pca", "--labels", "kind,year")
+    table = pictures()
+    assert found["protocol"] == "leave-one-out"
+    for field in ("kind", "year"):
+        entry = found["fields"][field]
+        assert (entry["n_queries"], entry["n_gallery"], entry["n_without_positives"]) == (N, N, 0)
+        for vector in ("raw", "pca"):
+            expected = leave_one_out(table.vectors[vector], table.payload[field]).mean()
+            # No ties here; float32 cosines may swap two neighbours of nearly equal score.
+            assert entry["vectors"][vector]["map"] == pytest.approx(expected, abs=1e-4)
+            assert "classes" not in entry["vectors"][vector]
+    figures = set(found["fields"]["kind"]["vectors"]["raw"])
+    assert {"map", "hit@1", "r_precision", "ndcg", "mrr", "tie_width"} <= figures
+
+
+def test_a_run_keeps_figures_fingerprints_and_the_score_of_every_query() -> None:
+    found = run("retrieval", "photos", "--labels", "kind", "--classes")
+    with RunLedger.open(DEFAULT_RUNS) as ledger:
+        record = ledger.get(found["run_id"])
+        metrics = {(m.name, m.vector, m.field): m for m in ledger.metrics(record.id)}
+        prints = {(f.kind, f.fingerprint) for f in ledger.fingerprints(record.id)}
+        scores = unpack_scores(ledger.artefact(record.id, SCORES))
+    assert (record.kind, record.status) == ("evaluate-retrieval", "COMPLETE")
+    entry = found["fields"]["kind"]["vectors"]
+    assert metrics["mAP", "pca", "kind"].value == entry["pca"]["map"]
+    assert metrics["mAP", "pca", "kind"].n == N
+    assert prints == {("encoder", "3f9a"), ("projection", half().fingerprint)}
+    assert [s.vector for s in scores] == ["raw", "pca"]
+    for kept in scores:
+        assert kept.figures["ap"].mean() == pytest.approx(entry[kept.vector]["map"], abs=1e-12)
+    by_class = entry["raw"]["classes"]
+    assert {row["n_queries"] for row in by_class.values()} == {N // N_KINDS}
+    mean = np.mean([row["ap"] for row in by_class.values()])  # classes of one size
+    assert mean == pytest.approx(entry["raw"]["map"], abs=1e-12)
+
+
+def test_queries_and_gallery_are_chosen_by_a_field() -> None:
+    split = run("retrieval", "photos", "--labels", "kind", "--split", "split")
+    filters = ("--queries", "split=test", "--gallery", "split=train")
+    named = run("retrieval", "photos", "--labels", "kind", *filters)
+    assert split["fields"] == named["fields"]
+    assert split["protocol"] == "query-gallery"
+    sides = pictures().payload["split"]
+    entry = split["fields"]["kind"]
+    assert entry["n_queries"] == sides.count("test")
+    assert entry["n_gallery"] == sides.count("train")
+
+
+def test_numbers_are_filtered_by_what_they_print() -> None:
+    found = run("retrieval", "photos", "--labels", "kind", "--queries", "year=2012")
+    assert found["fields"]["kind"]["n_queries"] == N // 2
+    assert found["fields"]["kind"]["n_gallery"] == N
+
+
+def test_fewshot_gives_the_mean_and_the_interval_over_the_draws() -> None:
+    options = ("--shots", "1,4", "--episodes", "6", "--seed", "3")
+    found = run("fewshot", "photos", "--labels", "kind", *options, "--classes")
+    table = pictures()
+    table = table.take(np.argsort(table.ids))
+    for vector in ("raw", "pca"):
+        results = evaluate_fewshot(
+            table, vector=vector, field="kind", shots=[1, 4], n_episodes=6, seed=3
+        )
+        for classifier, result in results.items():
+            rows = found["fields"]["kind"]["vectors"][vector][classifier]
+            for at, shots in enumerate(("1", "4")):
+                drawn = result.accuracy[at]
+                half_width = student.ppf(0.975, 5) * drawn.std(ddof=1) / np.sqrt(6)
+                # The store normalises again: a last bit may turn one of about 700 decisions.
+                assert rows[shots]["accuracy"] == pytest.approx(drawn.mean(), abs=2e-3)
+                low, high = rows[shots]["interval"]
+                assert (high - low) / 2 == pytest.approx(half_width, abs=2e-3)
+                assert set(rows[shots]["classes"]) == set(table.payload["kind"])
+
+
+def test_shots_that_no_class_can_give_are_null() -> None:
+    found = run("fewshot", "photos", "--labels", "kind", "--shots", "1,64", "--episodes", "1")
+    rows = found["fields"]["kind"]["vectors"]["raw"]["prototype"]
+    assert rows["64"]["accuracy"] is None
+    assert rows["1"]["interval"] is None  # one draw has no spread
+    assert rows["1"]["accuracy"] > 0
+
+
+def test_shots_come_from_the_training_side_of_a_split() -> None:
+    found = run("fewshot", "photos", "--labels", "kind", "--shots", "1", "--split", "split")
+    sides = pictures().payload["split"]
+    row = found["fields"]["kind"]["vectors"]["raw"]["prototype"]["1"]
+    assert row["n_test"] == sides.count("test")
+
+
+def direct_overlap(a: np.ndarray, b: np.ndarray, edges: list[float]) -> float:
+    parts = [np.histogram(part, edges, density=True)[0] for part in (a, b)]
+    return float((np.minimum(*parts) * np.diff(edges)).sum())
+
+
+def test_misalignment_equals_direct_computations_in_every_view() -> None:
+    found = run(
+        *("misalignment", "photos", "--labels", "kind", "--text-vectors", "T.npy"),
+        *("--projection", "pca.safetensors"),
+    )
+    table = pictures()
+    raw, T = table.vectors["raw"].astype(np.float64), unit_rows(texts()).astype(np.float64)
+    adjusted = raw.copy()
+    adjusted[:, 8:] = raw[:, 8:].mean(axis=0)  # the projection keeps the first eight dimensions
+    views = {"raw": (raw, T), "pca": (raw[:, :8], T[:, :8]), "pca_adjusted": (adjusted, T)}
+    assert [row["vector"] for row in found["rows"]] == list(views)
+    assert [r["view"] for r in found["rows"]] == ["stored", "projected", "mean adjusted"]
+    labels = table.payload["kind"]
+    is_same = np.array([labels[i] == labels[j] for i, j in combinations(range(N), 2)])
+    for row in found["rows"]:
+        X, beside = (M / np.linalg.norm(M, axis=1, keepdims=True) for M in views[row["vector"]])
+        cosines = np.array([X[i] @ X[j] for i, j in combinations(range(N), 2)])
+        # float32 cosines in fine bins: one in 7,140 pairs may lie on the other side of an edge.
+        overlap = direct_overlap(cosines[is_same], cosines[~is_same], row["edges"])
+        assert row["overlap"] == pytest.approx(overlap, abs=2e-3)
+        assert row["auc"] == pytest.approx(roc_auc_score(is_same, cosines), abs=1e-4)
+        between = (X @ beside.T).ravel()
+        modality = row["modality"]
+        assert modality["text_mean"] == pytest.approx(between.mean(), abs=1e-5)
+        assert modality["overlap"] == pytest.approx(
+            direct_overlap(cosines, between, modality["edges"]), abs=2e-3
+        )
+        gap = np.linalg.norm(X.mean(axis=0) - beside.mean(axis=0))
+        assert modality["gap"] == pytest.approx(gap, abs=1e-5)
+        assert row["map"] == pytest.approx(leave_one_out(X, labels).mean(), abs=1e-4)
+    by_name = {row["vector"]: row for row in found["rows"]}
+    assert by_name["pca"]["same_mean"] != by_name["pca_adjusted"]["same_mean"]
+
+
+def test_several_collections_stand_side_by_side_in_one_run() -> None:
+    found = run("misalignment", "photos", "prints:pca", "--labels", "kind,year")
+    shown = [(row["collection"], row["vector"], row["field"]) for row in found["rows"]]
+    assert shown == [
+        ("photos", "raw", "kind"),
+        ("photos", "raw", "year"),
+        ("prints", "pca", "kind"),
+        ("prints", "pca", "year"),
+    ]
+    assert {row["modality"] for row in found["rows"]} == {None}
+    with RunLedger.open(DEFAULT_RUNS) as ledger:
+        metrics = {(m.name, m.vector, m.field): m.value for m in ledger.metrics(found["run_id"])}
+    assert metrics["overlap", "prints:pca", "year"] == found["rows"][3]["overlap"]
+
+
+def test_a_stored_projection_takes_its_texts_through_its_file_and_is_not_computed_again() -> None:
+    files = ("--text-vectors", "T.npy", "--projection", "pca.safetensors")
+    found = run("misalignment", "photos", "photos:pca", "--labels", "kind", *files)
+    shown = [(row["vector"], row["view"]) for row in found["rows"]]
+    assert shown == [
+        ("raw", "stored"),
+        ("pca_adjusted", "mean adjusted"),
+        ("pca", "stored"),
+    ]
+    alone = run("misalignment", "photos", "--labels", "kind", *files)
+    computed = {row["vector"]: row for row in alone["rows"]}["pca"]
+    stored = found["rows"][2]
+    assert stored["modality"]["gap"] == pytest.approx(computed["modality"]["gap"], abs=1e-6)
+    assert stored["auc"] == pytest.approx(computed["auc"], abs=1e-4)
+
+
+def test_sampled_pairs_carry_standard_errors() -> None:
+    sample = ("--max-pairs", "500", "--seed", "1", "--text-vectors", "T.npy")
+    row = run("misalignment", "photos", "--labels", "kind", *sample)["rows"][0]
+    assert row["n_same"] + row["n_other"] == 500
+    assert set(row["standard_errors"]) == {"overlap", "auc", "d_prime", "same_mean", "other_mean"}
+    exact = run("misalignment", "photos", "--labels", "kind")["rows"][0]
+    assert exact["standard_errors"] == {}
+    off = abs(row["same_mean"] - exact["same_mean"])
+    assert off < 5 * row["standard_errors"]["same_mean"]
+    again = run("misalignment", "photos", "--labels", "kind", *sample)["rows"][0]
+    assert again == row
+
+
+def test_texts_have_no_part_in_a_centred_projection() -> None:
+    centred = Projection(
+        half().matrix, "pca_centered", "clip", "3f9a", np.full(DIM, 0.01, np.float32)
+    )
+    centred.save("centred.safetensors")
+    files = ("--text-vectors", "T.npy", "--projection", "centred.safetensors")
+    rows = run("misalignment", "photos", "--labels", "kind", *files)["rows"]
+    assert [row["vector"] for row in rows] == ["raw", "pca_centered", "pca_centered_adjusted"]
+    assert rows[1]["modality"] is None
+    assert rows[2]["modality"] is not None
+
+
+def test_recovery_ends_at_the_truth_and_says_what_is_free_before() -> None:
+    options = ("--text-vectors", "T.npy", "--sizes", "4,16,40", "--subsets", "3")
+    found = run("recovery", "photos", *options, "--pairs", "400")
+    few, full, everything = found["curve"]
+    assert (few["n_free"], few["is_determined"]) == (DIM - 4, False)
+    assert (full["n_free"], full["is_determined"]) == (0, True)
+    assert few["rms"] > 0.1
+    assert full["rms"] < 1e-6
+    assert everything["rms_error"] is None
+    assert everything["condition"] == pytest.approx(np.linalg.cond(unit_rows(texts())), rel=1e-5)
+    check = found["without_anchors"]
+    assert (check["n_images"], check["n_needed"]) == (N, DIM * (DIM + 1) // 2)
+    assert (check["n_free"], check["is_determined"]) == (DIM * (DIM + 1) // 2 - N, False)
+
+
+def test_recovery_of_a_projected_vector_projects_the_texts() -> None:
+    options = ("--text-vectors", "T.npy", "--projection", "pca.safetensors", "--sizes", "40")
+    found = run("recovery", "photos:pca", *options)
+    assert found["dim"] == 8
+    assert found["curve"][0]["rms"] < 1e-6
+    check = found["without_anchors"]  # 120 pictures for 36 unknowns
+    assert (check["is_determined"], check["n_free"], check["n_used"]) == (True, 0, 72)
+    assert check["rms"] < 1e-6
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_same_command_twice_gives_the_same_figures(name: str) -> None:
+    first, second = (run(name, *COMMANDS[name]) for _ in range(2))
+    assert first.pop("run_id") != second.pop("run_id")
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("retrieval", ("leave-one-out", "R-prec", "without positives", "pca")),
+        ("fewshot", ("prototype", "95% interval", "3 episodes")),
+        ("misalignment", ("mAP", "overlap", "d'", "all pairs")),
+        ("recovery", ("not determined", "determined", "120 images for 136 unknowns")),
+    ],
+)
+def test_without_json_a_table_is_printed(name: str, words: tuple[str, ...]) -> None:
+    result = invoke(name, *COMMANDS[name])
+    assert result.exit_code == 0, result.output
+    for word in words:
+        assert word in result.stdout
+    assert "run " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("retrieval", "photo", "--labels", "kind"), "the store has 'photos'"),
+        (("retrieval", "photos", "--labels", "knid"), "in field 'knid'; 'photos' has 'kind'"),
+        (("retrieval", "photos", "--labels", "kind", "--vectors", "pcb"), "it has 'pca', 'raw'"),
+        (("fewshot", "photos", "--labels", "yeer"), "'photos' has 'year'"),
+        (
+            ("fewshot", "photos", "--labels", "kind", "--classifiers", "ldb"),
+            "choose from lda, pro",
+        ),
+        (("retrieval", "photos", "--labels", "kind", "--queries", "split"), "FIELD=VALUE"),
+        (
+            ("retrieval", "photos", "--labels", "kind", "--queries", "split=tets"),
+            "no point has split=tets; its values are 'test'",
+        ),
+        (
+            ("retrieval", "photos", "--labels", "kind", "--split", "split", "--queries", "a=b"),
+            "leave out the rest",
+        ),
+        (
+            ("misalignment", "photos:pcb", "--labels", "kind"),
+            "no vector 'pcb'; it has 'pca', 'raw'",
+        ),
+        (("misalignment", "fotos", "--labels", "kind"), "the store has 'photos'"),
+        (
+            ("misalignment", "photos:pca", "--labels", "kind", "--text-vectors", "T.npy"),
+            "give its file with --projection, got none",
+        ),
+        (
+            ("misalignment", *["photos"] * 3, "--labels", "kind", *["--model", "demo"] * 2),
+            "--model is given 2 times for 3 collections",
+        ),
+        (("misalignment", "photos", "--labels", "kind", "--text-vectors", "U.npy"), "U.npy"),
+        (
+            ("recovery", "photos", "--text-vectors", "T.npy", "--sizes", "41"),
+            "the 40 texts, got 41",
+        ),
+        (("recovery", "photos:pca", "--text-vectors", "T.npy"), "give its file with --projection"),
+    ],
+)
+def test_wrong_words_are_answered_in_one_sentence(
+    arguments: tuple[str, ...], sentence: str
+) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 1, result.output
+    assert sentence in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_projection_of_another_model_is_refused_not_ignored() -> None:
+    other = Projection(half().matrix, "pca", "siglip", "77aa")
+    other.save("other.safetensors")
+    options = ("--labels", "kind", "--projection", "other.safetensors")
+    found = run("misalignment", "photos", *options, code=1)
+    assert "projects vectors of siglip" in found["error"]["message"]
+
+
+def test_numbers_that_are_none_are_a_wrong_option() -> None:
+    result = invoke("fewshot", "photos", "--labels", "kind", "--shots", "1,x")
+    assert result.exit_code == 2
+    assert "whole numbers from 1" in result.stderr
+
+
+class ReadOnly(WireServer):
+    """A server whose key may read: whatever would write is refused, and kept in `refused`."""
+
+    refused: list[tuple[str, str]] | None = None
+    _reads = ("/points/scroll", "/points/count", "/points/query", "/points/query/batch", "/points")
+
+    def answer(self, method: str, target: str, body: bytes) -> tuple[int, Any]:
+        path = target.partition("?")[0]
+        is_read = method == "GET" or (method == "POST" and path.endswith(self._reads))
+        if self.refused is not None and not is_read:
+            self.refused.append((method, path))
+            return 403, {"status": {"error": "Forbidden: Write access required"}, "time": 0.0}
+        return super().answer(method, target, body)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_key_that_may_only_read_is_enough(name: str) -> None:
+    with ReadOnly() as server:
+        with open_store(server.url) as store:
+            fill(store)
+        server.refused = []
+        found = run(name, *COMMANDS[name], "--store", server.url)
+        assert server.refused == []
+    here = run(name, *COMMANDS[name])
+    assert set(found) == set(here)
