@@ -12,11 +12,20 @@ from intramodal.cli.options import json_option, print_json, store_option
 @click.command("export")
 @click.argument("collection")
 @click.option("--vector", default="pca", show_default=True, help="Named vector.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="FILE.npy")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="FILE.npy, .safetensors or .parquet",
+)
 @store_option
 @json_option
 def command(collection: str, vector: str, out: Path, store: str, as_json: bool) -> None:
-    """Write a vector of all points to FILE.npy, rows in id order, with FILE.ids.csv beside it.
+    """Write a vector of all points to FILE.npy, with FILE.ids.csv beside it.
+
+    Rows are in id order: whole numbers by value, then UUIDs. Points without the vector are left
+    out and counted. FILE is only ever there whole, and with its ids.
 
     \b
     intramodal export photos --vector pca -o pca.npy
@@ -27,4 +36,5 @@ def command(collection: str, vector: str, out: Path, store: str, as_json: bool) 
     if as_json:
         print_json(result)
         return
-    click.echo(f"{result['rows']:,} x {result['dim']} -> {out} (ids: {result['ids']})")
+    left_out = f", {result['missing']:,} points lack it" if result["missing"] else ""
+    click.echo(f"{result['rows']:,} x {result['dim']} -> {out} (ids: {result['ids']}{left_out})")
