@@ -108,7 +108,7 @@ class SafetensorsMatrix(Matrix):
         with _safetensors(self.path) as file:
             rows = file.get_slice(self._tensor)
             for start in range(0, self.n_rows, size):
-                yield _floats(rows[start : start + size])
+                yield _floats(rows[start : min(start + size, self.n_rows)])
 
 
 class ParquetMatrix(Matrix):
