@@ -112,7 +112,10 @@ def test_contradicting_options_are_wrong_usage(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["fit", "--text-vectors", "no.npy", "--made-by", "m", "-o", "x"], "there is no file no.npy"),
+        (
+            ["fit", "--text-vectors", "no.npy", "--made-by", "m", "-o", "x"],
+            "there is no file no.npy",
+        ),
         (["fit", "--text-vectors", "T.npy", "--made-by", "m", "-o", "x"], "1000 anchors need"),
         (["search", "product", "--id", "1"], "'products'"),
         (["search", "products", "--id", "1", "--vectors", "imagge"], "it has 'image'"),
