@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,14 @@ import click
 from intramodal.cli.options import (
     comma_list,
     json_option,
+    model_options,
     print_json,
     runs_option,
     store_option,
 )
+
+_ONLY_LABELLED = ("cluster", "projection")
+_ONLY_UNLABELLED = ("names", "model")
 
 
 @click.command("compare")
@@ -22,7 +27,9 @@ from intramodal.cli.options import (
     "--vectors", default="raw,pca", show_default=True, callback=comma_list, help="Two names: A,B."
 )
 @click.option(
-    "--labels", required=True, callback=comma_list, help="Payload fields, comma-separated."
+    "--labels",
+    callback=comma_list,
+    help="Payload fields, comma-separated. Without: how far the vectors agree; no verdict.",
 )
 @click.option(
     "--task",
@@ -61,24 +68,85 @@ from intramodal.cli.options import (
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder the payload's paths are relative to, for the report's thumbnails.",
 )
+@click.option(
+    "--names",
+    help="Without labels: class names for zero-shot pseudo-labels; imagenet, wordnet or a file.",
+)
+@click.option("--model", help="Encodes the names; default: the model that made vector A.")
+@click.option(
+    "--text-vectors",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Ready text embeddings, not projected: of the names' prompts instead of a model; with "
+    "labels they add images against texts to the report.",
+)
+@click.option(
+    "-k",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="Without labels: neighbours compared.",
+)
+@model_options
 @store_option
 @runs_option
 @json_option
-def command(as_json: bool, runs_url: str, **options: Any) -> None:
+def command(as_json: bool, **options: Any) -> None:
     """Decide, per label field, whether vector B should replace vector A.
+
+    Without labels there is no verdict; then see how many neighbours the vectors share, and the
+    pictures on which they disagree.
 
     \b
     intramodal compare photos --vectors raw,pca --labels category,season,color
+    intramodal compare photos --names imagenet -o page.html --pictures ~/photos
     """
     if len(options["vectors"]) != 2:
         raise click.UsageError("--vectors takes two names, for example raw,pca")
-    from intramodal.workflows.compare import CompareRequest, compare_collection
-
-    result = compare_collection(CompareRequest(runs=runs_url, **options))
+    options["runs"] = options.pop("runs_url")
+    result = _labelled(options) if options["labels"] else _unlabelled(options)
     if as_json:
         print_json(result)
-        return
-    print_verdicts(result)
+    elif options["labels"]:
+        print_verdicts(result)
+    else:
+        _print_agreement(result)
+
+
+def _labelled(options: dict[str, Any]) -> dict[str, Any]:
+    from intramodal.workflows.compare import CompareRequest, compare_collection
+
+    _refuse(options, _ONLY_UNLABELLED, "without --labels only")
+    return compare_collection(_request(CompareRequest, options))
+
+
+def _unlabelled(options: dict[str, Any]) -> dict[str, Any]:
+    from intramodal.workflows.unlabelled import UnlabelledRequest, compare_unlabelled
+
+    _refuse(options, _ONLY_LABELLED, "with --labels only")
+    return compare_unlabelled(_request(UnlabelledRequest, options))
+
+
+def _refuse(options: dict[str, Any], names: tuple[str, ...], when: str) -> None:
+    for name in names:
+        if options[name] is not None:
+            raise click.UsageError(f"--{name.replace('_', '-')} has a meaning {when}")
+
+
+def _request(kind: Any, options: dict[str, Any]) -> Any:
+    return kind(**{f.name: options[f.name] for f in fields(kind) if f.name in options})
+
+
+def _print_agreement(result: dict[str, Any]) -> None:
+    from intramodal.cli.output import note, print_table
+
+    a, b = result["vectors"]
+    rows = [
+        (str(row["id"]), f"{row['overlap']:.0%}") for row in result["agreement"]["disagreements"]
+    ]
+    print_table((f"{a} and {b} disagree most on", "in common>"), rows)
+    for sentence in result["sentences"]:
+        click.echo(sentence)
+    note(f"run {result['run_id']}")
 
 
 def print_verdicts(result: dict[str, Any]) -> None:

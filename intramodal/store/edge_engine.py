@@ -228,10 +228,12 @@ def _request(plan: SearchPlan, row: int, condition: Any, limit: int) -> edge.Que
         )
         for stage in plan.stages()
     ]
-    nearest = edge.Query.Nearest(plan.Q[row], using=plan.using)
+    query: Any = edge.Query.Nearest(plan.Q[row], using=plan.using)
+    if plan.is_fused:
+        query = edge.Fusion.Rrf(k=_RRF_K)
     return edge.QueryRequest(
         limit=limit,
-        query=edge.Fusion.Rrf(k=_RRF_K) if plan.is_fused else nearest,
+        query=query,
         prefetches=prefetches or None,
         filter=condition,
         params=params,

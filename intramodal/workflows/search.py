@@ -53,7 +53,7 @@ def search_collection(request: SearchRequest) -> dict[str, Any]:
         collection = ImageCollection.open(store, request.collection)
         embedded: Embedded = {}
         answers = {
-            vector: _described(collection, _hits(collection, request, vector, embedded))
+            vector: describe(collection, _hits(collection, request, vector, embedded))
             for vector in request.vectors
         }
         result = {"collection": request.collection, "vectors": answers}
@@ -67,13 +67,10 @@ def _write_page(
 ) -> dict[str, Any]:
     """Write the page of pictures; say where it is and how many pictures it could show."""
     path = Path(str(request.html))
-    rankings = {
-        vector: [Found(_picture(request, hit["id"], hit["payload"]), hit["score"]) for hit in hits]
-        for vector, hits in answers.items()
-    }
+    rankings = {vector: found(request.pictures, hits) for vector, hits in answers.items()}
     kind = "id" if request.point is not None else "text" if request.text is not None else "image"
     render_search(SearchPage(request.collection, query, kind, request.exact, rankings), path)
-    n_shown = sum(bool(found.picture.image) for hits in rankings.values() for found in hits)
+    n_shown = sum(bool(hit.picture.image) for hits in rankings.values() for hit in hits)
     return {"html": str(path), "n_pictures": n_shown}
 
 
@@ -84,13 +81,19 @@ def _asked(collection: ImageCollection, request: SearchRequest) -> Picture:
     if request.image is not None:
         return Picture("", request.image.name, data_uri(request.image.read_bytes(), side=SIDE))
     page = collection.store.retrieve(collection.name, [_point(request)], payload=True)
-    return _picture(request, page.ids[0], page.payloads[0])
+    return picture(request.pictures, page.ids[0], page.payloads[0])
 
 
-def _picture(request: SearchRequest, point: PointId, payload: Mapping[str, Any]) -> Picture:
+def picture(folder: Path | None, point: PointId, payload: Mapping[str, Any]) -> Picture:
+    """Return a stored picture with its caption; its paths are relative to `folder`."""
     path, label = payload.get("path"), payload.get("label")
     caption = " · ".join(str(part) for part in (label, path or point) if part is not None)
-    return Picture(str(point), caption, thumbnail(request.pictures or Path(), path, side=SIDE))
+    return Picture(str(point), caption, thumbnail(folder or Path(), path, side=SIDE))
+
+
+def found(folder: Path | None, answers: Sequence[Mapping[str, Any]]) -> list[Found]:
+    """Return answers of `describe` with their pictures."""
+    return [Found(picture(folder, hit["id"], hit["payload"]), hit["score"]) for hit in answers]
 
 
 def _point(request: SearchRequest) -> PointId:
@@ -151,7 +154,8 @@ def _projected(query: Floats, path: Path | None, wanted: str) -> Floats:
     return projection.apply(np.asarray(query))
 
 
-def _described(collection: ImageCollection, hits: Hits) -> list[dict[str, Any]]:
+def describe(collection: ImageCollection, hits: Hits) -> list[dict[str, Any]]:
+    """Return the answers to the first query, with their paths and payloads."""
     ids, scores = hits.ids[0], hits.scores[0]
     page = collection.store.retrieve(collection.name, ids, payload=True)
     payloads = {str(i): payload for i, payload in zip(page.ids, page.payloads, strict=True)}
