@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import StoreError
 from intramodal.ingest.backfill.copied import Copy
-from intramodal.ingest.backfill.points import sample_ids
+from intramodal.ingest.backfill.points import sample_ids, told
 from intramodal.ingest.backfill.verify import deviations, storage_error
 from intramodal.store.base import Page
 from intramodal.store.collection import ImageCollection
@@ -48,7 +48,7 @@ def compare(
     n_only = new.count() - (copy.collection.count() - len(uncopied))
     if n_only < 0:
         raise StoreError(
-            f"{new.name!r} lacks {-n_only:,} points of {copy.collection.name!r}: they were "
+            f"{new.name!r} lacks {told(-n_only)} of {copy.collection.name!r}: they were "
             f"written meanwhile; pause the writers, then run the same command again"
         )
     ids = [i for i in sample_ids(copy.collection, N_COMPARED, seed) if i not in uncopied]

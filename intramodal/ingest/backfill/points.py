@@ -87,6 +87,17 @@ def sample_ids(
     return found
 
 
+def told(n: int) -> str:
+    """Return a number of points as a person reads it.
+
+    Examples
+    --------
+    >>> told(1), told(1200)
+    ('1 point', '1,200 points')
+    """
+    return f"{n:,} point" if n == 1 else f"{n:,} points"
+
+
 def absent_ids(collection: ImageCollection, ids: list[PointId]) -> list[PointId]:
     """Return those of `ids` that the collection does not hold."""
     there = set(collection.store.retrieve(collection.name, ids).ids)

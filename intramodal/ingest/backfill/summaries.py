@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from intramodal.ingest.backfill.points import told
+
 
 @dataclass(frozen=True)
 class BackfillSummary:
@@ -35,10 +37,10 @@ class BackfillSummary:
     @property
     def sentence(self) -> str:
         """What a person needs to know."""
-        rest = f"{self.unprojectable:,} points cannot be projected"
+        rest = f"{told(self.unprojectable)} cannot be projected"
         if not self.projected:
             return f"nothing to do, {rest}"
-        return f"{self.projected:,} points of {self.collection!r} got {self.vector!r}, {rest}"
+        return f"{told(self.projected)} of {self.collection!r} got {self.vector!r}, {rest}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -86,15 +88,15 @@ class CopySummary:
     @property
     def sentence(self) -> str:
         """What a person needs to know."""
-        done = f"{self.copied:,} points were copied, {self.projected:,} projected"
+        done = f"{told(self.copied)} copied, {self.projected:,} projected"
         if not (self.copied or self.projected):
             done = "nothing to do"
-        parts = [f"{done}, {self.unprojectable:,} points cannot be projected"]
+        parts = [f"{done}, {told(self.unprojectable)} cannot be projected"]
         if self.only_in_new:
             parts.append(
-                f"{self.only_in_new:,} points of {self.new_collection!r} are not in "
-                f"{self.collection!r}: deleted there meanwhile, or written to the new one alone; "
-                f"they were kept"
+                f"{self.new_collection!r} holds {told(self.only_in_new)} that "
+                f"{self.collection!r} lacks: deleted there meanwhile, or written to the new one "
+                f"alone; nothing was deleted here"
             )
         if self.aliases:
             moved = ", ".join(repr(alias) for alias in self.aliases)

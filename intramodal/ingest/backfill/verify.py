@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError
 from intramodal.ingest.backfill.origins import check_made_by
-from intramodal.ingest.backfill.points import project_rows, sample_ids
+from intramodal.ingest.backfill.points import project_rows, sample_ids, told
 from intramodal.projection.artifact import Projection
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
@@ -66,9 +66,9 @@ class VerifySummary:
     def sentence(self) -> str:
         """What a person needs to know."""
         if not self.stale:
-            return f"{self.checked:,} points were recomputed and agree"
+            return f"{told(self.checked)} recomputed, all agree"
         return (
-            f"{self.stale:,} of {self.checked:,} recomputed points are stale: their "
+            f"{self.stale:,} of {told(self.checked)} are stale: their "
             f"{self.source!r} has changed since {self.vector!r} was computed; mend them with "
             f"--recompute"
         )

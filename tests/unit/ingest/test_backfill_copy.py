@@ -1,0 +1,317 @@
+"""The copy route: everything arrives, nothing is lost, clients are switched in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from intramodal.errors import (
+    Conflict,
+    InputError,
+    IntramodalError,
+    ManifestMismatchError,
+    StoreError,
+    Unsupported,
+)
+from intramodal.ingest.backfill import backfill, copy_with_projection, plan_copy
+from intramodal.projection.artifact import Projection
+from intramodal.store.base import UNNAMED, Filter, Store, VectorSpec
+from intramodal.store.collection import ImageCollection
+from intramodal.types import PointId
+from tests.unit.ingest.backfill_kit import (
+    MATRIX,
+    ORIGIN,
+    PROJECTION,
+    D,
+    N,
+    assert_projected,
+    contents,
+    payloads,
+    photos_in,
+    rows,
+    shop_in,
+    write,
+)
+
+
+class Meddling(Projection):
+    """Does something to the collection each time it has read a page."""
+
+    def __init__(self, meddle: Any) -> None:
+        super().__init__(MATRIX, "pca", "test", "ab")
+        object.__setattr__(self, "meddle", meddle)
+
+    def apply(self, X: np.ndarray) -> np.ndarray:
+        self.meddle()  # type: ignore[attr-defined]
+        return super().apply(X)
+
+
+def copied(store: Store, name: str = "new") -> ImageCollection:
+    return ImageCollection.open(store, name)
+
+
+def test_everything_arrives_beside_the_projected_vector(store: Store) -> None:
+    photos = photos_in(store)
+    store.set_metadata("photos", {"owner": "the shop"})
+    store.ensure_index("photos", "label", "keyword")
+    before = contents(photos)
+    summary = copy_with_projection(photos, PROJECTION, "new", batch_size=25)
+    assert (summary.copied, summary.projected, summary.compared) == (N, N, N)
+    assert (summary.unprojectable, summary.only_in_new, summary.aliases) == (0, 0, [])
+    assert contents(photos) == before
+    assert contents(copied(store)) == before
+    assert_projected(copied(store))
+    info = store.info("new")
+    assert info.indexes == {"label": "keyword"}
+    assert info.metadata["owner"] == "the shop"
+    known = copied(store).manifest.vectors
+    assert known["raw"] == photos.origin("raw")
+    assert known["pca"].is_complete
+    assert known["pca"].projection == PROJECTION.fingerprint
+    assert set(photos.info().vectors) == {"raw"}
+    assert "new name 'new'" in summary.sentence
+
+
+def test_an_unnamed_vector_becomes_raw(store: Store) -> None:
+    shop = shop_in(store, {UNNAMED: VectorSpec(D)})
+    shop.declare(UNNAMED, ORIGIN)
+    ids: list[PointId] = list(range(5))
+    shop.write(ids, {UNNAMED: rows(range(5))}, payloads(range(5)))
+    copy_with_projection(shop, PROJECTION, "new", source=UNNAMED)
+    new = copied(store)
+    assert {name: spec.size for name, spec in new.info().vectors.items()} == {
+        "raw": D, "pca": D // 2,
+    }  # fmt: skip
+    assert new.manifest.vectors["pca"].source == "raw"
+    np.testing.assert_allclose(new.table(["raw"]).vectors["raw"], rows(range(5)), atol=1e-6)
+    assert_projected(new)
+    assert backfill(new, PROJECTION).sentence == "nothing to do, 0 points cannot be projected"
+
+
+def mixed_shop(store: Store) -> ImageCollection:
+    """Make points with all vectors, with some, and with unusable ones; several distances."""
+    vectors = {"raw": VectorSpec(D), "text": VectorSpec(4, "Dot"), "half": VectorSpec(2, "Euclid")}
+    shop = shop_in(store, vectors)
+    shop.declare("raw", ORIGIN)
+    text, half = np.full((2, 4), 3.25, np.float32), np.array([[1e-7, 2], [-3, 4e6]], np.float32)
+    shop.write([0, 1], {"raw": rows([0, 1]), "text": text, "half": half}, payloads(range(2)))
+    shop.write([2, 3], {"raw": rows([2, 3])}, payloads(range(2, 4)))
+    shop.write([4, 5], {"text": text}, payloads(range(4, 6)))
+    shop.write([6], {"raw": np.zeros((1, D), np.float32), "half": half[:1]}, [{}])
+    return shop
+
+
+def test_points_keep_the_vectors_they_have_and_lack_those_they_lack(store: Store) -> None:
+    shop = mixed_shop(store)
+    summary = copy_with_projection(shop, PROJECTION, "new")
+    names = ["raw", "text", "half"]
+    assert contents(copied(store), names) == contents(shop, names)
+    assert store.info("new").vectors["text"] == VectorSpec(4, "Dot")
+    assert (summary.copied, summary.projected, summary.unprojectable) == (7, 4, 3)
+    assert {f["item"]: f["reason"] for f in summary.failures} == {
+        "4": "it has no vector 'raw'",
+        "5": "it has no vector 'raw'",
+        "6": "its vector 'raw' is zero",
+    }
+
+
+def test_a_repeat_copies_nothing(store: Store) -> None:
+    photos = photos_in(store)
+    copy_with_projection(photos, PROJECTION, "new")
+    again = copy_with_projection(photos, PROJECTION, "new")
+    assert (again.copied, again.projected, again.skipped) == (0, 0, N)
+    assert again.sentence.startswith("nothing to do, 0 points cannot be projected")
+
+
+def test_a_stopped_copy_goes_on_with_what_is_missing(store: Store) -> None:
+    photos = photos_in(store)
+    calls = iter(range(3))
+
+    def stop() -> None:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        copy_with_projection(photos, Meddling(stop), "new", batch_size=20)
+    assert not copied(store).origin("pca").is_complete
+    rest = copy_with_projection(photos, PROJECTION, "new", batch_size=20)
+    assert (rest.copied, rest.skipped) == (N - 40, 40)
+    assert contents(copied(store)) == contents(photos)
+    assert_projected(copied(store))
+
+
+def test_points_added_meanwhile_are_copied_by_another_pass(store: Store) -> None:
+    photos = photos_in(store)
+    left = iter([range(1000, 1005)])
+
+    def add() -> None:
+        for ids in left:
+            write(photos, ids)
+
+    summary = copy_with_projection(photos, Meddling(add), "new")
+    assert (summary.copied, summary.only_in_new) == (N + 5, 0)
+    assert contents(copied(store)) == contents(photos)
+
+
+def test_points_deleted_meanwhile_are_counted_said_and_kept(store: Store) -> None:
+    photos = photos_in(store)
+    pages = iter(range(5))
+
+    def delete() -> None:
+        if next(pages) == 1:
+            store.delete("photos", [0, 1])
+
+    summary = copy_with_projection(photos, Meddling(delete), "new", batch_size=20)
+    assert summary.only_in_new == 2
+    assert "'new' holds 2 points that 'photos' lacks" in summary.sentence
+    assert copied(store).count() == N
+
+
+def test_a_point_changed_during_the_copy_stops_the_switch(store: Store) -> None:
+    photos = photos_in(store)
+    store.set_alias("shown", "photos")
+    pages = iter(range(5))
+
+    def change() -> None:
+        if next(pages) == 1:
+            store.set_payload("photos", [3], {"label": "another"})
+
+    with pytest.raises(StoreError, match=r"point 3 of 'new' differs .* its payload"):
+        copy_with_projection(photos, Meddling(change), "new", batch_size=20)
+    assert store.aliases() == {"shown": "photos"}
+
+
+def test_a_vector_changed_during_the_copy_stops_the_switch(store: Store) -> None:
+    photos = photos_in(store)
+    store.set_alias("shown", "photos")
+    pages = iter(range(5))
+
+    def change() -> None:
+        if next(pages) == 1:
+            store.update_vectors("photos", "raw", [3], rows([3], salt=1))
+
+    with pytest.raises(StoreError, match=r"point 3 of 'new' differs .* the vector 'raw'"):
+        copy_with_projection(photos, Meddling(change), "new", batch_size=20)
+    assert store.aliases() == {"shown": "photos"}
+
+
+def test_all_aliases_of_the_old_collection_are_switched(store: Store) -> None:
+    photos = photos_in(store)
+    store.create("other", {"raw": VectorSpec(2)})
+    store.set_aliases({"shown": "photos", "listed": "photos", "else": "other"})
+    summary = copy_with_projection(photos, PROJECTION, "new")
+    assert summary.aliases == ["listed", "shown"]
+    assert store.aliases() == {"shown": "new", "listed": "new", "else": "other"}
+    assert ImageCollection.open(store, "shown").count(Filter(has_vector="pca")) == N
+
+
+def test_after_the_switch_deleted_points_do_not_return(store: Store) -> None:
+    photos = photos_in(store)
+    store.set_alias("shown", "photos")
+    copy_with_projection(photos, PROJECTION, "new")
+    store.delete("new", [1, 2, 3])
+    write(copied(store), range(500, 503))
+    for collection in (photos, copied(store)):  # by its own name; and what the alias means now
+        again = copy_with_projection(collection, PROJECTION, "new")
+        assert (again.copied, again.aliases) == (0, [])
+    assert copied(store).count() == N
+    assert_projected(copied(store))
+
+
+def test_the_copy_of_a_collection_that_is_gone_says_so(store: Store) -> None:
+    photos = photos_in(store)
+    store.set_alias("shown", "photos")
+    copy_with_projection(photos, PROJECTION, "new")
+    store.drop("photos")
+    with pytest.raises(InputError, match="leave out --new-collection"):
+        copy_with_projection(copied(store), PROJECTION, "new")
+
+
+def test_a_stale_projection_of_the_old_collection_is_not_copied(store: Store) -> None:
+    photos = photos_in(store)
+    backfill(photos, PROJECTION)
+    store.update_vectors("photos", "raw", [3], rows([3], salt=1))
+    copy_with_projection(photos, PROJECTION, "new")
+    assert_projected(copied(store))
+
+
+def taken(store: Store) -> None:
+    store.create("new", {"raw": VectorSpec(D)})
+
+
+def taken_by_an_alias(store: Store) -> None:
+    store.create("other", {"raw": VectorSpec(D)})
+    store.set_alias("new", "other")
+
+
+def copied_through_another(store: Store) -> None:
+    other = Projection(-MATRIX, "pca", "test", "ab")
+    copy_with_projection(ImageCollection.open(store, "photos"), other, "new")
+
+
+@pytest.mark.parametrize("occupy", [taken, taken_by_an_alias, copied_through_another])
+def test_a_name_that_is_taken_by_anything_else_is_refused(store: Store, occupy: Any) -> None:
+    photos = photos_in(store)
+    occupy(store)
+    before = store.info("new")
+    for act in (plan_copy, copy_with_projection):
+        with pytest.raises(Conflict, match="another --new-collection"):
+            act(photos, PROJECTION, "new")
+    assert store.info("new") == before
+
+
+@pytest.mark.parametrize(
+    ("vectors", "options", "error", "said"),
+    [
+        ({"raw": VectorSpec(D)}, {"new": "photos"}, InputError, "into itself"),
+        ({"raw": VectorSpec(D)}, {"new": "a/b"}, InputError, "cannot be the name"),
+        ({"raw": VectorSpec(D)}, {"vector": "raw"}, InputError, "into itself"),
+        ({"raw": VectorSpec(D + 1)}, {}, InputError, "dimensions"),
+        ({"raw": VectorSpec(D), "pca": VectorSpec(2)}, {}, ManifestMismatchError, "adopt"),
+    ],
+)
+def test_what_cannot_be_copied_is_refused_before_anything_is_made(
+    store: Store,
+    vectors: Mapping[str, VectorSpec],
+    options: dict[str, str],
+    error: type[IntramodalError],
+    said: str,
+) -> None:
+    store.create("photos", vectors)
+    photos = ImageCollection.open(store, "photos")
+    photos.declare("raw", ORIGIN)
+    options = dict(options)
+    new = options.pop("new", "new")
+    for act in (plan_copy, copy_with_projection):
+        with pytest.raises(error, match=said):
+            act(photos, PROJECTION, new, **options)
+    assert store.collections() == ["photos"]
+
+
+def test_an_unnamed_vector_beside_a_raw_one_needs_another_name(store: Store) -> None:
+    shop = shop_in(store, {UNNAMED: VectorSpec(D)})
+    store.add_vector("shop", "raw", VectorSpec(2))
+    shop.declare(UNNAMED, ORIGIN)
+    with pytest.raises(InputError, match="another vector's name"):
+        copy_with_projection(shop, PROJECTION, "new", source=UNNAMED)
+    assert store.collections() == ["shop"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"sparse_vectors": {"words": {}}}, "sparse or multi vector 'words'"),
+        ({"sharding_method": "custom"}, "shards by key"),
+    ],
+)
+def test_what_a_copy_would_lose_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], said: str
+) -> None:
+    photos = photos_in(store, n=1)
+    monkeypatch.setattr(store, "settings", lambda name: settings)
+    with pytest.raises(Unsupported, match=said):
+        copy_with_projection(photos, PROJECTION, "new")
+    assert store.collections() == ["photos"]

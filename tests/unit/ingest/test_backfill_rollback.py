@@ -1,0 +1,175 @@
+"""A backfill undone, in place and after a copy, by what the collection itself remembers."""
+
+from __future__ import annotations
+
+import pytest
+
+from intramodal.errors import (
+    Conflict,
+    InputError,
+    ManifestMismatchError,
+    NotFound,
+    Unsupported,
+)
+from intramodal.ingest.backfill import backfill, copy_with_projection, rollback
+from intramodal.projection.artifact import Projection
+from intramodal.store.base import Store
+from intramodal.store.collection import ImageCollection
+from tests.unit.ingest.backfill_kit import MATRIX, PROJECTION, N, contents, photos_in, write
+
+
+def test_in_place_the_vector_and_its_entry_go_and_nothing_else(store: Store) -> None:
+    photos = photos_in(store)
+    before, known = contents(photos), photos.manifest
+    backfill(photos, PROJECTION)
+    plan = rollback(photos, dry_run=True)
+    assert (plan.removed, plan.is_plan) == (N, True)
+    assert set(photos.info().vectors) == {"raw", "pca"}
+    done = rollback(photos)
+    assert (done.vector, done.removed, done.is_plan) == ("pca", N, False)
+    assert set(photos.info().vectors) == {"raw"}
+    assert ImageCollection.open(store, "photos").manifest == known
+    assert contents(photos) == before
+    assert backfill(photos, PROJECTION).projected == N
+
+
+def test_a_backfill_that_was_stopped_can_be_undone(store: Store) -> None:
+    photos = photos_in(store)
+    photos.add_vector("pca", MATRIX.shape[1], photos.origin("raw"))
+    photos.manifest = photos.manifest.without_vector("pca")
+    store.set_metadata("photos", photos.manifest.to_metadata())
+    with pytest.raises(InputError, match="nothing to undo"):  # nobody knows what made it
+        rollback(photos)
+    store.delete_vector("photos", "pca")
+
+    class Stops(Projection):
+        def apply(self, X: object) -> object:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        backfill(photos, Stops(MATRIX, "pca", "test", "ab"))
+    assert rollback(photos).removed == 0
+    assert set(photos.info().vectors) == {"raw"}
+
+
+def test_a_rollback_that_was_killed_is_completed_by_a_repeat(store: Store) -> None:
+    photos = photos_in(store)
+    backfill(photos, PROJECTION)
+    store.delete_vector("photos", "pca")  # as far as the first one came
+    assert rollback(ImageCollection.open(store, "photos")).removed == 0
+    assert set(ImageCollection.open(store, "photos").manifest.vectors) == {"raw"}
+
+
+@pytest.mark.parametrize("vector", ["raw", "absent", None])
+def test_a_vector_that_no_projection_has_made_is_never_removed(
+    store: Store, vector: str | None
+) -> None:
+    photos = photos_in(store)
+    before = contents(photos)
+    with pytest.raises(InputError, match="nothing to undo"):
+        rollback(photos, vector=vector, yes=True)
+    assert contents(photos) == before
+
+
+def test_of_several_projected_vectors_one_must_be_named(store: Store) -> None:
+    photos = photos_in(store)
+    backfill(photos, PROJECTION)
+    backfill(photos, Projection(-MATRIX, "pca", "test", "ab"), vector="other")
+    with pytest.raises(InputError, match="'other', 'pca' with --to"):
+        rollback(photos)
+    rollback(photos, vector="other")
+    assert set(photos.info().vectors) == {"raw", "pca"}
+
+
+def test_a_server_that_cannot_remove_a_vector_leaves_the_manifest(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise Unsupported("too old")
+
+    photos = photos_in(store)
+    backfill(photos, PROJECTION)
+    monkeypatch.setattr(store, "check_adds_vectors", refuse)
+    with pytest.raises(Unsupported):
+        rollback(photos)
+    assert "pca" in ImageCollection.open(store, "photos").manifest.vectors
+
+
+@pytest.fixture
+def copied(store: Store) -> ImageCollection:
+    """Return the copy of `photos`, to which the alias `shown` was switched."""
+    photos = photos_in(store)
+    store.set_aliases({"shown": "photos"})
+    copy_with_projection(photos, PROJECTION, "new")
+    return ImageCollection.open(store, "new")
+
+
+def test_after_a_copy_clients_are_sent_back_and_nothing_is_dropped(
+    store: Store, copied: ImageCollection
+) -> None:
+    store.set_alias("own", "new")  # not switched by us
+    before = contents(copied, ["raw", "pca"])
+    assert rollback(copied, dry_run=True).aliases == ["shown"]
+    assert store.aliases()["shown"] == "new"
+    done = rollback(copied)
+    assert (done.back_to, done.aliases, done.only_in_new) == ("photos", ["shown"], 0)
+    assert store.aliases() == {"shown": "photos", "own": "new"}
+    assert contents(copied, ["raw", "pca"]) == before
+
+
+def test_a_rolled_back_copy_can_be_switched_again(store: Store, copied: ImageCollection) -> None:
+    rollback(copied)
+    photos = ImageCollection.open(store, "photos")
+    write(photos, range(700, 703))
+    again = copy_with_projection(photos, PROJECTION, "new")
+    assert (again.copied, again.aliases) == (3, ["shown"])
+    assert store.aliases() == {"shown": "new"}
+
+
+def test_points_that_only_the_copy_has_are_not_left_behind_unasked(
+    store: Store, copied: ImageCollection
+) -> None:
+    write(copied, range(900, 905))
+    plan = rollback(copied, dry_run=True)
+    assert plan.only_in_new == 5
+    with pytest.raises(Conflict, match=r"holds 5 points that 'photos' lacks .*--yes"):
+        rollback(copied)
+    assert store.aliases() == {"shown": "new"}
+    done = rollback(copied, yes=True)
+    assert (done.only_in_new, store.aliases()) == (5, {"shown": "photos"})
+
+
+def test_without_an_alias_there_is_nothing_to_switch_and_it_is_said(store: Store) -> None:
+    photos = photos_in(store)
+    copy_with_projection(photos, PROJECTION, "new")
+    done = rollback(ImageCollection.open(store, "new"))
+    assert (done.aliases, done.back_to) == ([], "photos")
+    assert "give clients the name 'photos' again" in done.sentence
+    assert store.collections() == ["new", "photos"]
+
+
+def test_nothing_leads_back_to_a_collection_that_is_gone(
+    store: Store, copied: ImageCollection
+) -> None:
+    store.drop("photos")
+    with pytest.raises(NotFound, match="'photos', which is gone"):
+        rollback(copied)
+    assert store.aliases() == {"shown": "new"}
+
+
+def test_another_vector_of_a_copy_is_removed_in_place(
+    store: Store, copied: ImageCollection
+) -> None:
+    backfill(copied, Projection(-MATRIX, "pca", "test", "ab"), vector="other")
+    assert rollback(copied, vector="other").back_to is None
+    assert set(copied.info().vectors) == {"raw", "pca"}
+    assert store.aliases() == {"shown": "new"}
+
+
+@pytest.mark.parametrize("spoilt", ["copied", {"version": 2}, {"version": 1, "collection": "x"}])
+def test_a_record_that_is_not_ours_is_refused(
+    store: Store, copied: ImageCollection, spoilt: object
+) -> None:
+    store.set_metadata("new", {"intramodal_copy": spoilt})
+    with pytest.raises(ManifestMismatchError, match="intramodal_copy"):
+        rollback(copied)

@@ -1,0 +1,60 @@
+"""Filters as a person writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from intramodal.errors import InputError
+from intramodal.store.base import Filter
+from intramodal.store.filters import parse_filter
+from intramodal.store.open import open_store
+from tests.contract.store_contract import NAME, PAYLOADS, RAW, N, X
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["all"], Filter()),
+        (["label=cat"], Filter({"label": ["cat"]})),
+        (["label=cat,dog"], Filter({"label": ["cat", "dog"]})),
+        (["label=cat", "label=dog"], Filter({"label": ["cat", "dog"]})),
+        (["label=cat", "n=-7"], Filter({"label": ["cat"], "n": ["-7", -7]})),
+        (["w=0.5"], Filter({"w": ["0.5", 0.5]})),
+        (["is_new=true"], Filter({"is_new": ["true", True]})),
+        (["note=a=b"], Filter({"note": ["a=b"]})),
+        (["nested.text=nan"], Filter({"nested.text": ["nan"]})),
+        (["id=7,8"], Filter(ids=[7, 8])),
+        (
+            ["id=6B1B0A3E-0F4C-4F8B-9B5C-0123456789AB"],
+            Filter(ids=["6b1b0a3e-0f4c-4f8b-9b5c-0123456789ab"]),
+        ),
+        (["id=7", "label=cat"], Filter({"label": ["cat"]}, ids=[7])),
+    ],
+)
+def test_what_is_written_is_meant(texts: list[str], expected: Filter) -> None:
+    assert parse_filter(texts) == expected
+
+
+@pytest.mark.parametrize("texts", [["cat"], ["=cat"], ["label="], ["all", "n=1"], ["id=x"]])
+def test_what_cannot_be_meant_is_refused(texts: list[str]) -> None:
+    with pytest.raises(InputError):
+        parse_filter(texts)
+
+
+@pytest.mark.parametrize(
+    ("text", "matches"),
+    [
+        ("label=a,b", lambda p: p["label"] in "ab"),
+        ("n=7", lambda p: p["n"] == 7),
+        ("weight=0.25,0.5", lambda p: p["weight"] in (0.25, 0.5)),
+        ("is_even=true", lambda p: p["is_even"]),
+        ("nested.text=ü€", lambda p: True),
+    ],
+)
+def test_numbers_and_booleans_are_found_by_their_text(text: str, matches: Any) -> None:
+    with open_store(":memory:") as store:
+        store.create(NAME, RAW)
+        store.upsert(NAME, list(range(N)), {"raw": X}, PAYLOADS)
+        assert store.count(NAME, parse_filter([text])) == sum(map(matches, PAYLOADS))
