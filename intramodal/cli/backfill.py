@@ -155,13 +155,14 @@ def _print(result: dict[str, Any]) -> None:
         more = len(failures) - _MOST_SHOWN
         note(f"... and {more:,} more; see intramodal runs show {result['run_id']}")
     print_table(("", ""), [(key.replace("_", " "), _cell(result[key])) for key in _shown(result)])
-    for sentence in (*result.get("notes", ()), result.get("sentence")):
+    check = result.get("model_check", {})
+    for sentence in (*result.get("notes", ()), check.get("says"), result.get("sentence")):
         if sentence:
             click.echo(sentence)
 
 
 def _shown(result: dict[str, Any]) -> list[str]:
-    hidden = ("failures", "notes", "sentence", "is_plan")
+    hidden = ("failures", "notes", "sentence", "is_plan", "model_check")
     return [key for key, value in result.items() if key not in hidden and value is not None]
 
 

@@ -24,6 +24,7 @@ from intramodal.store.collection import ImageCollection
 from intramodal.store.filters import parse_filter
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import declared_fingerprint
+from intramodal.workflows.model_check import warn_of_wrong_model
 from intramodal.workflows.workspace import open_workspace, reach_store, recorded
 
 
@@ -67,8 +68,9 @@ def backfill_collection(request: BackfillRequest) -> dict[str, Any]:
             run.log_fingerprint(
                 "projection", projection.method, projection.fingerprint, projection.recipe
             )
+            check = warn_of_wrong_model(collection, projection, request.source)
             done = _run(request, collection, projection, run)
-        return {**done, "run_id": run.id}
+        return {**done, "model_check": check.to_dict(), "run_id": run.id}
 
 
 def declare_model(collection: ImageCollection, vector: str, made_by: str) -> None:
@@ -118,12 +120,23 @@ def _plan(request: BackfillRequest, projection: Projection) -> dict[str, Any]:
             collection.manifest = collection.manifest.with_vector(
                 request.source, _declared(request.made_by)
             )
-        if request.recompute:
-            wanted = parse_filter(request.recompute)
-            return plan_recompute(collection, projection, wanted, **where).to_dict()
-        if request.new_collection is None:
-            return plan_backfill(collection, projection, **where).to_dict()
-        return plan_copy(collection, projection, request.new_collection, **where).to_dict()
+        plan = _planned(request, collection, projection, where)
+        check = warn_of_wrong_model(collection, projection, request.source)
+        return {**plan, "model_check": check.to_dict()}
+
+
+def _planned(
+    request: BackfillRequest,
+    collection: ImageCollection,
+    projection: Projection,
+    where: dict[str, Any],
+) -> dict[str, Any]:
+    if request.recompute:
+        wanted = parse_filter(request.recompute)
+        return plan_recompute(collection, projection, wanted, **where).to_dict()
+    if request.new_collection is None:
+        return plan_backfill(collection, projection, **where).to_dict()
+    return plan_copy(collection, projection, request.new_collection, **where).to_dict()
 
 
 def _verify(request: BackfillRequest, projection: Projection) -> dict[str, Any]:

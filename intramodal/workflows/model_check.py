@@ -7,14 +7,17 @@ angle has been measured. Kept energy does not: a wrong model looks like the righ
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from intramodal.errors import InputError
 from intramodal.projection.artifact import Projection
 from intramodal.store.collection import ImageCollection
-from intramodal.types import Floats
+from intramodal.types import encoders_agree
 from intramodal.workflows.corpus import mean_unit_vector
+
+log = logging.getLogger(__name__)
 
 MOST_POINTS = 10_000
 """Points that are read. Pictures of a set differ by 0.01 to 0.02: a mean of these is exact."""
@@ -107,28 +110,41 @@ def check_model(collection: ImageCollection, projection: Projection, source: str
     source : str
         The named vector that is or was projected.
     """
+    said_by = collection.manifest.vectors.get(source)
+    fitted_for = (projection.encoder, projection.encoder_fingerprint)
+    if said_by and not encoders_agree(fitted_for, (said_by.encoder, said_by.encoder_fingerprint)):
+        return _unchecked(f"the vectors are said to be of {said_by.encoder}")
     family = family_of(projection.encoder)
     if family is None:
         return _unchecked(f"no mean image-text cosine was measured for {projection.encoder}")
     if projection.text_mean is None:
         return _unchecked("the projection holds no mean of texts")
+    spec = collection.info().vectors.get(source)
+    if spec is None or spec.size != projection.dim_in:
+        return _unchecked(f"there is no vector {source!r} of {projection.dim_in} dimensions")
     try:
         mean, n = mean_unit_vector(collection, source, most=MOST_POINTS)
     except InputError:
         return _unchecked(f"no point has a vector {source!r}")
-    return judge(projection, family, mean, n)
+    cosine = round(float(mean.astype(float) @ projection.text_mean.astype(float)), 4)
+    return _judged(projection.encoder, family, cosine, n)
 
 
-def judge(projection: Projection, family: Family, mean: Floats, n: int) -> ModelCheck:
-    """Return the verdict on a mean unit vector (dim_in,) of `n` pictures."""
-    text_mean = projection.text_mean
-    if text_mean is None or text_mean.shape != mean.shape:
-        return _unchecked("the projection holds no mean of texts of this length")
-    cosine = round(float(mean.astype(float) @ text_mean.astype(float)), 4)
+def warn_of_wrong_model(
+    collection: ImageCollection, projection: Projection, source: str
+) -> ModelCheck:
+    """Return `check_model`, and log a warning at once if the model is doubtful."""
+    found = check_model(collection, projection, source)
+    if found.is_doubtful:
+        log.warning("%s", found.says)
+    return found
+
+
+def _judged(model: str, family: Family, cosine: float, n: int) -> ModelCheck:
     low, high = family.expected
     measured = (
         f"the mean image-text cosine is {cosine:.3f}, and {low:.2f} to {high:.2f} was measured "
-        f"with {projection.encoder}"
+        f"with {model}"
     )
     if cosine >= family.least:
         return ModelCheck(cosine, family.expected, "agrees", measured, n)
