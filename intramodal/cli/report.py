@@ -10,7 +10,7 @@ from intramodal.cli.options import json_option, print_json, runs_option
 
 
 @click.command("report")
-@click.argument("run", required=False)
+@click.argument("runs", nargs=-1, metavar="[RUN]...")
 @click.option(
     "-o",
     "--out",
@@ -19,14 +19,28 @@ from intramodal.cli.options import json_option, print_json, runs_option
     show_default=True,
     help="One self-contained file.",
 )
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["html", "md", "latex"]),
+    help="The page, or its tables as Markdown or LaTeX; default: the suffix of --out.",
+)
 @runs_option
 @json_option
-def command(run: str | None, out: Path, runs_url: str, as_json: bool) -> None:
-    """Write the report of a comparison; RUN is an id or its beginning, the latest by default."""
+def command(
+    runs: tuple[str, ...], out: Path, file_format: str | None, runs_url: str, as_json: bool
+) -> None:
+    """Write the report of comparisons; RUN is an id or its beginning, the latest by default.
+
+    \b
+    intramodal report -o report.html
+    intramodal report 20261124-1809 -o tables.md
+    """
     from intramodal.workflows.report import write_report
 
-    result = write_report(run, out=out, runs=runs_url)
+    result = write_report(runs, out=out, url=runs_url, file_format=file_format)
     if as_json:
         print_json(result)
         return
-    click.echo(f"{result['report']} ({result['bytes'] / 1e6:.1f} MB), run {result['run_id']}")
+    ids = ", ".join(result["run_ids"])
+    click.echo(f"{result['report']} ({result['bytes'] / 1e6:.1f} MB), run {ids}")

@@ -79,7 +79,10 @@ class ReportDocument:
         Per field: per-class deltas, queries that gain and lose most, as
         `Comparison.to_dict(details=True)` gives them; may be empty.
     misalignment : list of dict
-        One `MisalignmentResult.to_dict()` a vector and field; may be empty.
+        One `MisalignmentResult.to_dict()` a vector and field; may be empty. "modality" holds
+        image-image and text-image cosines where texts were given.
+    precision_recall : list of dict
+        One `PrecisionRecall.to_dict()` a field; may be empty.
     spectrum : dict
         "explained_variance_ratio" of the anchors, "n_kept", "rank", "n_anchors"; may be empty.
     sweep : list of dict
@@ -96,6 +99,7 @@ class ReportDocument:
     about: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
     misalignment: Sequence[Mapping[str, Any]] = ()
+    precision_recall: Sequence[Mapping[str, Any]] = ()
     spectrum: Mapping[str, Any] = field(default_factory=dict)
     sweep: Sequence[Mapping[str, Any]] = ()
     neighbours: Sequence[Neighbours] = ()

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from intramodal.evaluation.verdict import SHORT
 from intramodal.reports import plots
 from intramodal.reports.document import ReportDocument
-from intramodal.reports.page import write_page
+from intramodal.reports.page import render_page, write_text
 
 COLORS = {"better": "gain", "not_worse": "gain", "worse": "loss", "inconclusive": "unsure"}
 """Colour class of the four outcomes."""
 
 
-def render_report(documents: Sequence[ReportDocument], path: Path) -> None:
+LIMIT_BYTES = 5_000_000
+"""A report can be mailed and opened anywhere: pictures and plots give way beyond this."""
+
+# Shares of the queries shown with pictures and of each kind of plots, tried in this order.
+_SHARES = ((1, 1), (0.5, 1), (0.25, 1), (0, 1), (0, 0.5), (0, 0.25), (0, 0.1), (0, 0))
+
+
+def render_report(
+    documents: Sequence[ReportDocument], path: Path, *, limit_bytes: int = LIMIT_BYTES
+) -> None:
     """Write one self-contained page; nothing in it is fetched from anywhere.
 
     Parameters
@@ -24,13 +35,45 @@ def render_report(documents: Sequence[ReportDocument], path: Path) -> None:
         One section each; labels, paths and names in them are untrusted and escaped.
     path : Path
         Written under a temporary name, then renamed.
+    limit_bytes : int
+        Pictures, then plots, are left out until the page fits; it says so. Tables always stay.
     """
-    write_page(
-        "report.html.j2",
-        path,
-        documents=[(document, _plots(document)) for document in documents],
-        words=SHORT,
-        colors=COLORS,
+    drawn = [(document, _plots(document)) for document in documents]
+    page = ""
+    for pictures, plotted in _SHARES:
+        shown = [_thinned(document, svgs, pictures, plotted) for document, svgs in drawn]
+        page = _page(shown, n_left_out=_n_parts(drawn) - _n_parts(shown))
+        if len(page.encode()) <= limit_bytes:
+            break
+    write_text(path, page)
+
+
+Drawn = tuple[ReportDocument, dict[str, Any]]
+
+
+def _page(shown: Sequence[Drawn], *, n_left_out: int) -> str:
+    return render_page(
+        "report.html.j2", documents=shown, words=SHORT, colors=COLORS, n_left_out=n_left_out
+    )
+
+
+def _thinned(
+    document: ReportDocument, svgs: dict[str, Any], pictures: float, plotted: float
+) -> Drawn:
+    kept = {k: _some(v, plotted) if isinstance(v, list) else v for k, v in svgs.items()}
+    return replace(document, neighbours=_some(document.neighbours, pictures)), kept
+
+
+def _some(items: Sequence[Any], share: float) -> list[Any]:
+    """Return evenly spread items: of every field some, where there are several fields."""
+    n = math.floor(len(items) * share)
+    return [items[i * len(items) // n] for i in range(n)]
+
+
+def _n_parts(shown: Sequence[Drawn]) -> int:
+    return sum(
+        len(document.neighbours) + sum(len(v) for v in svgs.values() if isinstance(v, list))
+        for document, svgs in shown
     )
 
 
@@ -45,7 +88,15 @@ def _plots(document: ReportDocument) -> dict[str, Any]:
         "delta": plots.delta_plot(fields, a, b),
         "fewshot": [plots.fewshot_plot(name, rows, a, b) for name, rows in fewshot.items()],
         "classes": [plots.class_plot(name, rows) for name, rows in classes.items()],
+        "precision_recall": [
+            plots.precision_recall_plot(row) for row in document.precision_recall
+        ],
         "histograms": [_histogram(row) for row in document.misalignment],
+        "modality": [
+            _histogram({**row["modality"], "title": row["vector"]}, colors=_MODALITY_COLORS)
+            for row in document.misalignment
+            if row.get("modality")
+        ],
         "sweep": [plots.sweep_plot(row) for row in document.sweep],
         "spectrum": plots.spectrum_plot(
             spectrum["explained_variance_ratio"], spectrum["n_kept"], spectrum["n_anchors"]
@@ -55,8 +106,12 @@ def _plots(document: ReportDocument) -> dict[str, Any]:
     }
 
 
-def _histogram(row: Mapping[str, Any]) -> str:
-    colors = (plots.GAIN, plots.LOSS, plots.B_COLOR, plots.A_COLOR)
+_MODALITY_COLORS = (plots.B_COLOR, plots.UNSURE)
+
+
+def _histogram(
+    row: Mapping[str, Any], colors: Sequence[str] = (plots.GAIN, plots.LOSS, plots.B_COLOR)
+) -> str:
     parts = [
         (part["label"], row["edges"], part["density"], color)
         for part, color in zip(row["parts"], colors, strict=False)

@@ -159,6 +159,34 @@ def histogram_plot(title: str, parts: Sequence[tuple[str, Any, Any, str]]) -> st
     return _draw(f"histogram {title}", (3.6, 2.6), paint)
 
 
+def precision_recall_plot(curve: Mapping[str, Any]) -> str:
+    """Return precision by recall of both vectors.
+
+    Parameters
+    ----------
+    curve : mapping
+        "field", "recall", "precision" (by vector, the same length), "chance", "n_queries",
+        "n_averaged".
+    """
+
+    def paint(axes: Axes) -> None:
+        for (name, precision), color in zip(
+            curve["precision"].items(), (A_COLOR, B_COLOR), strict=False
+        ):
+            axes.plot(curve["recall"], precision, color=color, label=shown(name))
+        axes.axhline(curve["chance"], color=INK, linewidth=0.8, linestyle=":", label="any order")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1.02)
+        axes.set_xlabel("recall (fraction)")
+        axes.set_ylabel("precision (fraction)")
+        n, averaged = curve["n_queries"], curve["n_averaged"]
+        of = "" if n == averaged else f" of {n:,}"
+        axes.set_title(f"{shown(curve['field'])} (n={averaged:,}{of} queries)")
+        axes.legend(fontsize=7)
+
+    return _draw(f"precision and recall by {shown(curve['field'])}", (3.6, 2.8), paint)
+
+
 def spectrum_plot(ratio: Sequence[float], n_kept: int, n_anchors: int) -> str:
     """Return the cumulative explained variance of the anchor texts, kept part shaded."""
 

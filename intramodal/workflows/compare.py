@@ -6,15 +6,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from intramodal.errors import InputError
 from intramodal.evaluation.compare import CompareSettings, compare_vectors
 from intramodal.evaluation.comparison import Comparison
+from intramodal.ingest.vectors.matrices import read_matrix
 from intramodal.projection.artifact import Projection
 from intramodal.reports.document import ReportDocument
 from intramodal.reports.html import render_report
 from intramodal.runs import Run, pack_scores
 from intramodal.runs.scores import MEDIA_TYPE, SCORES
 from intramodal.store.collection import ImageCollection
-from intramodal.types import VectorTable
+from intramodal.types import Floats, VectorTable
 from intramodal.workflows.controls import load_for, sweeps, with_controls
 from intramodal.workflows.cost import vector_costs
 from intramodal.workflows.document import DOCUMENT, Evidence, build_document
@@ -37,6 +39,7 @@ class CompareRequest:
     min_class_size: int = 2
     seed: int = 0
     projection: Path | None = None
+    text_vectors: Path | None = None
     controls: bool = True
     report: Path | None = None
     pictures: Path | None = None
@@ -68,7 +71,7 @@ def compare_in(workspace: Workspace, request: CompareRequest) -> dict[str, Any]:
         results = [result for row in comparison.fields.values() for result in row.results]
         run.save_artefact(SCORES, pack_scores(scores_of(results)), MEDIA_TYPE)
         document = build_document(
-            Evidence(collection, table, comparison, request.pictures),
+            _evidence(collection, table, comparison, projection, request),
             result,
             title=request.title,
             about=request.about,
@@ -83,6 +86,37 @@ def _projection(collection: ImageCollection, request: CompareRequest) -> Project
     if request.projection is None:
         return None
     return load_for(collection, request.vectors[1], request.projection)
+
+
+def _evidence(
+    collection: ImageCollection,
+    table: VectorTable,
+    comparison: Comparison,
+    projection: Projection | None,
+    request: CompareRequest,
+) -> Evidence:
+    return Evidence(
+        collection,
+        table,
+        comparison,
+        pictures=request.pictures,
+        projection=projection,
+        texts=_texts(table, request),
+        min_class_size=request.min_class_size,
+    )
+
+
+def _texts(table: VectorTable, request: CompareRequest) -> Floats | None:
+    """Read the text embeddings, which must fit vector A."""
+    if request.text_vectors is None:
+        return None
+    texts, dim = read_matrix(request.text_vectors), table.vectors[request.vectors[0]].shape[1]
+    if texts.shape[1] != dim:
+        raise InputError(
+            f"{request.text_vectors} holds texts of {texts.shape[1]} dimensions, but "
+            f"{request.vectors[0]!r} has {dim}; embed them with the model of that vector"
+        )
+    return texts
 
 
 def _swept(

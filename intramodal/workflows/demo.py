@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from intramodal.demo import pictures_list
 from intramodal.ingest.encoders import load_encoder
 from intramodal.ingest.sources import open_source
@@ -13,7 +15,6 @@ from intramodal.projection.anchors import AnchorSet
 from intramodal.projection.artifact import Projection
 from intramodal.types import Encoder
 from intramodal.workflows.compare import CompareRequest, compare_in
-from intramodal.workflows.fit import fit_for_encoder
 from intramodal.workflows.ingest import IngestRequest, ingest_in
 from intramodal.workflows.workspace import Workspace, open_workspace
 
@@ -38,9 +39,11 @@ def run_demo(out: Path) -> dict[str, Any]:
     """
     started = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
-    report, projection = out / "report.html", out / "pca.safetensors"
+    report, projection, texts = (
+        out / name for name in ("report.html", "pca.safetensors", "texts.npy")
+    )
     with open_workspace(str(out / "store"), str(out / "runs.db")) as workspace:
-        ingested = _ingested(workspace, out, projection)
+        ingested = _ingested(workspace, out, projection, texts)
         request = CompareRequest(
             collection=COLLECTION,
             store=str(out / "store"),
@@ -48,6 +51,7 @@ def run_demo(out: Path) -> dict[str, Any]:
             labels=list(FIELDS),
             cluster=CLUSTER,
             projection=projection,
+            text_vectors=texts,
             report=report,
             pictures=pictures_list().parent,
             title="Emoji by four vendors: raw against PCA←",
@@ -64,7 +68,9 @@ def run_demo(out: Path) -> dict[str, Any]:
     }
 
 
-def _ingested(workspace: Workspace, out: Path, projection_file: Path) -> dict[str, Any]:
+def _ingested(
+    workspace: Workspace, out: Path, projection_file: Path, texts: Path
+) -> dict[str, Any]:
     encoder = load_encoder("demo")
     request = IngestRequest(
         source=str(pictures_list()),
@@ -74,13 +80,23 @@ def _ingested(workspace: Workspace, out: Path, projection_file: Path) -> dict[st
         runs=str(out / "runs.db"),
         projection=projection_file,
     )
-    projection = _projection(projection_file, encoder)
+    projection = _projection(projection_file, texts, encoder)
     source = open_source(request.source, label_from=None)
     return ingest_in(workspace, request, source, encoder, projection)
 
 
-def _projection(path: Path, encoder: Encoder) -> Projection:
+def _projection(path: Path, texts: Path, encoder: Encoder) -> Projection:
     """Fit once, then load: a second fit may differ in its last bits and so in its identity."""
-    if not path.is_file():
-        fit_for_encoder(encoder, AnchorSet.imagenet()).save(path)
+    if not (path.is_file() and texts.is_file()):
+        anchors = AnchorSet.imagenet()
+        embedded = encoder.encode_texts(anchors.prompts())
+        np.save(texts, embedded, allow_pickle=False)
+        if not path.is_file():
+            fitted = Projection.from_text(
+                embedded,
+                anchors=anchors,
+                encoder=encoder.name,
+                encoder_fingerprint=encoder.fingerprint,
+            )
+            fitted.save(path)
     return Projection.load(path)

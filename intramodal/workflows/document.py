@@ -10,12 +10,14 @@ from typing import Any
 
 from intramodal.evaluation.comparison import Comparison
 from intramodal.evaluation.misalignment import measure_misalignment
+from intramodal.evaluation.precision_recall import precision_recall
+from intramodal.projection.artifact import Projection
 from intramodal.reports.document import Answer, Neighbours, Picture, ReportDocument
 from intramodal.reports.thumbnails import thumbnail
 from intramodal.runs import RunLedger
 from intramodal.store.base import Hits
 from intramodal.store.collection import ImageCollection
-from intramodal.types import PointId, VectorTable
+from intramodal.types import Floats, PointId, VectorTable
 
 DOCUMENT = "report document"
 """Name of the run's artefact that a report is rendered from."""
@@ -37,12 +39,21 @@ class Evidence:
     comparison : Comparison
     pictures : Path or None
         Folder that the paths are relative to; without it the report has captions only.
+    projection : Projection or None
+        What vector B was made with: its spectrum, and texts in the space of B.
+    texts : ndarray of shape (n_texts, d) or None
+        Text embeddings in the space of vector A.
+    min_class_size : int
+        Classes with fewer images were left out.
     """
 
     collection: ImageCollection
     table: VectorTable
     comparison: Comparison
     pictures: Path | None = None
+    projection: Projection | None = None
+    texts: Floats | None = None
+    min_class_size: int = 2
 
     @cached_property
     def rows(self) -> dict[PointId, int]:
@@ -66,6 +77,7 @@ def build_document(
         comparison=result,
         details=details,
         misalignment=_histograms(evidence),
+        precision_recall=_curves(evidence),
         spectrum=_spectrum(evidence, ledger),
         neighbours=[
             row for field, found in details.items() for row in _changed(evidence, field, found)
@@ -75,27 +87,59 @@ def build_document(
 
 
 def _histograms(evidence: Evidence) -> list[dict[str, Any]]:
-    """Return same- and other-class cosines of both vectors for every field."""
-    fields, vectors = evidence.comparison.fields, evidence.comparison.vectors
+    """Return same- and other-class cosines of both vectors for every field.
+
+    Images against texts come with the first field only: they do not depend on the labels.
+    """
+    fields, vectors = list(evidence.comparison.fields), evidence.comparison.vectors
     return [
-        measure_misalignment(evidence.table, vector=vector, field=field).to_dict()
+        measure_misalignment(
+            evidence.table,
+            vector=vector,
+            field=field,
+            texts=_texts_for(evidence, vector) if field == fields[0] else None,
+        ).to_dict()
+        | {"vector": vector}
         for field in fields
         for vector in vectors
     ]
 
 
+def _texts_for(evidence: Evidence, vector: str) -> Floats | None:
+    """Return the texts in the space of a vector; None where they cannot be brought there."""
+    texts, projection = evidence.texts, evidence.projection
+    if texts is None or vector == evidence.comparison.vectors[0]:
+        return texts
+    return None if projection is None else projection.apply(texts)
+
+
+def _curves(evidence: Evidence) -> list[dict[str, Any]]:
+    return [
+        precision_recall(
+            evidence.table,
+            vectors=list(evidence.comparison.vectors),
+            field=field,
+            min_class_size=evidence.min_class_size,
+        ).to_dict()
+        for field in evidence.comparison.fields
+    ]
+
+
 def _spectrum(evidence: Evidence, ledger: RunLedger) -> dict[str, Any]:
-    """Return the anchors' spectrum, if the run that fitted the projection is on record."""
+    """Return the anchors' spectrum, from the projection's file or the run that fitted it."""
     origin = evidence.collection.manifest.vectors.get(evidence.comparison.vectors[1])
-    facts = ledger.facts(origin.projection) if origin and origin.projection else {}
-    if "spectrum" not in facts:
+    if evidence.projection is not None:
+        recipe = evidence.projection.recipe
+    else:
+        recipe = ledger.facts(origin.projection) if origin and origin.projection else {}
+    total = sum(recipe.get("spectrum", ()))
+    if not total:
         return {}
-    total = sum(facts["spectrum"])
     return {
-        "explained_variance_ratio": [value / total for value in facts["spectrum"]],
-        "n_kept": facts["n_components"],
-        "n_anchors": facts["n_anchors"],
-        "rank": facts["rank"],
+        "explained_variance_ratio": [value / total for value in recipe["spectrum"]],
+        "n_kept": recipe["n_components"],
+        "n_anchors": recipe["n_anchors"],
+        "rank": recipe["rank"],
     }
 
 

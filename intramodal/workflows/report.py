@@ -1,25 +1,58 @@
-"""The report of a recorded comparison, written again from what the run stored."""
+"""The report of recorded comparisons, written again from what the runs stored."""
 
 from __future__ import annotations
 
+import difflib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from intramodal.errors import InputError
 from intramodal.reports.document import ReportDocument
 from intramodal.reports.html import render_report
+from intramodal.reports.page import write_text
+from intramodal.reports.tables import render_latex, render_markdown
 from intramodal.runs import RunLedger
 from intramodal.workflows.document import DOCUMENT
 
+FORMATS = ("html", "md", "latex")
+_SUFFIXES = {".html": "html", ".htm": "html", ".md": "md", ".tex": "latex", ".latex": "latex"}
 
-def write_report(run: str | None, *, out: Path, runs: str) -> dict[str, Any]:
-    """Render the report of a run, the latest comparison by default."""
-    with RunLedger.open(runs) as ledger:
-        run_id = ledger.get(run).id if run else _latest(ledger)
-        stored = json.loads(ledger.artefact(run_id, DOCUMENT))
-    render_report([ReportDocument.from_dict(stored)], out)
-    return {"report": str(out), "bytes": out.stat().st_size, "run_id": run_id}
+
+def write_report(
+    runs: Sequence[str], *, out: Path, url: str, file_format: str | None = None
+) -> dict[str, Any]:
+    """Render the report of the given runs, of the latest comparison by default."""
+    chosen = file_format or _by_suffix(out)
+    with RunLedger.open(url, create=False) as ledger:
+        ids = [ledger.get(run).id for run in runs] or [_latest(ledger)]
+        documents = [_document(ledger, run_id) for run_id in ids]
+    if chosen == "html":
+        render_report(documents, out)
+    else:
+        write_text(out, {"md": render_markdown, "latex": render_latex}[chosen](documents))
+    return {"report": str(out), "bytes": out.stat().st_size, "run_id": ids[0], "run_ids": ids}
+
+
+def _by_suffix(out: Path) -> str:
+    if out.suffix.lower() not in _SUFFIXES:
+        close = difflib.get_close_matches(out.suffix.lower(), _SUFFIXES, n=1) or [".html"]
+        raise InputError(
+            f"{out} does not say what to write; name it .html, .md or .tex (for example "
+            f"{out.with_suffix(close[0])}), or give --format"
+        )
+    return _SUFFIXES[out.suffix.lower()]
+
+
+def _document(ledger: RunLedger, run_id: str) -> ReportDocument:
+    if DOCUMENT not in {file.name for file in ledger.artefacts(run_id)}:
+        run = ledger.get(run_id)
+        raise InputError(
+            f"run {run_id} is a {run.kind} run that is {run.status} and stored no report; choose "
+            f"a complete run of `intramodal compare`"
+        )
+    return ReportDocument.from_dict(json.loads(ledger.artefact(run_id, DOCUMENT)))
 
 
 def _latest(ledger: RunLedger) -> str:

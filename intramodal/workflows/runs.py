@@ -13,7 +13,10 @@ from intramodal.errors import InputError
 from intramodal.runs import RunLedger, export_runs, full_record
 from intramodal.runs.records import Status
 
-KINDS = ("ingest", "fit", "backfill", "compare", "evaluate", "recovery")
+KINDS = (
+    *("ingest", "fit", "backfill", "compare"),
+    *(f"evaluate-{what}" for what in ("retrieval", "fewshot", "misalignment", "recovery")),
+)
 """Kinds that our own commands record; a program may record others."""
 
 

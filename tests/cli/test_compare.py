@@ -89,7 +89,7 @@ def test_the_seed_and_the_cluster_are_the_callers(photos: str) -> None:
         (("compare", "photo", "--labels", "kind"), "the store has 'photos'"),
         (("compare", "photos", "--labels", "colour"), "no point has a value in field 'colour'"),
         (("compare", "photos", "--labels", "kind", "--vectors", "raw,pcb"), "it has 'pca', 'raw'"),
-        (("report", "nothing"), "nothing"),
+        (("report", "nothing"), "there is no runs database"),
     ],
 )
 def test_wrong_words_are_answered_in_one_sentence(
@@ -108,6 +108,6 @@ def test_one_vector_is_no_comparison(photos: str) -> None:
 
 
 def test_a_report_without_any_comparison_says_what_to_do(photos: str) -> None:
-    result = invoke("report")
-    assert result.exit_code == 1
-    assert "run `intramodal compare` first" in result.stderr
+    assert "run something first" in run("report", code=1)["error"]["message"]
+    assert run("runs", "list")["runs"] == []
+    assert "run `intramodal compare` first" in run("report", code=1)["error"]["message"]

@@ -1,0 +1,228 @@
+"""The report's tables as text: Markdown to paste into an issue, LaTeX for a paper."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from intramodal.evaluation.verdict import SHORT, p_value
+from intramodal.reports.document import ReportDocument
+from intramodal.reports.page import number, signed, size, text
+
+_MARKDOWN = re.compile(r"([\\`*_\[\]|#~$])")
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$",
+    "#": r"\#", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+    "←": r"$\leftarrow$", "→": r"$\rightarrow$", "×": r"$\times$", "–": "--", "−": "$-$",
+}  # fmt: skip
+_LATEX_HEAD = (
+    "% \\usepackage{booktabs} \\usepackage[T1]{fontenc}\n"
+    "% Labels that are not Latin need LuaLaTeX or XeLaTeX and a font that has them.\n"
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table; cells are untrusted text, not yet escaped.
+
+    Parameters
+    ----------
+    title : str
+    columns : sequence of str
+        The first holds names, the others figures.
+    rows : sequence of sequences of str
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def render_markdown(documents: Sequence[ReportDocument]) -> str:
+    """Return verdicts and tables as GitHub-flavoured Markdown."""
+    return "\n".join(_markdown(document) for document in documents)
+
+
+def render_latex(documents: Sequence[ReportDocument]) -> str:
+    """Return verdicts and tables as LaTeX for a document that loads ``booktabs``."""
+    return _LATEX_HEAD + "\n".join(_latex(document) for document in documents)
+
+
+def tables(document: ReportDocument) -> list[Table]:
+    """Return the tables of a report: retrieval, other maps, few-shot, cost, origin."""
+    makers: tuple[Callable[[ReportDocument], Table], ...]
+    makers = (_retrieval, _others, _fewshot, _cost, _origin)
+    found = [make(document) for make in makers]
+    return [table for table in found if table.rows]
+
+
+def _retrieval(document: ReportDocument) -> Table:
+    a, b = document.comparison["vectors"]
+    columns = (
+        *("field", f"mAP {a}", f"mAP {b}", "difference", "95% interval", "p (Holm)"),
+        *("queries", "classes", "verdict"),
+    )
+    rows = [
+        [
+            name,
+            number(row["map"][a]),
+            number(row["map"][b]),
+            signed(row["delta"]),
+            _interval(row["interval"]),
+            p_value(row["p_adjusted"]),
+            f"{row['n_queries']:,}",
+            f"{row['n_classes']:,}",
+            SHORT[row["verdict"]],
+        ]
+        for name, row in document.comparison["fields"].items()
+    ]
+    return Table("Retrieval", columns, rows)
+
+
+def _others(document: ReportDocument) -> Table:
+    """Other maps of the same size against A, one row a field and map."""
+    fields: Mapping[str, Any] = document.comparison["fields"]
+    rows = [
+        [
+            name,
+            other["vector"],
+            number(other["map"]),
+            signed(other["delta"]),
+            _interval(other["interval"]),
+        ]
+        for name, row in fields.items()
+        for other in row.get("others", ())
+    ]
+    return Table("Other maps", ("field", "map", "mAP", "difference", "95% interval"), rows)
+
+
+def _fewshot(document: ReportDocument) -> Table:
+    a, b = document.comparison["vectors"]
+    rows = [
+        [
+            name,
+            classifier,
+            str(shots),
+            number(found["a"]),
+            number(found["b"]),
+            signed(found["delta"]),
+            _interval(found["interval"]),
+        ]
+        for name, row in document.comparison["fields"].items()
+        for classifier, by_shots in (row.get("fewshot") or {}).items()
+        for shots, found in by_shots.items()
+    ]
+    columns = (*("field", "classifier", "shots"), a, b, "difference", "95% interval")
+    return Table("Few-shot accuracy", columns, rows)
+
+
+def _cost(document: ReportDocument) -> Table:
+    rows = [
+        [
+            vector,
+            str(row["dim"]),
+            str(row["bytes_per_vector"]),
+            size(row["ram_bytes"]),
+            f"{number(row['latency_ms_p50'], 2)} ms",
+            number(row["recall_at_10"], 3),
+        ]
+        for vector, row in document.comparison["cost"].items()
+    ]
+    columns = ("vector", "dimensions", "bytes a vector", "memory, float32", "median latency")
+    return Table("Cost", (*columns, "recall@10 of the index"), rows)
+
+
+def _origin(document: ReportDocument) -> Table:
+    rows = [[key, value] for key, value in _facts(document.run)]
+    return Table("How to reproduce", ("what", "value"), rows)
+
+
+def _facts(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in run.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{key}: {name}", str(found)) for name, found in value.items())
+        else:
+            yield key, "–" if value is None else str(value)
+
+
+def _interval(interval: Sequence[float] | None) -> str:
+    return f"[{signed(interval[0])}, {signed(interval[1])}]" if interval else "–"
+
+
+def _verdicts(document: ReportDocument) -> list[tuple[str, str]]:
+    fields = document.comparison["fields"]
+    return [(name, row["sentence"]) for name, row in fields.items()]
+
+
+def _markdown(document: ReportDocument) -> str:
+    lines = [f"# {md(document.title)}", ""]
+    lines += [md(document.about, 2000), ""] if document.about else []
+    lines += [f"- **{md(name)}**: {md(words, 2000)}" for name, words in _verdicts(document)]
+    for table in tables(document):
+        lines += ["", f"## {md(table.title)}", "", _md_row(table.columns)]
+        lines.append("|" + "|".join([":---"] + ["---:"] * (len(table.columns) - 1)) + "|")
+        lines += [_md_row(row) for row in table.rows]
+    return "\n".join(lines) + "\n"
+
+
+def _md_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(md(cell) for cell in cells) + " |"
+
+
+def md(value: str, limit: int = 120) -> str:
+    r"""Return untrusted text as one line of Markdown that shows as it is.
+
+    Examples
+    --------
+    >>> md("<b> | a_b")
+    '&lt;b&gt; \\| a\\_b'
+    """
+    clean = _MARKDOWN.sub(r"\\\1", text(value, limit))
+    return clean.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _latex(document: ReportDocument) -> str:
+    lines = [rf"\section*{{{tex(document.title)}}}"]
+    lines += [tex(document.about, 2000)] if document.about else []
+    lines += [r"\begin{itemize}"]
+    lines += [
+        rf"  \item \textbf{{{tex(name)}}}: {tex(words, 2000)}"
+        for name, words in _verdicts(document)
+    ]
+    lines += [r"\end{itemize}"]
+    for table in tables(document):
+        lines += _tabular(table)
+    return "\n".join(lines) + "\n"
+
+
+def _tabular(table: Table) -> list[str]:
+    columns = "l" + "r" * (len(table.columns) - 1)
+    return [
+        rf"\subsection*{{{tex(table.title)}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        _tex_row(table.columns),
+        r"\midrule",
+        *(_tex_row(row) for row in table.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def _tex_row(cells: Sequence[str]) -> str:
+    # An empty group first: a cell that begins with [ would be read as an argument of \\.
+    return "{}" + " & ".join(tex(cell) for cell in cells) + r" \\"
+
+
+def tex(value: str, limit: int = 120) -> str:
+    r"""Return untrusted text as one line of LaTeX that shows as it is.
+
+    Examples
+    --------
+    >>> tex("50% of a_b")
+    '50\\% of a\\_b'
+    """
+    return "".join(_LATEX.get(character, character) for character in text(value, limit))
