@@ -31,6 +31,9 @@ _LEAST = click.option(
     show_default=True,
     help="Images; smaller classes are left out.",
 )
+_REPORT = click.option(
+    "-o", "--report", type=FILE, help="Also write tables and plots as one page: FILE.html"
+)
 _TEMPLATE = click.option(
     "--template", default="a photo of a {}", show_default=True, help="{} is the class name."
 )
@@ -220,6 +223,7 @@ def _print_fewshot(result: dict[str, Any]) -> None:
     help="Sample so many pairs, with standard errors; default all pairs.",
 )
 @click.option("--seed", default=0, show_default=True, help="Of the sample.")
+@_REPORT
 @model_options
 @store_option
 @runs_option
@@ -301,6 +305,7 @@ def _print_misalignment(result: dict[str, Any]) -> None:
     "--pairs", type=click.IntRange(2), default=20_000, show_default=True, help="Of images, drawn."
 )
 @click.option("--seed", default=0, show_default=True, help="Of images, pairs and anchors.")
+@_REPORT
 @model_options
 @store_option
 @runs_option
@@ -339,19 +344,5 @@ def _print_recovery(result: dict[str, Any]) -> None:
         f"texts; similarities vary by {result['spread']:.3f}"
     )
     print_table((*columns, "Pearson>", "Spearman>", "similarities"), rows, title=title)
-    click.echo(norms_sentence(result["without_anchors"]))
+    click.echo(result["without_anchors"]["sentence"])
     note(f"run {result['run_id']}")
-
-
-def norms_sentence(check: dict[str, Any]) -> str:
-    """Return what the unit lengths alone fix, in one sentence."""
-    head = (
-        f"Without anchors (appendix A): {check['n_images']:,} images for "
-        f"{check['n_needed']:,} unknowns"
-    )
-    if check["is_determined"] is None:
-        return f"{head}: enough in number; the system is too large to be solved here."
-    if check["is_determined"]:
-        return f"{head}: determined, recovered to {check['rms']:.1g} (RMS)."
-    least = "at least " if check["rank"] is None else ""
-    return f"{head}: not determined, {least}{check['n_free']:,} directions are free."

@@ -50,9 +50,22 @@ class NormsCheck:
     rms: float | None
     n_used: int
 
+    @property
+    def sentence(self) -> str:
+        """What the unit lengths alone fix."""
+        counts = f"{self.n_images:,} images for {self.n_needed:,} unknowns"
+        head = f"Without anchors (appendix A): {counts}"
+        if self.is_determined is None:
+            return f"{head}: enough in number; the system is too large to be solved here."
+        if self.is_determined:
+            return f"{head}: determined, recovered to {self.rms:.1g} (RMS)."
+        least = "at least " if self.rank is None else ""
+        free = "1 direction is" if self.n_free == 1 else f"{self.n_free:,} directions are"
+        return f"{head}: not determined, {least}{free} free."
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
-        values: dict[str, Any] = json_values(asdict(self))
+        values: dict[str, Any] = json_values({**asdict(self), "sentence": self.sentence})
         return values
 
 

@@ -246,8 +246,8 @@ def test_several_collections_stand_side_by_side_in_one_run() -> None:
     shown = [(row["collection"], row["vector"], row["field"]) for row in found["rows"]]
     assert shown == [
         ("photos", "raw", "kind"),
-        ("photos", "raw", "year"),
         ("prints", "pca", "kind"),
+        ("photos", "raw", "year"),
         ("prints", "pca", "year"),
     ]
     assert {row["modality"] for row in found["rows"]} == {None}
@@ -262,12 +262,12 @@ def test_a_stored_projection_takes_its_texts_through_its_file_and_is_not_compute
     shown = [(row["vector"], row["view"]) for row in found["rows"]]
     assert shown == [
         ("raw", "stored"),
-        ("pca_adjusted", "mean adjusted"),
         ("pca", "stored"),
+        ("pca_adjusted", "mean adjusted"),
     ]
     alone = run("misalignment", "photos", "--labels", "kind", *files)
     computed = {row["vector"]: row for row in alone["rows"]}["pca"]
-    stored = found["rows"][2]
+    stored = found["rows"][1]
     assert stored["modality"]["gap"] == pytest.approx(computed["modality"]["gap"], abs=1e-6)
     assert stored["auc"] == pytest.approx(computed["auc"], abs=1e-4)
 
@@ -408,6 +408,27 @@ def test_numbers_that_are_none_are_a_wrong_option() -> None:
     result = invoke("fewshot", "photos", "--labels", "kind", "--shots", "1,x")
     assert result.exit_code == 2
     assert "whole numbers from 1" in result.stderr
+
+
+def test_the_control_and_the_curve_are_written_as_pages(folder: Path) -> None:
+    files = ("--text-vectors", "T.npy")
+    options = ("--labels", "kind", *files, "--projection", "pca.safetensors", "-o", "m.html")
+    control = run("misalignment", "photos", *options)
+    curve = run("recovery", "photos", *files, "--sizes", "4,16,40", "--report", "r.html")
+    for name, found, n_plots in (("m.html", control, 6), ("r.html", curve, 1)):
+        page = (folder / name).read_text(encoding="utf-8")
+        assert page.count("<svg ") == n_plots
+        assert found["run_id"] in page
+        assert "mathdefault" not in page  # powers of ten are written out, not in TeX
+
+
+def test_labels_on_a_page_are_text(folder: Path) -> None:
+    with open_store(str(folder / DEFAULT_STORE)) as store:
+        fill(store, "odd", encoder="<script>alert(1)</script>")
+    run("misalignment", "odd", "--labels", "kind", "-o", "odd.html")
+    page = (folder / "odd.html").read_text(encoding="utf-8")
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
 
 
 class ReadOnly(WireServer):

@@ -14,19 +14,21 @@ from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.progress import tracked
 from intramodal.projection.anchors import TEMPLATE, AnchorSet
 from intramodal.projection.artifact import Projection
+from intramodal.reports.measured import render_misalignment
 from intramodal.runs import Run, RunLedger
 from intramodal.types import Floats, VectorTable
 from intramodal.workflows.evaluate.targets import Target
 from intramodal.workflows.evaluate.texts import TextSource
 from intramodal.workflows.evaluate.views import View, require_used, views_of
-from intramodal.workflows.evidence import log_figures, log_origins, read_labelled, stated
+from intramodal.workflows.evidence import log_origins, read_labelled, stated
 from intramodal.workflows.workspace import open_workspace, recorded
 
 ROWS = "misalignment"
 """Name of the run's artefact with figures and histograms."""
 
-_FIGURES = ("map", "auc", "overlap", "d_prime", "same_mean", "other_mean")
+_FIGURES = ("auc", "overlap", "d_prime", "same_mean", "other_mean")
 _MODALITY_FIGURES = ("gap", "overlap", "image_mean", "text_mean")
+_NORMAL_975 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class MisalignmentRequest:
     seed: int = 0
     device: str | None = None
     precision: str | None = None
+    report: Path | None = None
 
 
 def measure_collections(request: MisalignmentRequest) -> dict[str, Any]:
@@ -56,23 +59,38 @@ def measure_collections(request: MisalignmentRequest) -> dict[str, Any]:
         targets = [Target.open(workspace.store, text) for text in request.targets]
         sources = _sources(request, targets)
         require_used(projections, targets)
-        with recorded(
-            workspace, "evaluate-misalignment", stated(request), seed=request.seed
-        ) as run:
-            rows = []
+        names = list(dict.fromkeys(target.collection.name for target in targets))
+        parameters = {**stated(request), "collection": ", ".join(names)}
+        with recorded(workspace, "evaluate-misalignment", parameters, seed=request.seed) as run:
+            rows: list[dict[str, Any]] = []
             for target, source in tracked(
                 list(zip(targets, sources, strict=True)), "measure", total=len(targets)
             ):
                 has_texts = source is not None
                 shown = views_of(target, projections, targets, has_texts=has_texts)
                 rows += list(_measured(request, target, source, shown))
-            _keep(run, workspace.ledger, targets, rows)
-            return {
-                "max_pairs": request.max_pairs,
-                "seed": request.seed,
-                "rows": rows,
-                "run_id": run.id,
-            }
+            rows = _side_by_side(rows, request.labels, names)
+            _log(run, workspace.ledger, targets, projections)
+            _keep(run, rows, is_alone=len(names) == 1)
+            about = {"max_pairs": request.max_pairs, "seed": request.seed}
+            result = {**about, "rows": rows, "run_id": run.id}
+            if request.report is not None:
+                command = workspace.ledger.get(str(run.id)).command
+                render_misalignment(result, request.report, command=" ".join(command))
+            return result
+
+
+def _side_by_side(
+    rows: Sequence[dict[str, Any]], fields: Sequence[str], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the rows of a field together, of each collection what is adjusted last."""
+    return sorted(
+        rows,
+        key=lambda row: (
+            *(fields.index(row["field"]), names.index(row["collection"])),
+            row["view"] == "mean adjusted",
+        ),
+    )
 
 
 def _sources(request: MisalignmentRequest, targets: Sequence[Target]) -> list[TextSource | None]:
@@ -109,6 +127,7 @@ def _measured(
                 "vector": view.vector,
                 "view": view.kind,
                 "model": target.origin.encoder if target.origin else None,
+                "texts": source.name if source else None,
                 "field": name,
                 "n_points": len(table),
                 **_figures(request, view, table.vectors[target.vector], texts, table, name),
@@ -148,16 +167,39 @@ def _figures(
     return {"map": retrieval.map, "n_queries": len(retrieval.query_ids), **result.to_dict()}
 
 
-def _keep(
-    run: Run, ledger: RunLedger, targets: Sequence[Target], rows: Sequence[dict[str, Any]]
+def _log(
+    run: Run,
+    ledger: RunLedger,
+    targets: Sequence[Target],
+    projections: Sequence[tuple[Path, Projection]],
 ) -> None:
     for target in targets:
         log_origins(run, ledger, target.collection)
-    is_alone = len({target.collection.name for target in targets}) == 1
+    for path, projection in projections:
+        run.log_fingerprint("projection", str(path), projection.fingerprint, projection.recipe)
+
+
+def _keep(run: Run, rows: Sequence[dict[str, Any]], *, is_alone: bool) -> None:
+    """Record the figures; a vector of one collection among several is called by both names."""
     for row in rows:
         vector = row["vector"] if is_alone else f"{row['collection']}:{row['vector']}"
-        figures = {name: row[name] for name in _FIGURES}
-        if row["modality"]:
-            figures |= {f"modality {name}": row["modality"][name] for name in _MODALITY_FIGURES}
-        log_figures(run, figures, vector=vector, field=row["field"], n=row["n_points"])
+        about = {"vector": vector, "field": row["field"]}
+        n_pairs = row["n_same"] + row["n_other"]
+        run.log_metric("mAP", row["map"], n=row["n_queries"], **about)
+        for name in _FIGURES:
+            run.log_metric(name, row[name], interval=_interval(row, name), n=n_pairs, **about)
+        beside = row["modality"]
+        for name in _MODALITY_FIGURES if beside else ():
+            interval = _interval(beside, name)
+            run.log_metric(
+                f"modality {name}", beside[name], interval=interval, n=beside["n_text"], **about
+            )
     run.save_artefact(ROWS, {"rows": list(rows)})
+
+
+def _interval(row: dict[str, Any], name: str) -> tuple[float, float] | None:
+    """Return the normal 95% interval of a sampled figure; None where all pairs were taken."""
+    error = row["standard_errors"].get(name)
+    if error is None or row[name] is None:
+        return None
+    return row[name] - _NORMAL_975 * error, row[name] + _NORMAL_975 * error

@@ -13,6 +13,7 @@ from intramodal.evaluation.recovery_curve import recovery_curve
 from intramodal.evaluation.views import project_texts
 from intramodal.projection.anchors import TEMPLATE
 from intramodal.projection.artifact import Projection
+from intramodal.reports.measured import render_recovery
 from intramodal.runs import Run
 from intramodal.types import Floats
 from intramodal.workflows.evaluate.targets import Target
@@ -43,13 +44,16 @@ class RecoveryRequest:
     seed: int = 0
     device: str | None = None
     precision: str | None = None
+    report: Path | None = None
 
 
 def measure_recovery(request: RecoveryRequest) -> dict[str, Any]:
     """Measure the curve over numbers of anchors; returns what ``--json`` prints."""
     with open_workspace(request.store, request.runs) as workspace:
         target = Target.open(workspace.store, request.target)
-        with recorded(workspace, "evaluate-recovery", stated(request), seed=request.seed) as run:
+        with recorded(
+            workspace, "evaluate-recovery", _parameters(request, target), seed=request.seed
+        ) as run:
             source = TextSource(
                 target, request.model, request.text_vectors, request.device, request.precision
             )
@@ -80,7 +84,14 @@ def measure_recovery(request: RecoveryRequest) -> dict[str, Any]:
             }
             log_origins(run, workspace.ledger, target.collection)
             _keep(run, result)
+            if request.report is not None:
+                command = workspace.ledger.get(str(run.id)).command
+                render_recovery(result, request.report, command=" ".join(command))
             return result
+
+
+def _parameters(request: RecoveryRequest, target: Target) -> dict[str, str]:
+    return {**stated(request), "collection": target.collection.name}
 
 
 def _texts(request: RecoveryRequest, source: TextSource, target: Target) -> Floats:
