@@ -182,8 +182,26 @@ def test_the_table_says_what_it_was_fitted_on(texts: np.ndarray) -> None:
 # Choices of PCA←.
 
 
-def test_other_anchors_are_told_apart_by_name(texts: np.ndarray) -> None:
-    assert run(*FIT, "-o", "p.st")["vector"] == "pca_names"
+def test_projections_of_other_anchors_live_beside_each_other_and_none_is_overwritten(
+    texts: np.ndarray, rng: np.random.Generator
+) -> None:
+    fill("photos", rng.normal(size=(60, D)).astype(np.float32))
+    Path("more.txt").write_text("".join(f"other {i}\n" for i in range(40)))
+    np.save("T.npy", texts[::-1] ** 3)
+    other = ("fit", "--text-vectors", "T.npy", "--made-by", MODEL, "--anchors", "more.txt")
+    assert run(*other, "-o", "more.st")["vector"] == "pca_more"
+    np.save("T.npy", texts)
+    assert run(*FIT, "-o", "names.st")["vector"] == "pca_names"
+    for name in ("names", "more"):
+        run("backfill", "photos", "--projection", f"{name}.st")
+    run("export", "photos", "--vector", "pca_more", "-o", "before.npy")
+    message = refused("backfill", "photos", "--projection", "names.st", "--to", "pca_more")
+    assert "'pca_more' was made by" in message
+    assert "write to another vector name" in message
+    run("export", "photos", "--vector", "pca_more", "-o", "after.npy")
+    run("export", "photos", "--vector", "pca_names", "-o", "names.npy")
+    assert Path("before.npy").read_bytes() == Path("after.npy").read_bytes()
+    assert Path("before.npy").read_bytes() != Path("names.npy").read_bytes()
 
 
 def test_texts_may_keep_their_lengths_and_that_is_recorded(texts: np.ndarray) -> None:
