@@ -3,6 +3,7 @@ from __future__ import annotations
 import uuid
 
 import numpy as np
+import pytest
 
 from intramodal.types import (
     VectorTable,
@@ -19,6 +20,13 @@ def test_point_ids_are_uuids_that_depend_on_data_set_and_path_only() -> None:
     assert uuid.UUID(first).version == 5
     assert first == point_id("pets", "cats/1.jpg")
     assert len({first, point_id("pets", "cats/2.jpg"), point_id("zoo", "cats/1.jpg")}) == 3
+
+
+@pytest.mark.parametrize("key", ["1.jpg", "a/b/1.jpg", "é/ü.png", "", "x" * 5000])
+def test_point_ids_are_the_ones_that_the_standard_library_makes(key: str) -> None:
+    namespace = uuid.UUID("5f2d7a0e-6c43-5d0b-9f5e-1d8b7a3c9e10")  # never changes: ids are stored
+    for n in range(20):  # every variant digit
+        assert point_id("pets", f"{key}{n}") == str(uuid.uuid5(namespace, f"pets/{key}{n}"))
 
 
 def test_fingerprint_separates_blobs_that_only_differ_in_where_they_end() -> None:

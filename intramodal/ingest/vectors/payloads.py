@@ -13,6 +13,7 @@ from intramodal.types import Payload, PointId, point_id
 
 _INTEGER = re.compile(r"0|[1-9][0-9]{0,19}").fullmatch
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
+_UUID_LENGTH = 36
 _LARGEST_ID = 2**64
 _LARGEST_INTEGER = 2**63
 _LARGEST_PAYLOAD = 2**20
@@ -38,18 +39,21 @@ def row_key(value: Any) -> PointId:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise InputError(f"the id {value!r} is neither a whole number nor text")
     text = str(value)
-    if _INTEGER(text) and int(text) < _LARGEST_ID:
-        return int(text)
-    if _UUID(text):
+    if not text.isascii():
+        if any("\ud800" <= sign <= "\udfff" for sign in text):
+            raise InputError(f"the id {text!r} is not UTF-8")
+    elif text.isdigit():
+        return int(text) if _INTEGER(text) and int(text) < _LARGEST_ID else text
+    elif len(text) == _UUID_LENGTH and _UUID(text):
         return text.lower()
-    if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
-        raise InputError(f"the id {text!r} is not UTF-8")
     return text
 
 
 def point_of(key: PointId, dataset: str) -> PointId:
     """Return the point's id: whole numbers and UUIDs as they are, a UUIDv5 of other text."""
-    return key if isinstance(key, int) or _UUID(key) else point_id(dataset, key)
+    if isinstance(key, int) or (len(key) == _UUID_LENGTH and _UUID(key)):
+        return key
+    return point_id(dataset, key)
 
 
 def json_payload(payload: Mapping[str, Any]) -> Payload:

@@ -114,10 +114,10 @@ class ReadyVectors:
     def _block(self, X: Floats, rows: list[NumberedRow], start: int) -> Block:
         block = Block(X, [], [], [], {})
         for place, (number, row) in enumerate(rows):
-            name, point, payload = _undescribed(number)
             try:
                 name, point, payload = self._described(row, start + place)
             except InputError as error:
+                name, point, payload = f"row {number}", 0, {}
                 block.problems[place] = str(error)
             block.names.append(name)
             block.points.append(point)
@@ -178,10 +178,6 @@ class ReadyVectors:
                 f"ids occur twice in column {self.id_column!r} of {self.table}: "
                 f"{', '.join(examples)}; give every row an id of its own"
             )
-
-
-def _undescribed(number: int) -> tuple[str, PointId, Payload]:
-    return f"row {number}", 0, {}
 
 
 def open_ready(

@@ -1,0 +1,319 @@
+"""Points per second of ingesting ready vectors and of a backfill, against the bare engine.
+
+Random float32 vectors, 512 dimensions and 256 once projected, in the embedded store; batches of
+1,000 points, three payload columns. The engine alone gets the same batches in the same run:
+
+* ingest: `upsert_points` of ready ids, payloads and rows of an array;
+* backfill: scroll, the conversion of its answer to one float32 array, and `update_vectors` with
+  ready rows.
+
+"plain" uses the engine as its documentation does, handing it arrays and `numpy.array` its lists;
+"tuned" passes buffers both ways, the fastest form found. What is measured of ours is everything:
+reading a memory-mapped .npy and its CSV, ids and payload, look-up, projection, checks, counts.
+Runs alternate; medians and ratios are printed. The rebuild of the index, which both need after a
+backfill, is left out and reported apart; so is how much anonymous memory grows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import struct
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import qdrant_edge as edge
+
+from intramodal import ImageCollection, Projection, backfill, open_store
+from intramodal.ingest.vectors.load import ingest_vectors, vectors_of
+from intramodal.ingest.vectors.matrices import Matrix
+from intramodal.ingest.vectors.ready import ReadyVectors, open_ready
+from intramodal.store.manifest import VectorOrigin
+from intramodal.types import Floats, declared_fingerprint, point_id
+
+DIM, DIM_OUT, BATCH = 512, 256, 1000
+MODEL, DATASET = "random", "shop"
+WARM_POINTS = 20_000
+SAMPLE_EVERY = 5
+
+Rows = Callable[[Floats], Iterator[Any]]
+"""From an array to what the engine takes as the vectors of points."""
+
+
+def write_files(folder: Path, n: int) -> None:
+    """Write vectors and metadata."""
+    rng = np.random.default_rng(0)
+    X = np.lib.format.open_memmap(folder / "X.npy", "w+", np.float32, (n, DIM))
+    for start in range(0, n, BATCH):
+        X[start : start + BATCH] = rng.normal(size=X[start : start + BATCH].shape)
+    X.flush()
+    with (folder / "meta.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["sku", "label", "price"])
+        table.writerows([f"sku-{i:07}", f"label {i % 200}", i % 1000] for i in range(n))
+
+
+def opened(folder: Path) -> ReadyVectors:
+    """Open the files; reads all ids once."""
+    table = folder / "meta.csv"
+    return open_ready(folder / "X.npy", dataset=DATASET, table=table, id_column="sku")
+
+
+def half() -> Projection:
+    """Return a projection to half the dimensions."""
+    matrix = np.linalg.qr(np.random.default_rng(1).normal(size=(DIM, DIM_OUT)))[0]
+    return Projection(matrix, "pca", MODEL, "3f9a")
+
+
+# The bare engine
+
+
+def plain_rows(X: Floats) -> Iterator[Any]:
+    """Return the rows as arrays."""
+    return iter(X)
+
+
+def tuned_rows(X: Floats) -> Iterator[Any]:
+    """Return the rows as buffers, whose items Python hands over faster than an array's."""
+    return map(memoryview, X)
+
+
+def plain_array(records: list[Any]) -> Floats:
+    """Return the vectors of an answer as one array."""
+    return np.array([record.vector["raw"] for record in records], dtype=np.float32)
+
+
+def tuned_array(records: list[Any]) -> Floats:
+    """Return the same, each row packed as it comes."""
+    row = struct.Struct(f"{DIM}f")
+    packed = bytearray(row.size * len(records))
+    for i, record in enumerate(records):
+        row.pack_into(packed, i * row.size, *record.vector["raw"])
+    return np.frombuffer(packed, dtype=np.float32).reshape(len(records), DIM)
+
+
+FORMS = {"plain": (plain_rows, plain_array), "tuned": (tuned_rows, tuned_array)}
+
+
+def new_shard(folder: Path) -> edge.EdgeShard:
+    """Return an empty shard with the vector ``raw`` and the indexes that an ingest makes."""
+    raw = edge.EdgeVectorParams(size=DIM, distance=edge.Distance.Cosine)
+    shard = edge.EdgeShard.create(str(folder), edge.EdgeConfig(vectors={"raw": raw}))
+    for key in ("dataset", "label"):
+        keyword = edge.PayloadSchemaType.Keyword
+        shard.update(edge.UpdateOperation.create_field_index(key, keyword))
+    return shard
+
+
+def bare_upsert(shard: edge.EdgeShard, folder: Path, n: int, rows_of: Rows) -> float:
+    """Return the seconds of writing all points, whose ids and payloads are ready."""
+    X = np.load(folder / "X.npy", mmap_mode="r")
+    elapsed = 0.0
+    for start in range(0, n, BATCH):
+        block = np.array(X[start : start + BATCH])
+        names = [f"sku-{i:07}" for i in range(start, start + len(block))]
+        ids = [point_id(DATASET, name) for name in names]
+        payloads = [
+            {"sku": name, "label": f"label {i % 200}", "price": str(i % 1000), "dataset": DATASET}
+            for i, name in enumerate(names, start)
+        ]
+        started = time.perf_counter()
+        points = [
+            edge.Point(i, {"raw": row}, payload)
+            for i, row, payload in zip(ids, rows_of(block), payloads, strict=True)
+        ]
+        shard.update(edge.UpdateOperation.upsert_points(points))
+        elapsed += time.perf_counter() - started
+    return elapsed
+
+
+def bare_backfill(
+    shard: edge.EdgeShard, rows_of: Rows, array_of: Callable[[list[Any]], Floats]
+) -> float:
+    """Return the seconds of reading all vectors as arrays and writing ready ones."""
+    Z = np.random.default_rng(2).normal(size=(BATCH, DIM_OUT)).astype(np.float32)
+    started = time.perf_counter()
+    cosine = edge.Distance.Cosine
+    shard.update(edge.UpdateOperation.create_dense_vector("pca", DIM_OUT, cosine, None, None))
+    offset = None
+    while True:
+        request = edge.ScrollRequest(offset=offset, limit=BATCH, with_vector=["raw"])
+        records, offset = shard.scroll(request)
+        array_of(records)
+        updates = [
+            edge.PointVectors(record.id, {"pca": row})
+            for record, row in zip(records, rows_of(Z), strict=False)
+        ]
+        shard.update(edge.UpdateOperation.update_vectors(updates))
+        if offset is None:
+            return time.perf_counter() - started
+
+
+# Ours
+
+
+@contextmanager
+def new_collection(folder: Path, ready: ReadyVectors) -> Iterator[ImageCollection]:
+    """Yield an empty collection in a new store."""
+    origin = VectorOrigin(MODEL, declared_fingerprint(MODEL))
+    with tempfile.TemporaryDirectory(dir=folder) as store, open_store(store) as place:
+        yield ImageCollection.create(place, "shop", vectors_of(ready, origin, "raw", None))
+
+
+def our_ingest(ready: ReadyVectors, collection: ImageCollection) -> None:
+    """Ingest, and check that all is there."""
+    summary = ingest_vectors(ready, collection, batch_size=BATCH)
+    if summary.written != ready.matrix.n_rows:
+        raise SystemExit(f"the ingest wrote {summary.written} rows of {ready.matrix.n_rows}")
+
+
+def our_backfill(collection: ImageCollection, projection: Projection) -> None:
+    """Backfill, and check that all is there."""
+    summary = backfill(collection, projection, batch_size=BATCH)
+    if summary.projected != collection.count():
+        raise SystemExit(f"the backfill projected {summary.projected} of {collection.count()}")
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Return the seconds of a call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def one_round(folder: Path, n: int) -> dict[str, float]:
+    """Return the seconds of every job, each in a new store."""
+    seconds = {}
+    for form, (rows_of, array_of) in FORMS.items():
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            shard = new_shard(Path(place))
+            seconds[f"ingest {form}"] = bare_upsert(shard, folder, n, rows_of)
+            seconds[f"backfill {form}"] = bare_backfill(shard, rows_of, array_of)
+            shard.close()
+    started = time.perf_counter()
+    ready = opened(folder)
+    checking_s = time.perf_counter() - started
+    with new_collection(folder, ready) as collection:
+        seconds["ingest ours"] = checking_s + timed(lambda: our_ingest(ready, collection))
+        projection = half()
+        seconds["backfill ours"] = timed(lambda: our_backfill(collection, projection))
+    return seconds
+
+
+def report(n: int, rounds: list[dict[str, float]]) -> None:
+    """Print rates and ratios of both jobs."""
+    middle = {name: median(one[name] for one in rounds) for name in rounds[0]}
+    for job in ("ingest", "backfill"):
+        ours = middle[f"{job} ours"]
+        print(f"{job:8}: ours {n / ours:8,.0f} points/s")
+        for form in FORMS:
+            bare = middle[f"{job} {form}"]
+            each = ", ".join(f"{r[f'{job} {form}'] / r[f'{job} ours']:.0%}" for r in rounds)
+            print(
+                f"  {form} engine {n / bare:8,.0f} points/s, ours is {bare / ours:6.1%} of it "
+                f"(rounds: {each})"
+            )
+
+
+# Memory
+
+
+def anonymous_mb() -> float:
+    """Return this process's anonymous memory."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    (kilobytes,) = [line.split()[1] for line in lines if line.startswith("Anonymous:")]
+    return int(kilobytes) / 1024
+
+
+class Samples:
+    """Anonymous memory by the number of points done."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[int, float]] = []
+        self._n_calls = self._n_points = 0
+
+    def note(self, n_points: int) -> None:
+        """Note what there is before the next `n_points`, now and then."""
+        if self._n_calls % SAMPLE_EVERY == 0:
+            self.taken.append((self._n_points, anonymous_mb()))
+        self._n_calls += 1
+        self._n_points += n_points
+
+    def tell(self, job: str) -> None:
+        """Print how much memory grows once it is warm."""
+        self.taken.append((self._n_points, anonymous_mb()))
+        warm_points = min(WARM_POINTS, self._n_points // 5)
+        warm = [mb for n, mb in self.taken if n >= warm_points]
+        print(
+            f"{job:8}: anonymous memory {warm[0]:.1f} MB at point {warm_points:,}, "
+            f"{warm[-1]:.1f} MB at point {self._n_points:,}: growth {warm[-1] - warm[0]:+.1f} MB, "
+            f"at most {max(warm) - warm[0]:+.1f} MB on the way"
+        )
+
+
+class WatchedMatrix(Matrix):
+    """Another matrix, whose reader's memory is noted."""
+
+    def __init__(self, watched: Matrix, samples: Samples) -> None:
+        super().__init__(watched.path, watched.n_rows, watched.dim)
+        self._watched = watched
+        self._samples = samples
+
+    def blocks(self, size: int) -> Iterator[Floats]:
+        """Yield all rows."""
+        for X in self._watched.blocks(size):
+            self._samples.note(len(X))
+            yield X
+
+
+class WatchedProjection(Projection):
+    """A projection whose caller's memory is noted."""
+
+    samples: Samples
+
+    def apply(self, X: Any) -> Floats:
+        """Project."""
+        self.samples.note(len(X))
+        return super().apply(X)
+
+
+def memory(folder: Path, with_index: bool) -> None:
+    """Print how memory grows, and what the rebuild of the index takes."""
+    ready = opened(folder)
+    samples = Samples()
+    ready.matrix = WatchedMatrix(ready.matrix, samples)
+    with new_collection(folder, ready) as collection:
+        our_ingest(ready, collection)
+        samples.tell("ingest")
+        plain = half()
+        watched = WatchedProjection(plain.matrix, "pca", MODEL, "3f9a")
+        type(watched).samples = samples = Samples()
+        our_backfill(collection, watched)
+        samples.tell("backfill")
+        if with_index:
+            seconds = timed(lambda: collection.store.optimize("shop"))
+            print(f"index   : {seconds:.1f} s to build that of both vectors, in no figure above")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--points", type=int, default=100_000, help="default 100,000")
+    parser.add_argument("--rounds", type=int, default=3, help="default 3")
+    parser.add_argument("--no-index", action="store_true", help="do not build the index")
+    args = parser.parse_args()
+    print(f"{args.points:,} x {DIM} > {DIM_OUT}, batches of {BATCH:,}, {args.rounds} rounds")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_files(folder, args.points)
+        report(args.points, [one_round(folder, args.points) for _ in range(args.rounds)])
+        memory(folder, with_index=not args.no_index)
+
+
+if __name__ == "__main__":
+    main()
