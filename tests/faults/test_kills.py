@@ -1,8 +1,9 @@
-"""SIGKILL at seeded moments of an ingest and of a backfill; the same call again completes them.
+"""SIGKILL at seeded moments of ingests and of backfills; the same call again completes them.
 
 And Ctrl-C, after which the process must end by itself.
 
-``INTRAMODAL_KILLS`` says how many kills each gets (3 by default). Run as a module, this file is
+``INTRAMODAL_KILLS`` says how many kills each gets (3 by default); with all 30, collections have
+20,000 points instead of 3,000. Run as a module, this file is
 the process that is killed: it tells on stdout which batch it has begun.
 """
 
@@ -27,6 +28,9 @@ from PIL import Image
 from intramodal.ingest.backfill import backfill
 from intramodal.ingest.pipeline import IngestSummary, ingest
 from intramodal.ingest.sources import open_source
+from intramodal.ingest.vectors.load import ingest_vectors, vectors_of
+from intramodal.ingest.vectors.matrices import NpyMatrix
+from intramodal.ingest.vectors.ready import open_ready
 from intramodal.projection.artifact import Projection
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
@@ -38,7 +42,8 @@ KILLS = int(os.environ.get("INTRAMODAL_KILLS", "3"))
 DEADLINE_S = 120.0  # a child that imports and works on a busy machine
 
 N_GOOD, N_BROKEN, INGEST_BATCH = 240, 6, 8
-N_POINTS, BACKFILL_BATCH = 3000, 100
+N_POINTS = 20_000 if KILLS >= 30 else 3000
+BATCH = 100
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 
@@ -65,6 +70,13 @@ class TellingProjection(Projection):
         return super().apply(X)
 
 
+class TellingMatrix(NpyMatrix):
+    def blocks(self, size: int) -> Iterator[np.ndarray]:
+        for n, X in enumerate(super().blocks(size)):
+            say(n)
+            yield X
+
+
 # The work, in the process that is killed and in the one that goes on
 
 
@@ -81,7 +93,21 @@ def run_ingest(encoder: PlainEncoder, pictures: str, store: str) -> IngestSummar
 def run_backfill(projection: Projection, store: str) -> Any:
     with open_store(store) as opened:
         shop = ImageCollection.open(opened, "shop")
-        return backfill(shop, projection, batch_size=BACKFILL_BATCH)
+        return backfill(shop, projection, batch_size=BATCH)
+
+
+def run_vectors(folder: str, store: str, *, is_telling: bool = False) -> IngestSummary:
+    path = Path(folder)
+    encoder = PlainEncoder()
+    projection = plain_projection(encoder)
+    ready = open_ready(path / "X.npy", dataset="shop", table=path / "meta.csv")
+    if is_telling:
+        ready.matrix = TellingMatrix(path / "X.npy")
+    origin = VectorOrigin(encoder.name, encoder.fingerprint)
+    with open_store(store) as opened:
+        vectors = vectors_of(ready, origin, "raw", projection)
+        collection = ImageCollection.ensure(opened, "shop", vectors)
+        return ingest_vectors(ready, collection, projection=projection, batch_size=BATCH)
 
 
 def contents(store: str, name: str, vectors: list[str]) -> Contents:
@@ -201,7 +227,7 @@ def test_a_killed_backfill_is_completed_by_the_same_call(
     store = str(tmp_path / "store")
     shutil.copytree(shop, store)
     before = contents(store, "shop", ["raw"])
-    kill_during(*moment(kill, N_POINTS // BACKFILL_BATCH), "backfill", store)
+    kill_during(*moment(kill, N_POINTS // BATCH), "backfill", store)
     assert contents(store, "shop", ["raw"]) == before
     projection = plain_projection(PlainEncoder())
     summary = run_backfill(projection, store)
@@ -218,9 +244,45 @@ def test_a_killed_backfill_is_completed_by_the_same_call(
     assert run_backfill(projection, store).projected == 0
 
 
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a folder with ready vectors, some of them unusable, and their metadata."""
+    folder = tmp_path_factory.mktemp("vectors")
+    X = np.random.default_rng(6).normal(size=(N_POINTS, DIM)).astype(np.float32)
+    X[:: N_POINTS // N_BROKEN] = 0
+    np.save(folder / "X.npy", X)
+    rows = [f"sku-{n},l{n % 7},{n}" for n in range(N_POINTS)]
+    (folder / "meta.csv").write_text("\n".join(["id,label,n", *rows]))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def loaded(vectors: str, tmp_path_factory: pytest.TempPathFactory) -> Contents:
+    store = str(tmp_path_factory.mktemp("loaded") / "store")
+    assert run_vectors(vectors, store).written > N_POINTS - 2 * N_BROKEN
+    return contents(store, "shop", ["raw", "pca"])
+
+
+@pytest.mark.parametrize("kill", range(KILLS))
+def test_a_killed_ingest_of_ready_vectors_is_completed_by_the_same_call(
+    vectors: str, loaded: Contents, tmp_path: Path, kill: int
+) -> None:
+    store = str(tmp_path / "store")
+    kill_during(*moment(kill + 2000, N_POINTS // BATCH), "vectors", vectors, store)
+    survived = contents(store, "shop", ["raw", "pca"])
+    assert survived.items() <= loaded.items()  # whole points or none
+    summary = run_vectors(vectors, store)
+    assert (summary.written, summary.skipped) == (len(loaded) - len(survived), len(survived))
+    assert contents(store, "shop", ["raw", "pca"]) == loaded
+    again = run_vectors(vectors, store)
+    assert (again.written, again.updated, again.skipped) == (0, 0, len(loaded))
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "ingest":
         run_ingest(TellingEncoder(seconds=0.01), sys.argv[2], sys.argv[3])
+    elif sys.argv[1] == "vectors":
+        run_vectors(sys.argv[2], sys.argv[3], is_telling=True)
     else:
         plain = plain_projection(PlainEncoder())
         telling = TellingProjection(
