@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from intramodal.evaluation.compare import compare_vectors as compare_vectors
     from intramodal.evaluation.fewshot import evaluate_fewshot as evaluate_fewshot
     from intramodal.evaluation.misalignment import measure_misalignment as measure_misalignment
+    from intramodal.evaluation.recovery import recover_with_anchors as recover_with_anchors
+    from intramodal.evaluation.recovery import recover_without_anchors as recover_without_anchors
+    from intramodal.evaluation.recovery_curve import recovery_curve as recovery_curve
     from intramodal.evaluation.retrieval import evaluate_retrieval as evaluate_retrieval
     from intramodal.ingest.backfill import backfill as backfill
     from intramodal.ingest.encoders import load_encoder as load_encoder
@@ -45,6 +48,9 @@ _HOMES = {
     "measure_misalignment": "evaluation.misalignment",
     "open_source": "ingest.sources",
     "open_store": "store.open",
+    "recover_with_anchors": "evaluation.recovery",
+    "recover_without_anchors": "evaluation.recovery",
+    "recovery_curve": "evaluation.recovery_curve",
     "render_report": "reports.html",
 }
 
@@ -65,6 +71,9 @@ __all__ = [
     "measure_misalignment",
     "open_source",
     "open_store",
+    "recover_with_anchors",
+    "recover_without_anchors",
+    "recovery_curve",
     "render_report",
 ]
 

@@ -156,12 +156,9 @@ def fewshot(as_json: bool, runs_url: str, **options: Any) -> None:
     \b
     intramodal evaluate fewshot photos --labels category --shots 1,4,16
     """
-    from intramodal.workflows.evaluate.fewshot import (
-        FewshotRequest,
-        evaluate_fewshot_in_collection,
-    )
+    from intramodal.workflows.evaluate.fewshot import FewshotRequest, evaluate_shots
 
-    result = evaluate_fewshot_in_collection(FewshotRequest(runs=runs_url, **options))
+    result = evaluate_shots(FewshotRequest(runs=runs_url, **options))
     if as_json:
         print_json(result)
         return
@@ -223,6 +220,13 @@ def _print_fewshot(result: dict[str, Any]) -> None:
     help="Sample so many pairs, with standard errors; default all pairs.",
 )
 @click.option("--seed", default=0, show_default=True, help="Of the sample.")
+@click.option(
+    "--map/--no-map",
+    "with_map",
+    default=True,
+    show_default=True,
+    help="Also rank exactly, as evaluate retrieval does; takes longest on large collections.",
+)
 @_REPORT
 @model_options
 @store_option

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ def render_misalignment(result: Mapping[str, Any], path: Path, *, command: str) 
     drawn = [
         {
             "row": row,
-            "by_class": _histogram(row, row["parts"], _CLASS_COLORS, f"by {row['field']}"),
+            "by_class": _histogram(row, _CLASS_COLORS, f"by {row['field']}"),
             "by_modality": _by_modality(row),
         }
         for row in result["rows"]
@@ -103,20 +103,12 @@ def _by_modality(row: Mapping[str, Any]) -> str | None:
     modality = row["modality"]
     if modality is None:
         return None
-    return _histogram(modality, modality["parts"], _MODALITY_COLORS, "images and texts", row=row)
+    return _histogram({**row, **modality}, _MODALITY_COLORS, f"and texts, {row['field']}")
 
 
-def _histogram(
-    bins: Mapping[str, Any],
-    parts: Sequence[Mapping[str, Any]],
-    colors: tuple[str, str],
-    what: str,
-    *,
-    row: Mapping[str, Any] | None = None,
-) -> str:
-    about = row or bins
+def _histogram(row: Mapping[str, Any], colors: tuple[str, str], what: str) -> str:
     drawn = [
-        (part["label"], bins["edges"], part["density"], color)
-        for part, color in zip(parts, colors, strict=True)
+        (part["label"], row["edges"], part["density"], color)
+        for part, color in zip(row["parts"], colors, strict=True)
     ]
-    return plots.histogram_plot(f"{about['collection']}:{about['vector']} {what}", drawn)
+    return plots.histogram_plot(f"{row['collection']}:{row['vector']} {what}", drawn)

@@ -22,6 +22,7 @@ from intramodal.runs.scores import SCORES
 from intramodal.store.base import Store
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import VectorTable, point_id, unit_rows
+from tests.browser import chromium
 from tests.faults.wire import WireServer
 
 N, N_KINDS, DIM = 120, 6, 16
@@ -118,6 +119,7 @@ def test_retrieval_equals_scikit_learn_for_every_field_and_vector() -> None:
     for field in ("kind", "year"):
         entry = found["fields"][field]
         assert (entry["n_queries"], entry["n_gallery"], entry["n_without_positives"]) == (N, N, 0)
+        assert (entry["n_missing"], entry["n_dropped"]) == (0, 0)
         for vector in ("raw", "pca"):
             expected = leave_one_out(table.vectors[vector], table.payload[field]).mean()
             # No ties here; float32 cosines may swap two neighbours of nearly equal score.
@@ -420,6 +422,24 @@ def test_the_control_and_the_curve_are_written_as_pages(folder: Path) -> None:
         assert page.count("<svg ") == n_plots
         assert found["run_id"] in page
         assert "mathdefault" not in page  # powers of ten are written out, not in TeX
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(chromium.find() is None, reason="chromium is not installed")
+def test_the_pages_open_without_a_request_or_an_error(folder: Path, tmp_path: Path) -> None:
+    options = ("--text-vectors", "T.npy", "-o", "open.html")
+    run("misalignment", "photos", "--labels", "kind,year", *options)
+    misalignment = chromium.visit(folder / "open.html", tmp_path)
+    run("recovery", "photos", "--sizes", "4,40", *options)
+    recovery = chromium.visit(folder / "open.html", tmp_path)
+    for seen in (misalignment, recovery):
+        assert (seen.requested, seen.console) == ([], [])
+
+
+def test_without_map_only_pairs_are_looked_at() -> None:
+    row = run("misalignment", "photos", "--labels", "kind", "--no-map")["rows"][0]
+    assert (row["map"], row["n_queries"]) == (None, None)
+    assert row["auc"] > 0.5
 
 
 def test_labels_on_a_page_are_text(folder: Path) -> None:

@@ -41,7 +41,7 @@ class FewshotRequest:
     classes: bool = False
 
 
-def evaluate_fewshot_in_collection(request: FewshotRequest) -> dict[str, Any]:
+def evaluate_shots(request: FewshotRequest) -> dict[str, Any]:
     """Evaluate every vector by every field; returns what ``--json`` prints."""
     sides = Sides.parse(None, None, request.split)
     with open_workspace(request.store, request.runs) as workspace:

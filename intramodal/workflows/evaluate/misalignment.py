@@ -47,6 +47,7 @@ class MisalignmentRequest:
     bins: int = 80
     max_pairs: int | None = None
     seed: int = 0
+    with_map: bool = True
     device: str | None = None
     precision: str | None = None
     report: Path | None = None
@@ -163,8 +164,17 @@ def _figures(
         max_pairs=request.max_pairs,
         seed=request.seed,
     )
-    retrieval = evaluate_retrieval(shown, vector=view.vector, field=name, ks=())
-    return {"map": retrieval.map, "n_queries": len(retrieval.query_ids), **result.to_dict()}
+    return {**_retrieval(request, shown, view.vector, name), **result.to_dict()}
+
+
+def _retrieval(
+    request: MisalignmentRequest, table: VectorTable, vector: str, name: str
+) -> dict[str, Any]:
+    """Return the figure that decides, beside the indicators that do not."""
+    if not request.with_map:
+        return {"map": None, "n_queries": None}
+    found = evaluate_retrieval(table, vector=vector, field=name, ks=())
+    return {"map": found.map, "n_queries": len(found.query_ids)}
 
 
 def _log(

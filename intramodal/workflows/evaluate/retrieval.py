@@ -53,7 +53,7 @@ def evaluate_collection(request: RetrievalRequest) -> dict[str, Any]:
         with recorded(workspace, "evaluate-retrieval", stated(request)) as run:
             fields = [*request.labels, *sides.fields]
             table = read_labelled(collection, request.vectors, fields)
-            results = _evaluated(table, sides, request)
+            tasks, results = _evaluated(table, sides, request)
             log_origins(run, workspace.ledger, collection)
             _keep(run, results)
             return {
@@ -63,38 +63,50 @@ def evaluate_collection(request: RetrievalRequest) -> dict[str, Any]:
                 "protocol": results[0].protocol,
                 "ties": request.ties,
                 "min_class_size": request.min_class_size,
-                "fields": _by_field(results, with_classes=request.classes),
+                "fields": _by_field(tasks, results, with_classes=request.classes),
                 "run_id": run.id,
             }
 
 
 def _evaluated(
     table: VectorTable, sides: Sides, request: RetrievalRequest
-) -> list[RetrievalResult]:
+) -> tuple[list[RetrievalTask], list[RetrievalResult]]:
     rows, split = sides.apply(table)
     tasks = [
         RetrievalTask.from_table(rows, name, split=split, min_class_size=request.min_class_size)
         for name in request.labels
     ]
     pairs = [(task, vector) for task in tasks for vector in request.vectors]
-    return [
+    results = [
         run_task(task, rows, vector, ks=request.ks, ties=request.ties)
         for task, vector in tracked(pairs, "rank", total=len(pairs))
     ]
+    return tasks, results
 
 
-def _by_field(results: list[RetrievalResult], *, with_classes: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _by_field(
+    tasks: list[RetrievalTask], results: list[RetrievalResult], *, with_classes: bool
+) -> dict[str, Any]:
+    found: dict[str, Any] = {task.field: _counts(task) | {"vectors": {}} for task in tasks}
     for result in results:
         row = result.to_dict()
-        classes = row.pop("classes")
-        shared = {k: row[k] for k in ("n_queries", "n_gallery", "n_without_positives")}
-        entry = found.setdefault(
-            result.field, {**shared, "n_classes": len(classes), "vectors": {}}
-        )
         figures = {"map": row["map"], **row["metrics"], "tie_width": row["tie_width"]}
-        entry["vectors"][result.vector] = figures | ({"classes": classes} if with_classes else {})
+        if with_classes:
+            figures["classes"] = row["classes"]
+        found[result.field]["vectors"][result.vector] = figures
     return found
+
+
+def _counts(task: RetrievalTask) -> dict[str, int]:
+    """Return who takes part, and who is left out and why."""
+    return {
+        "n_queries": len(task.query_rows),
+        "n_gallery": len(task.gallery_rows),
+        "n_without_positives": task.n_without_positives,
+        "n_classes": len(task.codes.names),
+        "n_missing": task.codes.n_missing,
+        "n_dropped": task.codes.n_dropped,
+    }
 
 
 def _keep(run: Run, results: list[RetrievalResult]) -> None:
