@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The dimension of BLAS thread pools changes speed, not results; two cores are the least we promise.
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo test test-full lint bench docs clean
+.PHONY: help demo test test-full integration lint bench docs clean
 
 help:            ## show this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -37,6 +37,10 @@ test: lint   ## lint and every test, with small counts of the slow suites
 
 test-full: lint   ## the full counts: 30 kills, 200 fault schedules, 1,000 hostile files
 	INTRAMODAL_KILLS=30 INTRAMODAL_FAULT_SCHEDULES=200 INTRAMODAL_HOSTILE_FILES=1000 $(PYTEST)
+
+# Servers: INTRAMODAL_TEST_QDRANT_URL and INTRAMODAL_TEST_DB_URL, else containers; what lacks both is skipped.
+integration: $(VENV)/.dev   ## the tests that need a running Qdrant and PostgreSQL
+	INTRAMODAL_FAULT_SCHEDULES=$${INTRAMODAL_FAULT_SCHEDULES:-200} $(PYTEST) tests/integration tests/congruence tests/contract/test_ledger.py
 
 bench: $(VENV)/.dev   ## every claim of speed; prints ratios
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
