@@ -345,6 +345,25 @@ def test_real_pictures_are_retrieved_as_the_independent_reference_says(real_data
     assert leave_one_out_map(projection.apply(images), labels) == pytest.approx(0.740377, abs=1e-4)
 
 
+@pytest.mark.real_data
+@pytest.mark.parametrize(("kept", "figure"), [(256, 0.7534), (128, 0.7636)])
+def test_centring_on_the_real_pictures_gives_the_reference_figures(
+    real_data: Path, kept: int, figure: float
+) -> None:
+    images = np.load(real_data / "cifar10-500-clip-b32" / "image_embeddings.npy")
+    labels = np.load(real_data / "cifar10-500-clip-b32" / "image_labels.npy")
+    projection = Projection.from_text(
+        np.load(real_data / "imagenet-text-clip-b32" / "a_photo_of_a_X.npy"),
+        anchors=AnchorSet.imagenet(),
+        encoder="open_clip:ViT-B-32:openai",
+        encoder_fingerprint="ab",
+        n_components=kept,
+        center=unit_rows(images).mean(axis=0),
+    )
+    # The reference states four digits.
+    assert leave_one_out_map(projection.apply(images), labels) == pytest.approx(figure, abs=6e-5)
+
+
 def leave_one_out_map(X: np.ndarray, labels: np.ndarray) -> float:
     unit = unit_rows(X)
     scores, others = unit @ unit.T, ~np.eye(len(X), dtype=bool)
