@@ -31,12 +31,12 @@ from intramodal.store.server import ServerStore
 from intramodal.types import unit_rows
 from tests.faults.schedules import ORIGIN, Truth, Wire, check_journal, schedule
 from tests.faults.test_kills import (
-    BACKFILL_BATCH,
+    BATCH,
     DEADLINE_S,
     KILLS,
     N_POINTS,
+    TellingProjection,
     moment,
-    say,
     started,
 )
 from tests.faults.wire import WireServer
@@ -134,15 +134,6 @@ def attempt(store: ServerStore, truth: Truth) -> StoreError | None:
 # Kills of an embedded copy
 
 
-class TellingProjection(Projection):
-    n_batches = 0
-
-    def apply(self, X: np.ndarray) -> np.ndarray:
-        say(self.n_batches)
-        type(self).n_batches += 1
-        return super().apply(X)
-
-
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shop") / "store"
@@ -160,7 +151,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_copy(projection: Projection, location: str) -> CopySummary:
     with open_store(location) as store:
         collection = ImageCollection.open(store, "shop")
-        return copy_with_projection(collection, projection, "new", batch_size=BACKFILL_BATCH)
+        return copy_with_projection(collection, projection, "new", batch_size=BATCH)
 
 
 def kill_copy(batch: int, pause_s: float, location: str) -> None:
@@ -182,12 +173,12 @@ def test_a_killed_copy_is_completed_by_the_same_call(
 ) -> None:
     location = str(tmp_path / "store")
     shutil.copytree(shop, location)
-    batch, pause_s = moment(kill + 2000, N_POINTS // BACKFILL_BATCH)
+    batch, pause_s = moment(kill + 2000, N_POINTS // BATCH)
     kill_copy(batch, pause_s, location)
     projection = plain_projection(PlainEncoder())
     summary = run_copy(projection, location)
     assert summary.copied + summary.skipped == N_POINTS
-    assert summary.skipped >= batch * BACKFILL_BATCH  # what was there is not copied again
+    assert summary.skipped >= batch * BATCH  # what was there is not copied again
     with open_store(location) as store:
         assert store.aliases() == {"shown": "new"}
         old, new = (

@@ -92,8 +92,8 @@ def copy_with_projection(  # noqa: PLR0913  a job with many settings, each with 
     n_only, n_compared = (0, 0) if is_done else compare(copy, new, copying.uncopied, seed)
     new.finish_vector(vector)
     seconds = round(time.perf_counter() - started, 3)
-    was_indexed = copy.collection.info().n_indexed > 0 and copying.n_copied > 0
-    reindex_seconds = rebuild_index(new, needed=was_indexed) if reindex else 0.0
+    needs_index = copy.collection.info().n_indexed > 0 and new.info().n_indexed == 0
+    reindex_seconds = rebuild_index(new, needed=needs_index) if reindex else 0.0
     summary = CopySummary(
         collection=copy.collection.name,
         new_collection=new.name,
@@ -183,53 +183,47 @@ class Copying:
         )
 
     def _pass(self) -> None:
-        old = self._copy.collection
-        pages = old.scroll(
-            vectors=list(self._copy.renamed), payload=True, batch_size=self._job.batch_size
-        )
+        old, names = self._copy.collection, list(self._copy.renamed)
+        pages = old.scroll(batch_size=self._job.batch_size)
         with progress(old.count(), "copy", unit="point") as bar:
             try:
                 for page in paced(pages, self._job.throttle):
-                    self._take(page)
+                    absent = absent_ids(self._job.collection, page.ids)
+                    wanted = [point for point in absent if point not in self.uncopied]
+                    if wanted:
+                        self._take(
+                            old.store.retrieve(old.name, wanted, vectors=names, payload=True)
+                        )
                     bar.update(len(page.ids))
             finally:
                 self._failures.flush()
 
     def _take(self, page: Page) -> None:
-        absent = set(absent_ids(self._job.collection, page.ids)) - self.uncopied
-        rows = np.array([r for r, point in enumerate(page.ids) if point in absent], dtype=np.intp)
-        if not len(rows):
-            return
-        columns = {new: page.vectors[old] for old, new in self._copy.renamed.items()}
-        self._tell_of_infinite(page, rows)
-        found = project_rows(
-            self._job.projection, page.vectors[self._copy.source], self._copy.source
-        )
+        source = page.vectors[self._copy.source]
+        found = project_rows(self._job.projection, source, self._copy.source)
         Z = np.full((len(page.ids), self._job.projection.dim_out), np.nan, dtype=np.float32)
         Z[found.rows] = found.Z
-        for names, some in _alike({**columns, self._copy.vector: Z}, rows):
-            self._write(page, names, some, {**columns, self._copy.vector: Z})
+        self._tell_of_infinite(page)
+        columns = {new: page.vectors[old] for old, new in self._copy.renamed.items()}
+        columns[self._copy.vector] = Z
+        for names, rows in _alike(columns):
+            self._write(page, {name: columns[name][rows] for name in names}, rows)
 
-    def _write(
-        self, page: Page, names: list[str], rows: NDArray[np.intp], columns: Mapping[str, Floats]
-    ) -> None:
+    def _write(self, page: Page, vectors: Mapping[str, Floats], rows: NDArray[np.intp]) -> None:
         ids = [page.ids[row] for row in rows]
-        if not names:
+        if not vectors:
             self.uncopied.update(ids)
             for point in ids:
                 self._tell(point, "it has no vector that can be stored; it is not copied")
             return
-        vectors = {name: columns[name][rows] for name in names}
-        payloads = [page.payloads[row] for row in rows]
-        self._job.collection.write(ids, vectors, payloads)
+        self._job.collection.write(ids, vectors, [page.payloads[row] for row in rows])
         self.n_copied += len(ids)
-        self.n_projected += len(ids) if self._copy.vector in names else 0
+        self.n_projected += len(ids) if self._copy.vector in vectors else 0
 
-    def _tell_of_infinite(self, page: Page, rows: NDArray[np.intp]) -> None:
+    def _tell_of_infinite(self, page: Page) -> None:
         for name, X in page.vectors.items():
-            some = X[rows]
-            is_infinite = ~np.isfinite(some).all(axis=1) & ~np.isnan(some).all(axis=1)
-            for row in rows[is_infinite]:
+            is_infinite = ~np.isfinite(X).all(axis=1) & ~np.isnan(X).all(axis=1)
+            for row in np.flatnonzero(is_infinite):
                 self._tell(page.ids[row], f"its vector {name!r} is not finite; it is not copied")
 
     def _tell(self, point: PointId, why: str) -> None:
@@ -238,11 +232,9 @@ class Copying:
             self._failures.add(FailureRecord(str(point), "copy", why))
 
 
-def _alike(
-    columns: Mapping[str, Floats], rows: NDArray[np.intp]
-) -> Iterator[tuple[list[str], NDArray[np.intp]]]:
+def _alike(columns: Mapping[str, Floats]) -> Iterator[tuple[list[str], NDArray[np.intp]]]:
     """Yield the rows that have the same vectors, with the names of these."""
-    there = np.stack([np.isfinite(X[rows]).all(axis=1) for X in columns.values()], axis=1)
+    there = np.stack([np.isfinite(X).all(axis=1) for X in columns.values()], axis=1)
     for pattern in np.unique(there, axis=0):
         names = [name for name, has in zip(columns, pattern, strict=True) if has]
-        yield names, rows[(there == pattern).all(axis=1)]
+        yield names, np.flatnonzero((there == pattern).all(axis=1))

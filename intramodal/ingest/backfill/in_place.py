@@ -72,7 +72,7 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     n_refused = projecting.fill()
     collection.finish_vector(vector)
     seconds = time.perf_counter() - started
-    needs_index = reindex and was_indexed and projecting.n_projected > 0
+    needs_index = was_indexed and projecting.n_projected > 0
     return _told(
         job,
         BackfillSummary(
@@ -84,7 +84,7 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
             unprojectable=n_refused,
             failures=failures.listed,
             seconds=round(seconds, 3),
-            reindex_seconds=rebuild_index(collection, needed=needs_index),
+            reindex_seconds=rebuild_index(collection, needed=needs_index) if reindex else 0.0,
         ),
     )
 

