@@ -7,7 +7,7 @@ labels and seed only, so that vectors and methods are compared on the same ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from intramodal.types import Floats, VectorTable, unit_rows
 
 SHOTS = (1, 2, 4, 8, 16)
 """The paper's numbers of shots (table 2)."""
+
+_SIDES = ("train", "val", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,11 @@ class FewshotTask:
         Whether shots and tests come from different, given, rows.
     facts : dict
         Counts of images left out.
+    is_validation : ndarray of shape (n,), bool
+        Images that may tune: those that may be shots, unless the split names others.
+    validation : ndarray of shape (n_episodes, K, n_validation), int64
+        Images that tune, by position in `rows`: never shots of the episode and never tested in
+        it; -1 where a class has too few.
     """
 
     field: str
@@ -57,9 +64,11 @@ class FewshotTask:
     seed: int
     is_split: bool
     facts: dict[str, Any]
+    is_validation: NDArray[np.bool_]
+    validation: NDArray[np.int64]
 
     @classmethod
-    def from_table(
+    def from_table(  # noqa: PLR0913 - one option a choice of the protocol
         cls,
         table: VectorTable,
         field: str,
@@ -69,40 +78,64 @@ class FewshotTask:
         seed: int = 0,
         min_class_size: int = 2,
         split: Sequence[Any] | None = None,
+        n_validation: int = 0,
     ) -> FewshotTask:
-        """Return the task of one label field; parameters as in `evaluate_fewshot`."""
-        _check_counts(shots, n_episodes)
+        """Return the task of one label field; parameters as in `evaluate_fewshot`.
+
+        Of every class, `n_validation` images are kept for tuning: the last ones of each
+        permutation, or images whose `split` is "val" if there are any. Shots are the same,
+        whatever their number.
+        """
+        _check_counts(shots, n_episodes, n_validation)
+        if n_validation == 0:
+            split = _without_validation(split)
         found, facts = _labels(table, field, min_class_size, split)
         side = None if split is None else np.array([split[row] for row in found.rows], object)
         everything = np.ones(len(found), dtype=bool)
+        is_pool = everything if side is None else side == "train"
+        tunes = is_pool if side is None or "val" not in side else side == "val"
         task = cls(
             field=field,
             names=found.names,
             rows=found.rows,
             codes=found.codes,
-            is_pool=everything if side is None else side == "train",
+            is_pool=is_pool,
             is_test=everything if side is None else side == "test",
             draws=np.empty((0, 0, 0), dtype=np.int64),
             shots=tuple(sorted(set(shots))),
             seed=seed,
             is_split=split is not None,
-            facts=facts,
+            facts={**facts, "n_validation": n_validation},
+            is_validation=tunes,
+            validation=np.empty((n_episodes, len(found.names), n_validation), dtype=np.int64),
         )
-        return replace(task, draws=task._drawn(n_episodes))
+        return task._drawn(n_episodes)
 
-    def _drawn(self, n_episodes: int) -> NDArray[np.int64]:
-        rng = np.random.default_rng(self.seed)
-        pool = np.flatnonzero(self.is_pool)
-        codes, sizes = self.codes[pool], self.pool_sizes
-        rank = np.arange(min(max(self.shots), int(sizes.max())))
-        at = np.cumsum(sizes) - sizes
-        place = np.minimum(at[:, None] + rank, len(pool) - 1)
-        exists = rank < sizes[:, None]
-        draws = np.empty((n_episodes, len(sizes), len(rank)), dtype=np.int64)
-        for episode in draws:
-            order = np.lexsort((rng.random(len(pool)), codes))
-            episode[:] = np.where(exists, pool[order[place]], -1)
-        return draws
+    def _drawn(self, n_episodes: int) -> FewshotTask:
+        n_tuned = self.validation.shape[2]
+        n_shots = min(max(self.shots), int(self.pool_sizes.max()))
+        orders = _permutations(self.codes, self.is_pool, n_episodes, self.seed)
+        if self._tunes_in_pool:
+            pairs = [
+                (_from_ends(sizes, order, n_shots), _from_ends(sizes, order, n_tuned, last=True))
+                for sizes, order in orders
+            ]
+            draws, validation = (np.stack(part) for part in zip(*pairs, strict=True))
+        else:
+            draws = np.stack([_from_ends(*pair, n_shots) for pair in orders])
+            # A stream of its own, so that the shots do not depend on how many images tune.
+            others = _permutations(self.codes, self.is_validation, n_episodes, (self.seed, 1))
+            validation = np.stack([_from_ends(*pair, n_tuned) for pair in others])
+        return replace(self, draws=draws, validation=validation)
+
+    @property
+    def n_validation(self) -> int:
+        """Number of images of a class that are kept for tuning."""
+        return int(self.validation.shape[2])
+
+    @property
+    def _tunes_in_pool(self) -> bool:
+        return bool((self.is_validation & self.is_pool).any())
 
     @property
     def pool_sizes(self) -> NDArray[np.int64]:
@@ -111,10 +144,15 @@ class FewshotTask:
 
     def classes_at(self, n_shots: int) -> NDArray[np.intp]:
         """Return the classes that can give so many shots and still have something to test."""
-        if self.is_split:
-            tested = np.bincount(self.codes[self.is_test], minlength=len(self.names))
-            return np.flatnonzero((self.pool_sizes >= n_shots) & (tested > 0))
-        return np.flatnonzero(self.pool_sizes > n_shots)
+        n_needed = n_shots + self.n_validation * self._tunes_in_pool
+        if not self.is_split:
+            return np.flatnonzero(self.pool_sizes > n_needed)
+        tested, tuning = (
+            np.bincount(self.codes[side], minlength=len(self.names))
+            for side in (self.is_test, self.is_validation)
+        )
+        enough = (self.pool_sizes >= n_needed) & (tuning >= self.n_validation)
+        return np.flatnonzero(enough & (tested > 0))
 
     def images(self, table: VectorTable, vector: str) -> Floats:
         """Return the unit vectors (n, d) of the images that take part.
@@ -134,11 +172,37 @@ class FewshotTask:
         return unit_rows(X)
 
 
-def _check_counts(shots: Sequence[int], n_episodes: int) -> None:
+def _permutations(
+    codes: NDArray[np.int64],
+    member: NDArray[np.bool_],
+    n_episodes: int,
+    seed: int | tuple[int, int],
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield the members of every class in a random order, one after another, and class sizes."""
+    rng = np.random.default_rng(seed)
+    pool = np.flatnonzero(member)
+    sizes = np.bincount(codes[pool], minlength=int(codes.max()) + 1)
+    for _ in range(n_episodes):
+        yield sizes, pool[np.lexsort((rng.random(len(pool)), codes[pool]))]
+
+
+def _from_ends(
+    sizes: NDArray[np.int64], order: NDArray[np.int64], count: int, *, last: bool = False
+) -> NDArray[np.int64]:
+    """Return (K, count): the first, or from the end the last, of every class; -1 beyond it."""
+    rank, start = np.arange(count), np.cumsum(sizes) - sizes
+    place = (start + sizes - 1)[:, None] - rank if last else start[:, None] + rank
+    exists = rank < sizes[:, None]
+    return np.where(exists, order[np.where(exists, place, 0)], -1)
+
+
+def _check_counts(shots: Sequence[int], n_episodes: int, n_validation: int) -> None:
     if not shots or not all(isinstance(s, int | np.integer) and s >= 1 for s in shots):
         raise InputError(f"shots must be whole numbers from 1, at least one, got {list(shots)}")
     if n_episodes < 1:
         raise InputError(f"n_episodes must be a whole number from 1, got {n_episodes}")
+    if n_validation < 0:
+        raise InputError(f"n_validation must be a whole number from 0, got {n_validation}")
 
 
 def _labels(
@@ -151,7 +215,7 @@ def _labels(
     n_unused = 0
     if split is not None:
         column = _within(split, column)
-        n_unused = sum(side not in ("train", "test") for side in split)
+        n_unused = sum(side not in _SIDES for side in split)
     found = encode_labels(column, min_class_size=min_class_size, field=field)
     if found.is_multi:
         raise InputError(
@@ -172,7 +236,9 @@ def _within(split: Sequence[Any], column: Sequence[Any]) -> list[Any]:
                 f"split names no {side!r} row; its values must be 'train' or 'test', got "
                 f"{sorted({str(value) for value in split})[:5]}"
             )
-    return [
-        value if side in ("train", "test") else None
-        for side, value in zip(split, column, strict=True)
-    ]
+    return [value if side in _SIDES else None for side, value in zip(split, column, strict=True)]
+
+
+def _without_validation(split: Sequence[Any] | None) -> Sequence[Any] | None:
+    """Return the split with None for rows that would tune: nothing is tuned."""
+    return split if split is None else [None if side == "val" else side for side in split]

@@ -104,14 +104,15 @@ def run_fewshot(
     distinct = dict.fromkeys(pair for pairs in wanted.values() for pair in pairs)
     counts = {pair: _counts(task, X, *pair) for pair in distinct}
     return {
-        name: _result(task, table, vector, name, [counts[pair] for pair in pairs])
+        name: fewshot_result(task, table, vector, name, [counts[pair] for pair in pairs])
         for name, pairs in wanted.items()
     }
 
 
-def _result(
+def fewshot_result(
     task: FewshotTask, table: VectorTable, vector: str, classifier: str, counts: list[Counts]
 ) -> FewshotResult:
+    """Return the result of one classifier from its counts at every number of shots."""
     right, tested, accuracy = (np.stack(parts) for parts in zip(*counts, strict=True))
     at = [task.classes_at(s) for s in task.shots]
     seen = np.flatnonzero(task.is_test)
@@ -152,7 +153,8 @@ def _counts(task: FewshotTask, X: Floats, n_shots: int, fit: Fit) -> Counts:
     for start in range(0, n_episodes, width):
         block = task.draws[start : start + width, classes, :n_shots]
         W = np.concatenate([fit(X, shots) for shots in block])
-        is_tested = _outside(block, len(X))
+        tuned = task.validation[start : start + width, classes]
+        is_tested = _outside(np.concatenate([block, tuned], axis=2), len(X))
         n_right, n_seen = (np.zeros(len(block), dtype=np.int64) for _ in range(2))
         for rows, best in _predicted(X, images, W, len(block)):
             seen = is_tested[rows]
@@ -166,7 +168,7 @@ def _counts(task: FewshotTask, X: Floats, n_shots: int, fit: Fit) -> Counts:
 
 
 def _outside(block: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
-    """Return (n, n_episodes): which images are not among the shots of each episode."""
+    """Return (n, n_episodes): which images are not among the `block` of each episode."""
     is_tested = np.ones((n, len(block)), dtype=bool)
     for e, shots in enumerate(block):
         is_tested[shots.ravel(), e] = False

@@ -1,0 +1,59 @@
+"""CODER: images described by their cosines to texts (Yi et al., CVPR 2024), training-free."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from intramodal.evaluation.baselines.cache import cache_logits
+from intramodal.evaluation.baselines.episode import Episode, Fitted, Rows
+from intramodal.evaluation.baselines.presets import CODER
+from intramodal.evaluation.baselines.search import first_best, steps
+from intramodal.evaluation.baselines.tip_adapter import cache_counts
+from intramodal.types import Floats, unit_rows
+
+N_ROUNDS = 3
+"""Rounds of the search; each looks closer around the best of the one before."""
+
+
+def fit_coder(episode: Episode) -> Fitted:
+    """Return CODER: ``100 x W + alpha exp(-beta (1 - A)) L``.
+
+    With ``c(x) = unit(x B^T)`` over the bank B of texts, A is ``c(x) c(F)^T``, each row stretched
+    to [0, 1] over the shots. Tuned in three rounds over beta, 500 steps from 0.1 to 200, and
+    alpha, 50 steps from 0.1 to 20; then from half to one and a half times the best.
+    """
+    preset = CODER[episode.preset]
+    beta, alpha = preset.beta, preset.alpha
+    keys = _described(episode, episode.shots.ravel())
+    if episode.is_tuned:
+        beta, alpha = _tuned(episode, stretched(_described(episode, episode.tuning) @ keys.T))
+
+    def logits(rows: Rows) -> Floats:
+        affinities = stretched(_described(episode, rows) @ keys.T)
+        return episode.zero_shot(rows) + np.float32(alpha) * cache_logits(
+            affinities, beta, episode.n_shots
+        )
+
+    return Fitted(logits, {"alpha": alpha, "beta": beta})
+
+
+def stretched(affinities: Floats) -> Floats:
+    """Return every row of affinities (m, K s) stretched to [0, 1]; a constant one becomes 0."""
+    low = affinities.min(axis=1, keepdims=True)
+    width = affinities.max(axis=1, keepdims=True) - low
+    return np.asarray((affinities - low) / np.where(width > 0, width, 1), dtype=np.float32)
+
+
+def _described(episode: Episode, rows: Rows) -> Floats:
+    return unit_rows(episode.X[rows] @ episode.bank.T)
+
+
+def _tuned(episode: Episode, affinities: Floats) -> tuple[float, float]:
+    ends = [(0.1, 200.0), (0.1, 20.0)]
+    best = (0.0, 0.0)
+    for _ in range(N_ROUNDS):
+        betas, alphas = (steps(*end, count) for end, count in zip(ends, (500, 50), strict=True))
+        beta, alpha = first_best(cache_counts(episode, affinities, betas, alphas), betas, alphas)
+        best = (beta, alpha)
+        ends = [(0.5 * value, 1.5 * value) for value in best]
+    return best
