@@ -81,12 +81,15 @@ def _plots(document: ReportDocument) -> dict[str, Any]:
     """Return every plot of a document as SVG; the template marks them as safe."""
     fields: Mapping[str, Any] = document.comparison["fields"]
     a, b = document.comparison["vectors"]
-    fewshot = {n: row["fewshot"] for n, row in fields.items() if row.get("fewshot")}
+    fewshot = {n: row for n, row in fields.items() if row.get("fewshot")}
     classes = {n: d["classes"] for n, d in document.details.items() if d.get("classes")}
     spectrum = document.spectrum
     return {
         "delta": plots.delta_plot(fields, a, b),
-        "fewshot": [plots.fewshot_plot(name, rows, a, b) for name, rows in fewshot.items()],
+        "fewshot": [
+            plots.fewshot_plot(name, row["fewshot"], a, b, n_classes=row["n_classes"])
+            for name, row in fewshot.items()
+        ],
         "classes": [plots.class_plot(name, rows) for name, rows in classes.items()],
         "precision_recall": [
             plots.precision_recall_plot(row) for row in document.precision_recall

@@ -86,8 +86,14 @@ def delta_plot(fields: Mapping[str, Mapping[str, Any]], a: str, b: str) -> str:
     return _draw("differences in mAP", (7.2, 0.9 + 0.42 * len(rows)), paint)
 
 
-def fewshot_plot(field: str, fewshot: Mapping[str, Any], a: str, b: str) -> str:
-    """Return accuracy by number of shots, one pair of lines a classifier."""
+def fewshot_plot(
+    field: str, fewshot: Mapping[str, Any], a: str, b: str, *, n_classes: int | None = None
+) -> str:
+    """Return accuracy by number of shots, one pair of lines a classifier.
+
+    Bars are the 95% interval of the difference, drawn from A: where a bar does not reach A's
+    line, the two differ.
+    """
 
     def paint(axes: Axes) -> None:
         for style, (classifier, shots) in zip(("-", "--", ":"), fewshot.items(), strict=False):
@@ -102,15 +108,24 @@ def fewshot_plot(field: str, fewshot: Mapping[str, Any], a: str, b: str) -> str:
                     color=color,
                     label=f"{shown(name)}, {shown(classifier)}",
                 )
+            _interval_bars(axes, points)
         axes.set_xscale("log", base=2)
         ticks = sorted({int(s) for shots in fewshot.values() for s in shots})
         axes.set_xticks(ticks, [str(t) for t in ticks])
         axes.set_xlabel("labelled images a class (shots)")
         axes.set_ylabel("accuracy (fraction)")
-        axes.set_title(shown(field))
+        n = f" (n={n_classes:,} classes)" if n_classes is not None else ""
+        axes.set_title(f"{shown(field)}{n}")
         axes.legend(fontsize=7)
 
     return _draw(f"few-shot accuracy by {shown(field)}", (3.6, 2.8), paint)
+
+
+def _interval_bars(axes: Axes, points: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
+    for shots, row in points:
+        if row.get("interval"):
+            ends = [row["a"] + end for end in row["interval"]]
+            axes.plot([shots, shots], ends, color=B_COLOR, linewidth=1.2, alpha=0.6)
 
 
 def class_plot(field: str, deltas: Sequence[Mapping[str, Any]], *, n_each: int = 8) -> str:
@@ -130,10 +145,10 @@ def class_plot(field: str, deltas: Sequence[Mapping[str, Any]], *, n_each: int =
         names = [f"{shown(row['class'], 22)} ({row['n_queries']})" for row in rows]
         axes.set_yticks(range(len(rows)), names, fontsize=7)
         axes.axvline(0, color=INK, linewidth=0.8)
-        axes.set_xlabel("change in mean AP (queries in brackets)")
+        axes.set_xlabel("change in mean AP\n(queries in brackets)")
         axes.set_title(shown(field))
 
-    return _draw(f"classes of {shown(field)}", (3.6, 0.9 + 0.19 * len(rows)), paint)
+    return _draw(f"classes of {shown(field)}", (3.6, 1.05 + 0.19 * len(rows)), paint)
 
 
 def histogram_plot(title: str, parts: Sequence[tuple[str, Any, Any, str]]) -> str:
@@ -151,10 +166,11 @@ def histogram_plot(title: str, parts: Sequence[tuple[str, Any, Any, str]]) -> st
             axes.stairs(
                 np.asarray(density), np.asarray(edges), color=color, label=shown(label, 44)
             )
+        axes.set_ylim(0, 1.3 * axes.get_ylim()[1])  # room for the legend
         axes.set_xlabel("cosine")
         axes.set_ylabel("density")
         axes.set_title(shown(title, 60))
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="upper right")
 
     return _draw(f"histogram {title}", (3.6, 2.6), paint)
 
@@ -208,7 +224,8 @@ def sweep_plot(sweep: Mapping[str, Any]) -> str:
     Parameters
     ----------
     sweep : mapping
-        "field", "dims", "map" (same length), "raw_map", "knee" (a number of dimensions or None).
+        "field", "dims", "map" (same length), "raw_map", "knee" (a number of dimensions or None),
+        "n_queries".
     """
 
     def paint(axes: Axes) -> None:
@@ -218,7 +235,8 @@ def sweep_plot(sweep: Mapping[str, Any]) -> str:
             axes.axvline(sweep["knee"], color=INK, linewidth=0.8, linestyle=":", label="knee")
         axes.set_xlabel("kept dimensions")
         axes.set_ylabel("mAP (fraction)")
-        axes.set_title(shown(sweep["field"]))
+        n = f" (n={sweep['n_queries']:,} queries)" if "n_queries" in sweep else ""
+        axes.set_title(f"{shown(sweep['field'])}{n}")
         axes.legend(fontsize=7)
 
     return _draw(f"dimensions for {shown(sweep['field'])}", (3.6, 2.6), paint)

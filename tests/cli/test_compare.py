@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from intramodal import Projection
+from intramodal.cli.options import DEFAULT_RUNS, DEFAULT_STORE
+from intramodal.errors import InputError
+from intramodal.workflows.compare import CompareRequest, compare_collection
 from tests.cli.kit import invoke, make_photos, run
 
 
@@ -74,6 +78,41 @@ def test_a_comparison_is_a_run_whose_report_can_be_written_again(photos: str) ->
     shown = run("runs", "show", found["run_id"])
     metrics = {(m["name"], m["vector"], m["field"]): m["value"] for m in shown["metrics"]}
     assert metrics["mAP", "pca", "kind"] == found["fields"]["kind"]["map"]["pca"]
+
+
+def test_several_runs_are_reported_as_a_page_or_as_tables(photos: str) -> None:
+    ids = [run("compare", photos, "--labels", field)["run_id"] for field in ("kind", "season")]
+    for name, sign in (("page.html", "<article>"), ("t.md", "\n# "), ("t.tex", "\\section*")):
+        found = run("report", *ids, "-o", name)
+        assert found["run_ids"] == ids
+        assert f"\n{Path(name).read_text(encoding='utf-8')}".count(sign) == 2
+    forced = run("report", ids[0], "--format", "latex", "-o", "tables.txt")
+    assert forced["bytes"] == Path("tables.txt").stat().st_size
+    assert "\\toprule" in Path("tables.txt").read_text(encoding="utf-8")
+    refused = run("report", "-o", "tables.mdd", code=1)["error"]["message"]
+    assert "tables.md)" in refused
+
+
+def test_a_run_without_a_report_is_named_as_what_it_is(photos: str) -> None:
+    run("compare", photos, "--labels", "kind")
+    run("compare", photos, "--labels", "kind", "--cluster", "season", code=1)
+    (failed,) = [r["id"] for r in run("runs", "list")["runs"] if r["status"] == "FAILED"]
+    refused = run("report", failed, code=1)["error"]["message"]
+    assert "is a compare run that is FAILED and stored no report" in refused
+
+
+def test_the_report_shows_images_against_texts_where_texts_are_given(
+    photos: str, rng: np.random.Generator
+) -> None:
+    request = CompareRequest(photos, DEFAULT_STORE, DEFAULT_RUNS, ["kind"], report=Path("r.html"))
+    compare_collection(request)
+    assert "Images and texts" not in Path("r.html").read_text(encoding="utf-8")
+    np.save("texts.npy", rng.normal(size=(30, 16)).astype(np.float32))
+    compare_collection(replace(request, text_vectors=Path("texts.npy")))
+    assert "Images and texts" in Path("r.html").read_text(encoding="utf-8")
+    np.save("texts.npy", rng.normal(size=(30, 8)).astype(np.float32))
+    with pytest.raises(InputError, match="8 dimensions, but 'raw' has 16"):
+        compare_collection(replace(request, text_vectors=Path("texts.npy")))
 
 
 def test_the_seed_and_the_cluster_are_the_callers(photos: str) -> None:

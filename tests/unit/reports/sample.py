@@ -101,7 +101,26 @@ def document() -> ReportDocument:
                 ]
             }
         },
-        misalignment=[{"title": "raw by identity", "edges": edges, "parts": parts}],
+        misalignment=[
+            {
+                "title": "raw by identity",
+                "vector": "raw",
+                "edges": edges,
+                "parts": parts,
+                "modality": {"edges": edges, "parts": parts},
+            },
+            {"title": f"pca by {HOSTILE}", "edges": edges, "parts": parts, "modality": None},
+        ],
+        precision_recall=[
+            {
+                "field": HOSTILE,
+                "recall": [0.0, 0.5, 1.0],
+                "precision": {"raw": [0.9, 0.4, 0.1], "pca": [0.95, 0.5, 0.1]},
+                "chance": 0.05,
+                "n_queries": 1600,
+                "n_averaged": 1000,
+            }
+        ],
         spectrum={
             "explained_variance_ratio": (0.97 ** np.arange(256) * 0.03).tolist(),
             "n_kept": 128,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -59,13 +60,48 @@ def test_verdicts_come_before_any_table(page: str) -> None:
 
 
 def test_plots_take_the_colour_of_the_page(page: str) -> None:
-    # delta, classes, histogram, spectrum, sweep, and few-shot for each of the four fields
-    assert page.count("<svg") == 5 + 4
+    # delta, classes, two histograms, images and texts, precision-recall, spectrum, sweep, and
+    # few-shot for each of the four fields
+    assert page.count("<svg") == 8 + 4
     assert "#010203" not in page
 
 
 def test_long_labels_are_shortened(page: str) -> None:
     assert "x" * 500 not in page
+
+
+def test_several_runs_are_sections_of_one_page(tmp_path: Path) -> None:
+    render_report([document(), document()], tmp_path / "two.html")
+    assert (tmp_path / "two.html").read_text(encoding="utf-8").count("<article>") == 2
+
+
+def test_pictures_then_plots_give_way_to_the_limit_and_the_tables_stay(tmp_path: Path) -> None:
+    whole = document()
+    # Heavy enough that pictures are most of the page.
+    heavy = replace(whole, neighbours=list(whole.neighbours) * 150)
+    path = tmp_path / "report.html"
+    sizes, limits = [], [50_000_000]
+    while limits:
+        limit = limits.pop()
+        render_report([heavy], path, limit_bytes=limit)
+        page = path.read_text(encoding="utf-8")
+        sizes.append((page.count("<img"), page.count("<svg")))
+        assert page.count("<table>") == 4
+        assert ("left out" in page) == (len(sizes) > 1)
+        assert limit == 0 or path.stat().st_size <= limit
+        if len(sizes) == 1:
+            limits = [0, path.stat().st_size * 3 // 4]
+    n_pictures, n_plots = sizes[0]
+    assert n_pictures == 150 * (1 + 2 * 8)
+    assert 0 < sizes[1][0] < n_pictures
+    assert sizes[1][1] == n_plots
+    assert sizes[2][0] == 0
+    assert sizes[2][1] < n_plots
+
+
+def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="name another file"):
+        render_report([document()], tmp_path / "nowhere" / "report.html")
 
 
 def test_a_document_survives_json() -> None:
