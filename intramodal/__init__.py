@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from intramodal.ingest.sources import open_source as open_source
     from intramodal.projection.anchors import AnchorSet as AnchorSet
     from intramodal.projection.artifact import Projection as Projection
+    from intramodal.projection.isoclip import IsoClip as IsoClip
     from intramodal.projection.text_pca import TextPCA as TextPCA
     from intramodal.reports.html import render_report as render_report
     from intramodal.runs import RunLedger as RunLedger
@@ -36,6 +37,7 @@ _HOMES = {
     "AnchorSet": "projection.anchors",
     "CompareSettings": "evaluation.compare",
     "ImageCollection": "store.collection",
+    "IsoClip": "projection.isoclip",
     "Projection": "projection.artifact",
     "RunLedger": "runs",
     "TextPCA": "projection.text_pca",
@@ -58,6 +60,7 @@ __all__ = [
     "AnchorSet",
     "CompareSettings",
     "ImageCollection",
+    "IsoClip",
     "Projection",
     "RunLedger",
     "TextPCA",

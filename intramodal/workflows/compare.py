@@ -21,6 +21,7 @@ from intramodal.workflows.controls import load_for, sweeps, with_controls
 from intramodal.workflows.cost import vector_costs
 from intramodal.workflows.document import DOCUMENT, Evidence, build_document
 from intramodal.workflows.evidence import log_origins, read_labelled, scores_of, stated
+from intramodal.workflows.model_check import warn_of_wrong_model
 from intramodal.workflows.workspace import Workspace, open_workspace, recorded
 
 
@@ -64,6 +65,7 @@ def compare_in(workspace: Workspace, request: CompareRequest) -> dict[str, Any]:
             "collection": request.collection,
             **comparison.to_dict(),
             "cost": vector_costs(collection, table, request.vectors),
+            "model_check": _model_check(collection, projection, request.vectors[0]),
             "run_id": run.id,
         }
         log_origins(run, workspace.ledger, collection)
@@ -86,6 +88,14 @@ def _projection(collection: ImageCollection, request: CompareRequest) -> Project
     if request.projection is None:
         return None
     return load_for(collection, request.vectors[1], request.projection)
+
+
+def _model_check(
+    collection: ImageCollection, projection: Projection | None, source: str
+) -> dict[str, Any] | None:
+    if projection is None:
+        return None
+    return warn_of_wrong_model(collection, projection, source).to_dict()
 
 
 def _evidence(
