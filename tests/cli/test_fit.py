@@ -282,3 +282,32 @@ def test_a_fit_from_the_real_texts_is_that_of_the_papers_anchors(real_data: Path
     assert (fitted["vector"], fitted["dim_in"], fitted["dim_out"]) == ("pca", 512, 256)
     assert fitted["n_anchors"] == len(AnchorSet.imagenet())
     assert fitted["warnings"] == []
+
+
+# From the file to the verdict.
+
+
+def test_isoclip_is_backfilled_and_compared_as_any_other_projection(
+    rng: np.random.Generator,
+) -> None:
+    kinds = np.arange(60) % 6
+    X = (rng.normal(size=(6, D))[kinds] + rng.normal(size=(60, D))).astype(np.float32)
+    origin = VectorOrigin(MODEL, declared_fingerprint(MODEL))
+    with open_store(DEFAULT_STORE) as store:
+        made = ImageCollection.create(store, "photos", {"raw": (D, origin)})
+        made.write(list(range(60)), {"raw": X}, [{"kind": f"k{k}"} for k in kinds])
+    W = {name: rng.normal(size=(D, 20)).astype(np.float32) for name in ("image", "text")}
+    save_file(W, "W.st")
+    ready = ("--projectors", "W.st", "--made-by", MODEL, "--k-top", "3", "--k-bottom", "3")
+    run("fit", "--method", "isoclip", *ready, "-o", "iso.st")
+    done = run("backfill", "photos", "--projection", "iso.st")
+    assert (done["vector"], done["projected"]) == ("isoclip", 60)
+    assert "holds no mean of texts" in done["model_check"]["says"]
+    run("export", "photos", "--vector", "isoclip", "-o", "Z.npy")
+    run("export", "photos", "--vector", "raw", "-o", "X.npy")
+    expected = unit_rows(Projection.load("iso.st").apply(np.load("X.npy")))
+    np.testing.assert_allclose(np.load("Z.npy"), expected, atol=1e-5)  # float32, 16 terms
+    both = ("--vectors", "raw,isoclip", "--labels", "kind", "--projection", "iso.st")
+    compared = run("compare", "photos", *both)
+    assert compared["vectors"] == ["raw", "isoclip"]
+    assert compared["model_check"]["verdict"] == "not checked"
