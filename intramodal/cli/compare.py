@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from intramodal.cli.options import (
+    LIST,
     comma_list,
     json_option,
     model_options,
@@ -24,10 +25,16 @@ _ONLY_UNLABELLED = ("names", "model")
 @click.command("compare")
 @click.argument("collection")
 @click.option(
-    "--vectors", default="raw,pca", show_default=True, callback=comma_list, help="Two names: A,B."
+    "--vectors",
+    default="raw,pca",
+    show_default=True,
+    type=LIST,
+    callback=comma_list,
+    help="Two names: A,B.",
 )
 @click.option(
     "--labels",
+    type=LIST,
     callback=comma_list,
     help="Payload fields, comma-separated. Without: how far the vectors agree; no verdict.",
 )
@@ -36,6 +43,7 @@ _ONLY_UNLABELLED = ("names", "model")
     "tasks",
     default="retrieval,fewshot",
     show_default=True,
+    type=LIST,
     callback=comma_list,
     help="Evidence to gather.",
 )

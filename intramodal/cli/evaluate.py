@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from intramodal.cli.options import (
+    LIST,
     comma_list,
     json_option,
     model_options,
@@ -18,11 +19,25 @@ from intramodal.cli.options import (
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
+
+def names(ctx: click.Context, param: click.Parameter, value: Any) -> list[str]:
+    """Split ``a,b,c`` into different names, at least one."""
+    found = list(dict.fromkeys(comma_list(ctx, param, value)))
+    if not found:
+        raise click.BadParameter("takes at least one name")
+    return found
+
+
 _LABELS = click.option(
-    "--labels", required=True, callback=comma_list, help="Payload fields, comma-separated."
+    "--labels", required=True, type=LIST, callback=names, help="Payload fields, comma-separated."
 )
 _VECTORS = click.option(
-    "--vectors", default="raw,pca", show_default=True, callback=comma_list, help="Comma-separated."
+    "--vectors",
+    default="raw,pca",
+    show_default=True,
+    type=LIST,
+    callback=names,
+    help="Comma-separated.",
 )
 _LEAST = click.option(
     "--min-class-size",
@@ -41,7 +56,9 @@ _TEMPLATE = click.option(
 
 def whole_numbers(ctx: click.Context, param: click.Parameter, value: Any) -> list[int]:
     """Split ``1,2,4`` into whole numbers from 1; TOML lists pass as they are."""
-    items = [value] if isinstance(value, int) else comma_list(ctx, param, value)
+    if isinstance(value, int | list | tuple):
+        value = ",".join(map(str, value if isinstance(value, list | tuple) else [value]))
+    items = comma_list(ctx, param, value)
     try:
         found = [int(item) for item in items]
     except ValueError:
@@ -75,6 +92,7 @@ def command() -> None:
     "--ks",
     default="1,5,10",
     show_default=True,
+    type=LIST,
     callback=whole_numbers,
     help="Places for recall@k, precision@k and hit@k (hit@1 is R@1).",
 )
@@ -126,6 +144,7 @@ def _print_retrieval(result: dict[str, Any], k: int | None) -> None:
     "--shots",
     default="1,2,4,8,16",
     show_default=True,
+    type=LIST,
     callback=whole_numbers,
     help="Labelled images a class.",
 )
@@ -137,7 +156,8 @@ def _print_retrieval(result: dict[str, Any], k: int | None) -> None:
     "--classifiers",
     default="prototype,lda",
     show_default=True,
-    callback=comma_list,
+    type=LIST,
+    callback=names,
     help="Comma-separated: prototype, lda.",
 )
 @click.option(
@@ -295,6 +315,7 @@ def _print_misalignment(result: dict[str, Any]) -> None:
 @click.option("--projection", type=FILE, help="The file a projected VECTOR was made with.")
 @click.option(
     "--sizes",
+    type=LIST,
     callback=whole_numbers,
     help="Numbers of anchors, comma-separated; default: shares of the dimensions, and all.",
 )

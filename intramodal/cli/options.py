@@ -12,6 +12,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_STORE = "./.intramodal/store"
 DEFAULT_RUNS = "./.intramodal/runs.db"
+LIST = click.UNPROCESSED
+"""Type of what `comma_list` splits: click's STRING would print a list of a TOML file as text."""
 JSON_ASKED = "intramodal.json"
 """Key of the context's meta: whether errors too are printed as JSON."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from intramodal.cli.options import (
+    LIST,
     comma_list,
     json_option,
     model_options,
@@ -22,7 +23,12 @@ from intramodal.cli.options import (
 @click.option("--text", help="Text to search with; compared on `raw` only.")
 @click.option("--id", "point", help="Stored point to search with; it never finds itself.")
 @click.option(
-    "--vectors", default="raw,pca", show_default=True, callback=comma_list, help="Comma-separated."
+    "--vectors",
+    default="raw,pca",
+    show_default=True,
+    type=LIST,
+    callback=comma_list,
+    help="Comma-separated.",
 )
 @click.option("--projection", type=click.Path(path_type=Path), help="File, for --image on `pca`.")
 @click.option("--model", help="Encoder for --image and --text; default: as the manifest says.")

@@ -140,6 +140,13 @@ def test_wrong_words_are_answered_in_one_sentence(
     assert "Traceback" not in result.stderr
 
 
+def test_a_configuration_file_gives_lists(photos: str) -> None:
+    Path("intramodal.toml").write_text('[compare]\nlabels = ["kind"]\nvectors = ["raw", "pca"]\n')
+    found = run("compare", photos, "--task", "retrieval")
+    assert found["vectors"] == ["raw", "pca"]
+    assert list(found["fields"]) == ["kind"]
+
+
 def test_one_vector_is_no_comparison(photos: str) -> None:
     result = invoke("compare", photos, "--labels", "kind", "--vectors", "raw")
     assert result.exit_code == 2

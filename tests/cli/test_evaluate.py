@@ -451,6 +451,24 @@ def test_labels_on_a_page_are_text(folder: Path) -> None:
     assert "&lt;script&gt;" in page
 
 
+@pytest.mark.parametrize("option", ["--vectors", "--labels"])
+def test_no_name_at_all_is_a_wrong_option(option: str) -> None:
+    result = invoke("retrieval", "photos", "--labels", "kind", option, " , ")
+    assert result.exit_code == 2
+    assert "at least one name" in result.stderr
+
+
+def test_the_configuration_gives_labels_and_shots(folder: Path) -> None:
+    path = folder / "intramodal.toml"
+    path.write_text('[evaluate]\nlabels = ["kind", "year"]\nshots = [1, 2]\nepisodes = 2\n')
+    try:
+        found = run("fewshot", "photos", "--classifiers", "prototype")
+    finally:
+        path.unlink()
+    assert list(found["fields"]) == ["kind", "year"]
+    assert list(found["fields"]["kind"]["vectors"]["raw"]["prototype"]) == ["1", "2"]
+
+
 class ReadOnly(WireServer):
     """A server whose key may read: whatever would write is refused, and kept in `refused`."""
 
