@@ -178,8 +178,9 @@ def plan_recompute(
 
 
 def _settings(collection: ImageCollection) -> dict[str, Any]:
-    has_index = collection.store.describe()["backend"] not in _NO_INDEX
-    return {**collection.store.settings(collection.name), "has_index": has_index}
+    backend = collection.store.describe()["backend"]
+    found = collection.store.settings(collection.name)
+    return {**found, "has_index": backend not in _NO_INDEX, "backend": backend}
 
 
 def _before_after(
@@ -192,11 +193,13 @@ def _before_after(
 def _notes_in_place(settings: dict[str, Any], n_missing: int, n_reindexed: int) -> list[str]:
     if not n_missing:
         return ["nothing to do: no point with a source vector lacks the new one"]
-    notes = ["searches go on; other vectors and payload stay as they are", *_on_memory(settings)]
+    held = "the directory belongs to this process until it ends: others are refused"
+    searches = held if settings["backend"] == "edge" else "searches go on"
+    notes = [f"{searches}; other vectors and payload stay as they are", *_on_memory(settings)]
     if n_reindexed:
         notes.append(
             "each updated point leaves the index, which is built again: expect slower searches "
-            "and about twice the disk meanwhile"
+            "and 2 to 3.5 times the disk meanwhile"
         )
     return notes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, ManifestMismatchError, NotFound, StoreError, Unsupported
-from intramodal.ingest.backfill import backfill, plan_backfill, recompute
+from intramodal.ingest.backfill import backfill, plan_backfill, recompute, verify_vector
 from intramodal.projection.artifact import Projection
 from intramodal.runs import RunLedger
 from intramodal.store.base import UNNAMED, Filter, Store, VectorSpec
@@ -151,6 +152,32 @@ def test_points_that_a_writer_adds_or_replaces_meanwhile_are_taken_up(store: Sto
         fresh.vectors["pca"], Z / np.linalg.norm(Z, axis=1, keepdims=True), atol=1e-6
     )  # float32 dot products over 16 terms, stored normalised
     assert photos.count(Filter(has_vector="pca")) == photos.count()
+
+
+@pytest.mark.parametrize("writes_both", [False, True])
+def test_a_source_changed_between_reading_and_writing_leaves_a_stale_vector_that_is_found(
+    store: Store, writes_both: bool
+) -> None:
+    photos = photos_in(store)
+    changed = rows([3], salt=4)
+
+    def change() -> None:
+        store.update_vectors("photos", "raw", [3], changed)
+        if writes_both:
+            store.update_vectors("photos", "pca", [3], PROJECTION.apply(changed))
+
+    backfill(photos, Meddling(change))
+    assert backfill(photos, PROJECTION).projected == 0  # it has one
+    assert verify_vector(photos, PROJECTION, N).stale_ids == [3]
+    recompute(photos, PROJECTION, Filter(ids=[3]))
+    assert_projected(photos)
+
+
+def test_a_throttle_is_the_most_points_a_second(store: Store) -> None:
+    photos = photos_in(store, n=20)
+    started = time.monotonic()
+    backfill(photos, PROJECTION, batch_size=5, throttle=100)
+    assert time.monotonic() - started >= 20 / 100
 
 
 def test_a_late_write_of_the_whole_point_is_refilled_by_a_repeat(store: Store) -> None:
