@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +11,7 @@ from intramodal.errors import LedgerError
 from intramodal.runs import RunLedger
 from intramodal.runs.database import ADVISORY_LOCK
 from tests.contract.ledger_contract import LedgerContract
-
-_VARIABLE = "INTRAMODAL_TEST_DB_URL"
+from tests.databases import VARIABLE, postgres_schema
 
 
 class TestSQLite(LedgerContract):
@@ -22,20 +20,12 @@ class TestSQLite(LedgerContract):
         return str(tmp_path / "a folder" / "runs.db")
 
 
-@pytest.mark.skipif(not os.environ.get(_VARIABLE), reason=f"{_VARIABLE} is not set")
+@pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} is not set")
 class TestPostgreSQL(LedgerContract):
     @pytest.fixture
     def url(self) -> Iterator[str]:
-        server = make_url(os.environ[_VARIABLE])
-        schema = f"intramodal_test_{uuid.uuid4().hex}"
-        engine = create_engine(server, isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.execute(text(f"CREATE SCHEMA {schema}"))
-        own = server.update_query_dict({"options": f"-csearch_path={schema}"})
-        yield own.render_as_string(hide_password=False)
-        with engine.connect() as connection:
-            connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
-        engine.dispose()
+        with postgres_schema() as url:
+            yield url
 
     def test_a_new_database_is_made_by_one_process_at_a_time(self, url: str) -> None:
         engine = create_engine(url)
