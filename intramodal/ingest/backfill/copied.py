@@ -158,14 +158,26 @@ class Copy:
             projected_origin(self.projection, known, self.new_source), is_complete=False
         )
 
+    def new_count(self) -> int | None:
+        """Return how many points the new collection holds; None if it is not there."""
+        store = self.collection.store
+        return store.count(self.new_name) if store.exists(self.new_name) else None
+
     def aliases(self) -> list[str]:
         """Return the aliases that mean the old collection now, sorted."""
         known = self.collection.store.aliases()
         return sorted(alias for alias, name in known.items() if name == self.collection.name)
 
 
+def under_own_name(collection: ImageCollection) -> ImageCollection:
+    """Return the collection under its own name: an alias may mean another one in a moment."""
+    own = collection.store.aliases().get(collection.name)
+    return collection if own is None else ImageCollection.open(collection.store, own)
+
+
 def original_of(collection: ImageCollection, new_name: str) -> ImageCollection:
     """Return the collection that is copied: after the switch, an alias of it means the copy."""
+    collection = under_own_name(collection)
     known = CopyRecord.from_metadata(collection.info().metadata)
     if collection.name != new_name or known is None:
         return collection

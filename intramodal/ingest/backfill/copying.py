@@ -48,7 +48,7 @@ def copy_with_projection(  # noqa: PLR0913  a job with many settings, each with 
     Parameters
     ----------
     collection : ImageCollection
-        Under its own name, not an alias.
+        The one to be copied, or an alias of it, also after the switch.
     projection : Projection
     new_collection : str
         Made if absent; or an unfinished copy of the same kind.

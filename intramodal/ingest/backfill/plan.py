@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from intramodal.ingest.backfill.copied import Copy, check_copyable
+from intramodal.ingest.backfill.copied import Copy, check_copyable, is_switched, original_of
 from intramodal.ingest.backfill.costs import (
     VectorCost,
     collection_costs,
@@ -13,6 +13,7 @@ from intramodal.ingest.backfill.costs import (
     vector_cost,
 )
 from intramodal.ingest.backfill.origins import check_in_place, check_made_by
+from intramodal.ingest.backfill.points import told
 from intramodal.projection.artifact import Projection
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
@@ -133,6 +134,7 @@ def plan_copy(
 ) -> BackfillPlan:
     """Return what `copy_with_projection` would do, with the same refusals, changing nothing."""
     vector = vector or projection.default_vector
+    collection = original_of(collection, new_collection)
     copy = Copy(collection, projection, new_collection, source, vector)
     check_copyable(copy)
     info = collection.info()
@@ -206,7 +208,15 @@ def _notes_in_place(settings: dict[str, Any], n_missing: int, n_reindexed: int) 
 
 def _notes_copy(copy: Copy, settings: dict[str, Any], aliases: list[str]) -> list[str]:
     old, new = copy.collection.name, copy.new_name
-    notes = [
+    there = copy.new_count()
+    if there is not None and is_switched(copy):
+        return [
+            f"nothing is copied: clients use {new!r} already, and what they deleted must not return"
+        ]
+    notes = (
+        [] if there is None else [f"{new!r} holds {told(there)} already, which stay as they are"]
+    )
+    notes += [
         f"pause the writers of {old!r}, or let them write to both collections, from the start of "
         f"the copy until clients use {new!r}: what changes in {old!r} after it was copied is not "
         f"copied again",

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from intramodal.errors import Conflict, InputError, NotFound
-from intramodal.ingest.backfill.copied import CopyRecord
+from intramodal.ingest.backfill.copied import CopyRecord, under_own_name
 from intramodal.ingest.backfill.points import absent_ids, told
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
@@ -103,6 +103,7 @@ def rollback(
     Unsupported
         If the server is too old to remove a vector.
     """
+    collection = under_own_name(collection)
     record = CopyRecord.from_metadata(collection.info().metadata)
     if record is not None and vector in (None, record.vector):
         return _back_to_original(collection, record, yes=yes, dry_run=dry_run)

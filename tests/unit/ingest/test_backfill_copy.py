@@ -16,7 +16,7 @@ from intramodal.errors import (
     StoreError,
     Unsupported,
 )
-from intramodal.ingest.backfill import backfill, copy_with_projection, plan_copy
+from intramodal.ingest.backfill import backfill, copy_with_projection, plan_copy, rollback
 from intramodal.projection.artifact import Projection
 from intramodal.store.base import UNNAMED, Filter, Store, VectorSpec
 from intramodal.store.collection import ImageCollection
@@ -219,6 +219,24 @@ def test_after_the_switch_deleted_points_do_not_return(store: Store) -> None:
         assert (again.copied, again.aliases) == (0, [])
     assert copied(store).count() == N
     assert_projected(copied(store))
+
+
+def test_an_alias_stands_for_its_collection_before_and_after_the_switch(store: Store) -> None:
+    photos_in(store)
+    store.set_alias("shown", "photos")
+
+    def shown() -> ImageCollection:
+        return ImageCollection.open(store, "shown")
+
+    assert plan_copy(shown(), PROJECTION, "new").collection == "photos"
+    assert copy_with_projection(shown(), PROJECTION, "new").aliases == ["shown"]
+    assert plan_copy(shown(), PROJECTION, "new").notes == [
+        "nothing is copied: clients use 'new' already, and what they deleted must not return"
+    ]
+    assert rollback(shown()).aliases == ["shown"]
+    notes = plan_copy(shown(), PROJECTION, "new").notes
+    assert "'new' holds 60 points already, which stay as they are" in notes
+    assert store.aliases() == {"shown": "photos"}
 
 
 def test_the_copy_of_a_collection_that_is_gone_says_so(store: Store) -> None:
