@@ -155,7 +155,8 @@ class EdgeStore(Store):
             names, columns = list(checked), list(checked.values())
             for start in range(0, len(points), _WRITE_BATCH):
                 part = slice(start, start + _WRITE_BATCH)
-                rows = zip(points[part], payloads[part], *(X[part] for X in columns), strict=True)
+                vectors_of = [engine.buffers(X[part]) for X in columns]
+                rows = zip(points[part], payloads[part], *vectors_of, strict=True)
                 batch = [
                     edge.Point(i, dict(zip(names, row, strict=True)), payload)
                     for i, payload, *row in rows
@@ -211,7 +212,7 @@ class EdgeStore(Store):
                 part = slice(start, start + _WRITE_BATCH)
                 batch = [
                     edge.PointVectors(i, {vector: row})
-                    for i, row in zip(points[part], X[part], strict=True)
+                    for i, row in zip(points[part], engine.buffers(X[part]), strict=True)
                 ]
                 shard.update(edge.UpdateOperation.update_vectors(batch))
 

@@ -30,6 +30,7 @@ from intramodal.store.filters import Dialect
 from intramodal.store.hits import Answer
 from intramodal.store.pages import plain_id
 from intramodal.store.plans import SearchPlan
+from intramodal.types import Floats
 
 log = logging.getLogger(__name__)
 
@@ -180,6 +181,11 @@ def _quantization(config: Mapping[str, Any]) -> Any:
             "use a server for other kinds"
         )
     return edge.ScalarQuantizationConfig(type=edge.ScalarType.Int8, **scalar)
+
+
+def buffers(X: Floats) -> Iterator[Any]:
+    """Return the rows as buffers: the engine (0.9) reads an array's items three times slower."""
+    return map(memoryview, X)
 
 
 def load_shard(path: Path, what: str) -> edge.EdgeShard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,11 +29,9 @@ def page_of(
         The vectors that were asked for.
     next_offset : id, optional
     """
-    # The embedded engine builds `vector` anew on every access: read it once.
-    found = [record.vector for record in records] if names else []
     return Page(
         ids=[plain_id(record.id) for record in records],
-        vectors={name: _column(found, name, specs[name].size) for name in names},
+        vectors=_columns(records, specs, names),
         payloads=[record.payload or {} for record in records],
         next_offset=None if next_offset is None else plain_id(next_offset),
     )
@@ -43,20 +42,30 @@ def plain_id(point_id: Any) -> PointId:
     return point_id if isinstance(point_id, (int, str)) else str(point_id)
 
 
-def _column(found: list[Any], name: str, size: int) -> Floats:
-    try:
+def _columns(
+    records: Sequence[Any], specs: Mapping[str, VectorSpec], names: Sequence[str]
+) -> dict[str, Floats]:
+    columns = {
+        name: np.full((len(records), specs[name].size), np.nan, dtype=np.float32) for name in names
+    }
+    # Lists packed one by one take less than half the time of `numpy.array` over all of them.
+    packers = [(name, struct.Struct(f"{X.shape[1]}f"), X) for name, X in columns.items()]
+    for row, record in enumerate(records if names else ()):
+        # The embedded engine builds `vector` anew on every access: read it once.
+        found = record.vector
         # The unnamed vector comes bare where it is the only one of its point.
-        is_bare = name == UNNAMED and not any(isinstance(vectors, dict) for vectors in found)
-        rows = found if is_bare else [vectors[name] for vectors in found]
-        return np.array(rows, dtype=np.float32).reshape(len(rows), size)
-    except (KeyError, TypeError):  # some points lack the vector, or have another one beside it
-        return _ragged_column(found, name, size)
+        named = found if isinstance(found, dict) else {UNNAMED: found}
+        for name, packer, X in packers:
+            values = named.get(name)
+            if values is not None:
+                _pack(packer, X, row, values)
+    return columns
 
 
-def _ragged_column(found: list[Any], name: str, size: int) -> Floats:
-    X = np.full((len(found), size), np.nan, dtype=np.float32)
-    for row, vectors in enumerate(found):
-        named = vectors if isinstance(vectors, dict) else {UNNAMED: vectors}
-        if named.get(name) is not None:
-            X[row] = named[name]
-    return X
+def _pack(packer: struct.Struct, X: Floats, row: int, values: Sequence[float]) -> None:
+    try:
+        packer.pack_into(X.data, row * packer.size, *values)
+    except struct.error as error:
+        raise ValueError(
+            f"a vector has {len(values)} dimensions instead of {X.shape[1]}"
+        ) from error
