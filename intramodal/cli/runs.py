@@ -63,7 +63,8 @@ def show_run(run: str, runs_url: str, as_json: bool) -> None:
         return
     from intramodal.cli.output import print_table
 
-    print_table(("", ""), [(k, v) for k, v in result.items() if not isinstance(v, list | dict)])
+    about = result | {"command": " ".join(result["command"])}
+    print_table(("", ""), [(k, v) for k, v in about.items() if not isinstance(v, list | dict)])
     for part in ("parameters", "packages"):
         print_table((part, ""), list(result[part].items()))
     for part in ("fingerprints", "metrics", "failures"):

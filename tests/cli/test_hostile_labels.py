@@ -1,0 +1,98 @@
+"""Labels and paths that try to break out, through every table and page."""
+
+from __future__ import annotations
+
+import csv
+import json
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from intramodal import RunLedger
+from intramodal.cli.options import DEFAULT_RUNS
+from intramodal.runs import QueryScores, pack_scores
+from intramodal.runs.scores import MEDIA_TYPE, SCORES
+from tests.cli.kit import invoke, make_photos, run
+from tests.unit.reports.sample import EMOJI, HOSTILE, RIGHT_TO_LEFT
+from tests.unit.reports.test_html import Elements
+
+KINDS = [HOSTILE, "x" * 10_000, RIGHT_TO_LEFT, EMOJI, "two\nlines\x1b[2J", "turn\u202eed"]
+PATHS = ["with spaces.jpg", "a\nb/\x1b]0;title\x07.jpg", "../../etc/passwd", "nul\\x00.jpg"]
+FIELD = "kind"
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> list[str]:
+    monkeypatch.chdir(tmp_path)
+    ids, _, _ = make_photos(rng, label=FIELD, kinds=KINDS, paths=PATHS)
+    return ids
+
+
+def harmless(shown: str) -> bool:
+    """Return whether a terminal would only print this: no control and no direction marks."""
+    marks = {unicodedata.category(c) for c in shown.replace("\n", "")}
+    return not marks & {"Cc", "Cf", "Cs"}
+
+
+def test_every_table_prints_them_and_nothing_acts(photos: list[str]) -> None:
+    compared = invoke("compare", "photos", "--labels", FIELD, "--no-controls")
+    assert compared.exit_code == 0, compared.output
+    searched = invoke("search", "photos", "--id", photos[0], "-k", "20")
+    listed = [invoke("runs", "list"), invoke("runs", "show", compared.stderr.split()[-1])]
+    for result in (compared, searched, *listed):
+        assert result.exit_code == 0, result.output
+        assert harmless(result.stdout), result.stdout
+
+
+def test_json_keeps_them_exactly(photos: list[str]) -> None:
+    found = run("search", "photos", "--id", photos[0], "-k", "100")
+    hits = [hit for answers in found["vectors"].values() for hit in answers]
+    assert {hit["payload"][FIELD] for hit in hits} == set(KINDS)
+    assert {hit["path"] for hit in hits} == set(PATHS)
+
+
+def test_every_page_shows_them_as_text(photos: list[str]) -> None:
+    run("compare", "photos", "--labels", FIELD, "--no-controls", "-o", "report.html")
+    run("search", "photos", "--id", photos[0], "-k", "60", "--html", "search.html")
+    for name in ("report.html", "search.html"):
+        page = Path(name).read_text(encoding="utf-8")
+        elements = Elements()
+        elements.feed(page)
+        assert not {"script", "iframe", "object", "embed"} & set(elements.tags)
+        assert all(a.startswith(("data:", "#")) for a in elements.addresses)
+        assert "x" * 1000 not in page
+        assert "root:" not in page
+        assert len(page.encode()) < 5_000_000
+        assert "with spaces.jpg" in page
+
+
+def test_every_file_of_runs_can_be_read_back(photos: list[str]) -> None:
+    run_id = run("compare", "photos", "--labels", FIELD, "--no-controls")["run_id"]
+    for name in ("runs.csv", "runs.json", "tables.md", "tables.tex"):
+        command = ("runs", "export") if name.startswith("runs") else ("report",)
+        run(*command, "-o", name)
+    with Path("runs.csv").open(newline="", encoding="utf-8") as file:
+        assert {row["field"] for row in csv.DictReader(file)} == {FIELD}
+    (stored,) = json.loads(Path("runs.json").read_text(encoding="utf-8"))["runs"]
+    assert {metric["field"] for metric in stored["metrics"]} == {FIELD}
+    for name in ("tables.md", "tables.tex"):
+        assert "kind" in Path(name).read_text(encoding="utf-8")
+    run("runs", "export", run_id, "--format", "trec", "-o", "scores")
+    assert len(list(Path("scores").iterdir())) == 2
+
+
+def test_fields_that_no_file_can_be_called_are_exported_under_harmless_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fields = ["../up", "a/b\n<c>", "x" * 10_000, "🐈" * 300, "a b", "a_b", ""]
+    scores = [QueryScores(f, "raw", [1], {"ap": np.array([0.5])}) for f in fields]
+    with RunLedger.open(DEFAULT_RUNS) as ledger, ledger.run("compare") as recorded:
+        recorded.save_artefact(SCORES, pack_scores(scores), MEDIA_TYPE)
+    run("runs", "export", "--format", "trec", "-o", "scores")
+    names = [path.name for path in Path("scores").iterdir()]
+    assert len(names) == len(fields)
+    assert all(not set(name) & set('<>|$/\\[] "\n') for name in names)
+    assert {path.name for path in tmp_path.iterdir()} == {".intramodal", "scores"}
