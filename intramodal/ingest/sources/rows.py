@@ -26,7 +26,11 @@ NumberedRow = tuple[int, Row]
 
 
 def read_rows(
-    path: Path, required: str | None = None, *, without: Collection[str] = ()
+    path: Path,
+    required: str | None = None,
+    *,
+    without: Collection[str] = (),
+    is_alone: bool = False,
 ) -> Iterator[NumberedRow]:
     """Yield the rows of a table; blank lines are none.
 
@@ -38,6 +42,8 @@ def read_rows(
         A column that must be there.
     without : collection of str
         Columns of Parquet that are not read.
+    is_alone : bool
+        Read the required column alone, where that is faster.
 
     Raises
     ------
@@ -47,7 +53,8 @@ def read_rows(
         For Parquet without pyarrow.
     """
     try:
-        yield from _READERS[path.suffix.lower()](path, required, without)
+        read = _READERS[path.suffix.lower()]
+        yield from read(path, required, without, is_alone and required is not None)
     except UnicodeDecodeError as error:
         raise SourceError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
     except OSError as error:
@@ -70,7 +77,12 @@ def import_pyarrow(path: Path) -> tuple[Any, Any]:
 
 
 def _csv_rows(
-    path: Path, required: str | None, _without: Collection[str], *, delimiter: str
+    path: Path,
+    required: str | None,
+    _without: Collection[str],
+    is_alone: bool,
+    *,
+    delimiter: str,
 ) -> Iterator[NumberedRow]:
     # A spreadsheet's byte order mark would become part of the first column's name.
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -78,14 +90,20 @@ def _csv_rows(
         try:
             columns = next(cells, [])
             _check_columns(path, columns, required)
+            build = _one_cell(columns, required) if is_alone else partial(_csv_row, columns)
             for row in cells:
                 if row:
-                    yield cells.line_num, _csv_row(columns, row)
+                    yield cells.line_num, build(row)
         except csv.Error as error:
             raise SourceError(
                 f"line {cells.line_num} of {path} is not {path.suffix[1:].upper()} ({error}); "
                 f"mend the line"
             ) from error
+
+
+def _one_cell(columns: list[str], column: str | None) -> Callable[[list[str]], Row]:
+    place = columns.index(str(column))
+    return lambda row: {columns[place]: row[place]} if len(row) > place else {}
 
 
 def _csv_row(columns: list[str], row: list[str]) -> Row:
@@ -96,7 +114,7 @@ def _csv_row(columns: list[str], row: list[str]) -> Row:
 
 
 def _jsonl_rows(
-    path: Path, required: str | None, _without: Collection[str]
+    path: Path, required: str | None, _without: Collection[str], _is_alone: bool
 ) -> Iterator[NumberedRow]:
     with path.open(encoding="utf-8-sig") as file:
         is_checked = False
@@ -121,7 +139,7 @@ def _json_row(line: str) -> Row:
 
 
 def _parquet_rows(
-    path: Path, required: str | None, without: Collection[str]
+    path: Path, required: str | None, without: Collection[str], is_alone: bool
 ) -> Iterator[NumberedRow]:
     pa, pq = import_pyarrow(path)
     try:
@@ -130,7 +148,8 @@ def _parquet_rows(
             _check_columns(path, schema.names, required)
             columns = [name for name in schema.names if name not in without]
             _refuse_bytes(path, [schema.field(name) for name in columns], pa)
-            batches = file.iter_batches(_ROWS_A_BATCH, columns=columns)
+            wanted = [required] if is_alone else columns
+            batches = file.iter_batches(_ROWS_A_BATCH, columns=wanted)
             rows = (row for batch in batches for row in batch.to_pylist())
             for number, row in enumerate(rows, start=1):
                 yield number, {name: _json_cell(cell) for name, cell in row.items()}
@@ -166,7 +185,7 @@ def _check_columns(path: Path, columns: list[str], required: str | None) -> None
         )
 
 
-_READERS: dict[str, Callable[[Path, str | None, Collection[str]], Iterator[NumberedRow]]] = {
+_READERS: dict[str, Callable[[Path, str | None, Collection[str], bool], Iterator[NumberedRow]]] = {
     ".csv": partial(_csv_rows, delimiter=","),
     ".tsv": partial(_csv_rows, delimiter="\t"),
     ".jsonl": _jsonl_rows,

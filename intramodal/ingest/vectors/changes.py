@@ -97,11 +97,14 @@ def _add(collection: ImageCollection, batch: Batch, rows: Sequence[int]) -> None
     vectors = batch.vectors
     if len(rows) < len(batch.points):
         vectors = {vector: X[rows] for vector, X in vectors.items()}
-    payloads = [
-        {key: value for key, value in batch.payloads[row].items() if value is not None}
-        for row in rows
-    ]
+    payloads = [_without_none(batch.payloads[row]) for row in rows]
     collection.write([batch.points[row] for row in rows], vectors, payloads)
+
+
+def _without_none(payload: Payload) -> Payload:
+    if None not in payload.values():
+        return payload
+    return {key: value for key, value in payload.items() if value is not None}
 
 
 def _differing(

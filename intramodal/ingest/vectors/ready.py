@@ -139,7 +139,7 @@ class ReadyVectors:
         row.setdefault(DATASET, self.dataset)
         return str(original), point, json_payload(row)
 
-    def _rows(self) -> Generator[NumberedRow, None, None]:
+    def _rows(self, *, is_alone: bool = False) -> Generator[NumberedRow, None, None]:
         if self.table is None:
             for number in range(self.matrix.n_rows):
                 yield number, {}
@@ -147,11 +147,11 @@ class ReadyVectors:
         without = [self.matrix.column] if isinstance(self.matrix, ParquetMatrix) else []
         if self.table != self.matrix.path:
             without = []
-        yield from read_rows(self.table, self.id_column, without=without)
+        yield from read_rows(self.table, self.id_column, without=without, is_alone=is_alone)
 
     def _keys(self) -> Iterator[tuple[int, PointId | None]]:
         """Yield the number of every row, from 1, and what tells its id apart."""
-        with closing(self._rows()) as rows:
+        with closing(self._rows(is_alone=True)) as rows:
             for number, (_, row) in enumerate(rows, start=1):
                 yield number, self._key(row)
 
