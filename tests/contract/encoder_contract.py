@@ -231,6 +231,8 @@ class DualEncoderContract(EncoderContract):
     placeholder: ClassVar[str] = "$"
     word: ClassVar[str] = "cat"
     ends_in_matrices: ClassVar[bool] = True
+    reads_to_the_end: ClassVar[bool] = True
+    """Whether the text tower is causal and does not see what follows the text."""
 
     def last_features(self, encoder: DualEncoder, images: Any, texts: Any) -> tuple[Any, Any]:
         """Return what the towers' last matrices are applied to, for pixels and for tokens."""
@@ -298,7 +300,24 @@ class DualEncoderContract(EncoderContract):
         assert embeddings.shape[::2] == (1, encoder.token_width)
         embeddings[0, position] = wanted[0, position]
         got = encoder.encode_token_embeddings(embeddings, self.prompt).numpy()
-        np.testing.assert_array_equal(got, encoder.encode_texts([real]))
+        np.testing.assert_allclose(got, encoder.encode_texts([real]), **BATCHING)
+
+    def test_a_prompt_is_as_long_as_the_tower_reads(self, encoder: DualEncoder) -> None:
+        embeddings, _ = encoder.embed_prompt(self.prompt, self.placeholder)
+        tokens = encoder.towers.tokenize([self.prompt])
+        full = encoder.towers.token_embedding(encoder.towers.module)(tokens).detach()
+        n_used, n_positions = embeddings.shape[1], full.shape[1]
+        assert n_used < n_positions if self.reads_to_the_end else n_used == n_positions
+        got, expected = (
+            encoder.encode_token_embeddings(part, self.prompt).numpy()
+            for part in (embeddings, full)
+        )
+        np.testing.assert_allclose(got, expected, **BATCHING)
+        if self.reads_to_the_end:  # and no shorter than that
+            last = embeddings.clone()
+            last[:, -1] *= -1
+            changed = encoder.encode_token_embeddings(last, self.prompt).numpy()
+            assert np.abs(changed - got).max() > 1e-3
 
     def test_many_pseudo_words_are_encoded_at_once(self, encoder: DualEncoder) -> None:
         import torch

@@ -123,6 +123,7 @@ class TestSiglip(DualEncoderContract):
     save = staticmethod(save_siglip)
     prompt, placeholder = "a photo of dog", "dog"  # its tokenizer drops punctuation
     ends_in_matrices = False
+    reads_to_the_end = False
     knobs: ClassVar = {
         "weights": ({"seed": 1}, {"weights"}),
         "tokenizer": ({"words": OTHER_WORDS}, {"tokenizer"}),
@@ -134,6 +135,7 @@ class TestSiglip2(DualEncoderContract):
     save = staticmethod(save_siglip2)
     prompt, placeholder = "a photo of dog", "dog"
     ends_in_matrices = False
+    reads_to_the_end = False
     knobs: ClassVar = {
         "weights": ({"seed": 1}, {"weights"}),
         "tokenizer": ({"words": OTHER_WORDS}, {"tokenizer"}),

@@ -140,6 +140,8 @@ class DualEncoder(ImageEncoder):
     def embed_prompt(self, prompt: str, placeholder: str) -> tuple[Tensor, int]:
         """Return the token embeddings (1, n_tokens, width) and the placeholder's position.
 
+        Where the text tower is causal they end with the text: about 7 instead of 77 positions.
+
         Parameters
         ----------
         prompt : str
@@ -151,6 +153,7 @@ class DualEncoder(ImageEncoder):
 
         tokens = self.towers.tokenize([prompt])
         position = self._position(tokens[0].tolist(), prompt, placeholder)
+        tokens = tokens[:, : self.towers.useful_length(tokens)]
         layer = self._token_embedding()
         with torch.no_grad():
             weight: Any = layer.weight
@@ -166,10 +169,11 @@ class DualEncoder(ImageEncoder):
         prompt : str
             The same prompt: its tokens say where the text ends.
         """
-        tokens = self.towers.tokenize([prompt]).to(embeddings.device)
-        module = self.runtime.replicas[0]
+        tokens = self.towers.tokenize([prompt])[:, : embeddings.shape[1]].to(embeddings.device)
         with _replaced_output(self._token_embedding(), embeddings):
-            features = self.towers.embed_tokens(module, tokens.expand(len(embeddings), -1))
+            features = self.runtime.on_first(
+                tokens.expand(len(embeddings), -1), self.towers.embed_tokens
+            )
         return features.float()
 
     def _token_embedding(self) -> nn.Module:

@@ -18,6 +18,7 @@ from intramodal.ingest.encoders.towers import (
     as_float64,
     linear_projector,
     loading,
+    through_first,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ _TRANSIENT = frozenset(
     {"timm_model_pretrained", "hf_model_pretrained", "hf_tokenizer_name", "patch_dropout",
      "timm_drop", "timm_drop_path", "init_logit_scale", "init_logit_bias"}
 )  # fmt: skip
+
+_AT_END = ("argmax", "eos")
+"""Poolings that read the features off the end of the text."""
 
 _OFFLINE = (
     "without a network, put open_clip_config.json and the weights into a directory and name it "
@@ -67,7 +71,30 @@ class OpenClipTowers(Towers):
 
     def embed_tokens(self, module: Any, tokens: Tensor) -> Tensor:
         """Return the projected text features."""
-        return _first(module.encode_text(tokens, normalize=False))
+        name, text = _text_tower(module)
+        n_tokens = tokens.shape[1]
+        if not self._reads_to_the_end(text) or n_tokens >= len(text.positional_embedding):
+            return _first(module.encode_text(tokens, normalize=False))
+        short = {
+            f"{name}positional_embedding": text.positional_embedding[:n_tokens],
+            f"{name}attn_mask": text.attn_mask[:n_tokens, :n_tokens],
+        }
+        return _first(_with_tensors(module, short, tokens))
+
+    def useful_length(self, tokens: Tensor) -> int:
+        """Return the length through the end of each text for causal towers, else all of it."""
+        _, text = _text_tower(self.module)
+        if not self._reads_to_the_end(text):
+            return super().useful_length(tokens)
+        end = getattr(text, "eos_id", getattr(text, "text_eos_id", None))
+        return through_first(tokens, end if _pooling(text) == "eos" else None)
+
+    def _reads_to_the_end(self, text: Any) -> bool:
+        is_causal = getattr(text, "attn_mask", None) is not None
+        # CoCa appends a class token, after the padding.
+        has_class_token = getattr(text, "cls_emb", None) is not None
+        pads = getattr(text, "use_pad_mask", False)
+        return is_causal and not has_class_token and not pads and _pooling(text) in _AT_END
 
     def vocabulary(self) -> Mapping[str, int]:
         """Return the byte pairs, or the pieces of a tokenizer of transformers."""
@@ -203,6 +230,31 @@ def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     towers = {"vision_cfg": asdict(CLIPVisionCfg()), "text_cfg": asdict(CLIPTextCfg())}
     defaults = {**towers, "quick_gelu": False, "custom_text": False}
     return differing(without(config, _TRANSIENT), defaults)
+
+
+def _text_tower(module: Any) -> tuple[str, Any]:
+    """Return the text tower, and what its members' names begin with in the whole model."""
+    return ("text.", module.text) if hasattr(module, "text") else ("", module)
+
+
+def _pooling(text: Any) -> Any:
+    return getattr(text, "text_pool_type", getattr(text, "pool_type", None))
+
+
+def _with_tensors(module: Any, tensors: Mapping[str, Tensor], tokens: Tensor) -> Any:
+    """Return the text features with some parameters and buffers replaced for this call."""
+    import torch
+
+    class TextTower(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.whole = module
+
+        def forward(self, tokens: Tensor) -> Any:
+            return self.whole.encode_text(tokens, normalize=False)
+
+    replaced = {f"whole.{name}": tensor for name, tensor in tensors.items()}
+    return torch.func.functional_call(TextTower(), replaced, (tokens,))
 
 
 def _first(output: Any) -> Tensor:

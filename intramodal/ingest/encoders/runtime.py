@@ -115,6 +115,10 @@ class Runtime:
                 start += len(chunk)
         return np.concatenate(results)
 
+    def on_first(self, rows: Tensor, forward: Forward) -> Tensor:
+        """Return `forward` of `rows` on the first device, as a tensor that has a gradient."""
+        return self._on_device(self.replicas[0], rows, forward)
+
     def _attempt(self, chunk: Tensor, forward: Forward) -> Floats | None:
         try:
             return self._forward(chunk, forward)

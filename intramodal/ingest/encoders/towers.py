@@ -64,7 +64,14 @@ class Towers(ABC):
 
     @abstractmethod
     def embed_tokens(self, module: nn.Module, tokens: Tensor) -> Tensor:
-        """Return the embeddings (n, dim) of token ids."""
+        """Return the embeddings (n, dim) of token ids, of `useful_length` at least."""
+
+    def useful_length(self, tokens: Tensor) -> int:
+        """Return how many of the positions of token ids (n, length) the embeddings depend on.
+
+        A causal tower that reads off the end of the text does not see what follows.
+        """
+        return int(tokens.shape[1])
 
     @abstractmethod
     def vocabulary(self) -> Mapping[str, int]:
@@ -96,6 +103,12 @@ def linear_projector(layer: Any, what: str) -> NDArray[np.float64]:
             "model like OpenAI's CLIP"
         )
     return as_float64(layer.weight)
+
+
+def through_first(tokens: Tensor, number: int | None = None) -> int:
+    """Return the length that keeps the first `number` (or largest) of every row of tokens."""
+    is_end = tokens if number is None else (tokens == number).int()
+    return int(is_end.argmax(dim=-1).max()) + 1
 
 
 @contextmanager

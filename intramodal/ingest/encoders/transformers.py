@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 from intramodal.errors import ModelError
 from intramodal.ingest.encoders.names import split_hub_id
 from intramodal.ingest.encoders.preprocess import Preprocessing, square, triple
-from intramodal.ingest.encoders.towers import Projectors, Towers, linear_projector, loading
+from intramodal.ingest.encoders.towers import (
+    Projectors,
+    Towers,
+    linear_projector,
+    loading,
+    through_first,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -139,6 +145,15 @@ class DualTowers(Towers):
         # No attention mask: SigLIP was trained with its padding visible, and CLIP's causal
         # attention never looks past the end of the text.
         return _features(module.get_text_features(input_ids=tokens))
+
+    def useful_length(self, tokens: Tensor) -> int:
+        """Return the length through the end of each text for CLIP; SigLIP reads everything."""
+        config: Any = self.module.config
+        if config.model_type != "clip":
+            return super().useful_length(tokens)
+        end = config.text_config.eos_token_id
+        # 2 stands in old configs; there the library takes the largest number for the end.
+        return through_first(tokens, None if end == 2 else end)
 
     def vocabulary(self) -> Mapping[str, int]:
         """Return the tokenizer's pieces."""
