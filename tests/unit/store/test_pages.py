@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from intramodal.store.base import UNNAMED, VectorSpec
+from intramodal.store.pages import page_of
+
+SPECS = {"raw": VectorSpec(3), "pca": VectorSpec(2)}
+
+
+def record(number: int, vector: Any) -> Any:
+    return SimpleNamespace(id=number, vector=vector, payload=None)
+
+
+def test_rows_hold_the_bits_that_were_sent_and_nan_where_there_is_nothing(
+    rng: np.random.Generator,
+) -> None:
+    X = rng.normal(size=(4, 3)).astype(np.float32)
+    X[0] = [np.inf, -0.0, 1e-45]  # the smallest float32 of all
+    found = [{"raw": row, "pca": [1, 2]} for row in X.tolist()]
+    found[2] = {"pca": [3.0, 4.0]}
+    records = [*map(record, range(4), found), record(4, None), record(5, {})]
+    page = page_of(records, SPECS, ["raw", "pca"])
+    assert page.vectors["raw"][[0, 1, 3]].tobytes() == X[[0, 1, 3]].tobytes()
+    assert np.isnan(page.vectors["raw"][[2, 4, 5]]).all()
+    np.testing.assert_array_equal(page.vectors["pca"][:4], [[1, 2], [1, 2], [3, 4], [1, 2]])
+    assert page.payloads == [{}] * 6
+
+
+def test_the_unnamed_vector_comes_bare_or_by_its_empty_name() -> None:
+    records = [record(0, [1.0, 2.0]), record(1, {UNNAMED: [3.0, 4.0], "raw": [0.0] * 3})]
+    page = page_of(records, {UNNAMED: VectorSpec(2)}, [UNNAMED])
+    np.testing.assert_array_equal(page.vectors[UNNAMED], [[1, 2], [3, 4]])
+
+
+def test_an_answer_of_another_length_is_an_error() -> None:
+    with pytest.raises(ValueError, match="2 dimensions instead of 3"):
+        page_of([record(0, {"raw": [1.0, 2.0]})], SPECS, ["raw"])
