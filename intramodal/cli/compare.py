@@ -18,7 +18,7 @@ from intramodal.cli.options import (
     store_option,
 )
 
-_ONLY_LABELLED = ("cluster", "projection")
+_ONLY_LABELLED = ("cluster", "projection", "beside")
 _ONLY_UNLABELLED = ("names", "model")
 
 
@@ -62,6 +62,13 @@ _ONLY_UNLABELLED = ("names", "model")
     default=True,
     show_default=True,
     help="Also retrieve with maps of the same size that use no texts; never part of the verdict.",
+)
+@click.option(
+    "--beside",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Another projection file (centred, IsoCLIP, other anchors), applied to vector A and "
+    "retrieved with, too; never part of the verdict. Repeatable.",
 )
 @click.option(
     "--projection",
@@ -136,7 +143,7 @@ def _unlabelled(options: dict[str, Any]) -> dict[str, Any]:
 
 def _refuse(options: dict[str, Any], names: tuple[str, ...], when: str) -> None:
     for name in names:
-        if options[name] is not None:
+        if options[name] not in (None, ()):
             raise click.UsageError(f"--{name.replace('_', '-')} has a meaning {when}")
 
 

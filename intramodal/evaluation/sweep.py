@@ -41,13 +41,14 @@ class DimensionSweep:
         return dict(vars(self))
 
 
-def sweep_dimensions(
+def sweep_dimensions(  # noqa: PLR0913  settings with defaults
     table: VectorTable,
     Z: Floats,
     *,
     raw: str,
     field: str,
     dims: Sequence[int],
+    turns: bool = False,
     margin: float = 0.005,
     min_class_size: int = 2,
 ) -> DimensionSweep:
@@ -63,6 +64,9 @@ def sweep_dimensions(
     raw, field : str
     dims : sequence of int
         Numbers of columns of `Z` to keep.
+    turns : bool
+        Whether all directions together turn `raw` and drop nothing: as many dimensions as it has
+        then give its mAP, and are swept, too.
     margin : float
         Difference in mAP that does not count.
     min_class_size : int
@@ -75,12 +79,15 @@ def sweep_dimensions(
         return float(ranking.ap.mean())
 
     found = {n: mean_ap(Z[:, :n]) for n in sorted(set(dims))}
+    raw_map = mean_ap(table.vectors[raw])
+    if turns:
+        found.setdefault(table.vectors[raw].shape[1], raw_map)
     best = max(found.values())
     return DimensionSweep(
         field=field,
         dims=list(found),
         map=list(found.values()),
-        raw_map=mean_ap(table.vectors[raw]),
+        raw_map=raw_map,
         knee=min(n for n, value in found.items() if value >= best - margin),
         n_queries=len(task.query_rows),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from intramodal.runs import Run, pack_scores
 from intramodal.runs.scores import MEDIA_TYPE, SCORES
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, VectorTable
-from intramodal.workflows.controls import load_for, sweeps, with_controls
+from intramodal.workflows.controls import load_for, sweeps, with_controls, with_rivals
 from intramodal.workflows.cost import vector_costs
 from intramodal.workflows.document import DOCUMENT, Evidence, build_document
 from intramodal.workflows.evidence import log_origins, read_labelled, scores_of, stated
@@ -41,6 +42,7 @@ class CompareRequest:
     seed: int = 0
     projection: Path | None = None
     text_vectors: Path | None = None
+    beside: Sequence[Path] = ()
     controls: bool = True
     report: Path | None = None
     pictures: Path | None = None
@@ -160,13 +162,14 @@ def _compared(
     others: tuple[str, ...] = ()
     if request.controls:
         table, others = with_controls(collection, table, request.vectors, projection)
+    table, rivals = with_rivals(collection, table, a, request.beside)
     settings = CompareSettings(
         cluster=request.cluster,
         tasks=tuple(request.tasks),
         margin=request.margin,
         min_class_size=request.min_class_size,
         seed=request.seed,
-        others=others,
+        others=(*rivals, *others),
     )
     return compare_vectors(table, a, b, fields=request.labels, settings=settings)
 

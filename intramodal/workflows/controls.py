@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from intramodal.errors import ManifestMismatchError
+from intramodal.errors import InputError, ManifestMismatchError
 from intramodal.evaluation.sweep import sweep_dimensions
+from intramodal.ingest.backfill import check_fitted_for
 from intramodal.projection.artifact import Projection
 from intramodal.projection.controls import apply_controls
 from intramodal.store.collection import ImageCollection
-from intramodal.types import VectorTable
+from intramodal.types import Floats, VectorTable
 
-SWEPT = (0.25, 0.5, 0.75, 1.0)
-"""Shares of the projection's dimensions."""
+_SWEPT = 8
+# Eighths of the dimensions, as far as the projection has them.
 
 
 def load_for(collection: ImageCollection, vector: str, path: Path) -> Projection:
@@ -55,6 +56,31 @@ def with_controls(
     return replace(table, vectors={**table.vectors, **controls}), tuple(controls)
 
 
+def with_rivals(
+    collection: ImageCollection, table: VectorTable, a: str, files: Sequence[Path]
+) -> tuple[VectorTable, tuple[str, ...]]:
+    """Return the table with vector A as other projections map it, and their names.
+
+    Raises
+    ------
+    ManifestMismatchError
+        If one was fitted for another model than made A.
+    InputError
+        If two have one name, or one that the table has.
+    """
+    found: dict[str, Floats] = {}
+    for path in files:
+        projection = Projection.load(path)
+        check_fitted_for(projection, collection.origin(a))
+        name = projection.default_vector
+        if name in table.vectors or name in found:
+            raise InputError(
+                f"{path} makes a vector {name!r}, and there is one already; leave one out"
+            )
+        found[name] = projection.apply(table.vectors[a])
+    return replace(table, vectors={**table.vectors, **found}), tuple(found)
+
+
 def sweeps(
     table: VectorTable,
     raw: str,
@@ -68,10 +94,18 @@ def sweeps(
     if projection is None:
         return []
     Z = projection.apply(table.vectors[raw])
-    dims = [max(1, round(share * projection.dim_out)) for share in SWEPT]
+    eighths = [round(n * projection.dim_in / _SWEPT) for n in range(1, _SWEPT + 1)]
+    dims = [max(1, n) for n in eighths if n < projection.dim_out] + [projection.dim_out]
     return [
         sweep_dimensions(
-            table, Z, raw=raw, field=field, dims=dims, margin=margin, min_class_size=min_class_size
+            table,
+            Z,
+            raw=raw,
+            field=field,
+            dims=dims,
+            turns=projection.method == "pca",
+            margin=margin,
+            min_class_size=min_class_size,
         ).to_dict()
         for field in fields
     ]

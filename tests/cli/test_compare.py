@@ -55,6 +55,33 @@ def test_the_file_of_another_projection_is_refused(photos: str) -> None:
     assert "give the file it was made with" in found["error"]["message"]
 
 
+def test_other_projections_run_beside_under_their_names(photos: str) -> None:
+    """The first 8 of 16 coordinates hold the kind, the others the season."""
+    for method, first in (("kept", 0), ("isoclip", 8)):
+        matrix = np.eye(16, dtype=np.float32)[:, first : first + 8]
+        Projection(matrix, method, "clip", "3f9a").save(f"{method}.safetensors")
+    beside = ("--beside", "kept.safetensors", "--beside", "isoclip.safetensors")
+    found = run("compare", photos, "--labels", "kind", "--no-controls", *beside)["fields"]["kind"]
+    kept, dropped = found["others"]
+    assert (kept["vector"], dropped["vector"]) == ("kept", "isoclip")
+    assert kept["map"] == pytest.approx(found["map"]["pca"], abs=1e-6)  # stored as unit vectors
+    assert dropped["map"] < found["map"]["raw"]
+
+
+@pytest.mark.parametrize(
+    ("method", "encoder", "told"),
+    [("pca", "clip", "there is one already"), ("isoclip", "siglip", "fitted for siglip")],
+)
+def test_projections_that_cannot_run_beside_are_refused(
+    photos: str, method: str, encoder: str, told: str
+) -> None:
+    fingerprint = "3f9a" if encoder == "clip" else "77aa"
+    Projection(np.eye(16, 8, dtype=np.float32), method, encoder, fingerprint).save("x.safetensors")
+    beside = ("--beside", "x.safetensors")
+    found = run("compare", photos, "--labels", "kind", *beside, code=1)
+    assert told in found["error"]["message"]
+
+
 def test_the_same_comparison_twice_gives_the_same_figures(photos: str) -> None:
     first, second = (run("compare", photos, "--labels", "kind")["fields"] for _ in range(2))
     assert first == second

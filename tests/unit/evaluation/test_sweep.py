@@ -34,3 +34,13 @@ def test_the_knee_is_the_fewest_dimensions_within_the_margin_of_the_best(
     options = {"raw": "raw", "field": "label", "dims": [1, 3, 6, 12]}
     assert sweep_dimensions(table, table.vectors["raw"], margin=0.0, **options).knee == 3
     assert sweep_dimensions(table, table.vectors["raw"], margin=1.0, **options).knee == 1
+
+
+def test_all_dimensions_of_a_turn_are_the_vector_itself(table: VectorTable) -> None:
+    raw = table.vectors["raw"]
+    found = sweep_dimensions(
+        table, raw[:, :6], raw="raw", field="label", dims=[3, 6], turns=True, margin=0.0
+    )
+    assert (found.dims, found.map[-1]) == ([3, 6, 12], found.raw_map)
+    whole = sweep_dimensions(table, raw, raw="raw", field="label", dims=[12], turns=True)
+    assert whole.dims == [12]
