@@ -135,7 +135,8 @@ def check_target(
     ManifestMismatchError
         If a vector was made by another model or projection, or the projected one is absent.
     InputError
-        If the new points would lack a projected vector that the others have.
+        If the new points would lack the projected vectors that the others have; one of several
+        is enough, a backfill fills the rest.
     """
     is_new = vector not in collection.info().vectors
     for name, (size, origin) in vectors.items():
@@ -143,11 +144,10 @@ def check_target(
             collection.manifest.check(name, origin)
         else:
             collection.require(name, origin, size)
-    made_of_it = {v for v, o in collection.manifest.vectors.items() if o.source == vector}
-    lacking = sorted(made_of_it - set(vectors))
-    if lacking:
+    made_of_it = sorted(v for v, o in collection.manifest.vectors.items() if o.source == vector)
+    if made_of_it and len(vectors) == 1:
         raise InputError(
-            f"collection {collection.name!r} has the projected vector {lacking[0]!r} and new "
+            f"collection {collection.name!r} has the projected vector {made_of_it[0]!r} and new "
             f"points would lack it; give --projection FILE, the one it was made with"
         )
     return is_new

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, ManifestMismatchError
+from intramodal.ingest.backfill import backfill
 from intramodal.ingest.pipeline import IngestSummary
 from intramodal.ingest.vectors.load import check_target, ingest_vectors, vectors_of
 from intramodal.ingest.vectors.ready import ReadyVectors, open_ready
@@ -233,6 +234,18 @@ def test_projections_that_do_not_fit_are_refused(
         load(store, source)
     with pytest.raises(ManifestMismatchError, match="was made by"):
         load(store, source, projection=Projection(-half.matrix, "pca", MODEL, "3f9a"))
+
+
+def test_one_of_several_projected_vectors_is_enough(
+    store: Store, tmp_path: Path, X: np.ndarray, half: Projection
+) -> None:
+    load(store, ready(tmp_path, X), projection=half)
+    shop = ImageCollection.open(store, "shop")
+    backfill(shop, Projection(-half.matrix, "pca", MODEL, "3f9a"), vector="pca2")
+    more = np.concatenate([X, -X])
+    assert counts(load(store, ready(tmp_path, more), projection=half))[:2] == (N, N)
+    with pytest.raises(InputError, match="would lack it"):
+        load(store, ready(tmp_path, more))
 
 
 def test_a_collection_that_was_adopted_is_compared_in_its_own_terms(
