@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from intramodal import __version__
+from intramodal.cli.config import check_keys
 from intramodal.cli.options import JSON_ASKED
 from intramodal.errors import InputError, IntramodalError
 
@@ -44,10 +45,7 @@ class CommandGroup(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import one command."""
-        if name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(f"intramodal.cli.{name}").command
-        return command
+        return _load(name) if name in COMMANDS else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -68,6 +66,11 @@ class CommandGroup(click.Group):
             _fail(ctx, "stopped; run the same command again to go on", "Interrupted", code=130)
 
 
+def _load(name: str) -> click.Command:
+    command: click.Command = importlib.import_module(f"intramodal.cli.{name}").command
+    return command
+
+
 def _fail(ctx: click.Context, sentence: str, kind: str, *, code: int) -> None:
     if ctx.meta.get(JSON_ASKED):
         click.echo(json.dumps({"error": {"type": kind, "message": sentence}}))
@@ -81,7 +84,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If the file is not TOML or names a command that does not exist.
+        If the file is not TOML or names a command or an option that does not exist.
     """
     if not path.is_file():
         return {}
@@ -98,6 +101,7 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{path} has a table [{unknown[0]}] but there is no such command; "
             f"did you mean {' or '.join(close)}?"
         )
+    check_keys(path, stored, {name: _load(name) for name in COMMANDS})
     return {name: _defaults(name, {**shared, **tables.get(name, {})}) for name in COMMANDS}
 
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -14,6 +17,8 @@ from intramodal.cli.group import COMMANDS, SUBCOMMANDS, read_config
 from intramodal.errors import InputError
 
 HEAVY = ("torch", "sklearn", "scipy", "matplotlib", "qdrant_client", "qdrant_edge", "sqlalchemy")
+
+DEADLINE_S = 60.0  # a process that starts on a busy machine
 
 
 def walk(command: click.Command, path: str = "") -> list[tuple[str, click.Command]]:
@@ -107,3 +112,80 @@ def test_a_config_file_for_an_unknown_command_is_refused(tmp_path: Path) -> None
     path.write_text("[rums]\nlimit = 3\n")
     with pytest.raises(InputError, match="did you mean runs"):
         read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("[search]\nvektors = ['raw']\n", "sets [search] vektors, but there is no such option"),
+        ("[search]\nvektors = ['raw']\n", "did you mean vectors"),
+        ("[runs]\nolder_then = '30d'\n", "did you mean older-than"),
+        ("sore = 'x'\n", "did you mean store"),
+    ],
+)
+def test_a_config_file_with_an_unknown_option_is_refused(
+    tmp_path: Path, content: str, sentence: str
+) -> None:
+    path = tmp_path / "intramodal.toml"
+    path.write_text(content)
+    with pytest.raises(InputError) as refused:
+        read_config(path)
+    assert sentence in str(refused.value)
+
+
+def test_a_config_file_may_use_every_option_as_it_is_spelled(tmp_path: Path) -> None:
+    path = tmp_path / "intramodal.toml"
+    path.write_text("store = 's'\n[compare]\nmin-class-size = 3\n[runs]\nlimit = 7\n")
+    read = read_config(path)
+    assert read["compare"]["min_class_size"] == 3
+    assert read["runs"]["list"]["limit"] == 7
+    assert read["search"]["store"] == "s"
+
+
+@pytest.mark.parametrize(
+    ("words", "position", "expected"),
+    [
+        ("intramodal ru", 1, ["runs"]),
+        ("intramodal runs ", 2, ["compare", "export", "list", "prune", "show"]),
+        ("intramodal search --ht", 2, ["--html"]),
+    ],
+)
+def test_a_shell_completes_commands_and_options(
+    words: str, position: int, expected: list[str]
+) -> None:
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(position)}
+    environment = {**os.environ, **asked, "_INTRAMODAL_COMPLETE": "bash_complete"}
+    code = "from intramodal.cli import cli; cli(prog_name='intramodal')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert [line.removeprefix("plain,") for line in done.stdout.split()] == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a pipe with a name")
+def test_ctrl_c_says_how_to_go_on_and_the_run_is_interrupted(in_tmp: Path) -> None:
+    os.mkfifo("texts.npy")  # nobody writes to it: the command waits for its first byte
+    code = "from intramodal.cli import cli; cli(prog_name='intramodal')"
+    words = ("fit", "--text-vectors", "texts.npy", "--made-by", "m", "-o", "p.safetensors")
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *words], stderr=subprocess.PIPE, text=True
+    ) as child:
+        deadline = time.monotonic() + DEADLINE_S
+        while not (rows := runs_listed()):
+            assert time.monotonic() < deadline, "the run was not recorded in time"
+            assert child.poll() is None
+        assert rows[0]["status"] == "RUNNING"
+        child.send_signal(signal.SIGINT)
+        _, stderr = child.communicate(timeout=DEADLINE_S)
+    assert child.returncode == 130
+    assert stderr.endswith("stopped; run the same command again to go on\n")
+    assert "Traceback" not in stderr
+    assert [row["status"] for row in runs_listed()] == ["INTERRUPTED"]
+    assert not Path("p.safetensors").exists()
+
+
+def runs_listed() -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = json.loads(
+        CliRunner().invoke(cli, ["runs", "list", "--json"]).stdout
+    )["runs"]
+    return rows
