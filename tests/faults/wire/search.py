@@ -15,15 +15,37 @@ from tests.faults.wire.points import UNNAMED, Collection, WireError, normalized
 
 def answer(collection: Collection, request: models.QueryRequest) -> dict[str, Any]:
     """Return the scored points of one query."""
-    candidates = None
-    if request.prefetch is not None:
-        if not isinstance(request.prefetch, models.Prefetch) or request.prefetch.prefetch:
-            raise WireError(501, "the stand-in has one prefetch, of one stage")
-        candidates = [point for point, _ in _ranked(collection, request.prefetch, None)]
+    stages = request.prefetch if isinstance(request.prefetch, list) else [request.prefetch]
+    lists = [_candidates(collection, stage) for stage in stages if stage is not None]
     if request.with_payload or request.with_vector or request.offset:
         raise WireError(501, "the stand-in answers ids and scores")
-    ranked = _ranked(collection, request, candidates)
+    if isinstance(request.query, models.FusionQuery):
+        ranked = _fused(lists, request)
+    elif len(lists) > 1:
+        raise WireError(501, "the stand-in ranks the candidates of one stage")
+    else:
+        ranked = _ranked(collection, request, lists[0] if lists else None)
     return {"points": [{"id": i, "version": 0, "score": score} for i, score in ranked]}
+
+
+def _candidates(collection: Collection, stage: models.Prefetch) -> list[PointId]:
+    if stage.prefetch:
+        raise WireError(501, "the stand-in has no stages within stages")
+    return [point for point, _ in _ranked(collection, stage, None)]
+
+
+def _fused(
+    lists: Sequence[Sequence[PointId]], request: models.QueryRequest
+) -> list[tuple[PointId, float]]:
+    """Rank by reciprocal places: the server adds 1 / (2 + place), places from 0, in float32."""
+    if request.query != models.FusionQuery(fusion=models.Fusion.RRF):
+        raise WireError(501, "the stand-in fuses by reciprocal places")
+    scores: dict[PointId, np.float32] = {}
+    for points in lists:
+        for place, point in enumerate(points):
+            scores[point] = scores.get(point, np.float32(0)) + np.float32(1 / (2 + place))
+    best = sorted(scores.items(), key=lambda found: -found[1])[: request.limit or 10]
+    return [(point, float(score)) for point, score in best]
 
 
 def _ranked(
