@@ -1,0 +1,147 @@
+"""What only judges and searches writes nothing, and speaks with nobody but its store."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+import numpy as np
+import pytest
+from PIL import Image
+
+from intramodal import open_store
+from intramodal.cli import cli
+from intramodal.cli.options import DEFAULT_STORE
+from tests.cli.kit import run
+from tests.security.kit import fill, read_only_server
+
+ROOT = Path(__file__).parents[2]
+READING: dict[str, tuple[str, ...]] = {
+    "compare": ("compare", "photos", "--labels", "kind", "--projection", "pca.safetensors"),
+    "compare without labels": ("compare", "photos"),
+    "report": ("compare", "photos", "--labels", "kind", "-o", "report.html"),
+    "retrieval": ("evaluate", "retrieval", "photos", "--labels", "kind"),
+    "fewshot": ("evaluate", "fewshot", "photos", "--labels", "kind", "--episodes", "2"),
+    "misalignment": ("evaluate", "misalignment", "photos", "--labels", "kind"),
+    "search": ("search", "photos", "--id", "7", "--html", "page.html"),
+    "export": ("export", "photos", "--vector", "pca", "-o", "rows.npy"),
+    "doctor": ("doctor",),
+    "verify": ("backfill", "photos", "--projection", "pca.safetensors", "--verify", "10"),
+    "plan": ("backfill", "photos", "--projection", "pca.safetensors", "--dry-run"),
+}
+
+# Runs commands in a process whose every connection, look-up and listening socket is told.
+WATCHED = """
+import json, socket, sys
+seen = []
+def hook(event, args):
+    if event in ("socket.connect", "socket.sendto"):
+        if isinstance(args[1], tuple):  # no path of a Unix socket
+            seen.append([event, args[1][0], args[1][1]])
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        seen.append([event, str(args[0]), 0])
+sys.addaudithook(hook)
+def listen(self, *backlog):
+    seen.append(["socket.listen", *map(str, self.getsockname()[:2])])
+socket.socket.listen = listen
+from click.testing import CliRunner
+from intramodal.cli import cli
+codes = [CliRunner().invoke(cli, command).exit_code for command in json.loads(sys.argv[1])]
+print(json.dumps([codes, seen]))
+"""
+
+
+def watched(*commands: tuple[str, ...], **variables: str) -> tuple[list[int], list[Any]]:
+    """Return exit codes, and the address of every connection that was tried."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, json.dumps(commands)],
+        env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    codes, seen = json.loads(done.stdout.splitlines()[-1])
+    return codes, seen
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", READING)
+def test_a_key_that_may_only_read_is_enough(folder: Path, name: str) -> None:
+    with read_only_server() as server:
+        answer = run(*READING[name], "--store", server.url)
+        assert server.refused == []
+    assert answer
+
+
+def test_a_write_would_have_been_noticed(folder: Path) -> None:
+    with read_only_server() as server:
+        refused = run("backfill", "photos", "--rollback", "--store", server.url, code=1)
+        assert refused["error"]["type"] == "AccessDenied"
+        assert server.refused
+
+
+def test_nobody_but_the_store_is_spoken_to(folder: Path) -> None:
+    with read_only_server() as server:
+        commands = [(*command, "--store", server.url) for command in READING.values()]
+        codes, seen = watched(*commands)
+        address = urlsplit(server.url)
+    assert codes == [0] * len(commands)
+    there = {
+        ("socket.connect", address.hostname, address.port),
+        # Whether the same server also speaks gRPC is asked on the port after it.
+        ("socket.connect", address.hostname, (address.port or 0) + 1),
+        ("socket.getaddrinfo", address.hostname, 0),
+    }
+    assert {tuple(one) for one in seen} <= there
+    assert ("socket.connect", address.hostname, address.port) in {tuple(one) for one in seen}
+
+
+def test_with_an_embedded_store_nobody_is_spoken_to_at_all(folder: Path) -> None:
+    with open_store(DEFAULT_STORE) as store:
+        fill(store)
+    codes, seen = watched(*READING.values())
+    assert (codes, seen) == ([0] * len(READING), [])
+
+
+def test_pictures_are_ingested_and_a_projection_is_fitted_without_a_connection(
+    folder: Path,
+) -> None:
+    pytest.importorskip("open_clip", reason="the shipped model needs intramodal[encoders]")
+    (folder / "pictures").mkdir()
+    for n in range(4):
+        pixels = np.full((30, 30, 3), 60 * n, np.uint8)
+        Image.fromarray(pixels).save(folder / "pictures" / f"{n}.png")
+    (folder / "names.txt").write_text("".join(f"thing {n}\n" for n in range(300)))
+    codes, seen = watched(
+        ("ingest", "pictures", "--collection", "few", "--model", "demo"),
+        ("fit", "--model", "demo", "--anchors", "names.txt", "-o", "few.safetensors"),
+        ("search", "few", "--vectors", "raw", "--text", "a thing"),
+    )
+    assert (codes, seen) == ([0, 0, 0], [])
+
+
+def test_no_command_takes_a_key_where_others_can_see_it() -> None:
+    def options(command: click.Command, path: str) -> list[str]:
+        found = [f"{path} {o}" for p in command.params for o in p.opts]
+        if isinstance(command, click.Group):
+            ctx = click.Context(command)
+            for name in command.list_commands(ctx):
+                inner = command.get_command(ctx, name)
+                assert inner is not None
+                found += options(inner, f"{path} {name}")
+        return found
+
+    everything = options(cli, "")
+    assert " evaluate retrieval --store" in everything
+    for word in ("key", "password", "token", "secret"):
+        assert not [option for option in everything if word in option.rpartition(" ")[2]]
