@@ -210,12 +210,8 @@ def _notes_copy(copy: Copy, settings: dict[str, Any], aliases: list[str]) -> lis
     old, new = copy.collection.name, copy.new_name
     there = copy.new_count()
     if there is not None and is_switched(copy):
-        return [
-            f"nothing is copied: clients use {new!r} already, and what they deleted must not return"
-        ]
-    notes = (
-        [] if there is None else [f"{new!r} holds {told(there)} already, which stay as they are"]
-    )
+        return [f"nothing is copied: clients use {new!r} already; what they deleted stays deleted"]
+    notes = [] if there is None else [f"{new!r} holds {told(there)} already, which stay"]
     notes += [
         f"pause the writers of {old!r}, or let them write to both collections, from the start of "
         f"the copy until clients use {new!r}: what changes in {old!r} after it was copied is not "
