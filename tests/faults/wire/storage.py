@@ -95,13 +95,18 @@ class Storage:
         vectors: Any = {n: p.model_dump(exclude_none=True) for n, p in found.vectors.items()}
         indexes = {f: {"data_type": kind, "points": 0} for f, kind in found.indexes.items()}
         strict = found.config.strict_mode_config
+        shards = ("shard_number", "replication_factor", "write_consistency_factor")
+        asked = {name: getattr(found.config, name) or 1 for name in shards}
         return {
             "status": "green",
             "optimizer_status": "ok",
             "points_count": len(found.points),
             "segments_count": 1,
             "config": {
-                "params": {"vectors": vectors[UNNAMED] if set(vectors) == {UNNAMED} else vectors},
+                "params": {
+                    "vectors": vectors[UNNAMED] if set(vectors) == {UNNAMED} else vectors,
+                    **asked,
+                },
                 "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000},
                 "optimizer_config": {"default_segment_number": 0, "flush_interval_sec": 5},
                 "metadata": found.metadata or None,

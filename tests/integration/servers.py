@@ -1,0 +1,162 @@
+"""Where real servers come from: addresses in the environment, else containers.
+
+============================================  ===================================================
+INTRAMODAL_TEST_QDRANT_URL                    a Qdrant from 1.18.2 on that holds nothing
+INTRAMODAL_TEST_QDRANT_API_KEY                its key, if it has one
+INTRAMODAL_TEST_QDRANT_READ_ONLY_API_KEY      its key for reading
+INTRAMODAL_TEST_OLD_QDRANT_URL                a second one, below 1.18; ..._API_KEY its key
+INTRAMODAL_TEST_DB_URL                        PostgreSQL, as a SQLAlchemy URL
+============================================  ===================================================
+
+Without an address a container is started where there is a daemon: DOCKER_HOST, else the default
+socket.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from urllib.parse import urlsplit
+
+from sqlalchemy import create_engine, make_url, text
+
+from intramodal.errors import StoreUnavailable
+from intramodal.store.base import Store
+from intramodal.store.connect import connect_server
+from intramodal.store.retry import Retry
+from intramodal.store.server import ServerStore
+from tests.faults.proxy import FaultProxy
+
+URL = "INTRAMODAL_TEST_QDRANT_URL"
+OLD_URL = "INTRAMODAL_TEST_OLD_QDRANT_URL"
+DB_URL = "INTRAMODAL_TEST_DB_URL"
+
+# The one that docker/compose.yaml starts, and the last of a series that cannot add vectors but
+# keeps metadata of collections.
+IMAGE = "qdrant/qdrant:v1.19.0"
+OLD_IMAGE = "qdrant/qdrant:v1.16.2"
+DB_IMAGE = "postgres:17-bookworm"
+
+_DEFAULT_DAEMON = "unix:///var/run/docker.sock"
+_START_DEADLINE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Qdrant:
+    """A running server and its keys."""
+
+    url: str
+    api_key: str | None = field(default=None, repr=False)
+    read_only_key: str | None = field(default=None, repr=False)
+
+    def store(self, *, grpc: bool | None = None, retry: Retry | None = None) -> Store:
+        """Return a store of it, over gRPC or REST; None: as commands choose."""
+        connection = connect_server(self.url, api_key=self.api_key, prefer_grpc=grpc, retry=retry)
+        return ServerStore(connection)
+
+    def why_no_grpc(self) -> str:
+        """Return why gRPC cannot be tried, in a few words; empty if it can."""
+        with self.store() as seen:
+            answers = seen.describe()["protocol"] == "grpc"
+        return "" if answers else f"the port after {self.url} does not answer in gRPC; open it"
+
+
+def named_qdrant(variable: str = URL) -> Qdrant | None:
+    """Return the server that the environment names."""
+    url = os.environ.get(variable)
+    if not url:
+        return None
+    stem = variable.removesuffix("_URL")
+    key, reading = (os.environ.get(f"{stem}_{kind}") for kind in ("API_KEY", "READ_ONLY_API_KEY"))
+    return Qdrant(url, key or None, reading or None)
+
+
+def why_no_container() -> str:
+    """Return why none can be started, in a few words; empty if one can."""
+    if find_spec("testcontainers") is None:
+        return "testcontainers is not installed"
+    daemon = os.environ.get("DOCKER_HOST") or _DEFAULT_DAEMON
+    parts = urlsplit(daemon)
+    try:
+        if parts.scheme == "unix":
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(5)
+                connection.connect(parts.path)
+        elif parts.scheme == "tcp":
+            socket.create_connection((parts.hostname or "", parts.port or 2375), timeout=5).close()
+    except OSError:
+        return f"no container daemon at {daemon}"
+    return ""
+
+
+def why_not(variable: str) -> str:
+    """Return why what `variable` names cannot be had; empty if it can."""
+    missing = "" if os.environ.get(variable) else why_no_container()
+    return f"{variable} is not set and there is {missing}" if missing else ""
+
+
+@contextmanager
+def qdrant_container(image: str) -> Iterator[Qdrant]:
+    """Start a server with two keys; gRPC is on the port after REST's, where the client looks."""
+    from testcontainers.community.qdrant import QdrantContainer
+
+    port = _first_of_two_free_ports()
+    server = Qdrant(
+        f"http://127.0.0.1:{port}", secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+    )
+    container = QdrantContainer(image, api_key=server.api_key)
+    container.with_bind_ports(6333, port).with_bind_ports(6334, port + 1)
+    container.with_env("QDRANT__SERVICE__READ_ONLY_API_KEY", server.read_only_key)
+    container.with_env("QDRANT__TELEMETRY_DISABLED", "true")
+    with container:
+        _wait_for_grpc(server)
+        yield server
+
+
+def _first_of_two_free_ports() -> int:
+    with FaultProxy("") as proxy:  # it holds two neighbours while it lasts
+        return proxy.port
+
+
+def _wait_for_grpc(server: Qdrant) -> None:
+    deadline = time.monotonic() + _START_DEADLINE_S
+    while True:
+        try:
+            return server.store(grpc=True, retry=Retry(deadline_s=_START_DEADLINE_S)).close()
+        except StoreUnavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+@contextmanager
+def postgres_container() -> Iterator[str]:
+    """Start a server; yields its URL."""
+    from testcontainers.community.postgres import PostgresContainer
+
+    password = secrets.token_urlsafe(24)
+    with PostgresContainer(
+        DB_IMAGE, username="intramodal", password=password, dbname="intramodal", driver="psycopg"
+    ) as container:
+        yield container.get_connection_url()
+
+
+@contextmanager
+def own_schema(url: str) -> Iterator[str]:
+    """Make a schema that nobody else uses; yields the URL that leads into it."""
+    schema = f"intramodal_test_{uuid.uuid4().hex}"
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE SCHEMA {schema}"))
+    own = make_url(url).update_query_dict({"options": f"-csearch_path={schema}"})
+    yield own.render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
+    engine.dispose()
