@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 _PACKAGES = ("numpy", "scikit-learn", "qdrant-client", "qdrant-edge-py", "torch", "sqlalchemy")
-_VARIABLES = ("INTRAMODAL_REAL_DATA", "INTRAMODAL_TEST_QDRANT_URL", "INTRAMODAL_TEST_DB_URL")
+_VARIABLES = (
+    "INTRAMODAL_REAL_DATA",
+    "INTRAMODAL_TEST_QDRANT_URL",
+    "INTRAMODAL_TEST_OLD_QDRANT_URL",
+    "INTRAMODAL_TEST_DB_URL",
+)
 
 
 def _version(package: str) -> str:
@@ -26,6 +33,23 @@ def pytest_report_header() -> list[str]:
         "with " + ", ".join(_version(package) for package in _PACKAGES),
         "environment: " + ", ".join(f"{name} {state}" for name, state in servers.items()),
     ]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many tests did not run, and what would run them; sorted by how many."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(_reason(report) for report in skipped)
+    if not reasons:
+        return
+    terminalreporter.section(f"{len(skipped)} tests skipped: what would run them")
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count:>6}  {reason}")
+
+
+def _reason(report: Any) -> str:
+    """Return why a test was skipped; those that need the same thing give the same text."""
+    told = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return str(told).removeprefix("Skipped: ")
 
 
 @pytest.fixture
