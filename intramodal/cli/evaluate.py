@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from intramodal.cli.evaluate_search import index, text
 from intramodal.cli.options import (
     LIST,
     comma_list,
@@ -73,6 +74,10 @@ def command() -> None:
     """Measure vectors: retrieval, few-shot accuracy, misalignment, recovery."""
 
 
+command.add_command(index)
+command.add_command(text)
+
+
 @command.command("retrieval")
 @click.argument("collection")
 @_VECTORS
@@ -97,6 +102,7 @@ def command() -> None:
     help="Places for recall@k, precision@k and hit@k (hit@1 is R@1).",
 )
 @click.option("--classes", is_flag=True, help="Every class's mean AP in the JSON, too.")
+@click.option("--device", help="Rank there, for example on cuda; default: on the CPU, by numba.")
 @store_option
 @runs_option
 @json_option

@@ -43,6 +43,7 @@ class RetrievalRequest:
     ties: Ties = "expected"
     ks: list[int] = field(default_factory=lambda: list(DEFAULT_KS))
     classes: bool = False
+    device: str | None = None
 
 
 def evaluate_collection(request: RetrievalRequest) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def _evaluated(
     ]
     pairs = [(task, vector) for task in tasks for vector in request.vectors]
     results = [
-        run_task(task, rows, vector, ks=request.ks, ties=request.ties)
+        run_task(task, rows, vector, ks=request.ks, ties=request.ties, device=request.device)
         for task, vector in tracked(pairs, "rank", total=len(pairs))
     ]
     return tasks, results

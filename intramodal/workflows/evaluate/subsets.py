@@ -64,6 +64,15 @@ class FieldFilter:
             raise InputError(self._no_match(column))
         return found
 
+    def stored_values(self, table: VectorTable) -> list[Any]:
+        """Return the values that match, of the kinds that the payload holds."""
+        found: dict[tuple[type, Any], Any] = {}
+        for value in table.payload[self.field]:
+            for item in value if isinstance(value, list | tuple) else [value]:
+                if item is not None and _text(item) in self.values:
+                    found[type(item), item] = item
+        return list(found.values())
+
     def _no_match(self, column: Sequence[set[str]]) -> str:
         there = sorted(set().union(*column))
         wanted = ",".join(sorted(self.values))

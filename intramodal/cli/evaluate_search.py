@@ -1,0 +1,163 @@
+"""``intramodal evaluate index`` and ``intramodal evaluate text``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from intramodal.cli.options import (
+    LIST,
+    comma_list,
+    json_option,
+    model_options,
+    print_json,
+    runs_option,
+    store_option,
+)
+
+_LABELS = click.option(
+    "--labels",
+    required=True,
+    type=LIST,
+    callback=comma_list,
+    help="Payload fields, comma-separated.",
+)
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command("index")
+@click.argument("collection")
+@click.option(
+    "--searches",
+    default="raw,pca,pca:raw",
+    show_default=True,
+    type=LIST,
+    callback=comma_list,
+    help="Comma-separated: a vector; FIRST:SECOND, candidates of the first ranked by the second; "
+    "ONE+OTHER, fused by their places.",
+)
+@_LABELS
+@click.option("-k", type=click.IntRange(1), default=100, show_default=True, help="Answers.")
+@click.option(
+    "--candidates",
+    type=click.IntRange(1),
+    help="Length of the lists of a two-stage or fused search; default four times k.",
+)
+@click.option("--exact", is_flag=True, help="Compare every point instead of asking the index.")
+@click.option("--ef", type=click.IntRange(1), help="hnsw_ef of the search.")
+@click.option("--rescore/--no-rescore", default=None, help="With the original vectors.")
+@click.option("--oversampling", type=click.FloatRange(1.0), help="Of a quantised search.")
+@click.option("--queries", metavar="FILTER", help="What asks: FIELD=VALUE[,VALUE...].")
+@click.option("--gallery", metavar="FILTER", help="What answers: FIELD=VALUE[,VALUE...].")
+@click.option("--split", metavar="FIELD", help="Short for FIELD=test asking and FIELD=train.")
+@click.option(
+    "--min-class-size",
+    type=click.IntRange(2),
+    default=2,
+    show_default=True,
+    help="Images; smaller classes are left out.",
+)
+@click.option(
+    "--timed",
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    help="Queries asked one by one for the latency.",
+)
+@click.option("--seed", default=0, show_default=True, help="Chooses those.")
+@store_option
+@runs_option
+@json_option
+def index(as_json: bool, runs_url: str, **options: Any) -> None:
+    """Ask the store as production does, and tell what the index loses from what the model does.
+
+    mAP@k counts what k answers are sure to give of the full mAP; the interval holds the mAP of
+    every full ranking that begins with them. Recall is against the exact top k.
+
+    \b
+    intramodal evaluate index photos --labels category --searches raw,pca,pca:raw,raw+pca
+    intramodal evaluate index photos --labels category -k 10 --ef 64
+    """
+    from intramodal.workflows.evaluate.index import IndexRequest, evaluate_searches
+
+    result = evaluate_searches(IndexRequest(runs=runs_url, **options))
+    if as_json:
+        print_json(result)
+        return
+    _print_index(result)
+
+
+def _print_index(result: dict[str, Any]) -> None:
+    from intramodal.cli.output import note, number, print_table
+
+    k = result["k"]
+    columns = ("field", "search", "mAP exact>", f"mAP@{k}>", "mAP lies in>", f"recall@{k}>")
+    rows = [
+        (
+            *(row["field"], row["search"], number(row["exact_map"]), number(row["map_at_k"])),
+            "[" + ", ".join(number(end) for end in row["map_interval"]) + "]",
+            *(number(row["recall"]), f"{row['n_queries']:,}"),
+            *(number(row["latency_ms"][name], 2) for name in ("p50", "p95", "p99")),
+        )
+        for row in result["rows"]
+    ]
+    print_table((*columns, "queries>", "p50 ms>", "p95 ms>", "p99 ms>"), rows)
+    note(f"run {result['run_id']}")
+
+
+@click.command("text")
+@click.argument("target", metavar="COLLECTION[:VECTOR]")
+@_LABELS
+@click.option(
+    "--template", default="a photo of a {}", show_default=True, help="{} is the class name."
+)
+@click.option("--model", help="Encodes the texts; default: the model that made the vector.")
+@click.option(
+    "--text-vectors",
+    type=FILE,
+    help="Ready embeddings instead, one a class in the order of their names; not projected.",
+)
+@click.option("--projection", type=FILE, help="The file a projected vector was made with.")
+@click.option(
+    "--min-class-size",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Images; smaller classes are left out.",
+)
+@model_options
+@store_option
+@runs_option
+@json_option
+def text(as_json: bool, runs_url: str, **options: Any) -> None:
+    """Let the name of every class ask for its images (text-image retrieval).
+
+    \b
+    intramodal evaluate text photos --labels category
+    intramodal evaluate text photos:pca --labels category --projection pca.safetensors
+    """
+    from intramodal.workflows.evaluate.text_retrieval import TextRetrievalRequest, evaluate_texts
+
+    result = evaluate_texts(TextRetrievalRequest(runs=runs_url, **options))
+    if as_json:
+        print_json(result)
+        return
+    _print_text(result)
+
+
+def _print_text(result: dict[str, Any]) -> None:
+    from intramodal.cli.output import note, number, print_table
+
+    names = ("map", "hit@1", "r_precision", "mrr")
+    rows = [
+        (
+            *(field, result["vector"], *(number(row[name]) for name in names)),
+            *(f"{row['n_classes']:,}", f"{row['n_gallery']:,}"),
+        )
+        for field, row in result["fields"].items()
+    ]
+    columns = ("field", "vector", "mAP>", "R@1>", "R-prec>", "MRR>", "classes>", "gallery>")
+    print_table(columns, rows, title="texts against images")
+    note(f"run {result['run_id']}")

@@ -1,0 +1,87 @@
+"""Texts that ask for images, ⟨T, I⟩: one prompt a class against all images."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intramodal.errors import InputError
+from intramodal.evaluation.labels import encode_labels
+from intramodal.evaluation.ranking import Lists, Relevance, Ties, as_lists, rank
+from intramodal.evaluation.results import RetrievalResult
+from intramodal.types import Floats, VectorTable, unit_rows
+
+NOTHING: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
+
+def class_names(table: VectorTable, field: str, *, min_class_size: int = 1) -> list[str]:
+    """Return the classes of a label field, in the order in which their texts are expected."""
+    return encode_labels(table.payload[field], min_class_size=min_class_size, field=field).names
+
+
+def evaluate_text_retrieval(
+    table: VectorTable,
+    texts: Floats,
+    *,
+    vector: str,
+    field: str,
+    ks: tuple[int, ...] = (1, 5, 10),
+    ties: Ties = "expected",
+    min_class_size: int = 1,
+) -> RetrievalResult:
+    """Return how well the text of each class finds its images, over the full ranking.
+
+    Parameters
+    ----------
+    table : VectorTable
+        With the vector and the payload column `field`.
+    texts : ndarray of shape (n_classes, d)
+        Embeddings of the prompts of `class_names`, in the space of `vector`.
+    vector, field : str
+    ks : tuple of int
+    ties : {"expected", "sklearn", "best", "worst", "id"}
+    min_class_size : int
+        Classes with fewer images are left out, as queries and as gallery.
+
+    Returns
+    -------
+    RetrievalResult
+        One query a class; its id and label are the class.
+
+    Raises
+    ------
+    InputError
+        If the texts do not fit the classes or the vector.
+    """
+    codes = encode_labels(table.payload[field], min_class_size=min_class_size, field=field)
+    X = unit_rows(table.vectors[vector])[codes.rows]
+    if texts.shape != (len(codes.names), X.shape[1]):
+        raise InputError(
+            f"field {field!r} has {len(codes.names)} classes and {vector!r} {X.shape[1]} "
+            f"dimensions, got texts of shape {texts.shape}; give one text a class, in order"
+        )
+    owner = np.repeat(np.arange(len(codes)), np.diff(codes.indptr))
+    members = [np.sort(owner[codes.indices == c]) for c in range(len(codes.names))]
+
+    def positives(start: int, stop: int) -> Lists:
+        return as_lists(members[start:stop])
+
+    def ignored(start: int, stop: int) -> Lists:
+        return as_lists([NOTHING] * (stop - start))
+
+    relevance = Relevance(positives, ignored, len(members))
+    ranking = rank(unit_rows(texts), X, relevance, ks=ks, ties=ties)
+    return RetrievalResult(
+        vector=vector,
+        field=field,
+        protocol="text-image",
+        query_ids=list(codes.names),
+        labels=list(codes.names),
+        ap=ranking.ap,
+        metrics=ranking.figures,
+        n_relevant=ranking.n_relevant,
+        n_gallery=len(X),
+        n_without_positives=0,
+        tie_width=float(ranking.tie_width.mean()),
+        ties=ties,
+    )

@@ -1,0 +1,119 @@
+"""Class names that ask for images, recorded as a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from intramodal.errors import InputError
+from intramodal.evaluation.results import RetrievalResult
+from intramodal.evaluation.text_retrieval import class_names, evaluate_text_retrieval
+from intramodal.evaluation.views import project_texts
+from intramodal.projection.anchors import TEMPLATE, AnchorSet
+from intramodal.projection.artifact import Projection
+from intramodal.runs import pack_scores
+from intramodal.runs.scores import MEDIA_TYPE, SCORES
+from intramodal.types import Floats
+from intramodal.workflows.evaluate.targets import Target
+from intramodal.workflows.evaluate.texts import TextSource
+from intramodal.workflows.evidence import (
+    log_figures,
+    log_origins,
+    read_labelled,
+    scores_of,
+    stated,
+)
+from intramodal.workflows.workspace import open_workspace, recorded
+
+
+@dataclass(frozen=True)
+class TextRetrievalRequest:
+    """What to evaluate; the options of ``intramodal evaluate text``."""
+
+    target: str
+    store: str
+    runs: str
+    labels: list[str]
+    template: str = TEMPLATE
+    model: str | None = None
+    text_vectors: Path | None = None
+    projection: Path | None = None
+    min_class_size: int = 1
+    device: str | None = None
+    precision: str | None = None
+
+
+def evaluate_texts(request: TextRetrievalRequest) -> dict[str, Any]:
+    """Let the names of every field ask for their images; returns what ``--json`` prints."""
+    with open_workspace(request.store, request.runs) as workspace:
+        target = Target.open(workspace.store, request.target)
+        source = TextSource(
+            target, request.model, request.text_vectors, request.device, request.precision
+        )
+        with recorded(workspace, "evaluate-text", stated(request)) as run:
+            table = read_labelled(target.collection, [target.vector], request.labels)
+            results = []
+            for field in request.labels:
+                names = class_names(table, field, min_class_size=request.min_class_size)
+                texts = _in_space(target, _embedded(source, names, request), request.projection)
+                results.append(
+                    evaluate_text_retrieval(
+                        table,
+                        texts,
+                        vector=target.vector,
+                        field=field,
+                        min_class_size=request.min_class_size,
+                    )
+                )
+            log_origins(run, workspace.ledger, target.collection)
+            for result in results:
+                figures = {"mAP": result.map, **result.to_dict()["metrics"]}
+                log_figures(
+                    run, figures, vector=result.vector, field=result.field, n=len(result.ap)
+                )
+            run.save_artefact(SCORES, pack_scores(scores_of(results)), MEDIA_TYPE)
+    return {
+        "collection": target.collection.name,
+        "vector": target.vector,
+        "texts": source.name,
+        "template": request.template,
+        "fields": {result.field: _plain(result) for result in results},
+        "run_id": run.id,
+    }
+
+
+def _embedded(source: TextSource, names: list[str], request: TextRetrievalRequest) -> Floats:
+    texts = source.embed(AnchorSet(tuple(names), request.template).prompts())
+    if texts is None:
+        raise InputError(
+            f"{source.name} has no text tower; give ready embeddings with --text-vectors"
+        )
+    return texts
+
+
+def _in_space(target: Target, texts: Floats, file: Path | None) -> Floats:
+    """Return the texts in the space of the target's vector."""
+    if not target.is_projected:
+        return texts
+    if file is None:
+        raise InputError(
+            f"{target.vector!r} is projected and texts must be, too; give its file with "
+            f"--projection, or ask on `raw`"
+        )
+    projection = target.projection_among([(file, Projection.load(file))])
+    found = project_texts(texts, projection)
+    if found is None:
+        raise InputError(f"{target.vector!r} is centred and takes no texts; ask on `raw`")
+    return found
+
+
+def _plain(result: RetrievalResult) -> dict[str, Any]:
+    row = result.to_dict()
+    return {
+        "map": row["map"],
+        **row["metrics"],
+        "n_classes": row["n_queries"],
+        "n_gallery": row["n_gallery"],
+        "classes": {name: entry["ap"] for name, entry in row["classes"].items()},
+    }
