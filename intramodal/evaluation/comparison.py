@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from intramodal.evaluation.inference import Effect, holm
 from intramodal.evaluation.population import Population
-from intramodal.evaluation.results import RetrievalResult
+from intramodal.evaluation.results import RetrievalResult, data_frame, html_table
 from intramodal.evaluation.verdict import Outcome, combine, evidence, head, judge
 
 DECIDING_CLASSIFIER = "prototype"
@@ -199,6 +199,27 @@ class Comparison:
             "vectors": list(self.vectors),
             "fields": {name: self._field(name) for name in self.fields},
         }
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame, one row a field and query; needs the extra ``notebook``."""
+        a, b = self.vectors
+        columns: dict[str, list[Any]] = {key: [] for key in ("field", "query", "label", a, b)}
+        for name, row in self.fields.items():
+            first, second = row.results
+            columns["field"] += [name] * len(first.query_ids)
+            columns["query"] += first.query_ids
+            columns["label"] += first.labels
+            columns[a] += first.ap.tolist()
+            columns[b] += second.ap.tolist()
+        return data_frame(columns)
+
+    def _repr_html_(self) -> str:
+        a, b = self.vectors
+        rows = [
+            (name, *(result.map for result in row.results), self.sentence(name))
+            for name, row in self.fields.items()
+        ]
+        return html_table(["field", f"mAP {a}", f"mAP {b}", "verdict"], rows)
 
     def _field(self, name: str) -> dict[str, Any]:
         row = self.fields[name]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from intramodal import ImageCollection, open_store
 from intramodal.cli import cli
 from intramodal.demo import pictures_list
 from tests.browser import chromium
@@ -90,3 +91,23 @@ def test_the_report_shows_pictures_and_needs_no_second_file(found: Any) -> None:
 def test_the_report_opens_without_a_request_or_an_error(found: Any, tmp_path: Path) -> None:
     seen = chromium.visit(Path(found["report"]), tmp_path)
     assert (seen.requested, seen.console) == ([], [])
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(chromium.find() is None, reason="chromium is not installed")
+def test_the_pages_made_from_its_runs_open_without_a_request_or_an_error(
+    found: Any, out: Path, tmp_path: Path
+) -> None:
+    runs = ("--runs", str(out / "runs.db"))
+    assert run("runs", "show", found["run_id"], *runs)["status"] == "COMPLETE"
+    run("report", found["run_id"], "-o", str(tmp_path / "again.html"), *runs)
+    with open_store(str(out / "store")) as store:
+        point = ImageCollection.open(store, "demo").table(["raw"]).ids[0]
+    searched = run(
+        *("search", "demo", "--id", str(point), "--store", str(out / "store")),
+        *("--html", str(tmp_path / "search.html"), "--pictures", str(pictures_list().parent)),
+    )
+    assert searched["n_pictures"] == 2 * 10
+    for name in ("again.html", "search.html"):
+        seen = chromium.visit(tmp_path / name, tmp_path)
+        assert (seen.requested, seen.console) == ([], [])

@@ -227,6 +227,25 @@ def test_evidence_combines_with_a_loss_weighing_most(found: Any, outcome: str) -
     assert combine(found) == outcome
 
 
+def test_a_comparison_is_a_frame_of_queries_and_a_table_of_verdicts(
+    rng: np.random.Generator,
+) -> None:
+    pytest.importorskip("pandas")
+    found = two_vectors(rng, noise=(2.0, 0.8))
+    names = ["label", "shop"]
+    comparison = compare_vectors(found, "raw", "pca", fields=names, settings=RETRIEVAL)
+    frame = comparison.to_frame()
+    assert list(frame.columns) == ["field", "query", "label", "raw", "pca"]
+    assert len(frame) == sum(len(row.differences) for row in comparison.fields.values())
+    means = frame.groupby("field")["pca"].mean()
+    for name in names:
+        expected = comparison.to_dict()["fields"][name]["map"]["pca"]
+        assert means[name] == pytest.approx(expected, abs=1e-12)  # a mean in another order
+    page = comparison._repr_html_()
+    assert page.count("<tr>") == 1 + len(names)
+    assert "Adopt pca: better" in page
+
+
 def fashion(real_data: Path) -> VectorTable:
     folder = real_data / "fashion988-clip-b32"
     with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
