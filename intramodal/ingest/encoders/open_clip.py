@@ -254,7 +254,7 @@ def _with_tensors(module: Any, tensors: Mapping[str, Tensor], tokens: Tensor) ->
             return self.whole.encode_text(tokens, normalize=False)
 
     replaced = {f"whole.{name}": tensor for name, tensor in tensors.items()}
-    return torch.func.functional_call(TextTower(), replaced, (tokens,))
+    return torch.func.functional_call(TextTower(), replaced, (tokens,), tie_weights=False)
 
 
 def _first(output: Any) -> Tensor:
