@@ -59,7 +59,7 @@ def read_projection(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     version = about.get("version")
     if version not in _READABLE:
         raise ProjectionError(
-            f"{path} has version {version!r}, this intramodal reads up to {_VERSION}; "
+            f"{path} has version {version!r:.40}, this intramodal reads up to {_VERSION}; "
             f"upgrade intramodal, or fit it again"
         )
     if version != 1 and about.get("content") != _digest(about, tensors):
@@ -78,9 +78,10 @@ def _opened(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ProjectionError(
             f"there is no projection {path}; make one with `intramodal fit`"
         ) from error
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ProjectionError(
-            f"{path} is not a projection of intramodal ({error}); make one with `intramodal fit`"
+            f"{path} is not a projection of intramodal ({error!s:.200}); "
+            f"make one with `intramodal fit`"
         ) from error
     return about, tensors
 

@@ -115,13 +115,13 @@ class Manifest:
             return cls()
         try:
             if stored["version"] != _VERSION:
-                raise ValueError(f"version {stored['version']!r}")
+                raise ValueError(f"version {stored['version']!r:.40}")
             vectors = {str(k): _origin(v) for k, v in stored["vectors"].items()}
             return cls(vectors, str(stored.get("dataset", "")))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ManifestMismatchError(
                 f"the collection's metadata key {METADATA_KEY!r} is not a manifest of version "
-                f"{_VERSION} ({error}); upgrade intramodal, or repair or remove that key"
+                f"{_VERSION} ({error!s:.200}); upgrade intramodal, or repair or remove that key"
             ) from error
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,11 @@ VECTOR_COLUMNS = ("vector", "embedding")
 """Columns of Parquet that hold the vectors unless another is named."""
 
 _SAFETENSORS_FLOATS = ("F16", "F32", "F64")
+_BAD_HEADER = (
+    *(OSError, ValueError, EOFError, TypeError, OverflowError),
+    # The header of a .npy is parsed as a literal of Python.
+    *(SyntaxError, TokenError, MemoryError, RecursionError),
+)
 
 
 class Matrix(ABC):
@@ -63,10 +70,11 @@ class NpyMatrix(Matrix):
 
     def __init__(self, path: Path) -> None:
         try:
-            self._X = np.lib.format.open_memmap(path, mode="r")
-        except (OSError, ValueError, EOFError) as error:
+            with warnings.catch_warnings(action="ignore"):  # of headers that fail right after
+                self._X = np.lib.format.open_memmap(path, mode="r")
+        except _BAD_HEADER as error:
             raise InputError(
-                f"{path} cannot be read as a .npy array ({error}); give a 2-D float .npy"
+                f"{path} cannot be read as a .npy array ({error!s:.200}); give a 2-D float .npy"
             ) from error
         if self._X.ndim != 2 or self._X.dtype.kind != "f":
             raise InputError(
@@ -137,8 +145,10 @@ class ParquetMatrix(Matrix):
                 self.column = _vector_column(path, schema.names, column)
                 self._check_type(path, schema.field(self.column).type)
                 super().__init__(path, file.metadata.num_rows, self._length(file))
-        except (self._pa.ArrowException, OSError) as error:
-            raise SourceError(f"{path} is not a Parquet file ({error}); write it again") from error
+        except (self._pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise SourceError(
+                f"{path} is not a Parquet file ({error!s:.200}); write it again"
+            ) from error
 
     def blocks(self, size: int) -> Iterator[Floats]:
         """Yield all rows in order."""
@@ -157,8 +167,10 @@ class ParquetMatrix(Matrix):
             with self._pq.ParquetFile(self.path, memory_map=True) as file:
                 for batch in file.iter_batches(size, columns=[self.column]):
                     yield self._rows(batch.column(0))
-        except (self._pa.ArrowException, OSError) as error:
-            raise SourceError(f"{self.path} cannot be read ({error}); write it again") from error
+        except (self._pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise SourceError(
+                f"{self.path} cannot be read ({error!s:.200}); write it again"
+            ) from error
 
     def _rows(self, cells: Any) -> Floats:
         lengths = np.asarray(cells.value_lengths().fill_null(0))
