@@ -14,11 +14,18 @@ if TYPE_CHECKING:
     from intramodal.evaluation.compare import compare as compare
     from intramodal.evaluation.compare import compare_vectors as compare_vectors
     from intramodal.evaluation.fewshot import evaluate_fewshot as evaluate_fewshot
+    from intramodal.evaluation.index_search import IndexSearch as IndexSearch
+    from intramodal.evaluation.index_search import evaluate_index as evaluate_index
     from intramodal.evaluation.misalignment import measure_misalignment as measure_misalignment
     from intramodal.evaluation.recovery import recover_with_anchors as recover_with_anchors
     from intramodal.evaluation.recovery import recover_without_anchors as recover_without_anchors
     from intramodal.evaluation.recovery_curve import recovery_curve as recovery_curve
     from intramodal.evaluation.retrieval import evaluate_retrieval as evaluate_retrieval
+    from intramodal.evaluation.text_retrieval import (
+        evaluate_text_retrieval as evaluate_text_retrieval,
+    )
+    from intramodal.evaluation.unlabelled import neighbour_overlap as neighbour_overlap
+    from intramodal.evaluation.unlabelled import pseudo_labels as pseudo_labels
     from intramodal.ingest.backfill import backfill as backfill
     from intramodal.ingest.encoders import load_encoder as load_encoder
     from intramodal.ingest.sources import open_source as open_source
@@ -37,6 +44,7 @@ _HOMES = {
     "AnchorSet": "projection.anchors",
     "CompareSettings": "evaluation.compare",
     "ImageCollection": "store.collection",
+    "IndexSearch": "evaluation.index_search",
     "IsoClip": "projection.isoclip",
     "Projection": "projection.artifact",
     "RunLedger": "runs",
@@ -45,11 +53,15 @@ _HOMES = {
     "compare": "evaluation.compare",
     "compare_vectors": "evaluation.compare",
     "evaluate_fewshot": "evaluation.fewshot",
+    "evaluate_index": "evaluation.index_search",
     "evaluate_retrieval": "evaluation.retrieval",
+    "evaluate_text_retrieval": "evaluation.text_retrieval",
     "load_encoder": "ingest.encoders",
     "measure_misalignment": "evaluation.misalignment",
+    "neighbour_overlap": "evaluation.unlabelled",
     "open_source": "ingest.sources",
     "open_store": "store.open",
+    "pseudo_labels": "evaluation.unlabelled",
     "recover_with_anchors": "evaluation.recovery",
     "recover_without_anchors": "evaluation.recovery",
     "recovery_curve": "evaluation.recovery_curve",
@@ -60,6 +72,7 @@ __all__ = [
     "AnchorSet",
     "CompareSettings",
     "ImageCollection",
+    "IndexSearch",
     "IsoClip",
     "Projection",
     "RunLedger",
@@ -69,11 +82,15 @@ __all__ = [
     "compare",
     "compare_vectors",
     "evaluate_fewshot",
+    "evaluate_index",
     "evaluate_retrieval",
+    "evaluate_text_retrieval",
     "load_encoder",
     "measure_misalignment",
+    "neighbour_overlap",
     "open_source",
     "open_store",
+    "pseudo_labels",
     "recover_with_anchors",
     "recover_without_anchors",
     "recovery_curve",
