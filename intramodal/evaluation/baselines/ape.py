@@ -15,7 +15,7 @@ from scipy.special import softmax
 from intramodal.evaluation.baselines.cache import cache_logits
 from intramodal.evaluation.baselines.episode import Episode, Fitted, Rows
 from intramodal.evaluation.baselines.presets import APE, PRESET_DIM, ApePreset
-from intramodal.evaluation.baselines.search import first_best, right_counts, steps
+from intramodal.evaluation.baselines.search import batches, first_best, right_counts, steps
 from intramodal.types import Floats, unit_rows
 
 _EPS = 1e-6
@@ -98,14 +98,13 @@ def _tuned(episode: Episode, refined: _Refined, preset: ApePreset) -> tuple[floa
     gammas = steps(0, preset.gamma_stop, preset.n_gammas)
     rows, truth = episode.tuning, episode.truth
     base, near = episode.zero_shot(rows), refined.affinities(episode, rows)
-    weights = np.exp(np.outer(refined.divergence, gammas)).astype(np.float32)
-    by_class = weights.reshape(len(episode.W), episode.n_shots, -1)
-    counts = np.stack(
-        [
-            right_counts(base, _weighted_sums(np.exp(beta * (near - 1)), by_class), truth, alphas)
-            for beta in betas.astype(np.float32)
-        ]
-    )
+    by_class = refined.divergence.reshape(len(episode.W), episode.n_shots, 1)
+    parts = [np.exp(by_class * part).astype(np.float32) for part in batches(gammas, base.size)]
+    counts = np.empty((len(betas), len(gammas), len(alphas)), dtype=np.int64)
+    for i, beta in enumerate(betas.astype(np.float32)):
+        close = np.exp(beta * (near - 1))
+        slopes = (_weighted_sums(close, weights) for weights in parts)
+        counts[i] = np.concatenate([right_counts(base, S, truth, alphas) for S in slopes])
     return first_best(counts.transpose(0, 2, 1), betas, alphas, gammas)
 
 
