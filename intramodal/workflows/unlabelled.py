@@ -58,7 +58,7 @@ def compare_unlabelled(request: UnlabelledRequest) -> dict[str, Any]:
         )
     with open_workspace(request.store, request.runs) as workspace:
         collection = ImageCollection.open(workspace.store, request.collection)
-        with recorded(workspace, "compare", stated(request), seed=request.seed) as run:
+        with recorded(workspace, "compare-unlabelled", stated(request), seed=request.seed) as run:
             a, b = request.vectors
             table = collection.table([a, b])
             agreement = neighbour_overlap(table, (a, b), k=request.k, seed=request.seed)

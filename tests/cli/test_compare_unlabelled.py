@@ -76,3 +76,9 @@ def test_texts_without_names_are_refused(raw: np.ndarray) -> None:
     write_names(raw)
     found = run("compare", "photos", "--text-vectors", "texts.npy", code=1)
     assert "--names" in found["error"]["message"]
+
+
+def test_the_report_is_still_that_of_the_newest_verdict(raw: np.ndarray) -> None:
+    verdict = run("compare", "photos", "--labels", "label", "--no-controls")
+    run("compare", "photos")
+    assert run("report", "-o", "r.html")["run_ids"] == [verdict["run_id"]]
