@@ -24,7 +24,7 @@ COMMANDS = (
 """In the order of the help; each lives in ``intramodal.cli.<name>`` as ``command``."""
 
 SUBCOMMANDS = {
-    "evaluate": ("fewshot", "misalignment", "recovery", "retrieval"),
+    "evaluate": ("fewshot", "index", "misalignment", "recovery", "retrieval", "text"),
     "runs": ("compare", "export", "list", "prune", "show"),
     "models": ("convert-slip", "list"),
 }
