@@ -101,8 +101,10 @@ def assert_same(served: Any, embedded: Any, where: str = "") -> None:
         for n, (a, b) in enumerate(zip(served, embedded, strict=True)):
             assert_same(a, b, f"{where}[{n}]")
     elif isinstance(served, float):
-        # Scores differ in their last bit; one swapped place of 1,000 moves a mean AP by 1e-6.
-        assert served == pytest.approx(embedded, abs=1e-4, nan_ok=True), where
+        # Scores differ in their last bit; one swapped place of 1,000 moves a mean AP by 1e-6, one
+        # pair of 9,500 in the next of 80 bins a density by 0.01.
+        atol = 0.05 if ".density[" in where else 1e-4
+        assert served == pytest.approx(embedded, abs=atol, nan_ok=True), where
     elif isinstance(served, str):
         assert bool(served) == bool(embedded), where
     else:
@@ -146,7 +148,7 @@ def test_a_killed_command_is_completed_by_the_same_command(at_server: Qdrant) ->
     fit()
     ingest()
     command = [*BACKFILL, "--batch-size", "100", "--throttle", "2000"]
-    script = "import sys; from intramodal.cli import main; main(sys.argv[1:])"
+    script = "import sys; from intramodal.cli import cli; cli(sys.argv[1:])"
     with subprocess.Popen([sys.executable, "-c", script, *command], env=os.environ) as child:
         with at_server.store() as store:
             n_done = wait_for_some(store, child)
