@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from intramodal.errors import StoreError, StoreUnavailable
+from intramodal.errors import InputError, StoreError, StoreUnavailable
 from intramodal.store.connect import connect_server
 from intramodal.store.retry import Retry
 
@@ -98,6 +98,21 @@ def test_a_server_that_sends_elsewhere_is_not_followed(certificate: Path) -> Non
             connect_server(server.url, api_key=KEY, retry=ONCE)
         assert KEY in server.keys
         assert other.keys == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"http://user:{KEY}@localhost:6333",
+        f"https://{KEY}@localhost:6333",
+        f"http://localhost:6333/?api-key={KEY}",
+        f"http://localhost:6333/#{KEY}",
+    ],
+)
+def test_an_address_with_a_name_or_a_key_in_it_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(InputError, match="QDRANT_API_KEY") as refused:
+        connect_server(url, retry=ONCE)
+    assert KEY not in str(refused.value)
 
 
 @pytest.mark.parametrize(
