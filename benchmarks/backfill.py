@@ -12,7 +12,8 @@ Random float32 vectors, 512 dimensions and 256 once projected, in the embedded s
 reading a memory-mapped .npy and its CSV, ids and payload, look-up, projection, checks, counts.
 Runs alternate; medians and ratios are printed, by the clock and by CPU time: on a machine with
 other work, the second is the steadier one. The rebuild of the index, which both need after a
-backfill, is left out and reported apart; so is how much anonymous memory grows.
+backfill, is left out and reported apart. How much anonymous memory grows is measured in processes
+of their own, beside that of the engine alone: most of it are the engine's own indexes of payload.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from __future__ import annotations
 import argparse
 import csv
 import struct
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -135,12 +138,19 @@ def new_shard(folder: Path) -> edge.EdgeShard:
     return shard
 
 
-def bare_upsert(shard: edge.EdgeShard, folder: Path, n: int, rows_of: Rows) -> Seconds:
+def bare_upsert(
+    shard: edge.EdgeShard,
+    folder: Path,
+    n: int,
+    rows_of: Rows,
+    note: Callable[[int], None] = lambda n_points: None,
+) -> Seconds:
     """Return the seconds of writing all points, whose ids and payloads are ready."""
     X = np.load(folder / "X.npy", mmap_mode="r")
     watch = Stopwatch()
     for start in range(0, n, BATCH):
         block = np.array(X[start : start + BATCH])
+        note(len(block))
         names = [f"sku-{i:07}" for i in range(start, start + len(block))]
         ids = [point_id(DATASET, name) for name in names]
         payloads = [
@@ -312,7 +322,17 @@ class WatchedProjection(Projection):
         return super().apply(X)
 
 
-def memory(folder: Path, with_index: bool) -> None:
+def bare_memory(folder: Path, n: int) -> None:
+    """Print how memory grows while the engine alone takes all points."""
+    samples = Samples()
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        shard = new_shard(Path(place))
+        bare_upsert(shard, folder, n, tuned_rows, samples.note)
+        samples.tell("engine")
+        shard.close()
+
+
+def our_memory(folder: Path, *, with_index: bool) -> None:
     """Print how memory grows, and what the rebuild of the index takes."""
     ready = opened(folder)
     samples = Samples()
@@ -330,18 +350,35 @@ def memory(folder: Path, with_index: bool) -> None:
             print(f"index   : {seconds:.1f} s to build that of both vectors, in no figure above")
 
 
+def measure(n: int, n_rounds: int) -> None:
+    """Print everything; memory from processes of their own, whose allocators are fresh."""
+    print(f"{n:,} x {DIM} > {DIM_OUT}, batches of {BATCH:,}, {n_rounds} rounds", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_files(folder, n)
+        if n_rounds:
+            report(n, [one_round(folder, n) for _ in range(n_rounds)])
+        sys.stdout.flush()
+        for which in ("engine", "ours"):
+            job = ("--memory-of", which, "--folder", name, "--points", str(n))
+            command = [sys.executable, __file__, *job, *sys.argv[1:]]
+            subprocess.run(command, check=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--points", type=int, default=100_000, help="default 100,000")
-    parser.add_argument("--rounds", type=int, default=3, help="default 3")
+    parser.add_argument("--rounds", type=int, default=3, help="default 3; 0 for memory alone")
     parser.add_argument("--no-index", action="store_true", help="do not build the index")
+    parser.add_argument("--memory-of", choices=("engine", "ours"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    print(f"{args.points:,} x {DIM} > {DIM_OUT}, batches of {BATCH:,}, {args.rounds} rounds")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_files(folder, args.points)
-        report(args.points, [one_round(folder, args.points) for _ in range(args.rounds)])
-        memory(folder, with_index=not args.no_index)
+    if args.memory_of == "engine":
+        bare_memory(args.folder, args.points)
+    elif args.memory_of == "ours":
+        our_memory(args.folder, with_index=not args.no_index)
+    else:
+        measure(args.points, args.rounds)
 
 
 if __name__ == "__main__":
