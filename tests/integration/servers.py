@@ -106,16 +106,18 @@ def why_not(variable: str) -> str:
 def qdrant_container(image: str) -> Iterator[Qdrant]:
     """Start a server with two keys; gRPC is on the port after REST's, where the client looks."""
     from testcontainers.community.qdrant import QdrantContainer
+    from testcontainers.core.wait_strategies import HttpWaitStrategy
 
     port = _first_of_two_free_ports()
-    server = Qdrant(
-        f"http://127.0.0.1:{port}", secrets.token_urlsafe(24), secrets.token_urlsafe(24)
-    )
-    container = QdrantContainer(image, api_key=server.api_key)
+    key, reading = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+    container = QdrantContainer(image, api_key=key)
     container.with_bind_ports(6333, port).with_bind_ports(6334, port + 1)
-    container.with_env("QDRANT__SERVICE__READ_ONLY_API_KEY", server.read_only_key)
+    container.with_env("QDRANT__SERVICE__READ_ONLY_API_KEY", reading)
     container.with_env("QDRANT__TELEMETRY_DISABLED", "true")
+    # Not the default, a line of the log: its words are the server's own business.
+    container.waiting_for(HttpWaitStrategy(6333, "/readyz"))
     with container:
+        server = Qdrant(f"http://{container.get_container_host_ip()}:{port}", key, reading)
         _wait_for_grpc(server)
         yield server
 
