@@ -7,46 +7,23 @@ from typing import Any
 
 import click
 
+from intramodal.cli.evaluate_fewshot import fewshot, fewshot_text
 from intramodal.cli.evaluate_search import index, text
 from intramodal.cli.options import (
     LIST,
-    comma_list,
     json_option,
+    labels_option,
+    least_option,
     model_options,
     print_json,
     runs_option,
     store_option,
+    vectors_option,
+    whole_numbers,
 )
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
-
-def names(ctx: click.Context, param: click.Parameter, value: Any) -> list[str]:
-    """Split ``a,b,c`` into different names, at least one."""
-    found = list(dict.fromkeys(comma_list(ctx, param, value)))
-    if not found:
-        raise click.BadParameter("takes at least one name")
-    return found
-
-
-_LABELS = click.option(
-    "--labels", required=True, type=LIST, callback=names, help="Payload fields, comma-separated."
-)
-_VECTORS = click.option(
-    "--vectors",
-    default="raw,pca",
-    show_default=True,
-    type=LIST,
-    callback=names,
-    help="Comma-separated.",
-)
-_LEAST = click.option(
-    "--min-class-size",
-    type=click.IntRange(2),
-    default=2,
-    show_default=True,
-    help="Images; smaller classes are left out.",
-)
 _REPORT = click.option(
     "-o", "--report", type=FILE, help="Also write tables and plots as one page: FILE.html"
 )
@@ -55,37 +32,25 @@ _TEMPLATE = click.option(
 )
 
 
-def whole_numbers(ctx: click.Context, param: click.Parameter, value: Any) -> list[int]:
-    """Split ``1,2,4`` into whole numbers from 1; TOML lists pass as they are."""
-    if isinstance(value, int | list | tuple):
-        value = ",".join(map(str, value if isinstance(value, list | tuple) else [value]))
-    items = comma_list(ctx, param, value)
-    try:
-        found = [int(item) for item in items]
-    except ValueError:
-        found = [0]
-    if any(number < 1 for number in found):
-        raise click.BadParameter(f"takes whole numbers from 1, comma-separated, got {value!r}")
-    return found
-
-
 @click.group("evaluate")
 def command() -> None:
     """Measure vectors: retrieval, few-shot accuracy, misalignment, recovery."""
 
 
+command.add_command(fewshot)
+command.add_command(fewshot_text)
 command.add_command(index)
 command.add_command(text)
 
 
 @command.command("retrieval")
 @click.argument("collection")
-@_VECTORS
-@_LABELS
+@vectors_option
+@labels_option
 @click.option("--queries", metavar="FILTER", help="What asks: FIELD=VALUE[,VALUE...].")
 @click.option("--gallery", metavar="FILTER", help="What answers: FIELD=VALUE[,VALUE...].")
 @click.option("--split", metavar="FIELD", help="Short for FIELD=test asking and FIELD=train.")
-@_LEAST
+@least_option
 @click.option(
     "--ties",
     type=click.Choice(["expected", "sklearn", "best", "worst", "id"]),
@@ -142,77 +107,9 @@ def _print_retrieval(result: dict[str, Any], k: int | None) -> None:
     note(f"run {result['run_id']}")
 
 
-@command.command("fewshot")
-@click.argument("collection")
-@_VECTORS
-@_LABELS
-@click.option(
-    "--shots",
-    default="1,2,4,8,16",
-    show_default=True,
-    type=LIST,
-    callback=whole_numbers,
-    help="Labelled images a class.",
-)
-@click.option(
-    "--episodes", type=click.IntRange(1), default=50, show_default=True, help="Draws of the shots."
-)
-@click.option("--seed", default=0, show_default=True, help="Of the draws; nested and paired.")
-@click.option(
-    "--classifiers",
-    default="prototype,lda",
-    show_default=True,
-    type=LIST,
-    callback=names,
-    help="Comma-separated: prototype, lda.",
-)
-@click.option(
-    "--split",
-    metavar="FIELD",
-    help="Shots from FIELD=train, tests from FIELD=test; default: all that are no shots.",
-)
-@_LEAST
-@click.option("--classes", is_flag=True, help="Every class's accuracy in the JSON, too.")
-@store_option
-@runs_option
-@json_option
-def fewshot(as_json: bool, runs_url: str, **options: Any) -> None:
-    """Classify with few labelled pictures a class, without text.
-
-    \b
-    intramodal evaluate fewshot photos --labels category --shots 1,4,16
-    """
-    from intramodal.workflows.evaluate.fewshot import FewshotRequest, evaluate_shots
-
-    result = evaluate_shots(FewshotRequest(runs=runs_url, **options))
-    if as_json:
-        print_json(result)
-        return
-    _print_fewshot(result)
-
-
-def _print_fewshot(result: dict[str, Any]) -> None:
-    from intramodal.cli.output import note, number, print_table
-
-    rows = []
-    for field, entry in result["fields"].items():
-        for vector, classifiers in entry["vectors"].items():
-            for classifier, shots in classifiers.items():
-                for n_shots, row in shots.items():
-                    low, high = row["interval"] or (None, None)
-                    interval = f"[{number(low)}, {number(high)}]"
-                    counts = (row["n_classes"], number(row["n_test"], 0))
-                    accuracy = number(row["accuracy"])
-                    rows.append((field, vector, classifier, n_shots, accuracy, interval, *counts))
-    columns = ("field", "vector", "classifier", "shots>", "accuracy>", "95% interval>")
-    title = f"{result['n_episodes']} episodes; intervals over their draw"
-    print_table((*columns, "classes>", "tested>"), rows, title=title)
-    note(f"run {result['run_id']}")
-
-
 @command.command("misalignment")
 @click.argument("targets", nargs=-1, required=True, metavar="COLLECTION[:VECTOR]...")
-@_LABELS
+@labels_option
 @click.option(
     "--texts", is_flag=True, help="Compare with the class names, too, encoded by each model."
 )

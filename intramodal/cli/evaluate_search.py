@@ -11,19 +11,14 @@ from intramodal.cli.options import (
     LIST,
     comma_list,
     json_option,
+    labels_option,
+    least_option,
     model_options,
     print_json,
     runs_option,
     store_option,
 )
 
-_LABELS = click.option(
-    "--labels",
-    required=True,
-    type=LIST,
-    callback=comma_list,
-    help="Payload fields, comma-separated.",
-)
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -38,7 +33,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     help="Comma-separated: a vector; FIRST:SECOND, candidates of the first ranked by the second; "
     "ONE+OTHER, fused by their places.",
 )
-@_LABELS
+@labels_option
 @click.option("-k", type=click.IntRange(1), default=100, show_default=True, help="Answers.")
 @click.option(
     "--candidates",
@@ -52,13 +47,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--queries", metavar="FILTER", help="What asks: FIELD=VALUE[,VALUE...].")
 @click.option("--gallery", metavar="FILTER", help="What answers: FIELD=VALUE[,VALUE...].")
 @click.option("--split", metavar="FIELD", help="Short for FIELD=test asking and FIELD=train.")
-@click.option(
-    "--min-class-size",
-    type=click.IntRange(2),
-    default=2,
-    show_default=True,
-    help="Images; smaller classes are left out.",
-)
+@least_option
 @click.option(
     "--timed",
     type=click.IntRange(1),
@@ -109,7 +98,7 @@ def _print_index(result: dict[str, Any]) -> None:
 
 @click.command("text")
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
-@_LABELS
+@labels_option
 @click.option(
     "--template", default="a photo of a {}", show_default=True, help="{} is the class name."
 )

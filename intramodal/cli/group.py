@@ -24,7 +24,15 @@ COMMANDS = (
 """In the order of the help; each lives in ``intramodal.cli.<name>`` as ``command``."""
 
 SUBCOMMANDS = {
-    "evaluate": ("fewshot", "index", "misalignment", "recovery", "retrieval", "text"),
+    "evaluate": (
+        "fewshot",
+        "fewshot-text",
+        "index",
+        "misalignment",
+        "recovery",
+        "retrieval",
+        "text",
+    ),
     "runs": ("compare", "export", "list", "prune", "show"),
     "models": ("convert-slip", "list"),
 }

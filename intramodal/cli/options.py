@@ -80,6 +80,52 @@ def comma_list(ctx: click.Context, param: click.Parameter, value: Any) -> list[s
     return [item.strip() for item in items if item.strip()]
 
 
+def names(ctx: click.Context, param: click.Parameter, value: Any) -> list[str]:
+    """Split ``a,b,c`` into different names, at least one."""
+    found = list(dict.fromkeys(comma_list(ctx, param, value)))
+    if not found:
+        raise click.BadParameter("takes at least one name")
+    return found
+
+
+def whole_numbers(ctx: click.Context, param: click.Parameter, value: Any) -> list[int]:
+    """Split ``1,2,4`` into whole numbers from 1; TOML lists pass as they are."""
+    if isinstance(value, int | list | tuple):
+        value = ",".join(map(str, value if isinstance(value, list | tuple) else [value]))
+    items = comma_list(ctx, param, value)
+    try:
+        found = [int(item) for item in items]
+    except ValueError:
+        found = [0]
+    if any(number < 1 for number in found):
+        raise click.BadParameter(f"takes whole numbers from 1, comma-separated, got {value!r}")
+    return found
+
+
+labels_option = click.option(
+    "--labels",
+    required=True,
+    type=LIST,
+    callback=names,
+    help="Payload fields, comma-separated.",
+)
+vectors_option = click.option(
+    "--vectors",
+    default="raw,pca",
+    show_default=True,
+    type=LIST,
+    callback=names,
+    help="Comma-separated.",
+)
+least_option = click.option(
+    "--min-class-size",
+    type=click.IntRange(2),
+    default=2,
+    show_default=True,
+    help="Images; smaller classes are left out.",
+)
+
+
 def print_json(result: dict[str, Any]) -> None:
     """Print one JSON object on stdout."""
     click.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))

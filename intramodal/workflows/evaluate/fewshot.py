@@ -43,15 +43,14 @@ class FewshotRequest:
 
 def evaluate_shots(request: FewshotRequest) -> dict[str, Any]:
     """Evaluate every vector by every field; returns what ``--json`` prints."""
-    sides = Sides.parse(None, None, request.split)
     with open_workspace(request.store, request.runs) as workspace:
         collection = ImageCollection.open(workspace.store, request.collection)
         with recorded(workspace, "evaluate-fewshot", stated(request), seed=request.seed) as run:
-            fields = [*request.labels, *sides.fields]
+            fields = [*request.labels, *([request.split] if request.split else [])]
             table = read_labelled(collection, request.vectors, fields)
-            results = _evaluated(table, sides, request)
+            results = _evaluated(table, request)
             log_origins(run, workspace.ledger, collection)
-            _keep(run, results)
+            keep_results(run, results)
             return {
                 "collection": request.collection,
                 "n_points": len(table),
@@ -59,14 +58,19 @@ def evaluate_shots(request: FewshotRequest) -> dict[str, Any]:
                 "split": request.split,
                 "seed": request.seed,
                 "n_episodes": request.episodes,
-                "fields": _by_field(results, with_classes=request.classes),
+                "fields": by_field(results, with_classes=request.classes),
                 "run_id": run.id,
             }
 
 
-def _evaluated(table: VectorTable, sides: Sides, request: FewshotRequest) -> list[FewshotResult]:
-    rows, masks = sides.apply(table)
-    split = None if masks is None else np.where(masks[0], "test", "train").tolist()
+def sides_of(table: VectorTable, field: str | None) -> tuple[VectorTable, list[str] | None]:
+    """Return the rows that a split field names, and the side of each; all rows without one."""
+    rows, masks = Sides.parse(None, None, field).apply(table)
+    return rows, None if masks is None else np.where(masks[0], "test", "train").tolist()
+
+
+def _evaluated(table: VectorTable, request: FewshotRequest) -> list[FewshotResult]:
+    rows, split = sides_of(table, request.split)
     tasks = [
         FewshotTask.from_table(
             rows,
@@ -101,7 +105,8 @@ def interval(result: FewshotResult, at: int) -> tuple[float, float] | None:
     return float(mean - half), float(mean + half)
 
 
-def _by_field(results: list[FewshotResult], *, with_classes: bool) -> dict[str, Any]:
+def by_field(results: list[FewshotResult], *, with_classes: bool) -> dict[str, Any]:
+    """Return the figures as ``--json`` prints them: by field, vector, classifier and shots."""
     found: dict[str, Any] = {}
     for result in results:
         extra = {k: result.extra[k] for k in ("n_missing", "n_dropped", "n_outside_split")}
@@ -133,7 +138,7 @@ def _by_shots(result: FewshotResult, *, with_classes: bool) -> dict[str, Any]:
     return values
 
 
-def _keep(run: Run, results: list[FewshotResult]) -> None:
+def keep_results(run: Run, results: list[FewshotResult]) -> None:
     """Record the figures, and the accuracy of every episode and class."""
     for result in results:
         for at, shots in enumerate(result.shots):

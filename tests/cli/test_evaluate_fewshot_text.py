@@ -1,0 +1,84 @@
+"""`intramodal evaluate fewshot-text`: the rivals, on the episodes of `evaluate fewshot`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from intramodal import ImageCollection, open_store
+from intramodal.cli.options import DEFAULT_STORE
+from intramodal.evaluation.baselines.class_texts import ClassTexts
+from intramodal.evaluation.fewshot_text import METHODS, evaluate_fewshot_text
+from tests.cli.evaluated import invoke, make_shop, pictures, run
+
+COMMON = ("--labels", "kind", "--shots", "1,2", "--episodes", "3")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_shop(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(autouse=True)
+def W(folder: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """Return one text a class, near its pictures."""
+    monkeypatch.chdir(folder)
+    table = pictures()
+    kinds = np.array(table.payload["kind"])
+    found = [table.vectors["raw"][kinds == kind].mean(axis=0) for kind in sorted(set(kinds))]
+    np.save("kinds.npy", np.asarray(found, dtype=np.float32))
+    return np.asarray(found, dtype=np.float32)
+
+
+def test_every_method_gives_what_the_function_gives(W: np.ndarray) -> None:
+    found = run("fewshot-text", "photos", *COMMON, "--text-vectors", "kinds.npy")
+    with open_store(DEFAULT_STORE) as store:
+        table = ImageCollection.open(store, "photos").table(["raw"], payload=["kind"])
+    expected = evaluate_fewshot_text(
+        table,
+        ClassTexts.from_arrays(sorted(set(table.payload["kind"])), W),
+        vector="raw",
+        field="kind",
+        shots=(1, 2),
+        n_episodes=3,
+    )
+    by_method = found["fields"]["kind"]["vectors"]["raw"]
+    assert set(by_method) == set(METHODS)
+    for method, shots in by_method.items():
+        for row, mean in zip(shots.values(), expected[method].mean, strict=True):
+            assert row["accuracy"] == pytest.approx(mean, abs=1e-12)
+
+
+def test_methods_that_compare_images_run_by_every_vector_asked_for() -> None:
+    found = run(
+        *("fewshot-text", "photos", *COMMON, "--text-vectors", "kinds.npy"),
+        *("--methods", "zero-shot,prototype,lda+text", "--by", "raw,pca"),
+    )
+    vectors = found["fields"]["kind"]["vectors"]
+    assert set(vectors["raw"]) == {"zero-shot", "prototype", "lda+text"}
+    assert set(vectors["pca"]) == {"prototype", "lda+text"}
+
+
+def test_the_table_names_method_and_vector() -> None:
+    told = invoke(
+        *("fewshot-text", "photos", *COMMON, "--text-vectors", "kinds.npy"),
+        *("--methods", "zero-shot"),
+    ).output
+    assert "zero-shot" in told
+    assert "3 episodes" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("photos:pca", "--text-vectors", "kinds.npy"), "is projected"),
+        (("photos", "--text-vectors", "T.npy"), "6 classes and T.npy 40 texts"),
+        (("photos", "--text-vectors", "kinds.npy", "--methods", "clip"), "zero-shot"),
+        (("photos", "--text-vectors", "kinds.npy", "--preset", "pets2"), "no preset"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(arguments: tuple[str, ...], told: str) -> None:
+    found = run("fewshot-text", *arguments, *COMMON, code=1)
+    assert told in found["error"]["message"]
