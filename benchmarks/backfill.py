@@ -63,8 +63,8 @@ def write_files(folder: Path, n: int) -> None:
     X.flush()
     with (folder / "meta.csv").open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["sku", "label", "price"])
-        table.writerows([f"sku-{i:07}", f"label {i % 200}", i % 1000] for i in range(n))
+        table.writerow(["sku", "shop", "price"])
+        table.writerows([f"sku-{i:07}", f"shop {i % 200}", i % 1000] for i in range(n))
 
 
 def opened(folder: Path) -> ReadyVectors:
@@ -129,13 +129,9 @@ FORMS = {"plain": (plain_rows, plain_array), "tuned": (tuned_rows, tuned_array)}
 
 
 def new_shard(folder: Path) -> edge.EdgeShard:
-    """Return an empty shard with the vector ``raw`` and the indexes that an ingest makes."""
+    """Return an empty shard with the vector ``raw``."""
     raw = edge.EdgeVectorParams(size=DIM, distance=edge.Distance.Cosine)
-    shard = edge.EdgeShard.create(str(folder), edge.EdgeConfig(vectors={"raw": raw}))
-    for key in ("dataset", "label"):
-        keyword = edge.PayloadSchemaType.Keyword
-        shard.update(edge.UpdateOperation.create_field_index(key, keyword))
-    return shard
+    return edge.EdgeShard.create(str(folder), edge.EdgeConfig(vectors={"raw": raw}))
 
 
 def bare_upsert(
@@ -154,7 +150,7 @@ def bare_upsert(
         names = [f"sku-{i:07}" for i in range(start, start + len(block))]
         ids = [point_id(DATASET, name) for name in names]
         payloads = [
-            {"sku": name, "label": f"label {i % 200}", "price": str(i % 1000), "dataset": DATASET}
+            {"sku": name, "shop": f"shop {i % 200}", "price": str(i % 1000)}
             for i, name in enumerate(names, start)
         ]
         with watch:

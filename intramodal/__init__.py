@@ -10,10 +10,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from intramodal.evaluation.baselines.class_texts import ClassTexts as ClassTexts
+    from intramodal.evaluation.baselines.oti import OtiSettings as OtiSettings
+    from intramodal.evaluation.baselines.oti import invert_images as invert_images
     from intramodal.evaluation.compare import CompareSettings as CompareSettings
     from intramodal.evaluation.compare import compare as compare
     from intramodal.evaluation.compare import compare_vectors as compare_vectors
     from intramodal.evaluation.fewshot import evaluate_fewshot as evaluate_fewshot
+    from intramodal.evaluation.fewshot_text import evaluate_fewshot_text as evaluate_fewshot_text
     from intramodal.evaluation.index_search import IndexSearch as IndexSearch
     from intramodal.evaluation.index_search import evaluate_index as evaluate_index
     from intramodal.evaluation.misalignment import measure_misalignment as measure_misalignment
@@ -42,10 +46,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AnchorSet": "projection.anchors",
+    "ClassTexts": "evaluation.baselines.class_texts",
     "CompareSettings": "evaluation.compare",
     "ImageCollection": "store.collection",
     "IndexSearch": "evaluation.index_search",
     "IsoClip": "projection.isoclip",
+    "OtiSettings": "evaluation.baselines.oti",
     "Projection": "projection.artifact",
     "RunLedger": "runs",
     "TextPCA": "projection.text_pca",
@@ -53,9 +59,11 @@ _HOMES = {
     "compare": "evaluation.compare",
     "compare_vectors": "evaluation.compare",
     "evaluate_fewshot": "evaluation.fewshot",
+    "evaluate_fewshot_text": "evaluation.fewshot_text",
     "evaluate_index": "evaluation.index_search",
     "evaluate_retrieval": "evaluation.retrieval",
     "evaluate_text_retrieval": "evaluation.text_retrieval",
+    "invert_images": "evaluation.baselines.oti",
     "load_encoder": "ingest.encoders",
     "measure_misalignment": "evaluation.misalignment",
     "neighbour_overlap": "evaluation.unlabelled",
@@ -70,10 +78,12 @@ _HOMES = {
 
 __all__ = [
     "AnchorSet",
+    "ClassTexts",
     "CompareSettings",
     "ImageCollection",
     "IndexSearch",
     "IsoClip",
+    "OtiSettings",
     "Projection",
     "RunLedger",
     "TextPCA",
@@ -82,9 +92,11 @@ __all__ = [
     "compare",
     "compare_vectors",
     "evaluate_fewshot",
+    "evaluate_fewshot_text",
     "evaluate_index",
     "evaluate_retrieval",
     "evaluate_text_retrieval",
+    "invert_images",
     "load_encoder",
     "measure_misalignment",
     "neighbour_overlap",

@@ -34,11 +34,13 @@ def look_up(
 
 def ensure_indexes(collection: ImageCollection, records: Sequence[ImageRecord]) -> None:
     """Index what pictures are chosen by; see `index_payload`."""
-    index_payload(collection, [record.payload for record in records])
+    index_payload(collection, [{"dataset": "", **record.payload} for record in records])
 
 
 def index_payload(collection: ImageCollection, payloads: Sequence[Payload]) -> None:
-    """Index what points are chosen by, before the load: a later index would read them all.
+    """Index what points are chosen by, data set and label, where they have them.
+
+    Before the load: a later index would read all points.
 
     The label's index takes whole numbers if the first labels are such; an index that somebody
     has made stays as it is.
@@ -51,7 +53,7 @@ def index_payload(collection: ImageCollection, payloads: Sequence[Payload]) -> N
     }
     there = collection.info().indexes
     for key, kind in kinds.items():
-        if key not in there:
+        if key not in there and any(key in payload for payload in payloads):
             collection.store.ensure_index(collection.name, key, kind)
 
 

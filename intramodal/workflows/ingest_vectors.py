@@ -59,6 +59,7 @@ def ingest_ready_vectors(request: VectorsRequest) -> dict[str, Any]:
     ready = open_ready(
         Path(request.source),
         dataset=request.collection if request.dataset is None else request.dataset,
+        is_told=request.dataset is not None,
         table=request.metadata,
         id_column=request.id_column,
         tensor=request.tensor,

@@ -55,7 +55,7 @@ def test_vectors_and_metadata_become_a_collection_and_a_repeat_does_nothing(
     with open_store(DEFAULT_STORE) as store:
         page = store.retrieve("shop", [point_id("shop", "sku-7")], vectors=["raw"], payload=True)
     np.testing.assert_allclose(page.vectors["raw"], unit_rows(X[7:8]), atol=1e-6)  # float32
-    assert page.payloads == [{"sku": "sku-7", "label": "3", "dataset": "shop"}]
+    assert page.payloads == [{"sku": "sku-7", "label": "3"}]
 
 
 def test_both_vectors_arrive_at_once_and_a_backfill_has_nothing_to_do(X: np.ndarray) -> None:

@@ -45,6 +45,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder as the README's reader has it: a foreign collection, texts, pictures."""
     folder = tmp_path_factory.mktemp("shop")
     encoder = load_encoder("demo")
+    np.save(folder / "X.npy", np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32))
+    (folder / "meta.csv").write_text("sku,price\na,1\nb,2\nc,3\n")
     np.save(folder / "T.npy", encoder.encode_texts(AnchorSet.imagenet().prompts()))
     shown = list(open_source(str(pictures_list())))
     records = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from intramodal.errors import NotFound, StoreError
 from intramodal.ingest.backfill.points import ProjectedRows, paced, project_rows
@@ -72,7 +73,11 @@ class Projecting:
         """Project the matching points; returns how many of them cannot be."""
         job, n_refused = self._job, 0
         pages = job.collection.scroll(vectors=[job.source], where=where, batch_size=job.batch_size)
-        with progress(job.collection.count(where), "project", unit="point") as bar:
+        with (
+            # A batch's product is short: more threads would spin beside the engine's between them.
+            threadpool_limits(1, "blas"),
+            progress(job.collection.count(where), "project", unit="point") as bar,
+        ):
             try:
                 for page in paced(pages, job.throttle):
                     n_refused += self._take(page)

@@ -64,16 +64,25 @@ class ReadyVectors:
         of data set and text, as the paths of pictures do, and stays in the payload.
         None: ids are the row numbers, from 0.
     dataset : str
-        Namespace of those ids; in the payload of all rows, unless a column has that name.
+        Namespace of those ids.
+    is_told : bool
+        Whether the data set is in the payload of all rows, unless a column has that name.
     """
 
     def __init__(
-        self, matrix: Matrix, table: Path | None, id_column: str | None, dataset: str
+        self,
+        matrix: Matrix,
+        table: Path | None,
+        id_column: str | None,
+        dataset: str,
+        *,
+        is_told: bool = False,
     ) -> None:
         self.matrix = matrix
         self.table = table
         self.id_column = id_column
         self.dataset = dataset
+        self.is_told = is_told
 
     def check(self) -> None:
         """Read all ids, once and without keeping them: 8 bytes a row.
@@ -136,7 +145,8 @@ class ReadyVectors:
             point = point_of(key, self.dataset)
             if point is not key:
                 row[self.id_column] = original
-        row.setdefault(DATASET, self.dataset)
+        if self.is_told:
+            row.setdefault(DATASET, self.dataset)
         return str(original), point, json_payload(row)
 
     def _rows(self, *, is_alone: bool = False) -> Generator[NumberedRow, None, None]:
@@ -184,6 +194,7 @@ def open_ready(
     path: Path,
     *,
     dataset: str,
+    is_told: bool = False,
     table: Path | None = None,
     id_column: str | None = None,
     tensor: str | None = None,
@@ -197,6 +208,8 @@ def open_ready(
         ``.npy`` (2-D floats), ``.safetensors`` or ``.parquet`` (a column of lists).
     dataset : str
         Namespace of ids that are neither whole numbers nor UUIDs.
+    is_told : bool
+        Also write it into the payload; by default only what the table says is there.
     table : Path, optional
         Metadata: CSV, TSV, JSONL or Parquet. By default the other columns of a Parquet file;
         else there is none, and ids are the row numbers.
@@ -222,6 +235,6 @@ def open_ready(
     if table is not None and table.suffix.lower() not in TABLE_SUFFIXES:
         raise SourceError(f"{table} is no table; give one of {', '.join(TABLE_SUFFIXES)}")
     ids = (id_column or DEFAULT_ID_COLUMN) if has_ids else None
-    ready = ReadyVectors(matrix, table, ids, dataset)
+    ready = ReadyVectors(matrix, table, ids, dataset, is_told=is_told)
     ready.check()
     return ready

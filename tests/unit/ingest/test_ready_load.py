@@ -84,10 +84,8 @@ def test_rows_arrive_with_both_vectors_payload_and_indexes(
     np.testing.assert_allclose(column(store, "raw"), unit_rows(X), atol=1e-6)  # float32
     np.testing.assert_allclose(column(store, "pca"), unit_rows(half.apply(X)), atol=1e-5)
     payload, _ = stored(store)[point_id("shop", "sku-4")]
-    assert payload == {"sku": "sku-4", "label": "l1", "dataset": "shop"}
-    assert (
-        store.info("shop").indexes.keys() >= {"label", "dataset"} or store.location == ":memory:"
-    )
+    assert payload == {"sku": "sku-4", "label": "l1"}
+    assert store.info("shop").indexes.keys() == {"label"} or store.location == ":memory:"
     pca = ImageCollection.open(store, "shop").origin("pca")
     assert (pca.projection, pca.source) == (half.fingerprint, "raw")
 

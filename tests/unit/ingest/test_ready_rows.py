@@ -47,7 +47,7 @@ def test_whole_numbers_and_uuids_are_ids_and_other_text_becomes_a_uuid_that_stay
     texts = ["cats/1.jpg", "007", str(2**64), "-1"]
     assert block.points[2:] == [point_id("shop", text) for text in texts]
     assert [payload.get("id") for payload in block.payloads] == [None, None, *texts]
-    assert block.payloads[0] == {"price": "0", "colour": "shade 0", "dataset": "shop"}
+    assert block.payloads[0] == {"price": "0", "colour": "shade 0"}
 
 
 def test_ids_of_typed_tables_are_the_same(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_ids_of_typed_tables_are_the_same(tmp_path: Path) -> None:
     assert [block.points[row] for row in (0, 1, 5)] == [
         17, point_id("shop", "17x"), point_id("shop", "-3")
     ]  # fmt: skip
-    assert block.payloads[5] == {"id": -3, "n": 1.5, "dataset": "shop"}
+    assert block.payloads[5] == {"id": -3, "n": 1.5}
     assert sorted(block.problems) == [2, 3, 4, 6]
     assert "has no id" in block.problems[4]
     assert "not JSON" in block.problems[6]
@@ -70,7 +70,7 @@ def test_without_metadata_the_row_number_is_the_id(tmp_path: Path) -> None:
     ready = open_ready(save(tmp_path, 5), dataset="shop")
     blocks = list(ready.blocks(2))
     assert [point for block in blocks for point in block.points] == [0, 1, 2, 3, 4]
-    assert blocks[2].payloads == [{"dataset": "shop"}]
+    assert blocks[2].payloads == [{}]
     assert ready.id_column is None
 
 
@@ -95,22 +95,31 @@ def test_a_parquet_file_brings_ids_and_payload_of_its_own(tmp_path: Path) -> Non
     ready = open_ready(tmp_path / "x.parquet", dataset="shop")
     block = whole(ready)
     assert block.points == [point_id("shop", "a"), point_id("shop", "b")]
-    assert block.payloads[0] == {"label": 3, "id": "a", "dataset": "shop"}
+    assert block.payloads[0] == {"label": 3, "id": "a"}
     np.testing.assert_array_equal(block.X, [[1, 2], [3, 4]])
     named = open_ready(tmp_path / "x.parquet", dataset="shop", id_column="label")
     assert whole(named).points[0] == 3
-    for left_out, known in ((["id"], {"label": 3, "dataset": "shop"}), (["id", "label"], {})):
+    for left_out, known in ((["id"], {"label": 3}), (["id", "label"], {})):
         rest = {name: column for name, column in columns.items() if name not in left_out}
         pq.write_table(pa.table(rest), tmp_path / "y.parquet")
         block = whole(open_ready(tmp_path / "y.parquet", dataset="shop"))
         assert block.points == [0, 1]
-        assert block.payloads[0] == {"dataset": "shop", **known}
+        assert block.payloads[0] == known
+
+
+def test_the_data_set_is_in_the_payload_only_when_asked_for(tmp_path: Path) -> None:
+    ready = open_ready(save(tmp_path, 1), dataset="shop", is_told=True)
+    assert whole(ready).payloads == [{"dataset": "shop"}]
 
 
 def test_a_column_called_dataset_is_the_users(tmp_path: Path) -> None:
     (tmp_path / "meta.tsv").write_text("sku\tdataset\na\tspring\n")
     ready = open_ready(
-        save(tmp_path, 1), dataset="shop", table=tmp_path / "meta.tsv", id_column="sku"
+        save(tmp_path, 1),
+        dataset="shop",
+        is_told=True,
+        table=tmp_path / "meta.tsv",
+        id_column="sku",
     )
     assert whole(ready).payloads == [{"sku": "a", "dataset": "spring"}]
 
