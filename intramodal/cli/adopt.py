@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import click
 
-from intramodal.cli.options import json_option, print_json, store_option
+from intramodal.cli.options import json_option, model_options, print_json, store_option
 
 
 @click.command("adopt")
 @click.argument("collection")
 @click.option("--vector", default="raw", show_default=True, help="Its name; '' if unnamed.")
 @click.option("--made-by", required=True, help="Model that made the vector.")
+@click.option(
+    "--pictures",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder the payload's `path` is relative to: some pictures are encoded and compared.",
+)
+@click.option(
+    "--projection",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A projection of that model: its texts are compared with the vectors.",
+)
+@model_options
 @store_option
 @json_option
-def command(collection: str, vector: str, made_by: str, store: str, as_json: bool) -> None:
+def command(as_json: bool, **options: Any) -> None:
     """Declare which model made the vectors of a collection that is not ours.
 
+    The dimension is checked for known models, and a sample where pictures or texts are at hand.
     Writes the manifest into the collection's metadata; vectors and payload stay as they are.
 
     \b
     intramodal adopt products --vector image --made-by open_clip:ViT-B-32:openai
+    intramodal adopt products --vector image --made-by demo --pictures ~/pictures
     """
-    from intramodal.workflows.backfill import adopt_collection
+    from intramodal.workflows.adopt import AdoptRequest, adopt_collection
 
-    result = adopt_collection(collection, vector=vector, made_by=made_by, store=store)
+    result = adopt_collection(AdoptRequest(**options))
     if as_json:
         print_json(result)
         return
-    click.echo(f"{collection}: vector {vector!r} ({result['size']} dimensions) made by {made_by}")
+    _print(result)
+
+
+def _print(result: dict[str, Any]) -> None:
+    click.echo(
+        f"{result['collection']}: vector {result['vector']!r} ({result['size']} dimensions) made "
+        f"by {result['made_by']}"
+    )
+    if result["pictures"]:
+        seen = result["pictures"]
+        click.echo(f"{seen['n']} pictures encoded again: median cosine {seen['median']:.4f}")
+    if result["model_check"]:
+        click.echo(result["model_check"]["says"])

@@ -72,6 +72,15 @@ _FILE = click.Path(path_type=Path)
 @click.option(
     "--prune", is_flag=True, help="Delete the data set's points whose picture has left the source."
 )
+@click.option("--shards", type=click.IntRange(1), help="Of a new collection on a server.")
+@click.option(
+    "--replicas", type=click.IntRange(1), help="Copies of each shard of a new collection."
+)
+@click.option(
+    "--write-consistency",
+    type=click.IntRange(1),
+    help="Replicas that must have a write of a new collection before it counts.",
+)
 @model_options
 @store_option
 @runs_option

@@ -22,8 +22,7 @@ from intramodal.runs import Run
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
 from intramodal.store.filters import parse_filter
-from intramodal.store.manifest import VectorOrigin
-from intramodal.types import declared_fingerprint
+from intramodal.workflows.adopt import declare_model, declared
 from intramodal.workflows.model_check import warn_of_wrong_model
 from intramodal.workflows.workspace import open_workspace, reach_store, recorded
 
@@ -73,27 +72,6 @@ def backfill_collection(request: BackfillRequest) -> dict[str, Any]:
         return {**done, "model_check": check.to_dict(), "run_id": run.id}
 
 
-def declare_model(collection: ImageCollection, vector: str, made_by: str) -> None:
-    """Record which model made a vector, unless the manifest already agrees."""
-    origin = _declared(made_by)
-    known = collection.manifest.vectors.get(vector)
-    if known is None or not known.agrees_with(origin):
-        collection.declare(vector, origin)
-
-
-def _declared(made_by: str) -> VectorOrigin:
-    return VectorOrigin(made_by, declared_fingerprint(made_by))
-
-
-def adopt_collection(name: str, *, vector: str, made_by: str, store: str) -> dict[str, Any]:
-    """Declare which model made a foreign collection's vector."""
-    with reach_store(store) as opened:
-        collection = ImageCollection.open(opened, name)
-        size = collection.vector_spec(vector).size
-        declare_model(collection, vector, made_by)
-    return {"collection": name, "vector": vector, "size": size, "made_by": made_by}
-
-
 def _run(
     request: BackfillRequest, collection: ImageCollection, projection: Projection, run: Run
 ) -> dict[str, Any]:
@@ -118,7 +96,7 @@ def _plan(request: BackfillRequest, projection: Projection) -> dict[str, Any]:
         if request.made_by is not None:
             # In this object only: a plan changes nothing in the store.
             collection.manifest = collection.manifest.with_vector(
-                request.source, _declared(request.made_by)
+                request.source, declared(request.made_by)
             )
         plan = _planned(request, collection, projection, where)
         check = warn_of_wrong_model(collection, projection, request.source)

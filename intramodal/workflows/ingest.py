@@ -16,7 +16,7 @@ from intramodal.runs import Run
 from intramodal.store.checks import check_name
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Encoder
-from intramodal.workflows.workspace import Workspace, open_workspace, recorded
+from intramodal.workflows.workspace import Workspace, cluster_options, open_workspace, recorded
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,9 @@ class IngestRequest:
     workers: int | None = None
     max_failures: int | None = None
     prune: bool = False
+    shards: int | None = None
+    replicas: int | None = None
+    write_consistency: int | None = None
     device: str | None = None
     precision: str | None = None
 
@@ -101,7 +104,11 @@ def _ensure_collection(
         origin = projected_origin(projection, raw, RAW)
         vectors[projection.default_vector] = (projection.dim_out, origin)
     return ImageCollection.ensure(
-        workspace.store, request.collection, vectors, dataset=request.dataset
+        workspace.store,
+        request.collection,
+        vectors,
+        dataset=request.dataset,
+        options=cluster_options(request),
     )
 
 

@@ -22,7 +22,7 @@ from intramodal.store.checks import check_name, check_spec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import declared_fingerprint
-from intramodal.workflows.workspace import Workspace, open_workspace, recorded
+from intramodal.workflows.workspace import Workspace, cluster_options, open_workspace, recorded
 
 Vectors = dict[str, tuple[int, VectorOrigin]]
 
@@ -45,6 +45,9 @@ class VectorsRequest:
     dataset: str | None = None
     batch_size: int = DEFAULT_BATCH
     max_failures: int | None = None
+    shards: int | None = None
+    replicas: int | None = None
+    write_consistency: int | None = None
 
 
 def ingest_ready_vectors(request: VectorsRequest) -> dict[str, Any]:
@@ -112,7 +115,11 @@ def _prepared(
     """Create the collection, or add the vector that it lacks."""
     if known is None:
         return ImageCollection.create(
-            workspace.store, request.collection, vectors, dataset=request.dataset
+            workspace.store,
+            request.collection,
+            vectors,
+            dataset=request.dataset,
+            options=cluster_options(request),
         )
     if request.vector not in known.info().vectors:
         known.add_vector(request.vector, *vectors[request.vector])

@@ -41,6 +41,16 @@ def reach_store(location: str) -> Store:
     return open_store(location, api_key=os.environ.get("QDRANT_API_KEY"))
 
 
+def cluster_options(request: Any) -> dict[str, int]:
+    """Return the settings of a new collection on several nodes, as far as they are given."""
+    given = {
+        "shard_number": request.shards,
+        "replication_factor": request.replicas,
+        "write_consistency_factor": request.write_consistency,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
 @contextmanager
 def recorded(
     workspace: Workspace, kind: str, parameters: Mapping[str, Any], *, seed: int | None = None

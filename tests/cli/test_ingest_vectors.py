@@ -222,3 +222,11 @@ def test_ready_vectors_need_no_torch(X: np.ndarray) -> None:
     env = {**os.environ, "PYTHONPATH": root}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("option", ["--shards", "--replicas", "--write-consistency"])
+def test_what_needs_a_cluster_is_refused_by_the_embedded_store(X: np.ndarray, option: str) -> None:
+    found = run("ingest", "X.npy", *PLACE, option, "2", code=1)
+    assert "needs a server" in found["error"]["message"]
+    with open_store(DEFAULT_STORE) as store:
+        assert store.collections() == []

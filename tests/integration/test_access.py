@@ -27,7 +27,7 @@ WRITING: dict[str, tuple[str, ...]] = {
     "backfill": ("backfill", "shop", "--to", "other", "--projection", "pca.safetensors"),
     "copy": (*BACKFILL, "--new-collection", "shop_v2"),
     "rollback": ("backfill", "shop", "--rollback"),
-    "adopt": ("adopt", "shop", "--vector", "raw", "--made-by", "demo"),
+    "adopt": ("adopt", "shop", "--vector", "raw", "--made-by", "another model"),
 }
 
 
