@@ -139,7 +139,7 @@ def test_bad_input_is_one_sentence_and_leaves_no_file(
 def test_tables_for_people_hold_the_same_facts(shop: Path) -> None:
     for arguments, said in (
         ([*FIT, "-o", "pca.safetensors"], "16 > 8"),
-        (["backfill", *PLACE], "120"),
+        (["backfill", *PLACE, "--made-by", MODEL], "120"),
         (["search", "products", "--id", "3", "--vectors", "image,pca"], "pca: score"),
         (["export", "products", "-o", "pca.npy"], "120 x 8"),
         (["models", "list"], "open_clip:ViT-B-32:openai"),
