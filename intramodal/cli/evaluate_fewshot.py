@@ -22,12 +22,7 @@ from intramodal.cli.options import (
     whole_numbers,
 )
 
-
-@click.command("fewshot")
-@click.argument("collection")
-@vectors_option
-@labels_option
-@click.option(
+_SHOTS = click.option(
     "--shots",
     default="1,2,4,8,16",
     show_default=True,
@@ -35,10 +30,26 @@ from intramodal.cli.options import (
     callback=whole_numbers,
     help="Labelled images a class.",
 )
+_SEED = click.option(
+    "--seed", default=0, show_default=True, help="Of the draws; nested and paired."
+)
+_SPLIT = click.option(
+    "--split",
+    metavar="FIELD",
+    help="Shots from FIELD=train, tests from FIELD=test; default: all that are no shots.",
+)
+_CLASSES = click.option("--classes", is_flag=True, help="Every class's accuracy in the JSON, too.")
+
+
+@click.command("fewshot")
+@click.argument("collection")
+@vectors_option
+@labels_option
+@_SHOTS
 @click.option(
     "--episodes", type=click.IntRange(1), default=50, show_default=True, help="Draws of the shots."
 )
-@click.option("--seed", default=0, show_default=True, help="Of the draws; nested and paired.")
+@_SEED
 @click.option(
     "--classifiers",
     default="prototype,lda",
@@ -47,13 +58,9 @@ from intramodal.cli.options import (
     callback=names,
     help="Comma-separated: prototype, lda.",
 )
-@click.option(
-    "--split",
-    metavar="FIELD",
-    help="Shots from FIELD=train, tests from FIELD=test; default: all that are no shots.",
-)
+@_SPLIT
 @least_option
-@click.option("--classes", is_flag=True, help="Every class's accuracy in the JSON, too.")
+@_CLASSES
 @store_option
 @runs_option
 @json_option
@@ -108,14 +115,7 @@ def _print(result: dict[str, Any]) -> None:
     callback=comma_list,
     help="Vectors by which prototype, lda and their +text forms compare images; default VECTOR.",
 )
-@click.option(
-    "--shots",
-    default="1,2,4,8,16",
-    show_default=True,
-    type=LIST,
-    callback=whole_numbers,
-    help="Labelled images a class.",
-)
+@_SHOTS
 @click.option(
     "--episodes", type=click.IntRange(1), default=10, show_default=True, help="Draws of the shots."
 )
@@ -132,12 +132,8 @@ def _print(result: dict[str, Any]) -> None:
     show_default=True,
     help="Data set whose published constants and ranges are taken.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of the draws; nested and paired.")
-@click.option(
-    "--split",
-    metavar="FIELD",
-    help="Shots from FIELD=train, tests from FIELD=test; default: all that are no shots.",
-)
+@_SEED
+@_SPLIT
 @least_option
 @click.option(
     "--template", default="a photo of a {}.", show_default=True, help="{} is the class name."
@@ -148,7 +144,7 @@ def _print(result: dict[str, Any]) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Ready embeddings instead, one a class in the order of their names.",
 )
-@click.option("--classes", is_flag=True, help="Every class's accuracy in the JSON, too.")
+@_CLASSES
 @model_options
 @store_option
 @runs_option

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError, MissingDependencyError
 from intramodal.evaluation.labels import LabelCodes, encode_labels
-from intramodal.evaluation.ranking import DEFAULT_KS, Lists, Relevance, Ties, as_lists, rank
+from intramodal.evaluation.ranking import (
+    DEFAULT_KS,
+    Lists,
+    Ranking,
+    Relevance,
+    Ties,
+    as_lists,
+    rank,
+)
 from intramodal.evaluation.results import RetrievalResult
 from intramodal.types import Floats, VectorTable, unit_rows
 
@@ -158,7 +166,18 @@ def run_task(
 ) -> RetrievalResult:
     """Return the figures of one vector for a task that several vectors share."""
     Q, G = (_moved(X, device) for X in task.vectors(table, vector))
-    ranking = rank(Q, G, task.relevance, ks=ks, ties=ties)
+    return result_of(task, table, rank(Q, G, task.relevance, ks=ks, ties=ties), vector, ties=ties)
+
+
+def result_of(
+    task: RetrievalTask,
+    table: VectorTable,
+    ranking: Ranking,
+    vector: str,
+    *,
+    ties: Ties = "expected",
+) -> RetrievalResult:
+    """Return the ranking of a task's queries as the result of the vector of that name."""
     return RetrievalResult(
         vector=vector,
         field=task.field,

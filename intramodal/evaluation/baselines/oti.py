@@ -20,7 +20,7 @@ from intramodal.errors import InputError, ModelError
 from intramodal.evaluation.baselines.oti_file import InversionFile, row_digests
 from intramodal.evaluation.ranking import rank
 from intramodal.evaluation.results import RetrievalResult
-from intramodal.evaluation.retrieval import RetrievalTask
+from intramodal.evaluation.retrieval import RetrievalTask, result_of
 from intramodal.progress import progress
 from intramodal.types import Encoder, Floats, PointId, TextInvertible, VectorTable, unit_rows
 
@@ -193,20 +193,7 @@ def evaluate_inversion(
     task = RetrievalTask.from_table(asked, field, min_class_size=min_class_size)
     both = replace(asked, vectors={"images": asked.vectors[vector], "texts": inversion.texts})
     Q, G = task.vectors(both, "texts")[0], task.vectors(both, "images")[1]
-    ranking = rank(Q, G, task.relevance)
-    return RetrievalResult(
-        vector=f"oti of {vector}",
-        field=field,
-        protocol=task.protocol,
-        query_ids=[asked.ids[row] for row in task.query_rows],
-        labels=task.query_labels(),
-        ap=ranking.ap,
-        metrics=ranking.figures,
-        n_relevant=ranking.n_relevant,
-        n_gallery=len(task.gallery_rows),
-        n_without_positives=task.n_without_positives,
-        tie_width=float(ranking.tie_width.mean()),
-    )
+    return result_of(task, asked, rank(Q, G, task.relevance), f"oti of {vector}")
 
 
 def _inverted(

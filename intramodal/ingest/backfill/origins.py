@@ -5,6 +5,7 @@ from __future__ import annotations
 from intramodal.errors import InputError, ManifestMismatchError, NotFound
 from intramodal.projection.artifact import Projection
 from intramodal.store.base import UNNAMED
+from intramodal.store.checks import require_vectors
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import encoders_agree
@@ -41,7 +42,9 @@ def check_projectable(
         raise InputError(
             f"{vector!r} cannot be projected into itself; name another vector with --to"
         )
-    size = collection.vector_spec(source).size
+    spec = collection.vector_spec(source)
+    require_vectors({source: spec}, [source])
+    size = spec.size
     known = collection.origin(source)
     check_fitted_for(projection, known)
     if size != projection.dim_in:
