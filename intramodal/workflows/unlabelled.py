@@ -134,11 +134,9 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 def _sentences(agreement: Agreement, labels: dict[str, Any] | None) -> list[str]:
     a, b = agreement.vectors
-    low, high = agreement.interval
     told = [
         f"No labels, hence no verdict: of the {agreement.k} nearest pictures {a} and {b} share "
-        f"{agreement.overlap.mean():.1%} [{low:.1%}, {high:.1%}] "
-        f"({len(agreement.ids):,} of {agreement.n_images:,} pictures asked). That says how much "
+        f"{agreement.overlap.mean():.1%} ({_asked(agreement)}). That says how much "
         f"would change, not whether for the better; judge the pictures on which they disagree."
     ]
     if labels is not None:
@@ -151,6 +149,14 @@ def _sentences(agreement: Agreement, labels: dict[str, Any] | None) -> list[str]
             f"a hint, not evidence."
         )
     return told
+
+
+def _asked(agreement: Agreement) -> str:
+    n, n_images = len(agreement.ids), agreement.n_images
+    if n == n_images:
+        return f"all {n:,} pictures asked"
+    low, high = agreement.interval
+    return f"95% interval [{low:.1%}, {high:.1%}], {n:,} of {n_images:,} pictures asked"
 
 
 def _log(run: Run, agreement: Agreement) -> None:
