@@ -165,7 +165,11 @@ def test_a_shell_completes_commands_and_options(
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a pipe with a name")
 def test_ctrl_c_says_how_to_go_on_and_the_run_is_interrupted(in_tmp: Path) -> None:
     pytest.importorskip("open_clip", reason="the shipped model needs intramodal[encoders]")
-    code = "from intramodal.cli import cli; cli(prog_name='intramodal')"
+    # A job in a shell's background ignores Ctrl-C, and what it starts would, too.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from intramodal.cli import cli; cli(prog_name='intramodal')"
+    )
     # It waits for the first path on stdin, and nobody writes one.
     words = ("ingest", "-", "--collection", "photos", "--model", "demo")
     with subprocess.Popen(

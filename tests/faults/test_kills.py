@@ -279,6 +279,8 @@ def test_a_killed_ingest_of_ready_vectors_is_completed_by_the_same_call(
 
 
 if __name__ == "__main__":
+    # A job in a shell's background ignores Ctrl-C, and what it starts would, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.argv[1] == "ingest":
         run_ingest(TellingEncoder(seconds=0.01), sys.argv[2], sys.argv[3])
     elif sys.argv[1] == "vectors":

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,7 @@ def test_each_job_loads_only_what_it_needs(code: str, allowed: set[str]) -> None
 
 
 def test_type_checkers_see_the_same_public_names_as_python() -> None:
-    source = (Path(intramodal.__file__)).read_text(encoding="utf-8")
-    typed = {line.rsplit(" as ", 1)[1] for line in source.splitlines() if " as " in line}
+    tree = ast.parse(Path(intramodal.__file__).read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    typed = {alias.asname for node in imports for alias in node.names if alias.asname}
     assert typed == set(intramodal.__all__) - {"__version__"}

@@ -24,8 +24,11 @@ def plain_p_value(sums: np.ndarray, sizes: np.ndarray, delta: float) -> float:
     return float(np.mean([total >= observed - 1e-12 for total in totals]))
 
 
+# Multiples of 1/64: what differs does so by far more than the oracle's 1e-12.
 clusters = st.lists(
-    st.tuples(st.floats(-2, 2, width=32), st.integers(1, 9)), min_size=6, max_size=8
+    st.tuples(st.integers(-128, 128).map(lambda n: n / 64), st.integers(1, 9)),
+    min_size=6,
+    max_size=8,
 )
 
 
