@@ -55,6 +55,18 @@ def open_store(location: str, *, api_key: str | None = None) -> Store:
     return _open_directory(location)
 
 
+def is_directory(location: str) -> bool:
+    """Return whether a location means a directory, there or not.
+
+    Examples
+    --------
+    >>> [is_directory(place) for place in ("./store", ":memory:", "http://qdrant:6333")]
+    [True, False, False]
+    """
+    looks_like_host = _BARE_HOST.fullmatch(location) and not Path(location).exists()
+    return not (not location or "://" in location or location.startswith(":") or looks_like_host)
+
+
 def _check_directory(location: str) -> None:
     if not location or "://" in location or location.startswith(":"):
         raise InputError(f"{location!r} is not a store; give {_FORMS}")

@@ -42,7 +42,7 @@ def run_demo(out: Path) -> dict[str, Any]:
     report, projection, texts = (
         out / name for name in ("report.html", "pca.safetensors", "texts.npy")
     )
-    with open_workspace(str(out / "store"), str(out / "runs.db")) as workspace:
+    with open_workspace(str(out / "store"), str(out / "runs.db"), creates=True) as workspace:
         ingested = _ingested(workspace, out, projection, texts)
         request = CompareRequest(
             collection=COLLECTION,

@@ -18,6 +18,7 @@ from intramodal.errors import InputError, IntramodalError
 from intramodal.evaluation.kernels import KERNELS, VARIABLE
 from intramodal.runs.look import DatabaseFacts, folder_of, look_at
 from intramodal.runs.scrub import Scrubber
+from intramodal.store.open import is_directory
 from intramodal.workflows.workspace import reach_store
 
 State = Literal["ok", "warning", "problem"]
@@ -132,8 +133,8 @@ def _doubled(x: int) -> int:
 
 
 def _store(location: str) -> Check:
-    is_directory = "://" not in location and location != ":memory:"
-    if is_directory and not Path(location).exists():
+    is_folder = is_directory(location)
+    if is_folder and not Path(location).exists():
         return _absent(
             "store", f"{location} is not there yet; the first ingest makes it", location
         )
@@ -152,7 +153,7 @@ def _store(location: str) -> Check:
             f"{detail}; it cannot add a vector to a collection that exists",
             "upgrade the server to 1.18, or backfill into a copy",
         )
-    if is_directory and not os.access(location, os.W_OK):
+    if is_folder and not os.access(location, os.W_OK):
         return Check("store", "problem", f"{detail}; not writable", "allow writing to it")
     return Check("store", "ok", detail)
 

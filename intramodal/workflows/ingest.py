@@ -15,6 +15,7 @@ from intramodal.projection.artifact import Projection
 from intramodal.runs import Run
 from intramodal.store.checks import check_name
 from intramodal.store.collection import ImageCollection
+from intramodal.store.open import is_directory
 from intramodal.types import Encoder
 from intramodal.workflows.workspace import Workspace, cluster_options, open_workspace, recorded
 
@@ -55,16 +56,16 @@ def ingest_pictures(request: IngestRequest) -> dict[str, Any]:
     source = open_source(request.source, label_from=request.label_from)
     projection = Projection.load(request.projection) if request.projection else None
     if _is_there(request.store):
-        with open_workspace(request.store, request.runs) as workspace:
+        with open_workspace(request.store, request.runs, creates=True) as workspace:
             _check_before_loading(workspace, request, projection)
     encoder = load_encoder(request.model, device=request.device, precision=request.precision)
-    with open_workspace(request.store, request.runs) as workspace:
+    with open_workspace(request.store, request.runs, creates=True) as workspace:
         return ingest_in(workspace, request, source, encoder, projection)
 
 
 def _is_there(store: str) -> bool:
     """Return whether a store can hold anything already; opening a directory would make it."""
-    return "://" in store or Path(store).exists()
+    return not is_directory(store) or Path(store).exists()
 
 
 def ingest_in(

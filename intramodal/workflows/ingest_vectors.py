@@ -73,7 +73,7 @@ def ingest_ready_vectors(request: VectorsRequest) -> dict[str, Any]:
     vectors = vectors_of(ready, origin, request.vector, projection)
     for name, (size, _) in vectors.items():
         check_spec(name, VectorSpec(size))
-    with open_workspace(request.store, request.runs) as workspace:
+    with open_workspace(request.store, request.runs, creates=True) as workspace:
         return _ingest(workspace, request, ready, vectors, projection)
 
 

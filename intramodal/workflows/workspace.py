@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from intramodal.errors import NotFound
 from intramodal.runs import Run, RunLedger
 from intramodal.store.base import Store
-from intramodal.store.open import open_store
+from intramodal.store.open import is_directory, open_store
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Workspace:
 
 
 @contextmanager
-def open_workspace(store: str, runs: str) -> Iterator[Workspace]:
+def open_workspace(store: str, runs: str, *, creates: bool = False) -> Iterator[Workspace]:
     """Open both, the ledger first: a store directory is locked only while it is used.
 
     Parameters
@@ -31,14 +33,36 @@ def open_workspace(store: str, runs: str) -> Iterator[Workspace]:
         A directory, ``":memory:"`` or a URL; a server's key is read from ``QDRANT_API_KEY``.
     runs : str
         A file or a SQLAlchemy URL.
+    creates : bool
+        Whether a directory that is not there becomes a store; as in `reach_store`.
     """
-    with RunLedger.open(runs) as ledger, reach_store(store) as opened:
+    if not creates:
+        require_store(store)
+    with RunLedger.open(runs) as ledger, reach_store(store, creates=creates) as opened:
         yield Workspace(opened, ledger)
 
 
-def reach_store(location: str) -> Store:
-    """Open a store with the key from the environment."""
+def reach_store(location: str, *, creates: bool = False) -> Store:
+    """Open a store with the key from the environment.
+
+    Raises
+    ------
+    NotFound
+        If it is a directory that is not there, unless `creates`: who only looks, or names the
+        wrong place, leaves nothing behind.
+    """
+    if not creates:
+        require_store(location)
     return open_store(location, api_key=os.environ.get("QDRANT_API_KEY"))
+
+
+def require_store(location: str) -> None:
+    """Raise `NotFound` if the store is a directory that is not there."""
+    if is_directory(location) and not Path(location).exists():
+        raise NotFound(
+            f"there is no store at {location}; ingest something into it first, or give the place "
+            f"of another with --store"
+        )
 
 
 def cluster_options(request: Any) -> dict[str, int]:
