@@ -46,7 +46,7 @@ def ingest_all(encoder: PlainEncoder, collection: str, source: str, store: str, 
     request = IngestRequest(
         source, collection, encoder.name, store, runs, label_from="parent", batch_size=BATCH
     )
-    with open_workspace(store, runs) as workspace:
+    with open_workspace(store, runs, creates=True) as workspace:
         opened = open_source(source, label_from="parent")
         return ingest_in(workspace, request, opened, encoder, None)
 
