@@ -36,7 +36,8 @@ def parse_filter(texts: Sequence[str]) -> Filter:
     """Return the filter that a person writes: ``all``, ``id=7,8`` or ``field=value,value``.
 
     Conditions on several fields must all hold; several values of one field are alternatives. A
-    value that looks like a number or a boolean matches both that and the text.
+    value that looks like a number or a boolean matches both that and the text; ``2012`` is found
+    as 2012.0, too.
 
     Raises
     ------
@@ -46,7 +47,7 @@ def parse_filter(texts: Sequence[str]) -> Filter:
     Examples
     --------
     >>> parse_filter(["label=cat,dog", "year=2024"]).equals
-    {'label': ['cat', 'dog'], 'year': ['2024', 2024]}
+    {'label': ['cat', 'dog'], 'year': ['2024', 2024, 2024.0]}
     >>> parse_filter(["id=7"]).ids
     [7]
     """
@@ -54,12 +55,13 @@ def parse_filter(texts: Sequence[str]) -> Filter:
         return Filter()
     wanted: dict[str, list[Any]] = {}
     for text in texts:
-        field, equals, values = text.partition("=")
-        if not (field and equals and values):
+        name, _, listed = text.partition("=")
+        field, values = name.strip(), [value.strip() for value in listed.split(",")]
+        if not (field and any(values)):
             raise InputError(
                 f"{text!r} is not a filter; write field=value[,value], id=7[,8], or all by itself"
             )
-        wanted.setdefault(field, []).extend(value for value in values.split(",") if value)
+        wanted.setdefault(field, []).extend(value for value in values if value)
     ids = wanted.pop("id", None)
     equals_any = {field: _meant(values) for field, values in wanted.items()}
     return Filter(equals_any, ids=None if ids is None else [_id(value) for value in ids])
@@ -77,7 +79,7 @@ def _meant(texts: Sequence[str]) -> list[Any]:
         if text in ("true", "false"):
             meant.append(text == "true")
         if _WHOLE_NUMBER.fullmatch(text):
-            meant.append(int(text))
+            meant += [int(text), float(text)]
         elif _NUMBER.fullmatch(text):
             meant.append(float(text))
     return meant

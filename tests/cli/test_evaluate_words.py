@@ -59,7 +59,7 @@ def test_without_json_a_table_is_printed(name: str, words: tuple[str, ...]) -> N
             ("fewshot", "photos", "--labels", "kind", "--classifiers", "ldb"),
             "choose from lda, pro",
         ),
-        (("retrieval", "photos", "--labels", "kind", "--queries", "split"), "FIELD=VALUE"),
+        (("retrieval", "photos", "--labels", "kind", "--queries", "split"), "field=value"),
         (
             ("retrieval", "photos", "--labels", "kind", "--queries", "split=tets"),
             "no point has split=tets; its values are 'test'",

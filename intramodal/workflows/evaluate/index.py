@@ -14,7 +14,7 @@ from intramodal.runs import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable
-from intramodal.workflows.evaluate.subsets import FieldFilter, Mask, Sides
+from intramodal.workflows.evaluate.subsets import Mask, Sides
 from intramodal.workflows.evidence import log_origins, read_labelled, stated
 from intramodal.workflows.workspace import open_workspace, recorded
 
@@ -52,7 +52,7 @@ def evaluate_searches(request: IndexRequest) -> dict[str, Any]:
         with recorded(workspace, "evaluate-index", stated(request), seed=request.seed) as run:
             everything = read_labelled(collection, vectors, [*request.labels, *sides.fields])
             table, split = sides.apply(everything)
-            where = _where(everything, sides.gallery)
+            where = sides.gallery.where if sides.gallery else None
             pairs = [(name, part) for name in request.labels for part in parts]
             rows = [
                 _judged(request, collection, table, name, _search(request, part, where), split)
@@ -111,13 +111,6 @@ def _params(request: IndexRequest) -> dict[str, Any]:
         **({} if request.ef is None else {"hnsw_ef": request.ef}),
         **({"quantization": quantization} if quantization else {}),
     }
-
-
-def _where(table: VectorTable, gallery: FieldFilter | None) -> Filter | None:
-    """Return the store's filter for the gallery, with the values as they are stored."""
-    if gallery is None:
-        return None
-    return Filter(equals={gallery.field: gallery.stored_values(table)})
 
 
 def _judged(

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
+from intramodal.store.base import Filter
+from intramodal.store.filters import parse_filter
 from intramodal.types import VectorTable
 
 Mask = NDArray[np.bool_]
@@ -25,12 +27,12 @@ class FieldFilter:
     Parameters
     ----------
     field : str
-    values : frozenset of str
-        As text: ``2012`` finds the number and the text, ``true`` the boolean.
+    values : tuple
+        As `parse_filter` reads them: ``2012`` is the text and the number.
     """
 
     field: str
-    values: frozenset[str]
+    values: tuple[Any, ...]
 
     @classmethod
     def parse(cls, text: str) -> FieldFilter:
@@ -38,17 +40,22 @@ class FieldFilter:
 
         Examples
         --------
-        >>> FieldFilter.parse("split=test").field
-        'split'
+        >>> FieldFilter.parse("split=test")
+        FieldFilter(field='split', values=('test',))
         """
-        field, separator, values = text.partition("=")
-        wanted = frozenset(value.strip() for value in values.split(",")) - {""}
-        if not separator or not field.strip() or not wanted:
+        fields = parse_filter([text]).equals
+        if len(fields) != 1:
             raise InputError(
-                f"a filter has the form FIELD=VALUE[,VALUE...], for example split=test, "
-                f"got {text!r}"
+                f"queries and gallery are chosen by a payload field, for example split=test, got "
+                f"{text!r}"
             )
-        return cls(field.strip(), wanted)
+        ((field, values),) = fields.items()
+        return cls(field, tuple(values))
+
+    @property
+    def where(self) -> Filter:
+        """The same in the store's words."""
+        return Filter(equals={self.field: list(self.values)})
 
     def mask(self, table: VectorTable) -> Mask:
         """Return which rows of a table match.
@@ -58,24 +65,16 @@ class FieldFilter:
         InputError
             If none does; the closest values are named.
         """
-        column = [_texts(value) for value in table.payload[self.field]]
-        found = np.array([not self.values.isdisjoint(texts) for texts in column], dtype=bool)
+        wanted = {_kind(value) for value in self.values}
+        column = [_items(value) for value in table.payload[self.field]]
+        found = np.array([not wanted.isdisjoint(map(_kind, items)) for items in column], bool)
         if not found.any():
             raise InputError(self._no_match(column))
         return found
 
-    def stored_values(self, table: VectorTable) -> list[Any]:
-        """Return the values that match, of the kinds that the payload holds."""
-        found: dict[tuple[type, Any], Any] = {}
-        for value in table.payload[self.field]:
-            for item in value if isinstance(value, list | tuple) else [value]:
-                if item is not None and _text(item) in self.values:
-                    found[type(item), item] = item
-        return list(found.values())
-
-    def _no_match(self, column: Sequence[set[str]]) -> str:
-        there = sorted(set().union(*column))
-        wanted = ",".join(sorted(self.values))
+    def _no_match(self, column: Sequence[Sequence[Any]]) -> str:
+        there = sorted({_text(item) for items in column for item in items})
+        wanted = ",".join(value for value in self.values if isinstance(value, str))
         close = difflib.get_close_matches(wanted, there, n=3) or there[:_MOST_NAMED]
         named = " or ".join(repr(value) for value in close) or "none"
         return f"no point has {self.field}={wanted}; its values are {named}"
@@ -114,9 +113,14 @@ class Sides:
         return table.take(rows), (asks[rows], answers[rows])
 
 
-def _texts(value: Any) -> set[str]:
+def _items(value: Any) -> list[Any]:
     items = value if isinstance(value, list | tuple) else [value]
-    return {_text(item) for item in items if item is not None}
+    return [item for item in items if isinstance(item, str | int | float)]
+
+
+def _kind(item: Any) -> tuple[str, Any]:
+    """Return what tells values apart: ``True`` and 1 are equal in Python, not in a payload."""
+    return ("bool" if isinstance(item, bool) else "", item)
 
 
 def _text(item: Any) -> str:

@@ -20,7 +20,8 @@ from tests.contract.store_contract import NAME, PAYLOADS, RAW, N, X
         (["label=cat"], Filter({"label": ["cat"]})),
         (["label=cat,dog"], Filter({"label": ["cat", "dog"]})),
         (["label=cat", "label=dog"], Filter({"label": ["cat", "dog"]})),
-        (["label=cat", "n=-7"], Filter({"label": ["cat"], "n": ["-7", -7]})),
+        (["label=cat", "n=-7"], Filter({"label": ["cat"], "n": ["-7", -7, -7.0]})),
+        (["label= cat, dog "], Filter({"label": ["cat", "dog"]})),
         (["w=0.5"], Filter({"w": ["0.5", 0.5]})),
         (["is_new=true"], Filter({"is_new": ["true", True]})),
         (["note=a=b"], Filter({"note": ["a=b"]})),
@@ -49,6 +50,7 @@ def test_what_cannot_be_meant_is_refused(texts: list[str]) -> None:
         ("label=a,b", lambda p: p["label"] in "ab"),
         ("n=7", lambda p: p["n"] == 7),
         ("weight=0.25,0.5", lambda p: p["weight"] in (0.25, 0.5)),
+        ("weight=1", lambda p: p["weight"] == 1),  # 1.0 there
         ("is_even=true", lambda p: p["is_even"]),
         ("nested.text=ü€", lambda p: True),
     ],
