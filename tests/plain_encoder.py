@@ -6,6 +6,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,3 +95,12 @@ def collection_for(
         )
         vectors[projection.default_vector] = (projection.dim_out, origin)
     return ImageCollection.ensure(store, name, vectors)
+
+
+def write_pictures(folder: Path, n: int) -> None:
+    """Write `n` small pictures of noise into five folders."""
+    rng = np.random.default_rng(3)
+    for i in range(n):
+        path = folder / f"{i % 5}" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)

@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from intramodal.ingest.backfill import backfill
 from intramodal.ingest.pipeline import IngestSummary, ingest
@@ -36,7 +35,13 @@ from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.open import open_store
 from intramodal.types import unit_rows
-from tests.plain_encoder import DIM, PlainEncoder, collection_for, plain_projection
+from tests.plain_encoder import (
+    DIM,
+    PlainEncoder,
+    collection_for,
+    plain_projection,
+    write_pictures,
+)
 
 KILLS = int(os.environ.get("INTRAMODAL_KILLS", "3"))
 DEADLINE_S = 120.0  # a child that imports and works on a busy machine
@@ -159,11 +164,7 @@ def moment(kill: int, n_batches: int) -> tuple[int, float]:
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(3)
-    for n in range(N_GOOD):
-        path = folder / f"{n % 5}" / f"{n}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    write_pictures(folder, N_GOOD)
     for n in range(N_BROKEN):
         (folder / f"{n % 5}" / f"broken-{n}.png").write_bytes(b"\x89PNG")
     return str(folder)

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from intramodal import ImageCollection, open_store
 from intramodal.ingest.sources import open_source
@@ -25,7 +24,7 @@ from intramodal.workflows.ingest import IngestRequest, ingest_in
 from intramodal.workflows.workspace import open_workspace
 from tests.cli.kit import run
 from tests.databases import VARIABLE, postgres_schema
-from tests.plain_encoder import PlainEncoder
+from tests.plain_encoder import PlainEncoder, write_pictures
 
 N, BATCH, HELD_AT = 120, 8, 5
 DEADLINE_S = 120.0  # two processes that import and work on a busy machine
@@ -54,11 +53,7 @@ def ingest_all(encoder: PlainEncoder, collection: str, source: str, store: str, 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(3)
-    for n in range(N):
-        path = folder / f"{n % 5}" / f"{n}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    write_pictures(folder, N)
     return str(folder)
 
 

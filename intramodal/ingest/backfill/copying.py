@@ -77,9 +77,8 @@ def copy_with_projection(  # noqa: PLR0913  a job with many settings, each with 
     started = time.perf_counter()
     check_pace(batch_size, throttle)
     vector = vector or projection.default_vector
-    copy = Copy(
-        original_of(collection, new_collection), projection, new_collection, source, vector
-    )
+    original = original_of(collection, new_collection)
+    copy = Copy(original, projection, new_collection, source, vector)
     check_copyable(copy)
     new, is_done = _open_or_create(copy)
     job = Job(new, projection, copy.new_source, vector, batch_size, throttle, run or NullRun())
@@ -92,26 +91,32 @@ def copy_with_projection(  # noqa: PLR0913  a job with many settings, each with 
     n_only, n_compared = (0, 0) if is_done else compare(copy, new, copying.uncopied, seed)
     new.finish_vector(vector)
     seconds = round(time.perf_counter() - started, 3)
-    needs_index = copy.collection.info().n_indexed > 0 and new.info().n_indexed == 0
+    needs_index = original.info().n_indexed > 0 and new.info().n_indexed == 0
     reindex_seconds = rebuild_index(new, needed=needs_index) if reindex else 0.0
-    summary = CopySummary(
-        collection=copy.collection.name,
-        new_collection=new.name,
-        source=job.source,
-        vector=vector,
-        copied=copying.n_copied,
-        projected=copying.n_projected + projecting.n_projected,
-        skipped=n_skipped,
-        unprojectable=n_refused,
-        compared=n_compared,
-        only_in_new=n_only,
-        aliases=[] if is_done else _switch(copy, new),
-        failures=failures.listed,
-        seconds=seconds,
-        reindex_seconds=reindex_seconds,
+    return _told(
+        job,
+        CopySummary(
+            collection=original.name,
+            new_collection=new.name,
+            source=job.source,
+            vector=vector,
+            copied=copying.n_copied,
+            projected=copying.n_projected + projecting.n_projected,
+            skipped=n_skipped,
+            unprojectable=n_refused,
+            compared=n_compared,
+            only_in_new=n_only,
+            aliases=[] if is_done else _switch(copy, new),
+            failures=failures.listed,
+            seconds=seconds,
+            reindex_seconds=reindex_seconds,
+        ),
     )
+
+
+def _told(job: Job, summary: CopySummary) -> CopySummary:
     for figure in ("copied", "projected", "skipped", "unprojectable", "compared", "only_in_new"):
-        job.run.log_metric(figure, getattr(summary, figure), vector=vector)
+        job.run.log_metric(figure, getattr(summary, figure), vector=summary.vector)
     return summary
 
 

@@ -115,12 +115,8 @@ def plan_backfill(
         n_points=info.n_points,
         n_missing=n_missing,
         n_unprojectable=info.n_points - collection.count(Filter(has_vector=source)),
-        bytes_added=added.data,
-        vector_bytes=_before_after(before, [added], "data"),
-        ram_bytes=_before_after(before, [added], "memory"),
-        reindexed=n_reindexed,
-        reindex_seconds=reindex_seconds(n_reindexed, dims),
         notes=_notes_in_place(settings, n_missing, n_reindexed),
+        **_costs(before, [added], n_reindexed, dims),
     )
 
 
@@ -156,12 +152,8 @@ def plan_copy(
         n_points=info.n_points,
         n_missing=n_source,
         n_unprojectable=info.n_points - n_source,
-        bytes_added=sum(cost.data for cost in added),
-        vector_bytes=_before_after(before, added, "data"),
-        ram_bytes=_before_after(before, added, "memory"),
-        reindexed=n_reindexed,
-        reindex_seconds=reindex_seconds(n_reindexed, dims),
         notes=_notes_copy(copy, settings, aliases),
+        **_costs(before, added, n_reindexed, dims),
     )
 
 
@@ -183,6 +175,19 @@ def _settings(collection: ImageCollection) -> dict[str, Any]:
     backend = collection.store.describe()["backend"]
     found = collection.store.settings(collection.name)
     return {**found, "has_index": backend not in _NO_INDEX, "backend": backend}
+
+
+def _costs(
+    before: dict[str, VectorCost], added: list[VectorCost], n_reindexed: int, dims: int
+) -> dict[str, Any]:
+    """Return the fields of a plan that say what it costs."""
+    return {
+        "bytes_added": sum(cost.data for cost in added),
+        "vector_bytes": _before_after(before, added, "data"),
+        "ram_bytes": _before_after(before, added, "memory"),
+        "reindexed": n_reindexed,
+        "reindex_seconds": reindex_seconds(n_reindexed, dims),
+    }
 
 
 def _before_after(

@@ -19,6 +19,18 @@ MATRIX = np.linalg.qr(np.random.default_rng(1).normal(size=(D, D // 2)))[0]
 PROJECTION = Projection(MATRIX, "pca", "test", "ab")
 
 
+class Meddling(Projection):
+    """Does something to the collection each time it has read a page."""
+
+    def __init__(self, meddle: Any) -> None:
+        super().__init__(MATRIX, "pca", "test", "ab")
+        object.__setattr__(self, "meddle", meddle)
+
+    def apply(self, X: np.ndarray) -> np.ndarray:
+        self.meddle()  # type: ignore[attr-defined]
+        return super().apply(X)
+
+
 def rows(ids: Iterable[int], *, salt: int = 0) -> Floats:
     """Return the raw vectors of points, by their ids; another salt makes them others."""
     made = [np.random.default_rng([salt, i]).normal(size=D) for i in ids]

@@ -26,6 +26,7 @@ from tests.unit.ingest.backfill_kit import (
     ORIGIN,
     PROJECTION,
     D,
+    Meddling,
     N,
     assert_projected,
     contents,
@@ -35,18 +36,6 @@ from tests.unit.ingest.backfill_kit import (
     shop_in,
     write,
 )
-
-
-class Meddling(Projection):
-    """Does something to the collection each time it has read a page."""
-
-    def __init__(self, meddle: Any) -> None:
-        super().__init__(MATRIX, "pca", "test", "ab")
-        object.__setattr__(self, "meddle", meddle)
-
-    def apply(self, X: np.ndarray) -> np.ndarray:
-        self.meddle()  # type: ignore[attr-defined]
-        return super().apply(X)
 
 
 def copied(store: Store, name: str = "new") -> ImageCollection:

@@ -21,6 +21,7 @@ from tests.unit.ingest.backfill_kit import (
     ORIGIN,
     PROJECTION,
     D,
+    Meddling,
     N,
     assert_projected,
     contents,
@@ -29,18 +30,6 @@ from tests.unit.ingest.backfill_kit import (
     shop_in,
     write,
 )
-
-
-class Meddling(Projection):
-    """Does something to the collection each time it has read a page."""
-
-    def __init__(self, meddle: Any) -> None:
-        super().__init__(MATRIX, "pca", "test", "ab")
-        object.__setattr__(self, "meddle", meddle)
-
-    def apply(self, X: np.ndarray) -> np.ndarray:
-        self.meddle()  # type: ignore[attr-defined]
-        return super().apply(X)
 
 
 def test_points_without_a_usable_vector_are_listed_with_their_reasons(store: Store) -> None:

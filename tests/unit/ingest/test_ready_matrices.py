@@ -35,18 +35,23 @@ def joined(matrix: Matrix, size: int) -> np.ndarray:
     return np.concatenate(blocks)
 
 
+def write(path: Path, X: np.ndarray) -> None:
+    """Write rows as the suffix says; a name that ends in ``lists`` has lists of any length."""
+    if path.suffix == ".npy":
+        np.save(path, X)
+    elif path.suffix == ".safetensors":
+        save_file({"image": X}, path)
+    else:
+        write_parquet(path, X, fixed=not path.stem.endswith("lists"))
+
+
 @pytest.mark.parametrize("size", [1, 4, 7, N, 1000])
 @pytest.mark.parametrize("suffix", [".npy", ".safetensors", ".parquet", "lists.parquet"])
 def test_every_kind_of_file_gives_the_same_rows_in_blocks_of_any_size(
     tmp_path: Path, X: np.ndarray, suffix: str, size: int
 ) -> None:
     path = tmp_path / f"x{suffix}"
-    if suffix == ".npy":
-        np.save(path, X)
-    elif suffix == ".safetensors":
-        save_file({"image": X}, path)
-    else:
-        write_parquet(path, X, fixed=suffix == ".parquet")
+    write(path, X)
     matrix = open_matrix(path)
     assert (matrix.n_rows, matrix.dim) == (N, D)
     np.testing.assert_array_equal(joined(matrix, size), X)
@@ -120,12 +125,7 @@ def test_truncated_and_foreign_files_are_refused(
     tmp_path: Path, X: np.ndarray, suffix: str, n_bytes: int
 ) -> None:
     path = tmp_path / f"x{suffix}"
-    if suffix == ".npy":
-        np.save(path, X)
-    elif suffix == ".safetensors":
-        save_file({"image": X}, path)
-    else:
-        write_parquet(path, X)
+    write(path, X)
     path.write_bytes(path.read_bytes()[:n_bytes])
     with pytest.raises(InputError, match=str(path)):
         open_matrix(path)
