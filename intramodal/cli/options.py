@@ -107,7 +107,7 @@ labels_option = click.option(
     required=True,
     type=LIST,
     callback=names,
-    help="Payload fields, comma-separated.",
+    help="Payload fields, comma-separated; inside objects as a.b.",
 )
 vectors_option = click.option(
     "--vectors",

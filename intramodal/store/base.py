@@ -33,7 +33,8 @@ class VectorSpec:
 class CollectionInfo:
     """What a store says about a collection.
 
-    `n_indexed` counts vectors that are in an approximate index, as far as the store knows.
+    `n_indexed` counts vectors that are in an approximate index, as far as the store knows;
+    `indexes` names payload fields as Qdrant's JSON paths.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Filter:
     Parameters
     ----------
     equals : dict of str to value or list of values
-        Payload field has (one of) the value(s).
+        Payload field has (one of) the value(s); names as in `intramodal.store.fields`.
     ids : sequence or None
         Point id is one of these.
     has_vector, lacks_vector : str or None
@@ -75,7 +76,8 @@ class Page:
     vectors : dict of str to ndarray of shape (n, d)
         float32; rows of points that lack the vector are NaN.
     payloads : list of dict
-        Only the requested keys; empty dicts when none were requested.
+        Only the requested keys, whole objects or parts of them where a name is a path (as in
+        `intramodal.store.fields`); empty dicts when none were requested.
     next_offset : str, int or None
         Pass it to `Store.scroll` to go on after this page; None after the last page.
     """

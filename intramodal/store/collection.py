@@ -11,6 +11,7 @@ import numpy as np
 
 from intramodal.errors import ManifestMismatchError, NotFound
 from intramodal.store.base import CollectionInfo, Filter, Hits, Page, Store, VectorSpec
+from intramodal.store.fields import value_at
 from intramodal.store.manifest import Manifest, VectorOrigin
 from intramodal.types import Floats, Payload, PointId, VectorTable
 
@@ -202,7 +203,9 @@ class ImageCollection:
         table = VectorTable(
             ids=ids,
             vectors={v: _stacked([page.vectors[v] for page in pages]) for v in vectors},
-            payload={f: [p.get(f) for page in pages for p in page.payloads] for f in payload},
+            payload={
+                f: [value_at(p, f) for page in pages for p in page.payloads] for f in payload
+            },
         )
         complete = [~np.isnan(X[:, 0]) for X in table.vectors.values() if len(X)]
         keep = order[np.logical_and.reduce(complete)[order]] if complete else order

@@ -37,6 +37,7 @@ from intramodal.store.checks import (
     check_vector,
     require_vectors,
 )
+from intramodal.store.fields import paths, selection
 from intramodal.store.filters import spell
 from intramodal.store.hits import Answer, rank
 from intramodal.store.pages import page_of
@@ -241,11 +242,11 @@ class EdgeStore(Store):
                         offset=start,
                         limit=batch_size,
                         filter=spell(engine.EDGE, where),
-                        with_payload=_selection(payload),
-                        with_vector=_selection(vectors),
+                        with_payload=selection(payload),
+                        with_vector=list(vectors) or False,
                     )
                 )
-                page = page_of(records, entry.vectors, vectors, following)
+                page = page_of(records, entry.vectors, vectors, payload, following)
             if page.ids:
                 yield page
             start = page.next_offset
@@ -263,8 +264,9 @@ class EdgeStore(Store):
         """Return the points that exist among `ids`, in the order of `ids`."""
         with self._opened(name, "read") as (entry, shard):
             require_vectors(entry.vectors, vectors)
-            records = shard.retrieve(canonical_ids(ids), _selection(payload), _selection(vectors))
-            return page_of(records, entry.vectors, vectors)
+            wanted = list(vectors) or False
+            records = shard.retrieve(canonical_ids(ids), selection(payload), wanted)
+            return page_of(records, entry.vectors, vectors, payload)
 
     def query_batch(
         self,
@@ -305,14 +307,17 @@ class EdgeStore(Store):
     def ensure_index(self, name: str, field: str, kind: IndexKind) -> None:
         """Create a payload index unless it is there."""
         with self._opened(name, "index") as (entry, shard):
-            if entry.indexes.get(field) == kind:
-                return
             if kind not in engine.INDEX_TYPES:
                 kinds = ", ".join(engine.INDEX_TYPES)
                 raise InputError(f"there is no index of kind {kind!r}; choose one of {kinds}")
-            shard.update(edge.UpdateOperation.create_field_index(field, engine.INDEX_TYPES[kind]))
+            wanted = [path for path in paths(field) if entry.indexes.get(path) != kind]
+            if not wanted:
+                return
+            schema = engine.INDEX_TYPES[kind]
+            for path in wanted:
+                shard.update(edge.UpdateOperation.create_field_index(path, schema))
             with self._catalogue.change() as contents:
-                self._entry(contents, name).indexes[field] = kind
+                self._entry(contents, name).indexes.update(dict.fromkeys(wanted, kind))
 
     def copy_indexes(self, source: str, target: str) -> None:
         """Create the payload indexes of one collection in another, those that are absent."""
@@ -388,7 +393,3 @@ class EdgeStore(Store):
             raise NotFound(
                 f"there is no collection {name!r} in {self.location}; it has {there}"
             ) from None
-
-
-def _selection(wanted: Sequence[str] | bool) -> list[str] | bool:
-    return wanted if isinstance(wanted, bool) else list(wanted) or False

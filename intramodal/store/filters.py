@@ -12,6 +12,7 @@ import numpy as np
 from intramodal.errors import InputError
 from intramodal.store.base import Filter
 from intramodal.store.checks import canonical_ids
+from intramodal.store.fields import paths
 from intramodal.types import PointId
 
 _WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
@@ -110,7 +111,13 @@ def spell(dialect: Dialect, where: Filter | None, exclude: PointId | None = None
 def _payload_conditions(dialect: Dialect, equals: Mapping[str, Any]) -> Iterable[Any]:
     for field, wanted in equals.items():
         is_list = isinstance(wanted, (list, tuple, set, frozenset, np.ndarray))
-        choices = list(_conditions(dialect, field, list(wanted) if is_list else [wanted]))
+        values = list(wanted) if is_list else [wanted]
+        choices = [
+            choice for path in paths(field) for choice in _conditions(dialect, path, values)
+        ]
+        if any(value is None for value in values):
+            absent = [dialect.is_absent(path) for path in paths(field)]
+            choices.append(absent[0] if len(absent) == 1 else dialect.all_of(absent, []))
         if not choices:
             yield dialect.has_id([])  # one of no values: no point
         else:
@@ -132,9 +139,7 @@ def _conditions(dialect: Dialect, field: str, values: Sequence[Any]) -> Iterable
             yield dialect.is_value(field, value)
         elif isinstance(value, float):
             yield dialect.is_float(field, value)
-        elif value is None:
-            yield dialect.is_absent(field)
-        elif not isinstance(value, (str, int)):
+        elif value is not None and not isinstance(value, (str, int)):
             raise InputError(
                 f"a filter on {field!r} takes text, numbers, booleans and None, got {value!r}"
             )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from intramodal.store.base import UNNAMED, Page, VectorSpec
+from intramodal.store.fields import picked
 from intramodal.types import Floats, PointId
 
 
@@ -16,6 +17,7 @@ def page_of(
     records: Sequence[Any],
     specs: Mapping[str, VectorSpec],
     names: Sequence[str],
+    payload: Sequence[str] | bool = True,
     next_offset: Any = None,
 ) -> Page:
     """Return records (with `id`, `vector` and `payload`) as arrays, NaN where a vector lacks.
@@ -27,12 +29,14 @@ def page_of(
     specs : dict of str to VectorSpec
     names : sequence of str
         The vectors that were asked for.
+    payload : sequence of str or bool
+        The fields that were asked for.
     next_offset : id, optional
     """
     return Page(
         ids=[plain_id(record.id) for record in records],
         vectors=_columns(records, specs, names),
-        payloads=[record.payload or {} for record in records],
+        payloads=picked([record.payload or {} for record in records], payload),
         next_offset=None if next_offset is None else plain_id(next_offset),
     )
 

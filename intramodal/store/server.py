@@ -18,6 +18,7 @@ from intramodal.store.checks import (
     check_vector,
     require_vectors,
 )
+from intramodal.store.fields import selection
 from intramodal.store.filters import spell
 from intramodal.store.hits import Answer, rank
 from intramodal.store.pages import page_of
@@ -124,6 +125,7 @@ class ServerStore(ServerCollections):
         known = self._server.know(name, vectors)
         require_vectors(known.specs, vectors)
         condition = spell(words.CLIENT, where)
+        wanted = selection(payload, knows_quotes=not self._is_local)
         limit = min(batch_size, known.limits.answers_a_query or batch_size)
         start = None if offset is None else canonical_ids([offset])[0]
         while True:
@@ -134,11 +136,11 @@ class ServerStore(ServerCollections):
                     scroll_filter=condition,
                     limit=limit,
                     offset=start,  # noqa: B023  called before the next round
-                    with_payload=words.selection(payload),
+                    with_payload=wanted,
                     with_vectors=words.vector_selection(vectors),
                 ),
             )
-            page = page_of(records, known.specs, vectors, following)
+            page = page_of(records, known.specs, vectors, payload, following)
             if page.ids:
                 yield page
             start = page.next_offset
@@ -157,6 +159,7 @@ class ServerStore(ServerCollections):
         points = canonical_ids(ids)
         known = self._server.know(name, vectors)
         require_vectors(known.specs, vectors)
+        wanted = selection(payload, knows_quotes=not self._is_local)
         by_id: dict[Any, models.Record] = {}
 
         def read(part: slice) -> None:
@@ -165,14 +168,14 @@ class ServerStore(ServerCollections):
                 lambda: self._server.client.retrieve(
                     name,
                     points[part],
-                    with_payload=words.selection(payload),
+                    with_payload=wanted,
                     with_vectors=words.vector_selection(vectors),
                 ),
             )
             by_id.update({record.id: record for record in records})
 
         in_batches(read, len(points), _READ_BATCH)
-        return page_of([by_id[i] for i in points if i in by_id], known.specs, vectors)
+        return page_of([by_id[i] for i in points if i in by_id], known.specs, vectors, payload)
 
     def query_batch(
         self,

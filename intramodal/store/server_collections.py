@@ -24,6 +24,7 @@ from intramodal.store.checks import (
     require_vectors,
 )
 from intramodal.store.connect import Connection
+from intramodal.store.fields import paths
 from intramodal.store.retry import Retry
 
 _ADDS_VECTORS_SINCE = (1, 18)
@@ -179,12 +180,12 @@ class ServerCollections(Store):
         if kind not in words.INDEX_KINDS:
             kinds = ", ".join(words.INDEX_KINDS)
             raise InputError(f"there is no index of kind {kind!r}; choose one of {kinds}")
-        if self.info(name).indexes.get(field) == kind:
-            return
-        if self._is_local:
-            self._local_indexes.setdefault(name, {})[field] = kind
-            return
-        self._create_index(name, field, models.PayloadSchemaType(kind))
+        there = self.info(name).indexes
+        for path in [path for path in paths(field) if there.get(path) != kind]:
+            if self._is_local:
+                self._local_indexes.setdefault(name, {})[path] = kind
+            else:
+                self._create_index(name, path, models.PayloadSchemaType(kind))
 
     def copy_indexes(self, source: str, target: str) -> None:
         """Create the payload indexes of one collection in another, those that are absent."""

@@ -269,11 +269,6 @@ def answer(response: models.QueryResponse) -> Answer:
     return [plain_id(point.id) for point in response.points], scores
 
 
-def selection(wanted: Sequence[str] | bool) -> list[str] | bool:
-    """Return which payload keys or vectors to send."""
-    return wanted if isinstance(wanted, bool) else list(wanted) or False
-
-
 def vector_selection(names: Sequence[str]) -> list[str] | bool:
     """Return which vectors to send; the unnamed one has no name to ask for."""
     return True if UNNAMED in names else list(names) or False

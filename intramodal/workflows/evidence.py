@@ -11,6 +11,7 @@ from intramodal.errors import InputError
 from intramodal.evaluation.results import RetrievalResult
 from intramodal.runs import QueryScores, Run, RunLedger
 from intramodal.store.collection import ImageCollection
+from intramodal.store.fields import fields_of
 from intramodal.types import VectorTable
 
 _N_LOOKED_AT = 200
@@ -54,7 +55,7 @@ def _absent(collection: ImageCollection, field: str, n_points: int) -> str:
     if n_points == 0:
         return f"collection {collection.name!r} has no point with these vectors; ingest some first"
     page = next(iter(collection.scroll(payload=True, batch_size=_N_LOOKED_AT)))
-    there = sorted({key for payload in page.payloads for key in payload})
+    there = sorted({name for payload in page.payloads for name in fields_of(payload)})
     close = difflib.get_close_matches(field, there, n=3) or there[:_MOST_NAMED]
     hint = " or ".join(repr(name) for name in close) or "nothing: its points carry no payload"
     return f"no point has a value in field {field!r}; {collection.name!r} has {hint}"

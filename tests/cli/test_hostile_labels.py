@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intramodal import RunLedger
-from intramodal.cli.options import DEFAULT_RUNS
+from intramodal import RunLedger, open_store
+from intramodal.cli.options import DEFAULT_RUNS, DEFAULT_STORE
 from intramodal.runs import QueryScores, pack_scores
 from intramodal.runs.scores import MEDIA_TYPE, SCORES
 from tests.cli.kit import invoke, make_photos, run
@@ -96,3 +96,34 @@ def test_fields_that_no_file_can_be_called_are_exported_under_harmless_names(
     assert len(names) == len(fields)
     assert all(not set(name) & set('<>|$/\\[] "\n') for name in names)
     assert {path.name for path in tmp_path.iterdir()} == {".intramodal", "scores"}
+
+
+@pytest.mark.parametrize("field", ["my field", "a.b", "size [cm]", '7" disc', "back\\slash", "😀"])
+def test_a_label_field_may_have_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator, field: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_photos(rng, label=field)
+    compared = run("compare", "photos", "--labels", field, "--no-controls", "-o", "report.html")
+    assert set(compared["fields"]) == {field}
+    evaluated = run("evaluate", "retrieval", "photos", "--labels", field)
+    for vector, row in evaluated["fields"][field]["vectors"].items():
+        assert row["map"] == compared["fields"][field]["map"][vector]
+    assert harmless(invoke("runs", "list").stdout)
+
+
+def test_a_misspelt_field_inside_an_object_is_answered_with_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ids, _, kinds = make_photos(rng)
+    with open_store(DEFAULT_STORE) as store:
+        for point, kind in zip(ids, kinds, strict=True):
+            store.set_payload("photos", [point], {"shot": {"kind of": kind}})
+    error = run("evaluate", "retrieval", "photos", "--labels", "shot.kind", code=1)["error"]
+    assert "'shot.\"kind of\"'" in error["message"]
+    named, plain = (
+        run("evaluate", "retrieval", "photos", "--labels", field)["fields"][field]["vectors"]
+        for field in ('shot."kind of"', "kind")
+    )
+    assert named == plain

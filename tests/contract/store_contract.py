@@ -10,6 +10,7 @@ import pytest
 
 from intramodal.errors import Conflict, InputError, NotFound, StoreError, Unsupported
 from intramodal.store.base import UNNAMED, Filter, Hits, Store, VectorSpec
+from intramodal.store.collection import ImageCollection
 from intramodal.store.hits import id_order
 from intramodal.types import Floats, PointId, point_id, unit_rows
 
@@ -19,6 +20,19 @@ RAW = {"raw": VectorSpec(D)}
 IDS: list[PointId] = [*range(0, N, 2), *(point_id("contract", str(i)) for i in range(1, N, 2))]
 X = np.random.default_rng(11).normal(size=(N, D)).astype(np.float32)
 UNIT = unit_rows(X)
+ODD_FIELDS = [
+    "my field",
+    "a.b",
+    "size[cm]",
+    "x[]",
+    "it's",
+    "a/b:c",
+    "ключ",
+    "मूल्य",
+    "😀",
+    "new\nline",
+    " ",
+]
 PAYLOADS: list[dict[str, Any]] = [
     {
         "label": "abc"[i % 3],
@@ -484,6 +498,51 @@ class StoreContract:
     def test_a_filter_on_something_that_is_no_value_is_refused(self, filled: Store) -> None:
         with pytest.raises(InputError, match="label"):
             filled.count(NAME, Filter(equals={"label": {"a": 1}}))
+
+    @pytest.mark.parametrize("field", ODD_FIELDS)
+    def test_a_field_may_have_any_name_that_qdrant_can_spell(
+        self, store: Store, field: str
+    ) -> None:
+        store.create(NAME, RAW)
+        payloads: list[Any] = [{field: "here"}, {field: "there"}, {"other": 1}]
+        store.upsert(NAME, IDS[:3], {"raw": X[:3]}, payloads)
+        for _ in range(2):
+            store.ensure_index(NAME, field, "keyword")
+        counts = [store.count(NAME, Filter({field: value})) for value in ("here", ["here", None])]
+        assert counts == [1, 2]
+        (page,) = store.scroll(NAME, payload=[field])
+        by_id = dict(zip(page.ids, page.payloads, strict=True))
+        assert [by_id[i] for i in IDS[:3]] == [{field: "here"}, {field: "there"}, {}]
+        table = ImageCollection.open(store, NAME).table(["raw"], payload=[field])
+        assert dict(zip(table.ids, table.payload[field], strict=True)) == dict(
+            zip(IDS[:3], ["here", "there", None], strict=True)
+        )
+
+    def test_a_name_with_a_dot_is_a_key_or_a_path(self, store: Store) -> None:
+        store.create(NAME, RAW)
+        payloads: list[Any] = [{"a.b": "x"}, {"a": {"b": "x"}}, {"a": "x", "b": "x"}, {"a": [1]}]
+        store.upsert(NAME, IDS[:4], {"raw": X[:4]}, payloads)
+        assert store.count(NAME, Filter({"a.b": "x"})) == 2
+        assert store.count(NAME, Filter({"a.b": None})) == 2
+        assert store.count(NAME, Filter({'"a.b"': "x"})) == 1  # as Qdrant writes a key
+        table = ImageCollection.open(store, NAME).table(["raw"], payload=["a.b"])
+        values = dict(zip(table.ids, table.payload["a.b"], strict=True))
+        assert [values[i] for i in IDS[:4]] == ["x", "x", None, None]
+
+    @pytest.mark.parametrize("field", ['7" disc', "back\\slash", '"q" x'])
+    def test_a_field_that_cannot_be_spelled_is_read_but_not_searched(
+        self, store: Store, field: str
+    ) -> None:
+        store.create(NAME, RAW)
+        store.upsert(NAME, IDS[:2], {"raw": X[:2]}, [{field: "x"}, {"other": 1}])
+        for act in (
+            lambda: store.count(NAME, Filter({field: "x"})),
+            lambda: store.ensure_index(NAME, field, "keyword"),
+        ):
+            with pytest.raises(InputError, match="quotation mark"):
+                act()
+        table = ImageCollection.open(store, NAME).table(["raw"], payload=[field])
+        assert sorted(table.payload[field], key=str) == [None, "x"]
 
     # search
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qdrant_client import models
+from qdrant_client.local.json_path_parser import parse_json_path
 
 from intramodal.types import Payload, PointId
 from tests.faults.wire.points import Point, WireError, known_id
@@ -88,8 +89,8 @@ def _range(bounds: Any) -> Callable[[Any], bool]:
 
 def _value(payload: Payload, path: str) -> Any:
     value: Any = payload
-    for key in path.split("."):
-        if not isinstance(value, dict) or key not in value:
+    for step in parse_json_path(path):
+        if not isinstance(value, dict) or step.key not in value:
             return None
-        value = value[key]
+        value = value[step.key]
     return value

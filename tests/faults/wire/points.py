@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from qdrant_client import models
+from qdrant_client.local.json_path_parser import parse_json_path
 
 from intramodal.types import Floats, Payload, PointId
 
@@ -142,7 +143,8 @@ def normalized(X: Floats) -> Floats:
 def _selected(payload: Payload, wanted: Any) -> Payload:
     if wanted is True:
         return payload
-    return {key: payload[key] for key in wanted if key in payload}
+    first = {parse_json_path(path)[0].key for path in wanted}
+    return {key: value for key, value in payload.items() if key in first}
 
 
 def _vectors(vectors: Mapping[str, Floats], wanted: Any) -> Any:
