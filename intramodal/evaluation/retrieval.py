@@ -112,7 +112,7 @@ class RetrievalTask:
     def vectors(self, table: VectorTable, vector: str) -> tuple[Floats, Floats]:
         """Return unit queries (n_queries, d) and unit gallery (n_gallery, d)."""
         X = unit_rows(table.vectors[vector])
-        return X[self.query_rows], X[self.gallery_rows]
+        return _rows(X, self.query_rows), _rows(X, self.gallery_rows)
 
     def query_labels(self) -> list[Any]:
         """Return the label of each query; a tuple for a multi-valued field."""
@@ -254,24 +254,51 @@ def _positives(
     place: NDArray[np.int64],
     members: list[NDArray[np.int64]],
 ) -> Callable[[int, int], Lists]:
+    if codes.is_multi:
+
+        def lists(start: int, stop: int) -> Lists:
+            return as_lists([_sharing(codes, row, place, members) for row in kept[start:stop]])
+
+        return lists
+    return _of_one_class(codes.codes[kept], place[kept], members)
+
+
+def _sharing(
+    codes: LabelCodes, row: int, place: NDArray[np.int64], members: list[NDArray[np.int64]]
+) -> NDArray[np.int64]:
+    """Return the gallery places that share a class with a row, but for its own."""
+    classes = codes.indices[codes.indptr[row] : codes.indptr[row + 1]]
+    found = np.unique(np.concatenate([members[c] for c in classes]))
+    return np.asarray(found[found != place[row]])
+
+
+def _of_one_class(
+    classes: NDArray[np.int64], itself: NDArray[np.int64], members: list[NDArray[np.int64]]
+) -> Callable[[int, int], Lists]:
+    """Return the lists where each query has one class: for whole blocks, without a loop."""
+    pointers, places = as_lists(members)
+
     def lists(start: int, stop: int) -> Lists:
-        return as_lists([_relevant(codes, row, place[row], members) for row in kept[start:stop]])
+        asked, own = classes[start:stop], itself[start:stop]
+        sizes = pointers[asked + 1] - pointers[asked]
+        ends = np.cumsum(sizes)
+        found = places[np.repeat(pointers[asked] - ends + sizes, sizes) + np.arange(sizes.sum())]
+        kept = found != np.repeat(own, sizes)
+        # A query is among its class at most once: that is one place fewer where it answers, too.
+        ends -= np.cumsum(own >= 0)
+        return np.concatenate([[0], ends]), found[kept]
 
     return lists
 
 
-def _relevant(
-    codes: LabelCodes, row: int, itself: int, members: list[NDArray[np.int64]]
-) -> NDArray[np.int64]:
-    classes = codes.indices[codes.indptr[row] : codes.indptr[row + 1]]
-    found = members[classes[0]]
-    if len(classes) > 1:
-        found = np.unique(np.concatenate([members[c] for c in classes]))
-    return np.asarray(found[found != itself])
+def _rows(X: Floats, rows: NDArray[np.intp]) -> Floats:
+    """Return those rows (ascending); all of them are no copy."""
+    return X if len(rows) == len(X) else X[rows]
 
 
 def _itself(query_at: NDArray[np.int64]) -> Callable[[int, int], Lists]:
     def lists(start: int, stop: int) -> Lists:
-        return as_lists([[at] if at >= 0 else [] for at in query_at[start:stop]])
+        at = query_at[start:stop]
+        return np.concatenate([[0], np.cumsum(at >= 0)]), at[at >= 0]
 
     return lists

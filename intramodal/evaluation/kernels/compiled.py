@@ -21,20 +21,13 @@ _add_top_k = numba.njit(cache=True)(figures.add_top_k)
 _precision_sum = numba.njit(cache=True)(figures.precision_sum)
 
 _AP_ID = figures.AP_ID
-_LEAST_BUCKETS, _MOST_BUCKETS = 64, 4096  # two counters each fill a first-level cache
-_BUCKETS_PER_ITEM = 32
+_LEAST_BUCKETS, _MOST_BUCKETS = 64, 4096  # their counters fill half a first-level cache
+_BUCKETS_PER_ITEM = 16
 _CHUNK = 512
+_CROWD = 16
+"""Relevant items in one bucket from which on sorting them by insertion would cost too much."""
 _LARGEST = 3e38
 """Nearly the largest float32: a scale that is infinite would make zero times it NaN."""
-
-
-@numba.njit(cache=True)
-def _ascending(scores: Any) -> Any:
-    """Return the scores in order, and infinity behind them: no search runs past the end."""
-    t = np.empty(len(scores) + 1, dtype=scores.dtype)
-    t[:-1] = np.sort(scores)
-    t[-1] = np.inf
-    return t
 
 
 @numba.njit(cache=True, inline="always")
@@ -42,79 +35,129 @@ def _bucket(score: Any, least: Any, scale: Any, top: Any) -> Any:
     """Return the bucket of a score: 0 below `least`, the last one is `top` + 1.
 
     All in the scores' own precision: rounding may move a bucket's edge, but the same way for
-    every score, so that the order of buckets never contradicts that of scores.
+    every score, so that the order of buckets never contradicts that of scores. Comparisons
+    instead of `min` and `max`, whose rules for NaN keep the compiler from doing many at once.
     """
-    place = min(max((score - least) * scale, np.float32(-1)), top) + np.float32(1)
-    return np.int32(place)
+    place = (score - least) * scale
+    place = place if place > np.float32(-1) else np.float32(-1)
+    place = place if place < top else top
+    return np.int32(place + np.float32(1))
 
 
 @numba.njit(cache=True)
-def _grid(t: Any) -> Any:
-    """Return the grid: table, scale, top; table[b] is the first relevant item from bucket b on.
+def _scale(scores: Any) -> Any:
+    """Return least, scale and top: what `_bucket` needs to divide the range of `scores`."""
+    least, most = scores.min(), scores.max()
+    n_buckets = max(_LEAST_BUCKETS, min(_MOST_BUCKETS, _BUCKETS_PER_ITEM * len(scores)))
+    spread = float(most) - float(least)
+    scale = min(n_buckets / spread, _LARGEST) if spread > 0 else 0.0
+    return least, np.float32(scale), np.float32(n_buckets - 1)
 
-    Unsigned: numba would check a signed index for being negative, at every look-up.
+
+@numba.njit(cache=True)
+def _sort_within_buckets(t: Any, m: int, most: int) -> None:
+    """Sort t[:m], whose buckets are in order already and hold at most `most` items each."""
+    if most > _CROWD:
+        t[:m] = np.sort(t[:m])
+        return
+    for i in range(1, m):
+        value, j = t[i], i
+        while j > 0 and t[j - 1] > value:
+            t[j] = t[j - 1]
+            j -= 1
+        t[j] = value
+
+
+@numba.njit(cache=True)
+def _ascending(scores: Any) -> Any:
+    """Return the scores in order with infinity behind them, and their grid.
+
+    No search runs past an infinite end. The grid is table, least, scale, top; table[b] is the
+    first relevant item from bucket b on. Unsigned: numba would check a signed index for being
+    negative, at every look-up.
     """
-    m = len(t) - 1
-    n_buckets = max(_LEAST_BUCKETS, min(_MOST_BUCKETS, _BUCKETS_PER_ITEM * m))
-    top = np.float32(n_buckets - 1)
-    spread = float(t[m - 1]) - float(t[0])
-    scale = np.float32(min(n_buckets / spread, _LARGEST) if spread > 0 else 0.0)
-    table = np.empty(n_buckets + 2, dtype=np.uint32)
-    place = 0
-    for j in range(m):
-        bucket = _bucket(t[j], t[0], scale, top)
-        table[place : bucket + 1] = j
-        place = max(place, bucket + 1)
-    table[place:] = m
-    return table, scale, top
+    least, scale, top = _scale(scores)
+    table = np.zeros(int(top) + 3, dtype=np.uint32)
+    for score in scores:
+        table[np.uint64(_bucket(score, least, scale, top)) + np.uint64(1)] += np.uint32(1)
+    most = table.max()
+    for b in range(1, len(table)):
+        table[b] += table[b - 1]
+    t = np.empty(len(scores) + 1, dtype=scores.dtype)
+    filled = table.copy()
+    for score in scores:
+        bucket = np.uint64(_bucket(score, least, scale, top))
+        t[filled[bucket]] = score
+        filled[bucket] += np.uint32(1)
+    t[-1] = np.inf
+    _sort_within_buckets(t, len(scores), most)
+    return t, (table, least, scale, top)
 
 
 @numba.njit(cache=True, inline="always")
 def _interval(score: Any, t: Any, grid: Any) -> Any:
     """Return how many relevant scores (ascending) are below `score`."""
-    table, scale, top = grid
-    place = np.uint64(table[np.uint64(_bucket(score, t[0], scale, top))])
+    table, least, scale, top = grid
+    place = np.uint64(table[np.uint64(_bucket(score, least, scale, top))])
+    place += np.uint64(t[place] < score)  # mostly all: no jump that could be guessed wrong
     while t[place] < score:
         place += np.uint64(1)
     return place
 
 
 @numba.njit(cache=True)
-def _sift(scores: Any, t: Any, grid: Any, below: Any, kept: Any) -> int:
-    """Count the items of buckets without a relevant score; keep the others, return how many."""
-    table, scale, top = grid
-    is_shared = np.zeros(len(table), dtype=np.uint8)
-    for b in range(len(table) - 1):
-        is_shared[b] = table[b] != table[b + 1]
-    # Two sets of counters: neighbours in the same bucket need not wait for each other.
-    counts = np.zeros((2, len(table)), dtype=np.int32)
-    chunk = np.empty(_CHUNK, dtype=np.int32)
-    least = t[0]
+def _sift(scores: Any, grid: Any, is_shared: Any, counts: Any, kept: Any) -> int:
+    """Count the items of each bucket; keep those of shared ones, return how many.
+
+    `kept` has room for one more than there are scores: each is written, and stays if counted.
+    """
+    _, least, scale, top = grid
+    places = np.empty(_CHUNK, dtype=np.int32)
+    chunk = np.full(_CHUNK, -np.inf, dtype=scores.dtype)
     n = np.uint64(0)
     for start in range(0, len(scores), _CHUNK):
         size = min(_CHUNK, len(scores) - start)
-        for i in range(size):  # a loop of its own: the compiler makes it eight or sixteen at once
-            chunk[i] = _bucket(scores[start + i], least, scale, top)
+        part = scores[start : start + size]
+        if size < _CHUNK:
+            chunk[:size] = part
+            part = chunk
+        for i in range(_CHUNK):  # of known length: the compiler makes it sixteen at once
+            places[i] = _bucket(part[i], least, scale, top)
         for i in range(size):
-            bucket = np.uint64(chunk[i])
-            counts[i & 1, bucket] += 1
-            kept[n] = scores[start + i]
+            bucket = np.uint64(places[i])
+            counts[bucket] += 1
+            kept[n] = part[i]
             n += np.uint64(is_shared[bucket])
-    for b in range(len(table)):
-        if not is_shared[b]:
-            below[table[b]] += counts[0, b] + counts[1, b]
     return int(n)
 
 
 @numba.njit(cache=True)
+def _add_unshared(counts: Any, is_shared: Any, t: Any, grid: Any, below: Any) -> None:
+    """Add the counts of the buckets without relevant items to the interval they lie in."""
+    _, least, scale, top = grid
+    total = np.int32(0)
+    for b in range(len(counts)):
+        total += counts[b] * np.int32(not is_shared[b])
+        counts[b] = total
+    before = np.int32(0)
+    for j in range(len(t) - 1):
+        until = counts[np.uint64(_bucket(t[j], least, scale, top))]
+        below[j] += until - before
+        before = until
+    below[len(t) - 1] += total - before
+
+
+@numba.njit(cache=True)
 def _place_all(scores: Any, t: Any, grid: Any, kept: Any, below: Any, equal: Any) -> None:
-    n_kept = _sift(scores, t, grid, below, kept)
+    table = grid[0]
+    is_shared = table[1:] != table[:-1]
+    counts = np.zeros(len(is_shared), dtype=np.int32)
+    n_kept = _sift(scores, grid, is_shared.view(np.uint8), counts, kept)
+    _add_unshared(counts, is_shared, t, grid, below)
     for i in range(n_kept):
-        score = kept[i]
-        place = _interval(score, t, grid)
+        place = _interval(kept[i], t, grid)
         below[place] += 1
-        if t[place] == score:
-            equal[place] += 1
+        equal[place] += t[place] == kept[i]
 
 
 @numba.njit(cache=True)
@@ -122,8 +165,7 @@ def _take_out(scores: Any, t: Any, grid: Any, below: Any, equal: Any) -> None:
     for i in range(len(scores)):
         place = _interval(scores[i], t, grid)
         below[place] -= 1
-        if t[place] == scores[i]:
-            equal[place] -= 1
+        equal[place] -= t[place] == scores[i]
 
 
 @numba.njit(cache=True)
@@ -147,8 +189,7 @@ def _by_id(scores: Any, value: Any, positives: Any, ignored: Any, c: int, p: int
 @numba.njit(cache=True)
 def _rank_one(scores: Any, positives: Any, ignored: Any, ks: Any, kept: Any, row: Any) -> None:
     m = len(positives)
-    t = _ascending(scores[positives])
-    grid = _grid(t)
+    t, grid = _ascending(scores[positives])
     below = np.zeros(m + 1, dtype=np.int32)
     equal = np.zeros(m + 1, dtype=np.int32)
     _place_all(scores, t, grid, kept, below, equal)
@@ -195,8 +236,7 @@ def rank_block(
 
 
 @numba.njit(cache=True)
-def _count_by_group(scores: Any, groups: Any, t: Any, below: Any, equal: Any) -> None:
-    grid = _grid(t)
+def _count_by_group(scores: Any, groups: Any, t: Any, grid: Any, below: Any, equal: Any) -> None:
     for i in range(len(scores)):
         if groups[i] >= 0 and scores[i] >= t[0]:
             place = _interval(scores[i], t, grid)
@@ -210,11 +250,11 @@ def _leave_out_one(
     scores: Any, positives: Any, groups: Any, own: int, n_groups: int, row: Any
 ) -> None:
     m = len(positives)
-    t = _ascending(scores[positives])
+    t, grid = _ascending(scores[positives])
     relevant_group = groups[positives][np.argsort(scores[positives])]
     below = np.zeros((n_groups, m + 1), dtype=np.int32)
     equal = np.zeros((n_groups, m + 1), dtype=np.int32)
-    _count_by_group(scores, groups, t, below, equal)
+    _count_by_group(scores, groups, t, grid, below, equal)
     all_below, all_equal = below.sum(axis=0), equal.sum(axis=0)
     for g in range(n_groups):
         if g == own:

@@ -242,6 +242,32 @@ def test_a_spread_below_float_resolution_does_not_overflow_the_buckets() -> None
     assert got.ap[0] == pytest.approx((1 / 2 + 2 / 3) / 2, abs=EXACT)
 
 
+def spread(rng: np.random.Generator, kind: str, n: int) -> np.ndarray:
+    """Return scores that fill the kernel's buckets evenly, or hardly."""
+    normal = rng.normal(size=n).astype(np.float32)
+    if kind == "one far away":
+        normal[rng.integers(0, n, 3)] = -1e6  # all others share a bucket
+    if kind == "few levels":
+        normal = np.round(normal, 1)
+    if kind == "many powers":
+        normal = np.sign(normal) * np.float32(10) ** (30 * normal.clip(-1, 1))
+    return normal
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kind", ["even", "one far away", "few levels", "many powers"])
+@pytest.mark.parametrize("n", [511, 512, 1300])  # below, at and beyond what is counted at a time
+@pytest.mark.parametrize("share", [0.01, 0.5])
+def test_long_rankings_equal_scikit_learn(
+    rng: np.random.Generator, kernel: str, kind: str, n: int, share: float
+) -> None:
+    scores = spread(rng, kind, n)
+    relevant = rng.random(n) < share
+    relevant[rng.integers(n)] = True
+    got = one_query(scores.tolist(), relevant.tolist(), ties="sklearn", kernel=kernel)
+    assert got.ap[0] == pytest.approx(average_precision_score(relevant, scores), abs=EXACT)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
