@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from intramodal.evaluation.baselines.class_texts import ClassTexts as ClassTexts
+    from intramodal.evaluation.baselines.class_texts import ClassWords as ClassWords
     from intramodal.evaluation.baselines.oti import OtiSettings as OtiSettings
     from intramodal.evaluation.baselines.oti import invert_images as invert_images
     from intramodal.evaluation.compare import CompareSettings as CompareSettings
@@ -47,6 +48,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AnchorSet": "projection.anchors",
     "ClassTexts": "evaluation.baselines.class_texts",
+    "ClassWords": "evaluation.baselines.class_texts",
     "CompareSettings": "evaluation.compare",
     "ImageCollection": "store.collection",
     "IndexSearch": "evaluation.index_search",
@@ -79,6 +81,7 @@ _HOMES = {
 __all__ = [
     "AnchorSet",
     "ClassTexts",
+    "ClassWords",
     "CompareSettings",
     "ImageCollection",
     "IndexSearch",

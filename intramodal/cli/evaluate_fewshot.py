@@ -103,7 +103,7 @@ def _print(result: dict[str, Any]) -> None:
 @labels_option
 @click.option(
     "--methods",
-    default="zero-shot,tip-adapter,tip-x,coder,ape,lda+text,prototype+text",
+    default="zero-shot,coder-zero-shot,tip-adapter,tip-x,coder,ape,lda+text,prototype+text",
     show_default=True,
     type=LIST,
     callback=names,
@@ -143,6 +143,12 @@ def _print(result: dict[str, Any]) -> None:
     "--text-vectors",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Ready embeddings instead, one a class in the order of their names.",
+)
+@click.option(
+    "--class-texts",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help='Further texts for CODER, as JSON: {class: [texts]}, or {class: {"names": [synonyms], '
+    '"attributes": [texts]}}; classes without any have their name alone.',
 )
 @_CLASSES
 @model_options

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from intramodal.errors import InputError, MismatchError
 from intramodal.evaluation.baselines.ape import fit_ape
 from intramodal.evaluation.baselines.class_texts import ClassTexts
-from intramodal.evaluation.baselines.coder import fit_coder
+from intramodal.evaluation.baselines.coder import fit_coder, fit_coder_zero_shot
 from intramodal.evaluation.baselines.episode import Episode, Fitted, Method
 from intramodal.evaluation.baselines.linear import fit_lda_text, fit_prototype_text
 from intramodal.evaluation.baselines.presets import DEFAULT_PRESET, check_preset
@@ -36,6 +36,7 @@ from intramodal.types import Floats, VectorTable
 
 METHODS: dict[str, Method] = {
     "zero-shot": fit_zero_shot,
+    "coder-zero-shot": fit_coder_zero_shot,
     "tip-adapter": fit_tip_adapter,
     "tip-x": fit_tip_x,
     "coder": fit_coder,
@@ -192,6 +193,8 @@ class _Stage:
                 Z=self.Z,
                 W=texts.W,
                 bank=texts.bank,
+                owners=texts.owners,
+                is_name=texts.is_name,
                 shots=shots,
                 validation=reserved[:, :n_tuning],
                 tested=np.flatnonzero(is_tested),

@@ -82,3 +82,46 @@ def test_the_table_names_method_and_vector() -> None:
 def test_what_cannot_be_meant_is_refused(arguments: tuple[str, ...], told: str) -> None:
     found = run("fewshot-text", *arguments, *COMMON, code=1)
     assert told in found["error"]["message"]
+
+
+def test_texts_of_a_file_are_embedded_by_the_model(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from intramodal import load_encoder
+    from intramodal.evaluation.baselines.class_texts import read_texts
+    from intramodal.store.manifest import VectorOrigin
+
+    encoder = load_encoder("demo", device="cpu")
+    names = ["cat", "dog", "fish"]
+    X = np.repeat(encoder.encode_texts([f"a drawing of a {name}" for name in names]), 8, axis=0)
+    X += np.random.default_rng(3).normal(size=X.shape).astype(np.float32) * X.std()
+    origin = VectorOrigin(encoder.name, encoder.fingerprint)
+    ids, kinds = list(range(24)), np.repeat(names, 8).tolist()
+    with open_store("./drawn") as store:
+        drawn = ImageCollection.create(store, "drawn", {"raw": (encoder.dim, origin)})
+        drawn.write(ids, {"raw": X}, [{"kind": kind} for kind in kinds])
+        table = drawn.table(["raw"], payload=["kind"])
+    file = tmp_path / "texts.json"
+    file.write_text(
+        '{"dog": {"names": ["puppy"], "attributes": ["it barks"]}, "fish": ["scales"]}'
+    )
+    common = ("fewshot-text", "drawn", *COMMON, "--store", "./drawn", "--device", "cpu")
+    methods = ("--methods", "coder-zero-shot,coder", "--validation", "2")
+    found = run(*common, *methods, "--class-texts", str(file))
+    expected = evaluate_fewshot_text(
+        table,
+        ClassTexts.encode(encoder, names, words=read_texts(file)),
+        vector="raw",
+        field="kind",
+        methods=["coder-zero-shot", "coder"],
+        shots=(1, 2),
+        n_episodes=3,
+        n_validation=2,
+    )
+    for method, shots in found["fields"]["kind"]["vectors"]["raw"].items():
+        for row, mean in zip(shots.values(), expected[method].mean, strict=True):
+            assert row["accuracy"] == pytest.approx(mean, abs=1e-12)
+    file.write_text('{"kangaroo": ["it jumps"]}')
+    told = run(*common, "--class-texts", str(file), code=1)["error"]["message"]
+    assert "says nothing of a class of field 'kind'" in told
+    told = run(*common, "--class-texts", str(file), "--text-vectors", "T.npy", code=1)
+    assert "texts that a model must embed" in told["error"]["message"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from intramodal.evaluation.baselines.cache import cache_logits
-from intramodal.evaluation.baselines.episode import Episode, Fitted, Rows
+from intramodal.evaluation.baselines.episode import LOGIT_SCALE, Episode, Fitted, Rows
 from intramodal.evaluation.baselines.presets import CODER
 from intramodal.evaluation.baselines.search import first_best, steps
 from intramodal.evaluation.baselines.tip_adapter import cache_counts
@@ -37,11 +37,45 @@ def fit_coder(episode: Episode) -> Fitted:
     return Fitted(logits, {"alpha": alpha, "beta": beta})
 
 
+def fit_coder_zero_shot(episode: Episode) -> Fitted:
+    """Return CODER's classifier of texts alone, ``heuristic_classifier`` of its published code.
+
+    A class scores 100 times the mean of: the cosine to each of its attributes, and the highest
+    cosine to one of its names. Without further texts that is zero-shot CLIP. The published second
+    stage, which looks at the true labels to choose the images that it changes, is left out.
+    """
+    n_classes = len(episode.W)
+    is_attribute = ~episode.is_name
+    owners = episode.owners[is_attribute]
+    sums = np.zeros(episode.W.shape, dtype=np.float64)
+    np.add.at(sums, owners, episode.bank[is_attribute])
+    attributes = sums.astype(np.float32)
+    n_scores = (np.bincount(owners, minlength=n_classes) + 1).astype(np.float32)
+    names = _names_by_rank(episode)
+
+    def logits(rows: Rows) -> Floats:
+        X = episode.X[rows]
+        best = X @ names[0].T
+        for others in names[1:]:
+            np.maximum(best, X @ others.T, out=best)
+        return np.asarray(LOGIT_SCALE * (best + X @ attributes.T) / n_scores, dtype=np.float32)
+
+    return Fitted(logits)
+
+
 def stretched(affinities: Floats) -> Floats:
     """Return every row of affinities (m, K s) stretched to [0, 1]; a constant one becomes 0."""
     low = affinities.min(axis=1, keepdims=True)
     width = affinities.max(axis=1, keepdims=True) - low
     return np.asarray((affinities - low) / np.where(width > 0, width, 1), dtype=np.float32)
+
+
+def _names_by_rank(episode: Episode) -> list[Floats]:
+    """Return the first names of all classes (K, d), the second, ...; the last one is repeated."""
+    rows = np.flatnonzero(episode.is_name)
+    own = [rows[episode.owners[rows] == k] for k in range(len(episode.W))]
+    most = max(len(part) for part in own)
+    return [episode.bank[[part[min(rank, len(part) - 1)] for part in own]] for rank in range(most)]
 
 
 def _described(episode: Episode, rows: Rows) -> Floats:

@@ -35,6 +35,10 @@ class Episode:
         Unit text embedding of every class.
     bank : ndarray of shape (B, d)
         Unit rows of the texts that CODER describes images by.
+    owners : ndarray of shape (B,), int64
+        Class of each of them.
+    is_name : ndarray of shape (B,), bool
+        Whether it names the class, and is no attribute.
     shots : ndarray of shape (K, s), int64
         Rows of the labelled images, by class.
     validation : ndarray of shape (K, v), int64
@@ -49,6 +53,8 @@ class Episode:
     Z: Floats
     W: Floats
     bank: Floats
+    owners: NDArray[np.int64]
+    is_name: NDArray[np.bool_]
     shots: Rows
     validation: Rows
     tested: Rows

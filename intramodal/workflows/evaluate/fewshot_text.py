@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from intramodal.errors import InputError
-from intramodal.evaluation.baselines.class_texts import TEMPLATES, ClassTexts
+from intramodal.evaluation.baselines.class_texts import TEMPLATES, ClassTexts, read_texts
 from intramodal.evaluation.baselines.presets import DEFAULT_PRESET
 from intramodal.evaluation.fewshot import SHOTS, FewshotTask
 from intramodal.evaluation.fewshot_text import METHODS, N_VALIDATION, run_fewshot_text
@@ -23,6 +24,8 @@ from intramodal.workflows.workspace import open_workspace, recorded
 
 BY_IMAGES = ("prototype", "lda", "prototype+text", "lda+text")
 """Methods that compare images by a vector of their own choice, each `--by` in turn."""
+
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class FewshotTextRequest:
     template: str = TEMPLATES[0]
     model: str | None = None
     text_vectors: Path | None = None
+    class_texts: Path | None = None
     classes: bool = False
     device: str | None = None
     precision: str | None = None
@@ -124,6 +128,8 @@ def _of_task(
 
 
 def _texts(request: FewshotTextRequest, source: TextSource, task: FewshotTask) -> ClassTexts:
+    if request.class_texts is not None:
+        return _described(request.class_texts, request, source, task)
     embedded = source.embed(AnchorSet(tuple(task.names), request.template).prompts())
     if embedded is None:
         raise InputError(
@@ -135,3 +141,28 @@ def _texts(request: FewshotTextRequest, source: TextSource, task: FewshotTask) -
             f"{len(embedded)} texts; give one a class, in the order of their names"
         )
     return ClassTexts.from_arrays(task.names, embedded)
+
+
+def _described(
+    path: Path, request: FewshotTextRequest, source: TextSource, task: FewshotTask
+) -> ClassTexts:
+    """Return the names' texts with those of a file, embedded by the model."""
+    if source.file is not None:
+        raise InputError(
+            f"{path} holds texts that a model must embed, and {source.file} ready embeddings; "
+            f"give --model instead of --text-vectors"
+        )
+    words = read_texts(path)
+    if set(words).isdisjoint(task.names):
+        raise InputError(
+            f"{path} says nothing of a class of field {task.field!r}; its classes are "
+            f"{_some(words)}, the field's {_some(task.names)}"
+        )
+    return ClassTexts.encode(source.encoder, task.names, templates=[request.template], words=words)
+
+
+def _some(names: Iterable[str]) -> str:
+    found = sorted(names)
+    return ", ".join(repr(name) for name in found[:_MOST_NAMED]) + (
+        ", ..." if len(found) > _MOST_NAMED else ""
+    )

@@ -36,17 +36,18 @@ class TextSource:
         """Return the embeddings of the prompts, or those of the file; None without text tower."""
         if self.file is not None:
             return self._read
-        return self._encoder.encode_texts(list(prompts)) if self._encoder.has_text else None
+        return self.encoder.encode_texts(list(prompts)) if self.encoder.has_text else None
 
     @property
     def name(self) -> str:
         """Where the texts come from, for people."""
-        return str(self.file) if self.file is not None else self._encoder.name
+        return str(self.file) if self.file is not None else self.encoder.name
 
     @cached_property
     def _read(self) -> Floats:
         return read_matrix(Path(str(self.file)))
 
     @cached_property
-    def _encoder(self) -> Encoder:
+    def encoder(self) -> Encoder:
+        """The model, loaded when it is first needed."""
         return self.target.load_encoder(self.model, device=self.device, precision=self.precision)

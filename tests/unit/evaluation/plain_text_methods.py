@@ -97,6 +97,23 @@ def _coder(episode: Episode, rows: np.ndarray) -> Plain:
     return _cache(np.array(found), one_hot(episode))
 
 
+def _coder_zero_shot(episode: Episode, rows: np.ndarray) -> Plain:
+    """Return the scores less those of the names, which `plain_method` adds."""
+    scores = np.empty((len(rows), len(episode.W)))
+    for i, row in enumerate(rows):
+        x = wide(episode.X[row])
+        for k, w in enumerate(wide(episode.W)):
+            said: dict[bool, list[float]] = {True: [], False: []}
+            for text, owner, is_name in zip(
+                wide(episode.bank), episode.owners, episode.is_name, strict=True
+            ):
+                if owner == k:
+                    said[bool(is_name)].append(100 * float(x @ text))
+            mean = sum([*said[False], max(said[True])]) / (len(said[False]) + 1)
+            scores[i, k] = mean - 100 * float(x @ w)
+    return lambda _: scores
+
+
 def ape_channels_by_pairs(
     W: np.ndarray, keys: np.ndarray, weights: tuple[float, float], n_channels: int
 ) -> list[int]:
@@ -157,6 +174,7 @@ def _prototype_text(episode: Episode, rows: np.ndarray) -> Plain:
 
 _METHODS = {
     "zero-shot": _zero_shot,
+    "coder-zero-shot": _coder_zero_shot,
     "tip-adapter": _tip_adapter,
     "tip-x": _tip_x,
     "coder": _coder,

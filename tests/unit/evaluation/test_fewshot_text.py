@@ -10,7 +10,11 @@ import pytest
 
 from intramodal.errors import InputError, MismatchError
 from intramodal.evaluation.baselines import episode as episodes
-from intramodal.evaluation.baselines.class_texts import ClassTexts, read_texts
+from intramodal.evaluation.baselines.class_texts import (
+    ClassTexts,
+    ClassWords,
+    read_texts,
+)
 from intramodal.evaluation.fewshot import FewshotTask, evaluate_fewshot, run_fewshot
 from intramodal.evaluation.fewshot_text import METHODS, evaluate_fewshot_text, run_fewshot_text
 from intramodal.evaluation.results import FewshotResult
@@ -150,9 +154,18 @@ def assert_plain(
         shots, spared = task.draws[e, classes, :s], task.validation[e, classes]
         out = {*shots.ravel().tolist(), *spared.ravel().tolist()}
         tested = [i for i in range(len(X)) if i not in out and task.codes[i] in classes]
-        bank = np.concatenate([texts.bank[texts.owners == k] for k in known])
+        rows = np.concatenate([np.flatnonzero(texts.owners == k) for k in known])
         seen = episodes.Episode(
-            X, Z, texts.W[known], bank, shots, spared[:, : min(s, 4)], np.array(tested), "imagenet"
+            X=X,
+            Z=Z,
+            W=texts.W[known],
+            bank=texts.bank[rows],
+            owners=np.array([known.index(owner) for owner in texts.owners[rows]]),
+            is_name=texts.is_name[rows],
+            shots=shots,
+            validation=spared[:, : min(s, 4)],
+            tested=np.array(tested),
+            preset="imagenet",
         )
         constants = {k: v[e] for k, v in found.extra["parameters"][str(s)].items()}
         logits = plain_method(found.classifier, seen, seen.tested)(constants)
@@ -192,7 +205,7 @@ def test_results_are_json_and_keep_the_constants(rng):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"methods": ["svm"]}, "no method 'svm'; choose from ape, coder, lda"),
+        ({"methods": ["svm"]}, "no method 'svm'; choose from ape, coder, coder-zero-shot, lda"),
         ({"methods": []}, "methods is empty"),
         ({"preset": "cifar"}, "no preset 'cifar'; choose from caltech101"),
         ({"n_validation": -1}, "n_validation must be a whole number from 0"),
@@ -224,17 +237,24 @@ def test_a_class_is_the_mean_of_its_unit_prompts():
         encoder,
         ["dog", "red apple"],
         templates=["a photo of a {}.", "{}"],
-        bank={"dog": ["a pet", "an animal that barks", "four legs"]},
+        words={"dog": ClassWords(("puppy",), ("an animal that barks", "four legs"))},
     )
-    embedded = unit_rows(encoder.encode_texts(["a photo of a red apple.", "red apple"]))
-    expected = unit_rows(embedded.mean(axis=0, keepdims=True))[0]
-    np.testing.assert_allclose(found.W[1], expected, atol=1e-6)  # another batch
-    assert found.owners.tolist() == [0, 0, 0, 1]
-    np.testing.assert_array_equal(found.bank[3], found.W[1])  # no texts: described by its name
-    pet = unit_rows(encoder.encode_texts(["a pet"]))[0]
-    np.testing.assert_allclose(found.bank[0], pet, atol=1e-6)
-    part = found.of(["red apple"])
-    assert (part.names, part.owners.tolist()) == (["red apple"], [0])
+
+    def mean(name: str) -> np.ndarray:
+        embedded = unit_rows(encoder.encode_texts([f"a photo of a {name}.", name]))
+        return unit_rows(embedded.mean(axis=0, keepdims=True))[0]
+
+    expected = [mean("dog"), mean("puppy")]
+    expected += [*unit_rows(encoder.encode_texts(["an animal that barks", "four legs"]))]
+    expected.append(mean("red apple"))
+    np.testing.assert_allclose(found.bank, expected, atol=1e-6)  # other batches
+    np.testing.assert_array_equal(found.W, found.bank[[0, 4]])
+    assert found.owners.tolist() == [0, 0, 0, 0, 1]
+    assert found.is_name.tolist() == [True, True, False, False, True]
+    part = found.of(["red apple", "dog"])
+    assert (part.names, part.owners.tolist()) == (["red apple", "dog"], [0, 1, 1, 1, 1])
+    np.testing.assert_array_equal(part.bank, found.bank[[4, 0, 1, 2, 3]])
+    assert part.is_name.tolist() == [True, True, True, False, False]
 
 
 def test_texts_that_cannot_serve_are_refused(tmp_path: Path):
@@ -246,15 +266,40 @@ def test_texts_that_cannot_serve_are_refused(tmp_path: Path):
         ClassTexts.from_arrays(["a", "b"], np.zeros((2, 2)))
     with pytest.raises(InputError, match="the texts of class 'b' must have the shape"):
         ClassTexts.from_arrays(["a", "b"], np.eye(2), {"b": np.ones(2)})
+    with pytest.raises(InputError, match="class 'b' have 3 dimensions and the classes 2"):
+        ClassTexts.from_arrays(["a", "b"], np.eye(2), synonyms={"b": np.ones((1, 3))})
     with pytest.raises(InputError, match="templates need"):
         ClassTexts.encode(load_encoder("demo", device="cpu"), ["a"], templates=["a photo"])
     file = tmp_path / "texts.json"
-    for content in ("[", "[]", '{"a": []}', '{"a": [1]}', '{"a": "text"}'):
+    for content in (
+        *("[", "[]", '{"a": []}', '{"a": [1]}', '{"a": "text"}', '{"a": [" "]}', '{"a": {}}'),
+        *('{"a": {"names": "b"}}', '{"a": {"synonyms": ["b"]}}', '{"a": {"attributes": []}}'),
+    ):
         file.write_text(content)
-        with pytest.raises(InputError, match=r"JSON|must hold"):
+        with pytest.raises(InputError, match=r"JSON|write \{\"class\": \["):
             read_texts(file)
-    file.write_text('{"a": ["one", "two"], "b": ["three"]}')
-    assert read_texts(file) == {"a": ["one", "two"], "b": ["three"]}
+
+
+def test_texts_are_read_as_attributes_or_in_both_kinds(tmp_path: Path):
+    file = tmp_path / "texts.json"
+    file.write_text('{"a": ["one", "two"], "b": {"names": ["three"]}, "c": {"attributes": ["d"]}}')
+    assert read_texts(file) == {
+        "a": ClassWords(attributes=("one", "two")),
+        "b": ClassWords(names=("three",)),
+        "c": ClassWords(attributes=("d",)),
+    }
+
+
+def test_coder_describes_pictures_by_names_and_attributes_alike(rng):
+    table, texts = scene(rng)
+    more = {"a": rng.normal(size=(2, D)), "c": rng.normal(size=(1, D))}
+    told = ClassTexts.from_arrays(texts.names, texts.W, more, {"d": rng.normal(size=(2, D))})
+    task = FewshotTask.from_table(table, "label", shots=(3,), n_episodes=3, n_validation=2)
+    for name in ("coder", "coder-zero-shot"):
+        found = run_fewshot_text(task, table, told, "raw", [name])[name]
+        assert_plain(found, task, table, told, "raw")
+        plain = run_fewshot_text(task, table, texts, "raw", [name])[name]
+        assert (found.n_correct != plain.n_correct).any()
 
 
 # Classes of CIFAR-10 by names of ImageNet classes that they consist of; deer have none.

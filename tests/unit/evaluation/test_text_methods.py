@@ -21,7 +21,7 @@ from intramodal.types import unit_rows
 from tests.unit.evaluation.plain_text_methods import ape_channels_by_pairs, plain_method
 
 K, D = 4, 16
-TUNED = [name for name in METHODS if name != "zero-shot"]
+TUNED = [name for name in METHODS if not name.endswith("zero-shot")]
 
 
 def episode(
@@ -39,6 +39,9 @@ def episode(
         Z=unit_rows(turned),
         W=unit_rows(centres + 0.9 * rng.normal(size=(K, D)) - 0.5),
         bank=unit_rows(rng.normal(size=(11, D)) + 0.3),
+        # Names and attributes: one and two, three and none, one and none, two and two.
+        owners=np.array([0, 0, 0, 1, 1, 1, 2, 3, 3, 3, 3]),
+        is_name=np.array([1, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0], dtype=bool),
         shots=rows[:, :n_shots],
         validation=rows[:, n_shots : n_shots + n_tuning],
         tested=rows[:, n_shots + n_tuning :].ravel(),
@@ -193,6 +196,15 @@ def test_blocks_of_images_change_nothing(name):
     parts = [fitted.logits(seen.tested[i : i + 5]) for i in range(0, len(seen.tested), 5)]
     # Products of other shapes sum float32 terms in another order.
     assert_logits(np.concatenate(parts), fitted.logits(seen.tested))
+
+
+def test_without_further_texts_coder_zero_shot_is_zero_shot():
+    seen = episode()
+    alone = replace(seen, bank=seen.W, owners=np.arange(K), is_name=np.ones(K, dtype=bool))
+    found, expected = (
+        METHODS[name](alone).logits(seen.tested) for name in ("coder-zero-shot", "zero-shot")
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-4)  # 100 times float32 rounding
 
 
 @pytest.mark.parametrize("n_channels", [1, 5, 16])
