@@ -6,7 +6,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -211,12 +211,15 @@ class VectorTable:
         One list of n values per payload field; None where a point lacks the field.
     n_incomplete : int
         Points left out because they lack one of the vectors.
+    drawn_from : int, optional
+        How many points there were, where these are a random sample of them.
     """
 
     ids: list[PointId]
     vectors: dict[str, Floats]
     payload: dict[str, list[Any]] = field(default_factory=dict)
     n_incomplete: int = 0
+    drawn_from: int | None = None
 
     def __len__(self) -> int:
         """Return the number of points."""
@@ -224,9 +227,9 @@ class VectorTable:
 
     def take(self, rows: NDArray[np.intp]) -> VectorTable:
         """Return the given rows, in the given order."""
-        return VectorTable(
+        return replace(
+            self,
             ids=[self.ids[i] for i in rows],
             vectors={name: X[rows] for name, X in self.vectors.items()},
             payload={name: [column[i] for i in rows] for name, column in self.payload.items()},
-            n_incomplete=self.n_incomplete,
         )

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from intramodal.errors import ManifestMismatchError, NotFound
 from intramodal.store.base import CollectionInfo, Filter, Hits, Page, Store, VectorSpec
-from intramodal.store.fields import value_at
 from intramodal.store.manifest import Manifest, VectorOrigin
+from intramodal.store.sampling import draw_ids
+from intramodal.store.tables import tabled
 from intramodal.types import Floats, Payload, PointId, VectorTable
+
+SCROLL_BATCH = 1000
+"""Points a page."""
 
 
 class ImageCollection:
@@ -173,7 +175,7 @@ class ImageCollection:
         vectors: Sequence[str] = (),
         payload: Sequence[str] | bool = False,
         where: Filter | None = None,
-        batch_size: int = 1000,
+        batch_size: int = SCROLL_BATCH,
     ) -> Iterator[Page]:
         """Yield all (matching) points, page by page, in id order."""
         return self.store.scroll(
@@ -186,10 +188,21 @@ class ImageCollection:
         *,
         payload: Sequence[str] = (),
         where: Filter | None = None,
+        sample: int | None = None,
+        seed: int = 0,
     ) -> VectorTable:
         """Read vectors and payload fields of all (matching) points, once.
 
         Points that lack one of the vectors are left out and counted in `n_incomplete`.
+
+        Parameters
+        ----------
+        vectors, payload : sequence of str
+        where : Filter, optional
+        sample : int, optional
+            Where there are more points, so many are drawn at random, see `draw_ids`.
+        seed : int
+            Of the sample.
 
         Raises
         ------
@@ -197,19 +210,13 @@ class ImageCollection:
             If the collection has no such vector.
         """
         self._require_names(vectors)
-        pages = list(self.scroll(vectors=vectors, payload=list(payload) or False, where=where))
-        ids = [i for page in pages for i in page.ids]
-        order = np.array(sorted(range(len(ids)), key=lambda row: str(ids[row])), dtype=np.intp)
-        table = VectorTable(
-            ids=ids,
-            vectors={v: _stacked([page.vectors[v] for page in pages]) for v in vectors},
-            payload={
-                f: [value_at(p, f) for page in pages for p in page.payloads] for f in payload
-            },
-        )
-        complete = [~np.isnan(X[:, 0]) for X in table.vectors.values() if len(X)]
-        keep = order[np.logical_and.reduce(complete)[order]] if complete else order
-        return replace(table.take(keep), n_incomplete=len(ids) - len(keep))
+        wanted: dict[str, Any] = {"vectors": vectors, "payload": list(payload) or False}
+        if sample is None:
+            return tabled(self.scroll(**wanted, where=where), vectors, payload)
+        ids, n_there = draw_ids(self.scroll(where=where), sample, seed=seed)
+        batches = (ids[i : i + SCROLL_BATCH] for i in range(0, len(ids), SCROLL_BATCH))
+        pages = (self.store.retrieve(self.name, batch, **wanted) for batch in batches)
+        return replace(tabled(pages, vectors, payload), drawn_from=n_there)
 
     def neighbours(
         self,
@@ -262,10 +269,6 @@ class ImageCollection:
         info = self.info()
         sizes = ", ".join(f"{name or 'unnamed'}: {v.size}" for name, v in info.vectors.items())
         return f"ImageCollection({self.name!r}, {info.n_points:,} points, {sizes})"
-
-
-def _stacked(blocks: list[Floats]) -> Floats:
-    return np.concatenate(blocks) if blocks else np.empty((0, 0), np.float32)
 
 
 def _listed(names: Mapping[str, Any]) -> str:

@@ -80,6 +80,17 @@ def test_a_table_leaves_out_points_without_the_vector_and_counts_them(store: Sto
     assert table.n_incomplete == 7
 
 
+def test_a_sampled_table_holds_that_many_points_of_those_that_match(store: Store) -> None:
+    collection, ids, X = filled(store, n=30)
+    where = Filter({"label": "l1"})
+    table = collection.table(["raw"], payload=["label"], where=where, sample=4, seed=3)
+    assert (len(table), table.drawn_from) == (4, 10)
+    assert table.ids == sorted(table.ids, key=str)
+    rows = [ids.index(i) for i in table.ids]
+    np.testing.assert_allclose(table.vectors["raw"], X[rows], atol=1e-6)
+    assert table.payload["label"] == ["l1"] * 4
+
+
 def test_a_table_of_an_unknown_vector_names_the_known_ones(store: Store) -> None:
     collection, _, _ = filled(store)
     with pytest.raises(NotFound, match="no vector 'pca'; it has 'raw'"):
