@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import copy
-import logging
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from intramodal.errors import InputError, ModelError
+from intramodal.errors import InputError
+from intramodal.memory import FittingBatches
 from intramodal.types import Floats
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-log = logging.getLogger(__name__)
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -95,7 +92,12 @@ class Runtime:
         self.precision = precision
         others = [copy.deepcopy(module).to(device) for device in devices[1:]]
         self.replicas = [module.to(devices[0]), *others]
-        self.max_batch = sys.maxsize  # lowered when memory runs out
+        self._batches = FittingBatches(str(devices[0]))
+
+    @property
+    def max_batch(self) -> int:
+        """Rows that a forward pass gets at most; lowered when memory runs out."""
+        return self._batches.largest
 
     def run(self, rows: Tensor, forward: Forward) -> Floats:
         """Return `forward` of `rows` as float32 (n, dim), in order.
@@ -103,43 +105,12 @@ class Runtime:
         A batch that does not fit into memory is halved until it does; the smaller size is kept
         for the batches that follow.
         """
-        results: list[Floats] = []
-        start = 0
-        while start < len(rows):
-            chunk = rows[start : start + self.max_batch]
-            result = self._attempt(chunk, forward)
-            if result is None:
-                self._shrink(len(chunk))
-            else:
-                results.append(result)
-                start += len(chunk)
-        return np.concatenate(results)
+        parts = self._batches.over(len(rows), lambda part: self._forward(rows[part], forward))
+        return np.concatenate(list(parts))
 
     def on_first(self, rows: Tensor, forward: Forward) -> Tensor:
         """Return `forward` of `rows` on the first device, as a tensor that has a gradient."""
         return self._on_device(self.replicas[0], rows, forward)
-
-    def _attempt(self, chunk: Tensor, forward: Forward) -> Floats | None:
-        try:
-            return self._forward(chunk, forward)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            log.debug("out of memory with a batch of %d: %s", len(chunk), error)
-        return None  # outside of the handler: the traceback held the tensors
-
-    def _shrink(self, size: int) -> None:
-        import torch
-
-        if size == 1:
-            raise ModelError(
-                f"memory of {self.devices[0]} ran out with a batch of one; use another device "
-                "or a smaller model"
-            )
-        self.max_batch = (size + 1) // 2
-        log.warning("out of memory: batches are now at most %d", self.max_batch)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
 
     def _forward(self, chunk: Tensor, forward: Forward) -> Floats:
         import torch
@@ -161,12 +132,3 @@ class Runtime:
         enabled = self.precision == "bf16"
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
             return forward(module, part.to(device, non_blocking=True))
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether an error of torch, on any device, says that memory ran out."""
-    import torch
-
-    text = str(error).lower()
-    known = "out of memory" in text or "can't allocate memory" in text
-    return known or isinstance(error, torch.cuda.OutOfMemoryError)

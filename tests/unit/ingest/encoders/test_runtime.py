@@ -14,8 +14,8 @@ from intramodal.ingest.encoders.runtime import (
     Runtime,
     choose_devices,
     choose_precision,
-    is_out_of_memory,
 )
+from intramodal.memory import is_out_of_memory
 from tests.tiny_models import TEXTS, Shelf, save_clip, save_open_clip
 
 torch = pytest.importorskip("torch")
