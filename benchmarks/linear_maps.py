@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from intramodal.evaluation.retrieval import RetrievalTask, run_task
+from intramodal.evaluation.retrieval import run_task
+from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.projection.text_pca import principal_directions
 from intramodal.types import VectorTable
 

@@ -20,7 +20,8 @@ from scipy import stats
 
 from intramodal.evaluation.inference import Effect, sign_flip
 from intramodal.evaluation.population import choose_population
-from intramodal.evaluation.retrieval import RetrievalTask, run_task
+from intramodal.evaluation.retrieval import run_task
+from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.types import VectorTable, unit_rows
 
 N_RESAMPLES = 1999

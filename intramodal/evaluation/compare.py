@@ -19,7 +19,8 @@ from intramodal.evaluation.inference import Effect, sign_flip
 from intramodal.evaluation.labels import encode_labels
 from intramodal.evaluation.population import Population, choose_population
 from intramodal.evaluation.results import FewshotResult, RetrievalResult
-from intramodal.evaluation.retrieval import RetrievalTask, run_task
+from intramodal.evaluation.retrieval import run_task
+from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.types import VectorTable
 
 TASKS = ("retrieval", "fewshot")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from intramodal.errors import InputError
 from intramodal.evaluation.ranking import score_blocks
 from intramodal.evaluation.results import html_table, json_values
-from intramodal.evaluation.retrieval import Mask, RetrievalTask
+from intramodal.evaluation.retrieval_task import Mask, RetrievalTask
 from intramodal.store.base import Filter, Hits
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, VectorTable, unit_rows

@@ -13,7 +13,7 @@ from intramodal.evaluation.inference import Effect, group_jackknife, sign_flip
 from intramodal.evaluation.labels import encode_labels
 from intramodal.evaluation.ranking import Groups, leave_group_out
 from intramodal.evaluation.results import FewshotResult, RetrievalResult
-from intramodal.evaluation.retrieval import RetrievalTask
+from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.types import VectorTable
 
 CLASSES_FROM = 20

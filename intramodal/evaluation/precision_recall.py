@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from intramodal.evaluation.ranking import Lists, score_blocks
 from intramodal.evaluation.results import json_values
-from intramodal.evaluation.retrieval import RetrievalTask
+from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.types import Floats, VectorTable
 
 Array = NDArray[np.float64]

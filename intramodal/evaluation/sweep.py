@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from intramodal.evaluation.ranking import rank
-from intramodal.evaluation.retrieval import RetrievalTask
+from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.types import Floats, VectorTable, unit_rows
 
 

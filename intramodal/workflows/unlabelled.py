@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from intramodal.errors import InputError
-from intramodal.evaluation.retrieval import RetrievalTask, run_task
+from intramodal.evaluation.retrieval import run_task
+from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.evaluation.unlabelled import Agreement, neighbour_overlap, pseudo_labels
 from intramodal.reports.disagreements import Disagreement, render_disagreements
 from intramodal.runs import Run

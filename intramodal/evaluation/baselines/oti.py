@@ -20,7 +20,8 @@ from intramodal.errors import InputError, ModelError
 from intramodal.evaluation.baselines.oti_file import InversionFile, row_digests
 from intramodal.evaluation.ranking import rank
 from intramodal.evaluation.results import RetrievalResult
-from intramodal.evaluation.retrieval import RetrievalTask, result_of
+from intramodal.evaluation.retrieval import result_of
+from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.progress import progress
 from intramodal.types import Encoder, Floats, PointId, TextInvertible, VectorTable, unit_rows
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from intramodal.evaluation.ranking import DEFAULT_KS, Ties
 from intramodal.evaluation.results import RetrievalResult
-from intramodal.evaluation.retrieval import RetrievalTask, run_task
+from intramodal.evaluation.retrieval import run_task
+from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.progress import tracked
 from intramodal.runs import Run, pack_scores
 from intramodal.runs.scores import MEDIA_TYPE, SCORES
