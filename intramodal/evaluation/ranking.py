@@ -20,7 +20,9 @@ Lists = tuple[Ints, Ints]
 
 DEFAULT_KS = (1, 5, 10)
 BLOCK_BYTES = 64 * 2**20
-"""Scores held at a time; the only memory that grows with the gallery, and it does not."""
+"""Scores held at a time, where that is `LEAST_ROWS` queries or more."""
+LEAST_ROWS = 256
+"""With fewer queries at a time a product takes several times as long: it waits for the gallery."""
 
 _AP = {
     "expected": figures.AP,
@@ -100,7 +102,7 @@ def rank(
     *,
     ks: Sequence[int] = DEFAULT_KS,
     ties: Ties = "expected",
-    block_bytes: int = BLOCK_BYTES,
+    block_bytes: int | None = None,
     kernel: str | None = None,
 ) -> Ranking:
     """Rank the whole gallery for every query and return exact figures.
@@ -117,8 +119,9 @@ def rank(
     ties : {"expected", "sklearn", "best", "worst", "id"}
         Order of equal scores: the mean over all orders; one threshold a group, as
         `sklearn.metrics.average_precision_score`; relevant first; relevant last; the gallery's.
-    block_bytes : int
-        Memory for scores.
+    block_bytes : int, optional
+        Memory for scores. By default `BLOCK_BYTES`, and with more than 65,536 gallery items, what
+        `LEAST_ROWS` queries take: at d = 512, half of what the gallery takes.
     kernel : {"compiled", "plain"}, optional
         By default ``INTRAMODAL_KERNEL``, else compiled; for arrays.
 
@@ -172,9 +175,11 @@ def leave_group_out(
 
 
 def score_blocks(
-    Q: Floats, G: Floats, block_bytes: int = BLOCK_BYTES
+    Q: Floats, G: Floats, block_bytes: int | None = None
 ) -> Iterator[tuple[int, int, Floats]]:
-    """Yield (start, stop, Q[start:stop] @ G.T) in blocks of about `block_bytes`."""
+    """Yield (start, stop, Q[start:stop] @ G.T) in blocks of about `block_bytes`, see `rank`."""
+    if block_bytes is None:
+        block_bytes = max(BLOCK_BYTES, LEAST_ROWS * 4 * len(G))
     n_rows = int(np.clip(block_bytes // (4 * max(1, len(G))), 1, 4096))
     for start in range(0, len(Q), n_rows):
         stop = min(start + n_rows, len(Q))
