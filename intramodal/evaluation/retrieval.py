@@ -21,6 +21,8 @@ def evaluate_retrieval(  # noqa: PLR0913  settings with defaults
     ks: Sequence[int] = DEFAULT_KS,
     ties: Ties = "expected",
     min_class_size: int = 2,
+    max_queries: int | None = None,
+    seed: int = 0,
     device: str | None = None,
 ) -> RetrievalResult:
     """Return exact retrieval figures over the full ranking (paper, section 6).
@@ -40,10 +42,19 @@ def evaluate_retrieval(  # noqa: PLR0913  settings with defaults
         See `rank`.
     min_class_size : int
         Classes with fewer images are left out.
+    max_queries, seed : int, optional
+        Where more could ask, so many are drawn; the gallery stays whole.
     device : str, optional
         A torch device to rank on, for example ``"cuda"``; without it numba does, on the CPU.
     """
-    task = RetrievalTask.from_table(table, field, split=split, min_class_size=min_class_size)
+    task = RetrievalTask.from_table(
+        table,
+        field,
+        split=split,
+        min_class_size=min_class_size,
+        max_queries=max_queries,
+        seed=seed,
+    )
     return run_task(task, table, vector, ks=ks, ties=ties, device=device)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ class RetrievalTask:
     relevance : Relevance
     n_without_positives : int
         Queries left out because nothing is relevant to them.
+    answered_by : mapping of str to str
+        Vectors that only ask, as texts do, and the vector of the gallery that answers each.
     """
 
     field: str
@@ -45,6 +48,7 @@ class RetrievalTask:
     query_at: NDArray[np.int64]
     relevance: Relevance
     n_without_positives: int
+    answered_by: Mapping[str, str] = dataclass_field(default_factory=dict)
 
     @classmethod
     def from_table(
@@ -54,6 +58,8 @@ class RetrievalTask:
         *,
         split: tuple[Mask, Mask] | None = None,
         min_class_size: int = 2,
+        max_queries: int | None = None,
+        seed: int = 0,
     ) -> RetrievalTask:
         """Return the task of one label field.
 
@@ -65,6 +71,11 @@ class RetrievalTask:
             Rows that ask and rows that answer; without it each row asks all others.
         min_class_size : int
             Classes with fewer images are left out, as queries and as gallery.
+        max_queries : int, optional
+            Where more could ask, so many are drawn at random; all still answer, so that the mean
+            AP estimates that of all queries without bias.
+        seed : int
+            Of the drawing.
 
         Raises
         ------
@@ -77,7 +88,8 @@ class RetrievalTask:
         asks, answers = (_positions(codes, mask) for mask in split or (None, None))
         members = _members(codes, answers)
         n_found = _n_relevant(codes, asks, answers, members)
-        kept = asks[n_found > 0]
+        able = asks[n_found > 0]
+        kept = np.sort(np.random.default_rng(seed).permutation(able)[:max_queries])
         if not len(kept):
             raise InputError(
                 f"no query has a relevant picture by field {field!r}; choose another field, or "
@@ -97,13 +109,15 @@ class RetrievalTask:
                 ignored=_itself(place[kept]),
                 n_queries=len(kept),
             ),
-            n_without_positives=len(asks) - len(kept),
+            n_without_positives=len(asks) - len(able),
         )
 
     def vectors(self, table: VectorTable, vector: str) -> tuple[Floats, Floats]:
         """Return unit queries (n_queries, d) and unit gallery (n_gallery, d)."""
         X = unit_rows(table.vectors[vector])
-        return _rows(X, self.query_rows), _rows(X, self.gallery_rows)
+        answering = self.answered_by.get(vector, vector)
+        G = X if answering == vector else unit_rows(table.vectors[answering])
+        return _rows(X, self.query_rows), _rows(G, self.gallery_rows)
 
     def query_labels(self) -> list[Any]:
         """Return the label of each query; a tuple for a multi-valued field."""

@@ -93,6 +93,20 @@ def test_a_split_in_which_nothing_is_relevant_is_refused(rng: np.random.Generato
         )
 
 
+def test_drawn_queries_have_the_figures_they_have_among_all(rng: np.random.Generator) -> None:
+    X, labels = rng.normal(size=(60, 5)), rng.integers(0, 6, 60).tolist()
+    whole, drawn, again, other = (
+        evaluate_retrieval(
+            table(X, label=labels), vector="raw", field="label", max_queries=most, seed=seed
+        )
+        for most, seed in ((None, 0), (20, 1), (20, 1), (20, 2))
+    )
+    ap = dict(zip(whole.query_ids, whole.ap, strict=True))
+    assert (len(drawn.query_ids), drawn.n_gallery) == (20, whole.n_gallery)
+    np.testing.assert_allclose(drawn.ap, [ap[i] for i in drawn.query_ids], atol=EXACT)
+    assert drawn.query_ids == again.query_ids != other.query_ids
+
+
 def test_turning_all_vectors_changes_nothing(rng: np.random.Generator) -> None:
     X, labels = rng.normal(size=(60, 8)), rng.integers(0, 6, 60).tolist()
     turn, _ = np.linalg.qr(rng.normal(size=(8, 8)))
