@@ -197,6 +197,49 @@ class TextInvertible(Protocol):
         ...
 
 
+class VectorMap(Protocol):
+    """Makes one vector of a point from another one: a projection, or a textual inversion."""
+
+    @property
+    def method(self) -> str:
+        """Return how, for people."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the identity: whatever changes the result changes it."""
+        ...
+
+    @property
+    def encoder(self) -> str:
+        """Return the model whose vectors it takes."""
+        ...
+
+    @property
+    def encoder_fingerprint(self) -> str:
+        """Return the identity of that model."""
+        ...
+
+    @property
+    def dim_in(self) -> int:
+        """Return the length of the vectors that it takes."""
+        ...
+
+    @property
+    def dim_out(self) -> int:
+        """Return the length of the vectors that it makes."""
+        ...
+
+    @property
+    def default_vector(self) -> str:
+        """Return what the new vector is called unless somebody says otherwise."""
+        ...
+
+    def apply(self, X: NDArray[Any]) -> Floats:
+        """Return the new vectors (n, dim_out) of `X` (n, dim_in), row by row."""
+        ...
+
+
 @dataclass(frozen=True)
 class VectorTable:
     """Vectors and payload of many points, read once from a store.

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 from intramodal.errors import InputError
 from intramodal.ingest.backfill.origins import check_in_place, check_made_by
+from intramodal.ingest.backfill.points import with_ids
 from intramodal.ingest.backfill.projecting import Job, Projecting
 from intramodal.ingest.backfill.summaries import BackfillSummary
 from intramodal.ingest.failures import Failures
-from intramodal.projection.artifact import Projection
 from intramodal.runs import NullRun, Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
+from intramodal.types import PointId, VectorMap
 
 
 def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     collection: ImageCollection,
-    projection: Projection,
+    projection: VectorMap,
     *,
     vector: str | None = None,
     source: str = "raw",
+    only: Sequence[PointId] | None = None,
     batch_size: int = 1000,
     throttle: float | None = None,
     reindex: bool = True,
@@ -33,11 +37,14 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     Parameters
     ----------
     collection : ImageCollection
-    projection : Projection
+    projection : VectorMap
+        A `Projection`, or another map of stored vectors.
     vector : str, optional
         Name of the new vector; the projection's own by default.
     source : str
         Name of the stored vector that is projected.
+    only : sequence of str or int, optional
+        Ids of the points that get the vector; the manifest calls it incomplete then.
     batch_size : int
         Points a request.
     throttle : float, optional
@@ -65,12 +72,16 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     origin = check_in_place(collection, projection, source, vector)
     was_indexed = collection.info().n_indexed > 0
     collection.add_vector(vector, projection.dim_out, origin)
-    n_skipped = collection.count(Filter(has_vector=vector))
+    wanted = [Filter()] if only is None else with_ids(only)
+    n_skipped = sum(collection.count(replace(where, has_vector=vector)) for where in wanted)
     job = Job(collection, projection, source, vector, batch_size, throttle, run or NullRun())
     failures = Failures(job.run, None)
     projecting = Projecting(job, failures)
-    n_refused = projecting.fill()
-    collection.finish_vector(vector)
+    if only is None:
+        n_refused = projecting.fill()
+        collection.finish_vector(vector)
+    else:
+        n_refused = projecting.among(only)
     seconds = time.perf_counter() - started
     needs_index = was_indexed and projecting.n_projected > 0
     return _told(
@@ -91,7 +102,7 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
 
 def recompute(  # noqa: PLR0913  as `backfill`
     collection: ImageCollection,
-    projection: Projection,
+    projection: VectorMap,
     where: Filter,
     *,
     vector: str | None = None,
@@ -105,7 +116,7 @@ def recompute(  # noqa: PLR0913  as `backfill`
     Parameters
     ----------
     collection : ImageCollection
-    projection : Projection
+    projection : VectorMap
         The one that made the vector.
     where : Filter
         Which points.

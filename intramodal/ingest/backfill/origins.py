@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from intramodal.errors import InputError, ManifestMismatchError, NotFound
-from intramodal.projection.artifact import Projection
 from intramodal.store.base import UNNAMED
 from intramodal.store.checks import require_vectors
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
-from intramodal.types import encoders_agree
+from intramodal.types import VectorMap, encoders_agree
 
 
-def check_fitted_for(projection: Projection, origin: VectorOrigin) -> None:
+def check_fitted_for(projection: VectorMap, origin: VectorOrigin) -> None:
     """Raise `ManifestMismatchError` if the projection was fitted for another encoder."""
     fitted_for = (projection.encoder, projection.encoder_fingerprint)
     if not encoders_agree(fitted_for, (origin.encoder, origin.encoder_fingerprint)):
@@ -22,7 +21,7 @@ def check_fitted_for(projection: Projection, origin: VectorOrigin) -> None:
         )
 
 
-def projected_origin(projection: Projection, origin: VectorOrigin, source: str) -> VectorOrigin:
+def projected_origin(projection: VectorMap, origin: VectorOrigin, source: str) -> VectorOrigin:
     """Return the origin of a vector projected from vectors of the given origin."""
     return VectorOrigin(
         origin.encoder,
@@ -35,7 +34,7 @@ def projected_origin(projection: Projection, origin: VectorOrigin, source: str) 
 
 
 def check_projectable(
-    collection: ImageCollection, projection: Projection, source: str, vector: str
+    collection: ImageCollection, projection: VectorMap, source: str, vector: str
 ) -> VectorOrigin:
     """Return the origin the new vector will have; raises unless everything belongs together."""
     if vector == source:
@@ -58,7 +57,7 @@ def check_projectable(
 
 
 def check_in_place(
-    collection: ImageCollection, projection: Projection, source: str, vector: str
+    collection: ImageCollection, projection: VectorMap, source: str, vector: str
 ) -> VectorOrigin:
     """Return the origin the new vector will have; raises where it cannot be added in place.
 
@@ -82,7 +81,7 @@ def check_in_place(
 
 
 def check_made_by(
-    collection: ImageCollection, projection: Projection, source: str, vector: str
+    collection: ImageCollection, projection: VectorMap, source: str, vector: str
 ) -> None:
     """Raise unless `vector` is there and was made by this projection."""
     check_projectable(collection, projection, source, vector)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.projection.artifact import Projection
 from intramodal.store.base import Filter, Page
 from intramodal.store.collection import ImageCollection
-from intramodal.types import Floats, PointId
+from intramodal.types import Floats, PointId, VectorMap
 
 _IDS_A_PAGE = 10_000
+_IDS_A_FILTER = 1000
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ProjectedRows:
     missing: list[int]
 
 
-def project_rows(projection: Projection, X: Floats, name: str) -> ProjectedRows:
+def project_rows(projection: VectorMap, X: Floats, name: str) -> ProjectedRows:
     """Project the rows of `X` (n, dim_in), the vectors called `name`, that can be projected."""
     is_missing = np.isnan(X).all(axis=1)
     is_finite = np.isfinite(X).all(axis=1)
@@ -85,6 +85,14 @@ def sample_ids(
             break
         start = end
     return found
+
+
+def with_ids(ids: Sequence[PointId]) -> list[Filter]:
+    """Return filters for some points, so many ids each as a request may well carry."""
+    return [
+        Filter(ids=ids[start : start + _IDS_A_FILTER])
+        for start in range(0, len(ids), _IDS_A_FILTER)
+    ]
 
 
 def told(n: int) -> str:

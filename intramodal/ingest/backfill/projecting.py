@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from intramodal.errors import NotFound, StoreError
-from intramodal.ingest.backfill.points import ProjectedRows, paced, project_rows
+from intramodal.ingest.backfill.points import ProjectedRows, paced, project_rows, with_ids
 from intramodal.ingest.failures import Failures
 from intramodal.progress import progress
-from intramodal.projection.artifact import Projection
 from intramodal.runs import FailureRecord, NullRun, Run
 from intramodal.store.base import Filter, Page
 from intramodal.store.collection import ImageCollection
-from intramodal.types import Floats, PointId
+from intramodal.types import Floats, PointId, VectorMap
 
 MOST_PASSES = 10
 """A live writer adds points while a pass goes on; each pass takes up what the last one missed."""
@@ -30,7 +31,7 @@ class Job:
     Parameters
     ----------
     collection : ImageCollection
-    projection : Projection
+    projection : VectorMap
     source, vector : str
     batch_size : int
         Points a page.
@@ -40,7 +41,7 @@ class Job:
     """
 
     collection: ImageCollection
-    projection: Projection
+    projection: VectorMap
     source: str
     vector: str
     batch_size: int = 1000
@@ -69,14 +70,21 @@ class Projecting:
         self._failures = failures
         self._listed: set[str] = set()
 
-    def over(self, where: Filter) -> int:
-        """Project the matching points; returns how many of them cannot be."""
+    def over(self, *wheres: Filter) -> int:
+        """Project the points that match one of the filters; returns how many cannot be.
+
+        No point may match two of them.
+        """
         job, n_refused = self._job, 0
-        pages = job.collection.scroll(vectors=[job.source], where=where, batch_size=job.batch_size)
+        n_points = sum(job.collection.count(where) for where in wheres)
+        pages = itertools.chain.from_iterable(
+            job.collection.scroll(vectors=[job.source], where=where, batch_size=job.batch_size)
+            for where in wheres
+        )
         with (
             # A batch's product is short: more threads would spin beside the engine's between them.
             threadpool_limits(1, "blas"),
-            progress(job.collection.count(where), "project", unit="point") as bar,
+            progress(n_points, "project", unit="point") as bar,
         ):
             try:
                 for page in paced(pages, job.throttle):
@@ -85,6 +93,11 @@ class Projecting:
             finally:
                 self._failures.flush()
         return n_refused
+
+    def among(self, ids: Sequence[PointId]) -> int:
+        """Project those of some points that lack the vector; returns how many cannot be."""
+        wheres = [replace(where, lacks_vector=self._job.vector) for where in with_ids(ids)]
+        return self.over(*wheres)
 
     def fill(self) -> int:
         """Project all points that lack the vector; returns how many of them cannot be.

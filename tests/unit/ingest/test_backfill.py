@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, ManifestMismatchError
-from intramodal.ingest.backfill import backfill, plan_backfill
+from intramodal.ingest.backfill import backfill, plan_backfill, points
 from intramodal.projection.artifact import Projection
 from intramodal.runs import RunLedger
 from intramodal.store.base import Store, VectorSpec
@@ -114,6 +114,25 @@ def test_points_written_meanwhile_are_taken_up_by_the_same_call(
     backfill(photos, WritesOnce(projection.matrix, "pca", "test", "ab"), batch_size=50)
     assert photos.table(["raw", "pca"]).n_incomplete == 0
     assert photos.count() == N + 10
+
+
+def test_only_the_points_asked_for_get_the_vector_until_all_are(
+    photos: ImageCollection, projection: Projection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(points, "_IDS_A_FILTER", 20)  # several filters a call
+    some = backfill(photos, projection, only=[*range(70), 999], batch_size=16)
+    assert (some.projected, some.skipped, some.unprojectable) == (70, 0, 0)
+    found = photos.table(["pca"])
+    assert sorted(map(int, found.ids)) == list(range(70))
+    assert not ImageCollection.open(photos.store, "photos").origin("pca").is_complete
+    more = backfill(photos, projection, only=range(60, 100))
+    assert (more.projected, more.skipped) == (30, 10)
+    rest = backfill(photos, projection)
+    assert (rest.projected, rest.skipped) == (N - 100, 100)
+    assert ImageCollection.open(photos.store, "photos").origin("pca").is_complete
+    backfill(photos, projection, only=[0])
+    assert ImageCollection.open(photos.store, "photos").origin("pca").is_complete
+    assert_projected(photos, projection)
 
 
 def test_a_projection_of_another_model_is_refused_before_anything_is_written(
