@@ -46,6 +46,8 @@ class Connection:
     uses_grpc : bool
     secrets : tuple of str
         Must not appear in any message.
+    timeout_s : int
+        For one request.
     """
 
     client: QdrantClient = field(repr=False)
@@ -54,6 +56,7 @@ class Connection:
     version: str
     uses_grpc: bool = False
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    timeout_s: int = TIMEOUT_S
 
     @property
     def version_numbers(self) -> tuple[int, ...]:
@@ -116,7 +119,7 @@ def connect_server(
             f"the gRPC port of {url} does not answer; use REST or open the port"
         )
     client = _client(url, api_key, timeout_s=timeout_s, grpc_port=port)
-    return Connection(client, "server", url, seen.version, port is not None, secrets)
+    return Connection(client, "server", url, seen.version, port is not None, secrets, timeout_s)
 
 
 def check_url(url: str) -> None:

@@ -21,6 +21,7 @@ from intramodal.store.checks import (
 from intramodal.store.fields import selection
 from intramodal.store.filters import spell
 from intramodal.store.hits import Answer, rank
+from intramodal.store.messages import upsert_request
 from intramodal.store.pages import page_of
 from intramodal.store.plans import SearchPlan, plan_search
 from intramodal.store.server_collections import ServerCollections
@@ -226,16 +227,9 @@ class ServerStore(ServerCollections):
         vectors: Mapping[str, Floats],
         payloads: Sequence[Payload],
     ) -> None:
-        def upload() -> None:  # serialises arrays as bytes: 4 times the rate of upsert over gRPC
-            self._server.client.upload_collection(
-                name,
-                vectors=words.uploaded_vectors(vectors),
-                payload=payloads,
-                ids=ids,
-                batch_size=len(ids),
-                max_retries=0,
-                wait=True,
-            )
+        def upload() -> None:
+            request = upsert_request(name, ids, vectors, payloads)
+            self._server.client.grpc_points.Upsert(request, timeout=self._connection.timeout_s)
 
         def upsert() -> None:
             batch = models.Batch(

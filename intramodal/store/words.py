@@ -213,11 +213,6 @@ def point_vectors(vectors: Mapping[str, Floats]) -> Any:
     return {name: X.tolist() for name, X in vectors.items()}
 
 
-def uploaded_vectors(vectors: Mapping[str, Floats]) -> Any:
-    """Return the arrays of `upload_collection`."""
-    return vectors[UNNAMED] if set(vectors) == {UNNAMED} else dict(vectors)
-
-
 def vector_updates(vector: str, ids: Sequence[PointId], X: Floats) -> list[models.PointVectors]:
     """Return one new vector a point."""
     rows = X.tolist()

@@ -18,6 +18,8 @@ import httpx
 from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import ResponseHandlingException
 
+from tests.faults.ports import bound, two_ports
+
 Kind = Literal["refuse", "reset", "late", "lose", "stall", "half", "cut", "answer"]
 
 _PAGE = b"<html><head><title>Sign in</title></head><body>You are offline.</body></html>"
@@ -117,7 +119,7 @@ class FaultProxy:
         self._steps: deque[Fault | None] = deque()
         self._late: list[Request] = []
         self._lock = threading.RLock()
-        self._guards, self.port = _two_ports()
+        self._guards, self.port = two_ports()
         self._listener: socket.socket | None = None
         self._is_closed = False
 
@@ -188,7 +190,7 @@ class FaultProxy:
     def _open(self) -> None:
         with self._lock:
             if self._listener is None:
-                self._listener = _bound(self.port)
+                self._listener = bound(self.port)
                 self._listener.listen(64)
                 accepting = threading.Thread(
                     target=self._accept, args=(self._listener,), daemon=True
@@ -317,26 +319,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         """Say nothing: the journal tells."""
-
-
-def _bound(port: int) -> socket.socket:
-    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind(("127.0.0.1", port))
-    except OSError:
-        bound.close()
-        raise
-    return bound
-
-
-def _two_ports() -> tuple[tuple[socket.socket, socket.socket], int]:
-    """Reserve two neighbouring ports without listening, so that nobody else gets them."""
-    for _ in range(100):
-        first = _bound(0)
-        port = int(first.getsockname()[1])
-        try:
-            return (first, _bound(port + 1)), port
-        except (OSError, OverflowError):
-            first.close()
-    raise OSError("found no two neighbouring free ports on 127.0.0.1 in 100 attempts")

@@ -17,13 +17,14 @@ from tests.faults.wire import WireServer
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[WireServer]:
-    with WireServer() as server:
+    with WireServer(speaks_grpc=True) as server:
         yield server
 
 
-@pytest.fixture(scope="module")
-def connection(server: WireServer) -> Iterator[Connection]:
-    connection = connect_server(server.url)
+@pytest.fixture(scope="module", params=["rest", "grpc"])
+def connection(server: WireServer, request: pytest.FixtureRequest) -> Iterator[Connection]:
+    connection = connect_server(server.url, prefer_grpc=request.param == "grpc")
+    assert connection.uses_grpc == (request.param == "grpc")
     yield connection
     connection.client.close()
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from pydantic import TypeAdapter, ValidationError
 from qdrant_client import models
 
-from tests.faults.wire import search
+from tests.faults.wire import limits, search
 from tests.faults.wire.conditions import matcher
 from tests.faults.wire.points import UNNAMED, WireError, id_order, known_id
 from tests.faults.wire.storage import Storage
@@ -43,6 +43,9 @@ def _parsed(kind: Any, body: bytes) -> Any:
         raise WireError(400, f"Format error in JSON body: {error}") from error
 
 
+# What REST and gRPC share: models in, JSON out.
+
+
 def _listed(storage: Storage) -> Any:
     return {"collections": [{"name": name} for name in storage.collections]}
 
@@ -52,66 +55,69 @@ def _aliases(storage: Storage) -> Any:
     return {"aliases": [{"alias_name": a, "collection_name": c} for a, c in pairs]}
 
 
-def _add_vector(storage: Storage, name: str, vector: str, config: Any) -> Any:
+def add_vector(storage: Storage, name: str, vector: str, config: Any) -> Any:
     if not isinstance(config, models.DenseVectorNameConfig):
         raise WireError(501, "the stand-in has dense vectors only")
     storage.add_vector(name, vector, config.dense)
     return _COMPLETED
 
 
-def _drop_vector(storage: Storage, name: str, vector: str) -> Any:
+def drop_vector(storage: Storage, name: str, vector: str) -> Any:
     storage.find(name).drop_vector(vector)
     return _COMPLETED
 
 
-def _index(storage: Storage, name: str, request: models.CreateFieldIndex) -> Any:
+def index(storage: Storage, name: str, request: models.CreateFieldIndex) -> Any:
     if not isinstance(request.field_schema, models.PayloadSchemaType):
         raise WireError(501, "the stand-in has plain payload indexes only")
     storage.find(name).indexes[request.field_name] = request.field_schema
     return _COMPLETED
 
 
-def _upsert(storage: Storage, name: str, request: Any) -> Any:
+def upsert(storage: Storage, name: str, request: Any) -> Any:
     if not isinstance(request, models.PointsBatch):
         raise WireError(501, "the stand-in takes points as a batch")
     found, batch = storage.find(name), request.batch
     columns: Any = batch.vectors
     named: Mapping[str, Any] = columns if isinstance(columns, dict) else {UNNAMED: columns}
+    limits.check_write(found, len(batch.ids))
     payloads: Any = batch.payloads or [None] * len(batch.ids)
     found.upsert(batch.ids, named, [payload or {} for payload in payloads])
     return _COMPLETED
 
 
-def _update_vectors(storage: Storage, name: str, request: models.UpdateVectors) -> Any:
-    points = request.points
-    storage.find(name).update_vectors([p.id for p in points], [p.vector for p in points])
+def update_vectors(storage: Storage, name: str, request: models.UpdateVectors) -> Any:
+    found, points = storage.find(name), request.points
+    limits.check_write(found, len(points))
+    found.update_vectors([p.id for p in points], [p.vector for p in points])
     return _COMPLETED
 
 
-def _set_payload(storage: Storage, name: str, request: models.SetPayload) -> Any:
+def set_payload(storage: Storage, name: str, request: models.SetPayload) -> Any:
     if request.points is None or request.filter is not None or request.key is not None:
         raise WireError(501, "the stand-in sets payload by ids")
     storage.find(name).set_payload(request.points, request.payload)
     return _COMPLETED
 
 
-def _delete(storage: Storage, name: str, request: Any) -> Any:
+def delete(storage: Storage, name: str, request: Any) -> Any:
     if not isinstance(request, models.PointIdsList):
         raise WireError(501, "the stand-in deletes points by ids")
     storage.find(name).delete(request.points)
     return _COMPLETED
 
 
-def _retrieve(storage: Storage, name: str, request: models.PointRequest) -> Any:
+def retrieve(storage: Storage, name: str, request: models.PointRequest) -> Any:
     found = storage.find(name)
     ids = [i for i in map(known_id, request.ids) if i in found.points]
     return [found.record(i, request.with_payload, request.with_vector) for i in ids]
 
 
-def _scroll(storage: Storage, name: str, request: models.ScrollRequest) -> Any:
+def scroll(storage: Storage, name: str, request: models.ScrollRequest) -> Any:
     if request.order_by is not None:
         raise WireError(501, "the stand-in scrolls by id")
     found, limit = storage.find(name), request.limit or 10
+    limits.check_read(found, limit)
     ids = found.select(matcher(request.filter))
     if request.offset is not None:
         ids = ids[bisect_left(ids, id_order(known_id(request.offset)), key=id_order) :]
@@ -119,12 +125,13 @@ def _scroll(storage: Storage, name: str, request: models.ScrollRequest) -> Any:
     return {"points": page, "next_page_offset": ids[limit] if len(ids) > limit else None}
 
 
-def _count(storage: Storage, name: str, request: models.CountRequest) -> Any:
+def count(storage: Storage, name: str, request: models.CountRequest) -> Any:
     return {"count": storage.find(name).count(matcher(request.filter))}
 
 
-def _query(storage: Storage, name: str, request: models.QueryRequestBatch) -> Any:
+def query(storage: Storage, name: str, request: models.QueryRequestBatch) -> Any:
     found = storage.find(name)
+    limits.check_queries(found, request.searches)
     return [search.answer(found, one) for one in request.searches]
 
 
@@ -138,15 +145,15 @@ _ROUTES: list[tuple[str, str, Any, Answer]] = [
     ("PUT", _NAME, models.CreateCollection, Storage.create),
     ("PATCH", _NAME, models.UpdateCollection, Storage.update),
     ("DELETE", _NAME, None, Storage.drop),
-    ("PUT", _NAME + "/vectors/([^/]+)", _VECTOR_CONFIG, _add_vector),
-    ("DELETE", _NAME + "/vectors/([^/]+)", None, _drop_vector),
-    ("PUT", _NAME + "/index", models.CreateFieldIndex, _index),
-    ("PUT", _NAME + "/points", _POINTS, _upsert),
-    ("POST", _NAME + "/points", models.PointRequest, _retrieve),
-    ("PUT", _NAME + "/points/vectors", models.UpdateVectors, _update_vectors),
-    ("POST", _NAME + "/points/payload", models.SetPayload, _set_payload),
-    ("POST", _NAME + "/points/delete", _SELECTOR, _delete),
-    ("POST", _NAME + "/points/scroll", models.ScrollRequest, _scroll),
-    ("POST", _NAME + "/points/count", models.CountRequest, _count),
-    ("POST", _NAME + "/points/query/batch", models.QueryRequestBatch, _query),
+    ("PUT", _NAME + "/vectors/([^/]+)", _VECTOR_CONFIG, add_vector),
+    ("DELETE", _NAME + "/vectors/([^/]+)", None, drop_vector),
+    ("PUT", _NAME + "/index", models.CreateFieldIndex, index),
+    ("PUT", _NAME + "/points", _POINTS, upsert),
+    ("POST", _NAME + "/points", models.PointRequest, retrieve),
+    ("PUT", _NAME + "/points/vectors", models.UpdateVectors, update_vectors),
+    ("POST", _NAME + "/points/payload", models.SetPayload, set_payload),
+    ("POST", _NAME + "/points/delete", _SELECTOR, delete),
+    ("POST", _NAME + "/points/scroll", models.ScrollRequest, scroll),
+    ("POST", _NAME + "/points/count", models.CountRequest, count),
+    ("POST", _NAME + "/points/query/batch", models.QueryRequestBatch, query),
 ]

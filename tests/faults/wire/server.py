@@ -1,38 +1,100 @@
-"""The stand-in as an HTTP server on the loopback interface."""
+"""The stand-in as a server on the loopback interface: HTTP, and gRPC on the next port."""
 
 from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+import grpc  # type: ignore[import-untyped]  # no stubs are shipped
+from qdrant_client.grpc.collections_service_pb2_grpc import (
+    CollectionsServicer,
+    add_CollectionsServicer_to_server,
+)
+from qdrant_client.grpc.points_service_pb2_grpc import (
+    PointsServicer,
+    add_PointsServicer_to_server,
+)
+from qdrant_client.grpc.qdrant_pb2_grpc import QdrantServicer, add_QdrantServicer_to_server
+
+from tests.faults.ports import two_ports
+from tests.faults.wire import rpc
+from tests.faults.wire.keys import Keys, is_writing, is_writing_call
 from tests.faults.wire.points import WireError
 from tests.faults.wire.routes import answered
 from tests.faults.wire.storage import Storage
 
 VERSION = "1.19.0"
+_ADDS_VECTORS_SINCE = (1, 18)
+
+Before = Callable[[str, str], None]
+"""Is told of each request before it is served: protocol's method and path, or "gRPC" and call."""
 
 
 class WireServer:
-    """Answers on ``http://127.0.0.1:port`` while the block lasts.
+    """Answers on ``http://127.0.0.1:port``, and in gRPC on the next port, while the block lasts.
 
     Parameters
     ----------
     largest_request : int
-        Bytes of a body; 413 beyond.
+        Bytes of a REST body; 413 beyond.
     version : str
-        What `GET /` tells.
+        What the server tells; below 1.18 it cannot add vectors.
+    keys : Keys
+        By default everybody may do everything.
+    speaks_grpc : bool
+        Otherwise the next port stays closed.
+
+    Attributes
+    ----------
+    before : callable
+        Replaced by tests.
+    rpc_faults : list of RpcFault or None
+        What happens to the next gRPC calls.
     """
 
-    def __init__(self, *, largest_request: int = 32 * 1024**2, version: str = VERSION) -> None:
+    def __init__(
+        self,
+        *,
+        largest_request: int = 32 * 1024**2,
+        version: str = VERSION,
+        keys: Keys | None = None,
+        speaks_grpc: bool = False,
+    ) -> None:
         self.storage = Storage()
+        self.keys = keys or Keys()
+        self.before: Before = lambda method, path: None
+        self.rpc_faults: list[rpc.RpcFault | None] = []
         self._largest_request = largest_request
         self._version = version
         self._lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self.answer))
+        self._http, self._grpc = self._bound(speaks_grpc)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
+
+    def _bound(self, speaks_grpc: bool) -> tuple[ThreadingHTTPServer, grpc.Server | None]:
+        handler = _handler(self.answer)
+        if not speaks_grpc:
+            return ThreadingHTTPServer(("127.0.0.1", 0), handler), None
+        guards, port = two_ports()
+        for guard in guards:
+            guard.close()
+        served = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
+        self._register(served)
+        served.add_insecure_port(f"127.0.0.1:{port + 1}")
+        return ThreadingHTTPServer(("127.0.0.1", port), handler), served
+
+    def _register(self, served: grpc.Server) -> None:
+        root = {"HealthCheck": rpc.health(self._version)}
+        for add, base, calls in (
+            (add_QdrantServicer_to_server, QdrantServicer, root),
+            (add_CollectionsServicer_to_server, CollectionsServicer, rpc.COLLECTIONS),
+            (add_PointsServicer_to_server, PointsServicer, rpc.POINTS),
+        ):
+            add(rpc.servicer(base, calls, self.answer_call), served)
 
     @property
     def url(self) -> str:
@@ -42,26 +104,61 @@ class WireServer:
     def __enter__(self) -> WireServer:
         """Start."""
         self._thread.start()
+        if self._grpc is not None:
+            self._grpc.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
         """Stop, and wait for requests under way."""
+        if self._grpc is not None:
+            self._grpc.stop(None).wait()
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
 
-    def answer(self, method: str, target: str, body: bytes) -> tuple[int, Any]:
-        """Return status and JSON of one request."""
+    def answer(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Any]:
+        """Return status and JSON of one REST request."""
         path = urlsplit(target).path
         if (method, path) == ("GET", "/"):
             return 200, {"title": "qdrant - vector search engine", "version": self._version}
+        self.before(method, path)
         try:
+            self.keys.check(headers.get("api-key"), writes=is_writing(method, path))
             if len(body) > self._largest_request:
                 raise WireError(413, "A payload reached size limit.")
+            if "/vectors/" in path and not self._adds_vectors:
+                raise WireError(404, "")
             with self._lock:
                 return 200, {"result": answered(self.storage, method, path, body), "status": "ok"}
         except WireError as error:
             return error.status, {"status": {"error": str(error)}, "time": 0.0}
+
+    def answer_call(self, name: str, call: rpc.Call, request: Any, context: Any) -> Any:
+        """Return the answer to one gRPC call, or end it with a status."""
+        self.before("gRPC", name)
+        fault = self.rpc_faults.pop(0) if self.rpc_faults and name != "HealthCheck" else None
+        if fault is not None and not fault.is_applied:
+            fault.end(context)
+        given = dict(context.invocation_metadata()).get("api-key")
+        try:
+            if name != "HealthCheck":
+                self.keys.check(given, writes=is_writing_call(name))
+            if name.endswith("VectorName") and not self._adds_vectors:
+                raise WireError(501, "")
+            with self._lock:
+                answer = call(self.storage, request)
+        except WireError as error:
+            context.abort(rpc.code_of(error), str(error))
+        if fault is not None:
+            fault.end(context)
+        return answer
+
+    @property
+    def _adds_vectors(self) -> bool:
+        numbers = tuple(int(n) for n in self._version.split(".")[:2])
+        return numbers >= _ADDS_VECTORS_SINCE
 
 
 def _handler(answer: Any) -> type[BaseHTTPRequestHandler]:
@@ -71,7 +168,7 @@ def _handler(answer: Any) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, content = answer(self.command, self.path, body)
+            status, content = answer(self.command, self.path, self.headers, body)
             encoded = json.dumps(content, separators=(",", ":")).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

@@ -109,6 +109,7 @@ class Storage:
                 },
                 "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000},
                 "optimizer_config": {"default_segment_number": 0, "flush_interval_sec": 5},
+                "wal_config": {"wal_capacity_mb": 32, "wal_segments_ahead": 0},
                 "metadata": found.metadata or None,
                 "strict_mode_config": strict and strict.model_dump(exclude_none=True),
             },
