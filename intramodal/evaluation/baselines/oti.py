@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,12 +18,16 @@ import numpy as np
 
 from intramodal.errors import InputError, ModelError
 from intramodal.evaluation.baselines.oti_file import InversionFile, row_digests
-from intramodal.evaluation.ranking import rank
-from intramodal.evaluation.results import RetrievalResult
-from intramodal.evaluation.retrieval import result_of
-from intramodal.evaluation.retrieval_task import RetrievalTask
+from intramodal.memory import FittingBatches
 from intramodal.progress import progress
-from intramodal.types import Encoder, Floats, PointId, TextInvertible, VectorTable, unit_rows
+from intramodal.types import (
+    Encoder,
+    Floats,
+    PointId,
+    TextInvertible,
+    fingerprint,
+    unit_rows,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,9 +54,10 @@ class OtiSettings:
     init_std : float
         Standard deviation of the normal distribution that a pseudo-word starts from.
     seed : int
-        Together with a picture's key it decides where its pseudo-word starts.
+        Together with the signs of a picture's vector it decides where its pseudo-word starts:
+        neither names, lengths nor neighbours do.
     batch_size : int
-        Pictures inverted at once; the result does not depend on it.
+        Pictures inverted at once, fewer where memory runs out; the result does not depend on it.
     """
 
     template: str = "a photo of {}"
@@ -89,6 +94,8 @@ class Inversion:
         The pseudo-words: token embeddings.
     started, cosines : ndarray of shape (n,)
         Cosine of text and picture before the first and after the last step.
+    n_new : int
+        Pictures that this call has inverted; the others were in the file.
     """
 
     keys: list[PointId]
@@ -96,6 +103,7 @@ class Inversion:
     words: Floats
     started: Floats
     cosines: Floats
+    n_new: int
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -154,58 +162,72 @@ def invert_images(
     X, digests = unit_rows(X), row_digests(X)
     file = InversionFile.open(path, _recipe(encoder, settings))
     todo = [row for row, key in enumerate(keys) if not file.holds(key, digests[row])]
+
+    def invert(part: slice) -> tuple[list[int], tuple[Floats, ...]]:
+        return todo[part], _inverted(encoder, X[todo[part]], settings)
+
+    batches = FittingBatches(encoder.device, settings.batch_size)
     with progress(len(keys), "invert", unit="img") as bar, file.kept():
         bar.update(len(keys) - len(todo))
-        for start in range(0, len(todo), settings.batch_size):
-            rows = todo[start : start + settings.batch_size]
-            batch = [keys[row] for row in rows]
-            found = _inverted(encoder, X[rows], batch, settings)
-            file.add(batch, [digests[row] for row in rows], found)
+        for rows, found in batches.over(len(todo), invert):
+            file.add([keys[row] for row in rows], [digests[row] for row in rows], found)
             bar.update(len(rows))
-    return Inversion(list(keys), *file.arrays(keys))
+    return Inversion(list(keys), *file.arrays(keys), len(todo))
 
 
-def evaluate_inversion(
-    table: VectorTable, inversion: Inversion, *, vector: str, field: str, min_class_size: int = 2
-) -> RetrievalResult:
-    """Return exact retrieval figures with pseudo-words asking and pictures answering.
-
-    Leave-one-out among the inverted pictures of the table; a picture is never in the gallery of
-    its own pseudo-word.
+class InversionMap:
+    """Textual inversion as a map from a stored vector to another, which `backfill` fills.
 
     Parameters
     ----------
-    table : VectorTable
-        With the payload column `field`.
-    inversion : Inversion
-        Of pictures of the table, by their ids.
-    vector : str
-        The pictures in the space of the texts: the vector that was inverted.
-    field : str
-        Payload field: relevant is what shares a value.
-    min_class_size : int
-        Classes with fewer images are left out.
+    model : Encoder
+        That is `TextInvertible`, too.
+    settings : OtiSettings
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be inverted.
     """
-    row_of = {key: row for row, key in enumerate(table.ids)}
-    absent = [key for key in inversion.keys if key not in row_of]
-    if absent:
-        raise InputError(f"{len(absent)} inverted pictures are not in the table, as {absent[0]!r}")
-    asked = table.take(np.array([row_of[key] for key in inversion.keys], dtype=np.intp))
-    task = RetrievalTask.from_table(asked, field, min_class_size=min_class_size)
-    both = replace(asked, vectors={"images": asked.vectors[vector], "texts": inversion.texts})
-    Q, G = task.vectors(both, "texts")[0], task.vectors(both, "images")[1]
-    return result_of(task, asked, rank(Q, G, task.relevance), f"oti of {vector}")
+
+    method = "oti"
+    default_vector = "oti"
+
+    def __init__(self, model: InvertibleEncoder, settings: OtiSettings = OtiSettings()) -> None:
+        _check_model(model)
+        self.model = model
+        self.settings = settings
+        self.encoder = model.name
+        self.encoder_fingerprint = model.fingerprint
+        self.dim_in = self.dim_out = model.dim
+        self.recipe = _recipe(model, settings)
+        self.fingerprint = fingerprint({"method": self.method, **self.recipe})
+        self._batches = FittingBatches(model.device, settings.batch_size)
+
+    def apply(self, X: Floats) -> Floats:
+        """Return the texts (n, d) of pictures (n, d), not normalised."""
+        X = unit_rows(X)
+        parts = self._batches.over(
+            len(X), lambda part: _inverted(self.model, X[part], self.settings)[0]
+        )
+        return np.concatenate([np.empty((0, self.dim_out), np.float32), *parts])
+
+    def started(self, X: Floats) -> Floats:
+        """Return the cosines (n,) of pictures and the texts that their inversion starts from."""
+        X = unit_rows(X)
+        parts = self._batches.over(
+            len(X), lambda part: _started(self.model, X[part], self.settings)
+        )
+        return np.concatenate([np.empty(0, np.float32), *parts])
 
 
-def _inverted(
-    encoder: InvertibleEncoder, X: Floats, keys: Sequence[PointId], settings: OtiSettings
-) -> tuple[Floats, ...]:
+def _inverted(encoder: InvertibleEncoder, X: Floats, settings: OtiSettings) -> tuple[Floats, ...]:
     """Return texts (m, d), words (m, width), and cosines (m,) before and after."""
     import torch
 
     encode, device = _prompted(encoder, settings.template)
     target = torch.from_numpy(X).to(device)
-    starts = _starts(keys, encoder.token_width, settings)
+    starts = _starts(X, encoder.token_width, settings)
     words = torch.from_numpy(starts).to(device).requires_grad_()
     optimizer = torch.optim.AdamW(
         [words], lr=settings.learning_rate, weight_decay=settings.weight_decay
@@ -221,6 +243,17 @@ def _inverted(
         texts = encode(words)
         found = (texts, words, started, torch.cosine_similarity(texts, target))
     return tuple(part.detach().float().cpu().numpy() for part in found)
+
+
+def _started(encoder: InvertibleEncoder, X: Floats, settings: OtiSettings) -> Floats:
+    """Return the cosines (m,) before the first step."""
+    import torch
+
+    encode, device = _prompted(encoder, settings.template)
+    words = torch.from_numpy(_starts(X, encoder.token_width, settings)).to(device)
+    with torch.no_grad():
+        found = torch.cosine_similarity(encode(words), torch.from_numpy(X).to(device))
+    return np.asarray(found.float().cpu().numpy())
 
 
 def _prompted(encoder: TextInvertible, template: str) -> tuple[Callable[[Tensor], Tensor], Any]:
@@ -254,11 +287,15 @@ def _placed(encoder: TextInvertible, template: str) -> tuple[str, str]:
     )
 
 
-def _starts(keys: Sequence[PointId], width: int, settings: OtiSettings) -> Floats:
-    """Return where every word starts; it depends on its key, not on its place in a batch."""
+def _starts(X: Floats, width: int, settings: OtiSettings) -> Floats:
+    """Return where the words (n, width) start.
+
+    The signs of a vector are what neither scaling nor a store's half precision changes; pictures
+    that share them all start alike.
+    """
     rows = []
-    for key in keys:
-        digest = hashlib.sha256(repr(key).encode()).digest()
+    for signs in np.packbits(X > 0, axis=1):
+        digest = hashlib.sha256(signs.tobytes()).digest()
         rng = np.random.default_rng([settings.seed, int.from_bytes(digest[:8], "little")])
         rows.append(settings.init_std * rng.standard_normal(width, dtype=np.float32))
     return np.stack(rows).astype(np.float32)
@@ -270,11 +307,15 @@ def _recipe(encoder: InvertibleEncoder, settings: OtiSettings) -> dict[str, Any]
     return {"encoder": encoder.fingerprint, **decides}
 
 
-def _check(encoder: InvertibleEncoder, X: Floats, keys: Sequence[PointId]) -> None:
+def _check_model(encoder: Encoder) -> None:
     if not isinstance(encoder, TextInvertible):
         raise ModelError(
             f"{encoder.name} has no text tower to invert pictures with; take a CLIP-like model"
         )
+
+
+def _check(encoder: InvertibleEncoder, X: Floats, keys: Sequence[PointId]) -> None:
+    _check_model(encoder)
     if X.ndim != 2 or X.shape[1] != encoder.dim or len(X) != len(keys):
         raise InputError(
             f"{len(keys)} keys and {encoder.dim} dimensions need vectors of shape "

@@ -16,11 +16,9 @@ import pytest
 import intramodal
 from intramodal.errors import InputError, MismatchError, ModelError
 from intramodal.evaluation.baselines import oti_file
-from intramodal.evaluation.baselines.oti import (
-    OtiSettings,
-    evaluate_inversion,
-    invert_images,
-)
+from intramodal.evaluation.baselines.oti import InversionMap, OtiSettings, invert_images
+from intramodal.evaluation.baselines.oti_retrieval import compare_inversion, evaluate_inversion
+from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.ingest.encoders import load_encoder
 from intramodal.types import VectorTable, unit_rows
 from tests.tiny_models import DIM, Shelf, save_clip, save_dinov2, save_open_clip, save_siglip
@@ -120,8 +118,8 @@ def test_the_word_is_where_plain_adamw_arrives_on_the_whole_prompt(models, X, sa
         word = torch.tensor(w, dtype=torch.float32, requires_grad=True)
         return torch.autograd.grad(loss(word, row), word)[0].numpy()
 
-    for row, key in enumerate(["a", "b"]):
-        first = first_word(key, encoder.token_width)
+    for row in range(2):
+        first = first_word(X[row], encoder.token_width)
         assert 1 - float(loss(torch.tensor(first), row)) == pytest.approx(
             float(found.started[row]), abs=1e-5
         )
@@ -131,16 +129,18 @@ def test_the_word_is_where_plain_adamw_arrives_on_the_whole_prompt(models, X, sa
     assert (found.cosines > found.started).all()
 
 
-def first_word(key: str, width: int) -> np.ndarray:
+def first_word(x: np.ndarray, width: int) -> np.ndarray:
     from hashlib import sha256
 
-    number = int.from_bytes(sha256(repr(key).encode()).digest()[:8], "little")
+    bits = "".join("1" if value > 0 else "0" for value in x)
+    signs = bytes(int(bits[i : i + 8].ljust(8, "0"), 2) for i in range(0, len(bits), 8))
+    number = int.from_bytes(sha256(signs).digest()[:8], "little")
     rng = np.random.default_rng([42, number])
     return np.float32(0.02) * rng.standard_normal(width, dtype=np.float32)
 
 
-def test_words_start_small_and_each_from_its_own_numbers():
-    starts = np.stack([first_word(f"{i}", 64) for i in range(500)])
+def test_words_start_small_and_each_from_its_own_numbers(rng):
+    starts = np.stack([first_word(x, 64) for x in rng.normal(size=(500, 32))])
     # 32,000 draws: the standard deviation is known within 0.4 %, the mean within 0.0001.
     assert starts.std() == pytest.approx(0.02, rel=0.02)
     assert abs(starts.mean()) < 5e-4
@@ -157,15 +157,54 @@ def test_neither_batches_nor_neighbours_nor_lengths_change_a_result(encoder, X):
         # 0.02 a step where a slope is near zero, else float32 rounding through the tower.
         np.testing.assert_allclose(other.words, whole.words, atol=1e-3)
         np.testing.assert_allclose(other.cosines, whole.cosines, atol=1e-4)
-    alone = invert_images(encoder, X[3:4], [3], settings=SHORT)
+    alone = invert_images(encoder, X[3:4], ["another name"], settings=SHORT)
     np.testing.assert_allclose(alone.words[0], whole.words[3], atol=1e-3)
 
 
-class Counting:
-    """An encoder that counts what it inverts, and is interrupted after some calls."""
+def test_batches_that_do_not_fit_into_memory_are_halved(encoder, X, caplog):
+    expected = invert_images(encoder, X, list(range(7)), settings=SHORT)
+    starving = Counting(encoder, most=3)
+    found = invert_images(starving, X, list(range(7)), settings=replace(SHORT, batch_size=6))
+    assert starving.sizes == {3, 1}  # 6 and 7 - 6 pictures, of which 6 do not fit
+    np.testing.assert_allclose(found.words, expected.words, atol=1e-3)
+    assert [r.getMessage() for r in caplog.records] == ["out of memory: batches are now at most 3"]
+    with pytest.raises(ModelError, match="memory of cpu ran out with a batch of one"):
+        invert_images(Counting(encoder, most=0), X, list(range(7)), settings=SHORT)
 
-    def __init__(self, encoder: Any, stop_at: int | None = None) -> None:
-        self._encoder, self._stop_at = encoder, stop_at
+
+def test_as_a_map_it_gives_the_same_texts_whatever_pictures_are_called(encoder, X):
+    made = InversionMap(encoder, replace(SHORT, batch_size=3))
+    expected = invert_images(encoder, X, list(range(7)), settings=SHORT)
+    np.testing.assert_allclose(made.apply(X), expected.texts, atol=1e-3)
+    np.testing.assert_allclose(made.started(X), expected.started, atol=1e-6)
+    twice = made.apply(np.stack([X[0], 2 * X[0]]))
+    np.testing.assert_allclose(twice[1], twice[0], atol=1e-3)
+    assert made.apply(X[:0]).shape == (0, DIM)
+    assert (made.dim_in, made.dim_out, made.encoder) == (DIM, DIM, encoder.name)
+
+
+def test_a_map_is_another_one_if_anything_that_decides_differs(models, encoder):
+    prints = [
+        InversionMap(model, settings).fingerprint
+        for model, settings in (
+            (encoder, SHORT),
+            (encoder, replace(SHORT, seed=1)),
+            (encoder, replace(SHORT, n_steps=6)),
+            (encoder, replace(SHORT, template="a drawing of {}")),
+            (models.encoder(save_open_clip, seed=1), SHORT),
+        )
+    ]
+    assert len(set(prints)) == len(prints)
+    assert InversionMap(encoder, replace(SHORT, batch_size=1)).fingerprint == prints[0]
+    with pytest.raises(ModelError, match="no text tower"):
+        InversionMap(models.encoder(save_dinov2))
+
+
+class Counting:
+    """An encoder that counts what it inverts, is interrupted, or has little memory."""
+
+    def __init__(self, encoder: Any, stop_at: int | None = None, most: int = 999) -> None:
+        self._encoder, self._stop_at, self._most = encoder, stop_at, most
         self.n_calls, self.sizes = 0, set()
 
     def __getattr__(self, name: str) -> Any:
@@ -178,6 +217,8 @@ class Counting:
         self.n_calls += 1
         if self.n_calls == self._stop_at:
             raise KeyboardInterrupt
+        if len(embeddings) > self._most:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         self.sizes.add(len(embeddings))
         return self._encoder.encode_token_embeddings(embeddings, prompt)
 
@@ -192,11 +233,12 @@ def test_an_interrupted_run_goes_on_where_it_was(encoder, X, tmp_path):
     found = invert_images(again, X, keys, settings=settings, path=path)
     assert (again.n_calls, again.sizes) == (2 * calls, {3, 1})
     expected = invert_images(encoder, X, keys, settings=settings)
+    assert (found.n_new, expected.n_new) == (4, 7)
     np.testing.assert_array_equal(found.texts, expected.texts)
     np.testing.assert_array_equal(found.started, expected.started)
     third = Counting(encoder)
     kept = invert_images(third, X[::-1], keys[::-1], settings=SHORT, path=path)
-    assert third.n_calls == 0
+    assert (third.n_calls, kept.n_new) == (0, 0)
     np.testing.assert_array_equal(kept.words, expected.words[::-1])
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
@@ -288,6 +330,55 @@ def test_texts_ask_and_pictures_answer_leave_one_out(encoder, X):
         assert ap == pytest.approx(np.mean(precision))
 
 
+def test_pictures_without_a_text_answer_but_never_ask(encoder, X):
+    found = invert_images(encoder, X[[1, 4]], [1, 4], settings=SHORT)
+    table = VectorTable(list(range(7)), {"raw": X}, {"label": list("abababa")})
+    result = evaluate_inversion(table, found, vector="raw", field="label")
+    assert (result.query_ids, result.n_gallery) == ([1, 4], 7)
+    scores = unit_rows(found.texts) @ unit_rows(X).T
+    for row, key in enumerate([1, 4]):
+        order = [i for i in np.argsort(-scores[row]) if i != key]
+        ranks = [r for r, i in enumerate(order, 1) if i % 2 == key % 2]
+        precision = [place / r for place, r in enumerate(ranks, 1)]
+        assert result.ap[row] == pytest.approx(np.mean(precision))
+    evens, everything = np.arange(7) % 2 == 0, np.ones(7, dtype=bool)
+    split = evaluate_inversion(
+        table, found, vector="raw", field="label", split=(evens, everything)
+    )
+    assert split.query_ids == [4]
+
+
+def test_differences_are_those_of_the_results_and_have_the_sign_of_texts_less_vector(rng):
+    n, centres = 60, rng.normal(size=(6, 8))
+    kinds = np.arange(n) % 6
+    X = (centres[kinds] + 0.8 * rng.normal(size=(n, 8))).astype(np.float32)
+    noise = rng.normal(size=(n, 8)).astype(np.float32)
+    texts = (centres[kinds] + 0.1 * rng.normal(size=(n, 8))).astype(np.float32)
+    table = VectorTable(list(range(n)), {"raw": X, "noise": noise}, {"kind": kinds.tolist()})
+    task = RetrievalTask.from_table(table, "kind", max_queries=40, seed=1)
+    partly = np.full_like(texts, np.nan)
+    partly[task.query_rows] = texts[task.query_rows]
+    found = compare_inversion(task, table, partly, vector="raw", others=["raw", "noise"], seed=3)
+    assert [result.vector for result in found.results] == ["oti", "raw", "noise"]
+    asking, raw, _ = found.results
+    assert asking.query_ids == raw.query_ids == [table.ids[row] for row in task.query_rows]
+    for other in found.results[1:]:
+        effect = found.effects[other.vector]
+        assert effect.delta == pytest.approx(asking.map - other.map)
+        low, high = effect.interval
+        assert low < effect.delta < high
+    assert found.effects["noise"].interval[0] > 0 < found.effects["raw"].interval[0]
+    itself = compare_inversion(task, table, X, vector="raw", others=["raw"])
+    assert itself.effects["raw"].delta == 0
+    with pytest.raises(InputError, match="has no text"):
+        compare_inversion(task, table, np.where(kinds[:, None] == 0, np.nan, X), vector="raw",
+                          others=["raw"])  # fmt: skip
+    taken = VectorTable(table.ids, {"raw": X, "oti": X}, table.payload)
+    with pytest.raises(InputError, match="a vector 'oti' already"):
+        compare_inversion(task, taken, X, vector="raw", others=["raw"])
+
+
 def test_importing_it_loads_no_torch():
-    code = "import sys, intramodal.evaluation.baselines.oti; sys.exit('torch' in sys.modules)"
+    module = "intramodal.evaluation.baselines.oti_retrieval"
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
