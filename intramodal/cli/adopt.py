@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from intramodal.cli.options import json_option, model_options, print_json, store_option
+from intramodal.cli.options import (
+    json_option,
+    model_options,
+    print_json,
+    runs_option,
+    store_option,
+)
 
 
 @click.command("adopt")
@@ -26,8 +32,9 @@ from intramodal.cli.options import json_option, model_options, print_json, store
 )
 @model_options
 @store_option
+@runs_option
 @json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(as_json: bool, runs_url: str, **options: Any) -> None:
     """Declare which model made the vectors of a collection that is not ours.
 
     The dimension is checked for known models, and a sample where pictures or texts are at hand.
@@ -39,7 +46,7 @@ def command(as_json: bool, **options: Any) -> None:
     """
     from intramodal.workflows.adopt import AdoptRequest, adopt_collection
 
-    result = adopt_collection(AdoptRequest(**options))
+    result = adopt_collection(AdoptRequest(runs=runs_url, **options))
     if as_json:
         print_json(result)
         return

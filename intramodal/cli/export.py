@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from intramodal.cli.options import json_option, print_json, store_option
+from intramodal.cli.options import json_option, print_json, runs_option, store_option
 
 
 @click.command("export")
@@ -20,8 +20,11 @@ from intramodal.cli.options import json_option, print_json, store_option
     help="FILE.npy, .safetensors or .parquet",
 )
 @store_option
+@runs_option
 @json_option
-def command(collection: str, vector: str, out: Path, store: str, as_json: bool) -> None:
+def command(
+    collection: str, vector: str, out: Path, store: str, runs_url: str, as_json: bool
+) -> None:
     """Write a vector of all points to FILE.npy, with FILE.ids.csv beside it.
 
     Rows are in id order: whole numbers by value, then UUIDs. Points without the vector are left
@@ -32,7 +35,7 @@ def command(collection: str, vector: str, out: Path, store: str, as_json: bool) 
     """
     from intramodal.workflows.export import export_vectors
 
-    result = export_vectors(collection, vector=vector, out=out, store=store)
+    result = export_vectors(collection, vector=vector, out=out, store=store, runs=runs_url)
     if as_json:
         print_json(result)
         return

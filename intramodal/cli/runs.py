@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from intramodal.cli.options import json_option, print_json, runs_option
+from intramodal.runs.records import KINDS
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _LONGEST_DAYS = 36_500
@@ -34,7 +35,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--kind", help="Only runs of this kind: ingest, fit, backfill, compare, ...")
+@click.option("--kind", help=f"Only runs of this kind: {', '.join(KINDS)}, or a program's own.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Runs.")
 @runs_option
 @json_option

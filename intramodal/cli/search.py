@@ -13,6 +13,7 @@ from intramodal.cli.options import (
     json_option,
     model_options,
     print_json,
+    runs_option,
     store_option,
 )
 
@@ -44,9 +45,12 @@ from intramodal.cli.options import (
 )
 @model_options
 @store_option
+@runs_option
 @json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(as_json: bool, runs_url: str, **options: Any) -> None:
     """Show the nearest pictures under several vectors, side by side.
+
+    It is recorded as a run; a runs database that cannot be written to costs a warning only.
 
     \b
     intramodal search photos --id 0b6e... --vectors raw,pca
@@ -56,7 +60,7 @@ def command(as_json: bool, **options: Any) -> None:
         raise click.UsageError("give one of --image, --text and --id")
     from intramodal.workflows.search import SearchRequest, search_collection
 
-    result = search_collection(SearchRequest(**options))
+    result = search_collection(SearchRequest(runs=runs_url, **options))
     if as_json:
         print_json(result)
         return

@@ -12,11 +12,13 @@ from intramodal.errors import ImageError, InputError, ManifestMismatchError
 from intramodal.ingest.encoders import load_encoder
 from intramodal.ingest.encoders.known import KNOWN_MODELS
 from intramodal.projection.artifact import Projection
+from intramodal.runs import Run
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import Encoder, Floats, PointId, declared_fingerprint, unit_rows
+from intramodal.workflows.evidence import log_origin, stated
 from intramodal.workflows.model_check import warn_of_wrong_model
-from intramodal.workflows.workspace import reach_store
+from intramodal.workflows.workspace import open_workspace, recorded
 
 N_ENCODED = 16
 LEAST_COSINE = 0.98
@@ -32,6 +34,7 @@ class AdoptRequest:
     collection: str
     made_by: str
     store: str
+    runs: str
     vector: str = "raw"
     pictures: Path | None = None
     projection: Path | None = None
@@ -48,13 +51,25 @@ def adopt_collection(request: AdoptRequest) -> dict[str, Any]:
         If something does not agree; nothing is declared then.
     """
     projection = Projection.load(request.projection) if request.projection else None
-    with reach_store(request.store) as store:
-        collection = ImageCollection.open(store, request.collection)
-        size = collection.vector_spec(request.vector).size
-        _check_dimension(request.made_by, request.vector, size)
-        pictures = _check_pictures(collection, request) if request.pictures else None
-        declare_model(collection, request.vector, request.made_by)
-        texts = projection and warn_of_wrong_model(collection, projection, request.vector)
+    with open_workspace(request.store, request.runs) as workspace:
+        collection = ImageCollection.open(workspace.store, request.collection)
+        with recorded(workspace, "adopt", stated(request)) as run:
+            return {**_adopted(collection, request, projection, run), "run_id": run.id}
+
+
+def _adopted(
+    collection: ImageCollection, request: AdoptRequest, projection: Projection | None, run: Run
+) -> dict[str, Any]:
+    size = collection.vector_spec(request.vector).size
+    _check_dimension(request.made_by, request.vector, size)
+    pictures = _check_pictures(collection, request) if request.pictures else None
+    declare_model(collection, request.vector, request.made_by)
+    log_origin(run, request.vector, collection.origin(request.vector))
+    if pictures:
+        for name in ("lowest", "median"):
+            cosine = pictures[name]
+            run.log_metric(f"{name} cosine", cosine, vector=request.vector, n=pictures["n"])
+    texts = projection and warn_of_wrong_model(collection, projection, request.vector)
     return {
         "collection": request.collection,
         "vector": request.vector,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from intramodal.ingest.encoders import load_encoder
 from intramodal.ingest.sources import open_source
 from intramodal.projection.anchors import AnchorSet
 from intramodal.projection.artifact import Projection
-from intramodal.types import Encoder
+from intramodal.types import Encoder, PointId
 from intramodal.workflows.compare import CompareRequest, compare_in
 from intramodal.workflows.ingest import IngestRequest, ingest_in
 from intramodal.workflows.workspace import Workspace, open_workspace
@@ -32,22 +33,24 @@ ABOUT = (
 )
 
 
-def run_demo(out: Path) -> dict[str, Any]:
+def run_demo(out: Path, *, store: str | None = None, runs: str | None = None) -> dict[str, Any]:
     """Ingest, fit, compare and report; returns what ``--json`` prints.
 
-    Running it again in the same folder encodes nothing and compares again.
+    Running it again in the same folder encodes nothing and compares again. Store and runs
+    database are in `out` unless they are named.
     """
     started = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
+    store, runs = store or str(out / "store"), runs or str(out / "runs.db")
     report, projection, texts = (
         out / name for name in ("report.html", "pca.safetensors", "texts.npy")
     )
-    with open_workspace(str(out / "store"), str(out / "runs.db"), creates=True) as workspace:
-        ingested = _ingested(workspace, out, projection, texts)
+    with open_workspace(store, runs, creates=True) as workspace:
+        ingested = _ingested(workspace, store, runs, projection, texts)
         request = CompareRequest(
             collection=COLLECTION,
-            store=str(out / "store"),
-            runs=str(out / "runs.db"),
+            store=store,
+            runs=runs,
             labels=list(FIELDS),
             cluster=CLUSTER,
             projection=projection,
@@ -58,6 +61,7 @@ def run_demo(out: Path) -> dict[str, Any]:
             about=ABOUT,
         )
         result = compare_in(workspace, request)
+        first = next(workspace.store.scroll(COLLECTION, batch_size=1)).ids[0]
     return {
         **result,
         "n_images": ingested["written"] + ingested["skipped"] + ingested["updated"],
@@ -65,19 +69,31 @@ def run_demo(out: Path) -> dict[str, Any]:
         "report": str(report),
         "about": ABOUT,
         "seconds": round(time.perf_counter() - started, 3),
+        "next": _next(store, runs, out, first),
     }
 
 
+def _next(store: str, runs: str, out: Path, point: PointId) -> list[str]:
+    """Return commands that look further, as a shell takes them."""
+    places = ("--store", store, "--runs", runs)
+    page = ("--pictures", str(pictures_list().parent), "--html", str(out / "search.html"))
+    commands = (
+        ("runs", "list", "--runs", runs),
+        ("search", COLLECTION, "--id", str(point), *places, *page),
+    )
+    return [shlex.join(["intramodal", *command]) for command in commands]
+
+
 def _ingested(
-    workspace: Workspace, out: Path, projection_file: Path, texts: Path
+    workspace: Workspace, store: str, runs: str, projection_file: Path, texts: Path
 ) -> dict[str, Any]:
     encoder = load_encoder("demo")
     request = IngestRequest(
         source=str(pictures_list()),
         collection=COLLECTION,
         model=encoder.name,
-        store=str(out / "store"),
-        runs=str(out / "runs.db"),
+        store=store,
+        runs=runs,
         projection=projection_file,
     )
     projection = _projection(projection_file, texts, encoder)

@@ -12,6 +12,7 @@ from intramodal.evaluation.results import RetrievalResult
 from intramodal.runs import QueryScores, Run, RunLedger
 from intramodal.store.collection import ImageCollection
 from intramodal.store.fields import fields_of
+from intramodal.store.manifest import VectorOrigin
 from intramodal.types import VectorTable
 
 _N_LOOKED_AT = 200
@@ -69,11 +70,20 @@ def stated(request: Any) -> dict[str, str]:
 def log_origins(run: Run, ledger: RunLedger, collection: ImageCollection) -> None:
     """Record which encoder and projection made the vectors of a collection."""
     for name, origin in collection.manifest.vectors.items():
-        identity = origin.projection or origin.encoder_fingerprint
-        facts = {**ledger.facts(identity), "vector": name}
-        run.log_fingerprint(
-            "projection" if origin.projection else "encoder", str(origin), identity, facts
-        )
+        facts = ledger.facts(origin.projection or origin.encoder_fingerprint)
+        log_origin(run, name, origin, facts)
+
+
+def log_origin(
+    run: Run, vector: str, origin: VectorOrigin, facts: Mapping[str, Any] | None = None
+) -> None:
+    """Record which encoder or projection made one vector."""
+    run.log_fingerprint(
+        "projection" if origin.projection else "encoder",
+        str(origin),
+        origin.projection or origin.encoder_fingerprint,
+        {**(facts or {}), "vector": vector},
+    )
 
 
 def scores_of(results: Iterable[RetrievalResult]) -> list[QueryScores]:

@@ -12,8 +12,9 @@ from typing import IO, Any
 from intramodal.errors import InputError
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
-from intramodal.workflows.matrix_files import MatrixFile, matrix_file
-from intramodal.workflows.workspace import reach_store
+from intramodal.workflows.evidence import log_origins
+from intramodal.workflows.matrix_files import MatrixFile, MatrixMaker, matrix_file
+from intramodal.workflows.workspace import open_workspace, recorded
 
 _PAGE = 1000
 
@@ -30,7 +31,7 @@ class _Paths:
         return self.out.with_name(self.out.name + ".part"), self.ids.with_suffix(".csv.part")
 
 
-def export_vectors(name: str, *, vector: str, out: Path, store: str) -> dict[str, Any]:
+def export_vectors(name: str, *, vector: str, out: Path, store: str, runs: str) -> dict[str, Any]:
     """Write one vector of all points to `out`, rows in the order of ``OUT.ids.csv``.
 
     Rows are in id order: whole numbers by value, then UUIDs by text. Points that lack the vector
@@ -45,12 +46,12 @@ def export_vectors(name: str, *, vector: str, out: Path, store: str) -> dict[str
     out : Path
         ``.npy``, ``.safetensors`` (one tensor, named as the vector) or ``.parquet`` (columns
         ``id`` and ``vector``).
-    store : str
+    store, runs : str
 
     Returns
     -------
     dict
-        "collection", "vector", "rows", "missing", "dim", "out", "ids".
+        "collection", "vector", "rows", "missing", "dim", "out", "ids", "run_id".
 
     Raises
     ------
@@ -61,30 +62,43 @@ def export_vectors(name: str, *, vector: str, out: Path, store: str) -> dict[str
     """
     make = matrix_file(out)
     paths = _Paths(out, out.with_suffix(".ids.csv"))
-    with reach_store(store) as opened:
-        collection = ImageCollection.open(opened, name)
+    with open_workspace(store, runs) as workspace:
+        collection = ImageCollection.open(workspace.store, name)
         dim = collection.vector_spec(vector).size
-        n_expected = collection.count(Filter(has_vector=vector))
-        with (
-            _both(paths) as (matrix_out, ids_out),
-            closing(make(matrix_out, vector or "vector", n_expected, dim)) as matrix,
-        ):
-            rows = _write(collection, vector, matrix, ids_out)
-        missing = collection.count() - rows
+        parameters = {"collection": name, "vector": vector, "out": str(out), "store": store}
+        with recorded(workspace, "export", parameters) as run:
+            log_origins(run, workspace.ledger, collection)
+            rows = _written(collection, vector, dim, paths, make)
+            missing = max(0, collection.count() - rows)
+            run.log_metric("rows", rows, vector=vector, n=rows)
+            run.log_metric("points without the vector", missing, vector=vector)
     return {
         "collection": name,
         "vector": vector,
         "rows": rows,
-        "missing": max(0, missing),
+        "missing": missing,
         "dim": dim,
         "out": str(out),
         "ids": str(paths.ids),
+        "run_id": run.id,
     }
+
+
+def _written(
+    collection: ImageCollection, vector: str, dim: int, paths: _Paths, make: MatrixMaker
+) -> int:
+    """Write both files and return the number of rows."""
+    n_expected = collection.count(Filter(has_vector=vector))
+    with (
+        _both(paths) as (matrix_out, ids_out),
+        closing(make(matrix_out, vector or "vector", n_expected, dim)) as matrix,
+    ):
+        return _write(collection, vector, matrix, ids_out)
 
 
 def _write(collection: ImageCollection, vector: str, matrix: MatrixFile, ids_out: IO[str]) -> int:
     """Append all pages to both files and return the number of rows."""
-    ids = csv.writer(ids_out)
+    ids = csv.writer(ids_out, lineterminator="\n")
     ids.writerow(["id"])
     pages = collection.scroll(vectors=[vector], where=Filter(has_vector=vector), batch_size=_PAGE)
     for page in pages:

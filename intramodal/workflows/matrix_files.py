@@ -115,7 +115,11 @@ _KINDS: dict[str, Callable[[IO[bytes], str, int, int], MatrixFile]] = {
 }
 
 
-def matrix_file(path: Path) -> Callable[[IO[bytes], str, int, int], MatrixFile]:
+MatrixMaker = Callable[[IO[bytes], str, int, int], MatrixFile]
+"""Takes the open file, the vector's name, the expected rows and their length."""
+
+
+def matrix_file(path: Path) -> MatrixMaker:
     """Return the class that writes files of this suffix; `InputError` if there is none."""
     try:
         kind = _KINDS[path.suffix.lower()]

@@ -11,13 +11,7 @@ from typing import Any
 
 from intramodal.errors import InputError
 from intramodal.runs import RunLedger, export_runs, full_record
-from intramodal.runs.records import Status
-
-KINDS = (
-    *("ingest", "fit", "backfill", "compare"),
-    *(f"evaluate-{what}" for what in ("retrieval", "fewshot", "misalignment", "recovery")),
-)
-"""Kinds that our own commands record; a program may record others."""
+from intramodal.runs.records import KINDS, Status
 
 
 @dataclass(frozen=True)
@@ -34,7 +28,7 @@ class PruneRequest:
 
 def list_runs(url: str, *, kind: str | None, limit: int) -> list[dict[str, Any]]:
     """Return the latest runs, newest first."""
-    with RunLedger.open(url) as ledger:
+    with RunLedger.open(url, create=False) as ledger:
         runs = ledger.runs(kind=kind, limit=limit)
         if kind is not None and not runs:
             _check_kind(ledger, kind)
@@ -43,7 +37,7 @@ def list_runs(url: str, *, kind: str | None, limit: int) -> list[dict[str, Any]]
 
 def show_run(url: str, run: str) -> dict[str, Any]:
     """Return one run with its fingerprints, metrics and failures."""
-    with RunLedger.open(url) as ledger:
+    with RunLedger.open(url, create=False) as ledger:
         return full_record(ledger, ledger.get(run))
 
 

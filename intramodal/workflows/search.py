@@ -15,10 +15,12 @@ from intramodal.projection.artifact import Projection
 from intramodal.reports.document import Picture
 from intramodal.reports.search import SIDE, Found, SearchPage, render_search
 from intramodal.reports.thumbnails import data_uri, thumbnail
+from intramodal.runs import Run
 from intramodal.store.base import Hits
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, PointId, encoders_agree
-from intramodal.workflows.workspace import reach_store
+from intramodal.workflows.evidence import log_origin, stated
+from intramodal.workflows.workspace import reach_store, recorded_if_possible
 
 Embedded = dict[str, tuple[tuple[str, str], Floats]]
 """By model: its identity, and the query (1, dim) as it sees it; a model is loaded once."""
@@ -30,6 +32,7 @@ class SearchRequest:
 
     collection: str
     store: str
+    runs: str
     vectors: list[str]
     image: Path | None = None
     text: str | None = None
@@ -51,15 +54,25 @@ def search_collection(request: SearchRequest) -> dict[str, Any]:
     """
     with reach_store(request.store) as store:
         collection = ImageCollection.open(store, request.collection)
-        embedded: Embedded = {}
-        answers = {
-            vector: describe(collection, _hits(collection, request, vector, embedded))
-            for vector in request.vectors
-        }
-        result = {"collection": request.collection, "vectors": answers}
-        if request.html is None:
-            return result
-        return {**result, **_write_page(request, _asked(collection, request), answers)}
+        with recorded_if_possible(request.runs, "search", stated(request)) as run:
+            return {**_found(collection, request, run), "run_id": run.id}
+
+
+def _found(collection: ImageCollection, request: SearchRequest, run: Run) -> dict[str, Any]:
+    embedded: Embedded = {}
+    answers = {
+        vector: describe(collection, _hits(collection, request, vector, embedded))
+        for vector in request.vectors
+    }
+    for vector, hits in answers.items():
+        if vector in collection.manifest.vectors:
+            log_origin(run, vector, collection.origin(vector))
+        best = hits[0]["score"] if hits else None
+        run.log_metric("best score", best, vector=vector, n=len(hits))
+    result = {"collection": request.collection, "vectors": answers}
+    if request.html is None:
+        return result
+    return {**result, **_write_page(request, _asked(collection, request), answers)}
 
 
 def _write_page(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from intramodal.errors import NotFound
-from intramodal.runs import Run, RunLedger
+from intramodal.errors import LedgerError, NotFound
+from intramodal.runs import NullRun, Run, RunLedger
 from intramodal.store.base import Store
 from intramodal.store.open import is_directory, open_store
+
+log = logging.getLogger(__name__)
+
+_PATIENCE_S = 1.0
+"""How long a search waits for a runs database that another process writes to."""
 
 
 @dataclass(frozen=True)
@@ -81,4 +87,21 @@ def recorded(
 ) -> Iterator[Run]:
     """Record what happens inside as one run."""
     with workspace.ledger.run(kind, parameters=parameters, seed=seed) as run:
+        yield run
+
+
+@contextmanager
+def recorded_if_possible(runs: str, kind: str, parameters: Mapping[str, Any]) -> Iterator[Run]:
+    """Record what happens inside as one run; where that cannot be, warn and go on without.
+
+    For what somebody waits for and that changes nothing: the answer is worth more than its record.
+    """
+    with ExitStack() as stack:
+        run: Run
+        try:
+            ledger = stack.enter_context(RunLedger.open(runs, lock_timeout_s=_PATIENCE_S))
+            run = stack.enter_context(ledger.run(kind, parameters=parameters))
+        except LedgerError as error:
+            log.warning("not recorded: %s", error)
+            run = NullRun()
         yield run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,13 @@ def test_its_runs_are_recorded(found: Any, out: Path) -> None:
     assert found["run_id"] in {row["id"] for row in runs}
 
 
+def test_what_it_says_to_do_next_works(found: Any, tmp_path: Path) -> None:
+    listed, searched = (shlex.split(line)[1:] for line in found["next"])
+    assert {row["collection"] for row in run(*listed)["runs"]} == {"demo"}
+    searched[searched.index("--runs") + 1] = str(tmp_path / "runs.db")
+    assert run(*searched)["n_pictures"] == 2 * 10
+
+
 def test_the_same_pictures_again_encode_nothing(found: Any, out: Path) -> None:
     again = run(
         *("ingest", str(pictures_list()), "--collection", "demo", "--model", "demo"),
@@ -105,6 +113,7 @@ def test_the_pages_made_from_its_runs_open_without_a_request_or_an_error(
         point = ImageCollection.open(store, "demo").table(["raw"]).ids[0]
     searched = run(
         *("search", "demo", "--id", str(point), "--store", str(out / "store")),
+        *("--runs", str(tmp_path / "runs.db")),
         *("--html", str(tmp_path / "search.html"), "--pictures", str(pictures_list().parent)),
     )
     assert searched["n_pictures"] == 2 * 10

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from intramodal.cli import cli
 from intramodal.cli.group import COMMANDS, SUBCOMMANDS, read_config
+from intramodal.cli.options import DEFAULT_RUNS
 from intramodal.errors import InputError
 
 HEAVY = ("torch", "sklearn", "scipy", "matplotlib", "qdrant_client", "qdrant_edge", "sqlalchemy")
@@ -84,17 +85,18 @@ def test_an_error_with_json_is_one_object_on_stdout() -> None:
     assert set(json.loads(result.stdout)["error"]) == {"type", "message"}
 
 
-def test_options_win_over_environment_over_file(in_tmp: Path) -> None:
-    def database_made(arguments: list[str], environment: dict[str, str]) -> set[str]:
-        before = {p.name for p in in_tmp.glob("*.db")}
+@pytest.mark.usefixtures("in_tmp")
+def test_options_win_over_environment_over_file() -> None:
+    def looked_at(arguments: list[str], environment: dict[str, str]) -> str:
         result = CliRunner(env=environment).invoke(cli, ["runs", "list", *arguments])
-        assert result.exit_code == 0, result.stderr
-        return {p.name for p in in_tmp.glob("*.db")} - before
+        assert result.exit_code == 1
+        return result.stderr.split("there is no runs database ")[1].split(";")[0]
 
-    (in_tmp / "intramodal.toml").write_text('runs = "file.db"\n')
-    assert database_made(["--runs", "option.db"], {"INTRAMODAL_RUNS": "env.db"}) == {"option.db"}
-    assert database_made([], {"INTRAMODAL_RUNS": "env.db"}) == {"env.db"}
-    assert database_made([], {}) == {"file.db"}
+    assert looked_at([], {}) == str(Path(DEFAULT_RUNS))
+    Path("intramodal.toml").write_text('runs = "file.db"\n')
+    assert looked_at(["--runs", "option.db"], {"INTRAMODAL_RUNS": "env.db"}) == "option.db"
+    assert looked_at([], {"INTRAMODAL_RUNS": "env.db"}) == "env.db"
+    assert looked_at([], {}) == "file.db"
 
 
 def test_the_groups_named_for_the_configuration_are_the_ones_there_are() -> None:
@@ -193,7 +195,5 @@ def test_ctrl_c_says_how_to_go_on_and_the_run_is_interrupted(in_tmp: Path) -> No
 
 
 def runs_listed() -> list[dict[str, str]]:
-    rows: list[dict[str, str]] = json.loads(
-        CliRunner().invoke(cli, ["runs", "list", "--json"]).stdout
-    )["runs"]
-    return rows
+    listed = json.loads(CliRunner().invoke(cli, ["runs", "list", "--json"]).stdout)
+    return list(listed.get("runs", []))  # an error before there is a database

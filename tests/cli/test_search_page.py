@@ -65,5 +65,5 @@ def test_a_page_that_cannot_be_written_is_one_sentence(ids: list[str]) -> None:
 def test_without_a_page_nothing_is_written(ids: list[str]) -> None:
     before = set(Path.cwd().iterdir())
     found = search(ids[0])
-    assert set(found) == {"collection", "vectors"}
+    assert set(found) == {"collection", "vectors", "run_id"}
     assert set(Path.cwd().iterdir()) == before
