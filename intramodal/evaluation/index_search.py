@@ -5,18 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
+from intramodal.evaluation.index_scores import Rows, judge, map_at_k_interval
+from intramodal.evaluation.inference import Interval
+from intramodal.evaluation.population import interval_population
 from intramodal.evaluation.ranking import score_blocks
-from intramodal.evaluation.results import html_table, json_values
+from intramodal.evaluation.results import (
+    class_means,
+    data_frame,
+    html_table,
+    interval_values,
+    json_values,
+)
 from intramodal.evaluation.retrieval_task import Mask, RetrievalTask
 from intramodal.store.base import Filter, Hits
 from intramodal.store.collection import ImageCollection
-from intramodal.types import Floats, VectorTable, unit_rows
+from intramodal.types import Floats, PointId, VectorTable, unit_rows
+
+Denominator = Literal["relevant", "min"]
+DENOMINATORS: dict[Denominator, str] = {"relevant": "all relevant", "min": "min(k, relevant)"}
 
 N_TIMED = 200
 _N_WARM = 5
@@ -101,9 +113,13 @@ class IndexResult:
     ----------
     search : IndexSearch
     field : str
+    query_ids : list of str or int
+        Queries that have at least one relevant gallery item, ascending.
+    labels : list
+        Label of each query (a tuple for multi-valued fields).
     ap : ndarray of shape (n_queries,)
-        Sum of the precisions at the relevant answers, over *all* relevant items: what of the
-        average precision the k answers are sure to give.
+        Sum of the precisions at the relevant answers, over the denominator: over *all* relevant
+        items it is what of the average precision the k answers are sure to give.
     lower, upper : ndarray of shape (n_queries,)
         Least and most average precision of any full ranking that begins with these answers.
         With ``exact=True`` that is the exact ranking, ties in the order of the ids.
@@ -115,10 +131,16 @@ class IndexResult:
         Answers taken out because they have no label or are of a class too small.
     latency_ms : ndarray of shape (n_timed,)
         Of single searches, as this process sees them.
+    denominator : {"relevant", "min"}
+        Of `ap`: all R relevant items, or min(k, R).
+    interval : Interval or None
+        95% interval of the mean of `ap`, the mAP@k.
     """
 
     search: IndexSearch
     field: str
+    query_ids: list[PointId]
+    labels: list[Any]
     ap: NDArray[np.float64]
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
@@ -127,9 +149,15 @@ class IndexResult:
     n_answers: NDArray[np.int64]
     n_outside: int
     latency_ms: NDArray[np.float64]
+    denominator: Denominator = "relevant"
+    interval: Interval | None = None
+
+    def class_mean(self) -> dict[Any, tuple[float, int]]:
+        """Return the mean AP@k and the number of queries of every class, by label."""
+        return class_means(self.labels, self.ap)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON values."""
+        """Return the figures as JSON values, without the per-query arrays."""
         p50, p95, p99 = np.percentile(self.latency_ms, [50, 95, 99])
         values: dict[str, Any] = json_values(
             {
@@ -137,6 +165,8 @@ class IndexResult:
                 "field": self.field,
                 "k": self.search.k,
                 "map_at_k": self.ap.mean(),
+                "denominator": DENOMINATORS[self.denominator],
+                **interval_values(self.interval),
                 "map_interval": [self.lower.mean(), self.upper.mean()],
                 "recall": self.recall.mean(),
                 "n_queries": len(self.ap),
@@ -145,6 +175,24 @@ class IndexResult:
             }
         )
         return values
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame, one row a query; needs the extra ``notebook``."""
+        about = {"search": self.search.name, "field": self.field}
+        return data_frame({**about, "query": self.query_ids, "label": self.labels, **self.scores})
+
+    @property
+    def scores(self) -> dict[str, NDArray[Any]]:
+        """Figures of every query by name, as a run keeps them."""
+        k = self.search.k
+        return {
+            "n_relevant": self.n_relevant,
+            "n_answers": self.n_answers,
+            f"ap@{k}": self.ap,
+            "ap_least": self.lower,
+            "ap_most": self.upper,
+            f"recall of top {k}": self.recall,
+        }
 
     def _repr_html_(self) -> str:
         plain = self.to_dict()
@@ -167,6 +215,9 @@ def evaluate_index(  # noqa: PLR0913  settings with defaults
     field: str,
     split: tuple[Mask, Mask] | None = None,
     min_class_size: int = 2,
+    max_queries: int | None = None,
+    denominator: Denominator = "relevant",
+    cluster: str | None = None,
     n_timed: int = N_TIMED,
     seed: int = 0,
 ) -> IndexResult:
@@ -181,36 +232,68 @@ def evaluate_index(  # noqa: PLR0913  settings with defaults
     table : VectorTable
         Of `collection`, with the vectors of the search and the payload `field`.
     search : IndexSearch
-    field, split, min_class_size
+    field, split, min_class_size, max_queries, cluster
         As in `evaluate_retrieval`. Give ``search.where`` the filter of the second mask, else
         answers outside of it take up places and are taken out.
+    denominator : {"relevant", "min"}
+        Of the mAP@k: all R relevant items, as trec_eval's; or min(k, R), as Cross-the-Gap's.
     n_timed : int
         Queries asked one by one for the latency.
     seed : int
-        Chooses those.
+        Chooses those, drawn queries, and the groups of pictures behind the interval.
 
     Raises
     ------
     InputError
         If the field cannot serve as a label.
     """
-    task = RetrievalTask.from_table(table, field, split=split, min_class_size=min_class_size)
-    rows, hits = task.query_rows, Hits([], [])
-    for start in range(0, len(rows), _BATCH):
-        found = search.ask(collection, table, rows[start : start + _BATCH])
-        hits.ids.extend(found.ids)
-        hits.scores.extend(found.scores)
-    judged = _judge(task, table, hits)
+    if denominator not in DENOMINATORS:
+        raise InputError(
+            f"the denominator of mAP@k is {' or '.join(DENOMINATORS)}, got {denominator!r}"
+        )
+    task = RetrievalTask.from_table(
+        table,
+        field,
+        split=split,
+        min_class_size=min_class_size,
+        max_queries=max_queries,
+        seed=seed,
+    )
+    population = interval_population(table, task, cluster, seed=seed)
+    rows = task.query_rows
+    answers = _asked(collection, table, search, rows)
+    most = search.k if denominator == "min" else None
+    judged = judge(task, table, answers, most)
     may_answer = split[1] if split is not None and search.where is not None else None
     timed = np.random.default_rng(seed).permutation(rows)[:n_timed]
     return IndexResult(
         search=search,
         field=field,
-        recall=recall_at_k(table, search, rows, hits, may_answer=may_answer),
-        n_outside=sum(map(len, hits.ids)) - int(judged["n_answers"].sum()),
+        query_ids=[table.ids[row] for row in rows],
+        labels=task.query_labels(),
+        recall=_recall(table, search, rows, answers, may_answer),
+        n_outside=sum(map(len, answers)) - int(judged["n_answers"].sum()),
         latency_ms=time_searches(collection, table, search, timed),
+        denominator=denominator,
+        interval=map_at_k_interval(task, table, answers, judged["ap"], population, most),
         **judged,
     )
+
+
+def _asked(
+    collection: ImageCollection, table: VectorTable, search: IndexSearch, rows: NDArray[np.intp]
+) -> list[Rows]:
+    """Return the rows of the table that answer each query, best first; -1 for others."""
+    row_of = {point: row for row, point in enumerate(table.ids)}
+    answers: list[Rows] = []
+    for start in range(0, len(rows), _BATCH):
+        found = search.ask(collection, table, rows[start : start + _BATCH])
+        answers += [_rows_of(ids, row_of) for ids in found.ids]
+    return answers
+
+
+def _rows_of(ids: Sequence[PointId], row_of: Mapping[PointId, int]) -> Rows:
+    return np.array([row_of.get(point, -1) for point in ids], dtype=np.int64)
 
 
 def time_searches(
@@ -254,79 +337,38 @@ def recall_at_k(
     ndarray of shape (n_queries,)
         Over ``min(k, number of rows that may answer)``. NaN for a fused search.
     """
+    row_of = {point: row for row, point in enumerate(table.ids)}
+    answers = [_rows_of(ids, row_of) for ids in hits.ids]
+    return _recall(table, search, rows, answers, may_answer)
+
+
+def _recall(
+    table: VectorTable,
+    search: IndexSearch,
+    rows: NDArray[np.intp],
+    answers: Sequence[Rows],
+    may_answer: Mask | None,
+) -> NDArray[np.float64]:
+    recall = np.full(len(rows), np.nan)
     if search.fuse:
-        return np.full(len(rows), np.nan)
+        return recall
     X = unit_rows(table.vectors[search.vector])
     is_there = np.asarray(np.isfinite(X).all(axis=1))
     if may_answer is not None:
         is_there &= may_answer
-    row_of = {point: row for row, point in enumerate(table.ids)}
-    recall = np.full(len(rows), np.nan)
     for start, stop, S in score_blocks(X[rows], np.where(is_there[:, None], X, 0)):
         S[:, ~is_there] = -np.inf
         S[np.arange(stop - start), rows[start:stop]] = -np.inf
         for i in range(stop - start):
-            given = hits.ids[start + i]
-            answers = [row_of[point] for point in given if point in row_of]
-            recall[start + i] = _share(S[i], answers, search.k - (len(given) - len(answers)))
+            given = answers[start + i]
+            known = given[given >= 0]
+            recall[start + i] = _share(S[i], known, search.k - (len(given) - len(known)))
     return recall
 
 
-def _share(scores: Floats, answers: Sequence[int], k: int) -> float:
+def _share(scores: Floats, answers: Rows, k: int) -> float:
     wanted = min(k, int(np.isfinite(scores).sum()))
     if wanted == 0:
         return float("nan")
     least = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
-    return float((scores[list(answers)] >= least - _SAME_SCORE).sum()) / wanted
-
-
-def _judge(task: RetrievalTask, table: VectorTable, hits: Hits) -> dict[str, Any]:
-    place_of = {table.ids[row]: place for place, row in enumerate(task.gallery_rows)}
-    n = len(task.query_rows)
-    pointers, positives = task.relevance.positives(0, n)
-    figures = np.zeros((n, 3))
-    n_answers = np.zeros(n, dtype=np.int64)
-    for i in range(n):
-        places = [place_of[point] for point in hits.ids[i] if point in place_of]
-        relevant = positives[pointers[i] : pointers[i + 1]]
-        n_others = len(task.gallery_rows) - (task.query_at[i] >= 0)
-        n_answers[i] = len(places)
-        figures[i] = certified_ap(np.isin(places, relevant), len(relevant), int(n_others))
-    ap, lower, upper = figures.T
-    return {
-        "ap": ap,
-        "lower": lower,
-        "upper": upper,
-        "n_relevant": np.diff(pointers),
-        "n_answers": n_answers,
-    }
-
-
-def certified_ap(
-    is_relevant: NDArray[np.bool_], n_relevant: int, n_gallery: int
-) -> tuple[float, float, float]:
-    """Return AP@k, and the least and most AP of any full ranking that begins so.
-
-    With h of the R relevant items among the k answers, the others stand last in the worst case
-    and at the places k + 1, ... in the best.
-
-    Parameters
-    ----------
-    is_relevant : ndarray of shape (k,), bool
-        The answers, best first.
-    n_relevant, n_gallery : int
-        R, and the number of items ranked.
-
-    Examples
-    --------
-    >>> ap, least, most = certified_ap(np.array([True, False]), 2, 4)
-    >>> ap, least, round(most, 3)
-    (0.5, 0.75, 0.833)
-    """
-    found = np.flatnonzero(is_relevant) + 1.0
-    sure = float((np.arange(1, len(found) + 1) / found).sum())
-    missing = np.arange(1, n_relevant - len(found) + 1)
-    hits = len(found) + missing
-    least = float((hits / (n_gallery - len(missing) + missing)).sum())
-    most = float((hits / (len(is_relevant) + missing)).sum())
-    return sure / n_relevant, (sure + least) / n_relevant, (sure + most) / n_relevant
+    return float((scores[answers] >= least - _SAME_SCORE).sum()) / wanted

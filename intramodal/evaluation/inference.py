@@ -9,7 +9,7 @@ Queries share positives and so are not independent. Two procedures, each with it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,29 @@ class Effect:
         if not factors or half <= 0:
             return None
         return max(self.n_units + 1, int(np.ceil(self.n_units * min(factors))))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The 95% interval of one figure, and whom it speaks of.
+
+    Parameters
+    ----------
+    low, high : float
+    population : str
+        "classes", "images", "iid", or the payload field whose values are the units.
+    n_units : int
+        Clusters or groups that were resampled.
+    """
+
+    low: float
+    high: float
+    population: str
+    n_units: int
+
+    def shifted(self, by: float) -> Interval:
+        """Return the interval of a fraction that lies by so much higher."""
+        return replace(self, low=max(0.0, self.low + by), high=min(1.0, self.high + by))
 
 
 def sign_flip(sums: Array, sizes: Array, *, seed: int, n_resamples: int = N_RESAMPLES) -> Effect:

@@ -1,15 +1,15 @@
-"""What a comparison speaks of: which pictures could have been others."""
+"""What a figure or a comparison speaks of: which pictures could have been others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.evaluation.inference import Effect, group_jackknife, sign_flip
+from intramodal.evaluation.inference import Effect, Interval, group_jackknife, sign_flip
 from intramodal.evaluation.labels import encode_labels
 from intramodal.evaluation.ranking import Groups, leave_group_out
 from intramodal.evaluation.results import FewshotResult, RetrievalResult
@@ -21,6 +21,13 @@ CLASSES_FROM = 20
 LEAST_UNITS = 5
 N_IMAGE_GROUPS = 100
 """Random groups of pictures for the jackknife: standard errors to about 7%."""
+NO_INTERVAL = "none"
+"""As `cluster`: a figure without an interval."""
+UNITS = ("class", "image", "iid", NO_INTERVAL)
+"""What `cluster` can be beside the name of a payload field."""
+
+LeaveOut = Callable[[], Iterable[NDArray[np.float64]]]
+"""Yields blocks of average precisions (b, n_groups) without each group, as `leave_group_out`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,19 +67,66 @@ class Population:
         others: Sequence[RetrievalResult],
     ) -> list[Effect]:
         """Return the difference in mAP to `a` of every other result of the same task."""
-        own = self.groups[task.query_rows]
+        groups = self.groups_of(task)
         if not self.leaves_gallery:
-            ones = np.ones(len(own))
-            return [_by_clusters(b.ap - a.ap, ones, own, self.seed) for b in others]
-        sums_a, counts = self._without(table, task, a.vector)
-        usable = counts > 0
-        sizes = np.bincount(self.groups[self.groups >= 0]).astype(float)[usable]
+            ones = np.ones(len(groups.own))
+            return [_by_clusters(b.ap - a.ap, ones, groups.own, self.seed) for b in others]
+        sums_a, counts = _totals(self._leave_out(table, task, a.vector)())
         effects = []
         for b in others:
-            sums_b, _ = self._without(table, task, b.vector)
-            without = (sums_b - sums_a)[usable] / counts[usable]
-            effects.append(group_jackknife(float((b.ap - a.ap).mean()), without, sizes))
+            sums_b, _ = _totals(self._leave_out(table, task, b.vector)())
+            difference = float((b.ap - a.ap).mean())
+            effects.append(self._jackknife(difference, sums_b - sums_a, counts))
         return effects
+
+    def retrieval_interval(
+        self, table: VectorTable, task: RetrievalTask, result: RetrievalResult
+    ) -> Interval | None:
+        """Return the interval of the mAP of one result of a task, ties in expectation."""
+        leave_out = self._leave_out(table, task, result.vector)
+        return self.map_interval(result.ap, self.groups_of(task), leave_out)
+
+    def map_interval(
+        self, ap: NDArray[np.float64], groups: Groups, leave_out: LeaveOut
+    ) -> Interval | None:
+        """Return the interval of the mean of average precisions (n_queries,).
+
+        Parameters
+        ----------
+        ap : ndarray of shape (n_queries,)
+        groups : Groups
+            Of queries and gallery; queries that are no pictures have no group of pictures.
+        leave_out : callable
+            Yields the same figures without each group, where groups leave the gallery, too.
+
+        Returns
+        -------
+        Interval or None
+            None where the queries are of fewer than five units: they cannot speak of others.
+        """
+        asking = groups.own if groups.own.max(initial=-1) >= 0 else groups.gallery
+        if len(np.unique(asking)) < LEAST_UNITS:
+            return None
+        if self.leaves_gallery:
+            effect = self._jackknife(float(ap.mean()), *_totals(leave_out()))
+        else:
+            effect = _by_clusters(ap, np.ones(len(ap)), groups.own, self.seed)
+        low, high = effect.interval
+        return Interval(max(0.0, low), min(1.0, high), self.name, effect.n_units)
+
+    def groups_of(self, task: RetrievalTask) -> Groups:
+        """Return the units of a task's gallery and queries."""
+        return Groups(
+            gallery=self.groups[task.gallery_rows],
+            own=self.groups[task.query_rows],
+            query=task.query_at,
+            n_groups=self.n_groups,
+        )
+
+    @property
+    def n_groups(self) -> int:
+        """Number of units."""
+        return int(self.groups.max()) + 1
 
     def fewshot_effect(
         self, table: VectorTable, a: FewshotResult, b: FewshotResult, shot: int
@@ -101,22 +155,30 @@ class Population:
             extra_variance=float(draws * share),
         )
 
-    def _without(
-        self, table: VectorTable, task: RetrievalTask, vector: str
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return sum and number of the queries' average precisions without each unit."""
-        n_units = int(self.groups.max()) + 1
-        sums, counts = np.zeros(n_units), np.zeros(n_units, dtype=np.int64)
-        groups = Groups(
-            gallery=self.groups[task.gallery_rows],
-            own=self.groups[task.query_rows],
-            query=task.query_at,
-            n_groups=n_units,
-        )
-        for ap in leave_group_out(*task.vectors(table, vector), task.relevance, groups):
-            sums += np.nansum(ap, axis=0)
-            counts += np.isfinite(ap).sum(axis=0)
-        return sums, counts
+    def _leave_out(self, table: VectorTable, task: RetrievalTask, vector: str) -> LeaveOut:
+        groups = self.groups_of(task)
+        return lambda: leave_group_out(*task.vectors(table, vector), task.relevance, groups)
+
+    def _jackknife(
+        self, theta: float, sums: NDArray[np.float64], counts: NDArray[np.int64]
+    ) -> Effect:
+        """Return the effect from sum and number of the queries' figures without each unit."""
+        usable = counts > 0
+        sizes = np.bincount(self.groups[self.groups >= 0]).astype(float)[usable]
+        return group_jackknife(theta, sums[usable] / counts[usable], sizes)
+
+
+def interval_population(
+    table: VectorTable, task: RetrievalTask, cluster: str | None, *, seed: int
+) -> Population | None:
+    """Return the population that the interval of a single figure speaks of.
+
+    As `choose_population`; None for `NO_INTERVAL`, and by default where pictures are too few.
+    """
+    n_pictures = len(np.union1d(task.query_rows, task.gallery_rows))
+    if cluster == NO_INTERVAL or (cluster is None and n_pictures < LEAST_UNITS):
+        return None
+    return choose_population(table, task, cluster, seed=seed)
 
 
 def choose_population(
@@ -159,12 +221,12 @@ def _classes(table: VectorTable, task: RetrievalTask) -> Population:
     if task.codes.is_multi:
         raise InputError(
             f"{task.field!r} holds several values a picture, so classes are no separate units; "
-            f"compare with --cluster image"
+            f"use --cluster image"
         )
     if n_classes < LEAST_UNITS:
         raise InputError(
             f"{task.field!r} has {n_classes} classes and a statement about classes like these "
-            f"needs at least {LEAST_UNITS}; compare with --cluster image"
+            f"needs at least {LEAST_UNITS}; use --cluster image"
         )
     groups = _numbered(table, task.codes.rows, task.codes.codes)
     return Population("classes", groups, f"classes like these {n_classes:,}", "classes")
@@ -206,6 +268,16 @@ def _numbered(
     groups = np.full(len(table), -1, dtype=np.int64)
     groups[rows] = numbers
     return groups
+
+
+def _totals(
+    blocks: Iterable[NDArray[np.float64]],
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return sum and number of the queries' figures (n_groups,) without each group."""
+    sums, counts = np.float64(0.0), np.int64(0)
+    for ap in blocks:
+        sums, counts = sums + np.nansum(ap, axis=0), counts + np.isfinite(ap).sum(axis=0)
+    return np.asarray(sums), np.asarray(counts)
 
 
 def _by_clusters(

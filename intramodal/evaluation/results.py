@@ -8,13 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import MissingDependencyError
+from intramodal.evaluation.inference import Interval
 from intramodal.types import PointId
+
+if TYPE_CHECKING:
+    from intramodal.evaluation.index_search import IndexResult
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,6 +46,10 @@ class RetrievalResult:
     tie_width : float
         mAP with best minus mAP with worst order of ties.
     ties : str
+    interval : Interval or None
+        95% interval of the mAP; None where it was not asked for, or units are too few.
+    index : IndexResult or None
+        The store's own answers to the same queries, where they were asked for.
     """
 
     vector: str
@@ -56,6 +64,8 @@ class RetrievalResult:
     n_without_positives: int
     tie_width: float
     ties: str = "expected"
+    interval: Interval | None = None
+    index: IndexResult | None = None
 
     @property
     def map(self) -> float:
@@ -67,14 +77,7 @@ class RetrievalResult:
 
         A query of several labels counts in each of its classes.
         """
-        found: dict[Any, list[float]] = defaultdict(list)
-        for label, ap in zip(self.labels, self.ap.tolist(), strict=True):
-            for name in label if isinstance(label, tuple) else (label,):
-                found[name].append(ap)
-        ordered = sorted(found, key=str)
-        return {
-            name: (math.fsum(found[name]) / len(found[name]), len(found[name])) for name in ordered
-        }
+        return class_means(self.labels, self.ap)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON values, without the per-query arrays; NaN becomes None."""
@@ -87,6 +90,7 @@ class RetrievalResult:
                 "metrics": means,
                 "tie_width": self.tie_width,
                 "ties": self.ties,
+                "index": self.index and self.index.to_dict(),
                 "classes": {
                     name: {"ap": ap, "n_queries": n} for name, (ap, n) in self.class_mean().items()
                 },
@@ -114,6 +118,7 @@ class RetrievalResult:
             "field": self.field,
             "protocol": self.protocol,
             "map": self.map,
+            **interval_values(self.interval),
             "n_queries": len(self.query_ids),
             "n_gallery": self.n_gallery,
             "n_without_positives": self.n_without_positives,
@@ -124,9 +129,11 @@ class RetrievalResult:
         return html_table(list(head), [list(head.values())])
 
     def __repr__(self) -> str:
-        """Return vector, field, mAP and the number of queries."""
+        """Return vector, field, mAP with its interval, and the number of queries."""
+        found = self.interval
+        within = f" [{found.low:.4f}, {found.high:.4f}]" if found else ""
         return (
-            f"RetrievalResult({self.vector!r} by {self.field!r}, mAP {self.map:.4f}, "
+            f"RetrievalResult({self.vector!r} by {self.field!r}, mAP {self.map:.4f}{within}, "
             f"{len(self.query_ids):,} queries, {self.protocol})"
         )
 
@@ -247,6 +254,28 @@ class FewshotResult:
             f"FewshotResult({self.classifier} on {self.vector!r} by {self.field!r}, {{{means}}}, "
             f"{self.accuracy.shape[1]} episodes)"
         )
+
+
+def class_means(labels: Sequence[Any], ap: NDArray[np.float64]) -> dict[Any, tuple[float, int]]:
+    """Return the mean of `ap` (n_queries,) and the number of queries of every class, by label.
+
+    A query of several labels, a tuple, counts in each of its classes.
+    """
+    found: dict[Any, list[float]] = defaultdict(list)
+    for label, value in zip(labels, ap.tolist(), strict=True):
+        for name in label if isinstance(label, tuple) else (label,):
+            found[name].append(value)
+    ordered = sorted(found, key=str)
+    return {
+        name: (math.fsum(found[name]) / len(found[name]), len(found[name])) for name in ordered
+    }
+
+
+def interval_values(found: Interval | None) -> dict[str, Any]:
+    """Return "interval" and "population" as results show them; None where there is none."""
+    if found is None:
+        return {"interval": None, "population": None}
+    return {"interval": [found.low, found.high], "population": found.population}
 
 
 def json_values(value: Any) -> Any:

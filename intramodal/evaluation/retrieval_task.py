@@ -18,6 +18,9 @@ from intramodal.types import Floats, VectorTable, unit_rows
 
 Mask = NDArray[np.bool_]
 
+SIDES = ("test", "train")
+"""Values of a split's field: what asks, and what answers."""
+
 
 @dataclass(frozen=True, eq=False)
 class RetrievalTask:
@@ -123,6 +126,43 @@ class RetrievalTask:
         """Return the label of each query; a tuple for a multi-valued field."""
         label = dict(zip(self.codes.rows.tolist(), self.codes.labels(), strict=True))
         return [label[row] for row in self.query_rows.tolist()]
+
+
+def split_masks(
+    table: VectorTable, split: str | tuple[Mask, Mask] | None
+) -> tuple[Mask, Mask] | None:
+    """Return which rows of a table ask and which answer.
+
+    Parameters
+    ----------
+    table : VectorTable
+    split : str or pair of ndarray of shape (n,), bool, optional
+        A payload field with the values ``test`` and ``train``, or two masks.
+
+    Raises
+    ------
+    InputError
+        If one side is empty, or a mask is of another length.
+    """
+    if split is None:
+        return None
+    if isinstance(split, str):
+        if split not in table.payload:
+            raise InputError(f"the table was read without the field {split!r}; read it, too")
+        split = _side(table, split, SIDES[0]), _side(table, split, SIDES[1])
+    for mask, side in zip(split, ("query", "gallery"), strict=True):
+        if np.shape(mask) != (len(table),) or not np.any(mask):
+            raise InputError(
+                f"the {side} side of the split is true for {np.sum(mask):,} of {np.size(mask):,} "
+                f"rows and the table has {len(table):,}; give two masks over its rows, or a "
+                f"payload field with the values {' and '.join(SIDES)}"
+            )
+    return split
+
+
+def _side(table: VectorTable, field: str, side: str) -> Mask:
+    column = (v if isinstance(v, list | tuple) else [v] for v in table.payload[field])
+    return np.array([side in values for values in column], dtype=bool)
 
 
 def _positions(codes: LabelCodes, mask: Mask | None) -> NDArray[np.intp]:

@@ -6,12 +6,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
+from intramodal.evaluation.inference import Interval
 from intramodal.evaluation.labels import encode_labels
-from intramodal.evaluation.ranking import Lists, Relevance, Ties, as_lists, rank
+from intramodal.evaluation.population import Population, interval_population
+from intramodal.evaluation.ranking import (
+    Groups,
+    Lists,
+    Ranking,
+    Relevance,
+    Ties,
+    as_lists,
+    leave_group_out,
+    rank,
+)
 from intramodal.evaluation.results import RetrievalResult
+from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.types import Floats, VectorTable, unit_rows
 
 NOTHING: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+NO_ROWS: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
 
 def class_names(table: VectorTable, field: str, *, min_class_size: int = 1) -> list[str]:
@@ -19,7 +32,7 @@ def class_names(table: VectorTable, field: str, *, min_class_size: int = 1) -> l
     return encode_labels(table.payload[field], min_class_size=min_class_size, field=field).names
 
 
-def evaluate_text_retrieval(
+def evaluate_text_retrieval(  # noqa: PLR0913  settings with defaults
     table: VectorTable,
     texts: Floats,
     *,
@@ -28,6 +41,8 @@ def evaluate_text_retrieval(
     ks: tuple[int, ...] = (1, 5, 10),
     ties: Ties = "expected",
     min_class_size: int = 1,
+    cluster: str | None = None,
+    seed: int = 0,
 ) -> RetrievalResult:
     """Return how well the text of each class finds its images, over the full ranking.
 
@@ -42,6 +57,9 @@ def evaluate_text_retrieval(
     ties : {"expected", "sklearn", "best", "worst", "id"}
     min_class_size : int
         Classes with fewer images are left out, as queries and as gallery.
+    cluster, seed
+        Of the interval, as in `evaluate_retrieval`: other classes would ask other texts, other
+        pictures would be found by these.
 
     Returns
     -------
@@ -70,7 +88,12 @@ def evaluate_text_retrieval(
         return as_lists([NOTHING] * (stop - start))
 
     relevance = Relevance(positives, ignored, len(members))
-    ranking = rank(unit_rows(texts), X, relevance, ks=ks, ties=ties)
+    T = _unit(texts)
+    ranking = rank(T, X, relevance, ks=ks, ties=ties)
+    # No row of the table asks.
+    task = RetrievalTask(field, "text-image", codes, NO_ROWS, codes.rows, NOTHING, relevance, 0)
+    population = interval_population(table, task, cluster, seed=seed)
+    interval = _interval(population, task, ranking, T, X) if population else None
     return RetrievalResult(
         vector=vector,
         field=field,
@@ -84,4 +107,29 @@ def evaluate_text_retrieval(
         n_without_positives=0,
         tie_width=float(ranking.tie_width.mean()),
         ties=ties,
+        interval=interval,
+    )
+
+
+def _unit(texts: Floats) -> Floats:
+    is_zero = ~np.any(texts, axis=1)
+    if is_zero.any():
+        raise InputError(
+            f"row {int(is_zero.argmax())} of the texts is zero and points nowhere; embed it again"
+        )
+    return unit_rows(texts)
+
+
+def _interval(
+    population: Population, task: RetrievalTask, ranking: Ranking, T: Floats, X: Floats
+) -> Interval | None:
+    n = len(T)
+    groups = Groups(
+        gallery=population.groups[task.gallery_rows],
+        own=np.full(n, -1) if population.leaves_gallery else np.arange(n),
+        query=np.full(n, -1),
+        n_groups=population.n_groups,
+    )
+    return population.map_interval(
+        ranking.ap, groups, lambda: leave_group_out(T, X, task.relevance, groups)
     )

@@ -174,7 +174,7 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(
 
 def test_few_classes_are_no_population_while_their_pictures_are(rng: np.random.Generator) -> None:
     found = two_vectors(rng, n_classes=4, noise=(2.0, 0.8))
-    with pytest.raises(InputError, match="at least 5; compare with --cluster image"):
+    with pytest.raises(InputError, match="at least 5; use --cluster image"):
         field(found, CompareSettings(cluster="class"))
     assert field(found)["verdict"] == "better"
 

@@ -51,3 +51,10 @@ def test_texts_that_do_not_fit_are_refused(
     found = table(rng, ["a", "b", "c"] * 3)
     with pytest.raises(InputError, match="one text a class"):
         evaluate_text_retrieval(found, np.ones(shape, np.float32), vector="raw", field="label")
+
+
+def test_a_text_of_no_length_is_refused() -> None:
+    table = VectorTable([0, 1], {"raw": np.eye(2, dtype=np.float32)}, {"kind": ["a", "b"]})
+    texts = np.array([[1, 0], [0, 0]], dtype=np.float32)
+    with pytest.raises(InputError, match="row 1 of the texts is zero"):
+        evaluate_text_retrieval(table, texts, vector="raw", field="kind")

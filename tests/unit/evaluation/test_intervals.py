@@ -1,0 +1,215 @@
+"""The interval of one mAP: whom it speaks of, and that it is the one of the comparison."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from intramodal.errors import InputError
+from intramodal.evaluation.index_search import IndexSearch, evaluate_index
+from intramodal.evaluation.inference import group_jackknife, sign_flip
+from intramodal.evaluation.population import choose_population
+from intramodal.evaluation.ranking import Ties
+from intramodal.evaluation.results import RetrievalResult
+from intramodal.evaluation.retrieval import evaluate_retrieval
+from intramodal.evaluation.retrieval_task import RetrievalTask
+from intramodal.evaluation.text_retrieval import evaluate_text_retrieval
+from intramodal.store.collection import ImageCollection
+from intramodal.store.manifest import VectorOrigin
+from intramodal.store.open import open_store
+from intramodal.types import VectorTable
+
+N, DIM = 150, 10
+ROUNDING = 1e-9  # sums of float64 precisions, in another order
+
+
+def pictures(n_classes: int, *, n: int = N, seed: int = 0) -> VectorTable:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % n_classes
+    centres = rng.normal(size=(n_classes, DIM))
+    X = (centres[labels] + rng.normal(size=(n, DIM))).astype(np.float32)
+    payload: dict[str, list[Any]] = {
+        "label": [f"c{label:02d}" for label in labels],
+        "split": ["train" if i % 3 else "test" for i in range(n)],
+        "shoot": (np.arange(n) // 10).tolist(),
+    }
+    return VectorTable(list(range(n)), {"raw": X}, payload)
+
+
+def evaluated(table: VectorTable, **options: object) -> RetrievalResult:
+    return evaluate_retrieval(table, vector="raw", field="label", **options)  # type: ignore[arg-type]
+
+
+def ends(found: object) -> tuple[float, float]:
+    return found.low, found.high  # type: ignore[attr-defined]
+
+
+def image_groups(table: VectorTable, **options: object) -> np.ndarray:
+    task = RetrievalTask.from_table(table, "label", **options)  # type: ignore[arg-type]
+    return choose_population(table, task, "image", seed=0).groups
+
+
+def test_many_classes_are_what_the_interval_speaks_of() -> None:
+    result = evaluated(pictures(25))
+    by_class = result.class_mean().values()
+    sums = np.array([mean * n for mean, n in by_class])
+    expected = sign_flip(sums, np.array([n for _, n in by_class], float), seed=0)
+    assert result.interval is not None
+    assert (result.interval.population, result.interval.n_units) == ("classes", 25)
+    assert ends(result.interval) == pytest.approx(expected.interval, abs=ROUNDING)
+    assert result.interval.low < result.map < result.interval.high
+
+
+def test_pictures_of_few_classes_are_left_out_as_queries_and_as_gallery() -> None:
+    table = pictures(4)
+    result = evaluated(table)
+    groups = image_groups(table)
+    without = [evaluated(table.take(np.flatnonzero(groups != g)), cluster="none").map
+               for g in range(groups.max() + 1)]  # fmt: skip
+    expected = group_jackknife(result.map, np.array(without), np.bincount(groups).astype(float))
+    assert result.interval is not None
+    assert result.interval.population == "images"
+    assert ends(result.interval) == pytest.approx(expected.interval, abs=1e-7)
+
+
+def test_the_interval_of_a_split_leaves_pictures_out_on_either_side() -> None:
+    table = pictures(4)
+    result = evaluated(table, split="split")
+    asks = np.array([value == "test" for value in table.payload["split"]])
+    groups = image_groups(table, split=(asks, ~asks))
+    without = []
+    for g in range(groups.max() + 1):
+        part = table.take(np.flatnonzero(groups != g))
+        without.append(evaluated(part, split="split", cluster="none").map)
+    expected = group_jackknife(result.map, np.array(without), np.bincount(groups).astype(float))
+    assert result.protocol == "query-gallery"
+    assert ends(result.interval) == pytest.approx(expected.interval, abs=1e-7)
+
+
+@pytest.mark.parametrize("ties", ["sklearn", "best", "worst", "id"])
+def test_another_order_of_ties_moves_the_interval_and_not_its_width(ties: Ties) -> None:
+    table = pictures(4)
+    table.vectors["raw"][:, 1:] = 0  # cosines are 1 or -1: nearly all are tied
+    plain, other = evaluated(table), evaluated(table, ties=ties)
+    assert plain.interval is not None
+    shift = other.map - plain.map
+    assert ends(other.interval) == pytest.approx(
+        (plain.interval.low + shift, plain.interval.high + shift), abs=ROUNDING
+    )
+
+
+def test_a_field_of_the_payload_can_be_the_units() -> None:
+    result = evaluated(pictures(25), cluster="shoot")
+    assert result.interval is not None
+    assert (result.interval.population, result.interval.n_units) == ("shoot", N // 10)
+
+
+def test_few_queries_speak_of_no_others() -> None:
+    table = pictures(4)
+    asks = np.arange(N) < 4
+    assert evaluated(table, split=(asks, ~asks)).interval is None
+    assert evaluated(table.take(np.array([0, 1, 4, 5]))).interval is None
+    assert evaluated(table, cluster="none").interval is None
+    assert evaluated(table, cluster="none").to_dict()["interval"] is None
+    with pytest.raises(InputError, match="at least 5"):
+        evaluated(table, cluster="class")
+
+
+def test_texts_of_many_classes_are_their_own_units() -> None:
+    table = pictures(25)
+    texts = np.random.default_rng(3).normal(size=(25, DIM)).astype(np.float32)
+    result = evaluate_text_retrieval(table, texts, vector="raw", field="label")
+    assert result.interval is not None
+    assert result.interval.population == "classes"
+    expected = sign_flip(result.ap, np.ones(25), seed=0)
+    assert ends(result.interval) == pytest.approx(expected.interval, abs=ROUNDING)
+
+
+def test_pictures_are_left_out_of_what_texts_find() -> None:
+    table = pictures(4)
+    texts = np.random.default_rng(3).normal(size=(4, DIM)).astype(np.float32)
+    result = evaluate_text_retrieval(table, texts, vector="raw", field="label")
+    groups = image_groups(table)
+    without = [
+        evaluate_text_retrieval(
+            table.take(np.flatnonzero(groups != g)),
+            texts, vector="raw", field="label", cluster="none",
+        ).map
+        for g in range(groups.max() + 1)
+    ]  # fmt: skip
+    expected = group_jackknife(result.map, np.array(without), np.bincount(groups).astype(float))
+    assert ends(result.interval) == pytest.approx(expected.interval, abs=1e-7)
+
+
+@pytest.fixture(scope="module")
+def collection() -> ImageCollection:
+    table = pictures(4)
+    store = open_store(":memory:")
+    made = ImageCollection.create(store, "shop", {"raw": (DIM, VectorOrigin("test", "0" * 64))})
+    payloads = [{name: column[i] for name, column in table.payload.items()} for i in range(N)]
+    store.upsert("shop", table.ids, table.vectors, payloads)
+    return made
+
+
+@pytest.mark.parametrize("denominator", ["relevant", "min"])
+def test_pictures_left_out_of_all_answers_give_the_interval_of_the_full_map(
+    collection: ImageCollection, denominator: str
+) -> None:
+    # With all of the gallery among the answers nothing could have come up from below.
+    table = collection.table(["raw"], payload=["label"])
+    search = IndexSearch("raw", N - 1, exact=True)
+    found = evaluate_index(collection, table, search, field="label", denominator=denominator)  # type: ignore[arg-type]
+    exact = evaluated(table)
+    assert found.ap.mean() == pytest.approx(exact.map, abs=1e-6)  # another float32 product
+    assert ends(found.interval) == pytest.approx(ends(exact.interval), abs=1e-4)
+
+
+def test_an_index_is_asked_beside_the_exact_ranking(collection: ImageCollection) -> None:
+    found = evaluate_retrieval(
+        collection, vector="raw", field="label", split="split", through="index", k=5
+    )
+    exact = evaluated(pictures(4), split="split")
+    assert found.map == pytest.approx(exact.map, abs=1e-6)  # the store normalises its vectors
+    assert found.index is not None
+    assert (found.index.search.k, found.index.n_outside) == (5, 0)
+    assert found.index.query_ids == found.query_ids
+    assert found.index.lower.mean() - 1e-6 <= found.map <= found.index.upper.mean() + 1e-6
+    assert found.to_dict()["index"]["denominator"] == "all relevant"
+    search = IndexSearch("raw", 3, params={"hnsw_ef": 16})
+    assert evaluate_retrieval(
+        collection, vector="raw", field="label", through=search
+    ).index.search.k == 3  # type: ignore[union-attr]  # fmt: skip
+
+
+def test_an_index_is_asked_of_a_collection_and_by_the_vector_that_is_meant(
+    collection: ImageCollection,
+) -> None:
+    about = {"vector": "raw", "field": "label"}
+    with pytest.raises(InputError, match="give the collection"):
+        evaluate_retrieval(pictures(4), through="index", **about)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="'exact', 'index' or an IndexSearch"):
+        evaluate_retrieval(collection, through="hnsw", **about)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="not by 'raw'"):
+        evaluate_retrieval(collection, through=IndexSearch("pca"), **about)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("split", ["label", (np.ones(3, bool), np.ones(N, bool))])
+def test_a_split_without_a_side_is_refused(split: object) -> None:
+    with pytest.raises(InputError, match="side of the split"):
+        evaluated(pictures(4), split=split)
+
+
+def test_few_relevant_items_can_be_the_denominator(collection: ImageCollection) -> None:
+    table = collection.table(["raw"], payload=["label"])
+    over_all, over_k = (
+        evaluate_index(collection, table, IndexSearch("raw", 7), field="label", denominator=name)
+        for name in ("relevant", "min")
+    )
+    assert (over_all.n_relevant > 7).all()
+    np.testing.assert_allclose(over_k.ap, over_all.ap * over_all.n_relevant / 7, atol=1e-12)
+    np.testing.assert_array_equal(over_k.lower, over_all.lower)
+    assert over_k.to_dict()["denominator"] == "min(k, relevant)"
+    with pytest.raises(InputError, match="relevant or min"):
+        evaluate_index(collection, table, IndexSearch("raw"), field="label", denominator="hits")  # type: ignore[arg-type]
