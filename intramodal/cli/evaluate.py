@@ -11,6 +11,7 @@ from intramodal.cli.evaluate_fewshot import fewshot, fewshot_text
 from intramodal.cli.evaluate_search import index, text
 from intramodal.cli.options import (
     LIST,
+    cluster_option,
     json_option,
     labels_option,
     least_option,
@@ -67,6 +68,8 @@ command.add_command(text)
     help="Places for recall@k, precision@k and hit@k (hit@1 is R@1).",
 )
 @click.option("--classes", is_flag=True, help="Every class's mean AP in the JSON, too.")
+@cluster_option
+@click.option("--seed", default=0, show_default=True, help="Of the interval.")
 @click.option("--device", help="Rank there, for example on cuda; default: on the CPU, by numba.")
 @store_option
 @runs_option
@@ -88,14 +91,16 @@ def retrieval(as_json: bool, runs_url: str, **options: Any) -> None:
 
 
 def _print_retrieval(result: dict[str, Any], k: int | None) -> None:
+    from intramodal.cli.evaluated import interval, note_left_out, note_populations
     from intramodal.cli.output import note, number, print_table
 
-    names = ("map", *(("hit@1",) if k else ()), "r_precision", "ndcg", "mrr")
-    heads = {"map": "mAP", "hit@1": "R@1", "r_precision": "R-prec", "ndcg": "nDCG", "mrr": "MRR"}
-    columns = ("field", "vector", *(f"{heads[name]}>" for name in names))
+    names = (*(("hit@1",) if k else ()), "r_precision", "ndcg", "mrr")
+    heads = {"hit@1": "R@1", "r_precision": "R-prec", "ndcg": "nDCG", "mrr": "MRR"}
+    columns = ("field", "vector", "mAP>", "95% interval>", *(f"{heads[name]}>" for name in names))
     rows = [
         (
-            *(field, vector, *(number(figures[name]) for name in names)),
+            *(field, vector, number(figures["map"]), interval(figures["interval"])),
+            *(number(figures[name]) for name in names),
             *(f"{figures['tie_width']:.1e}", f"{entry['n_queries']:,}"),
             *(f"{entry['n_gallery']:,}", f"{entry['n_without_positives']:,}"),
         )
@@ -104,6 +109,9 @@ def _print_retrieval(result: dict[str, Any], k: int | None) -> None:
     ]
     counts = ("tie width>", "queries>", "gallery>", "without positives>")
     print_table((*columns, *counts), rows, title=result["protocol"])
+    vectors = [row for entry in result["fields"].values() for row in entry["vectors"].values()]
+    note_populations(vectors)
+    note_left_out(result, result["fields"])
     note(f"run {result['run_id']}")
 
 

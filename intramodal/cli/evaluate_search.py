@@ -9,11 +9,12 @@ import click
 
 from intramodal.cli.options import (
     LIST,
-    comma_list,
+    cluster_option,
     json_option,
     labels_option,
     least_option,
     model_options,
+    names,
     print_json,
     runs_option,
     store_option,
@@ -29,7 +30,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     default="raw,pca,pca:raw",
     show_default=True,
     type=LIST,
-    callback=comma_list,
+    callback=names,
     help="Comma-separated: a vector; FIRST:SECOND, candidates of the first ranked by the second; "
     "ONE+OTHER, fused by their places.",
 )
@@ -49,21 +50,30 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--split", metavar="FIELD", help="Short for FIELD=test asking and FIELD=train.")
 @least_option
 @click.option(
+    "--denominator",
+    type=click.Choice(["relevant", "min"]),
+    default="relevant",
+    show_default=True,
+    help="Of mAP@k: all relevant items, or min(k, relevant).",
+)
+@cluster_option
+@click.option(
     "--timed",
     type=click.IntRange(1),
     default=200,
     show_default=True,
     help="Queries asked one by one for the latency.",
 )
-@click.option("--seed", default=0, show_default=True, help="Chooses those.")
+@click.option("--seed", default=0, show_default=True, help="Of those, and of the interval.")
 @store_option
 @runs_option
 @json_option
 def index(as_json: bool, runs_url: str, **options: Any) -> None:
     """Ask the store as production does, and tell what the index loses from what the model does.
 
-    mAP@k counts what k answers are sure to give of the full mAP; the interval holds the mAP of
-    every full ranking that begins with them. Recall is against the exact top k.
+    mAP@k, over all relevant items, is what k answers are sure to give of the full mAP, which lies
+    where the last interval says: it holds the mAP of every full ranking that begins with these
+    answers. Recall is against the exact top k.
 
     \b
     intramodal evaluate index photos --labels category --searches raw,pca,pca:raw,raw+pca
@@ -79,20 +89,25 @@ def index(as_json: bool, runs_url: str, **options: Any) -> None:
 
 
 def _print_index(result: dict[str, Any]) -> None:
+    from intramodal.cli.evaluated import interval, note_left_out, note_populations
     from intramodal.cli.output import note, number, print_table
 
     k = result["k"]
-    columns = ("field", "search", "mAP exact>", f"mAP@{k}>", "mAP lies in>", f"recall@{k}>")
+    columns = ("field", "search", "mAP exact>", "95% interval>", f"mAP@{k}>", "95% interval>")
     rows = [
         (
-            *(row["field"], row["search"], number(row["exact_map"]), number(row["map_at_k"])),
-            "[" + ", ".join(number(end) for end in row["map_interval"]) + "]",
-            *(number(row["recall"]), f"{row['n_queries']:,}"),
+            *(row["field"], row["search"], number(row["exact_map"])),
+            *(interval(row["exact_interval"]), number(row["map_at_k"]), interval(row["interval"])),
+            *(interval(row["map_interval"]), number(row["recall"]), f"{row['n_queries']:,}"),
             *(number(row["latency_ms"][name], 2) for name in ("p50", "p95", "p99")),
         )
         for row in result["rows"]
     ]
-    print_table((*columns, "queries>", "p50 ms>", "p95 ms>", "p99 ms>"), rows)
+    more = ("full mAP within>", f"recall@{k}>", "queries>", "p50 ms>", "p95 ms>", "p99 ms>")
+    over = result["rows"][0]["denominator"]
+    print_table((*columns, *more), rows, title=f"mAP@{k} over {over}")
+    note_populations(result["rows"])
+    note_left_out(result, {})
     note(f"run {result['run_id']}")
 
 
@@ -116,6 +131,8 @@ def _print_index(result: dict[str, Any]) -> None:
     show_default=True,
     help="Images; smaller classes are left out.",
 )
+@cluster_option
+@click.option("--seed", default=0, show_default=True, help="Of the interval.")
 @model_options
 @store_option
 @runs_option
@@ -137,16 +154,20 @@ def text(as_json: bool, runs_url: str, **options: Any) -> None:
 
 
 def _print_text(result: dict[str, Any]) -> None:
+    from intramodal.cli.evaluated import interval, note_left_out, note_populations
     from intramodal.cli.output import note, number, print_table
 
-    names = ("map", "hit@1", "r_precision", "mrr")
+    figures = ("hit@1", "r_precision", "mrr")
     rows = [
         (
-            *(field, result["vector"], *(number(row[name]) for name in names)),
+            *(field, result["vector"], number(row["map"]), interval(row["interval"])),
+            *(number(row[name]) for name in figures),
             *(f"{row['n_classes']:,}", f"{row['n_gallery']:,}"),
         )
         for field, row in result["fields"].items()
     ]
-    columns = ("field", "vector", "mAP>", "R@1>", "R-prec>", "MRR>", "classes>", "gallery>")
-    print_table(columns, rows, title="texts against images")
+    columns = ("field", "vector", "mAP>", "95% interval>", "R@1>", "R-prec>", "MRR>")
+    print_table((*columns, "classes>", "gallery>"), rows, title="texts against images")
+    note_populations(list(result["fields"].values()))
+    note_left_out(result, {})
     note(f"run {result['run_id']}")

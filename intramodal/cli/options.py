@@ -126,6 +126,14 @@ least_option = click.option(
 )
 
 
+cluster_option = click.option(
+    "--cluster",
+    metavar="UNIT",
+    help="What the interval resamples: class, image, iid, or a payload field; default: class from "
+    "20 classes on, else image (slower than the ranking itself). none: no interval.",
+)
+
+
 def print_json(result: dict[str, Any]) -> None:
     """Print one JSON object on stdout."""
     click.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))

@@ -188,10 +188,11 @@ class IndexResult:
         return {
             "n_relevant": self.n_relevant,
             "n_answers": self.n_answers,
-            f"ap@{k}": self.ap,
+            # trec_eval's map_cut is over all relevant items.
+            f"ap@{k}" if self.denominator == "relevant" else f"ap@{k}_of_min": self.ap,
             "ap_least": self.lower,
             "ap_most": self.upper,
-            f"recall of top {k}": self.recall,
+            f"exact_recall@{k}": self.recall,
         }
 
     def _repr_html_(self) -> str:

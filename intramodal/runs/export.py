@@ -93,7 +93,7 @@ def _trec(ledger: RunLedger, records: Sequence[RunRecord], folder: Path) -> int:
     if not kept:
         raise InputError(
             "none of these runs has per-query scores to export as trec; choose a complete run "
-            "of `intramodal compare`"
+            "of `intramodal compare`, or of `evaluate retrieval`, `index` or `text`"
         )
     folder.mkdir(parents=True, exist_ok=True)
     for record in kept:

@@ -29,7 +29,13 @@ _TREC_NAMES = {
 }
 """trec_eval's words for ours; it has none for the last, mAP@R."""
 
-_TREC_CUTS = {"precision": "P", "recall": "recall", "hit": "success", "ndcg": "ndcg_cut"}
+_TREC_CUTS = {
+    "ap": "map_cut",
+    "precision": "P",
+    "recall": "recall",
+    "hit": "success",
+    "ndcg": "ndcg_cut",
+}
 _COUNTS = ("n_relevant",)
 
 

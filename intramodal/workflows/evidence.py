@@ -8,12 +8,16 @@ from dataclasses import asdict
 from typing import Any
 
 from intramodal.errors import InputError
+from intramodal.evaluation.population import UNITS
 from intramodal.evaluation.results import RetrievalResult
 from intramodal.runs import QueryScores, Run, RunLedger
 from intramodal.store.collection import ImageCollection
 from intramodal.store.fields import fields_of
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import VectorTable
+
+CLASSES = "per-class results"
+"""Name of the run's artefact with the figures of every class."""
 
 _N_LOOKED_AT = 200
 """Points whose payload says which fields there are."""
@@ -97,6 +101,24 @@ def scores_of(results: Iterable[RetrievalResult]) -> list[QueryScores]:
         )
         for result in results
     ]
+
+
+def cluster_fields(cluster: str | None) -> list[str]:
+    """Return the payload fields that ``--cluster`` needs."""
+    return [] if cluster is None or cluster in UNITS else [cluster]
+
+
+def log_map(run: Run, result: RetrievalResult, name: str = "mAP") -> None:
+    """Record a mean average precision with its interval."""
+    found = result.interval
+    run.log_metric(
+        name,
+        result.map,
+        vector=result.vector,
+        field=result.field,
+        interval=(found.low, found.high) if found else None,
+        n=len(result.query_ids),
+    )
 
 
 def log_figures(

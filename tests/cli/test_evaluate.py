@@ -11,13 +11,24 @@ import pytest
 from scipy.stats import t as student
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from intramodal import Projection, RunLedger
-from intramodal.cli.options import DEFAULT_RUNS
+from intramodal import ImageCollection, Projection, RunLedger, open_store
+from intramodal.cli.options import DEFAULT_RUNS, DEFAULT_STORE
 from intramodal.evaluation.fewshot import evaluate_fewshot
 from intramodal.runs import unpack_scores
 from intramodal.runs.scores import SCORES
-from intramodal.types import unit_rows
-from tests.cli.evaluated import DIM, N_KINDS, N, half, make_shop, pictures, run, texts
+from intramodal.types import point_id, unit_rows
+from tests.cli.evaluated import (
+    DIM,
+    N_KINDS,
+    N,
+    fill,
+    half,
+    invoke,
+    make_shop,
+    pictures,
+    run,
+    texts,
+)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +84,9 @@ def test_a_run_keeps_figures_fingerprints_and_the_score_of_every_query() -> None
     entry = found["fields"]["kind"]["vectors"]
     assert metrics["mAP", "pca", "kind"].value == entry["pca"]["map"]
     assert metrics["mAP", "pca", "kind"].n == N
+    kept = metrics["mAP", "pca", "kind"]
+    assert [kept.low, kept.high] == entry["pca"]["interval"]
+    assert entry["pca"]["population"] == "images"
     assert prints == {("encoder", "3f9a"), ("projection", half().fingerprint)}
     assert [s.vector for s in scores] == ["raw", "pca"]
     for kept in scores:
@@ -81,6 +95,32 @@ def test_a_run_keeps_figures_fingerprints_and_the_score_of_every_query() -> None
     assert {row["n_queries"] for row in by_class.values()} == {N // N_KINDS}
     mean = np.mean([row["ap"] for row in by_class.values()])  # classes of one size
     assert mean == pytest.approx(entry["raw"]["map"], abs=1e-12)
+
+
+def test_the_interval_is_that_of_the_population_that_is_asked_for() -> None:
+    options = ("retrieval", "photos", "--labels", "kind", "--vectors", "raw")
+    found = {
+        cluster: run(*options, "--cluster", cluster)["fields"]["kind"]["vectors"]["raw"]
+        for cluster in ("image", "class", "iid", "none")
+    }
+    assert found["none"]["interval"] is None
+    names = [found[cluster]["population"] for cluster in found]
+    assert names == ["images", "classes", "iid", None]
+    widths = [high - low for low, high in (found[c]["interval"] for c in ("iid", "class"))]
+    assert widths[0] < widths[1]  # queries of one class share what they find
+    refused = run(*options, "--cluster", "year", code=1)
+    assert "'year' has 2 values; at least 5" in refused["error"]["message"]
+
+
+def test_points_that_take_no_part_are_counted_in_the_table_too() -> None:
+    with open_store(DEFAULT_STORE) as store:
+        fill(store, "scans", n=60)
+        scans = ImageCollection.open(store, "scans")
+        scans.write([point_id("scans", "x")], {"raw": np.ones((1, DIM), np.float32)}, [{}])
+    told = invoke("retrieval", "scans", "--labels", "kind")
+    assert "left out: 1 points lack one of the vectors" in told.stderr
+    told = invoke("retrieval", "scans", "--labels", "kind", "--vectors", "raw")
+    assert "left out: 1 points have no value in 'kind'" in told.stderr
 
 
 def test_queries_and_gallery_are_chosen_by_a_field() -> None:

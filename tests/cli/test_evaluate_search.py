@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from intramodal import RunLedger
+from intramodal.cli.options import DEFAULT_RUNS
+from intramodal.runs import export_runs, unpack_scores
+from intramodal.runs.scores import SCORES
 from intramodal.workflows.evaluate.index import parse_search
+from intramodal.workflows.evidence import CLASSES
 from tests.cli.evaluated import N, invoke, make_shop, pictures, run
 
 
@@ -71,6 +77,8 @@ def test_the_names_of_the_classes_ask_for_their_images() -> None:
     assert (row["n_classes"], row["n_gallery"]) == (len(kinds), N)
     assert row["map"] > 0.4  # by chance a sixth
     assert list(row["classes"]) == kinds
+    assert row["population"] == "images"
+    assert row["interval"][0] < row["map"] < row["interval"][1]
     told = invoke("text", "photos", "--labels", "kind", "--text-vectors", "kinds.npy").output
     assert "texts against images" in told
 
@@ -80,3 +88,58 @@ def test_texts_on_a_projected_vector_need_its_projection() -> None:
     arguments = ("text", "photos:pca", "--labels", "kind", "--text-vectors", "kinds.npy")
     found = run(*arguments, code=1)
     assert "--projection" in found["error"]["message"]
+
+
+def test_a_run_keeps_the_intervals_and_every_query_of_a_search() -> None:
+    options = ("--labels", "kind", "-k", "7", "--timed", "2", "--searches", "raw,raw+pca")
+    found = run("index", "photos", *options)
+    with RunLedger.open(DEFAULT_RUNS) as ledger:
+        metrics = {(m.name, m.vector): m for m in ledger.metrics(found["run_id"])}
+        scores = unpack_scores(ledger.artefact(found["run_id"], SCORES))
+        kept = json.loads(ledger.artefact(found["run_id"], CLASSES))["rows"]
+    raw, fused = found["rows"]
+    assert found["n_incomplete"] == 0
+    assert (raw["denominator"], raw["population"]) == ("all relevant", "images")
+    # The bounds of the full mAP are certain: they are no confidence interval of mAP@k.
+    for row in (raw, fused):
+        figure = metrics["mAP@7", row["search"]]
+        assert [figure.low, figure.high] == row["interval"]
+        bounds = [
+            metrics[f"mAP at {end}, by 7 answers", row["search"]] for end in ("least", "most")
+        ]
+        assert [bound.value for bound in bounds] == row["map_interval"]
+        assert bounds[0].low is None
+    exact = metrics["mAP exact", "raw"]
+    assert (exact.value, [exact.low, exact.high]) == (raw["exact_map"], raw["exact_interval"])
+    assert ("mAP exact", "raw + pca") not in metrics
+    assert [s.vector for s in scores] == ["raw", "raw + pca"]
+    for entry, row, classes in zip(scores, (raw, fused), kept, strict=True):
+        assert len(entry.query_ids) == N
+        assert entry.figures["ap@7"].mean() == pytest.approx(row["map_at_k"], abs=1e-12)
+        means = [found["ap"] for found in classes["classes"].values()]  # classes of one size
+        assert np.mean(means) == pytest.approx(row["map_at_k"], abs=1e-12)
+
+
+def test_what_searches_and_texts_score_is_exported_for_trec_tools(tmp_path: Path) -> None:
+    found = run("index", "photos", "--labels", "kind", "-k", "7", "--searches", "raw")
+    target = tmp_path / "scores.trec"
+    with RunLedger.open(DEFAULT_RUNS) as ledger:
+        export_runs(ledger, target, ids=[found["run_id"]])
+    (file,) = target.iterdir()
+    mean = next(line for line in file.read_text().splitlines() if line.startswith("map_cut_7")
+                and "\tall\t" in line)  # fmt: skip
+    assert float(mean.split("\t")[2]) == pytest.approx(found["rows"][0]["map_at_k"], abs=1e-4)
+
+
+def test_min_of_k_and_relevant_is_named_where_it_is_the_denominator() -> None:
+    options = ("--labels", "kind", "-k", "7", "--timed", "2", "--searches", "raw")
+    (over_all,) = run("index", "photos", *options)["rows"]
+    (over_k,) = run("index", "photos", *options, "--denominator", "min")["rows"]
+    # All classes have one size: 19 others are relevant.
+    assert over_k["map_at_k"] == pytest.approx(over_all["map_at_k"] * 19 / 7)
+    told = invoke("index", "photos", *options, "--denominator", "min").output
+    assert "mAP@7 over min(k, relevant)" in told
+
+
+def test_no_search_at_all_is_refused() -> None:
+    assert invoke("index", "photos", "--labels", "kind", "--searches", ",").exit_code == 2

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from intramodal.errors import InputError
-from intramodal.evaluation.index_search import IndexResult, IndexSearch, evaluate_index
+from intramodal.evaluation.index_search import (
+    Denominator,
+    IndexResult,
+    IndexSearch,
+    evaluate_index,
+)
+from intramodal.evaluation.results import RetrievalResult
 from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.progress import tracked
-from intramodal.runs import Run
+from intramodal.runs import QueryScores, Run, pack_scores
+from intramodal.runs.scores import MEDIA_TYPE, SCORES
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable
 from intramodal.workflows.evaluate.subsets import Mask, Sides
-from intramodal.workflows.evidence import log_origins, read_labelled, stated
+from intramodal.workflows.evidence import (
+    CLASSES,
+    cluster_fields,
+    log_map,
+    log_origins,
+    read_labelled,
+    stated,
+)
 from intramodal.workflows.workspace import open_workspace, recorded
+
+Split = tuple[Mask, Mask] | None
+Exact = Mapping[tuple[str, str], RetrievalResult]
+"""Exact results by field and vector."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +56,8 @@ class IndexRequest:
     gallery: str | None = None
     split: str | None = None
     min_class_size: int = 2
+    denominator: Denominator = "relevant"
+    cluster: str | None = None
     timed: int = 200
     seed: int = 0
 
@@ -50,24 +70,26 @@ def evaluate_searches(request: IndexRequest) -> dict[str, Any]:
     with open_workspace(request.store, request.runs) as workspace:
         collection = ImageCollection.open(workspace.store, request.collection)
         with recorded(workspace, "evaluate-index", stated(request), seed=request.seed) as run:
-            everything = read_labelled(collection, vectors, [*request.labels, *sides.fields])
+            fields = [*request.labels, *sides.fields, *cluster_fields(request.cluster)]
+            everything = read_labelled(collection, vectors, fields)
             table, split = sides.apply(everything)
             where = sides.gallery.where if sides.gallery else None
             pairs = [(name, part) for name in request.labels for part in parts]
-            rows = [
+            exact = {pair: _exact(request, table, *pair, split) for pair in _plain(pairs)}
+            results = [
                 _judged(request, collection, table, name, _search(request, part, where), split)
                 for name, part in tracked(pairs, "search", total=len(pairs))
             ]
             log_origins(run, workspace.ledger, collection)
-            for row in rows:
-                _log(run, row)
+            _keep(run, results, exact)
     return {
         "collection": request.collection,
         "k": request.k,
         "exact": request.exact,
         "params": _params(request),
         "n_points": len(everything),
-        "rows": rows,
+        "n_incomplete": everything.n_incomplete,
+        "rows": [_row(result, exact) for result in results],
         "run_id": run.id,
     }
 
@@ -113,34 +135,92 @@ def _params(request: IndexRequest) -> dict[str, Any]:
     }
 
 
+def _plain(pairs: Sequence[tuple[str, Mapping[str, str]]]) -> list[tuple[str, str]]:
+    """Return the fields and vectors of all searches that have an exact ranking, once each."""
+    return list(dict.fromkeys((name, p["vector"]) for name, p in pairs if "fuse" not in p))
+
+
+def _exact(
+    request: IndexRequest,
+    table: VectorTable,
+    name: str,
+    vector: str,
+    split: Split,
+) -> RetrievalResult:
+    """Return the exact figures, equal scores in the order of ids, as a store gives them."""
+    return evaluate_retrieval(
+        table,
+        vector=vector,
+        field=name,
+        split=split,
+        ks=(),
+        ties="id",
+        min_class_size=request.min_class_size,
+        cluster=request.cluster,
+        seed=request.seed,
+    )
+
+
 def _judged(
     request: IndexRequest,
     collection: ImageCollection,
     table: VectorTable,
     name: str,
     search: IndexSearch,
-    split: tuple[Mask, Mask] | None,
-) -> dict[str, Any]:
-    least = request.min_class_size
-    found: IndexResult = evaluate_index(
+    split: Split,
+) -> IndexResult:
+    return evaluate_index(
         collection,
         table,
         search,
         field=name,
         split=split,
-        min_class_size=least,
+        min_class_size=request.min_class_size,
+        denominator=request.denominator,
+        cluster=request.cluster,
         n_timed=request.timed,
         seed=request.seed,
     )
-    exact = evaluate_retrieval(
-        table, vector=search.vector, field=name, split=split, ks=(), min_class_size=least
-    )
-    return {**found.to_dict(), "exact_map": None if search.fuse else exact.map}
 
 
-def _log(run: Run, row: Mapping[str, Any]) -> None:
+def _row(result: IndexResult, exact: Exact) -> dict[str, Any]:
+    """Return what is shown of a search: its own figures, and what the vector is capable of."""
+    found = exact.get((result.field, result.search.vector))
+    beside = found.to_dict() if found and not result.search.fuse else {}
+    return {
+        **result.to_dict(),
+        "exact_map": beside.get("map"),
+        "exact_interval": beside.get("interval"),
+    }
+
+
+def _keep(run: Run, results: Sequence[IndexResult], exact: Exact) -> None:
+    """Record the figures, and the scores of every query and class."""
+    for found in exact.values():
+        log_map(run, found, "mAP exact")
+    for result in results:
+        _log(run, result)
+    scores = [
+        QueryScores(result.field, result.search.name, result.query_ids, result.scores)
+        for result in results
+    ]
+    run.save_artefact(SCORES, pack_scores(scores), MEDIA_TYPE)
+    run.save_artefact(CLASSES, {"rows": [_with_classes(result) for result in results]})
+
+
+def _with_classes(result: IndexResult) -> dict[str, Any]:
+    means = result.class_mean().items()
+    classes = {str(name): {"ap": ap, "n_queries": n} for name, (ap, n) in means}
+    return {**result.to_dict(), "classes": classes}
+
+
+def _log(run: Run, result: IndexResult) -> None:
+    row, k = result.to_dict(), result.search.k
     about = {"vector": row["search"], "field": row["field"], "n": row["n_queries"]}
-    run.log_metric(f"mAP@{row['k']}", row["map_at_k"], interval=row["map_interval"], **about)
-    run.log_metric(f"recall@{row['k']}", row["recall"], **about)
+    over = "" if result.denominator == "relevant" else f", over {row['denominator']}"
+    run.log_metric(f"mAP@{k}{over}", row["map_at_k"], interval=row["interval"], **about)
+    for name, value in zip(("least", "most"), row["map_interval"], strict=True):
+        run.log_metric(f"mAP at {name}, by {k} answers", value, **about)
+    run.log_metric(f"recall@{k}", row["recall"], **about)
     for name in ("p50", "p95", "p99"):
         run.log_metric(f"latency {name}, ms", row["latency_ms"][name], **about)

@@ -10,6 +10,7 @@ from typing import Any
 from intramodal.errors import InputError
 from intramodal.evaluation.labels import encode_labels
 from intramodal.evaluation.misalignment import measure_misalignment
+from intramodal.evaluation.population import NO_INTERVAL
 from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.progress import tracked
 from intramodal.projection.anchors import TEMPLATE, AnchorSet
@@ -173,7 +174,7 @@ def _retrieval(
     """Return the figure that decides, beside the indicators that do not."""
     if not request.with_map:
         return {"map": None, "n_queries": None}
-    found = evaluate_retrieval(table, vector=vector, field=name, ks=())
+    found = evaluate_retrieval(table, vector=vector, field=name, ks=(), cluster=NO_INTERVAL)
     return {"map": found.map, "n_queries": len(found.query_ids)}
 
 

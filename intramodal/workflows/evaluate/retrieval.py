@@ -7,7 +7,7 @@ from typing import Any
 
 from intramodal.evaluation.ranking import DEFAULT_KS, Ties
 from intramodal.evaluation.results import RetrievalResult
-from intramodal.evaluation.retrieval import run_task
+from intramodal.evaluation.retrieval import run_task, with_interval
 from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.progress import tracked
 from intramodal.runs import Run, pack_scores
@@ -16,16 +16,16 @@ from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable
 from intramodal.workflows.evaluate.subsets import Sides
 from intramodal.workflows.evidence import (
+    CLASSES,
+    cluster_fields,
     log_figures,
+    log_map,
     log_origins,
     read_labelled,
     scores_of,
     stated,
 )
 from intramodal.workflows.workspace import open_workspace, recorded
-
-CLASSES = "per-class results"
-"""Name of the run's artefact with the figures of every class."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class RetrievalRequest:
     ks: list[int] = field(default_factory=lambda: list(DEFAULT_KS))
     classes: bool = False
     device: str | None = None
+    cluster: str | None = None
+    seed: int = 0
 
 
 def evaluate_collection(request: RetrievalRequest) -> dict[str, Any]:
@@ -52,8 +54,8 @@ def evaluate_collection(request: RetrievalRequest) -> dict[str, Any]:
     sides = Sides.parse(request.queries, request.gallery, request.split)
     with open_workspace(request.store, request.runs) as workspace:
         collection = ImageCollection.open(workspace.store, request.collection)
-        with recorded(workspace, "evaluate-retrieval", stated(request)) as run:
-            fields = [*request.labels, *sides.fields]
+        with recorded(workspace, "evaluate-retrieval", stated(request), seed=request.seed) as run:
+            fields = [*request.labels, *sides.fields, *cluster_fields(request.cluster)]
             table = read_labelled(collection, request.vectors, fields)
             tasks, results = _evaluated(table, sides, request)
             log_origins(run, workspace.ledger, collection)
@@ -80,10 +82,17 @@ def _evaluated(
     ]
     pairs = [(task, vector) for task in tasks for vector in request.vectors]
     results = [
-        run_task(task, rows, vector, ks=request.ks, ties=request.ties, device=request.device)
+        _ranked(task, rows, vector, request)
         for task, vector in tracked(pairs, "rank", total=len(pairs))
     ]
     return tasks, results
+
+
+def _ranked(
+    task: RetrievalTask, table: VectorTable, vector: str, request: RetrievalRequest
+) -> RetrievalResult:
+    result = run_task(task, table, vector, ks=request.ks, ties=request.ties, device=request.device)
+    return with_interval(result, task, table, cluster=request.cluster, seed=request.seed)
 
 
 def _by_field(
@@ -92,7 +101,8 @@ def _by_field(
     found: dict[str, Any] = {task.field: _counts(task) | {"vectors": {}} for task in tasks}
     for result in results:
         row = result.to_dict()
-        figures = {"map": row["map"], **row["metrics"], "tie_width": row["tie_width"]}
+        figures = {name: row[name] for name in ("map", "interval", "population")}
+        figures |= {**row["metrics"], "tie_width": row["tie_width"]}
         if with_classes:
             figures["classes"] = row["classes"]
         found[result.field]["vectors"][result.vector] = figures
@@ -115,7 +125,8 @@ def _keep(run: Run, results: list[RetrievalResult]) -> None:
     """Record the figures, and the scores of every query and class."""
     for result in results:
         row = result.to_dict()
-        figures = {"mAP": row["map"], **row["metrics"], "tie width": row["tie_width"]}
+        log_map(run, result)
+        figures = {**row["metrics"], "tie width": row["tie_width"]}
         log_figures(
             run, figures, vector=result.vector, field=result.field, n=len(result.query_ids)
         )

@@ -18,7 +18,10 @@ from intramodal.types import Floats
 from intramodal.workflows.evaluate.targets import Target
 from intramodal.workflows.evaluate.texts import TextSource
 from intramodal.workflows.evidence import (
+    CLASSES,
+    cluster_fields,
     log_figures,
+    log_map,
     log_origins,
     read_labelled,
     scores_of,
@@ -40,6 +43,8 @@ class TextRetrievalRequest:
     text_vectors: Path | None = None
     projection: Path | None = None
     min_class_size: int = 1
+    cluster: str | None = None
+    seed: int = 0
     device: str | None = None
     precision: str | None = None
 
@@ -51,8 +56,9 @@ def evaluate_texts(request: TextRetrievalRequest) -> dict[str, Any]:
         source = TextSource(
             target, request.model, request.text_vectors, request.device, request.precision
         )
-        with recorded(workspace, "evaluate-text", stated(request)) as run:
-            table = read_labelled(target.collection, [target.vector], request.labels)
+        with recorded(workspace, "evaluate-text", stated(request), seed=request.seed) as run:
+            fields = [*request.labels, *cluster_fields(request.cluster)]
+            table = read_labelled(target.collection, [target.vector], fields)
             results = []
             for field in request.labels:
                 names = class_names(table, field, min_class_size=request.min_class_size)
@@ -64,20 +70,26 @@ def evaluate_texts(request: TextRetrievalRequest) -> dict[str, Any]:
                         vector=target.vector,
                         field=field,
                         min_class_size=request.min_class_size,
+                        cluster=request.cluster,
+                        seed=request.seed,
                     )
                 )
             log_origins(run, workspace.ledger, target.collection)
             for result in results:
-                figures = {"mAP": result.map, **result.to_dict()["metrics"]}
+                log_map(run, result)
+                figures = result.to_dict()["metrics"]
                 log_figures(
                     run, figures, vector=result.vector, field=result.field, n=len(result.ap)
                 )
             run.save_artefact(SCORES, pack_scores(scores_of(results)), MEDIA_TYPE)
+            run.save_artefact(CLASSES, {"rows": [result.to_dict() for result in results]})
     return {
         "collection": target.collection.name,
         "vector": target.vector,
         "texts": source.name,
         "template": request.template,
+        "n_points": len(table),
+        "n_incomplete": table.n_incomplete,
         "fields": {result.field: _plain(result) for result in results},
         "run_id": run.id,
     }
@@ -111,7 +123,7 @@ def _in_space(target: Target, texts: Floats, file: Path | None) -> Floats:
 def _plain(result: RetrievalResult) -> dict[str, Any]:
     row = result.to_dict()
     return {
-        "map": row["map"],
+        **{name: row[name] for name in ("map", "interval", "population")},
         **row["metrics"],
         "n_classes": row["n_queries"],
         "n_gallery": row["n_gallery"],
