@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from intramodal.evaluation.baselines.class_texts import ClassTexts as ClassTexts
     from intramodal.evaluation.baselines.class_texts import ClassWords as ClassWords
+    from intramodal.evaluation.baselines.oti import InversionMap as InversionMap
     from intramodal.evaluation.baselines.oti import OtiSettings as OtiSettings
     from intramodal.evaluation.baselines.oti import invert_images as invert_images
+    from intramodal.evaluation.baselines.oti_retrieval import (
+        compare_inversion as compare_inversion,
+    )
+    from intramodal.evaluation.baselines.oti_retrieval import (
+        evaluate_inversion as evaluate_inversion,
+    )
     from intramodal.evaluation.compare import CompareSettings as CompareSettings
     from intramodal.evaluation.compare import compare as compare
     from intramodal.evaluation.compare import compare_vectors as compare_vectors
@@ -52,6 +59,7 @@ _HOMES = {
     "CompareSettings": "evaluation.compare",
     "ImageCollection": "store.collection",
     "IndexSearch": "evaluation.index_search",
+    "InversionMap": "evaluation.baselines.oti",
     "IsoClip": "projection.isoclip",
     "OtiSettings": "evaluation.baselines.oti",
     "Projection": "projection.artifact",
@@ -59,10 +67,12 @@ _HOMES = {
     "TextPCA": "projection.text_pca",
     "backfill": "ingest.backfill",
     "compare": "evaluation.compare",
+    "compare_inversion": "evaluation.baselines.oti_retrieval",
     "compare_vectors": "evaluation.compare",
     "evaluate_fewshot": "evaluation.fewshot",
     "evaluate_fewshot_text": "evaluation.fewshot_text",
     "evaluate_index": "evaluation.index_search",
+    "evaluate_inversion": "evaluation.baselines.oti_retrieval",
     "evaluate_retrieval": "evaluation.retrieval",
     "evaluate_text_retrieval": "evaluation.text_retrieval",
     "invert_images": "evaluation.baselines.oti",
@@ -85,6 +95,7 @@ __all__ = [
     "CompareSettings",
     "ImageCollection",
     "IndexSearch",
+    "InversionMap",
     "IsoClip",
     "OtiSettings",
     "Projection",
@@ -93,10 +104,12 @@ __all__ = [
     "__version__",
     "backfill",
     "compare",
+    "compare_inversion",
     "compare_vectors",
     "evaluate_fewshot",
     "evaluate_fewshot_text",
     "evaluate_index",
+    "evaluate_inversion",
     "evaluate_retrieval",
     "evaluate_text_retrieval",
     "invert_images",

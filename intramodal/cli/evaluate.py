@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from intramodal.cli.evaluate_fewshot import fewshot, fewshot_text
+from intramodal.cli.evaluate_oti import oti
 from intramodal.cli.evaluate_search import index, text
 from intramodal.cli.options import (
     LIST,
@@ -41,6 +42,7 @@ def command() -> None:
 command.add_command(fewshot)
 command.add_command(fewshot_text)
 command.add_command(index)
+command.add_command(oti)
 command.add_command(text)
 
 

@@ -29,6 +29,7 @@ SUBCOMMANDS = {
         "fewshot-text",
         "index",
         "misalignment",
+        "oti",
         "recovery",
         "retrieval",
         "text",

@@ -15,7 +15,7 @@ FingerprintKind = Literal["encoder", "projection", "collection"]
 KINDS = (
     *("adopt", "backfill", "compare", "compare-unlabelled"),
     *("evaluate-fewshot", "evaluate-fewshot-text", "evaluate-index", "evaluate-misalignment"),
-    *("evaluate-recovery", "evaluate-retrieval", "evaluate-text"),
+    *("evaluate-oti", "evaluate-recovery", "evaluate-retrieval", "evaluate-text"),
     *("export", "fit", "ingest", "search"),
 )
 """Kinds of runs that our own commands record; a program may record others."""

@@ -99,7 +99,7 @@ def test_the_kinds_of_runs_are_those_that_commands_record() -> None:
     code = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
     calls = r'\b(?:recorded|recorded_if_possible|ledger\.run)\(\s*(?:[\w.]+,\s*)?"([a-z-]+)"'
     assert tuple(sorted(set(re.findall(calls, code)))) == KINDS
-    assert invoke("runs", "list", "--help").stdout.count("evaluate-") == 7
+    assert invoke("runs", "list", "--help").stdout.count("evaluate-") == 8
 
 
 def test_looking_for_runs_where_there_are_none_makes_no_database(
