@@ -108,6 +108,8 @@ def _by_source(source: Exception, place: str) -> StoreError:
 def _by_code(error: grpc.RpcError, place: str, secrets: Sequence[str]) -> StoreError | InputError:
     status = _STATUS_OF.get(error.code() if hasattr(error, "code") else None, 0)
     detail = error.details() if hasattr(error, "details") else str(error)
+    if status == 429 and "larger than max" in (detail or ""):  # gRPC's word for 413
+        status = 413
     return _by_status(status, _masked(detail or "", secrets), place)
 
 

@@ -174,3 +174,14 @@ def test_an_error_of_the_server_reads_the_same_over_both_protocols(server: WireS
             told.append((str(absent.value), str(unknown.value)))
     assert told[0] == told[1]
     assert "No point with id 7" in told[0][0]
+
+
+def test_a_message_that_somebody_finds_too_large_is_halved_not_repeated(truth: Truth) -> None:
+    """A server takes any size; a proxy before it may not."""
+    with WireServer(speaks_grpc=True, largest_call=20_000) as narrow:
+        clock = Clock()
+        connection = connect_server(narrow.url)
+        with ServerStore(connection, retry=clock.retry()) as store:
+            write(store, truth)
+        truth.check(narrow.storage.points(NAME), is_projected=False)
+        assert pauses(clock) == []

@@ -1,4 +1,4 @@
-"""Servers for the tests of this folder; each test finds them empty."""
+"""Servers for the tests of this folder, real or stood in for; each test finds them empty."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from tests.integration.servers import (
     IMAGE,
     OLD_IMAGE,
     OLD_URL,
+    STAND_IN,
     URL,
     Qdrant,
+    kinds,
     named_qdrant,
     own_schema,
     postgres_container,
     qdrant_container,
+    stand_in,
     why_not,
 )
 
@@ -34,17 +37,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
 
 
-@pytest.fixture(scope="session")
-def running_qdrant() -> Iterator[Qdrant]:
-    yield from _running(URL, IMAGE)
+# "server" is a real one, and its tests are skipped where there is none; then, and only then, they
+# run a second time on a stand-in of the wire, which proves our half of the conversation.
+@pytest.fixture(scope="session", params=kinds(URL))
+def running_qdrant(request: pytest.FixtureRequest) -> Iterator[Qdrant]:
+    yield from _running(request.param, URL, IMAGE)
 
 
-@pytest.fixture(scope="session")
-def running_old_qdrant() -> Iterator[Qdrant]:
-    yield from _running(OLD_URL, OLD_IMAGE)
+@pytest.fixture(scope="session", params=kinds(OLD_URL))
+def running_old_qdrant(request: pytest.FixtureRequest) -> Iterator[Qdrant]:
+    yield from _running(request.param, OLD_URL, OLD_IMAGE)
 
 
-def _running(variable: str, image: str) -> Iterator[Qdrant]:
+def _running(kind: str, variable: str, image: str) -> Iterator[Qdrant]:
+    if kind == STAND_IN:
+        with stand_in(image) as server:
+            yield server
+        return
     named = named_qdrant(variable)
     if named is not None:
         _require_empty(named, variable)

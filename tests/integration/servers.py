@@ -9,7 +9,8 @@ INTRAMODAL_TEST_DB_URL                        PostgreSQL, as a SQLAlchemy URL
 ============================================  ===================================================
 
 Without an address a container is started where there is a daemon: DOCKER_HOST, else the default
-socket.
+socket. With neither, the tests of a real server are skipped, and run on a stand-in of the wire
+(tests/faults/wire) under that name.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from intramodal.store.base import Store
 from intramodal.store.connect import connect_server
 from intramodal.store.retry import Retry
 from intramodal.store.server import ServerStore
-from tests.faults.proxy import FaultProxy
+from tests.faults.ports import two_ports
+from tests.faults.wire import Keys, WireServer
 
 URL = "INTRAMODAL_TEST_QDRANT_URL"
 OLD_URL = "INTRAMODAL_TEST_OLD_QDRANT_URL"
@@ -43,6 +45,8 @@ DB_URL = "INTRAMODAL_TEST_DB_URL"
 IMAGE = "qdrant/qdrant:v1.19.0"
 OLD_IMAGE = "qdrant/qdrant:v1.16.2"
 DB_IMAGE = "postgres:17-bookworm"
+
+SERVER, STAND_IN = "server", "stand-in"
 
 _DEFAULT_DAEMON = "unix:///var/run/docker.sock"
 _START_DEADLINE_S = 120.0
@@ -55,6 +59,7 @@ class Qdrant:
     url: str
     api_key: str | None = field(default=None, repr=False)
     read_only_key: str | None = field(default=None, repr=False)
+    is_stand_in: bool = False
 
     def store(self, *, grpc: bool | None = None, retry: Retry | None = None) -> Store:
         """Return a store of it, over gRPC or REST; None: as commands choose."""
@@ -102,6 +107,20 @@ def why_not(variable: str) -> str:
     return f"{variable} is not set and there is {missing}" if missing else ""
 
 
+def kinds(variable: str) -> list[str]:
+    """Return what the tests run on: a real server, and a stand-in where there is none."""
+    return [SERVER, STAND_IN] if why_not(variable) else [SERVER]
+
+
+@contextmanager
+def stand_in(image: str) -> Iterator[Qdrant]:
+    """Stand in for the server of an image: its version and keys; the old one in REST alone."""
+    keys = Keys(secrets.token_urlsafe(24), secrets.token_urlsafe(24))
+    version = image.rpartition(":v")[2]
+    with WireServer(version=version, keys=keys, speaks_grpc=image == IMAGE) as server:
+        yield Qdrant(server.url, keys.full, keys.reading, is_stand_in=True)
+
+
 @contextmanager
 def qdrant_container(image: str) -> Iterator[Qdrant]:
     """Start a server with two keys; gRPC is on the port after REST's, where the client looks."""
@@ -123,8 +142,10 @@ def qdrant_container(image: str) -> Iterator[Qdrant]:
 
 
 def _first_of_two_free_ports() -> int:
-    with FaultProxy("") as proxy:  # it holds two neighbours while it lasts
-        return proxy.port
+    guards, port = two_ports()
+    for guard in guards:
+        guard.close()
+    return port
 
 
 def _wait_for_grpc(server: Qdrant) -> None:

@@ -12,12 +12,18 @@ from numpy.typing import NDArray
 
 from intramodal.types import Floats, unit_rows
 from tests.cli.kit import run
+from tests.integration.servers import Qdrant
 
-N_POINTS = int(os.environ.get("INTRAMODAL_INTEGRATION_POINTS", "20000"))
+N_POINTS = os.environ.get("INTRAMODAL_INTEGRATION_POINTS")
 N_KINDS, D = 50, 64
 MODEL = "open_clip:ViT-B-32:openai"
 PROJECTION = "pca.safetensors"
 BACKFILL = ("backfill", "shop", "--to", "pca", "--projection", PROJECTION)
+
+
+def n_points(server: Qdrant) -> int:
+    """Return how many points the large tests write: 20,000, and fewer to a stand-in in Python."""
+    return int(N_POINTS or (4000 if server.is_stand_in else 20_000))
 
 
 @dataclass(frozen=True)

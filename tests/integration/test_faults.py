@@ -27,7 +27,7 @@ from tests.faults.test_fault_schedules import (
     write,
 )
 from tests.faults.wire import Point
-from tests.integration.servers import Qdrant
+from tests.integration.servers import SERVER, Qdrant
 
 __all__ = [
     "pictures",
@@ -35,6 +35,10 @@ __all__ = [
     "test_whatever_breaks_each_point_is_written_and_read_once_and_as_it_was",
     "truth",
 ]
+
+
+# On the stand-in, tests/faults runs them: there the proxy stands before it as well.
+pytestmark = pytest.mark.parametrize("running_qdrant", [SERVER], indirect=True)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from intramodal.store.base import Filter
 from intramodal.types import unit_rows
 from tests.cli.kit import run
 from tests.integration.servers import Qdrant
-from tests.integration.shop import BACKFILL, N_POINTS, PROJECTION, Shop, fit, ingest
+from tests.integration.shop import BACKFILL, PROJECTION, Shop, fit, ingest, n_points
 
 N_SMALL = 1000
 EMBEDDED = ("--store", DEFAULT_STORE)
@@ -48,21 +48,22 @@ def projected(X: np.ndarray) -> np.ndarray:
     return unit_rows(X.astype(np.float64) @ matrix)
 
 
-def test_twenty_thousand_points_are_taken_up_projected_and_read_back(at_server: Qdrant) -> None:
-    shop = Shop.of(N_POINTS)
+def test_many_points_are_taken_up_projected_and_read_back(at_server: Qdrant) -> None:
+    n = n_points(at_server)
+    shop = Shop.of(n)
     shop.save()
     fit()
-    assert ingest()["written"] == N_POINTS
-    assert ingest()["skipped"] == N_POINTS
-    assert run(*BACKFILL, "--dry-run")["n_missing"] == N_POINTS
-    assert run(*BACKFILL)["projected"] == N_POINTS
+    assert ingest()["written"] == n
+    assert ingest()["skipped"] == n
+    assert run(*BACKFILL, "--dry-run")["n_missing"] == n
+    assert run(*BACKFILL)["projected"] == n
     assert run(*BACKFILL)["projected"] == 0
     with at_server.store() as store:
-        assert store.count("shop", Filter(has_vector="pca")) == N_POINTS
+        assert store.count("shop", Filter(has_vector="pca")) == n
         table = ImageCollection.open(store, "shop").table(["raw", "pca"], payload=["kind"])
         assert store.info("shop").status == "green"
     rows = np.array(table.ids, dtype=np.intp)
-    assert sorted(table.ids) == list(range(N_POINTS))
+    assert sorted(table.ids) == list(range(n))
     assert table.payload["kind"] == [f"kind {shop.kinds[row]}" for row in rows]
     # Rows that are unit long to 1e-6 keep their bits; two float32 products over 64 terms.
     np.testing.assert_allclose(table.vectors["raw"], shop.X[rows], rtol=0, atol=1e-6)
@@ -143,7 +144,8 @@ def test_a_rollback_leaves_the_collection_as_it_was(shop: Shop, at_server: Qdran
 
 
 def test_a_killed_command_is_completed_by_the_same_command(at_server: Qdrant) -> None:
-    shop = Shop.of(N_POINTS)
+    n = n_points(at_server)
+    shop = Shop.of(n)
     shop.save()
     fit()
     ingest()
@@ -153,9 +155,9 @@ def test_a_killed_command_is_completed_by_the_same_command(at_server: Qdrant) ->
         with at_server.store() as store:
             n_done = wait_for_some(store, child)
         child.kill()
-    assert 0 < n_done < N_POINTS
+    assert 0 < n_done < n
     done = run(*BACKFILL)
-    assert done["projected"] + done["skipped"] == N_POINTS
+    assert done["projected"] + done["skipped"] == n
     assert done["projected"] > 0
     assert run(*BACKFILL, "--verify", "1000")["stale"] in (0, [])
 
@@ -181,6 +183,7 @@ def test_runs_of_a_server_are_kept_in_postgresql(at_server: Qdrant, database: st
         assert "password" not in repr(ledger.describe()).lower()
 
 
+@pytest.mark.slow
 def test_the_demo_of_the_containers_runs_twice_and_gives_its_report(
     at_server: Qdrant, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from intramodal.errors import InputError, Unsupported
 from intramodal.store.base import Filter, Store, VectorSpec
 from intramodal.types import unit_rows
 from tests.contract.store_contract import StoreContract
-from tests.integration.servers import Qdrant
+from tests.integration.servers import SERVER, Qdrant
 
 N, D = 300, 16
 STRICT = {
@@ -21,6 +21,7 @@ STRICT = {
 }
 
 
+@pytest.mark.parametrize("running_qdrant", [SERVER], indirect=True)  # else in tests/faults
 class TestServer(StoreContract):
     """`store` is the fixture of this folder."""
 

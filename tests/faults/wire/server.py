@@ -42,6 +42,8 @@ class WireServer:
     ----------
     largest_request : int
         Bytes of a REST body; 413 beyond.
+    largest_call : int
+        Bytes of a gRPC message; no limit, as on a server, by default.
     version : str
         What the server tells; below 1.18 it cannot add vectors.
     keys : Keys
@@ -61,6 +63,7 @@ class WireServer:
         self,
         *,
         largest_request: int = 32 * 1024**2,
+        largest_call: int = -1,
         version: str = VERSION,
         keys: Keys | None = None,
         speaks_grpc: bool = False,
@@ -70,6 +73,7 @@ class WireServer:
         self.before: Before = lambda method, path: None
         self.rpc_faults: list[rpc.RpcFault | None] = []
         self._largest_request = largest_request
+        self._largest_call = largest_call
         self._version = version
         self._lock = threading.Lock()
         self._http, self._grpc = self._bound(speaks_grpc)
@@ -82,7 +86,11 @@ class WireServer:
         guards, port = two_ports()
         for guard in guards:
             guard.close()
-        served = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
+        options = [
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", self._largest_call),
+        ]
+        served = grpc.server(ThreadPoolExecutor(8), options=options)
         self._register(served)
         served.add_insecure_port(f"127.0.0.1:{port + 1}")
         return ThreadingHTTPServer(("127.0.0.1", port), handler), served
