@@ -9,6 +9,7 @@ import click
 
 from intramodal.cli.options import (
     LIST,
+    cluster_option,
     comma_list,
     json_option,
     labels_option,
@@ -63,11 +64,7 @@ from intramodal.cli.options import (
 @click.option("--gallery", metavar="FILTER", help="What answers: FIELD=VALUE[,VALUE...].")
 @click.option("--split", metavar="FIELD", help="Short for FIELD=test asking and FIELD=train.")
 @least_option
-@click.option(
-    "--cluster",
-    help="What is resampled for the intervals: class, image or iid; default: class from 20 "
-    "classes on, else image.",
-)
+@cluster_option
 @click.option(
     "--seed",
     default=42,
@@ -101,27 +98,39 @@ def oti(as_json: bool, runs_url: str, **options: Any) -> None:
 
 
 def _print(result: dict[str, Any]) -> None:
+    from intramodal.cli.evaluated import interval, note_left_out, note_populations
     from intramodal.cli.output import note, number, print_table
-    from intramodal.evaluation.verdict import p_value
 
-    rows = []
-    for field, entry in result["fields"].items():
-        counts = (f"{entry['n_queries']:,}", f"{entry['n_gallery']:,}")
-        for vector, figures in entry["vectors"].items():
-            row = entry["differences"].get(vector)
-            low, high = row["interval"] if row else (None, None)
-            interval = f"[{number(low, sign=True)}, {number(high, sign=True)}]" if row else "–"
-            delta = number(row["delta"] if row else None, sign=True)
-            p = p_value(row["p_adjusted"] if row else None)
-            scores = (number(figures["map"]), number(figures["hit@1"]))
-            rows.append((field, vector, *scores, delta, interval, p, *counts))
-    columns = ("field", "vector", "mAP>", "R@1>", "oti less this>", "95% interval>", "p>")
-    print_table((*columns, "queries>", "gallery>"), rows, title=result["protocol"])
+    rows = [
+        (
+            *(field, vector, number(figures["map"]), interval(figures["interval"])),
+            *(number(figures["hit@1"]), *_difference(entry["differences"].get(vector))),
+            *(f"{entry['n_queries']:,}", f"{entry['n_gallery']:,}"),
+        )
+        for field, entry in result["fields"].items()
+        for vector, figures in entry["vectors"].items()
+    ]
+    columns = ("field", "vector", "mAP>", "95% interval>", "R@1>", "oti less this>")
+    counts = ("95% interval>", "p>", "queries>", "gallery>")
+    print_table((*columns, *counts), rows, title=result["protocol"])
     texts = result["texts"]
     click.echo(
         f"{texts['n']:,} pictures have a text, {texts['n_new']:,} of them new; its cosine to the "
         f"picture: {number(texts['cosine_before'], 3)} at the start, "
         f"{number(texts['cosine_after'], 3)} now"
     )
+    note_populations([row for e in result["fields"].values() for row in e["vectors"].values()])
+    note_left_out(result, result["fields"])
     note(f"texts in {texts.get('file') or 'vector ' + repr(texts['vector'])}")
     note(f"run {result['run_id']}")
+
+
+def _difference(row: dict[str, Any] | None) -> tuple[str, str, str]:
+    """Return difference, interval and p-value; dashes for the texts themselves."""
+    from intramodal.cli.output import number
+    from intramodal.evaluation.verdict import p_value
+
+    if row is None:
+        return "–", "–", "–"
+    low, high = (number(end, sign=True) for end in row["interval"])
+    return number(row["delta"], sign=True), f"[{low}, {high}]", p_value(row["p_adjusted"])

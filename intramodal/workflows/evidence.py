@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from intramodal.errors import InputError
+from intramodal.evaluation.baselines.oti import InversionMap
 from intramodal.evaluation.population import UNITS
 from intramodal.evaluation.results import RetrievalResult
 from intramodal.runs import QueryScores, Run, RunLedger
@@ -46,14 +47,31 @@ def read_labelled(
     NotFound
         If the collection has no such vector.
     InputError
-        If no point has a value in one of the fields; the closest fields are named.
+        If no point has a value in one of the fields, the closest of which are named, or a vector
+        holds texts.
     """
+    refuse_texts(collection, vectors)
     names = list(dict.fromkeys([*fields, *optional]))
     table = collection.table(list(dict.fromkeys(vectors)), payload=names)
     for field in fields:
         if all(value is None for value in table.payload[field]):
             raise InputError(_absent(collection, field, len(table)))
     return table
+
+
+def refuse_texts(collection: ImageCollection, vectors: Sequence[str]) -> None:
+    """Raise `InputError` for a vector of texts that stand for pictures.
+
+    They ask for pictures; texts ranked among texts would be taken for the figures of OTI.
+    """
+    origins = collection.manifest.vectors
+    for name in vectors:
+        if name in origins and origins[name].method == InversionMap.method:
+            raise InputError(
+                f"{name!r} of {collection.name!r} holds texts that ask for pictures by "
+                f"{origins[name].source!r}, and is judged by `intramodal evaluate oti`; name a "
+                f"vector of the pictures"
+            )
 
 
 def _absent(collection: ImageCollection, field: str, n_points: int) -> str:

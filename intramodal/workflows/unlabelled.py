@@ -17,7 +17,7 @@ from intramodal.types import VectorTable
 from intramodal.workflows.cost import vector_costs
 from intramodal.workflows.evaluate.targets import Target
 from intramodal.workflows.evaluate.texts import TextSource
-from intramodal.workflows.evidence import log_origins, stated
+from intramodal.workflows.evidence import log_origins, refuse_texts, stated
 from intramodal.workflows.fit import load_anchors
 from intramodal.workflows.search import describe, found, picture
 from intramodal.workflows.workspace import open_workspace, recorded
@@ -61,6 +61,7 @@ def compare_unlabelled(request: UnlabelledRequest) -> dict[str, Any]:
         collection = ImageCollection.open(workspace.store, request.collection)
         with recorded(workspace, "compare-unlabelled", stated(request), seed=request.seed) as run:
             a, b = request.vectors
+            refuse_texts(collection, [a, b])
             table = collection.table([a, b])
             agreement = neighbour_overlap(table, (a, b), k=request.k, seed=request.seed)
             disagreements = _disagreements(collection, agreement)

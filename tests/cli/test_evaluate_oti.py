@@ -93,8 +93,11 @@ def test_as_published_texts_of_32_demo_pictures_get_near_and_ask_beside_the_pict
         "pca": plain_map(pca, pca, labels),
     }
     for name, value in expected.items():
-        assert entry["vectors"][name]["map"] == pytest.approx(value, abs=1e-6)
-    assert (entry["n_queries"], entry["n_gallery"], entry["population"]) == (N, N, "images")
+        figures = entry["vectors"][name]
+        assert figures["map"] == pytest.approx(value, abs=1e-6)
+        assert figures["interval"][0] < value < figures["interval"][1]
+    assert (entry["n_queries"], entry["n_gallery"]) == (N, N)
+    assert entry["vectors"]["oti"]["population"] == "images"
     for name in ("raw", "pca"):
         row = entry["differences"][name]
         assert row["delta"] == pytest.approx(expected["oti"] - expected[name], abs=1e-6)
@@ -210,6 +213,31 @@ def test_a_table_names_vectors_and_says_how_near_texts_came() -> None:
     assert ".safetensors" in told.stderr
 
 
+def test_without_a_unit_to_resample_there_are_figures_without_intervals() -> None:
+    entry = oti("emoji", *QUICK, "--cluster", "none")["fields"]["identity"]
+    assert entry["differences"] == {}
+    assert [row["interval"] for row in entry["vectors"].values()] == [None] * 3
+    entry = oti("emoji", *QUICK, "--cluster", "vendor", "--vectors", "raw", code=1)
+    assert "has 4 values; at least 5 are needed" in entry["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("evaluate", "oti", "emoji", *QUICK, "--vectors", "raw,oti"),
+        ("evaluate", "retrieval", "emoji", "--labels", "identity", "--vectors", "raw,oti"),
+        ("evaluate", "fewshot", "emoji", "--labels", "identity", "--vectors", "oti"),
+        ("evaluate", "misalignment", "emoji:oti", "--labels", "identity"),
+        ("compare", "emoji", "--labels", "identity", "--vectors", "raw,oti"),
+        ("compare", "emoji", "--vectors", "oti,raw"),
+    ],
+)
+def test_texts_are_never_judged_as_if_they_were_pictures(command: tuple[str, ...]) -> None:
+    oti("emoji", *QUICK, "--to", "oti", "--max-queries", "4")
+    told = kit.run(*command, code=1)["error"]["message"]
+    assert "'oti' of 'emoji' holds texts that ask for pictures by 'raw'" in told
+
+
 def test_the_texts_are_removed_as_a_projected_vector_is() -> None:
     oti("emoji", *QUICK, "--to", "oti")
     assert kit.run("backfill", "emoji", "--rollback", "--to", "oti")["removed"] == N
@@ -221,7 +249,10 @@ def test_the_texts_are_removed_as_a_projected_vector_is() -> None:
     ("arguments", "told"),
     [
         (("emoji:pca",), "'pca' is made from another vector"),
-        (("emoji", "--to", "raw"), "'raw' is where texts are kept"),
+        (
+            ("emoji", "--to", "raw"),
+            "'raw' is compared with the texts; keep them under another name",
+        ),
         (("emoji", "--to", "pca", "--vectors", "raw"), "vector 'pca' was made by demo"),
         (("emoji", "--template", "a photo"), "template needs {} once"),
         (("emoji", "--out", "list.csv"), "no inversion of intramodal"),

@@ -10,7 +10,7 @@ import numpy as np
 from intramodal.errors import InputError
 from intramodal.evaluation.baselines.oti import Inversion
 from intramodal.evaluation.inference import Effect
-from intramodal.evaluation.population import Population, choose_population
+from intramodal.evaluation.population import Population, interval_population
 from intramodal.evaluation.results import RetrievalResult
 from intramodal.evaluation.retrieval import run_task
 from intramodal.evaluation.retrieval_task import Mask, RetrievalTask
@@ -26,15 +26,15 @@ class InversionEvidence:
 
     Parameters
     ----------
-    population : Population
-        What the differences speak of.
+    population : Population or None
+        What intervals and differences speak of; None where it was left out, or pictures are few.
     results : list of RetrievalResult
         Of the texts, then of every vector, over the same queries.
     effects : mapping of str to Effect
-        Difference in mAP: the texts less each vector, by its name.
+        Difference in mAP: the texts less each vector, by its name; empty without a population.
     """
 
-    population: Population
+    population: Population | None
     results: list[RetrievalResult]
     effects: Mapping[str, Effect]
 
@@ -99,16 +99,22 @@ def compare_inversion(
     others : sequence of str
         Vectors by which pictures ask and answer.
     cluster : str, optional
-        What is resampled for the differences' intervals; see `choose_population`.
+        What is resampled for the intervals; see `evaluate_retrieval`.
     seed : int
         Of the resampling.
     """
     task, table = asked_by_texts(task, table, texts, vector)
     results = [run_task(task, table, name) for name in (TEXTS, *others)]
-    population = choose_population(table, task, cluster, seed=seed)
+    population = interval_population(table, task, cluster, seed=seed)
+    if population is None:
+        return InversionEvidence(None, results, {})
     effects = population.retrieval_effects(table, task, results[0], results[1:])
     found = {name: _negative(effect) for name, effect in zip(others, effects, strict=True)}
-    return InversionEvidence(population, results, found)
+    within = [
+        replace(result, interval=population.retrieval_interval(table, task, result))
+        for result in results
+    ]
+    return InversionEvidence(population, within, found)
 
 
 def asked_by_texts(

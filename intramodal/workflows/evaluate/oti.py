@@ -25,22 +25,17 @@ from intramodal.evaluation.baselines.oti_retrieval import (
     text_rows,
 )
 from intramodal.evaluation.inference import holm
+from intramodal.evaluation.results import RetrievalResult
 from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.ingest.backfill import backfill
 from intramodal.ingest.backfill.copied import under_own_name
 from intramodal.progress import tracked
-from intramodal.runs import Run, pack_scores
-from intramodal.runs.scores import MEDIA_TYPE, SCORES
+from intramodal.runs import Run
 from intramodal.types import Floats, PointId, VectorTable, unit_rows
+from intramodal.workflows.evaluate.retrieval import counts_of, keep_results
 from intramodal.workflows.evaluate.subsets import Sides
 from intramodal.workflows.evaluate.targets import Target
-from intramodal.workflows.evidence import (
-    log_figures,
-    log_origins,
-    read_labelled,
-    scores_of,
-    stated,
-)
+from intramodal.workflows.evidence import cluster_fields, log_origins, read_labelled, stated
 from intramodal.workflows.workspace import open_workspace, recorded
 
 FOLDER = Path(".intramodal")
@@ -118,8 +113,7 @@ def evaluate_oti(request: OtiRequest) -> dict[str, Any]:
             log_origins(run, workspace.ledger, target.collection)
             fields = _by_field(tasks, found)
             _log(run, fields, cosines)
-            scores = scores_of(result for evidence in found for result in evidence.results)
-            run.save_artefact(SCORES, pack_scores(scores), MEDIA_TYPE)
+            keep_results(run, [result for evidence in found for result in evidence.results])
     return {
         "collection": target.collection.name,
         "vector": target.vector,
@@ -144,19 +138,18 @@ def _vectors(target: Target, request: OtiRequest) -> list[str]:
             f"vector; invert that one"
         )
     origins, there = target.collection.manifest.vectors, target.collection.info().vectors
-    asking = {name for name, origin in origins.items() if origin.method == InversionMap.method}
     projected = [
         name
         for name, origin in origins.items()
-        if origin.source == target.vector and name in there and name not in asking
+        if origin.source == target.vector
+        and origin.method != InversionMap.method
+        and name in there
     ]
     found = request.vectors or [target.vector, *projected]
-    for name in found:
-        if name in asking or name == request.to:
-            raise InputError(
-                f"{name!r} is where texts are kept, which ask in any case; leave it out of "
-                f"--vectors"
-            )
+    if request.to in found:
+        raise InputError(
+            f"{request.to!r} is compared with the texts; keep them under another name"
+        )
     return found
 
 
@@ -172,7 +165,7 @@ def _asked(
     target: Target, vectors: Sequence[str], sides: Sides, request: OtiRequest
 ) -> tuple[VectorTable, list[RetrievalTask]]:
     """Return the pictures that take part, and who asks by which field."""
-    fields = [*request.labels, *sides.fields]
+    fields = [*request.labels, *sides.fields, *cluster_fields(request.cluster)]
     table = read_labelled(target.collection, [target.vector, *vectors], fields)
     X = table.vectors[target.vector]
     usable = np.isfinite(X).all(axis=1) & X.any(axis=1)
@@ -266,15 +259,8 @@ def _by_field(
     adjusted = iter(holm([effect.p_value for effect in effects]))
     return {
         task.field: {
-            "n_queries": len(task.query_rows),
-            "n_gallery": len(task.gallery_rows),
-            "n_without_positives": task.n_without_positives,
-            "n_classes": len(task.codes.names),
-            "population": evidence.population.name,
-            "vectors": {
-                row["vector"]: {"map": row["map"], **row["metrics"]}
-                for row in (result.to_dict() for result in evidence.results)
-            },
+            **counts_of(task),
+            "vectors": {result.vector: _figures(result) for result in evidence.results},
             "differences": {
                 name: {
                     "delta": effect.delta,
@@ -289,14 +275,15 @@ def _by_field(
     }
 
 
+def _figures(result: RetrievalResult) -> dict[str, Any]:
+    row = result.to_dict()
+    return {**{k: row[k] for k in ("map", "interval", "population")}, **row["metrics"]}
+
+
 def _log(run: Run, fields: Mapping[str, Any], cosines: Mapping[str, Any]) -> None:
     for name, value in cosines.items():
         run.log_metric(name.replace("_", " "), value, vector=TEXTS)
     for name, entry in fields.items():
-        n = entry["n_queries"]
-        for vector, figures in entry["vectors"].items():
-            renamed = {"mAP" if key == "map" else key: value for key, value in figures.items()}
-            log_figures(run, renamed, vector=vector, field=name, n=n)
         for vector, row in entry["differences"].items():
             run.log_metric(
                 f"mAP of {TEXTS} less this",
@@ -304,5 +291,5 @@ def _log(run: Run, fields: Mapping[str, Any], cosines: Mapping[str, Any]) -> Non
                 vector=vector,
                 field=name,
                 interval=row["interval"],
-                n=n,
+                n=entry["n_queries"],
             )

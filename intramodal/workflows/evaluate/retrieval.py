@@ -59,7 +59,7 @@ def evaluate_collection(request: RetrievalRequest) -> dict[str, Any]:
             table = read_labelled(collection, request.vectors, fields)
             tasks, results = _evaluated(table, sides, request)
             log_origins(run, workspace.ledger, collection)
-            _keep(run, results)
+            keep_results(run, results)
             return {
                 "collection": request.collection,
                 "n_points": len(table),
@@ -98,7 +98,7 @@ def _ranked(
 def _by_field(
     tasks: list[RetrievalTask], results: list[RetrievalResult], *, with_classes: bool
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {task.field: _counts(task) | {"vectors": {}} for task in tasks}
+    found: dict[str, Any] = {task.field: counts_of(task) | {"vectors": {}} for task in tasks}
     for result in results:
         row = result.to_dict()
         figures = {name: row[name] for name in ("map", "interval", "population")}
@@ -109,7 +109,7 @@ def _by_field(
     return found
 
 
-def _counts(task: RetrievalTask) -> dict[str, int]:
+def counts_of(task: RetrievalTask) -> dict[str, int]:
     """Return who takes part, and who is left out and why."""
     return {
         "n_queries": len(task.query_rows),
@@ -121,7 +121,7 @@ def _counts(task: RetrievalTask) -> dict[str, int]:
     }
 
 
-def _keep(run: Run, results: list[RetrievalResult]) -> None:
+def keep_results(run: Run, results: list[RetrievalResult]) -> None:
     """Record the figures, and the scores of every query and class."""
     for result in results:
         row = result.to_dict()
