@@ -105,7 +105,10 @@ def real_map(real_data: Path, column: int, make: object) -> float:
             labels = [row[("", "articleType", "gender")[column]] for row in csv.DictReader(file)]
     else:
         labels = np.load(folder / "image_labels.npy").tolist()
-    table = VectorTable(list(range(len(X))), {"z": make(X)}, {"label": labels})  # type: ignore[operator]
+    # Labels of fewer than five images are dropped first: controls of the images see the rest.
+    kept = [i for i, label in enumerate(labels) if labels.count(label) >= 5]
+    Z, labels = make(X[kept]), [labels[i] for i in kept]  # type: ignore[operator]
+    table = VectorTable(list(range(len(Z))), {"z": Z}, {"label": labels})
     return 100 * evaluate_retrieval(table, vector="z", field="label", min_class_size=5).map
 
 
@@ -117,7 +120,7 @@ def test_controls_give_the_reference_figures(real_data: Path, name: str, column:
     found = real_map(
         real_data, column, lambda X: controls.apply_controls(like, X, has_texts=True)[name]
     )
-    assert found == pytest.approx(REFERENCE[name][column], abs=0.02)  # two digits, rounded
+    assert found == pytest.approx(REFERENCE[name][column], abs=0.006)  # two digits, rounded
 
 
 @pytest.mark.real_data
