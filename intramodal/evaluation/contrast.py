@@ -47,6 +47,11 @@ class Contrast:
         """Histograms (n_bins,) of `a` and `b`, each of area 1."""
         return self._density(self.a), self._density(self.b)
 
+    def bin_of(self, fine: Counts) -> Counts:
+        """Return the bin of the histograms that each fine bin is in, the nearest if none."""
+        low, width = self._bins
+        return np.clip((fine - low) // width, 0, self.n_bins - 1)
+
     @property
     def overlap(self) -> float:
         """Common area of the histograms."""

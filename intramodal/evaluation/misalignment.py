@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError
 from intramodal.evaluation.contrast import Contrast
+from intramodal.evaluation.histogram_bands import Bands, Units, by_class, by_modality, of_sample
 from intramodal.evaluation.labels import encode_labels
+from intramodal.evaluation.modality import Modality, histogram_part, whom
 from intramodal.evaluation.pairs import (
     ClassPairs,
     Counts,
@@ -27,58 +29,11 @@ from intramodal.evaluation.pairs import (
     count_sample,
     draw_any,
 )
+from intramodal.evaluation.population import Population
 from intramodal.evaluation.results import data_frame, html_table, json_values
 from intramodal.types import Floats, VectorTable, unit_rows
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Modality:
-    """Image-image against text-image cosines.
-
-    Parameters
-    ----------
-    edges : ndarray of shape (n_bins + 1,)
-        Of cosines, shared by both histograms.
-    image_density, text_density : ndarray of shape (n_bins,)
-        Histograms of image-image and of text-image cosines, each of area 1.
-    overlap : float
-        Common area of the two histograms.
-    gap : float
-        Distance between the mean unit image and the mean unit text.
-    image_mean, text_mean : float
-        Mean image-image and mean text-image cosine. A text tower of another model shows in
-        the latter: it is near zero then.
-    n_image, n_text : int
-        Pairs in each histogram.
-    standard_errors : dict of str to float
-        Of overlap and means, where pairs were sampled; else empty.
-    """
-
-    edges: Array
-    image_density: Array
-    text_density: Array
-    overlap: float
-    gap: float
-    image_mean: float
-    text_mean: float
-    n_image: int
-    n_text: int
-    standard_errors: Mapping[str, float] = dataclass_field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values."""
-        parts = [
-            _part("image-image", self.n_image, self.image_density),
-            _part("text-image", self.n_text, self.text_density),
-        ]
-        figures = {name: getattr(self, name) for name in _MODALITY_FIGURES}
-        errors = dict(self.standard_errors)
-        values: dict[str, Any] = json_values(
-            {"edges": self.edges, "parts": parts, **figures, "standard_errors": errors}
-        )
-        return values
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -109,6 +64,9 @@ class MisalignmentResult:
         were sampled; empty where all were taken. They do not say what other images would give.
     modality : Modality or None
         Where texts were given.
+    bands : Bands or None
+        95% intervals of the histograms, bin by bin: over other samples where pairs were sampled,
+        over the population where one was given, else None.
     """
 
     vector: str
@@ -126,12 +84,14 @@ class MisalignmentResult:
     n_other: int
     standard_errors: Mapping[str, float] = dataclass_field(default_factory=dict)
     modality: Modality | None = None
+    bands: Bands | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values: "title", "edges" and "parts" to draw, and the figures."""
+        a, b = (self.bands.a, self.bands.b) if self.bands else (None, None)
         parts = [
-            _part("same class", self.n_same, self.same_density),
-            _part("other class", self.n_other, self.other_density),
+            histogram_part("same class", self.n_same, self.same_density, a),
+            histogram_part("other class", self.n_other, self.other_density, b),
         ]
         values: dict[str, Any] = json_values(
             {
@@ -141,6 +101,7 @@ class MisalignmentResult:
                 **self._figures(),
                 "standard_errors": dict(self.standard_errors),
                 "modality": self.modality.to_dict() if self.modality else None,
+                **whom(self.bands),
             }
         )
         return values
@@ -184,10 +145,9 @@ _FIGURES = (
     "n_same",
     "n_other",
 )
-_MODALITY_FIGURES = ("overlap", "gap", "image_mean", "text_mean", "n_image", "n_text")
 
 
-def measure_misalignment(
+def measure_misalignment(  # noqa: PLR0913  settings with defaults
     table: VectorTable,
     *,
     vector: str,
@@ -196,6 +156,7 @@ def measure_misalignment(
     n_bins: int = 80,
     max_pairs: int | None = None,
     seed: int = 0,
+    population: Population | None = None,
 ) -> MisalignmentResult:
     """Return histograms and separation of same- and other-class cosines of one vector.
 
@@ -221,6 +182,9 @@ def measure_misalignment(
         all; and as many again by modality.
     seed : int
         Of the sample.
+    population : Population, optional
+        Adds intervals of the histograms over all pairs: groups of its units are left out, with
+        all pairs they take part in. Takes as long again.
 
     Raises
     ------
@@ -238,13 +202,16 @@ def measure_misalignment(
     rng = np.random.default_rng(seed)
     same, other = _by_class(X, classes, max_pairs, rng)
     _require_pairs(field, same, other)
+    units = None if population is None or max_pairs else Units.of(population, classes.codes.rows)
     modality = None
     if texts is not None:
         T = _checked_texts(texts, X, vector)
         images, between = _by_modality(X, T, same + other, max_pairs, rng)
         contrast = Contrast(images, between, n_bins)
-        modality = _modality(X, T, contrast, is_sampled=max_pairs is not None)
+        bands = None if units is None else by_modality(X, T, contrast, units)
+        modality = _modality(X, T, contrast, bands, is_sampled=max_pairs is not None)
     contrast = Contrast(same, other, n_bins)
+    bands = None if units is None else by_class(X, classes, contrast, units)
     return MisalignmentResult(
         vector=vector,
         field=field,
@@ -261,6 +228,7 @@ def measure_misalignment(
         n_other=contrast.n_pairs[1],
         standard_errors=_class_errors(contrast) if max_pairs else {},
         modality=modality,
+        bands=of_sample(contrast) if max_pairs else bands,
     )
 
 
@@ -357,7 +325,9 @@ def _class_errors(contrast: Contrast) -> dict[str, float]:
     }
 
 
-def _modality(X: Floats, T: Floats, contrast: Contrast, *, is_sampled: bool) -> Modality:
+def _modality(
+    X: Floats, T: Floats, contrast: Contrast, bands: Bands | None, *, is_sampled: bool
+) -> Modality:
     errors = dict(zip(("image_mean", "text_mean"), contrast.mean_errors, strict=True))
     errors["overlap"] = contrast.overlap_error
     return Modality(
@@ -371,8 +341,5 @@ def _modality(X: Floats, T: Floats, contrast: Contrast, *, is_sampled: bool) -> 
         n_image=contrast.n_pairs[0],
         n_text=contrast.n_pairs[1],
         standard_errors=errors if is_sampled else {},
+        bands=of_sample(contrast) if is_sampled else bands,
     )
-
-
-def _part(name: str, n: int, density: Array) -> dict[str, Any]:
-    return {"label": f"{name} (n={n:,} pairs)", "density": density}

@@ -19,6 +19,8 @@ from intramodal.types import Floats
 Counts = NDArray[np.int64]
 """Numbers of pairs by fine bin, of shape (N_FINE,)."""
 
+Rows = slice | NDArray[np.intp]
+
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 """First and second row of each pair."""
 
@@ -45,7 +47,7 @@ class ClassPairs:
     def __init__(self, codes: LabelCodes) -> None:
         self.codes = codes
 
-    def is_same(self, rows: slice, columns: slice) -> NDArray[np.bool_]:
+    def is_same(self, rows: Rows, columns: Rows) -> NDArray[np.bool_]:
         """Return whether rows and columns share a class, (n_rows, n_columns)."""
         if self.codes.is_multi:
             return np.asarray((self._members[rows] @ self._members[columns].T).toarray() > 0)

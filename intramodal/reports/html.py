@@ -115,8 +115,4 @@ _MODALITY_COLORS = (plots.B_COLOR, plots.UNSURE)
 def _histogram(
     row: Mapping[str, Any], colors: Sequence[str] = (plots.GAIN, plots.LOSS, plots.B_COLOR)
 ) -> str:
-    parts = [
-        (part["label"], row["edges"], part["density"], color)
-        for part, color in zip(row["parts"], colors, strict=False)
-    ]
-    return plots.histogram_plot(row["title"], parts)
+    return plots.histogram_plot(row["title"], row["parts"], row["edges"], colors)

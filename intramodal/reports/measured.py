@@ -107,8 +107,5 @@ def _by_modality(row: Mapping[str, Any]) -> str | None:
 
 
 def _histogram(row: Mapping[str, Any], colors: tuple[str, str], what: str) -> str:
-    drawn = [
-        (part["label"], row["edges"], part["density"], color)
-        for part, color in zip(row["parts"], colors, strict=True)
-    ]
-    return plots.histogram_plot(f"{row['collection']}:{row['vector']} {what}", drawn)
+    title = f"{row['collection']}:{row['vector']} {what}"
+    return plots.histogram_plot(title, row["parts"], row["edges"], colors)

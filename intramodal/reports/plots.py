@@ -151,21 +151,29 @@ def class_plot(field: str, deltas: Sequence[Mapping[str, Any]], *, n_each: int =
     return _draw(f"classes of {shown(field)}", (3.6, 1.05 + 0.19 * len(rows)), paint)
 
 
-def histogram_plot(title: str, parts: Sequence[tuple[str, Any, Any, str]]) -> str:
-    """Return overlaid histograms that share their bins.
+def histogram_plot(
+    title: str, parts: Sequence[Mapping[str, Any]], edges: Sequence[float], colors: Sequence[str]
+) -> str:
+    """Return overlaid histograms that share their bins, with their intervals where known.
 
     Parameters
     ----------
-    parts : sequence of (label, edges, density, colour)
-        `edges` (n + 1,) in cosine, `density` (n,) with area 1.
+    parts : sequence of mappings
+        "label", "density" (n,) of area 1, and perhaps "interval" (2, n).
+    edges : sequence of float
+        (n + 1,), in cosine.
+    colors : sequence of str
+        One a part.
     """
 
     def paint(axes: Axes) -> None:
-        for label, edges, density, color in parts:
-            axes.stairs(np.asarray(density), np.asarray(edges), fill=True, alpha=0.45, color=color)
-            axes.stairs(
-                np.asarray(density), np.asarray(edges), color=color, label=shown(label, 44)
-            )
+        for part, color in zip(parts, colors, strict=False):
+            density, label = np.asarray(part["density"]), shown(part["label"], 44)
+            axes.stairs(density, edges, fill=True, alpha=0.25, color=color)
+            axes.stairs(density, edges, color=color, label=label)
+            if part.get("interval"):
+                low, high = np.asarray(part["interval"])
+                axes.stairs(high, edges, baseline=low, fill=True, alpha=0.45, color=color)
         axes.set_ylim(0, 1.3 * axes.get_ylim()[1])  # room for the legend
         axes.set_xlabel("cosine")
         axes.set_ylabel("density")
@@ -182,7 +190,7 @@ def precision_recall_plot(curve: Mapping[str, Any]) -> str:
     ----------
     curve : mapping
         "field", "recall", "precision" (by vector, the same length), "chance", "n_queries",
-        "n_averaged".
+        "n_averaged", and perhaps "interval" (by vector, lower and upper ends).
     """
 
     def paint(axes: Axes) -> None:
@@ -190,6 +198,9 @@ def precision_recall_plot(curve: Mapping[str, Any]) -> str:
             curve["precision"].items(), (A_COLOR, B_COLOR), strict=False
         ):
             axes.plot(curve["recall"], precision, color=color, label=shown(name))
+            if name in curve.get("interval", {}):
+                low, high = curve["interval"][name]
+                axes.fill_between(curve["recall"], low, high, color=color, alpha=0.22, linewidth=0)
         axes.axhline(curve["chance"], color=INK, linewidth=0.8, linestyle=":", label="any order")
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.02)

@@ -98,6 +98,7 @@ def _histograms(evidence: Evidence) -> list[dict[str, Any]]:
             vector=vector,
             field=field,
             texts=_texts_for(evidence, vector) if field == fields[0] else None,
+            population=evidence.comparison.fields[field].population,
         ).to_dict()
         | {"vector": vector}
         for field in fields
@@ -120,8 +121,9 @@ def _curves(evidence: Evidence) -> list[dict[str, Any]]:
             vectors=list(evidence.comparison.vectors),
             field=field,
             min_class_size=evidence.min_class_size,
+            population=row.population,
         ).to_dict()
-        for field in evidence.comparison.fields
+        for field, row in evidence.comparison.fields.items()
     ]
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from intramodal.errors import InputError
 from intramodal.evaluation.labels import encode_labels
 from intramodal.evaluation.misalignment import measure_misalignment
-from intramodal.evaluation.population import NO_INTERVAL
+from intramodal.evaluation.population import NO_INTERVAL, Population, interval_population
 from intramodal.evaluation.retrieval import evaluate_retrieval
+from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.progress import tracked
 from intramodal.projection.anchors import TEMPLATE, AnchorSet
 from intramodal.projection.artifact import Projection
@@ -164,8 +165,17 @@ def _figures(
         n_bins=request.bins,
         max_pairs=request.max_pairs,
         seed=request.seed,
+        population=_population(request, shown, name),
     )
     return {**_retrieval(request, shown, view.vector, name), **result.to_dict()}
+
+
+def _population(request: MisalignmentRequest, table: VectorTable, name: str) -> Population | None:
+    """Return whom the bands of the plots speak of; None where nothing is drawn."""
+    if request.report is None or request.max_pairs is not None:
+        return None
+    task = RetrievalTask.from_table(table, name)
+    return interval_population(table, task, None, seed=request.seed)
 
 
 def _retrieval(

@@ -64,7 +64,11 @@ def document() -> ReportDocument:
     edges = np.linspace(-1, 1, 41).tolist()
     density = np.exp(-(np.linspace(-3, 3, 40) ** 2)).tolist()
     parts = [
-        {"label": "same class (n=1,200 pairs)", "density": density},
+        {
+            "label": "same class (n=1,200 pairs)",
+            "density": density,
+            "interval": [[0.9 * d for d in density], [1.1 * d for d in density]],
+        },
         {"label": "other class (n=90,000 pairs)", "density": density[::-1]},
     ]
     return ReportDocument(
@@ -107,7 +111,8 @@ def document() -> ReportDocument:
                 "vector": "raw",
                 "edges": edges,
                 "parts": parts,
-                "modality": {"edges": edges, "parts": parts},
+                "modality": {"edges": edges, "parts": parts, "speaks_of": f"texts {HOSTILE}"},
+                "speaks_of": "new pictures of these 4 classes",
             },
             {"title": f"pca by {HOSTILE}", "edges": edges, "parts": parts, "modality": None},
         ],
@@ -119,6 +124,8 @@ def document() -> ReportDocument:
                 "chance": 0.05,
                 "n_queries": 1600,
                 "n_averaged": 1000,
+                "interval": {"raw": [[0.85, 0.35, 0.05], [0.95, 0.45, 0.15]]},
+                "speaks_of": f"other values of {HOSTILE}",
             }
         ],
         spectrum={

@@ -66,6 +66,26 @@ def test_plots_take_the_colour_of_the_page(page: str) -> None:
     assert "#010203" not in page
 
 
+def test_a_band_says_whom_it_speaks_of_and_is_not_claimed_where_there_is_none(
+    page: str, tmp_path: Path
+) -> None:
+    assert "95% interval at every recall by itself, over other values of &lt;script&gt;" in page
+    assert "95% interval at every bin by itself, over new pictures of these 4 classes" in page
+    assert "95% interval at every bin by itself, over texts &lt;script&gt;" in page
+    stored = json.loads(json.dumps(document().to_dict()))
+    for row in (*stored["precision_recall"], *stored["misalignment"]):
+        for each in (row, row.get("modality") or {}):
+            each.pop("speaks_of", None)
+            each.pop("interval", None)
+            for part in each.get("parts", ()):
+                part.pop("interval", None)
+    render_report([ReportDocument.from_dict(stored)], tmp_path / "old.html")
+    old = (tmp_path / "old.html").read_text(encoding="utf-8")
+    assert "Bands:" not in old
+    # One area less for the curve, and one for the first part of each of three histograms.
+    assert page.count("<path") - old.count("<path") == 4
+
+
 def test_long_labels_are_shortened(page: str) -> None:
     assert "x" * 500 not in page
 
