@@ -30,6 +30,22 @@ class VectorSpec:
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """How a cluster is used; of no meaning to other stores.
+
+    Parameters
+    ----------
+    upload_streams : int or None
+        Requests that write at the same time; None: one for each shard, at most four.
+    nodes : tuple of str
+        REST addresses of further nodes, which are asked whether they know a new vector.
+    """
+
+    upload_streams: int | None = None
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class CollectionInfo:
     """What a store says about a collection.
 

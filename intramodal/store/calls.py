@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -59,24 +60,36 @@ class Caller:
         """Return the answer of `request`, repeated while the reason of failure may pass."""
 
         def attempt() -> T:
-            with translated(what, self.connection.location, self.connection.secrets):
+            with self._translated(what):
                 return request()
 
         return attempt() if self.connection.kind != "server" else self.retry.run(attempt)
 
-    def call_spreading(self, what: str, vector: str, request: Callable[[], T]) -> T:
-        """Do the same for a vector name that some nodes of a cluster may not know yet."""
+    def call_spreading(
+        self, what: str, name: str, vectors: Iterable[str], request: Callable[[], T]
+    ) -> T:
+        """Do the same for vectors that some nodes of a cluster may not know yet.
+
+        As long as the node that we speak to lists them all, a refusal of others may pass.
+        """
 
         def attempt() -> T:
             try:
-                with translated(what, self.connection.location, self.connection.secrets):
+                with self._translated(what):
                     return request()
             except NotFound as error:
-                if "not existing vector name" in str(error).lower():
-                    raise StoreUnavailable(f"{error} (known as {vector!r} elsewhere)") from error
+                if "not existing vector name" in str(error).lower() and self._lists(name, vectors):
+                    raise StoreUnavailable(f"{error} (a node has not learnt of it)") from error
                 raise
 
         return self.retry.run(attempt)
+
+    def _lists(self, name: str, vectors: Iterable[str]) -> bool:
+        with self._translated(f"read {name!r}"):
+            return set(vectors) <= set(words.specs_of(self.client.get_collection(name)))
+
+    def _translated(self, what: str) -> AbstractContextManager[None]:
+        return translated(what, self.connection.location, self.connection.secrets)
 
     def look(self, name: str) -> models.CollectionInfo:
         """Return the server's description of a collection, and remember it."""
@@ -100,13 +113,15 @@ class Caller:
             self._is_closed = True
             self.connection.client.close()
 
-    def wait_until(self, is_done: Callable[[], bool], waiting: str, deadline_s: float) -> None:
+    def wait_until(
+        self, is_done: Callable[[], bool], waiting: Callable[[], str], deadline_s: float
+    ) -> None:
         """Poll until `is_done`; `StoreUnavailable` names what was waited for."""
         start, pause = self.retry.clock(), 0.05
         while not is_done():
             if self.retry.clock() - start > deadline_s:
                 raise StoreUnavailable(
-                    f"waited {deadline_s:.0f} s at {self.connection.location} until {waiting}; "
+                    f"waited {deadline_s:.0f} s at {self.connection.location} until {waiting()}; "
                     f"nothing is lost, look again later or allow more time"
                 )
             self.retry.sleep(pause)

@@ -35,7 +35,13 @@ _STATUS_OF = {
     grpc.StatusCode.UNIMPLEMENTED: 405,
     grpc.StatusCode.INVALID_ARGUMENT: 400,
 }
-_ABSENT = ("not existing vector", "not found", "doesn't exist", "no point with id")
+_ABSENT = (
+    "not existing vector",
+    "are not specified in config",
+    "not found",
+    "doesn't exist",
+    "no point with id",
+)
 _LONGEST_DETAIL = 300
 
 

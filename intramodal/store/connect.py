@@ -48,6 +48,8 @@ class Connection:
         Must not appear in any message.
     timeout_s : int
         For one request.
+    api_key : str or None
+        What other nodes are asked with.
     """
 
     client: QdrantClient = field(repr=False)
@@ -57,6 +59,7 @@ class Connection:
     uses_grpc: bool = False
     secrets: tuple[str, ...] = field(default=(), repr=False)
     timeout_s: int = TIMEOUT_S
+    api_key: str | None = field(default=None, repr=False)
 
     @property
     def version_numbers(self) -> tuple[int, ...]:
@@ -119,7 +122,9 @@ def connect_server(
             f"the gRPC port of {url} does not answer; use REST or open the port"
         )
     client = _client(url, api_key, timeout_s=timeout_s, grpc_port=port)
-    return Connection(client, "server", url, seen.version, port is not None, secrets, timeout_s)
+    return Connection(
+        client, "server", url, seen.version, port is not None, secrets, timeout_s, api_key
+    )
 
 
 def check_url(url: str) -> None:

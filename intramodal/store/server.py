@@ -90,7 +90,8 @@ class ServerStore(ServerCollections):
             changes = words.vector_updates(vector, points[part], X[part])
             self._server.call_spreading(
                 f"update {vector!r} in {name!r}",
-                vector,
+                name,
+                [vector],
                 lambda: _acknowledged(
                     self._server.client.update_vectors(name, changes, wait=wait)
                 ),
@@ -238,7 +239,7 @@ class ServerStore(ServerCollections):
             self._server.client.upsert(name, batch, wait=True)
 
         send = upload if self._connection.uses_grpc else upsert
-        self._server.call(f"write points to {name!r}", send)
+        self._server.call_spreading(f"write points to {name!r}", name, vectors, send)
 
     def _search(
         self, name: str, plan: SearchPlan, rows: Sequence[int], filters: Sequence[Any], limit: int

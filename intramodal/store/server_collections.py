@@ -10,6 +10,7 @@ from qdrant_client import models
 from intramodal.errors import Conflict, InputError, NotFound, Unsupported
 from intramodal.store import words
 from intramodal.store.base import (
+    Cluster,
     CollectionInfo,
     IndexKind,
     Store,
@@ -26,9 +27,9 @@ from intramodal.store.checks import (
 from intramodal.store.connect import Connection
 from intramodal.store.fields import paths
 from intramodal.store.retry import Retry
+from intramodal.store.spreading import wait_until_known
 
 _ADDS_VECTORS_SINCE = (1, 18)
-_SPREAD_DEADLINE_S = 60.0
 
 
 class ServerCollections(Store):
@@ -40,11 +41,20 @@ class ServerCollections(Store):
         From `intramodal.store.connect`; closed with the store.
     retry : Retry, optional
         Also gives clock and sleep to everything that waits.
+    cluster : Cluster, optional
+        How a cluster is used.
     """
 
-    def __init__(self, connection: Connection, *, retry: Retry | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        retry: Retry | None = None,
+        cluster: Cluster | None = None,
+    ) -> None:
         self.location = connection.location
         self._connection = connection
+        self._cluster = cluster or Cluster()
         self._is_local = connection.kind != "server"
         self._server = Caller(connection, retry or Retry())
         # Local mode takes payload indexes and forgets them.
@@ -142,7 +152,7 @@ class ServerCollections(Store):
         check_spec(vector, spec)
         known = self._server.know(name, [vector])
         if known.specs.get(vector) == spec:
-            return
+            return self._wait_until_known(name, vector, spec)
         if vector in known.specs:
             raise Conflict(
                 f"{name!r} has a vector {vector!r} already, defined as {known.specs[vector]}; "
@@ -154,7 +164,7 @@ class ServerCollections(Store):
             f"add the vector {vector!r} to {name!r}",
             lambda: self._server.client.create_vector_name(name, vector, config, wait=True),
         )
-        self._wait_until_listed(name, vector)
+        return self._wait_until_known(name, vector, spec)
 
     def check_adds_vectors(self) -> None:
         """Raise `Unsupported` below server 1.18."""
@@ -227,7 +237,7 @@ class ServerCollections(Store):
                 ),
             )
         self._server.wait_until(
-            lambda: self._status(name) == "green", f"{name!r} is optimized", deadline_s
+            lambda: self._status(name) == "green", lambda: f"{name!r} is optimized", deadline_s
         )
 
     def describe(self) -> dict[str, Any]:
@@ -261,12 +271,10 @@ class ServerCollections(Store):
         info = self.info(name)
         return info.vectors == dict(vectors) and info.metadata == dict(metadata)
 
-    def _wait_until_listed(self, name: str, vector: str) -> None:
-        self._server.wait_until(
-            lambda: vector in words.specs_of(self._server.look(name)),
-            f"the vector {vector!r} of {name!r} is known",
-            _SPREAD_DEADLINE_S,
-        )
+    def _wait_until_known(self, name: str, vector: str, spec: VectorSpec) -> None:
+        if not self._is_local:
+            wait_until_known(self._server, name, vector, spec, self._cluster.nodes)
+        self._server.look(name)
 
     def _status(self, name: str) -> str:
         return str(models.CollectionStatus(self._server.look(name).status).value)

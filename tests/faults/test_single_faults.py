@@ -174,12 +174,13 @@ def test_a_collection_that_somebody_else_made_in_between_is_a_conflict(wire: Wir
 
 
 @pytest.mark.parametrize("status", [400, 404])
-def test_a_new_vector_is_waited_for_until_every_node_knows_it(
+def test_a_write_that_a_node_refuses_for_a_new_name_is_repeated(
     wire: Wire, store: ServerStore, status: int
 ) -> None:
     store.add_vector(NAME, "pca", VectorSpec(D))
     wire.journal.clear()
-    wire.proxy.plan([failing(status, "Not existing vector name error: pca")] * 3)
+    # After each refusal our own node is asked whether it still lists the name.
+    wire.proxy.plan([failing(status, "Not existing vector name error: pca"), None] * 3)
     store.update_vectors(NAME, "pca", IDS, X)
     assert len(wire.pauses()) == 3
     assert store.count(NAME, Filter(has_vector="pca")) == N

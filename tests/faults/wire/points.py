@@ -42,6 +42,11 @@ class Collection:
     indexes: dict[str, models.PayloadSchemaType] = field(default_factory=dict)
     points: dict[PointId, Point] = field(default_factory=dict)
 
+    @property
+    def n_shards(self) -> int:
+        """Return over how many shards the points are spread."""
+        return self.config.shard_number or 1
+
     def upsert(
         self, ids: Sequence[Any], columns: Mapping[str, Any], payloads: Sequence[Payload]
     ) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 from qdrant_client import models
 
 from tests.faults.wire import limits, search
+from tests.faults.wire.cluster import shard_of, unknown
 from tests.faults.wire.conditions import matcher
-from tests.faults.wire.points import UNNAMED, WireError, id_order, known_id
+from tests.faults.wire.points import UNNAMED, Collection, WireError, id_order, known_id
 from tests.faults.wire.storage import Storage
 
 Answer = Callable[..., Any]
@@ -25,13 +26,21 @@ _POINTS: Any = TypeAdapter(models.PointInsertOperations)
 _SELECTOR: Any = TypeAdapter(models.PointsSelector)
 
 
-def answered(storage: Storage, method: str, path: str, body: bytes) -> Any:
-    """Return the result of one request; `WireError` for anything the server would refuse."""
+def answered(storage: Storage, method: str, target: str, body: bytes, peer: int = 0) -> Any:
+    """Return the result of one request; `WireError` for anything the server would refuse.
+
+    `peer` is the node that is asked.
+    """
+    path, asked = urlsplit(target).path, parse_qs(urlsplit(target).query)
+    if path == "/cluster":
+        return storage.cluster.status(peer)
     for verb, pattern, kind, act in _ROUTES:
         found = re.fullmatch(pattern, path)
         if verb == method and found:
             names = [unquote(name) for name in found.groups()]
-            return act(storage, *names, *([_parsed(kind, body)] if kind else []))
+            how = {"reads_all": asked.get("consistency") == ["all"]} if act is query else {}
+            how |= {"peer": peer} if act is Storage.describe else {}
+            return act(storage, *names, *([_parsed(kind, body)] if kind else []), **how)
     raise WireError(501, f"the stand-in has no {method} {path}")
 
 
@@ -82,14 +91,38 @@ def upsert(storage: Storage, name: str, request: Any) -> Any:
     named: Mapping[str, Any] = columns if isinstance(columns, dict) else {UNNAMED: columns}
     limits.check_write(found, len(batch.ids))
     payloads: Any = batch.payloads or [None] * len(batch.ids)
-    found.upsert(batch.ids, named, [payload or {} for payload in payloads])
-    return _COMPLETED
+    refused = _refusing(storage, found, named, batch.ids)
+    rows = [n for n in range(len(batch.ids)) if n not in refused]
+    found.upsert(
+        [batch.ids[n] for n in rows],
+        {name: [column[n] for n in rows] for name, column in named.items()},
+        [payloads[n] or {} for n in rows],
+    )
+    return _unless(refused)
 
 
 def update_vectors(storage: Storage, name: str, request: models.UpdateVectors) -> Any:
     found, points = storage.find(name), request.points
     limits.check_write(found, len(points))
-    found.update_vectors([p.id for p in points], [p.vector for p in points])
+    names = {name for p in points if isinstance(p.vector, dict) for name in p.vector}
+    refused = _refusing(storage, found, names, [p.id for p in points])
+    taken = [p for n, p in enumerate(points) if n not in refused]
+    found.update_vectors([p.id for p in taken], [p.vector for p in taken])
+    return _unless(refused)
+
+
+def _refusing(
+    storage: Storage, found: Collection, names: Iterable[str], ids: Sequence[Any]
+) -> dict[int, str]:
+    """Return which points lie on a node that does not know a vector; the others are written."""
+    refuses = storage.cluster.refuses
+    shards = [shard_of(known_id(point), found.n_shards) for point in ids]
+    return {n: name for name in names for n, s in enumerate(shards) if refuses(name, s)}
+
+
+def _unless(refused: Mapping[int, str]) -> Any:
+    if refused:
+        raise unknown(next(iter(refused.values())))
     return _COMPLETED
 
 
@@ -129,9 +162,14 @@ def count(storage: Storage, name: str, request: models.CountRequest) -> Any:
     return {"count": storage.find(name).count(matcher(request.filter))}
 
 
-def query(storage: Storage, name: str, request: models.QueryRequestBatch) -> Any:
+def query(
+    storage: Storage, name: str, request: models.QueryRequestBatch, *, reads_all: bool = False
+) -> Any:
     found = storage.find(name)
     limits.check_queries(found, request.searches)
+    for one in request.searches:
+        vector = one.using or UNNAMED
+        storage.cluster.check_search(vector, found.n_shards, reads_all=reads_all)
     return [search.answer(found, one) for one in request.searches]
 
 

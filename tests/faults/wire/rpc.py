@@ -24,6 +24,7 @@ _CODES = {
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     409: grpc.StatusCode.ALREADY_EXISTS,
+    500: grpc.StatusCode.INTERNAL,
     501: grpc.StatusCode.UNIMPLEMENTED,
 }
 
@@ -221,6 +222,9 @@ def _count(storage: Storage, request: q.CountPoints) -> q.CountResponse:
 def _query(storage: Storage, request: q.QueryBatchPoints) -> q.QueryBatchResponse:
     searches = [GrpcToRest.convert_query_points(one) for one in request.query_points]
     asked = models.QueryRequestBatch(searches=searches)
+    given = request.HasField("read_consistency")
+    reads_all = given and request.read_consistency.type == q.ReadConsistencyType.All  # type: ignore[attr-defined]  # a protobuf enum
+    answers = routes.query(storage, request.collection_name, asked, reads_all=reads_all)
     return q.QueryBatchResponse(
         result=[
             q.BatchResult(
@@ -231,7 +235,7 @@ def _query(storage: Storage, request: q.QueryBatchPoints) -> q.QueryBatchRespons
                     for hit in found["points"]
                 ]
             )
-            for found in routes.query(storage, request.collection_name, asked)
+            for found in answers
         ]
     )
 

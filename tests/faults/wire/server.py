@@ -50,6 +50,10 @@ class WireServer:
         By default everybody may do everything.
     speaks_grpc : bool
         Otherwise the next port stays closed.
+    storage : Storage, optional
+        That of another node of the same cluster.
+    peer : int
+        Which node of the cluster this is.
 
     Attributes
     ----------
@@ -67,15 +71,17 @@ class WireServer:
         version: str = VERSION,
         keys: Keys | None = None,
         speaks_grpc: bool = False,
+        storage: Storage | None = None,
+        peer: int = 0,
     ) -> None:
-        self.storage = Storage()
+        self.storage = storage or Storage()
+        self._peer = peer
         self.keys = keys or Keys()
         self.before: Before = lambda method, path: None
         self.rpc_faults: list[rpc.RpcFault | None] = []
         self._largest_request = largest_request
         self._largest_call = largest_call
         self._version = version
-        self._lock = threading.Lock()
         self._http, self._grpc = self._bound(speaks_grpc)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
 
@@ -138,8 +144,10 @@ class WireServer:
                 raise WireError(413, "A payload reached size limit.")
             if "/vectors/" in path and not self._adds_vectors:
                 raise WireError(404, "")
-            with self._lock:
-                return 200, {"result": answered(self.storage, method, path, body), "status": "ok"}
+            with self.storage.lock:
+                self.storage.cluster.tick()
+                result = answered(self.storage, method, target, body, self._peer)
+            return 200, {"result": result, "status": "ok"}
         except WireError as error:
             return error.status, {"status": {"error": str(error)}, "time": 0.0}
 
@@ -155,7 +163,8 @@ class WireServer:
                 self.keys.check(given, writes=is_writing_call(name))
             if name.endswith("VectorName") and not self._adds_vectors:
                 raise WireError(501, "")
-            with self._lock:
+            with self.storage.lock:
+                self.storage.cluster.tick()
                 answer = call(self.storage, request)
         except WireError as error:
             context.abort(rpc.code_of(error), str(error))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from qdrant_client import models
 
 from intramodal.types import PointId
+from tests.faults.wire.cluster import Cluster
 from tests.faults.wire.points import UNNAMED, Collection, Point, WireError
 
 
 class Storage:
-    """All collections, by name or alias."""
+    """All collections, by name or alias; `lock` is held by whoever answers a request."""
 
     def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.cluster = Cluster()
         self.clear()
 
     def clear(self) -> None:
@@ -63,6 +67,8 @@ class Storage:
             distance=config.distance,
             datatype=models.Datatype(config.datatype.value) if config.datatype else None,
         )
+        if vector not in vectors:
+            self.cluster.added(vector)
         if vectors.setdefault(vector, params) != params:
             raise WireError(
                 400,
@@ -89,10 +95,14 @@ class Storage:
             raise WireError(409, f"Wrong input: Collection `{create.alias_name}` already exists!")
         self.aliases[create.alias_name] = create.collection_name
 
-    def describe(self, name: str) -> dict[str, Any]:
-        """Return a `CollectionInfo` as JSON."""
+    def describe(self, name: str, peer: int = 0) -> dict[str, Any]:
+        """Return a `CollectionInfo` as JSON, as far as a peer knows."""
         found = self.find(name)
-        vectors: Any = {n: p.model_dump(exclude_none=True) for n, p in found.vectors.items()}
+        vectors: Any = {
+            n: p.model_dump(exclude_none=True)
+            for n, p in found.vectors.items()
+            if self.cluster.is_known(n, peer)
+        }
         indexes = {f: {"data_type": kind, "points": 0} for f, kind in found.indexes.items()}
         strict = found.config.strict_mode_config
         shards = ("shard_number", "replication_factor", "write_consistency_factor")

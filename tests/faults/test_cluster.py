@@ -1,0 +1,204 @@
+"""A new vector name reaches the nodes of a cluster one after another: all are waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+import numpy as np
+import pytest
+from qdrant_client import models
+
+from intramodal.errors import NotFound, StoreUnavailable
+from intramodal.ingest.backfill import backfill, projected_origin
+from intramodal.store.base import Cluster, VectorSpec
+from intramodal.store.collection import ImageCollection
+from intramodal.store.connect import connect_server
+from intramodal.store.server import ServerStore
+from intramodal.store.spreading import SPREAD_DEADLINE_S
+from tests.faults.schedules import ORIGIN, Clock, Slept, Truth
+from tests.faults.wire import WireServer
+from tests.faults.wire.cluster import Cluster as Nodes
+
+N, D, N_SHARDS = 300, 16, 6
+NAME = "photos"
+PCA = VectorSpec(D // 2)
+
+
+@pytest.fixture(scope="module")
+def truth() -> Truth:
+    return Truth.of(N, D)
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[list[WireServer]]:
+    with ExitStack() as stack:
+        first = stack.enter_context(WireServer(speaks_grpc=True))
+        others = [WireServer(storage=first.storage, peer=peer) for peer in (1, 2)]
+        yield [first, *(stack.enter_context(other) for other in others)]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["rest", "grpc"])
+def store(
+    nodes: list[WireServer], clock: Clock, request: pytest.FixtureRequest
+) -> Iterator[ServerStore]:
+    nodes[0].storage.clear()
+    connection = connect_server(nodes[0].url, prefer_grpc=request.param == "grpc")
+    with closing(connection.client):
+        yield ServerStore(connection, retry=clock.retry())
+
+
+def spread(nodes: list[WireServer], **how: object) -> Nodes:
+    """Let the three nodes be a cluster."""
+    nodes[0].storage.cluster = Nodes(3, **how)  # type: ignore[arg-type]
+    return nodes[0].storage.cluster
+
+
+def filled(store: ServerStore, truth: Truth, n_shards: int = N_SHARDS) -> ImageCollection:
+    options = {"shard_number": n_shards}
+    made = ImageCollection.create(store, NAME, {"raw": (D, ORIGIN)}, options=options)
+    made.write(truth.ids, {"raw": truth.X}, truth.payloads)
+    return made
+
+
+def waited_for(clock: Clock) -> float:
+    return sum(event.seconds for event in clock.journal if isinstance(event, Slept))
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 3])
+@pytest.mark.parametrize("lag", [{0: 4}, {1: 9}, {1: 30, 2: 12}, {0: 20, 1: 3, 2: 5}], ids=str)
+def test_no_write_meets_a_node_that_does_not_know_the_vector(
+    nodes: list[WireServer],
+    store: ServerStore,
+    clock: Clock,
+    truth: Truth,
+    lag: dict[int, int],
+    replicas: int,
+) -> None:
+    cluster = spread(nodes, lag=lag, replicas=replicas)
+    photos = filled(store, truth)
+    photos.add_vector("pca", D // 2, projected_origin(truth.projection, ORIGIN, "raw"))
+    assert all(cluster.is_known("pca", peer) for peer in range(3))
+    assert waited_for(clock) > 0
+    clock.journal.clear()
+    assert backfill(photos, truth.projection).projected == N
+    assert waited_for(clock) == 0
+    truth.check(nodes[0].storage.points(NAME), is_projected=True)
+
+
+def test_a_run_that_finds_the_name_there_already_waits_as_well(
+    nodes: list[WireServer], store: ServerStore, clock: Clock, truth: Truth
+) -> None:
+    """Whoever added it may have been killed a moment ago."""
+    cluster = spread(nodes, lag={1: 10})
+    filled(store, truth)
+    dense = models.DenseVectorConfig(size=D // 2, distance=models.Distance.COSINE)
+    nodes[0].storage.add_vector(NAME, "pca", dense)
+    store.add_vector(NAME, "pca", PCA)
+    assert cluster.is_known("pca", 1)
+
+
+def test_only_a_node_that_is_named_is_asked_when_it_holds_no_shard(
+    nodes: list[WireServer], store: ServerStore, clock: Clock, truth: Truth
+) -> None:
+    cluster = spread(nodes, lag={2: 40})
+    filled(store, truth, n_shards=1)
+    store.add_vector(NAME, "pca", PCA)
+    assert not cluster.is_known("pca", 2)
+    store.delete_vector(NAME, "pca")
+    knowing = ServerStore(
+        store._connection, retry=clock.retry(), cluster=Cluster(nodes=(nodes[2].url,))
+    )
+    knowing.add_vector(NAME, "pca", PCA)
+    assert cluster.is_known("pca", 2)
+
+
+@pytest.mark.parametrize(
+    ("lagging", "named", "says"),
+    [
+        (1, False, "a node refuses it"),
+        (0, False, "does not list it"),
+        (2, True, "does not list it"),
+    ],
+)
+def test_a_node_that_never_learns_it_is_told_of_after_a_minute(
+    nodes: list[WireServer],
+    store: ServerStore,
+    clock: Clock,
+    truth: Truth,
+    lagging: int,
+    named: bool,
+    says: str,
+) -> None:
+    spread(nodes, lag={lagging: 10**6})
+    filled(store, truth)
+    urls = (nodes[lagging].url,) if named else ()
+    asking = ServerStore(store._connection, retry=clock.retry(), cluster=Cluster(nodes=urls))
+    with pytest.raises(StoreUnavailable, match=says) as caught:
+        asking.add_vector(NAME, "pca", PCA)
+    assert "'pca' of 'photos' is known everywhere" in str(caught.value)
+    assert not named or nodes[2].url in str(caught.value)
+    assert SPREAD_DEADLINE_S < waited_for(clock) < SPREAD_DEADLINE_S + 2.1
+
+
+def test_writes_that_a_node_refuses_are_repeated_until_it_has_learnt_the_name(
+    nodes: list[WireServer], store: ServerStore, clock: Clock, truth: Truth
+) -> None:
+    """For example one that came back while points were written."""
+    cluster = spread(nodes)
+    photos = filled(store, truth)
+    photos.add_vector("pca", D // 2, projected_origin(truth.projection, ORIGIN, "raw"))
+    cluster.lag = {2: 12}
+    cluster.added("pca")
+    store.update_vectors(NAME, "pca", truth.ids, truth.projected.astype(np.float32))
+    n_pauses = len(clock.journal)
+    assert n_pauses > 0
+    truth.check(nodes[0].storage.points(NAME), is_projected=True)
+    new = [7, 8, 9]
+    cluster.added("pca")
+    store.upsert(NAME, new, {"raw": truth.X[:3], "pca": truth.X[:3, :8].copy()}, [{}] * 3)
+    assert len(clock.journal) > n_pauses
+    assert all("pca" in nodes[0].storage.points(NAME)[i].vectors for i in new)
+
+
+def test_a_vector_that_somebody_removes_meanwhile_is_not_waited_for(
+    nodes: list[WireServer], store: ServerStore, clock: Clock, truth: Truth
+) -> None:
+    spread(nodes)
+    photos = filled(store, truth)
+    photos.add_vector("pca", D // 2, projected_origin(truth.projection, ORIGIN, "raw"))
+    nodes[0].storage.find(NAME).drop_vector("pca")
+    with pytest.raises(NotFound, match="vector name"):
+        store.update_vectors(NAME, "pca", truth.ids, truth.X[:, :8].copy())
+    assert waited_for(clock) == 0
+
+
+def test_a_dead_replica_does_not_keep_one_waiting(
+    nodes: list[WireServer], store: ServerStore, clock: Clock, truth: Truth
+) -> None:
+    cluster = spread(nodes, is_one_down=True, replicas=2, lag={1: 8})
+    filled(store, truth)
+    store.add_vector(NAME, "pca", PCA)
+    assert cluster.is_known("pca", 1), "its shards' first replicas are on it"
+    assert waited_for(clock) < 10
+
+
+def test_a_server_alone_is_asked_once(
+    nodes: list[WireServer], store: ServerStore, clock: Clock, truth: Truth
+) -> None:
+    nodes[0].storage.cluster = Nodes()
+    filled(store, truth)
+    asked: list[str] = []
+    nodes[0].before = lambda method, path: asked.append(path)
+    try:
+        store.add_vector(NAME, "pca", PCA)
+    finally:
+        nodes[0].before = lambda method, path: None
+    assert waited_for(clock) == 0
+    assert len([path for path in asked if path.endswith(("query/batch", "QueryBatch"))]) == 1
+    assert asked.count("/cluster") == 1
