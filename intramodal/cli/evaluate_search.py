@@ -56,6 +56,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     show_default=True,
     help="Of mAP@k: all relevant items, or min(k, relevant).",
 )
+@click.option("--classes", is_flag=True, help="Every class's mean AP@k in the JSON, too.")
 @cluster_option
 @click.option(
     "--timed",
@@ -108,6 +109,9 @@ def _print_index(result: dict[str, Any]) -> None:
     print_table((*columns, *more), rows, title=f"mAP@{k} over {over}")
     note_populations(result["rows"])
     note_left_out(result, {})
+    others = sorted({row["distance"] for row in result["rows"]} - {"Cosine"})
+    if others:
+        note(f"the store compares by {' and '.join(others)}; the exact mAP is by cosine")
     note(f"run {result['run_id']}")
 
 

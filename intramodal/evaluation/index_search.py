@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
+from intramodal.evaluation.index_recall import recall_of, rows_of
 from intramodal.evaluation.index_scores import Rows, judge, map_at_k_interval
 from intramodal.evaluation.inference import Interval
 from intramodal.evaluation.population import interval_population
-from intramodal.evaluation.ranking import score_blocks
 from intramodal.evaluation.results import (
     class_means,
     data_frame,
@@ -23,9 +23,9 @@ from intramodal.evaluation.results import (
     json_values,
 )
 from intramodal.evaluation.retrieval_task import Mask, RetrievalTask
-from intramodal.store.base import Filter, Hits
+from intramodal.store.base import Distance, Filter, Hits
 from intramodal.store.collection import ImageCollection
-from intramodal.types import Floats, PointId, VectorTable, unit_rows
+from intramodal.types import PointId, VectorTable
 
 Denominator = Literal["relevant", "min"]
 DENOMINATORS: dict[Denominator, str] = {"relevant": "all relevant", "min": "min(k, relevant)"}
@@ -34,8 +34,6 @@ N_TIMED = 200
 _N_WARM = 5
 _BATCH = 100
 _CANDIDATES_AN_ANSWER = 4
-# Two float32 implementations of a cosine differ by a few units in the last place.
-_SAME_SCORE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -124,13 +122,15 @@ class IndexResult:
         Least and most average precision of any full ranking that begins with these answers.
         With ``exact=True`` that is the exact ranking, ties in the order of the ids.
     recall : ndarray of shape (n_queries,)
-        Share of the answers that belong to the exact top k; NaN for a fused search, which has
-        none.
+        Share of the answers that belong to the exact top k, by the collection's own distance; NaN
+        for a fused search, which has none.
     n_relevant, n_answers : ndarray of shape (n_queries,)
     n_outside : int
         Answers taken out because they have no label or are of a class too small.
     latency_ms : ndarray of shape (n_timed,)
         Of single searches, as this process sees them.
+    distance : {"Cosine", "Dot", "Euclid", "Manhattan"}
+        By which the collection compares the vector; the exact mAP is by cosine.
     denominator : {"relevant", "min"}
         Of `ap`: all R relevant items, or min(k, R).
     interval : Interval or None
@@ -149,6 +149,7 @@ class IndexResult:
     n_answers: NDArray[np.int64]
     n_outside: int
     latency_ms: NDArray[np.float64]
+    distance: Distance = "Cosine"
     denominator: Denominator = "relevant"
     interval: Interval | None = None
 
@@ -162,6 +163,7 @@ class IndexResult:
         values: dict[str, Any] = json_values(
             {
                 "search": self.search.name,
+                "distance": self.distance,
                 "field": self.field,
                 "k": self.search.k,
                 "map_at_k": self.ap.mean(),
@@ -266,15 +268,17 @@ def evaluate_index(  # noqa: PLR0913  settings with defaults
     most = search.k if denominator == "min" else None
     judged = judge(task, table, answers, most)
     may_answer = split[1] if split is not None and search.where is not None else None
+    distance = collection.info().vectors[search.vector].distance
     timed = np.random.default_rng(seed).permutation(rows)[:n_timed]
     return IndexResult(
         search=search,
         field=field,
         query_ids=[table.ids[row] for row in rows],
         labels=task.query_labels(),
-        recall=_recall(table, search, rows, answers, may_answer),
+        recall=recall_of(table, search, rows, answers, may_answer=may_answer, distance=distance),
         n_outside=sum(map(len, answers)) - int(judged["n_answers"].sum()),
         latency_ms=time_searches(collection, table, search, timed),
+        distance=distance,
         denominator=denominator,
         interval=map_at_k_interval(task, table, answers, judged["ap"], population, most),
         **judged,
@@ -289,12 +293,8 @@ def _asked(
     answers: list[Rows] = []
     for start in range(0, len(rows), _BATCH):
         found = search.ask(collection, table, rows[start : start + _BATCH])
-        answers += [_rows_of(ids, row_of) for ids in found.ids]
+        answers += [rows_of(ids, row_of) for ids in found.ids]
     return answers
-
-
-def _rows_of(ids: Sequence[PointId], row_of: Mapping[PointId, int]) -> Rows:
-    return np.array([row_of.get(point, -1) for point in ids], dtype=np.int64)
 
 
 def time_searches(
@@ -309,67 +309,3 @@ def time_searches(
         search.ask(collection, table, np.array([row]))
         seconds.append(time.perf_counter() - started)
     return np.asarray(seconds) * 1e3
-
-
-def recall_at_k(
-    table: VectorTable,
-    search: IndexSearch,
-    rows: NDArray[np.intp],
-    hits: Hits,
-    *,
-    may_answer: Mask | None = None,
-) -> NDArray[np.float64]:
-    """Return the share of each query's answers that score as high as the exact k-th.
-
-    Equal scores are equally right, whichever of them the store chose. Answers that are not in the
-    table, because they lack one of its vectors, cannot be judged: they shorten both lists.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_queries,)
-        Rows of the table that asked.
-    hits : Hits
-        Their answers.
-    may_answer : ndarray of shape (n,), bool, optional
-        Rows that may answer; all by default.
-
-    Returns
-    -------
-    ndarray of shape (n_queries,)
-        Over ``min(k, number of rows that may answer)``. NaN for a fused search.
-    """
-    row_of = {point: row for row, point in enumerate(table.ids)}
-    answers = [_rows_of(ids, row_of) for ids in hits.ids]
-    return _recall(table, search, rows, answers, may_answer)
-
-
-def _recall(
-    table: VectorTable,
-    search: IndexSearch,
-    rows: NDArray[np.intp],
-    answers: Sequence[Rows],
-    may_answer: Mask | None,
-) -> NDArray[np.float64]:
-    recall = np.full(len(rows), np.nan)
-    if search.fuse:
-        return recall
-    X = unit_rows(table.vectors[search.vector])
-    is_there = np.asarray(np.isfinite(X).all(axis=1))
-    if may_answer is not None:
-        is_there &= may_answer
-    for start, stop, S in score_blocks(X[rows], np.where(is_there[:, None], X, 0)):
-        S[:, ~is_there] = -np.inf
-        S[np.arange(stop - start), rows[start:stop]] = -np.inf
-        for i in range(stop - start):
-            given = answers[start + i]
-            known = given[given >= 0]
-            recall[start + i] = _share(S[i], known, search.k - (len(given) - len(known)))
-    return recall
-
-
-def _share(scores: Floats, answers: Rows, k: int) -> float:
-    wanted = min(k, int(np.isfinite(scores).sum()))
-    if wanted == 0:
-        return float("nan")
-    least = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
-    return float((scores[answers] >= least - _SAME_SCORE).sum()) / wanted

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from intramodal.evaluation.index_search import IndexSearch, recall_at_k, time_searches
+from intramodal.evaluation.index_recall import recall_at_k
+from intramodal.evaluation.index_search import IndexSearch, time_searches
 from intramodal.evaluation.results import json_values
 from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable
@@ -55,7 +56,9 @@ def _measured(
 ) -> dict[str, Any]:
     rows = np.linspace(0, len(table) - 1, num=min(len(table), N_PROBES)).astype(np.intp)
     latency = time_searches(collection, table, search, rows)
-    recall = recall_at_k(table, search, rows, search.ask(collection, table, rows))
+    distance = collection.info().vectors[search.vector].distance
+    answers = search.ask(collection, table, rows)
+    recall = recall_at_k(table, search, rows, answers, distance=distance)
     p50, p95 = np.percentile(latency, [50, 95])
     found: dict[str, Any] = json_values(
         {

@@ -134,7 +134,9 @@ def test_what_searches_and_texts_score_is_exported_for_trec_tools(tmp_path: Path
 def test_min_of_k_and_relevant_is_named_where_it_is_the_denominator() -> None:
     options = ("--labels", "kind", "-k", "7", "--timed", "2", "--searches", "raw")
     (over_all,) = run("index", "photos", *options)["rows"]
-    (over_k,) = run("index", "photos", *options, "--denominator", "min")["rows"]
+    (over_k,) = run("index", "photos", *options, "--denominator", "min", "--classes")["rows"]
+    assert {row["n_queries"] for row in over_k["classes"].values()} == {20}
+    assert "classes" not in over_all
     # All classes have one size: 19 others are relevant.
     assert over_k["map_at_k"] == pytest.approx(over_all["map_at_k"] * 19 / 7)
     told = invoke("index", "photos", *options, "--denominator", "min").output

@@ -57,6 +57,7 @@ class IndexRequest:
     split: str | None = None
     min_class_size: int = 2
     denominator: Denominator = "relevant"
+    classes: bool = False
     cluster: str | None = None
     timed: int = 200
     seed: int = 0
@@ -89,7 +90,7 @@ def evaluate_searches(request: IndexRequest) -> dict[str, Any]:
         "params": _params(request),
         "n_points": len(everything),
         "n_incomplete": everything.n_incomplete,
-        "rows": [_row(result, exact) for result in results],
+        "rows": [_row(result, exact, with_classes=request.classes) for result in results],
         "run_id": run.id,
     }
 
@@ -183,12 +184,12 @@ def _judged(
     )
 
 
-def _row(result: IndexResult, exact: Exact) -> dict[str, Any]:
+def _row(result: IndexResult, exact: Exact, *, with_classes: bool) -> dict[str, Any]:
     """Return what is shown of a search: its own figures, and what the vector is capable of."""
     found = exact.get((result.field, result.search.vector))
     beside = found.to_dict() if found and not result.search.fuse else {}
     return {
-        **result.to_dict(),
+        **(_with_classes(result) if with_classes else result.to_dict()),
         "exact_map": beside.get("map"),
         "exact_interval": beside.get("interval"),
     }

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError
+from intramodal.evaluation.index_recall import recall_at_k
 from intramodal.evaluation.index_scores import certified_ap
-from intramodal.evaluation.index_search import IndexSearch, evaluate_index, recall_at_k
+from intramodal.evaluation.index_search import IndexSearch, evaluate_index
 from intramodal.evaluation.retrieval import evaluate_retrieval
-from intramodal.store.base import Filter, Hits
+from intramodal.store.base import Distance, Filter, Hits, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.open import open_store
@@ -157,3 +158,18 @@ def test_equal_scores_are_equally_right() -> None:
 def test_a_search_cannot_be_fused_and_have_two_stages() -> None:
     with pytest.raises(InputError, match="one of the two"):
         IndexSearch("raw", 10, prefetch="pca", fuse="pca")
+
+
+@pytest.mark.parametrize("distance", ["Cosine", "Dot", "Euclid", "Manhattan"])
+def test_recall_is_by_the_distance_that_the_collection_uses(
+    rng: np.random.Generator, distance: Distance
+) -> None:
+    X = (rng.normal(size=(90, 6)) * rng.uniform(0.2, 5, size=(90, 1))).astype(np.float32)
+    store = open_store(":memory:")
+    store.create("foreign", {"raw": VectorSpec(6, distance)})
+    store.upsert("foreign", list(range(90)), {"raw": X}, [{"label": n % 5} for n in range(90)])
+    foreign = ImageCollection.open(store, "foreign")
+    table = foreign.table(["raw"], payload=["label"])
+    found = evaluate_index(foreign, table, IndexSearch("raw", 9, exact=True), field="label")
+    assert (found.recall == 1).all()
+    assert found.to_dict()["distance"] == distance

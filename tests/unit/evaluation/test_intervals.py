@@ -213,3 +213,17 @@ def test_few_relevant_items_can_be_the_denominator(collection: ImageCollection) 
     assert over_k.to_dict()["denominator"] == "min(k, relevant)"
     with pytest.raises(InputError, match="relevant or min"):
         evaluate_index(collection, table, IndexSearch("raw"), field="label", denominator="hits")  # type: ignore[arg-type]
+
+
+def test_intervals_hold_the_true_figure_about_as_often_as_they_say() -> None:
+    found = []
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        labels = np.repeat(np.arange(25), 6)
+        centres = rng.normal(size=(25, DIM)) * rng.uniform(0.2, 2, size=(25, 1))
+        X = (centres[labels] + rng.normal(size=(150, DIM))).astype(np.float32)
+        table = VectorTable(list(range(150)), {"raw": X}, {"label": labels.tolist()})
+        found.append(evaluated(table))
+    truth = np.mean([result.map for result in found])
+    held = [r.interval is not None and r.interval.low <= truth <= r.interval.high for r in found]
+    assert 0.88 <= np.mean(held) <= 1.0  # 0.95 - 3 sqrt(.95 .05 / 100)
