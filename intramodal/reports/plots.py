@@ -80,10 +80,12 @@ def delta_plot(fields: Mapping[str, Mapping[str, Any]], a: str, b: str) -> str:
             axes.plot([row["delta"]], [y], "o", color=color)
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_yticks(range(len(rows)), [f"{shown(n)} (n={r['n_queries']:,})" for n, r in rows])
-        axes.invert_yaxis()
-        axes.set_xlabel(f"mAP of {shown(b)} minus mAP of {shown(a)} (fraction), 95% interval")
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel(
+            f"mAP of {shown(b)} minus mAP of {shown(a)}\n(fraction, with its 95% interval)"
+        )
 
-    return _draw("differences in mAP", (7.2, 0.9 + 0.42 * len(rows)), paint)
+    return _draw("differences in mAP", (4.7, 1.0 + 0.32 * len(rows)), paint)
 
 
 def fewshot_plot(
@@ -145,7 +147,7 @@ def class_plot(field: str, deltas: Sequence[Mapping[str, Any]], *, n_each: int =
         names = [f"{shown(row['class'], 22)} ({row['n_queries']})" for row in rows]
         axes.set_yticks(range(len(rows)), names, fontsize=7)
         axes.axvline(0, color=INK, linewidth=0.8)
-        axes.set_xlabel("change in mean AP\n(queries in brackets)")
+        axes.set_xlabel("change in mean AP (fraction)\nqueries in brackets")
         axes.set_title(shown(field))
 
     return _draw(f"classes of {shown(field)}", (3.6, 1.05 + 0.19 * len(rows)), paint)
