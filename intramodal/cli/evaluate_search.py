@@ -43,6 +43,10 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--exact", is_flag=True, help="Compare every point instead of asking the index.")
 @click.option("--ef", type=click.IntRange(1), help="hnsw_ef of the search.")
+@click.option("--indexed-only", is_flag=True, help="Leave out what is not in the index yet.")
+@click.option(
+    "--ignore-quantization", is_flag=True, help="Search the original vectors, by the index."
+)
 @click.option("--rescore/--no-rescore", default=None, help="With the original vectors.")
 @click.option("--oversampling", type=click.FloatRange(1.0), help="Of a quantised search.")
 @click.option("--queries", metavar="FILTER", help="What asks: FIELD=VALUE[,VALUE...].")

@@ -145,3 +145,18 @@ def test_min_of_k_and_relevant_is_named_where_it_is_the_denominator() -> None:
 
 def test_no_search_at_all_is_refused() -> None:
     assert invoke("index", "photos", "--labels", "kind", "--searches", ",").exit_code == 2
+
+
+def test_search_parameters_reach_the_store_and_the_run() -> None:
+    told = ("--ef", "32", "--indexed-only", "--ignore-quantization", "--oversampling", "1.5")
+    options = ("--labels", "kind", "-k", "3", "--timed", "1", "--searches", "raw")
+    found = run("index", "photos", *options, *told)
+    quantization = {"ignore": True, "oversampling": 1.5}
+    assert found["params"] == {
+        "hnsw_ef": 32,
+        "indexed_only": True,
+        "quantization": quantization,
+    }
+    with RunLedger.open(DEFAULT_RUNS) as ledger:
+        stated = ledger.get(found["run_id"]).parameters
+    assert (stated["ef"], stated["ignore_quantization"]) == ("32", "True")

@@ -50,6 +50,8 @@ class IndexRequest:
     candidates: int | None = None
     exact: bool = False
     ef: int | None = None
+    indexed_only: bool = False
+    ignore_quantization: bool = False
     rescore: bool | None = None
     oversampling: float | None = None
     queries: str | None = None
@@ -128,10 +130,15 @@ def _search(request: IndexRequest, part: Mapping[str, str], where: Filter | None
 
 
 def _params(request: IndexRequest) -> dict[str, Any]:
-    given = {"rescore": request.rescore, "oversampling": request.oversampling}
+    given = {
+        "ignore": request.ignore_quantization or None,
+        "rescore": request.rescore,
+        "oversampling": request.oversampling,
+    }
     quantization = {name: value for name, value in given.items() if value is not None}
     return {
         **({} if request.ef is None else {"hnsw_ef": request.ef}),
+        **({"indexed_only": True} if request.indexed_only else {}),
         **({"quantization": quantization} if quantization else {}),
     }
 
