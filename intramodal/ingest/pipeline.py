@@ -1,7 +1,8 @@
 """Pictures into a collection: decode, encode and write, all at the same time.
 
-The calling thread encodes. Threads read and decode ahead of it, up to one batch; one thread asks
-and writes the store, up to two batches behind. Memory does not grow with the number of pictures.
+The calling thread encodes. Threads read and decode ahead of it, up to one batch; others ask and
+write the store, one for each of its upload streams, and one batch more may wait for them. Memory
+does not grow with the number of pictures.
 """
 
 from __future__ import annotations
@@ -148,9 +149,10 @@ def _load(
     seen: Seen,
     workers: int | None,
 ) -> Writing:
+    collection = plan.collection
     with (
         progress(None, "ingest", unit="img") as bar,
-        Threads(1, "store") as storing,
+        Threads(collection.store.upload_streams(collection.name), "store") as storing,
         Threads(1 if workers is None else workers, "decode") as decoding,
     ):
         reading = Reading(plan, seen, decoding, storing)

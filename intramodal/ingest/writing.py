@@ -19,7 +19,6 @@ from intramodal.ingest.threads import Threads
 from intramodal.runs import FailureRecord
 from intramodal.types import Floats, Payload
 
-_MOST_WRITES = 2
 _RELABELLED_AT_ONCE = 256
 
 
@@ -31,6 +30,7 @@ class Writing:
     plan : Plan
     failures : Failures
     storing : Threads
+        Each writes a batch of its own: no two batches hold the same point.
     pace : Pace
         Is told what the forward passes took.
     on_done : callable
@@ -126,7 +126,7 @@ class Writing:
             self._send(collection.store.set_payload, collection.name, points, payload)
 
     def _send(self, call: Callable[..., None], *arguments: Any) -> None:
-        self._wait_for_writes(_MOST_WRITES - 1)
+        self._wait_for_writes(self._storing.n)
         self._writes.append(self._storing.submit(call, *arguments))
 
     def _wait_for_writes(self, n_left: int) -> None:

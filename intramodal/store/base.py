@@ -178,6 +178,10 @@ class Store(ABC):
     ) -> None:
         """Write whole points durably, vectors and payload; replaces points with these ids."""
 
+    def upload_streams(self, name: str) -> int:
+        """Return how many writes to a collection are best under way at once."""
+        return 1
+
     @abstractmethod
     def delete(self, name: str, ids: Sequence[PointId]) -> None:
         """Delete points; absent ids are ignored."""

@@ -31,6 +31,7 @@ class Known:
 
     specs: dict[str, VectorSpec]
     limits: words.Limits
+    n_shards: int = 1
 
 
 class Caller:
@@ -94,7 +95,8 @@ class Caller:
     def look(self, name: str) -> models.CollectionInfo:
         """Return the server's description of a collection, and remember it."""
         info = self.call(f"read {name!r}", lambda: self.client.get_collection(name))
-        self._known[name] = Known(words.specs_of(info), words.limits_of(info))
+        n_shards = info.config.params.shard_number or 1
+        self._known[name] = Known(words.specs_of(info), words.limits_of(info), n_shards)
         return info
 
     def know(self, name: str, vectors: Sequence[str] = ()) -> Known:

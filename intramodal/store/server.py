@@ -63,7 +63,12 @@ class ServerStore(ServerCollections):
             self._write_points(name, points[part], some, payloads[part])
 
         most = _GRPC_BATCH if self._connection.uses_grpc else _REST_BATCH
-        in_batches(send, len(points), self._batch_size(known, most, width, payloads))
+        size = self._batch_size(known, most, width, payloads)
+        self._streams_of(known).send(send, len(points), size)
+
+    def upload_streams(self, name: str) -> int:
+        """Return how many writes to a collection are best under way at once."""
+        return self._streams_of(self._server.know(name)).n
 
     def delete(self, name: str, ids: Sequence[PointId]) -> None:
         """Delete points; absent ids are ignored."""
@@ -97,7 +102,8 @@ class ServerStore(ServerCollections):
                 ),
             )
 
-        in_batches(send, len(points), self._batch_size(known, _UPDATE_BATCH, X.shape[1]))
+        size = self._batch_size(known, _UPDATE_BATCH, X.shape[1])
+        self._streams_of(known).send(send, len(points), size)
 
     def set_payload(self, name: str, ids: Sequence[PointId], payload: Payload) -> None:
         """Merge the same payload keys into the given points."""

@@ -16,7 +16,7 @@ from intramodal.store.base import (
     Store,
     VectorSpec,
 )
-from intramodal.store.calls import Caller
+from intramodal.store.calls import Caller, Known
 from intramodal.store.checks import (
     check_aliases,
     check_name,
@@ -28,6 +28,7 @@ from intramodal.store.connect import Connection
 from intramodal.store.fields import paths
 from intramodal.store.retry import Retry
 from intramodal.store.spreading import wait_until_known
+from intramodal.store.streams import MOST_BY_DEFAULT, Streams
 
 _ADDS_VECTORS_SINCE = (1, 18)
 
@@ -57,6 +58,7 @@ class ServerCollections(Store):
         self._cluster = cluster or Cluster()
         self._is_local = connection.kind != "server"
         self._server = Caller(connection, retry or Retry())
+        self._streams: dict[int, Streams] = {}
         # Local mode takes payload indexes and forgets them.
         self._local_indexes: dict[str, dict[str, str]] = {}
 
@@ -255,6 +257,8 @@ class ServerCollections(Store):
 
     def close(self) -> None:
         """Release the connection; calling it twice is fine."""
+        for streams in self._streams.values():
+            streams.close()
         self._server.close()
 
     def __repr__(self) -> str:
@@ -275,6 +279,14 @@ class ServerCollections(Store):
         if not self._is_local:
             wait_until_known(self._server, name, vector, spec, self._cluster.nodes)
         self._server.look(name)
+
+    def _streams_of(self, known: Known) -> Streams:
+        """Return one stream a shard, or as many as were asked for; local mode has one."""
+        asked = self._cluster.upload_streams or min(MOST_BY_DEFAULT, known.n_shards)
+        n = 1 if self._is_local else asked
+        if n not in self._streams:
+            self._streams[n] = Streams(n)
+        return self._streams[n]
 
     def _status(self, name: str) -> str:
         return str(models.CollectionStatus(self._server.look(name).status).value)
