@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -175,13 +176,15 @@ class ReadOnly(WireServer):
     refused: list[tuple[str, str]] | None = None
     _reads = ("/points/scroll", "/points/count", "/points/query", "/points/query/batch", "/points")
 
-    def answer(self, method: str, target: str, body: bytes) -> tuple[int, Any]:
+    def answer(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Any]:
         path = target.partition("?")[0]
         is_read = method == "GET" or (method == "POST" and path.endswith(self._reads))
         if self.refused is not None and not is_read:
             self.refused.append((method, path))
             return 403, {"status": {"error": "Forbidden: Write access required"}, "time": 0.0}
-        return super().answer(method, target, body)
+        return super().answer(method, target, headers, body)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,13 +24,15 @@ class ReadOnly(WireServer):
 
     refused: list[tuple[str, str]] | None = None
 
-    def answer(self, method: str, target: str, body: bytes) -> tuple[int, Any]:
+    def answer(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Any]:
         path = target.partition("?")[0]
         is_read = method == "GET" or (method == "POST" and path.endswith(_READS))
         if self.refused is not None and not is_read:
             self.refused.append((method, path))
             return 403, {"status": {"error": "Forbidden: Write access required"}, "time": 0.0}
-        return super().answer(method, target, body)
+        return super().answer(method, target, headers, body)
 
 
 @contextmanager
