@@ -56,6 +56,11 @@ class CommandGroup(click.Group):
         """Import one command."""
         return _load(name) if name in COMMANDS else None
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Know of ``--json`` before a command is found: it holds for wrong words, too."""
+        ctx.meta[JSON_ASKED] = "--json" in args
+        return super().parse_args(ctx, args)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -69,6 +74,9 @@ class CommandGroup(click.Group):
         """Run the command; our errors become one sentence and exit code 1, Ctrl-C becomes 130."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            _print_json(ctx, error.format_message(), type(error).__name__)
+            raise
         except IntramodalError as error:
             _fail(ctx, str(error), type(error).__name__, code=1)
         except KeyboardInterrupt:
@@ -80,9 +88,13 @@ def _load(name: str) -> click.Command:
     return command
 
 
-def _fail(ctx: click.Context, sentence: str, kind: str, *, code: int) -> None:
+def _print_json(ctx: click.Context, sentence: str, kind: str) -> None:
     if ctx.meta.get(JSON_ASKED):
         click.echo(json.dumps({"error": {"type": kind, "message": sentence}}))
+
+
+def _fail(ctx: click.Context, sentence: str, kind: str, *, code: int) -> None:
+    _print_json(ctx, sentence, kind)
     click.echo(f"Error: {sentence}", err=True)
     raise click.exceptions.Exit(code)
 

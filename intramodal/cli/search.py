@@ -20,7 +20,11 @@ from intramodal.cli.options import (
 
 @click.command("search")
 @click.argument("collection")
-@click.option("--image", type=click.Path(path_type=Path), help="Picture to search with.")
+@click.option(
+    "--image",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Picture to search with.",
+)
 @click.option("--text", help="Text to search with; compared on `raw` only.")
 @click.option("--id", "point", help="Stored point to search with; it never finds itself.")
 @click.option(

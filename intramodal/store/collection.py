@@ -231,7 +231,9 @@ class ImageCollection:
         page = self.store.retrieve(self.name, ids, vectors=[using])
         if len(page.ids) != len(ids):
             missing = sorted({str(i) for i in ids} - {str(i) for i in page.ids})
-            raise NotFound(f"collection {self.name!r} has no point {missing[0]!r}")
+            raise NotFound(
+                f"collection {self.name!r} has no point {missing[0]!r}; give a stored one's id"
+            )
         return self.search(
             page.vectors[using], using=using, k=k, exact=exact, exclude=ids, where=where
         )

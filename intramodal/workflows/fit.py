@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -81,12 +82,21 @@ def fit_for_encoder(encoder: Encoder, anchors: AnchorSet, n: int | None = None) 
     )
 
 
+BUILT_IN = ("imagenet", "wordnet")
+
+
 def load_anchors(which: str, template: str) -> AnchorSet:
     """Return a built-in anchor set (imagenet, wordnet) or the names in a file."""
     if which == "imagenet":
         return AnchorSet.imagenet(template=template)
     if which == "wordnet":
         return AnchorSet.imagenet("wordnet", template=template)
+    if not Path(which).exists():
+        close = difflib.get_close_matches(which, BUILT_IN) or BUILT_IN
+        raise InputError(
+            f"there is no file of anchors {which!r}; did you mean {' or '.join(close)}, which are "
+            f"built in?"
+        )
     return AnchorSet.from_file(Path(which), template=template)
 
 

@@ -311,3 +311,8 @@ def test_isoclip_is_backfilled_and_compared_as_any_other_projection(
     compared = run("compare", "photos", *both)
     assert compared["vectors"] == ["raw", "isoclip"]
     assert compared["model_check"]["verdict"] == "not checked"
+
+
+def test_unknown_anchors_are_answered_with_the_ones_there_are() -> None:
+    words = ("fit", "--model", "demo", "--anchors", "imagenett", "-o", "p.safetensors")
+    assert "did you mean imagenet" in refused(*words)

@@ -85,6 +85,26 @@ def test_an_error_with_json_is_one_object_on_stdout() -> None:
     assert set(json.loads(result.stdout)["error"]) == {"type", "message"}
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("rums", "did you mean runs?"),
+        ("evaluate retrival", "retrieval"),
+        ("runs prune", "say which"),
+        ("runs list --limit x", "--limit"),
+        ("search", "COLLECTION"),
+        ("search photos --image absent.png", "'absent.png' does not exist"),
+        ("compare photos --lables kind", "--labels"),
+    ],
+)
+def test_a_wrong_command_line_with_json_is_one_object_on_stdout(words: str, message: str) -> None:
+    result = CliRunner().invoke(cli, [*words.split(), "--json"])
+    assert result.exit_code == 2
+    assert message in json.loads(result.stdout)["error"]["message"]
+    assert "Usage:" in result.stderr
+    assert CliRunner().invoke(cli, words.split()).stdout == ""
+
+
 @pytest.mark.usefixtures("in_tmp")
 def test_options_win_over_environment_over_file() -> None:
     def looked_at(arguments: list[str], environment: dict[str, str]) -> str:
