@@ -189,27 +189,50 @@ def misalignment(as_json: bool, runs_url: str, **options: Any) -> None:
     _print_misalignment(result)
 
 
-def _print_misalignment(result: dict[str, Any]) -> None:
-    from intramodal.cli.output import note, number, print_table
+_BY_CLASS = {
+    "map": "mAP>",
+    "auc": "AUC>",
+    "overlap": "overlap>",
+    "d_prime": "d'>",
+    "same_mean": "same class>",
+    "other_mean": "other class>",
+}
+_BY_MODALITY = {
+    "gap": "gap>",
+    "overlap": "I-I/T-I overlap>",
+    "image_mean": "image-image>",
+    "text_mean": "text-image>",
+}
 
-    names = ("map", "auc", "overlap", "d_prime", "same_mean", "other_mean")
-    beside = ("gap", "overlap", "image_mean", "text_mean")
-    nothing = dict.fromkeys(beside)
+
+def _print_misalignment(result: dict[str, Any]) -> None:
+    from intramodal.cli.output import note, print_table
+
+    # Without texts there is no second modality, and no column for it.
+    beside = _BY_MODALITY if any(row["modality"] for row in result["rows"]) else {}
     rows = [
         (
             *(row["collection"], row["vector"], row["field"]),
-            *(number(row[name], 3) for name in names),
-            *(number((row["modality"] or nothing)[name], 3) for name in beside),
+            *(_with_error(row, name) for name in _BY_CLASS),
+            *(_with_error(row["modality"], name) for name in beside),
         )
         for row in result["rows"]
     ]
-    columns = ("collection", "vector", "field", "mAP>", "AUC>", "overlap>", "d'>")
-    means = ("same class>", "other class>", "gap>", "I-I/T-I overlap>", "image-image>")
+    columns = ("collection", "vector", "field", *_BY_CLASS.values(), *beside.values())
     title = "all pairs"
     if result["max_pairs"] is not None:
-        title = f"at most {result['max_pairs']:,} pairs; standard errors with --json"
-    print_table((*columns, *means, "text-image>"), rows, title=title)
+        title = f"at most {result['max_pairs']:,} pairs, ± standard errors of their draw"
+    print_table(columns, rows, title=title)
     note(f"run {result['run_id']}")
+
+
+def _with_error(row: dict[str, Any] | None, name: str) -> str:
+    from intramodal.cli.output import number
+
+    if row is None:
+        return number(None)
+    error = row["standard_errors"].get(name)
+    return number(row[name], 3) + (f" ± {error:.3f}" if error is not None else "")
 
 
 @command.command("recovery")

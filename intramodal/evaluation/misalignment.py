@@ -31,6 +31,7 @@ from intramodal.evaluation.pairs import (
 )
 from intramodal.evaluation.population import Population
 from intramodal.evaluation.results import data_frame, html_table, json_values
+from intramodal.evaluation.views import text_directions
 from intramodal.types import Floats, VectorTable, unit_rows
 
 Array = NDArray[np.float64]
@@ -273,7 +274,7 @@ def _checked_texts(texts: Floats, X: Floats, vector: str) -> Floats:
             f"texts must be finite and of shape (n, {X.shape[1]}), as vector {vector!r} is, got "
             f"{T.shape}; project the texts as the images are"
         )
-    return unit_rows(T)
+    return text_directions(T)
 
 
 def _by_class(

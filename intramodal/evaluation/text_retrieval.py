@@ -21,6 +21,7 @@ from intramodal.evaluation.ranking import (
 )
 from intramodal.evaluation.results import RetrievalResult
 from intramodal.evaluation.retrieval_task import RetrievalTask
+from intramodal.evaluation.views import text_directions
 from intramodal.types import Floats, VectorTable, unit_rows
 
 NOTHING: NDArray[np.int64] = np.empty(0, dtype=np.int64)
@@ -88,7 +89,7 @@ def evaluate_text_retrieval(  # noqa: PLR0913  settings with defaults
         return as_lists([NOTHING] * (stop - start))
 
     relevance = Relevance(positives, ignored, len(members))
-    T = _unit(texts)
+    T = text_directions(texts)
     ranking = rank(T, X, relevance, ks=ks, ties=ties)
     # No row of the table asks.
     task = RetrievalTask(field, "text-image", codes, NO_ROWS, codes.rows, NOTHING, relevance, 0)
@@ -109,15 +110,6 @@ def evaluate_text_retrieval(  # noqa: PLR0913  settings with defaults
         ties=ties,
         interval=interval,
     )
-
-
-def _unit(texts: Floats) -> Floats:
-    is_zero = ~np.any(texts, axis=1)
-    if is_zero.any():
-        raise InputError(
-            f"row {int(is_zero.argmax())} of the texts is zero and points nowhere; embed it again"
-        )
-    return unit_rows(texts)
 
 
 def _interval(

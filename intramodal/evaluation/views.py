@@ -18,6 +18,22 @@ _NOT_ORTHONORMAL = 1e-3
 """float32 directions are orthonormal to about 1e-6."""
 
 
+def text_directions(texts: NDArray[Any]) -> Floats:
+    """Return texts (n, d) scaled to unit length.
+
+    Raises
+    ------
+    InputError
+        For a row of zeros, which points nowhere.
+    """
+    is_zero = ~np.any(texts, axis=1)
+    if is_zero.any():
+        raise InputError(
+            f"row {int(is_zero.argmax())} of the texts is zero and points nowhere; embed it again"
+        )
+    return unit_rows(texts)
+
+
 def project_texts(texts: NDArray[Any], projection: Projection) -> Floats | None:
     """Return texts (n, dim_out) in the space of the projected images, ``Q^T t``.
 

@@ -99,6 +99,15 @@ def test_wrong_words_are_answered_in_one_sentence(
     assert result.stderr.count("\n") == 1
 
 
+def test_errors_of_a_sample_are_in_the_table_and_so_are_texts_where_there_are_some() -> None:
+    options = ("misalignment", "photos", "--labels", "kind", "--no-map")
+    whole, sampled = invoke(*options).output, invoke(*options, "--max-pairs", "500").output
+    assert "±" not in whole
+    assert "gap" not in whole
+    assert "±" in sampled
+    assert "gap" in invoke(*options, "--text-vectors", "T.npy").output
+
+
 def test_a_projection_of_another_model_is_refused_not_ignored() -> None:
     other = Projection(half().matrix, "pca", "siglip", "77aa")
     other.save("other.safetensors")

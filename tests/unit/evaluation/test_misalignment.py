@@ -238,6 +238,7 @@ def test_the_dictionary_is_what_a_report_draws(table):
         ({"vector": "pca"}, "without the vector 'pca', only with raw"),
         ({"field": "place"}, "without the field 'place'"),
         ({"texts": np.eye(4)}, r"shape \(n, 10\), as vector 'raw' is, got \(4, 4\)"),
+        ({"texts": np.eye(10)[:3] * [[1], [0], [1]]}, "row 1 of the texts is zero"),
         ({"n_bins": 0}, "n_bins must be 1"),
         ({"max_pairs": 1}, "max_pairs 2"),
         ({"field": "unique"}, "no two points that share a class"),
