@@ -8,16 +8,25 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from intramodal.cli.options import json_option, print_json, runs_option, store_option
+from intramodal.cli.options import (
+    json_option,
+    print_json,
+    runs_option,
+    store_option,
+    upload_options,
+)
 
 _MOST_SHOWN = 20
 _ALONE = ("verify", "recompute", "rollback")
 _UNSUITABLE = {
-    "verify": ("new_collection", "made_by", "throttle", "batch_size", "wait", "yes", "dry_run"),
-    "recompute": ("new_collection", "made_by", "wait", "yes", "seed"),
+    "verify": (
+        *("new_collection", "made_by", "throttle", "batch_size", "wait", "yes", "dry_run"),
+        *("upload_streams", "nodes"),
+    ),
+    "recompute": ("new_collection", "made_by", "wait", "yes", "seed", "nodes"),
     "rollback": (
         *("projection", "source", "new_collection", "made_by", "throttle", "batch_size"),
-        *("wait", "seed"),
+        *("wait", "seed", "upload_streams", "nodes"),
     ),
     "": ("yes",),
 }
@@ -92,6 +101,7 @@ def _checked_filter(
 )
 @click.option("--seed", default=0, show_default=True, help="Of the sample that is compared.")
 @click.option("--dry-run", is_flag=True, help="Print the plan with its costs; change nothing.")
+@upload_options
 @store_option
 @runs_option
 @json_option
@@ -141,7 +151,7 @@ def _check_combination(ctx: click.Context, options: dict[str, Any]) -> None:
 
 
 def _flags(names: list[str]) -> str:
-    spelled = {"source": "from"}
+    spelled = {"source": "from", "nodes": "node"}
     return " and ".join(f"--{spelled.get(name, name).replace('_', '-')}" for name in names)
 
 

@@ -13,6 +13,7 @@ from intramodal.cli.options import (
     print_json,
     runs_option,
     store_option,
+    upload_options,
 )
 
 _COUNTS = ("written", "skipped", "updated", "failed", "pruned")
@@ -81,6 +82,7 @@ _FILE = click.Path(path_type=Path)
     type=click.IntRange(1),
     help="Replicas that must have a write of a new collection before it counts.",
 )
+@upload_options
 @model_options
 @store_option
 @runs_option

@@ -72,6 +72,23 @@ def model_options(command: F) -> F:
     )(command)
 
 
+def upload_options(command: F) -> F:
+    """Add ``--upload-streams`` and ``--node``."""
+    command = click.option(
+        "--node",
+        "nodes",
+        multiple=True,
+        metavar="URL",
+        help="Another node of the cluster at --store, asked whether it knows a new vector; "
+        "repeatable.",
+    )(command)
+    return click.option(
+        "--upload-streams",
+        type=click.IntRange(1, 64),
+        help="Requests that write to a server at once; default one a shard, at most 4.",
+    )(command)
+
+
 def comma_list(ctx: click.Context, param: click.Parameter, value: Any) -> list[str]:
     """Split ``a,b,c``; TOML lists pass as they are."""
     if value is None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from intramodal.errors import InputError
-from intramodal.store.base import Store
+from intramodal.store.base import Cluster, Store
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +17,13 @@ _FORMS = "a directory, :memory:, or http(s)://host:port"
 _BARE_HOST = re.compile(r"[\w.-]+:\d+")
 
 
-def open_store(location: str, *, api_key: str | None = None) -> Store:
+def open_store(
+    location: str,
+    *,
+    api_key: str | None = None,
+    upload_streams: int | None = None,
+    nodes: Sequence[str] = (),
+) -> Store:
     """Open the store at `location`.
 
     Parameters
@@ -27,9 +34,16 @@ def open_store(location: str, *, api_key: str | None = None) -> Store:
         6333).
     api_key : str, optional
         For servers; by default the environment variable ``QDRANT_API_KEY``.
+    upload_streams : int, optional
+        For servers: requests that write at the same time; by default one for each shard of the
+        collection, at most four.
+    nodes : sequence of str
+        For clusters: addresses of further nodes, which are asked whether they know a new vector.
 
     Raises
     ------
+    InputError
+        It is not a store, or there are nodes and it is not a server.
     StoreUnavailable, AccessDenied
         The server does not answer within a few seconds, or refuses the key.
 
@@ -40,19 +54,37 @@ def open_store(location: str, *, api_key: str | None = None) -> Store:
     []
     """
     location = str(location)
+    cluster = _cluster(location, upload_streams, nodes)
     if location == ":memory:":
         from intramodal.store.connect import connect_memory  # qdrant_client costs half a second
         from intramodal.store.server import ServerStore
 
         return ServerStore(connect_memory())
-    if location.startswith(("http://", "https://")):
-        from intramodal.store.connect import connect_server
+    if _is_server(location):
+        from intramodal.store.connect import check_url, connect_server
         from intramodal.store.server import ServerStore
 
+        for url in nodes:
+            check_url(url)
         key = api_key or os.environ.get("QDRANT_API_KEY") or None
-        return ServerStore(connect_server(location, api_key=key))
+        return ServerStore(connect_server(location, api_key=key), cluster=cluster)
     _check_directory(location)
     return _open_directory(location)
+
+
+def _is_server(location: str) -> bool:
+    return location.startswith(("http://", "https://"))
+
+
+def _cluster(location: str, upload_streams: int | None, nodes: Sequence[str]) -> Cluster:
+    if upload_streams is not None and upload_streams < 1:
+        raise InputError(f"upload_streams must be at least 1, got {upload_streams}")
+    if nodes and not _is_server(location):
+        raise InputError(
+            f"{location} is not a server and has no further nodes such as {nodes[0]}; give the "
+            f"address of one node as the store, or leave the others out"
+        )
+    return Cluster(upload_streams, tuple(nodes))
 
 
 def is_directory(location: str) -> bool:

@@ -24,7 +24,7 @@ from intramodal.store.collection import ImageCollection
 from intramodal.store.filters import parse_filter
 from intramodal.workflows.adopt import declare_model, declared
 from intramodal.workflows.model_check import warn_of_wrong_model
-from intramodal.workflows.workspace import open_workspace, reach_store, recorded
+from intramodal.workflows.workspace import Uploads, open_workspace, reach_store, recorded
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class BackfillRequest:
     wait: bool = True
     seed: int = 0
     dry_run: bool = False
+    upload_streams: int | None = None
+    nodes: tuple[str, ...] = ()
 
 
 def backfill_collection(request: BackfillRequest) -> dict[str, Any]:
@@ -59,7 +61,8 @@ def backfill_collection(request: BackfillRequest) -> dict[str, Any]:
         return _verify(request, projection)
     if request.dry_run:
         return _plan(request, projection)
-    with open_workspace(request.store, request.runs) as workspace:
+    uploads = Uploads(request.upload_streams, request.nodes)
+    with open_workspace(request.store, request.runs, uploads=uploads) as workspace:
         collection = _opened(workspace.store, request.collection)
         if request.made_by is not None:
             declare_model(collection, request.source, request.made_by)

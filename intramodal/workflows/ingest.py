@@ -17,7 +17,13 @@ from intramodal.store.checks import check_name
 from intramodal.store.collection import ImageCollection
 from intramodal.store.open import is_directory
 from intramodal.types import Encoder
-from intramodal.workflows.workspace import Workspace, cluster_options, open_workspace, recorded
+from intramodal.workflows.workspace import (
+    Uploads,
+    Workspace,
+    cluster_options,
+    open_workspace,
+    recorded,
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class IngestRequest:
     shards: int | None = None
     replicas: int | None = None
     write_consistency: int | None = None
+    upload_streams: int | None = None
+    nodes: tuple[str, ...] = ()
     device: str | None = None
     precision: str | None = None
 
@@ -59,7 +67,8 @@ def ingest_pictures(request: IngestRequest) -> dict[str, Any]:
         with open_workspace(request.store, request.runs, creates=True) as workspace:
             _check_before_loading(workspace, request, projection)
     encoder = load_encoder(request.model, device=request.device, precision=request.precision)
-    with open_workspace(request.store, request.runs, creates=True) as workspace:
+    uploads = Uploads(request.upload_streams, request.nodes)
+    with open_workspace(request.store, request.runs, creates=True, uploads=uploads) as workspace:
         return ingest_in(workspace, request, source, encoder, projection)
 
 

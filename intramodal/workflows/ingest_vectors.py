@@ -22,7 +22,13 @@ from intramodal.store.checks import check_name, check_spec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import declared_fingerprint
-from intramodal.workflows.workspace import Workspace, cluster_options, open_workspace, recorded
+from intramodal.workflows.workspace import (
+    Uploads,
+    Workspace,
+    cluster_options,
+    open_workspace,
+    recorded,
+)
 
 Vectors = dict[str, tuple[int, VectorOrigin]]
 
@@ -48,6 +54,8 @@ class VectorsRequest:
     shards: int | None = None
     replicas: int | None = None
     write_consistency: int | None = None
+    upload_streams: int | None = None
+    nodes: tuple[str, ...] = ()
 
 
 def ingest_ready_vectors(request: VectorsRequest) -> dict[str, Any]:
@@ -73,7 +81,8 @@ def ingest_ready_vectors(request: VectorsRequest) -> dict[str, Any]:
     vectors = vectors_of(ready, origin, request.vector, projection)
     for name, (size, _) in vectors.items():
         check_spec(name, VectorSpec(size))
-    with open_workspace(request.store, request.runs, creates=True) as workspace:
+    uploads = Uploads(request.upload_streams, request.nodes)
+    with open_workspace(request.store, request.runs, creates=True, uploads=uploads) as workspace:
         return _ingest(workspace, request, ready, vectors, projection)
 
 

@@ -22,6 +22,14 @@ _PATIENCE_S = 1.0
 
 
 @dataclass(frozen=True)
+class Uploads:
+    """How a server is written to: ``--upload-streams`` and ``--node``; see `open_store`."""
+
+    streams: int | None = None
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Workspace:
     """An open store and an open ledger."""
 
@@ -30,7 +38,9 @@ class Workspace:
 
 
 @contextmanager
-def open_workspace(store: str, runs: str, *, creates: bool = False) -> Iterator[Workspace]:
+def open_workspace(
+    store: str, runs: str, *, creates: bool = False, uploads: Uploads | None = None
+) -> Iterator[Workspace]:
     """Open both, the ledger first: a store directory is locked only while it is used.
 
     Parameters
@@ -41,14 +51,19 @@ def open_workspace(store: str, runs: str, *, creates: bool = False) -> Iterator[
         A file or a SQLAlchemy URL.
     creates : bool
         Whether a directory that is not there becomes a store; as in `reach_store`.
+    uploads : Uploads, optional
+        How a server is written to.
     """
     if not creates:
         require_store(store)
-    with RunLedger.open(runs) as ledger, reach_store(store, creates=creates) as opened:
+    with (
+        RunLedger.open(runs) as ledger,
+        reach_store(store, creates=creates, uploads=uploads) as opened,
+    ):
         yield Workspace(opened, ledger)
 
 
-def reach_store(location: str, *, creates: bool = False) -> Store:
+def reach_store(location: str, *, creates: bool = False, uploads: Uploads | None = None) -> Store:
     """Open a store with the key from the environment.
 
     Raises
@@ -59,7 +74,13 @@ def reach_store(location: str, *, creates: bool = False) -> Store:
     """
     if not creates:
         require_store(location)
-    return open_store(location, api_key=os.environ.get("QDRANT_API_KEY"))
+    uploads = uploads or Uploads()
+    return open_store(
+        location,
+        api_key=os.environ.get("QDRANT_API_KEY"),
+        upload_streams=uploads.streams,
+        nodes=uploads.nodes,
+    )
 
 
 def require_store(location: str) -> None:

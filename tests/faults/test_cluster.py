@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from qdrant_client import models
 
-from intramodal.errors import NotFound, StoreUnavailable
+from intramodal.errors import InputError, NotFound, StoreUnavailable
 from intramodal.ingest.backfill import backfill, projected_origin
 from intramodal.store.base import Cluster, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.connect import connect_server
+from intramodal.store.open import open_store
 from intramodal.store.server import ServerStore
 from intramodal.store.spreading import SPREAD_DEADLINE_S
+from tests.cli.kit import run
 from tests.faults.schedules import ORIGIN, Clock, Slept, Truth
 from tests.faults.wire import WireServer
 from tests.faults.wire.cluster import Cluster as Nodes
@@ -202,3 +206,39 @@ def test_a_server_alone_is_asked_once(
     assert waited_for(clock) == 0
     assert len([path for path in asked if path.endswith(("query/batch", "QueryBatch"))]) == 1
     assert asked.count("/cluster") == 1
+
+
+def test_the_command_asks_the_nodes_that_it_is_given(
+    nodes: list[WireServer], truth: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("QDRANT_API_KEY", raising=False)
+    nodes[0].storage.clear()
+    cluster = spread(nodes, lag={2: 30})
+    with open_store(nodes[0].url) as store:
+        filled(store, truth, n_shards=1)  # type: ignore[arg-type]  # its address says which store
+    truth.projection.save(Path("pca.safetensors"))
+    asked: list[str] = []
+    nodes[2].before = lambda method, path: asked.append(path)
+    place = ("--store", nodes[0].url, "--node", nodes[2].url, "--upload-streams", "2")
+    done = run("backfill", NAME, "--projection", "pca.safetensors", *place)
+    assert done["projected"] == N
+    assert cluster.is_known("pca", 2)
+    assert f"/collections/{NAME}" in asked
+    truth.check(nodes[0].storage.points(NAME), is_projected=True)
+
+
+@pytest.mark.parametrize(
+    ("store", "options", "says"),
+    [
+        (":memory:", {"nodes": ["http://127.0.0.1:1"]}, "not a server"),
+        ("http://127.0.0.1:1", {"nodes": ["http://me:secret@127.0.0.1:2"]}, "must not carry"),
+        ("http://127.0.0.1:1", {"upload_streams": 0}, "at least 1"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused_before_anybody_is_asked(
+    store: str, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InputError, match=says) as caught:
+        open_store(store, **options)
+    assert "secret" not in str(caught.value)

@@ -148,7 +148,7 @@ def test_a_killed_command_is_completed_by_the_same_command(at_server: Qdrant) ->
     shop = Shop.of(n)
     shop.save()
     fit()
-    ingest()
+    ingest("--shards", "4")  # several writes are under way when it dies
     command = [*BACKFILL, "--batch-size", "100", "--throttle", "2000"]
     script = "import sys; from intramodal.cli import cli; cli(sys.argv[1:])"
     with subprocess.Popen([sys.executable, "-c", script, *command], env=os.environ) as child:
