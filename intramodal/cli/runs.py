@@ -65,7 +65,8 @@ def show_run(run: str, runs_url: str, as_json: bool) -> None:
     from intramodal.cli.output import print_table
 
     about = result | {"command": " ".join(result["command"])}
-    print_table(("", ""), [(k, v) for k, v in about.items() if not isinstance(v, list | dict)])
+    plain = {name: value for name, value in about.items() if not isinstance(value, list | dict)}
+    print_table(("", "times in UTC"), [(name, _cell(plain, name)) for name in plain])
     for part in ("parameters", "packages"):
         print_table((part, ""), list(result[part].items()))
     for part in ("fingerprints", "metrics", "failures"):
@@ -165,7 +166,8 @@ def prune_runs(as_json: bool, runs_url: str, **options: Any) -> None:
 def _print_runs(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
     from intramodal.cli.output import print_table
 
-    print_table(columns, [[_cell(row, column) for column in columns] for row in rows])
+    headings = ["started (UTC)" if column == "started" else column for column in columns]
+    print_table(headings, [[_cell(row, column) for column in columns] for row in rows])
 
 
 def _print_comparison(result: dict[str, Any]) -> None:
@@ -196,8 +198,13 @@ def _shown(value: object) -> str:
     return "–" if value is None else str(value)
 
 
+_TIMES = ("started", "finished", "heartbeat")
+
+
 def _cell(row: dict[str, Any], column: str) -> object:
     value = row["id" if column == "run" else column.rstrip(">")]
-    if isinstance(value, float):
-        return f"{value:.1f}"
-    return "" if value is None else value
+    if value is None:
+        return "–"
+    if column in _TIMES:
+        return str(value)[:19].replace("T", " ")
+    return f"{value:.1f}" if isinstance(value, float) else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from html import escape
@@ -79,25 +79,32 @@ class RunTable(list[RunRecord]):
     """A list of runs that a notebook shows as a table."""
 
     def to_frame(self) -> Any:
-        """Return a pandas data frame, one row a run."""
-        try:
-            import pandas as pd
-        except ModuleNotFoundError as error:
-            raise MissingDependencyError(
-                "a data frame needs the package 'pandas'; pip install 'intramodal[notebook]'"
-            ) from error
-        return pd.DataFrame([run.to_dict() for run in self])
+        """Return a pandas data frame, one row a run; needs the extra ``notebook``."""
+        return _frame([run.to_dict() for run in self])
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in _SHOWN)
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{_cell(getattr(run, name))}</td>" for name in _SHOWN) + "</tr>"
-            for run in self
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        return _html(_SHOWN, [[getattr(run, name) for name in _SHOWN] for run in self])
 
 
 _SHOWN = ("id", "kind", "status", "started", "seconds", "host", "error")
+
+
+def _frame(rows: Sequence[Mapping[str, Any]]) -> Any:
+    try:
+        import pandas as pd
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            "a data frame needs the package 'pandas'; pip install 'intramodal[notebook]'"
+        ) from error
+    return pd.DataFrame(rows)
+
+
+def _html(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in row) + "</tr>" for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _cell(value: Any) -> str:
@@ -221,6 +228,24 @@ class RunComparison:
             "packages": {k: list(v) for k, v in self.packages.items()},
             "fingerprints": {k: list(v) for k, v in self.fingerprints.items()},
         }
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame, one row a figure; needs the extra ``notebook``."""
+        return _frame([pair.to_dict() for pair in self.metrics])
+
+    def _repr_html_(self) -> str:
+        rows = [pair.to_dict() for pair in self.metrics]
+        parts = (self.parameters, self.packages, self.fingerprints)
+        differing = [[name, *values] for part in parts for name, values in part.items()]
+        shown = _html(("differs", self.a.id, self.b.id), differing) if differing else ""
+        columns = ("figure", "vector", "field", self.a.id, self.b.id, "difference")
+        keys = ("name", "vector", "field", "a", "b", "delta")
+        return shown + _html(columns, [[_rounded(row[key]) for key in keys] for row in rows])
+
+
+def _rounded(value: Any) -> Any:
+    """Return a figure with four digits: most are fractions."""
+    return f"{value:.4f}" if isinstance(value, float) else value
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

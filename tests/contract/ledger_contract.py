@@ -227,6 +227,22 @@ class LedgerContract:
         assert "&lt;script&gt;" in html
         assert "<script>" not in html
 
+    def test_a_notebook_shows_a_comparison_as_an_escaped_table(self, ledger: RunLedger) -> None:
+        pytest.importorskip("pandas")
+        ids = []
+        for value in (0.25, 0.5):
+            with ledger.run("evaluate", parameters={"k": f"<script>{value}"}) as run:
+                run.log_metric("mAP", value, vector="pca", field="<script>")
+            ids.append(run.id)
+        found = ledger.compare(*ids)
+        frame = found.to_frame()
+        assert frame[["vector", "a", "b", "delta"]].to_numpy().tolist() == [
+            ["pca", 0.25, 0.5, 0.25]
+        ]
+        html = found._repr_html_()
+        assert all(text in html for text in (*ids, "&lt;script&gt;0.25", "<td>0.2500</td>"))
+        assert "<script>" not in html
+
     def test_the_ledger_describes_itself(self, ledger: RunLedger) -> None:
         with ledger.run("fit"):
             pass
