@@ -14,6 +14,7 @@ from intramodal.errors import InputError
 from intramodal.evaluation.index_recall import recall_of, rows_of
 from intramodal.evaluation.index_scores import Rows, judge, map_at_k_interval
 from intramodal.evaluation.inference import Interval
+from intramodal.evaluation.labels import require_read
 from intramodal.evaluation.population import interval_population
 from intramodal.evaluation.results import (
     class_means,
@@ -263,6 +264,7 @@ def evaluate_index(  # noqa: PLR0913  settings with defaults
         seed=seed,
     )
     population = interval_population(table, task, cluster, seed=seed)
+    require_read(table, vectors=[v for v in (search.vector, search.prefetch, search.fuse) if v])
     rows = task.query_rows
     answers = _asked(collection, table, search, rows)
     most = search.k if denominator == "min" else None

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
+from intramodal.types import VectorTable
 
 Key = tuple[str, str | int | float | bool]
 """Kind and value of a class; the kind keeps ``True``, ``1`` and ``"1"`` apart."""
@@ -76,6 +77,22 @@ class LabelCodes:
             f"LabelCodes({len(self):,} rows, {len(self.names):,} classes, "
             f"{self.n_missing:,} missing, {self.n_dropped:,} dropped)"
         )
+
+
+def require_read(
+    table: VectorTable, *, vectors: Sequence[str] = (), fields: Sequence[str] = ()
+) -> None:
+    """Raise `InputError` for a vector or a payload field that a table was read without."""
+    for kind, names, found in (
+        ("vector", vectors, table.vectors),
+        ("field", fields, table.payload),
+    ):
+        for name in names:
+            if name not in found:
+                raise InputError(
+                    f"the table was read without the {kind} {name!r}, only with "
+                    f"{', '.join(sorted(found)) or 'none'}; read it, too"
+                )
 
 
 def encode_labels(

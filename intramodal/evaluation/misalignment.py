@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from intramodal.errors import InputError
 from intramodal.evaluation.contrast import Contrast
 from intramodal.evaluation.histogram_bands import Bands, Units, by_class, by_modality, of_sample
-from intramodal.evaluation.labels import encode_labels
+from intramodal.evaluation.labels import encode_labels, require_read
 from intramodal.evaluation.modality import Modality, histogram_part, whom
 from intramodal.evaluation.pairs import (
     ClassPairs,
@@ -251,15 +251,7 @@ def modality_gap(images: NDArray[Any], texts: NDArray[Any]) -> float:
 
 
 def _images(table: VectorTable, vector: str, field: str) -> tuple[Floats, ClassPairs]:
-    for kind, name, found in (
-        ("vector", vector, table.vectors),
-        ("field", field, table.payload),
-    ):
-        if name not in found:
-            raise InputError(
-                f"the table was read without the {kind} {name!r}, only with "
-                f"{', '.join(sorted(found)) or 'none'}; read it, too"
-            )
+    require_read(table, vectors=[vector], fields=[field])
     codes = encode_labels(table.payload[field], field=field)
     X = table.vectors[vector][codes.rows]
     if not np.isfinite(X).all():

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.evaluation.labels import LabelCodes, encode_labels
+from intramodal.evaluation.labels import LabelCodes, encode_labels, require_read
 from intramodal.evaluation.ranking import Lists, Relevance, as_lists
 from intramodal.types import Floats, VectorTable, unit_rows
 
@@ -85,8 +85,7 @@ class RetrievalTask:
         InputError
             If the field cannot serve as a label, or no query has anything relevant.
         """
-        if field not in table.payload:
-            raise InputError(f"the table was read without the field {field!r}; read it, too")
+        require_read(table, fields=[field])
         codes = encode_labels(table.payload[field], min_class_size=min_class_size, field=field)
         asks, answers = (_positions(codes, mask) for mask in split or (None, None))
         members = _members(codes, answers)
@@ -117,8 +116,9 @@ class RetrievalTask:
 
     def vectors(self, table: VectorTable, vector: str) -> tuple[Floats, Floats]:
         """Return unit queries (n_queries, d) and unit gallery (n_gallery, d)."""
-        X = unit_rows(table.vectors[vector])
         answering = self.answered_by.get(vector, vector)
+        require_read(table, vectors=[vector, answering])
+        X = unit_rows(table.vectors[vector])
         G = X if answering == vector else unit_rows(table.vectors[answering])
         return _rows(X, self.query_rows), _rows(G, self.gallery_rows)
 
@@ -147,8 +147,7 @@ def split_masks(
     if split is None:
         return None
     if isinstance(split, str):
-        if split not in table.payload:
-            raise InputError(f"the table was read without the field {split!r}; read it, too")
+        require_read(table, fields=[split])
         split = _side(table, split, SIDES[0]), _side(table, split, SIDES[1])
     for mask, side in zip(split, ("query", "gallery"), strict=True):
         if np.shape(mask) != (len(table),) or not np.any(mask):

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError
 from intramodal.evaluation.inference import Interval
-from intramodal.evaluation.labels import encode_labels
+from intramodal.evaluation.labels import encode_labels, require_read
 from intramodal.evaluation.population import Population, interval_population
 from intramodal.evaluation.ranking import (
     Groups,
@@ -30,6 +30,7 @@ NO_ROWS: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
 def class_names(table: VectorTable, field: str, *, min_class_size: int = 1) -> list[str]:
     """Return the classes of a label field, in the order in which their texts are expected."""
+    require_read(table, fields=[field])
     return encode_labels(table.payload[field], min_class_size=min_class_size, field=field).names
 
 
@@ -72,6 +73,7 @@ def evaluate_text_retrieval(  # noqa: PLR0913  settings with defaults
     InputError
         If the texts do not fit the classes or the vector.
     """
+    require_read(table, vectors=[vector], fields=[field])
     codes = encode_labels(table.payload[field], min_class_size=min_class_size, field=field)
     X = unit_rows(table.vectors[vector])[codes.rows]
     if texts.shape != (len(codes.names), X.shape[1]):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from intramodal.errors import InputError
+from intramodal.errors import InputError, NotFound
 from intramodal.evaluation.index_search import IndexSearch, evaluate_index
 from intramodal.evaluation.inference import group_jackknife, sign_flip
 from intramodal.evaluation.population import choose_population
@@ -227,3 +228,28 @@ def test_intervals_hold_the_true_figure_about_as_often_as_they_say() -> None:
     truth = np.mean([result.map for result in found])
     held = [r.interval is not None and r.interval.low <= truth <= r.interval.high for r in found]
     assert 0.88 <= np.mean(held) <= 1.0  # 0.95 - 3 sqrt(.95 .05 / 100)
+
+
+def test_what_a_table_was_read_without_is_named(collection: ImageCollection) -> None:
+    table, texts = pictures(4), np.eye(4, DIM, dtype=np.float32)
+    calls: list[Callable[[], object]] = [
+        lambda: evaluate_retrieval(table, vector="pca", field="label"),
+        lambda: evaluate_retrieval(table, vector="raw", field="year"),
+        lambda: evaluate_retrieval(table, vector="raw", field="label", split="side"),
+        lambda: evaluate_retrieval(table, vector="raw", field="label", cluster="year"),
+        lambda: evaluate_text_retrieval(table, texts, vector="pca", field="label"),
+        lambda: evaluate_text_retrieval(table, texts, vector="raw", field="year"),
+        lambda: evaluate_index(
+            collection, table, IndexSearch("raw", prefetch="pca"), field="label"
+        ),
+    ]
+    for call in calls:
+        with pytest.raises(InputError, match=r"read without the .*; read it, too"):
+            call()
+
+
+def test_a_collection_names_the_vectors_that_it_has(collection: ImageCollection) -> None:
+    with pytest.raises(NotFound, match="no vector 'pca'; it has 'raw'"):
+        evaluate_retrieval(collection, vector="pca", field="label")
+    with pytest.raises(InputError, match="no point has a value in field 'year'"):
+        evaluate_retrieval(collection, vector="raw", field="year")
