@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.evaluation.kernels import device, figures, load_kernel
+from intramodal.evaluation.kernels import device, figures, load_kernel, load_leave_out
 from intramodal.types import Floats
 
 Ties = Literal["expected", "sklearn", "best", "worst", "id"]
@@ -165,13 +165,17 @@ def leave_group_out(
     Q, G, relevance, kernel : as in `rank`
     groups : Groups
     """
-    module = load_kernel(kernel)
-    for start, stop, S in score_blocks(Q, G):
-        ap = np.full((stop - start, groups.n_groups), np.nan)
-        pos_ptr, pos_idx = relevance.positives(start, stop)
-        own, query = groups.own[start:stop], groups.query[start:stop]
-        module.leave_out_block(S, pos_ptr, pos_idx, groups.gallery, own, query, ap)
-        yield ap
+    leave_out = load_leave_out(kernel)
+    n_rows = max(1, BLOCK_BYTES // (8 * groups.n_groups))
+    for first, last, scores in score_blocks(Q, G):
+        for start in range(first, last, n_rows):
+            stop = min(start + n_rows, last)
+            ap = np.full((stop - start, groups.n_groups), np.nan)
+            pos_ptr, pos_idx = relevance.positives(start, stop)
+            own, query = groups.own[start:stop], groups.query[start:stop]
+            S = scores[start - first : stop - first]
+            leave_out(S, pos_ptr, pos_idx, groups.gallery, own, query, ap)
+            yield ap
 
 
 def score_blocks(

@@ -1,4 +1,7 @@
-"""The two counting kernels behind `ranking`: compiled (numba) and plain (NumPy), same numbers."""
+"""The counting kernels of ranking and classification: compiled (numba) and plain (NumPy).
+
+Both give the same numbers.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ KERNELS = ("compiled", "plain")
 
 
 def load_kernel(name: str | None = None) -> Any:
-    """Return the module of a kernel: its `rank_block` and `leave_out_block`.
+    """Return the module of a kernel: its `rank_block`.
 
     Parameters
     ----------
@@ -26,3 +29,13 @@ def load_kernel(name: str | None = None) -> Any:
             f"there is no ranking kernel {chosen!r}; set {VARIABLE} to {' or '.join(KERNELS)}"
         )
     return importlib.import_module(f"intramodal.evaluation.kernels.{chosen}")
+
+
+def load_mark_hits(name: str | None = None) -> Any:
+    """Return the `mark_hits` of a kernel; see `load_kernel`."""
+    return importlib.import_module(f"{load_kernel(name).__name__}_hits").mark_hits
+
+
+def load_leave_out(name: str | None = None) -> Any:
+    """Return the `leave_out_block` of a kernel; see `load_kernel`."""
+    return importlib.import_module(f"{load_kernel(name).__name__}_leave_out").leave_out_block

@@ -18,7 +18,6 @@ from intramodal.evaluation.kernels import figures
 _add_single = numba.njit(cache=True)(figures.add_single)
 _add_tied = numba.njit(cache=True)(figures.add_tied)
 _add_top_k = numba.njit(cache=True)(figures.add_top_k)
-_precision_sum = numba.njit(cache=True)(figures.precision_sum)
 
 _AP_ID = figures.AP_ID
 _LEAST_BUCKETS, _MOST_BUCKETS = 64, 4096  # their counters fill half a first-level cache
@@ -233,71 +232,3 @@ def rank_block(
             ignored = ign_idx[ign_ptr[q] : ign_ptr[q + 1]]
             kept = np.empty(S.shape[1] + 1, dtype=S.dtype)
             _rank_one(S[q], positives, ignored, ks, kept, out[q])
-
-
-@numba.njit(cache=True)
-def _count_by_group(scores: Any, groups: Any, t: Any, grid: Any, below: Any, equal: Any) -> None:
-    for i in range(len(scores)):
-        if groups[i] >= 0 and scores[i] >= t[0]:
-            place = _interval(scores[i], t, grid)
-            below[groups[i], place] += 1
-            if t[place] == scores[i]:
-                equal[groups[i], place] += 1
-
-
-@numba.njit(cache=True)
-def _leave_out_one(
-    scores: Any, positives: Any, groups: Any, own: int, n_groups: int, row: Any
-) -> None:
-    m = len(positives)
-    t, grid = _ascending(scores[positives])
-    relevant_group = groups[positives][np.argsort(scores[positives])]
-    below = np.zeros((n_groups, m + 1), dtype=np.int32)
-    equal = np.zeros((n_groups, m + 1), dtype=np.int32)
-    _count_by_group(scores, groups, t, grid, below, equal)
-    all_below, all_equal = below.sum(axis=0), equal.sum(axis=0)
-    for g in range(n_groups):
-        if g == own:
-            continue
-        c, p, high, total = all_below[m] - below[g, m], 0, m, 0.0
-        while high > 0:
-            low = high - 1
-            r = int(relevant_group[low] != g)
-            while low > 0 and t[low - 1] == t[low]:
-                low -= 1
-                r += int(relevant_group[low] != g)
-            if r > 0:
-                total += _precision_sum(c, all_equal[low] - equal[g, low], p, r)
-            c += all_below[low] - below[g, low]
-            p += r
-            high = low
-        if p > 0:
-            row[g] = total / p
-
-
-@numba.njit(cache=True, parallel=True)
-def leave_out_block(
-    S: Any, pos_ptr: Any, pos_idx: Any, groups: Any, own: Any, query: Any, out: Any
-) -> None:
-    """Fill `out` (b, n_groups) with each query's average precision without each group.
-
-    Entries stay as they are where the query itself is in the group, or nothing relevant is left.
-
-    Parameters
-    ----------
-    S : ndarray of shape (b, n)
-    pos_ptr, pos_idx : as in `rank_block`
-    groups : ndarray of shape (n,)
-        Group of each column.
-    own : ndarray of shape (b,)
-        Group of each query; -1 for none.
-    query : ndarray of shape (b,)
-        Column that is the query itself; -1 for none.
-    """
-    for q in numba.prange(len(S)):
-        positives = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
-        if len(positives) > 0:
-            visible = groups.copy()
-            if query[q] >= 0:
-                visible[query[q]] = -1
-            _leave_out_one(S[q], positives, visible, own[q], out.shape[1], out[q])

@@ -28,28 +28,6 @@ def rank_block(
             _rank_one(S[q], positives, ign_idx[ign_ptr[q] : ign_ptr[q + 1]], ks, out[q])
 
 
-def leave_out_block(
-    S: NDArray[np.float32],
-    pos_ptr: Ints,
-    pos_idx: Ints,
-    groups: Ints,
-    own: Ints,
-    query: Ints,
-    out: NDArray[np.float64],
-) -> None:
-    """Do what the compiled kernel's `leave_out_block` does."""
-    for q in range(len(S)):
-        positives = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
-        for g in range(out.shape[1]):
-            left = positives[groups[positives] != g]
-            if g == own[q] or not len(left):
-                continue
-            visible = groups != g
-            if query[q] >= 0:
-                visible[query[q]] = False
-            out[q, g] = _average_precision(S[q][visible], S[q][left])
-
-
 def _rank_one(
     scores: NDArray[np.float32], positives: Ints, ignored: Ints, ks: Ints, row: Any
 ) -> None:
@@ -57,7 +35,7 @@ def _rank_one(
     visible[ignored] = False
     relevant = np.zeros(len(scores), dtype=bool)
     relevant[positives] = True
-    for value, c, n, p, r in _groups(scores[visible], scores[positives]):
+    for value, c, n, p, r in groups_of_equals(scores[visible], scores[positives]):
         if n == 1:
             figures.add_single(row, c, p, len(positives))
         else:
@@ -68,12 +46,7 @@ def _rank_one(
         figures.add_top_k(row, ks, c, n, p, r)
 
 
-def _average_precision(scores: NDArray[np.float32], relevant: NDArray[np.float32]) -> float:
-    total = sum(figures.precision_sum(c, n, p, r) for _, c, n, p, r in _groups(scores, relevant))
-    return total / len(relevant)
-
-
-def _groups(
+def groups_of_equals(
     scores: NDArray[np.float32], relevant: NDArray[np.float32]
 ) -> list[tuple[float, int, int, int, int]]:
     """Return (score, above, tied, relevant above, relevant tied) of each score, best first."""

@@ -229,6 +229,65 @@ def test_leaving_a_group_out_equals_ranking_without_its_images(
         np.testing.assert_allclose(got[:, g], expected, atol=EXACT)
 
 
+drawn_units = st.lists(
+    st.tuples(
+        st.integers(0, 5),  # score: most are tied
+        st.integers(0, 2),  # class
+        st.one_of(st.integers(0, 2), st.integers(3, 60)),  # unit: a few large ones, many small
+    ),
+    min_size=3,
+    max_size=40,
+)
+
+
+@given(drawn_units, st.booleans())
+@settings(deadline=None)
+def test_units_of_any_size_are_left_out_as_by_ranking_again(
+    rows: list[tuple[int, int, int]], asked_by_pictures: bool
+) -> None:
+    """Tied scores, units of one picture, of many, and queries that are no pictures."""
+    scores, labels, units = (np.array(column) for column in zip(*rows, strict=True))
+    n, G = len(rows), scores.astype(np.float32)[:, None]
+    _, groups = np.unique(units, return_inverse=True)
+    itself = np.arange(n) if asked_by_pictures else np.full(n, -1)
+    split = Groups(
+        groups, groups[itself] if asked_by_pictures else itself, itself, 1 + max(groups)
+    )
+    relevant = relevance(
+        [[j for j in range(n) if labels[j] == labels[i] and j != itself[i]] for i in range(n)],
+        [[i] if asked_by_pictures else [] for i in range(n)],
+    )
+    got, expected = (
+        np.concatenate(list(leave_group_out(np.ones_like(G), G, relevant, split, kernel=kernel)))
+        for kernel in KERNELS
+    )
+    np.testing.assert_allclose(got, expected, atol=EXACT)
+
+
+def test_rows_without_a_unit_are_never_left_out(rng: np.random.Generator) -> None:
+    X, _, relevant = labelled(rng, 30)
+    groups = np.where(np.arange(30) < 10, np.arange(30) % 4, -1)
+    split = Groups(groups, groups, np.arange(30), 4)
+    got, expected = (
+        np.concatenate(list(leave_group_out(X, X, relevant, split, kernel=kernel)))
+        for kernel in KERNELS
+    )
+    np.testing.assert_allclose(got, expected, atol=EXACT)
+
+
+def test_as_many_units_as_pictures_take_no_memory_of_their_square(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, _, relevant = labelled(rng, 50)
+    each = np.arange(50)
+    monkeypatch.setattr("intramodal.evaluation.ranking.BLOCK_BYTES", 8 * 50 * 7)
+    blocks = list(leave_group_out(X, X, relevant, Groups(each, each, each, 50)))
+    assert {len(block) for block in blocks} == {7, 50 % 7}
+    monkeypatch.undo()
+    (whole,) = leave_group_out(X, X, relevant, Groups(each, each, each, 50))
+    np.testing.assert_array_equal(np.concatenate(blocks), whole)
+
+
 def test_queries_without_positives_are_nan_and_counted_as_zero_relevant() -> None:
     got = one_query([0.5, 0.2], [False, False])
     assert math.isnan(got.ap[0])
