@@ -109,6 +109,7 @@ def test_a_run_keeps_the_intervals_and_every_query_of_a_search() -> None:
         ]
         assert [bound.value for bound in bounds] == row["map_interval"]
         assert bounds[0].low is None
+    assert (metrics["latency p95, ms", "raw"].n, metrics["recall@7", "raw"].n) == (2, N)
     exact = metrics["mAP exact", "raw"]
     assert (exact.value, [exact.low, exact.high]) == (raw["exact_map"], raw["exact_interval"])
     assert ("mAP exact", "raw + pca") not in metrics

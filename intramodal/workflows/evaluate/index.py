@@ -230,5 +230,6 @@ def _log(run: Run, result: IndexResult) -> None:
     for name, value in zip(("least", "most"), row["map_interval"], strict=True):
         run.log_metric(f"mAP at {name}, by {k} answers", value, **about)
     run.log_metric(f"recall@{k}", row["recall"], **about)
+    timed = {**about, "n": row["latency_ms"]["n"]}
     for name in ("p50", "p95", "p99"):
-        run.log_metric(f"latency {name}, ms", row["latency_ms"][name], **about)
+        run.log_metric(f"latency {name}, ms", row["latency_ms"][name], **timed)
