@@ -306,4 +306,6 @@ def _print_recovery(result: dict[str, Any]) -> None:
     )
     print_table((*columns, "Pearson>", "Spearman>", "similarities"), rows, title=title)
     click.echo(result["without_anchors"]["sentence"])
+    if result["n_zero"]:
+        note(f"left out: {result['n_zero']:,} points whose vector is zero")
     note(f"run {result['run_id']}")

@@ -295,3 +295,14 @@ def test_recovery_of_a_projected_vector_projects_the_texts() -> None:
     check = found["without_anchors"]  # 120 pictures for 36 unknowns
     assert (check["is_determined"], check["n_free"], check["n_used"]) == (True, 0, 72)
     assert check["rms"] < 1e-6
+
+
+def test_vectors_of_zeros_are_left_out_of_a_recovery_and_counted() -> None:
+    with open_store(DEFAULT_STORE) as store:
+        fill(store, "broken", n=20)
+        broken = ImageCollection.open(store, "broken")
+        broken.write([point_id("broken", "x")], {"raw": np.zeros((1, DIM), np.float32)}, [{}])
+    options = ("recovery", "broken", "--text-vectors", "T.npy", "--sizes", "4", "--subsets", "2")
+    found = run(*options)
+    assert (found["n_points"], found["n_zero"]) == (20, 1)
+    assert "left out: 1 points whose vector is zero" in invoke(*options).stderr

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from intramodal.errors import InputError, ModelError
 from intramodal.evaluation.recovery_check import check_norms
 from intramodal.evaluation.recovery_curve import recovery_curve
@@ -59,12 +61,7 @@ def measure_recovery(request: RecoveryRequest) -> dict[str, Any]:
             )
             texts = _texts(request, source, target)
             table = target.collection.table([target.vector])
-            X = table.vectors[target.vector]
-            if len(X) < 2:
-                raise InputError(
-                    f"collection {target.collection.name!r} has {len(X)} points with vector "
-                    f"{target.vector!r}; pairs need at least 2"
-                )
+            X = _with_length(target, table.vectors[target.vector])
             curve = recovery_curve(
                 X,
                 texts,
@@ -78,6 +75,7 @@ def measure_recovery(request: RecoveryRequest) -> dict[str, Any]:
                 "vector": target.vector,
                 "texts": source.name,
                 "n_points": len(X),
+                "n_zero": len(table) - len(X),
                 **curve.to_dict(),
                 "without_anchors": check_norms(X, texts, seed=request.seed).to_dict(),
                 "run_id": run.id,
@@ -88,6 +86,17 @@ def measure_recovery(request: RecoveryRequest) -> dict[str, Any]:
                 command = workspace.ledger.get(str(run.id)).command
                 render_recovery(result, request.report, command=" ".join(command))
             return result
+
+
+def _with_length(target: Target, X: Floats) -> Floats:
+    """Return the vectors that point somewhere; a failed encoder may have left zeros."""
+    X = X[np.any(X, axis=1)]
+    if len(X) < 2:
+        raise InputError(
+            f"collection {target.collection.name!r} has {len(X)} points with a vector "
+            f"{target.vector!r} that is not zero; pairs need at least 2"
+        )
+    return X
 
 
 def _parameters(request: RecoveryRequest, target: Target) -> dict[str, str]:
