@@ -281,6 +281,6 @@ class Comparison:
         needed = effect.units_needed(self.margin, n_tests=n_tests)
         if needed is None:
             return ""
-        if row.population.name == "images":  # its groups stand for pictures
+        if row.population.name == "images":  # of which some only answer
             needed = int(np.ceil(len(row.differences) * needed / effect.n_units))
         return f"; about {needed:,} {row.population.unit} would be needed"

@@ -244,7 +244,7 @@ def evaluate_index(  # noqa: PLR0913  settings with defaults
     n_timed : int
         Queries asked one by one for the latency.
     seed : int
-        Chooses those, drawn queries, and the groups of pictures behind the interval.
+        Chooses those, drawn queries, and the resampling behind the interval.
 
     Raises
     ------

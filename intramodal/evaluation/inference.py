@@ -4,7 +4,8 @@ Queries share positives and so are not independent. Two procedures, each with it
 
 - `sign_flip`: the units are clusters (classes). The test that flips the sign of whole clusters is
   exact if their effects are symmetric; the interval holds every difference it does not reject.
-- `group_jackknife`: the units are groups of pictures, left out as queries *and* as gallery.
+- `group_jackknife`: the units are pictures, one by one or those that share a value, left out as
+  queries *and* as gallery.
 """
 
 from __future__ import annotations

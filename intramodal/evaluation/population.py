@@ -19,8 +19,6 @@ from intramodal.types import VectorTable
 CLASSES_FROM = 20
 """Number of classes from which the default population is "classes like these"."""
 LEAST_UNITS = 5
-N_IMAGE_GROUPS = 100
-"""Random groups of pictures for the jackknife: standard errors to about 7%."""
 NO_INTERVAL = "none"
 """As `cluster`: a figure without an interval."""
 UNITS = ("class", "image", "iid", NO_INTERVAL)
@@ -200,10 +198,10 @@ def choose_population(
     if cluster is None:
         is_many = n_classes >= CLASSES_FROM and not task.codes.is_multi
         cluster = "class" if is_many else "image"
-    return replace(_chosen(table, task, cluster, seed), seed=seed)
+    return replace(_chosen(table, task, cluster), seed=seed)
 
 
-def _chosen(table: VectorTable, task: RetrievalTask, cluster: str, seed: int) -> Population:
+def _chosen(table: VectorTable, task: RetrievalTask, cluster: str) -> Population:
     if cluster == "class":
         return _classes(table, task)
     if cluster == "iid":
@@ -212,7 +210,7 @@ def _chosen(table: VectorTable, task: RetrievalTask, cluster: str, seed: int) ->
         return Population("iid", groups, phrase, "queries")
     taking_part = np.union1d(task.query_rows, task.gallery_rows)
     if cluster == "image":
-        return _images(table, taking_part, len(task.codes.names), seed)
+        return _images(table, taking_part, len(task.codes.names))
     return _field(table, taking_part, cluster)
 
 
@@ -232,13 +230,11 @@ def _classes(table: VectorTable, task: RetrievalTask) -> Population:
     return Population("classes", groups, f"classes like these {n_classes:,}", "classes")
 
 
-def _images(table: VectorTable, rows: NDArray[np.intp], n_classes: int, seed: int) -> Population:
+def _images(table: VectorTable, rows: NDArray[np.intp], n_classes: int) -> Population:
     if len(rows) < LEAST_UNITS:
         raise InputError(f"{len(rows)} pictures are too few to compare; at least {LEAST_UNITS}")
-    numbers = np.arange(len(rows)) % min(N_IMAGE_GROUPS, len(rows))
-    shuffled = np.random.default_rng(seed).permutation(numbers)
     phrase = f"new pictures of these {n_classes:,} classes"
-    return Population("images", _numbered(table, rows, shuffled), phrase, "queries")
+    return Population("images", _numbered(table, rows, np.arange(len(rows))), phrase, "queries")
 
 
 def _field(table: VectorTable, rows: NDArray[np.intp], field: str) -> Population:

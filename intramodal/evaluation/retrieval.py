@@ -67,7 +67,7 @@ def evaluate_retrieval(  # noqa: PLR0913  settings with defaults
         classes from 20 on, else pictures, for which a CPU works some four times as long as for
         the ranking. ``"none"`` leaves the interval out.
     seed : int
-        Of drawn queries, groups of pictures, resampling, and which queries are timed.
+        Of drawn queries, resampling, and which queries are timed.
 
     Raises
     ------

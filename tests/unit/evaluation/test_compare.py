@@ -112,6 +112,21 @@ def test_the_same_call_twice_gives_the_same_figures(rng: np.random.Generator) ->
     assert field(found, CompareSettings(seed=5)) == field(found, CompareSettings(seed=5))
 
 
+def test_pictures_are_left_out_one_by_one_whatever_the_seed(rng: np.random.Generator) -> None:
+    found = two_vectors(rng, noise=(2.0, 1.9))
+    first, second = (
+        field(found, CompareSettings(tasks=("retrieval",), seed=seed)) for seed in (0, 5)
+    )
+    assert first == second
+    without = []
+    for left in range(120):
+        part = found.take(np.delete(np.arange(120), left))
+        a, b = (evaluate_retrieval(part, vector=v, field="label").map for v in ("raw", "pca"))
+        without.append(b - a)
+    expected = group_jackknife(first["delta"], np.array(without), np.ones(120))
+    np.testing.assert_allclose(first["interval"], expected.interval, atol=1e-10)
+
+
 def test_several_fields_are_adjusted_for_their_number(rng: np.random.Generator) -> None:
     found = two_vectors(rng, noise=(2.0, 1.9))
     fields = compare_vectors(
