@@ -82,6 +82,9 @@ _FILE = click.Path(path_type=Path)
     type=click.IntRange(1),
     help="Replicas that must have a write of a new collection before it counts.",
 )
+@click.option(
+    "--shard-key", help="Of new points, in a collection that puts points into shards by key."
+)
 @upload_options
 @model_options
 @store_option

@@ -39,10 +39,13 @@ class Cluster:
         Requests that write at the same time; None: one for each shard, at most four.
     nodes : tuple of str
         REST addresses of further nodes, which are asked whether they know a new vector.
+    shard_key : str, int or None
+        Where new points go in a collection whose shards have keys.
     """
 
     upload_streams: int | None = None
     nodes: tuple[str, ...] = ()
+    shard_key: str | int | None = None
 
 
 @dataclass(frozen=True)

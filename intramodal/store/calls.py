@@ -32,6 +32,7 @@ class Known:
     specs: dict[str, VectorSpec]
     limits: words.Limits
     n_shards: int = 1
+    has_shard_keys: bool = False
 
 
 class Caller:
@@ -95,8 +96,13 @@ class Caller:
     def look(self, name: str) -> models.CollectionInfo:
         """Return the server's description of a collection, and remember it."""
         info = self.call(f"read {name!r}", lambda: self.client.get_collection(name))
-        n_shards = info.config.params.shard_number or 1
-        self._known[name] = Known(words.specs_of(info), words.limits_of(info), n_shards)
+        params = info.config.params
+        self._known[name] = Known(
+            specs=words.specs_of(info),
+            limits=words.limits_of(info),
+            n_shards=params.shard_number or 1,
+            has_shard_keys=params.sharding_method == models.ShardingMethod.CUSTOM,
+        )
         return info
 
     def know(self, name: str, vectors: Sequence[str] = ()) -> Known:

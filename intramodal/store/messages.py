@@ -18,7 +18,11 @@ from intramodal.types import Floats, Payload
 
 
 def upsert_request(
-    name: str, ids: Sequence[Any], vectors: Mapping[str, Floats], payloads: Sequence[Payload]
+    name: str,
+    ids: Sequence[Any],
+    vectors: Mapping[str, Floats],
+    payloads: Sequence[Payload],
+    shard_key: str | int | None = None,
 ) -> Any:
     """Return the request that writes whole points, and answers when they are applied.
 
@@ -30,6 +34,8 @@ def upsert_request(
     vectors : dict of str to ndarray of shape (n, d)
         float32.
     payloads : sequence of dict
+    shard_key : str, int or None
+        Of all the points, where shards have keys.
     """
     rows = zip(ids, _vectors(vectors), payloads, strict=True)
     points = [
@@ -40,7 +46,12 @@ def upsert_request(
         )
         for point, found, payload in rows
     ]
-    return grpc.UpsertPoints(collection_name=name, points=points, wait=True)
+    selector = None
+    if shard_key is not None:
+        selector = RestToGrpc.convert_shard_key_selector(shard_key)
+    return grpc.UpsertPoints(
+        collection_name=name, points=points, wait=True, shard_key_selector=selector
+    )
 
 
 def _vectors(vectors: Mapping[str, Floats]) -> Iterator[Any]:

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from intramodal.errors import InputError
@@ -23,6 +24,7 @@ def open_store(
     api_key: str | None = None,
     upload_streams: int | None = None,
     nodes: Sequence[str] = (),
+    shard_key: str | int | None = None,
 ) -> Store:
     """Open the store at `location`.
 
@@ -39,6 +41,9 @@ def open_store(
         collection, at most four.
     nodes : sequence of str
         For clusters: addresses of further nodes, which are asked whether they know a new vector.
+    shard_key : str or int, optional
+        Where new points go in a collection whose shards have keys; points that exist stay where
+        they are.
 
     Raises
     ------
@@ -54,7 +59,7 @@ def open_store(
     []
     """
     location = str(location)
-    cluster = _cluster(location, upload_streams, nodes)
+    cluster = replace(_cluster(location, upload_streams, nodes), shard_key=shard_key)
     if location == ":memory:":
         from intramodal.store.connect import connect_memory  # qdrant_client costs half a second
         from intramodal.store.server import ServerStore

@@ -25,6 +25,13 @@ from intramodal.store.messages import upsert_request
 from intramodal.store.pages import page_of
 from intramodal.store.plans import SearchPlan, plan_search
 from intramodal.store.server_collections import ServerCollections
+from intramodal.store.shard_keys import (
+    ShardKey,
+    by_key,
+    keys_of,
+    require_all,
+    with_new_points,
+)
 from intramodal.types import Floats, Payload, PointId
 
 _REST_BATCH, _GRPC_BATCH, _UPDATE_BATCH, _QUERY_BATCH = 256, 1000, 500, 100
@@ -43,6 +50,8 @@ class ServerStore(ServerCollections):
         From `intramodal.store.connect`; closed with the store.
     retry : Retry, optional
         Also gives clock and sleep to everything that waits.
+    cluster : Cluster, optional
+        How a cluster is used.
     """
 
     def upsert(
@@ -59,8 +68,10 @@ class ServerStore(ServerCollections):
         width = sum(X.shape[1] for X in checked.values())
 
         def send(part: slice) -> None:
-            some = {vector: X[part] for vector, X in checked.items()}
-            self._write_points(name, points[part], some, payloads[part])
+            for key, rows in self._by_key(name, known, points, part, are_new=True):
+                some = {vector: X[rows] for vector, X in checked.items()}
+                told = [payloads[row] for row in rows]
+                self._write_points(name, [points[row] for row in rows], some, told, key)
 
         most = _GRPC_BATCH if self._connection.uses_grpc else _REST_BATCH
         size = self._batch_size(known, most, width, payloads)
@@ -74,12 +85,11 @@ class ServerStore(ServerCollections):
         """Delete points; absent ids are ignored."""
         points = canonical_ids(ids)
         self._server.look(name)
+        known = self._server.know(name)
 
         def send(part: slice) -> None:
-            self._server.call(
-                f"delete points of {name!r}",
-                lambda: self._server.client.delete(name, points_selector=points[part], wait=True),
-            )
+            for key, rows in self._by_key(name, known, points, part, are_new=None):
+                self._delete_points(name, [points[row] for row in rows], key)
 
         in_batches(send, len(points), _ID_BATCH)
 
@@ -92,15 +102,9 @@ class ServerStore(ServerCollections):
         X = check_vector(known.specs, vector, X, len(points))
 
         def send(part: slice) -> None:
-            changes = words.vector_updates(vector, points[part], X[part])
-            self._server.call_spreading(
-                f"update {vector!r} in {name!r}",
-                name,
-                [vector],
-                lambda: _acknowledged(
-                    self._server.client.update_vectors(name, changes, wait=wait)
-                ),
-            )
+            for key, rows in self._by_key(name, known, points, part):
+                changes = words.vector_updates(vector, [points[row] for row in rows], X[rows])
+                self._update_points(name, vector, changes, key, wait=wait)
 
         size = self._batch_size(known, _UPDATE_BATCH, X.shape[1])
         self._streams_of(known).send(send, len(points), size)
@@ -108,14 +112,11 @@ class ServerStore(ServerCollections):
     def set_payload(self, name: str, ids: Sequence[PointId], payload: Payload) -> None:
         """Merge the same payload keys into the given points."""
         points = canonical_ids(ids)
+        known = self._server.know(name)
 
         def send(part: slice) -> None:
-            self._server.call(
-                f"set payload in {name!r}",
-                lambda: self._server.client.set_payload(
-                    name, payload, points=points[part], wait=True
-                ),
-            )
+            for key, rows in self._by_key(name, known, points, part):
+                self._set_payload_of(name, [points[row] for row in rows], payload, key)
 
         in_batches(send, len(points), _ID_BATCH)
 
@@ -227,25 +228,88 @@ class ServerStore(ServerCollections):
     ) -> int:
         return batch_size(self._connection, known.limits, most, width, payloads)
 
+    def _by_key(
+        self,
+        name: str,
+        known: Known,
+        points: Sequence[PointId],
+        part: slice,
+        *,
+        are_new: bool | None = False,
+    ) -> Iterator[tuple[ShardKey | None, list[int]]]:
+        """Yield the rows of a part by the key of their shards; one group where there are none.
+
+        Absent points are new ones, or none may be; None: they are left out.
+        """
+        if not known.has_shard_keys:
+            yield None, list(range(part.start, part.stop))
+            return
+        ids = points[part]
+        keys = keys_of(self._server, name, ids)
+        if are_new:
+            keys = with_new_points(name, ids, keys, self._cluster.shard_key)
+        elif are_new is not None:
+            require_all(name, ids, keys)
+        for key, places in by_key(ids, keys).items():
+            yield key, [part.start + place for place in places]
+
     def _write_points(
         self,
         name: str,
         ids: list[Any],
         vectors: Mapping[str, Floats],
         payloads: Sequence[Payload],
+        key: ShardKey | None,
     ) -> None:
         def upload() -> None:
-            request = upsert_request(name, ids, vectors, payloads)
+            request = upsert_request(name, ids, vectors, payloads, key)
             self._server.client.grpc_points.Upsert(request, timeout=self._connection.timeout_s)
 
         def upsert() -> None:
             batch = models.Batch(
                 ids=ids, vectors=words.point_vectors(vectors), payloads=list(payloads)
             )
-            self._server.client.upsert(name, batch, wait=True)
+            self._server.client.upsert(name, batch, wait=True, shard_key_selector=key)
 
         send = upload if self._connection.uses_grpc else upsert
         self._server.call_spreading(f"write points to {name!r}", name, vectors, send)
+
+    def _update_points(
+        self,
+        name: str,
+        vector: str,
+        changes: list[models.PointVectors],
+        key: ShardKey | None,
+        *,
+        wait: bool,
+    ) -> None:
+        def update() -> None:
+            result = self._server.client.update_vectors(
+                name, changes, wait=wait, shard_key_selector=key
+            )
+            # The one write whose missing result the client does not notice over REST (1.20).
+            if result is None:
+                raise ResponseHandlingException(ValueError("no result"))
+
+        self._server.call_spreading(f"update {vector!r} in {name!r}", name, [vector], update)
+
+    def _set_payload_of(
+        self, name: str, ids: list[Any], payload: Payload, key: ShardKey | None
+    ) -> None:
+        self._server.call(
+            f"set payload in {name!r}",
+            lambda: self._server.client.set_payload(
+                name, payload, points=ids, wait=True, shard_key_selector=key
+            ),
+        )
+
+    def _delete_points(self, name: str, ids: list[Any], key: ShardKey | None) -> None:
+        self._server.call(
+            f"delete points of {name!r}",
+            lambda: self._server.client.delete(
+                name, points_selector=ids, wait=True, shard_key_selector=key
+            ),
+        )
 
     def _search(
         self, name: str, plan: SearchPlan, rows: Sequence[int], filters: Sequence[Any], limit: int
@@ -258,12 +322,6 @@ class ServerStore(ServerCollections):
             f"search {name!r}", lambda: self._server.client.query_batch_points(name, requests)
         )
         return [words.answer(response) for response in responses]
-
-
-def _acknowledged(result: models.UpdateResult | None) -> None:
-    # The one write whose missing result the client does not notice over REST (1.20).
-    if result is None:
-        raise ResponseHandlingException(ValueError("no result"))
 
 
 def _check_limits(name: str, limits: words.Limits, k: int, *, exact: bool) -> None:

@@ -47,6 +47,7 @@ class IngestRequest:
     write_consistency: int | None = None
     upload_streams: int | None = None
     nodes: tuple[str, ...] = ()
+    shard_key: str | None = None
     device: str | None = None
     precision: str | None = None
 
@@ -67,7 +68,7 @@ def ingest_pictures(request: IngestRequest) -> dict[str, Any]:
         with open_workspace(request.store, request.runs, creates=True) as workspace:
             _check_before_loading(workspace, request, projection)
     encoder = load_encoder(request.model, device=request.device, precision=request.precision)
-    uploads = Uploads(request.upload_streams, request.nodes)
+    uploads = Uploads(request.upload_streams, request.nodes, request.shard_key)
     with open_workspace(request.store, request.runs, creates=True, uploads=uploads) as workspace:
         return ingest_in(workspace, request, source, encoder, projection)
 

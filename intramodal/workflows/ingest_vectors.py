@@ -56,6 +56,7 @@ class VectorsRequest:
     write_consistency: int | None = None
     upload_streams: int | None = None
     nodes: tuple[str, ...] = ()
+    shard_key: str | None = None
 
 
 def ingest_ready_vectors(request: VectorsRequest) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def ingest_ready_vectors(request: VectorsRequest) -> dict[str, Any]:
     vectors = vectors_of(ready, origin, request.vector, projection)
     for name, (size, _) in vectors.items():
         check_spec(name, VectorSpec(size))
-    uploads = Uploads(request.upload_streams, request.nodes)
+    uploads = Uploads(request.upload_streams, request.nodes, request.shard_key)
     with open_workspace(request.store, request.runs, creates=True, uploads=uploads) as workspace:
         return _ingest(workspace, request, ready, vectors, projection)
 

@@ -23,10 +23,11 @@ _PATIENCE_S = 1.0
 
 @dataclass(frozen=True)
 class Uploads:
-    """How a server is written to: ``--upload-streams`` and ``--node``; see `open_store`."""
+    """How a server is written to; see `open_store`."""
 
     streams: int | None = None
     nodes: tuple[str, ...] = ()
+    shard_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def reach_store(location: str, *, creates: bool = False, uploads: Uploads | None
         api_key=os.environ.get("QDRANT_API_KEY"),
         upload_streams=uploads.streams,
         nodes=uploads.nodes,
+        shard_key=uploads.shard_key,
     )
 
 

@@ -30,6 +30,7 @@ class Point:
 
     vectors: dict[str, Floats]
     payload: Payload
+    shard_key: str | int | None = None
 
 
 @dataclass
@@ -41,39 +42,60 @@ class Collection:
     metadata: dict[str, Any]
     indexes: dict[str, models.PayloadSchemaType] = field(default_factory=dict)
     points: dict[PointId, Point] = field(default_factory=dict)
+    shard_keys: set[str | int] = field(default_factory=set)
 
     @property
     def n_shards(self) -> int:
         """Return over how many shards the points are spread."""
         return self.config.shard_number or 1
 
+    def check_key(self, key: Any) -> None:
+        """Raise unless a write says where its points are, if it has to."""
+        if self.config.sharding_method != models.ShardingMethod.CUSTOM:
+            return
+        if key is None:
+            raise WireError(400, "Wrong input: Shard key not specified")
+        if key not in self.shard_keys:
+            raise WireError(400, f"Wrong input: Shard key {key} not found")
+
     def upsert(
-        self, ids: Sequence[Any], columns: Mapping[str, Any], payloads: Sequence[Payload]
+        self,
+        ids: Sequence[Any],
+        columns: Mapping[str, Any],
+        payloads: Sequence[Payload],
+        key: Any = None,
     ) -> None:
         """Replace whole points."""
+        self.check_key(key)
         rows = {name: self._rows(name, column, len(ids)) for name, column in columns.items()}
         for n, (point, payload) in enumerate(zip(map(known_id, ids), payloads, strict=True)):
             vectors = {name: X[n] for name, X in rows.items()}
-            self.points[point] = Point(vectors, payload)
+            if point in self.points and self.points[point].shard_key != key:
+                raise WireError(501, f"the stand-in has no second point {point} in another shard")
+            self.points[point] = Point(vectors, payload, key)
 
-    def update_vectors(self, ids: Sequence[Any], vectors: Sequence[Any]) -> None:
+    def update_vectors(self, ids: Sequence[Any], vectors: Sequence[Any], key: Any = None) -> None:
         """Set the given named vectors of existing points; a missing one stops halfway."""
+        self.check_key(key)
         named = [v if isinstance(v, dict) else {UNNAMED: v} for v in vectors]
         for name in {name: None for some in named for name in some}:
             rows = [n for n, some in enumerate(named) if name in some]
             X = self._rows(name, [named[n][name] for n in rows], len(rows))
             for n, x in zip(rows, X, strict=True):
-                self._existing(known_id(ids[n])).vectors[name] = x
+                self._existing(known_id(ids[n]), key).vectors[name] = x
 
-    def set_payload(self, ids: Iterable[Any], payload: Payload) -> None:
+    def set_payload(self, ids: Iterable[Any], payload: Payload, key: Any = None) -> None:
         """Merge payload keys into existing points."""
+        self.check_key(key)
         for point in ids:
-            self._existing(known_id(point)).payload.update(payload)
+            self._existing(known_id(point), key).payload.update(payload)
 
-    def delete(self, ids: Iterable[Any]) -> None:
+    def delete(self, ids: Iterable[Any], key: Any = None) -> None:
         """Delete points; absent ones are ignored."""
-        for point in ids:
-            self.points.pop(known_id(point), None)
+        self.check_key(key)
+        for point in map(known_id, ids):
+            if point in self.points and self.points[point].shard_key == key:
+                del self.points[point]
 
     def drop_vector(self, name: str) -> None:
         """Remove a vector from the definition and all points; repeating it does nothing."""
@@ -93,7 +115,7 @@ class Collection:
     def record(self, point: PointId, with_payload: Any, with_vector: Any) -> dict[str, Any]:
         """Return a point as JSON."""
         stored = self.points[point]
-        answer: dict[str, Any] = {"id": point}
+        answer: dict[str, Any] = {"id": point, "shard_key": stored.shard_key}
         if with_payload:
             answer["payload"] = _selected(stored.payload, with_payload)
         if with_vector:
@@ -116,8 +138,8 @@ class Collection:
             )
         return normalized(X) if params.distance == models.Distance.COSINE else X
 
-    def _existing(self, point: PointId) -> Point:
-        if point not in self.points:
+    def _existing(self, point: PointId, key: Any) -> Point:
+        if point not in self.points or self.points[point].shard_key != key:
             raise WireError(404, f"Not found: No point with id {point} found")
         return self.points[point]
 

@@ -97,6 +97,7 @@ def upsert(storage: Storage, name: str, request: Any) -> Any:
         [batch.ids[n] for n in rows],
         {name: [column[n] for n in rows] for name, column in named.items()},
         [payloads[n] or {} for n in rows],
+        request.shard_key,
     )
     return _unless(refused)
 
@@ -107,7 +108,7 @@ def update_vectors(storage: Storage, name: str, request: models.UpdateVectors) -
     names = {name for p in points if isinstance(p.vector, dict) for name in p.vector}
     refused = _refusing(storage, found, names, [p.id for p in points])
     taken = [p for n, p in enumerate(points) if n not in refused]
-    found.update_vectors([p.id for p in taken], [p.vector for p in taken])
+    found.update_vectors([p.id for p in taken], [p.vector for p in taken], request.shard_key)
     return _unless(refused)
 
 
@@ -129,15 +130,20 @@ def _unless(refused: Mapping[int, str]) -> Any:
 def set_payload(storage: Storage, name: str, request: models.SetPayload) -> Any:
     if request.points is None or request.filter is not None or request.key is not None:
         raise WireError(501, "the stand-in sets payload by ids")
-    storage.find(name).set_payload(request.points, request.payload)
+    storage.find(name).set_payload(request.points, request.payload, request.shard_key)
     return _COMPLETED
 
 
 def delete(storage: Storage, name: str, request: Any) -> Any:
     if not isinstance(request, models.PointIdsList):
         raise WireError(501, "the stand-in deletes points by ids")
-    storage.find(name).delete(request.points)
+    storage.find(name).delete(request.points, request.shard_key)
     return _COMPLETED
+
+
+def add_key(storage: Storage, name: str, request: models.CreateShardingKey) -> Any:
+    storage.find(name).shard_keys.add(request.shard_key)  # type: ignore[arg-type]  # a union
+    return True
 
 
 def retrieve(storage: Storage, name: str, request: models.PointRequest) -> Any:
@@ -185,6 +191,7 @@ _ROUTES: list[tuple[str, str, Any, Answer]] = [
     ("DELETE", _NAME, None, Storage.drop),
     ("PUT", _NAME + "/vectors/([^/]+)", _VECTOR_CONFIG, add_vector),
     ("DELETE", _NAME + "/vectors/([^/]+)", None, drop_vector),
+    ("PUT", _NAME + "/shards", models.CreateShardingKey, add_key),
     ("PUT", _NAME + "/index", models.CreateFieldIndex, index),
     ("PUT", _NAME + "/points", _POINTS, upsert),
     ("POST", _NAME + "/points", models.PointRequest, retrieve),

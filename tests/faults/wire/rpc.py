@@ -138,25 +138,30 @@ def _upsert(storage: Storage, request: q.UpsertPoints) -> q.PointsOperationRespo
         payloads=[point.payload for point in points],
     )
     return _updated(
-        routes.upsert(storage, request.collection_name, models.PointsBatch(batch=batch))
+        routes.upsert(
+            storage,
+            request.collection_name,
+            models.PointsBatch(batch=batch, shard_key=_key(request)),
+        )
     )
 
 
 def _update_vectors(storage: Storage, request: q.UpdatePointVectors) -> q.PointsOperationResponse:
     points = [GrpcToRest.convert_point_vectors(point) for point in request.points]
-    change = models.UpdateVectors(points=points)
+    change = models.UpdateVectors(points=points, shard_key=_key(request))
     return _updated(routes.update_vectors(storage, request.collection_name, change))
 
 
 def _set_payload(storage: Storage, request: q.SetPayloadPoints) -> q.PointsOperationResponse:
     selected: Any = GrpcToRest.convert_points_selector(request.points_selector)
     payload = GrpcToRest.convert_payload(request.payload)
-    change = models.SetPayload(payload=payload, points=selected.points)
+    change = models.SetPayload(payload=payload, points=selected.points, shard_key=_key(request))
     return _updated(routes.set_payload(storage, request.collection_name, change))
 
 
 def _delete(storage: Storage, request: q.DeletePoints) -> q.PointsOperationResponse:
-    selected = GrpcToRest.convert_points_selector(request.points)
+    selected: Any = GrpcToRest.convert_points_selector(request.points)
+    selected.shard_key = _key(request)
     return _updated(routes.delete(storage, request.collection_name, selected))
 
 
@@ -240,6 +245,12 @@ def _query(storage: Storage, request: q.QueryBatchPoints) -> q.QueryBatchRespons
     )
 
 
+def _key(request: Any) -> Any:
+    if not request.HasField("shard_key_selector"):
+        return None
+    return GrpcToRest.convert_shard_key_selector(request.shard_key_selector)
+
+
 def _filter(request: Any) -> models.Filter | None:
     return GrpcToRest.convert_filter(request.filter) if request.HasField("filter") else None
 
@@ -261,6 +272,9 @@ def _records(found: list[dict[str, Any]]) -> list[q.RetrievedPoint]:
         q.RetrievedPoint(
             id=RestToGrpc.convert_extended_point_id(one["id"]),
             payload=RestToGrpc.convert_payload(one.get("payload") or {}),
+            shard_key=RestToGrpc.convert_shard_key(one["shard_key"])
+            if one.get("shard_key") is not None
+            else None,
             vectors=RestToGrpc.convert_vector_struct_output(one["vector"])
             if one.get("vector")
             else None,

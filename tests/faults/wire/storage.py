@@ -106,7 +106,9 @@ class Storage:
         indexes = {f: {"data_type": kind, "points": 0} for f, kind in found.indexes.items()}
         strict = found.config.strict_mode_config
         shards = ("shard_number", "replication_factor", "write_consistency_factor")
-        asked = {name: getattr(found.config, name) or 1 for name in shards}
+        asked: dict[str, Any] = {name: getattr(found.config, name) or 1 for name in shards}
+        if found.config.sharding_method is not None:
+            asked["sharding_method"] = found.config.sharding_method.value
         return {
             "status": "green",
             "optimizer_status": "ok",
