@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from intramodal.errors import InputError
+from intramodal.ingest.counting import counted
 from intramodal.ingest.failures import Failures
 from intramodal.ingest.pace import Pace
 from intramodal.ingest.plan import Plan
@@ -152,6 +153,7 @@ def _load(
     collection = plan.collection
     with (
         progress(None, "ingest", unit="img") as bar,
+        counted(source, bar),
         Threads(collection.store.upload_streams(collection.name), "store") as storing,
         Threads(1 if workers is None else workers, "decode") as decoding,
     ):

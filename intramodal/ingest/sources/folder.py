@@ -35,6 +35,12 @@ class FolderSource(Source):
         super().__init__(location, label_of)
         self._root = os.path.realpath(location)
 
+    def names(self) -> Iterator[str]:
+        """Yield the names of the files that look like pictures."""
+        for _, folders, files in os.walk(self._root):
+            folders[:] = [name for name in folders if name[0] != "."]
+            yield from (f for f in files if f[0] != "." and suffix(f) in PICTURE_SUFFIXES)
+
     def _records(self) -> Records:
         # No recursion: a tree may be deeper than the interpreter's stack.
         listings = [self._listing((self._root, ""))]

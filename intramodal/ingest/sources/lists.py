@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +41,10 @@ class ListSource(Source):
         self._path = Path(location).absolute()
         self._folder = str(self._path.parent)
         self._root = os.path.realpath(self._folder)
+
+    def names(self) -> Iterator[object]:
+        """Yield the rows."""
+        return read_rows(self._path, COLUMN, is_alone=True)
 
     def _records(self) -> Records:
         for number, row in read_rows(self._path, COLUMN):
