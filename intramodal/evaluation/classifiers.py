@@ -6,20 +6,23 @@ Each takes unit images (n, d) and shots (K, s), rows of them, and returns weight
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.blas import dsyrk
 
 from intramodal.types import Floats, unit_rows
 
-_N_ROWS = 2048
-"""Residuals held at once when a covariance is summed up; or one a class if these are more."""
+Array = NDArray[np.float64]
 
-Fit = Callable[[Floats, NDArray[np.int64]], Floats]
-"""From unit images (n, d) and shots (K, s), rows of them, to weights and bias (K, d + 1)."""
+Kind = tuple[str, int]
+"""Name of a classifier, and its number of shots."""
+
+_N_ROWS = 2048
+"""Contrasts held at once while scatter is summed up; or d, or one a class, if these are more."""
 
 
 def fit_prototypes(X: Floats, shots: NDArray[np.int64]) -> Floats:
@@ -32,7 +35,7 @@ def fit_prototypes(X: Floats, shots: NDArray[np.int64]) -> Floats:
     shots : ndarray of shape (K, s)
         Rows of `X`, by class.
     """
-    return _with_bias(unit_rows(_means(X, shots)), np.zeros(len(shots)))
+    return np.asarray(fit_nested(X, shots, [("prototype", shots.shape[1])])[0])
 
 
 def fit_lda(X: Floats, shots: NDArray[np.int64]) -> Floats:
@@ -50,39 +53,108 @@ def fit_lda(X: Floats, shots: NDArray[np.int64]) -> Floats:
     shots : ndarray of shape (K, s)
         Rows of `X`, by class.
     """
-    n, d = shots.size, X.shape[1]
-    means = _means(X, shots)
-    width = max(1, _N_ROWS // len(shots))
-    slabs = (shots.T[start : start + width] for start in range(0, shots.shape[1], width))
-    residuals = ((X[slab] - means).reshape(-1, d) for slab in slabs)
-    is_wide = n < d  # then the shots' Gram matrix is smaller than the scatter
-    R = np.concatenate(list(residuals)) if is_wide else np.empty((0, d))
-    G = R @ R.T if is_wide else sum((r.T @ r for r in residuals), np.zeros((d, d)))
+    return np.asarray(fit_nested(X, shots, [("lda", shots.shape[1])])[0])
+
+
+def fit_nested(X: Floats, shots: NDArray[np.int64], kinds: Sequence[Kind]) -> Floats:
+    """Return weights and bias (n_kinds, K, d + 1) of several classifiers on the first shots.
+
+    In one pass: the first shots of a class are also shots of its larger samples.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+        Unit rows.
+    shots : ndarray of shape (K, s)
+        Rows of `X`, by class; s is the largest number of shots at least.
+    kinds : sequence of (str, int)
+        Of `FITS`, and how many shots.
+    """
+    total, scatter = np.zeros((len(shots), X.shape[1])), _Scatter(X.shape[1])
+    is_scattered = any(name == "lda" for name, _ in kinds)
+    found: dict[Kind, Floats] = {}
+    for n_shots in range(1, max(s for _, s in kinds) + 1):
+        shot = X[shots[:, n_shots - 1]]
+        if is_scattered and n_shots > 1:
+            scatter.add(shot, total, n_shots)
+        total += shot
+        for name, s in kinds:
+            if s == n_shots:
+                found[name, s] = FITS[name](total / s, s, scatter)
+    return np.stack([found[kind] for kind in kinds])
+
+
+class _Scatter:
+    """The scatter within classes of the shots so far: by few rows, or d x d once that is less.
+
+    The rows are Helmert's contrasts, ``sqrt((s - 1) / s)`` times the difference of a class's
+    s-th shot from the mean of those before: the scatter of contrasts 2 to s is that of the
+    residuals of all s shots, and further shots add to it. They are summed up in slabs.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self.rows: list[Array] = []
+        self.n_rows = 0
+        self.G: Array | None = None  # d x d, its lower triangle
+
+    def add(self, shot: Floats, total: Array, n_shots: int) -> None:
+        """Add one shot a class (K, d); `total` is the sum of the n_shots - 1 before."""
+        contrasts = shot - total / (n_shots - 1)
+        contrasts *= np.sqrt((n_shots - 1) / n_shots)
+        self.rows.append(contrasts)
+        self.n_rows += len(contrasts)
+        if self.G is None and self.n_rows >= self.dim:
+            self.G = np.zeros((self.dim, self.dim), order="F")
+        if self.G is not None and self.n_rows >= _N_ROWS:
+            self._sum_up()
+
+    def _sum_up(self) -> None:
+        if self.rows:
+            R = np.concatenate(self.rows)
+            self.G = dsyrk(1.0, R.T, beta=1.0, c=self.G, lower=1, overwrite_c=1)
+        self.rows, self.n_rows = [], 0
+
+    def gram(self) -> tuple[Array, Array]:
+        """Return the contrasts (m, d) and their products (m, m); or none, and the scatter."""
+        R = np.empty((0, self.dim))
+        if self.G is not None:
+            self._sum_up()
+            return R, self.G.copy(order="F")
+        R = np.concatenate([R, *self.rows])
+        return R, R @ R.T
+
+
+def _prototypes(means: Array, n_shots: int, scatter: _Scatter) -> Floats:
+    return _with_bias(unit_rows(means), np.zeros(len(means)))
+
+
+def _lda(means: Array, n_shots: int, scatter: _Scatter) -> Floats:
+    n, d = n_shots * len(means), means.shape[1]
+    R, G = scatter.gram()
     trace = float(np.trace(G))
     if trace <= n * float(np.finfo(np.float32).eps) ** 2:
-        return fit_prototypes(X, shots)  # no scatter beyond rounding: identity covariance
+        return _prototypes(means, n_shots, scatter)  # none beyond rounding: identity covariance
     ridge = trace / (n - 1)
     G[np.diag_indices_from(G)] += ridge
     factor = cho_factor(G, lower=True, overwrite_a=True, check_finite=False)
     centre = means.mean(axis=0)
     C = means - centre
-    if is_wide:  # Woodbury: inv(R'R + r I) = (I - R' inv(RR' + r I) R) / r
+    if len(R):  # Woodbury: inv(R'R + r I) = (I - R' inv(RR' + r I) R) / r
         W = d / ridge * (C - cho_solve(factor, R @ C.T, check_finite=False).T @ R)
     else:
         W = d * cho_solve(factor, C.T, check_finite=False).T
     return _with_bias(W, -0.5 * np.einsum("kd,kd->k", means + centre, W))
 
 
-FITS: dict[str, Fit] = {"prototype": fit_prototypes, "lda": fit_lda}
-"""The classifiers by name."""
+def _with_bias(W: NDArray[Any], bias: Array) -> Floats:
+    found = np.empty((len(W), W.shape[1] + 1), dtype=np.float32)
+    found[:, :-1], found[:, -1] = W, bias
+    return found
 
 
-def _means(X: Floats, shots: NDArray[np.int64]) -> NDArray[np.float64]:
-    total = np.zeros((len(shots), X.shape[1]))
-    for column in shots.T:  # memory is one row a class
-        total += X[column]
-    return np.asarray(total / shots.shape[1])
-
-
-def _with_bias(W: NDArray[Any], bias: NDArray[np.float64]) -> Floats:
-    return np.column_stack([W, bias]).astype(np.float32)
+FITS: dict[str, Callable[[Array, int, _Scatter], Floats]] = {
+    "prototype": _prototypes,
+    "lda": _lda,
+}
+"""The classifiers by name: from class means, number of shots and scatter to weights and bias."""

@@ -154,6 +154,14 @@ class FewshotTask:
         enough = (self.pool_sizes >= n_needed) & (tuning >= self.n_validation)
         return np.flatnonzero(enough & (tested > 0))
 
+    def by_classes(self) -> Iterator[tuple[NDArray[np.intp], tuple[int, ...]]]:
+        """Yield classes, and the numbers of shots that exactly these can serve."""
+        served: dict[tuple[int, ...], list[int]] = {}
+        for s in self.shots:
+            served.setdefault(tuple(self.classes_at(s).tolist()), []).append(s)
+        for classes, shots in served.items():
+            yield np.array(classes, dtype=np.intp), tuple(shots)
+
     def images(self, table: VectorTable, vector: str) -> Floats:
         """Return the unit vectors (n, d) of the images that take part.
 

@@ -12,16 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.evaluation.classifiers import FITS, Fit, fit_prototypes
+from intramodal.evaluation.classifiers import FITS, Kind, fit_nested
 from intramodal.evaluation.episodes import SHOTS as SHOTS
 from intramodal.evaluation.episodes import FewshotTask as FewshotTask
+from intramodal.evaluation.kernels import load_mark_hits
 from intramodal.evaluation.results import FewshotResult
 from intramodal.types import Floats, VectorTable
 
-_N_COLUMNS = 4096
-"""Class scores held at once: classifiers take 4096 (d + 1) floats, or one episode's if larger."""
-_N_LOGITS = 2**21
-"""Logits held at once, 8 MB of float32; or those of one image if larger."""
+_N_WEIGHTS = 2**14
+"""Classes of classifiers held at once, d + 1 floats each; or those of one episode if more."""
+_N_COLUMNS = 2048
+"""Classes that images are compared with in one matrix product; or those of one classifier."""
+_N_SCORES = 2**21
+"""Scores of one matrix product, 8 MB of float32; or those of one image if more."""
 
 
 def evaluate_fewshot(  # noqa: PLR0913 - one option a choice of the protocol
@@ -73,9 +76,9 @@ def evaluate_fewshot(  # noqa: PLR0913 - one option a choice of the protocol
 
     Notes
     -----
-    Statistics in float64, scores in float32. Memory beyond a unit copy of the vectors: blocks of
-    4096 classifiers' weights and 8 MB of logits (one episode's, one image's, if these are
-    larger), 2048 residuals in float64, and a byte for each image and episode of a block.
+    Statistics in float64, scores in float32. Memory beyond a unit copy of the vectors: weights of
+    16,384 classes and 8 MB of scores (one episode's, one image's, if these are more), 2048
+    contrasts of shots in float64, and a byte for each image and classifier of a block.
     """
     task = FewshotTask.from_table(
         table,
@@ -98,14 +101,16 @@ def run_fewshot(
         raise InputError(f"no classifier {unknown[0]!r}; choose from {', '.join(sorted(FITS))}")
     X = task.images(table, vector)
     # At one shot nothing scatters within a class: every classifier is the prototype one.
-    wanted = {
-        c: [(s, fit_prototypes if s == 1 else FITS[c]) for s in task.shots] for c in classifiers
+    wanted = {c: [("prototype" if s == 1 else c, s) for s in task.shots] for c in classifiers}
+    distinct = sorted({kind for kinds in wanted.values() for kind in kinds})
+    counts = {
+        kind: found
+        for classes, shots in task.by_classes()
+        for kind, found in _counts(task, X, classes, [k for k in distinct if k[1] in shots])
     }
-    distinct = dict.fromkeys(pair for pairs in wanted.values() for pair in pairs)
-    counts = {pair: _counts(task, X, *pair) for pair in distinct}
     return {
-        name: fewshot_result(task, table, vector, name, [counts[pair] for pair in pairs])
-        for name, pairs in wanted.items()
+        name: fewshot_result(task, table, vector, name, [counts[kind] for kind in kinds])
+        for name, kinds in wanted.items()
     }
 
 
@@ -140,52 +145,55 @@ Counts = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 """Times right and times tested of every image (n,), and accuracy of every episode."""
 
 
-def _counts(task: FewshotTask, X: Floats, n_shots: int, fit: Fit) -> Counts:
-    n_episodes = len(task.draws)
-    right, tested = (np.zeros(len(X), dtype=np.int64) for _ in range(2))
-    classes = task.classes_at(n_shots)
-    if len(classes) < 2:
-        return right, tested, np.full(n_episodes, np.nan)
-    truth = np.searchsorted(classes, task.codes)
+def _counts(
+    task: FewshotTask, X: Floats, classes: NDArray[np.intp], kinds: list[Kind]
+) -> Iterator[tuple[Kind, Counts]]:
+    """Yield the counts of each kind of classifier for shots that the same classes can serve."""
     images = np.flatnonzero(task.is_test & np.isin(task.codes, classes))
-    accuracy = np.empty(n_episodes)
-    width = max(1, _N_COLUMNS // len(classes))
-    for start in range(0, n_episodes, width):
-        block = task.draws[start : start + width, classes, :n_shots]
-        W = np.concatenate([fit(X, shots) for shots in block])
-        tuned = task.validation[start : start + width, classes]
-        is_tested = _outside(np.concatenate([block, tuned], axis=2), len(X))
-        n_right, n_seen = (np.zeros(len(block), dtype=np.int64) for _ in range(2))
-        for rows, best in _predicted(X, images, W, len(block)):
-            seen = is_tested[rows]
-            hit = (best == truth[rows, None]) & seen
-            right[rows] += hit.sum(axis=1)
-            tested[rows] += seen.sum(axis=1)
-            n_right += hit.sum(axis=0)
-            n_seen += seen.sum(axis=0)
-        accuracy[start : start + width] = n_right / n_seen
-    return right, tested, accuracy
+    truth = np.searchsorted(classes, task.codes[images])
+    right, tested = (np.zeros((len(kinds), len(X)), dtype=np.int64) for _ in range(2))
+    accuracy = np.full((len(kinds), len(task.draws)), np.nan)
+    width = max(1, _N_WEIGHTS // (len(kinds) * max(1, len(classes))))
+    for start in range(0, len(task.draws) if len(classes) > 1 else 0, width):
+        block = slice(start, start + width)
+        W = np.concatenate([fit_nested(X, draw[classes], kinds) for draw in task.draws[block]])
+        hits = _hits(X, images, truth, W).reshape(len(images), -1, len(kinds))
+        for k, (_, n_shots) in enumerate(kinds):
+            seen = _is_tested(task, block, classes, n_shots)[images]
+            hit = hits[:, :, k] & seen
+            right[k, images] += hit.sum(axis=1)
+            tested[k, images] += seen.sum(axis=1)
+            accuracy[k, block] = hit.sum(axis=0) / seen.sum(axis=0)
+    yield from zip(kinds, zip(right, tested, accuracy, strict=True), strict=True)
 
 
-def _outside(block: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
-    """Return (n, n_episodes): which images are not among the `block` of each episode."""
-    is_tested = np.ones((n, len(block)), dtype=bool)
-    for e, shots in enumerate(block):
-        is_tested[shots.ravel(), e] = False
+def _is_tested(
+    task: FewshotTask, block: slice, classes: NDArray[np.intp], n_shots: int
+) -> NDArray[np.bool_]:
+    """Return (n, n_episodes): which images are neither shots nor tune in each episode."""
+    draws, tuned = task.draws[block][:, classes, :n_shots], task.validation[block][:, classes]
+    is_tested = np.ones((len(task.codes), len(draws)), dtype=bool)
+    for e, used in enumerate(np.concatenate([draws, tuned], axis=2)):
+        is_tested[used.ravel(), e] = False
     return is_tested
 
 
-def _predicted(
-    X: Floats, images: NDArray[np.intp], W: Floats, n_episodes: int
-) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Yield rows and their class in every episode, (c,) and (c, n_episodes)."""
-    size = max(1, _N_LOGITS // len(W))
+def _hits(
+    X: Floats, images: NDArray[np.intp], truth: NDArray[np.int64], W: Floats
+) -> NDArray[np.bool_]:
+    """Return which images each of P classifiers (P, K, d + 1) has right, of shape (m, P)."""
+    mark_hits = load_mark_hits()
+    hits = np.empty((len(images), len(W)), dtype=bool)
+    width = max(1, _N_COLUMNS // W.shape[1])
+    size = max(1, _N_SCORES // (width * W.shape[1]))
     for start in range(0, len(images), size):
-        rows = images[start : start + size]
-        logits = X[rows] @ W[:, :-1].T
-        logits += W[:, -1]
-        # The first of equal scores: classes are in the order of their names.
-        yield rows, logits.reshape(len(rows), n_episodes, -1).argmax(axis=2)
+        rows = slice(start, start + size)
+        part = X[images[rows]]
+        for first in range(0, len(W), width):
+            few = W[first : first + width].reshape(-1, W.shape[2])
+            scores = part @ few[:, :-1].T
+            mark_hits(scores, few[:, -1].copy(), truth[rows], hits[rows, first : first + width])
+    return hits
 
 
 def _class_accuracy(

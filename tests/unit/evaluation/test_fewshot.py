@@ -11,9 +11,10 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import KNeighborsClassifier
 
 from intramodal.errors import InputError
-from intramodal.evaluation import fewshot
-from intramodal.evaluation.classifiers import fit_lda, fit_prototypes
+from intramodal.evaluation import classifiers, fewshot
+from intramodal.evaluation.classifiers import FITS, fit_lda, fit_nested, fit_prototypes
 from intramodal.evaluation.fewshot import FewshotTask, evaluate_fewshot, run_fewshot
+from intramodal.evaluation.kernels import load_mark_hits
 from intramodal.projection.text_pca import TextPCA
 from intramodal.types import VectorTable, unit_rows
 
@@ -131,6 +132,41 @@ def test_shots_without_scatter_make_lda_the_prototype_classifier(rng, n_shots):
     X = unit_rows(rng.normal(size=(3, 8)))
     shots = np.repeat(np.arange(3), n_shots).reshape(3, n_shots)
     np.testing.assert_array_equal(fit_lda(X, shots), fit_prototypes(X, shots))
+
+
+@pytest.mark.parametrize("n_rows", [1, 7, 2048])
+@pytest.mark.parametrize("d", [12, 30, 200])  # reached at 4 shots, at 8, never
+def test_one_pass_over_nested_shots_fits_what_each_number_alone_does(rng, monkeypatch, d, n_rows):
+    monkeypatch.setattr(classifiers, "_N_ROWS", n_rows)
+    X = unit_rows(rng.normal(size=(64, d)) + 1.0)
+    shots = rng.permutation(64).reshape(4, 16)
+    kinds = [(name, s) for name in FITS for s in (1, 2, 4, 8, 16)]
+    found = fit_nested(X, shots, kinds[::-1])[::-1]
+    for W, (name, s) in zip(found, kinds, strict=True):
+        expected = {"prototype": fit_prototypes, "lda": fit_lda}[name](X, shots[:, :s])
+        np.testing.assert_allclose(W, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("kernel", ["compiled", "plain"])
+def test_both_kernels_say_what_argmax_says(rng, kernel):
+    scores = rng.integers(0, 3, size=(200, 3 * 5)).astype(np.float32)  # full of ties
+    bias, truth = rng.integers(0, 2, 15).astype(np.float32), rng.integers(0, 5, 200)
+    hits = np.empty((200, 3), dtype=bool)
+    load_mark_hits(kernel)(scores, bias, truth, hits)
+    for p in range(3):
+        own = slice(5 * p, 5 * p + 5)
+        expected = [row[own].tolist().index(max(row[own])) for row in scores + bias]
+        assert hits[:, p].tolist() == (np.array(expected) == truth).tolist()
+    assert 0.1 < hits.mean() < 0.5
+
+
+def test_a_run_on_the_plain_kernel_gives_the_same_numbers(rng, monkeypatch):
+    table = clusters(rng)
+    compiled = evaluate_fewshot(table, vector="raw", field="label", n_episodes=5)
+    monkeypatch.setenv("INTRAMODAL_KERNEL", "plain")
+    plain = evaluate_fewshot(table, vector="raw", field="label", n_episodes=5)
+    for name, result in plain.items():
+        np.testing.assert_array_equal(result.n_correct, compiled[name].n_correct)
 
 
 def test_shots_are_different_images_of_their_class_and_the_first_is_uniform(rng):
@@ -269,12 +305,13 @@ def test_equal_scores_go_to_the_class_whose_name_comes_first():
         assert result.class_accuracy.tolist() == [[1.0, 0.0, 0.0]] * 2
 
 
-@pytest.mark.parametrize(("n_columns", "n_logits"), [(1, 1), (7, 40)])
-def test_block_sizes_change_nothing(rng, monkeypatch, n_columns, n_logits):
+@pytest.mark.parametrize(("n_columns", "n_scores"), [(1, 1), (7, 40)])
+def test_block_sizes_change_nothing(rng, monkeypatch, n_columns, n_scores):
     table = clusters(rng)
     before = evaluate_fewshot(table, vector="raw", field="label", n_episodes=5)
+    monkeypatch.setattr(fewshot, "_N_WEIGHTS", n_columns)
     monkeypatch.setattr(fewshot, "_N_COLUMNS", n_columns)
-    monkeypatch.setattr(fewshot, "_N_LOGITS", n_logits)
+    monkeypatch.setattr(fewshot, "_N_SCORES", n_scores)
     after = evaluate_fewshot(table, vector="raw", field="label", n_episodes=5)
     for name, result in before.items():
         np.testing.assert_array_equal(result.n_correct, after[name].n_correct)
