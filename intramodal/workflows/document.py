@@ -11,6 +11,7 @@ from typing import Any
 from intramodal.evaluation.comparison import Comparison
 from intramodal.evaluation.misalignment import measure_misalignment
 from intramodal.evaluation.precision_recall import precision_recall
+from intramodal.progress import tracked
 from intramodal.projection.artifact import Projection
 from intramodal.reports.document import Answer, Neighbours, Picture, ReportDocument
 from intramodal.reports.thumbnails import thumbnail
@@ -92,6 +93,7 @@ def _histograms(evidence: Evidence) -> list[dict[str, Any]]:
     Images against texts come with the first field only: they do not depend on the labels.
     """
     fields, vectors = list(evidence.comparison.fields), evidence.comparison.vectors
+    pairs = [(field, vector) for field in fields for vector in vectors]
     return [
         measure_misalignment(
             evidence.table,
@@ -101,8 +103,7 @@ def _histograms(evidence: Evidence) -> list[dict[str, Any]]:
             population=evidence.comparison.fields[field].population,
         ).to_dict()
         | {"vector": vector}
-        for field in fields
-        for vector in vectors
+        for field, vector in tracked(pairs, "histograms", total=len(pairs))
     ]
 
 
@@ -115,6 +116,7 @@ def _texts_for(evidence: Evidence, vector: str) -> Floats | None:
 
 
 def _curves(evidence: Evidence) -> list[dict[str, Any]]:
+    fields = evidence.comparison.fields
     return [
         precision_recall(
             evidence.table,
@@ -123,7 +125,7 @@ def _curves(evidence: Evidence) -> list[dict[str, Any]]:
             min_class_size=evidence.min_class_size,
             population=row.population,
         ).to_dict()
-        for field, row in evidence.comparison.fields.items()
+        for field, row in tracked(fields.items(), "curves", total=len(fields))
     ]
 
 
