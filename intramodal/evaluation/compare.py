@@ -17,7 +17,17 @@ from intramodal.evaluation.comparison import (
 from intramodal.evaluation.fewshot import FewshotTask, run_fewshot
 from intramodal.evaluation.inference import Effect, sign_flip
 from intramodal.evaluation.labels import encode_labels
-from intramodal.evaluation.population import Population, choose_population
+from intramodal.evaluation.paired import PairedComparison
+from intramodal.evaluation.population import (
+    CLASSES_FROM,
+    IID_PHRASE,
+    Population,
+    check_classes,
+    choose_population,
+    classes_phrase,
+    field_phrase,
+    images_phrase,
+)
 from intramodal.evaluation.results import FewshotResult, RetrievalResult
 from intramodal.evaluation.retrieval import run_task
 from intramodal.evaluation.retrieval_task import RetrievalTask
@@ -83,34 +93,75 @@ def compare_vectors(
 
 
 def compare(
-    a: RetrievalResult, b: RetrievalResult, *, cluster: str = "class", seed: int = 0
-) -> Effect:
-    """Return the difference in mAP of two results over the same queries.
+    a: RetrievalResult, b: RetrievalResult, *, cluster: str | None = None, seed: int = 0
+) -> PairedComparison:
+    """Return how two results over the same queries differ, B minus A.
 
     Parameters
     ----------
     a, b : RetrievalResult
-    cluster : {"class", "iid"}
-        Whole classes are resampled, or queries as if they were independent, which they are not.
-        Resampling pictures needs the vectors: `compare_vectors`.
+    cluster : {"class", "image", "iid"}, the name of a payload field, or None
+        What is resampled, see `choose_population`; None is "class" from 20 classes on, else
+        "image". Where units leave the gallery ("image", a field), both results must have been
+        evaluated with that `cluster`, as they are by default.
     seed : int
+        Of the resampling.
 
     Raises
     ------
     QueryMismatchError
         If the results are not over the same queries, in the same order.
+    InputError
+        For fewer than five units, or results evaluated with another `cluster`.
     """
-    if a.query_ids != b.query_ids:
+    if a.query_ids != b.query_ids or a.labels != b.labels:
         raise QueryMismatchError(
             f"the results cover different queries ({len(a.query_ids):,} and "
             f"{len(b.query_ids):,}); evaluate both vectors on the same points"
         )
-    if cluster not in ("class", "iid"):
-        raise InputError(f"two results can be compared by class or iid, not by {cluster!r}")
-    names = [str(label) for label in a.labels] if cluster == "class" else a.query_ids
-    _, units = np.unique(np.array([str(n) for n in names]), return_inverse=True)
-    sums = np.bincount(units, weights=b.ap - a.ap)
-    return sign_flip(sums, np.bincount(units).astype(float), seed=seed)
+    n_classes = len(a.class_mean())
+    is_multi = any(isinstance(label, tuple) for label in a.labels)
+    if cluster is None:
+        cluster = "class" if n_classes >= CLASSES_FROM and not is_multi else "image"
+    if cluster in ("class", "iid"):
+        return _by_queries(a, b, cluster, n_classes, seed)
+    return _by_left_out(a, b, "images" if cluster == "image" else cluster, n_classes)
+
+
+def _by_queries(
+    a: RetrievalResult, b: RetrievalResult, cluster: str, n_classes: int, seed: int
+) -> PairedComparison:
+    difference = b.ap - a.ap
+    population, phrase, units = "iid", IID_PHRASE, np.arange(len(difference))
+    if cluster == "class":
+        check_classes(a.field, n_classes, is_multi=any(isinstance(x, tuple) for x in a.labels))
+        population, phrase = "classes", classes_phrase(n_classes)
+        _, units = np.unique(np.array([str(label) for label in a.labels]), return_inverse=True)
+    sums, sizes = np.bincount(units, weights=difference), np.bincount(units).astype(float)
+    effect = sign_flip(sums, sizes, seed=seed)
+    return PairedComparison(results=(a, b), effect=effect, population=population, phrase=phrase)
+
+
+def _by_left_out(
+    a: RetrievalResult, b: RetrievalResult, population: str, n_classes: int
+) -> PairedComparison:
+    found = [
+        result.interval.left_out
+        for result in (a, b)
+        if result.interval and result.interval.population == population
+    ]
+    without_a, without_b = (*found, None, None)[:2]
+    if without_a is None or without_b is None or a.ties != "expected" or b.ties != "expected":
+        name = "image" if population == "images" else population
+        raise InputError(
+            f"the results do not hold what they are without each unit of {population!r}; "
+            f"evaluate both with cluster={name!r} and ties='expected', or use compare_vectors"
+        )
+    effect = without_b.minus(without_a).effect(float((b.ap - a.ap).mean()))
+    phrase = images_phrase(n_classes)
+    if population != "images":
+        phrase = field_phrase(population, len(without_a.sizes))
+    return PairedComparison(results=(a, b), effect=effect, population=population, phrase=phrase)
 
 
 def _check(

@@ -8,18 +8,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from intramodal.evaluation.inference import Effect, holm
+from intramodal.evaluation.paired import PairedResults
 from intramodal.evaluation.population import Population
-from intramodal.evaluation.results import RetrievalResult, data_frame, html_table
+from intramodal.evaluation.results import data_frame, html_table
 from intramodal.evaluation.verdict import Outcome, combine, evidence, head, judge
 
 DECIDING_CLASSIFIER = "prototype"
 """The paper's nearest prototype decides; LDA undoes part of any linear map and is shown beside."""
-N_CHANGED = 20
-_TIED = 1e-9
-"""Average precisions nearer than this are equal: float64 sums over a ranking differ by less."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +56,8 @@ class OtherEvidence:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class FieldEvidence:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FieldEvidence(PairedResults):
     """What one label field says.
 
     Parameters
@@ -81,7 +78,6 @@ class FieldEvidence:
     field: str
     population: Population
     n_classes: int
-    results: tuple[RetrievalResult, RetrievalResult]
     effect: Effect | None
     fewshot: Mapping[str, Mapping[int, ShotEvidence]]
     others: Sequence[OtherEvidence] = ()
@@ -90,42 +86,6 @@ class FieldEvidence:
     def deciding(self) -> Mapping[int, ShotEvidence]:
         """The few-shot evidence that a verdict rests on."""
         return self.fewshot.get(DECIDING_CLASSIFIER, {})
-
-    @cached_property
-    def differences(self) -> NDArray[np.float64]:
-        """Average precision of B minus A of every query (n_queries,)."""
-        return self.results[1].ap - self.results[0].ap
-
-    def classes(self) -> list[dict[str, Any]]:
-        """Return mean average precisions and their difference for every class."""
-        a, b = (result.class_mean() for result in self.results)
-        return [
-            {"class": name, "a": mean, "b": b[name][0], "delta": b[name][0] - mean, "n_queries": n}
-            for name, (mean, n) in a.items()
-        ]
-
-    def changed(self, sign: int) -> list[dict[str, Any]]:
-        """Return the queries that gain (+1) or lose (-1) most."""
-        order = np.argsort(-sign * self.differences, kind="stable")[:N_CHANGED]
-        kept = [int(i) for i in order if sign * self.differences[i] > _TIED]
-        a, b = self.results
-        return [
-            {
-                "id": a.query_ids[i],
-                "label": a.labels[i],
-                "ap": {a.vector: float(a.ap[i]), b.vector: float(b.ap[i])},
-                "delta": float(self.differences[i]),
-            }
-            for i in kept
-        ]
-
-    def counts(self) -> dict[str, int]:
-        """Return how many queries gain, stay and lose."""
-        wins, losses = (
-            int((self.differences > _TIED).sum()),
-            int((self.differences < -_TIED).sum()),
-        )
-        return {"wins": wins, "ties": len(self.differences) - wins - losses, "losses": losses}
 
 
 @dataclass(frozen=True, eq=False)

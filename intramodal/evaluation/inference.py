@@ -10,7 +10,7 @@ Queries share positives and so are not independent. Two procedures, each with it
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,32 @@ class Effect:
         return max(self.n_units + 1, int(np.ceil(self.n_units * min(factors))))
 
 
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """A mean over queries without each unit: sums and numbers of the queries' figures.
+
+    Parameters
+    ----------
+    sums, counts : ndarray of shape (n_units,)
+    sizes : ndarray of shape (n_units,)
+        Pictures in each unit.
+    """
+
+    sums: Array
+    counts: Array
+    sizes: Array
+
+    def minus(self, other: LeftOut) -> LeftOut:
+        """Return the same of the queries' differences to another vector's."""
+        return replace(self, sums=self.sums - other.sums)
+
+    def effect(self, theta: float) -> Effect:
+        """Return the effect whose value on all pictures is `theta`, by `group_jackknife`."""
+        is_there = self.counts > 0
+        without = self.sums[is_there] / self.counts[is_there]
+        return group_jackknife(theta, without, self.sizes[is_there].astype(float))
+
+
 @dataclass(frozen=True)
 class Interval:
     """The 95% interval of one figure, and whom it speaks of.
@@ -81,12 +107,15 @@ class Interval:
         "classes", "images", "iid", or the payload field whose values are the units.
     n_units : int
         Clusters or groups that were resampled.
+    left_out : LeftOut or None
+        Where units leave the gallery, too: what a comparison with another vector needs of them.
     """
 
     low: float
     high: float
     population: str
     n_units: int
+    left_out: LeftOut | None = field(default=None, repr=False, compare=False)
 
     def shifted(self, by: float) -> Interval:
         """Return the interval of a fraction that lies by so much higher."""

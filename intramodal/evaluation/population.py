@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.evaluation.inference import Effect, Interval, group_jackknife, sign_flip
+from intramodal.evaluation.inference import Effect, Interval, LeftOut, group_jackknife, sign_flip
 from intramodal.evaluation.labels import encode_labels
 from intramodal.evaluation.ranking import Groups, leave_group_out
 from intramodal.evaluation.results import FewshotResult, RetrievalResult
@@ -69,12 +69,11 @@ class Population:
         if not self.leaves_gallery:
             ones = np.ones(len(groups.own))
             return [_by_clusters(b.ap - a.ap, ones, groups.own, self.seed) for b in others]
-        sums_a, counts = _totals(self._leave_out(table, task, a.vector)())
+        without = self._left_out(self._leave_out(table, task, a.vector))
         effects = []
         for b in others:
-            sums_b, _ = _totals(self._leave_out(table, task, b.vector)())
-            difference = float((b.ap - a.ap).mean())
-            effects.append(self._jackknife(difference, sums_b - sums_a, counts))
+            found = self._left_out(self._leave_out(table, task, b.vector))
+            effects.append(found.minus(without).effect(float((b.ap - a.ap).mean())))
         return effects
 
     def retrieval_interval(
@@ -105,12 +104,13 @@ class Population:
         asking = groups.own if groups.own.max(initial=-1) >= 0 else groups.gallery
         if len(np.unique(asking)) < LEAST_UNITS:
             return None
-        if self.leaves_gallery:
-            effect = self._jackknife(float(ap.mean()), *_totals(leave_out()))
+        found = self._left_out(leave_out) if self.leaves_gallery else None
+        if found is not None:
+            effect = found.effect(float(ap.mean()))
         else:
             effect = _by_clusters(ap, np.ones(len(ap)), groups.own, self.seed)
         low, high = effect.interval
-        return Interval(max(0.0, low), min(1.0, high), self.name, effect.n_units)
+        return Interval(max(0.0, low), min(1.0, high), self.name, effect.n_units, found)
 
     def groups_of(self, task: RetrievalTask) -> Groups:
         """Return the units of a task's gallery and queries."""
@@ -157,13 +157,9 @@ class Population:
         groups = self.groups_of(task)
         return lambda: leave_group_out(*task.vectors(table, vector), task.relevance, groups)
 
-    def _jackknife(
-        self, theta: float, sums: NDArray[np.float64], counts: NDArray[np.int64]
-    ) -> Effect:
-        """Return the effect from sum and number of the queries' figures without each unit."""
-        usable = counts > 0
-        sizes = np.bincount(self.groups[self.groups >= 0]).astype(float)[usable]
-        return group_jackknife(theta, sums[usable] / counts[usable], sizes)
+    def _left_out(self, leave_out: LeaveOut) -> LeftOut:
+        sizes = np.bincount(self.groups[self.groups >= 0])
+        return LeftOut(*_totals(leave_out()), sizes)
 
 
 def interval_population(
@@ -206,35 +202,57 @@ def _chosen(table: VectorTable, task: RetrievalTask, cluster: str) -> Population
         return _classes(table, task)
     if cluster == "iid":
         groups = _numbered(table, task.query_rows, np.arange(len(task.query_rows)))
-        phrase = "queries taken as independent, which they are not"
-        return Population("iid", groups, phrase, "queries")
+        return Population("iid", groups, IID_PHRASE, "queries")
     taking_part = np.union1d(task.query_rows, task.gallery_rows)
     if cluster == "image":
         return _images(table, taking_part, len(task.codes.names))
     return _field(table, taking_part, cluster)
 
 
-def _classes(table: VectorTable, task: RetrievalTask) -> Population:
-    n_classes = len(task.codes.names)
-    if task.codes.is_multi:
+IID_PHRASE = "queries taken as independent, which they are not"
+
+
+def classes_phrase(n_classes: int) -> str:
+    """Return whom a sentence speaks of whose units are classes."""
+    return f"classes like these {n_classes:,}"
+
+
+def images_phrase(n_classes: int) -> str:
+    """Return whom a sentence speaks of whose units are pictures."""
+    return f"new pictures of these {n_classes:,} classes"
+
+
+def field_phrase(field: str, n_units: int) -> str:
+    """Return whom a sentence speaks of whose units are the values of a field."""
+    return f"other values of {field} like these {n_units:,}"
+
+
+def check_classes(field: str, n_classes: int, *, is_multi: bool) -> None:
+    """Raise `InputError` unless the classes of a field can be the units of a statement."""
+    if is_multi:
         raise InputError(
-            f"{task.field!r} holds several values a picture, so classes are no separate units; "
+            f"{field!r} holds several values a picture, so classes are no separate units; "
             f"use --cluster image"
         )
     if n_classes < LEAST_UNITS:
         raise InputError(
-            f"{task.field!r} has {n_classes} classes and a statement about classes like these "
+            f"{field!r} has {n_classes} classes and a statement about classes like these "
             f"needs at least {LEAST_UNITS}; use --cluster image"
         )
+
+
+def _classes(table: VectorTable, task: RetrievalTask) -> Population:
+    n_classes = len(task.codes.names)
+    check_classes(task.field, n_classes, is_multi=task.codes.is_multi)
     groups = _numbered(table, task.codes.rows, task.codes.codes)
-    return Population("classes", groups, f"classes like these {n_classes:,}", "classes")
+    return Population("classes", groups, classes_phrase(n_classes), "classes")
 
 
 def _images(table: VectorTable, rows: NDArray[np.intp], n_classes: int) -> Population:
     if len(rows) < LEAST_UNITS:
         raise InputError(f"{len(rows)} pictures are too few to compare; at least {LEAST_UNITS}")
-    phrase = f"new pictures of these {n_classes:,} classes"
-    return Population("images", _numbered(table, rows, np.arange(len(rows))), phrase, "queries")
+    groups = _numbered(table, rows, np.arange(len(rows)))
+    return Population("images", groups, images_phrase(n_classes), "queries")
 
 
 def _field(table: VectorTable, rows: NDArray[np.intp], field: str) -> Population:
@@ -254,8 +272,8 @@ def _field(table: VectorTable, rows: NDArray[np.intp], field: str) -> Population
     units = n_units + np.arange(len(rows))
     units[codes.rows] = codes.codes
     _, dense = np.unique(units, return_inverse=True)
-    phrase = f"other values of {field} like these {n_units:,}"
-    return Population(field, _numbered(table, rows, dense), phrase, f"values of {field}")
+    groups = _numbered(table, rows, dense)
+    return Population(field, groups, field_phrase(field, n_units), f"values of {field}")
 
 
 def _numbered(

@@ -70,7 +70,15 @@ def p_value(p: float | None) -> str:
     return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
-def evidence(what: str, a: float, b: float, effect: Effect, p_adjusted: float) -> str:
+def evidence(
+    what: str,
+    a: float,
+    b: float,
+    effect: Effect,
+    p_adjusted: float,
+    *,
+    p_words: str = "Holm-adjusted p",
+) -> str:
     """Return one difference with its interval and adjusted p-value."""
     low, high = effect.interval
     p = p_value(p_adjusted)
@@ -78,5 +86,5 @@ def evidence(what: str, a: float, b: float, effect: Effect, p_adjusted: float) -
     verb = "rises" if effect.delta > 0 else "falls" if effect.delta < 0 else "stays"
     return (
         f"{what} {verb} from {a:.4f} to {b:.4f} ({effect.delta:+.4f}, 95% interval "
-        f"[{low:+.4f}, {high:+.4f}], Holm-adjusted p {p})"
+        f"[{low:+.4f}, {high:+.4f}], {p_words} {p})"
     )

@@ -202,12 +202,76 @@ def test_results_over_other_queries_are_refused(rng: np.random.Generator) -> Non
         compare(a, b)
 
 
-def test_two_results_compare_like_the_vectors_they_came_from(rng: np.random.Generator) -> None:
-    found = two_vectors(rng, n_classes=20, noise=(2.0, 1.5))
+@pytest.mark.parametrize(
+    ("n_classes", "cluster", "population"),
+    [(20, None, "classes"), (6, None, "images"), (6, "shop", "shop"), (6, "iid", "iid")],
+)
+def test_two_results_compare_like_the_vectors_they_came_from(
+    rng: np.random.Generator, n_classes: int, cluster: str | None, population: str
+) -> None:
+    found = two_vectors(rng, n_classes=n_classes, noise=(2.0, 1.5))
+    a, b = (
+        evaluate_retrieval(found, vector=v, field="label", cluster=cluster) for v in ("raw", "pca")
+    )
+    row = field(found, CompareSettings(tasks=("retrieval",), cluster=cluster))
+    got = compare(a, b, cluster=cluster)
+    assert got.population == row["population"] == population
+    assert (got.delta, got.p_value, list(got.interval)) == pytest.approx(
+        (row["delta"], row["p_value"], pytest.approx(row["interval"], abs=1e-12)), abs=1e-12
+    )
+    assert got.counts() == {name: row[name] for name in ("wins", "ties", "losses")}
+    spoken = row["sentence"].split(". ")[2]
+    assert got.sentence.endswith(spoken if spoken.endswith(".") else f"{spoken}.")
+    assert compare(a, b, cluster=cluster).to_dict() == got.to_dict()
+
+
+def test_a_comparison_of_results_names_the_classes_and_queries_that_change_most(
+    rng: np.random.Generator,
+) -> None:
+    found = two_vectors(rng, noise=(2.0, 1.7))
     a, b = (evaluate_retrieval(found, vector=v, field="label") for v in ("raw", "pca"))
-    row = field(found)
-    assert compare(a, b).p_value == row["p_value"]
-    assert list(compare(a, b).interval) == row["interval"]
+    values = compare(a, b).to_dict()
+    json.dumps(values, allow_nan=False)
+    difference = b.ap - a.ap
+    by_class = {
+        name: float(np.mean([d for d, label in zip(difference, a.labels, strict=True)
+                             if label == name]))
+        for name in set(a.labels)
+    }  # fmt: skip
+    gains = [row["class"] for row in values["classes_gain"]]
+    assert gains == sorted((n for n in by_class if by_class[n] > 0), key=lambda n: -by_class[n])
+    assert {*gains, *(row["class"] for row in values["classes_lose"])} == set(by_class)
+    assert values["queries_gain"][0]["id"] == a.query_ids[int(np.argmax(difference))]
+    assert values["queries_lose"][0]["id"] == a.query_ids[int(np.argmin(difference))]
+    page = compare(a, b)._repr_html_()
+    assert "new pictures of these 6 classes, from 120 queries" in page
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "asked", "message"),
+    [
+        ({"cluster": "none"}, None, "evaluate both with cluster='image'"),
+        ({"cluster": "iid"}, "shop", "evaluate both with cluster='shop'"),
+        ({"ties": "best"}, "image", "ties='expected'"),
+    ],
+)
+def test_results_without_what_a_population_needs_are_refused(
+    rng: np.random.Generator, evaluated: dict[str, Any], asked: str | None, message: str
+) -> None:
+    found = two_vectors(rng, noise=(2.0, 1.5))
+    a, b = (
+        evaluate_retrieval(found, vector=v, field="label", **evaluated) for v in ("raw", "pca")
+    )
+    with pytest.raises(InputError, match=message):
+        compare(a, b, cluster=asked)
+
+
+def test_few_classes_of_two_results_are_no_population(rng: np.random.Generator) -> None:
+    found = two_vectors(rng, n_classes=4, noise=(2.0, 0.8))
+    a, b = (evaluate_retrieval(found, vector=v, field="label") for v in ("raw", "pca"))
+    with pytest.raises(InputError, match="4 classes and a statement"):
+        compare(a, b, cluster="class")
+    assert compare(a, b).interval[0] > 0
 
 
 @pytest.mark.parametrize(

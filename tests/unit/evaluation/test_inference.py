@@ -70,6 +70,20 @@ def test_the_interval_excludes_zero_exactly_when_p_is_below_the_level(
     assert excludes == (effect.p_value < ALPHA_OF_LEVEL)
 
 
+@given(
+    st.floats(-1, 1),
+    st.lists(st.tuples(st.floats(-1, 1), st.integers(1, 9)), min_size=2, max_size=30),
+    st.floats(0, 0.1),
+)
+def test_the_jackknifes_interval_excludes_zero_exactly_when_p_is_below_the_level(
+    theta: float, rows: list[tuple[float, int]], extra: float
+) -> None:
+    without, sizes = np.array(rows, dtype=float).T
+    effect = group_jackknife(theta, without, sizes, extra_variance=extra)
+    excludes = effect.interval[0] > 0 or effect.interval[1] < 0
+    assert excludes == (effect.p_value < ALPHA_OF_LEVEL)
+
+
 def test_the_same_seed_gives_the_same_figures(rng: np.random.Generator) -> None:
     sums, sizes = rng.normal(size=30), np.ones(30)
     assert sign_flip(sums, sizes, seed=3) == sign_flip(sums, sizes, seed=3)
