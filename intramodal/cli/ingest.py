@@ -83,7 +83,10 @@ _FILE = click.Path(path_type=Path)
     help="Replicas that must have a write of a new collection before it counts.",
 )
 @click.option(
-    "--shard-key", help="Of new points, in a collection that puts points into shards by key."
+    "--into-shard",
+    "shard_key",
+    metavar="NAME",
+    help="Shard key of new points, in a collection that puts points into shards by key.",
 )
 @upload_options
 @model_options

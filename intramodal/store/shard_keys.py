@@ -58,7 +58,7 @@ def with_new_points(
     if absent and key is None:
         raise InputError(
             f"{name!r} puts points into shards by key and {absent[0]!r} is new; give the key of "
-            f"new points (--shard-key KEY), one that the collection has"
+            f"new points (--into-shard KEY), one that the collection has"
         )
     return {**known, **dict.fromkeys(absent, key)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
-from intramodal.errors import InputError, NotFound, StoreUnavailable
+from intramodal.errors import AccessDenied, InputError, NotFound, StoreUnavailable
 from intramodal.ingest.backfill import backfill, projected_origin
 from intramodal.store.base import Cluster, VectorSpec
 from intramodal.store.collection import ImageCollection
@@ -21,7 +22,7 @@ from intramodal.store.server import ServerStore
 from intramodal.store.spreading import SPREAD_DEADLINE_S
 from tests.cli.kit import run
 from tests.faults.schedules import ORIGIN, Clock, Slept, Truth
-from tests.faults.wire import WireServer
+from tests.faults.wire import Keys, WireServer
 from tests.faults.wire.cluster import Cluster as Nodes
 
 N, D, N_SHARDS = 300, 16, 6
@@ -242,3 +243,31 @@ def test_settings_that_cannot_be_meant_are_refused_before_anybody_is_asked(
     with pytest.raises(InputError, match=says) as caught:
         open_store(store, **options)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_named_nodes_are_asked_with_the_key_and_nobody_repeats_it(
+    nodes: list[WireServer], clock: Clock, truth: Truth, is_right: bool
+) -> None:
+    nodes[0].storage.clear()
+    cluster = spread(nodes, lag={2: 40})
+    key = "planted-4717"
+    for node, wanted in zip(nodes, (key, key, key if is_right else "another"), strict=True):
+        node.keys = Keys(wanted)
+    try:
+        connection = connect_server(nodes[0].url, api_key=key)
+        with ServerStore(
+            connection, retry=clock.retry(), cluster=Cluster(nodes=(nodes[2].url,))
+        ) as store:
+            filled(store, truth, n_shards=1)
+            if is_right:
+                store.add_vector(NAME, "pca", PCA)
+                assert cluster.is_known("pca", 2)
+            else:
+                with pytest.raises(AccessDenied, match="QDRANT_API_KEY") as caught:
+                    store.add_vector(NAME, "pca", PCA)
+                assert nodes[2].url in str(caught.value)
+                assert key not in "".join(traceback.format_exception(caught.value))
+    finally:
+        for node in nodes:
+            node.keys = Keys()

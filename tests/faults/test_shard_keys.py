@@ -95,7 +95,7 @@ def test_points_that_exist_stay_in_their_shard_and_new_ones_need_a_key(
     photos = ImageCollection.open(store, NAME)
     photos.write(truth.ids, {"raw": truth.X}, truth.payloads)
     assert places(server) == before
-    with pytest.raises(InputError, match=r"'photos' puts points into shards by key.*--shard-key"):
+    with pytest.raises(InputError, match=r"'photos' puts points into shards by key.*--into-shard"):
         photos.write([1, 2], {"raw": truth.X[:2]}, [{}] * 2)
     with pytest.raises(StoreError, match="Shard key birds not found"):
         opened(store, "birds").upsert(NAME, [1], {"raw": truth.X[:1]}, [{}])
@@ -140,8 +140,8 @@ def test_the_command_puts_new_points_where_it_is_told(
     np.save("X.npy", truth.X)
     place = ("X.npy", "--collection", NAME, "--made-by", ORIGIN.encoder, "--store", server.url)
     error = run("ingest", *place, code=1)["error"]
-    assert "--shard-key" in error["message"]
-    assert run("ingest", *place, "--shard-key", "cats")["written"] == N
+    assert "--into-shard" in error["message"]
+    assert run("ingest", *place, "--into-shard", "cats")["written"] == N
     assert run("ingest", *place)["skipped"] == N
     found = {point.shard_key for point in server.storage.points(NAME).values()}
     assert found == {"cats"}

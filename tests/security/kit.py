@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from intramodal.store.manifest import VectorOrigin
 from intramodal.types import unit_rows
 from tests.faults.wire import WireServer
 
-N, D = 80, 16
+N, D, N_KINDS, N_ANCHORS = 80, 16, 4, 40
 _READS = ("/points/scroll", "/points/count", "/points/query/batch", "/points")
 
 
@@ -46,14 +47,17 @@ def read_only_server() -> Iterator[ReadOnly]:
 
 
 def fill(store: Store, **payload: Any) -> ImageCollection:
-    """Write `photos` and the file pca.safetensors."""
+    """Write `photos`; pca.safetensors, T.npy (texts of its kinds), A.npy and names.txt here."""
     rng = np.random.default_rng(1)
     X = unit_rows(rng.normal(size=(N, D)))
     projection = Projection(np.linalg.qr(rng.normal(size=(D, 8)))[0], "pca", "clip", "3f9a")
     projection.save("pca.safetensors")
+    np.save("T.npy", unit_rows(rng.normal(size=(N_KINDS, D))))
+    np.save("A.npy", unit_rows(rng.normal(size=(N_ANCHORS, D))))
+    Path("names.txt").write_text("".join(f"thing {n}\n" for n in range(N_ANCHORS)))
     raw = VectorOrigin("clip", "3f9a")
     made = VectorOrigin("clip", "3f9a", projection=projection.fingerprint, source="raw")
     photos = ImageCollection.create(store, "photos", {"raw": (D, raw), "pca": (8, made)})
-    payloads = [{"kind": f"k{n % 4}", "path": f"{n}.jpg", **payload} for n in range(N)]
+    payloads = [{"kind": f"k{n % N_KINDS}", "path": f"{n}.jpg", **payload} for n in range(N)]
     photos.write(list(range(N)), {"raw": X, "pca": projection.apply(X)}, payloads)
     return photos
