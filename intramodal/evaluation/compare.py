@@ -9,6 +9,7 @@ import numpy as np
 
 from intramodal.errors import InputError, QueryMismatchError
 from intramodal.evaluation.comparison import (
+    TASKS,
     Comparison,
     FieldEvidence,
     OtherEvidence,
@@ -33,7 +34,6 @@ from intramodal.evaluation.retrieval import run_task
 from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.types import VectorTable
 
-TASKS = ("retrieval", "fewshot")
 N_EPISODES = {"prototype": 50, "lda": 10}
 """Draws of shots: the prototypes decide; LDA is shown beside, and each draw costs it a d x d
 factorisation."""
@@ -209,6 +209,7 @@ def _compared(
         fewshot={}
         if task.codes.is_multi
         else _fewshot(table, (a, b), field, population, settings),
+        tasks=settings.tasks,
         others=[
             OtherEvidence(result.vector, result.map, effect)
             for result, effect in zip(results[2:], effects[1:], strict=False)

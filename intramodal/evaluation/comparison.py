@@ -15,8 +15,10 @@ from intramodal.evaluation.population import Population
 from intramodal.evaluation.results import data_frame, html_table
 from intramodal.evaluation.verdict import Outcome, combine, evidence, head, judge
 
+TASKS = ("retrieval", "fewshot")
 DECIDING_CLASSIFIER = "prototype"
 """The paper's nearest prototype decides; LDA undoes part of any linear map and is shown beside."""
+NO_FEWSHOT = "few-shot accuracy needs one value a picture, and classes of two pictures"
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class FieldEvidence(PairedResults):
         Difference in mAP; None if retrieval was not asked for.
     fewshot : dict of str to dict of int to ShotEvidence
         By classifier and shots; empty if not asked for, or not feasible.
+    tasks : tuple of str
+        What was asked for: "retrieval", "fewshot".
     others : sequence of OtherEvidence
         Controls and rivals; empty unless asked for.
     """
@@ -80,6 +84,7 @@ class FieldEvidence(PairedResults):
     n_classes: int
     effect: Effect | None
     fewshot: Mapping[str, Mapping[int, ShotEvidence]]
+    tasks: tuple[str, ...] = TASKS
     others: Sequence[OtherEvidence] = ()
 
     @property
@@ -123,14 +128,18 @@ class Comparison:
         return dict(zip(asked, holm([effect.p_value for effect in asked.values()]), strict=True))
 
     def verdicts(self, field: str) -> tuple[Outcome, Outcome, Outcome]:
-        """Return the outcomes of retrieval, of few-shot, and of both."""
+        """Return the outcomes of retrieval, of few-shot, and of both.
+
+        Evidence that was not asked for does not count; what was asked for and cannot be had is
+        inconclusive.
+        """
         row = self.fields[field]
         retrieval: Outcome = "inconclusive"
         if row.effect:
             retrieval = judge(row.effect, self.p_adjusted[field], self.margin)
         fewshot = combine(self._judged(field, shots) for shots in row.deciding)
-        given = [retrieval] * bool(row.effect) + [fewshot] * bool(row.deciding)
-        return retrieval, fewshot, combine(given)
+        by_task: dict[str, Outcome] = {"retrieval": retrieval, "fewshot": fewshot}
+        return retrieval, fewshot, combine(by_task[task] for task in row.tasks)
 
     def sentence(self, field: str) -> str:
         """Return the verdict with its figures and the population it speaks of."""
@@ -199,7 +208,8 @@ class Comparison:
             "fewshot": {
                 classifier: {str(shots): found.to_dict() for shots, found in by_shots.items()}
                 for classifier, by_shots in row.fewshot.items()
-            },
+            }
+            or None,
             "verdict_fewshot": fewshot,
             "verdict": verdict,
             "sentence": self.sentence(name),
@@ -218,11 +228,12 @@ class Comparison:
         return evidence("mAP", a.map, b.map, row.effect, self.p_adjusted[field])
 
     def _fewshot_words(self, field: str) -> str:
-        if not self.fields[field].deciding:
-            return ""
-        shots = self._telling(field)
-        found, p = self.fields[field].deciding[shots], self.p_adjusted_fewshot[field, shots]
-        return evidence(f"{shots}-shot accuracy", found.a, found.b, found.effect, p)
+        row = self.fields[field]
+        if row.deciding:
+            shots = self._telling(field)
+            found, p = row.deciding[shots], self.p_adjusted_fewshot[field, shots]
+            return evidence(f"{shots}-shot accuracy", found.a, found.b, found.effect, p)
+        return NO_FEWSHOT if "fewshot" in row.tasks else ""
 
     def _telling(self, field: str) -> int:
         """Return the shots whose accuracy weighs most: the surest with the few-shot verdict."""
@@ -236,11 +247,13 @@ class Comparison:
         row = self.fields[field]
         effect, n_tests = row.effect, len(self.p_adjusted)
         if effect is None or self.verdicts(field)[0] != "inconclusive":
+            if not row.deciding:
+                return "; --task retrieval judges by retrieval alone"
             effect = row.deciding[self._telling(field)].effect
             n_tests = len(self.p_adjusted_fewshot)
         needed = effect.units_needed(self.margin, n_tests=n_tests)
         if needed is None:
-            return ""
+            return f"; no number of {row.population.unit} would settle an exact tie"
         if row.population.name == "images":  # of which some only answer
             needed = int(np.ceil(len(row.differences) * needed / effect.n_units))
         return f"; about {needed:,} {row.population.unit} would be needed"

@@ -41,12 +41,15 @@ class Effect:
         Two-sided.
     n_units : int
         Clusters or groups.
+    error : float, optional
+        Standard error of the difference: few clusters give no interval, but a spread.
     """
 
     delta: float
     interval: tuple[float, float]
     p_value: float
     n_units: int
+    error: float | None = None
 
     def units_needed(self, margin: float, *, n_tests: int = 1) -> int | None:
         """Return how many units would decide, with 80% power, if the difference stays as it is.
@@ -56,16 +59,17 @@ class Effect:
         """
         from scipy.stats import norm
 
-        half = (self.interval[1] - self.interval[0]) / 2
         tail = ALPHA_OF_LEVEL / 2
-        errors = half / norm.isf(tail)  # one standard error with this many units
+        error = self.error
+        if error is None:
+            error = (self.interval[1] - self.interval[0]) / 2 / norm.isf(tail)
         ways = [(abs(self.delta), tail / n_tests), (self.delta + margin, tail)]
         factors = [
-            (errors * (norm.isf(p) + norm.isf(1 - POWER)) / distance) ** 2
+            (error * (norm.isf(p) + norm.isf(1 - POWER)) / distance) ** 2
             for distance, p in ways
             if distance > 0
         ]
-        if not factors or half <= 0:
+        if not factors or error <= 0:
             return None
         return max(self.n_units + 1, int(np.ceil(self.n_units * min(factors))))
 
@@ -149,7 +153,10 @@ def sign_flip(sums: Array, sizes: Array, *, seed: int, n_resamples: int = N_RESA
     # d stays in the interval while at least this many patterns do not speak against it.
     n_least = int(np.ceil(ALPHA_OF_LEVEL * len(low) - 1e-9))
     ends = np.sort(low)[n_least - 1], np.sort(high)[-n_least]
-    return Effect(float(sums.sum() / sizes.sum()), _bounded(*ends), p_value, len(sums))
+    delta, n = float(sums.sum() / sizes.sum()), len(sums)
+    squares = float(np.square(sums - delta * sizes).sum())
+    error = float(np.sqrt(squares * n / max(1, n - 1)) / sizes.sum())
+    return Effect(delta, _bounded(*ends), p_value, n, error)
 
 
 def group_jackknife(
@@ -190,9 +197,9 @@ def group_jackknife(
     error = np.sqrt(variance)
     half = float(student.ppf((1 + LEVEL) / 2, n_groups - 1) * error)
     if error == 0:
-        return Effect(theta, (theta, theta), float(theta == 0), n_groups)
+        return Effect(theta, (theta, theta), float(theta == 0), n_groups, 0.0)
     p_value = float(2 * student.sf(abs(theta) / error, n_groups - 1))
-    return Effect(theta, (theta - half, theta + half), p_value, n_groups)
+    return Effect(theta, (theta - half, theta + half), p_value, n_groups, float(error))
 
 
 def holm(p_values: list[float]) -> list[float]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from intramodal.errors import InputError, QueryMismatchError
 from intramodal.evaluation.compare import CompareSettings, compare, compare_vectors
@@ -151,13 +152,46 @@ def test_the_object_holds_json_values_with_the_documented_keys(rng: np.random.Ge
 def test_a_multi_valued_field_is_compared_by_pictures(rng: np.random.Generator) -> None:
     row = field(two_vectors(rng, n_classes=30, noise=(2.0, 1.9)), CompareSettings(), "tags")
     assert row["population"] == "images"
-    assert row["fewshot"] == {}
+    assert (row["fewshot"], row["verdict_fewshot"]) == (None, "inconclusive")
+
+
+def test_evidence_that_cannot_be_had_decides_nothing(rng: np.random.Generator) -> None:
+    """Retrieval alone is enough for better and worse, or where it alone was asked for."""
+    found = two_vectors(rng, n_classes=30, noise=(2.0, 2.0))
+    found.vectors["pca"] = found.vectors["raw"]
+    both = field(found, CompareSettings(), "tags")
+    assert (both["verdict_retrieval"], both["verdict"]) == ("not_worse", "inconclusive")
+    assert "few-shot accuracy needs one value a picture" in both["sentence"]
+    assert "--task retrieval judges by retrieval alone" in both["sentence"]
+    assert field(found, RETRIEVAL, "tags")["verdict"] == "not_worse"
+    shots = field(found, CompareSettings(tasks=("fewshot",)))
+    assert [shots[key] for key in ("delta", "interval", "p_value", "p_adjusted")] == [None] * 4
+    assert shots["verdict_retrieval"] == "inconclusive"
+    assert shots["verdict"] == shots["verdict_fewshot"] == "not_worse"
 
 
 def test_no_evidence_says_how_much_would_be_needed(rng: np.random.Generator) -> None:
     row = field(two_vectors(rng, n=60, noise=(2.0, 2.0)))
     assert row["verdict"] == "inconclusive"
-    assert "would be needed" in row["sentence"]
+    n = int(
+        row["sentence"].split("about ")[1].split(" queries would be needed")[0].replace(",", "")
+    )
+    assert n > row["n_queries"]
+
+
+def test_five_classes_that_decide_nothing_still_say_how_many_would(
+    rng: np.random.Generator,
+) -> None:
+    """No pattern of five signs reaches p < 0.05; how far the classes spread is known."""
+    found = two_vectors(rng, n_classes=5, noise=(2.0, 1.2))
+    settings = CompareSettings(tasks=("retrieval",), cluster="class")
+    row = field(found, settings)
+    assert (row["interval"], row["verdict"]) == ([-1.0, 1.0], "inconclusive")
+    a, b = (evaluate_retrieval(found, vector=v, field="label") for v in ("raw", "pca"))
+    means = np.array([b.class_mean()[c][0] - a.class_mean()[c][0] for c in a.class_mean()])
+    wanted = stats.norm.isf(0.025) + stats.norm.isf(0.2)
+    needed = (wanted * means.std(ddof=1) / means.mean()) ** 2  # equal classes: a plain mean
+    assert f"about {max(6, int(np.ceil(needed)))} classes would be needed" in row["sentence"]
 
 
 def test_details_name_the_classes_and_queries_that_change_most(rng: np.random.Generator) -> None:
