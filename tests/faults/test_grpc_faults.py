@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import grpc  # type: ignore[import-untyped]  # no stubs are shipped
 import numpy as np
@@ -16,6 +17,7 @@ from intramodal.ingest.plan import encoder_origin
 from intramodal.store.base import VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.connect import connect_server
+from intramodal.store.retry import Retry
 from intramodal.store.server import ServerStore
 from tests.faults.pictures import generated
 from tests.faults.schedules import DEADLINE_S, ORIGIN, Clock, Slept, Truth
@@ -185,3 +187,33 @@ def test_a_message_that_somebody_finds_too_large_is_halved_not_repeated(truth: T
             write(store, truth)
         truth.check(narrow.storage.points(NAME), is_projected=False)
         assert pauses(clock) == []
+
+
+def test_a_server_that_is_started_again_is_found_on_the_same_channel(truth: Truth) -> None:
+    """Connections break, are refused for a while, and come back; here time really passes."""
+    with ExitStack() as running:
+        first = WireServer(speaks_grpc=True)
+        stop = ExitStack()
+        stop.enter_context(first)
+        running.callback(stop.close)
+        n_updates = 0
+
+        def die(protocol: str, call: str) -> None:
+            nonlocal n_updates
+            n_updates += call == "UpdateVectors"
+            if n_updates == 3:
+                first.rpc_faults = [RpcFault(CODE.UNAVAILABLE)] * 1000
+                threading.Thread(target=come_back, daemon=True).start()
+
+        def come_back() -> None:
+            stop.close()
+            again = WireServer(speaks_grpc=True, storage=first.storage, port=first.port)
+            running.enter_context(again)
+
+        connection = connect_server(first.url)
+        with ServerStore(connection, retry=Retry(deadline_s=60, longest_s=0.5)) as store:
+            photos = write(store, truth)
+            first.before = die
+            assert backfill(photos, truth.projection, batch_size=100).projected == N
+        assert n_updates >= 3
+        truth.check(first.storage.points(NAME), is_projected=True)

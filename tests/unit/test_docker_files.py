@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.integration.servers import DB_IMAGE, IMAGE, OLD_IMAGE
+
 DOCKER = Path(__file__).parents[2] / "docker"
 COMPOSE = sorted(DOCKER.glob("compose*.yaml"))
 SERVERS = ("qdrant", "postgres")
@@ -56,6 +58,13 @@ def test_servers_are_pinned_and_keep_their_data_in_volumes(compose: dict[str, An
     version = re.search(r":v(\d+)\.(\d+)\.(\d+)", compose["services"]["qdrant"]["image"])
     assert version is not None
     assert tuple(map(int, version.groups())) >= (1, 18, 2)
+
+
+def test_the_tests_start_the_server_that_compose_starts(compose: dict[str, Any]) -> None:
+    started = compose["services"]["qdrant"]["image"].removesuffix("-unprivileged")
+    assert started == IMAGE
+    assert re.fullmatch(r"qdrant/qdrant:v1\.(1[0-7]|\d)\.\d+", OLD_IMAGE), "cannot add vectors"
+    assert compose["services"]["postgres"]["image"] == DB_IMAGE
 
 
 def test_the_tool_starts_when_both_servers_are_healthy(compose: dict[str, Any]) -> None:

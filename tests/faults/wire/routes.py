@@ -123,7 +123,12 @@ def _refusing(
 
 def _unless(refused: Mapping[int, str]) -> Any:
     if refused:
-        raise unknown(next(iter(refused.values())))
+        error = unknown(next(iter(refused.values())))
+        raise WireError(
+            error.status,
+            f"Wrong input: 1 out of 2 shards failed to apply operation. "
+            f"First error captured: {error}",
+        )
     return _COMPLETED
 
 

@@ -54,6 +54,8 @@ class WireServer:
         That of another node of the same cluster.
     peer : int
         Which node of the cluster this is.
+    port : int, optional
+        That of a server that has stopped; with gRPC only.
 
     Attributes
     ----------
@@ -73,6 +75,7 @@ class WireServer:
         speaks_grpc: bool = False,
         storage: Storage | None = None,
         peer: int = 0,
+        port: int | None = None,
     ) -> None:
         self.storage = storage or Storage()
         self._peer = peer
@@ -82,16 +85,19 @@ class WireServer:
         self._largest_request = largest_request
         self._largest_call = largest_call
         self._version = version
-        self._http, self._grpc = self._bound(speaks_grpc)
+        self._http, self._grpc = self._bound(speaks_grpc, port)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
 
-    def _bound(self, speaks_grpc: bool) -> tuple[ThreadingHTTPServer, grpc.Server | None]:
+    def _bound(
+        self, speaks_grpc: bool, port: int | None
+    ) -> tuple[ThreadingHTTPServer, grpc.Server | None]:
         handler = _handler(self.answer)
         if not speaks_grpc:
             return ThreadingHTTPServer(("127.0.0.1", 0), handler), None
-        guards, port = two_ports()
-        for guard in guards:
-            guard.close()
+        if port is None:
+            guards, port = two_ports()
+            for guard in guards:
+                guard.close()
         options = [
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", self._largest_call),
@@ -113,7 +119,12 @@ class WireServer:
     @property
     def url(self) -> str:
         """Return the address."""
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """Return the port of HTTP."""
+        return int(self._http.server_address[1])
 
     def __enter__(self) -> WireServer:
         """Start."""
