@@ -1,7 +1,8 @@
 """Points as messages of gRPC, straight from the bytes of arrays.
 
-A third of the CPU time of Python's floats (512 + 256 a point). The client's `upload_collection` does the same, but opens a
-channel a call, and waits out a rate limit by itself, for as long as it lasts: no deadline ends it.
+In a third of the CPU time that Python's floats take (512 + 256 of them a point). The client's
+`upload_collection` does the same, but opens a channel a call, and waits out a rate limit by
+itself, for as long as it lasts: no deadline ends it.
 """
 
 from __future__ import annotations
