@@ -15,6 +15,9 @@ from intramodal.errors import InputError
 from intramodal.projection.artifact import Projection
 from intramodal.types import Floats, unit_rows
 
+_SAME = 1e-3
+"""Cosines of directions fitted twice to the same texts lie nearer to 1, whatever the threads."""
+
 
 def random_projection(like: Projection, *, seed: int = 0) -> Projection:
     """Return a random orthogonal projection: what any halving does."""
@@ -60,6 +63,32 @@ def centring(like: Projection, X: NDArray[Any]) -> Projection:
 def centred(like: Projection, X: NDArray[Any]) -> Projection:
     """Return `like` after subtracting the mean of images `X` (n, dim_in): centred PCA←."""
     return _control(like, f"{like.method}_centered", like.matrix, offset=_mean(X))
+
+
+def all_directions(like: Projection, texts: NDArray[Any]) -> Projection:
+    """Return `like` with all directions its texts span: what a sweep over dimensions goes through.
+
+    Parameters
+    ----------
+    like : Projection
+    texts : ndarray of shape (n_anchors, dim_in)
+        What it was fitted to. With any other texts it is returned as it is.
+    """
+    from intramodal.projection.text_pca import TextPCA
+
+    if "normalize_text" not in like.recipe or texts.shape != (
+        like.recipe.get("n_anchors"),
+        like.dim_in,
+    ):
+        return like
+    normalize = bool(like.recipe["normalize_text"])
+    rank = TextPCA(1, normalize).fit(texts).rank_
+    directions = TextPCA(rank, normalize).fit(texts).components_
+    kept = np.einsum("kd,dk->k", directions[: like.dim_out], like.matrix.astype(np.float64))
+    if len(kept) < like.dim_out or not np.allclose(kept, 1, atol=_SAME):
+        return like
+    matrix = np.hstack([like.matrix, directions[like.dim_out :].T])
+    return _control(like, like.method, matrix, offset=like.offset)
 
 
 def first_components(like: Projection, n: int) -> Projection:

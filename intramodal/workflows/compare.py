@@ -74,15 +74,15 @@ def compare_in(workspace: Workspace, request: CompareRequest) -> dict[str, Any]:
         _log(run, result)
         results = [result for row in comparison.fields.values() for result in row.results]
         run.save_artefact(SCORES, pack_scores(scores_of(results)), MEDIA_TYPE)
+        evidence = _evidence(collection, table, comparison, projection, request)
         document = build_document(
-            _evidence(collection, table, comparison, projection, request),
+            evidence,
             result,
             title=request.title,
             about=request.about,
             ledger=workspace.ledger,
         )
-        swept = _swept(table, projection, request)
-        _keep(run, replace(document, sweep=swept), request.report)
+        _keep(run, replace(document, sweep=_swept(evidence, request)), request.report)
     return result
 
 
@@ -131,14 +131,13 @@ def _texts(table: VectorTable, request: CompareRequest) -> Floats | None:
     return texts
 
 
-def _swept(
-    table: VectorTable, projection: Projection | None, request: CompareRequest
-) -> list[dict[str, Any]]:
+def _swept(evidence: Evidence, request: CompareRequest) -> list[dict[str, Any]]:
     return sweeps(
-        table,
+        evidence.table,
         request.vectors[0],
         request.labels,
-        projection,
+        evidence.projection,
+        texts=evidence.texts,
         margin=request.margin,
         min_class_size=request.min_class_size,
     )

@@ -13,7 +13,7 @@ from intramodal.errors import InputError, ManifestMismatchError
 from intramodal.evaluation.sweep import sweep_dimensions
 from intramodal.ingest.backfill import check_fitted_for
 from intramodal.projection.artifact import Projection
-from intramodal.projection.controls import apply_controls
+from intramodal.projection.controls import all_directions, apply_controls
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, VectorTable
 
@@ -87,12 +87,18 @@ def sweeps(
     fields: Sequence[str],
     projection: Projection | None,
     *,
+    texts: Floats | None,
     margin: float,
     min_class_size: int,
 ) -> list[dict[str, Any]]:
-    """Return one sweep over kept dimensions a field; none without the projection."""
+    """Return one sweep over kept dimensions a field; none without the projection.
+
+    With the texts that it was fitted to the sweep goes on beyond the dimensions that it keeps.
+    """
     if projection is None:
         return []
+    if texts is not None:
+        projection = all_directions(projection, texts)
     Z = projection.apply(table.vectors[raw])
     eighths = [round(n * projection.dim_in / _SWEPT) for n in range(1, _SWEPT + 1)]
     dims = [max(1, n) for n in eighths if n < projection.dim_out] + [projection.dim_out]

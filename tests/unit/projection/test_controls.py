@@ -11,6 +11,7 @@ import pytest
 from intramodal.errors import InputError
 from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.projection import controls
+from intramodal.projection.anchors import AnchorSet
 from intramodal.projection.artifact import Projection
 from intramodal.projection.text_pca import TextPCA
 from intramodal.types import VectorTable, unit_rows
@@ -27,6 +28,29 @@ def half(rng: np.random.Generator) -> Projection:
 @pytest.fixture
 def X(rng: np.random.Generator) -> np.ndarray:
     return (rng.normal(size=(50, 12)) * np.arange(1, 13) + 1).astype(np.float32)
+
+
+def test_all_directions_of_the_texts_begin_with_those_that_are_kept(
+    rng: np.random.Generator,
+) -> None:
+    texts = rng.normal(size=(40, 12)) * np.arange(1, 13)
+    anchors = AnchorSet(tuple(f"name {i}" for i in range(40)))
+    about = {"anchors": anchors, "encoder": "clip", "encoder_fingerprint": "3f9a"}
+    half, whole = (
+        Projection.from_text(texts, n_components=n, **about)  # type: ignore[arg-type]
+        for n in (6, 12)
+    )
+    found = controls.all_directions(half, texts)
+    assert (found.matrix[:, :6] == half.matrix).all()
+    np.testing.assert_allclose(found.matrix, whole.matrix, atol=ROUNDING)
+    for others in (texts[:39], texts[::-1] * rng.normal(size=(40, 1)), texts[:, :11]):
+        assert controls.all_directions(half, others) is half
+
+
+def test_a_projection_that_was_not_fitted_to_texts_has_no_further_directions(
+    half: Projection, X: np.ndarray
+) -> None:
+    assert controls.all_directions(half, X) is half
 
 
 def test_the_controls_are_orthonormal_and_as_large_as_the_projection(
