@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,14 @@ def render_page(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
+def check_place(path: Path | None) -> None:
+    """Refuse, before hours of work, a page in a folder that is not there."""
+    if path is not None and not path.parent.is_dir():
+        raise InputError(
+            f"there is no folder {path.parent} for {path.name}; make it, or name another"
+        )
+
+
 def write_text(path: Path, content: str) -> None:
     """Write a file, under a temporary name first."""
     partial = path.with_name(path.name + ".part")
@@ -51,7 +60,8 @@ def write_text(path: Path, content: str) -> None:
         partial.write_text(content, encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise InputError(
             f"{path} cannot be written ({error.strerror}); name another file"
         ) from error

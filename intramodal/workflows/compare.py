@@ -12,8 +12,8 @@ from intramodal.evaluation.compare import CompareSettings, compare_vectors
 from intramodal.evaluation.comparison import Comparison
 from intramodal.ingest.vectors.matrices import read_matrix
 from intramodal.projection.artifact import Projection
-from intramodal.reports.document import ReportDocument
 from intramodal.reports.html import render_report
+from intramodal.reports.page import check_place
 from intramodal.runs import Run, pack_scores
 from intramodal.runs.scores import MEDIA_TYPE, SCORES
 from intramodal.store.collection import ImageCollection
@@ -23,7 +23,7 @@ from intramodal.workflows.cost import vector_costs
 from intramodal.workflows.document import DOCUMENT, Evidence, build_document
 from intramodal.workflows.evidence import log_origins, read_labelled, scores_of, stated
 from intramodal.workflows.model_check import warn_of_wrong_model
-from intramodal.workflows.workspace import Workspace, open_workspace, recorded
+from intramodal.workflows.workspace import Workspace, figures_kept, open_workspace, recorded
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ def compare_collection(request: CompareRequest) -> dict[str, Any]:
 
 def compare_in(workspace: Workspace, request: CompareRequest) -> dict[str, Any]:
     """Compare in an open workspace."""
+    check_place(request.report)
     collection = ImageCollection.open(workspace.store, request.collection)
     projection = _projection(collection, request)
     with recorded(workspace, "compare", stated(request), seed=request.seed) as run:
@@ -82,7 +83,11 @@ def compare_in(workspace: Workspace, request: CompareRequest) -> dict[str, Any]:
             about=request.about,
             ledger=workspace.ledger,
         )
-        _keep(run, replace(document, sweep=_swept(evidence, request)), request.report)
+        document = replace(document, sweep=_swept(evidence, request))
+        run.save_artefact(DOCUMENT, document.to_dict(), media_type="application/json")
+    if request.report is not None:
+        with figures_kept(run, "report"):
+            render_report([document], request.report)
     return result
 
 
@@ -180,9 +185,3 @@ def _log(run: Run, result: dict[str, Any]) -> None:
         run.log_metric(
             "mAP delta", row["delta"], field=name, interval=row["interval"], n=row["n_queries"]
         )
-
-
-def _keep(run: Run, document: ReportDocument, path: Path | None) -> None:
-    run.save_artefact(DOCUMENT, document.to_dict(), media_type="application/json")
-    if path is not None:
-        render_report([document], path)

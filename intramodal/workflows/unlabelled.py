@@ -11,6 +11,7 @@ from intramodal.evaluation.retrieval import run_task
 from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.evaluation.unlabelled import Agreement, neighbour_overlap, pseudo_labels
 from intramodal.reports.disagreements import Disagreement, render_disagreements
+from intramodal.reports.page import check_place
 from intramodal.runs import Run
 from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable
@@ -20,7 +21,7 @@ from intramodal.workflows.evaluate.texts import TextSource
 from intramodal.workflows.evidence import log_origins, refuse_texts, stated
 from intramodal.workflows.fit import load_anchors
 from intramodal.workflows.search import describe, found, picture
-from intramodal.workflows.workspace import open_workspace, recorded
+from intramodal.workflows.workspace import figures_kept, open_workspace, recorded
 
 N_DISAGREEMENTS = 12
 LEAST_CONFIDENCE = 0.5
@@ -53,6 +54,7 @@ def compare_unlabelled(request: UnlabelledRequest) -> dict[str, Any]:
 
     Nothing here is a verdict; `fields` stays empty.
     """
+    check_place(request.report)
     if request.names is None and (request.model or request.text_vectors):
         raise InputError(
             "--model and --text-vectors serve pseudo-labels; give their class names with --names"
@@ -82,7 +84,8 @@ def compare_unlabelled(request: UnlabelledRequest) -> dict[str, Any]:
             log_origins(run, workspace.ledger, collection)
             _log(run, agreement)
             if request.report is not None:
-                _write_page(collection, disagreements, request, result)
+                with figures_kept(run, "runs show"):
+                    _write_page(collection, disagreements, request, result)
     return result
 
 

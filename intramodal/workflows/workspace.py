@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from intramodal.errors import LedgerError, NotFound
+from intramodal.errors import InputError, LedgerError, NotFound
 from intramodal.runs import NullRun, Run, RunLedger
 from intramodal.store.base import Store
 from intramodal.store.open import is_directory, open_store
@@ -128,3 +128,21 @@ def recorded_if_possible(runs: str, kind: str, parameters: Mapping[str, Any]) ->
             log.warning("not recorded: %s", error)
             run = NullRun()
         yield run
+
+
+@contextmanager
+def figures_kept(run: Run, look: str) -> Iterator[None]:
+    """Say, where a page cannot be written, that its figures are in the runs database.
+
+    Parameters
+    ----------
+    run : Run
+    look : str
+        The command that shows them again, without ``intramodal`` and the run.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(
+            f"{error}; the figures are recorded, see `intramodal {look} {run.id}`"
+        ) from error

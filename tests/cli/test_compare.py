@@ -182,5 +182,5 @@ def test_one_vector_is_no_comparison(photos: str) -> None:
 
 def test_a_report_without_any_comparison_says_what_to_do(photos: str) -> None:
     assert "run something first" in run("report", code=1)["error"]["message"]
-    assert run("runs", "list")["runs"] == []
+    run("export", photos, "-o", "pca.npy")
     assert "run `intramodal compare` first" in run("report", code=1)["error"]["message"]

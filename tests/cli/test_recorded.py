@@ -110,3 +110,30 @@ def test_looking_for_runs_where_there_are_none_makes_no_database(
         error = run("runs", *command, code=1)["error"]
         assert "there is no runs database" in error["message"]
     assert not list(tmp_path.iterdir())
+
+
+REPORTS = {
+    "compare": ("compare", "photos", "--labels", "kind", "--no-controls"),
+    "unlabelled": ("compare", "photos"),
+    "misalignment": ("evaluate", "misalignment", "photos", "--labels", "kind"),
+}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_page_in_no_folder_is_refused_before_the_work(ids: list[str], name: str) -> None:
+    found = run(*REPORTS[name], "-o", "nowhere/page.html", code=1)
+    assert "there is no folder nowhere" in found["error"]["message"]
+    assert not Path(DEFAULT_RUNS).exists() or not run("runs", "list")["runs"]
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_page_that_cannot_be_written_loses_no_figures(ids: list[str], name: str) -> None:
+    Path("page.html.part").mkdir()  # as a full disk: found out when the page is written
+    message = run(*REPORTS[name], "-o", "page.html", code=1)["error"]["message"]
+    said = re.search(r"the figures are recorded, see `intramodal (.*) (\S+)`", message)
+    assert said, message
+    look, run_id = said.groups()
+    assert shown(run_id)["metrics"]
+    if look == "report":
+        assert run("report", run_id, "-o", "again.html")["run_id"] == run_id
+        assert shown(run_id)["status"] == "COMPLETE"

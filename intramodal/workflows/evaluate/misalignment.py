@@ -17,13 +17,14 @@ from intramodal.progress import tracked
 from intramodal.projection.anchors import TEMPLATE, AnchorSet
 from intramodal.projection.artifact import Projection
 from intramodal.reports.measured import render_misalignment
+from intramodal.reports.page import check_place
 from intramodal.runs import Run, RunLedger
 from intramodal.types import Floats, VectorTable
 from intramodal.workflows.evaluate.targets import Target
 from intramodal.workflows.evaluate.texts import TextSource
 from intramodal.workflows.evaluate.views import View, require_used, views_of
 from intramodal.workflows.evidence import log_origins, read_labelled, stated
-from intramodal.workflows.workspace import open_workspace, recorded
+from intramodal.workflows.workspace import figures_kept, open_workspace, recorded
 
 ROWS = "misalignment"
 """Name of the run's artefact with figures and histograms."""
@@ -57,6 +58,7 @@ class MisalignmentRequest:
 
 def measure_collections(request: MisalignmentRequest) -> dict[str, Any]:
     """Measure every vector by every field; returns what ``--json`` prints."""
+    check_place(request.report)
     projections = [(path, Projection.load(path)) for path in request.projections]
     with open_workspace(request.store, request.runs) as workspace:
         targets = [Target.open(workspace.store, text) for text in request.targets]
@@ -79,7 +81,8 @@ def measure_collections(request: MisalignmentRequest) -> dict[str, Any]:
             result = {**about, "rows": rows, "run_id": run.id}
             if request.report is not None:
                 command = workspace.ledger.get(str(run.id)).command
-                render_misalignment(result, request.report, command=" ".join(command))
+                with figures_kept(run, "runs show"):
+                    render_misalignment(result, request.report, command=" ".join(command))
             return result
 
 

@@ -16,13 +16,14 @@ from intramodal.evaluation.views import project_texts
 from intramodal.projection.anchors import TEMPLATE
 from intramodal.projection.artifact import Projection
 from intramodal.reports.measured import render_recovery
+from intramodal.reports.page import check_place
 from intramodal.runs import Run
 from intramodal.types import Floats
 from intramodal.workflows.evaluate.targets import Target
 from intramodal.workflows.evaluate.texts import TextSource
 from intramodal.workflows.evidence import log_origins, stated
 from intramodal.workflows.fit import load_anchors
-from intramodal.workflows.workspace import open_workspace, recorded
+from intramodal.workflows.workspace import figures_kept, open_workspace, recorded
 
 CURVE = "recovery curve"
 """Name of the run's artefact."""
@@ -51,6 +52,7 @@ class RecoveryRequest:
 
 def measure_recovery(request: RecoveryRequest) -> dict[str, Any]:
     """Measure the curve over numbers of anchors; returns what ``--json`` prints."""
+    check_place(request.report)
     with open_workspace(request.store, request.runs) as workspace:
         target = Target.open(workspace.store, request.target)
         with recorded(
@@ -84,7 +86,8 @@ def measure_recovery(request: RecoveryRequest) -> dict[str, Any]:
             _keep(run, result)
             if request.report is not None:
                 command = workspace.ledger.get(str(run.id)).command
-                render_recovery(result, request.report, command=" ".join(command))
+                with figures_kept(run, "runs show"):
+                    render_recovery(result, request.report, command=" ".join(command))
             return result
 
 
