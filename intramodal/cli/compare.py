@@ -52,7 +52,12 @@ _ONLY_UNLABELLED = ("names", "model")
     help="What is resampled: class, image, iid, or a payload field; "
     "default: class from 20 classes on, else image.",
 )
-@click.option("--margin", default=0.005, show_default=True, help="Largest harmless loss, in mAP.")
+@click.option(
+    "--margin",
+    default=0.005,
+    show_default=True,
+    help="Largest harmless loss of mAP or accuracy, a fraction.",
+)
 @click.option(
     "--min-class-size", type=click.IntRange(2), default=2, show_default=True, help="Images."
 )
@@ -92,7 +97,8 @@ _ONLY_UNLABELLED = ("names", "model")
     "--text-vectors",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Ready text embeddings, not projected: of the names' prompts instead of a model; with "
-    "labels they add images against texts to the report.",
+    "labels they add images against texts to the report and, if they are what --projection was "
+    "fitted to, the dimensions that it drops to the sweep.",
 )
 @click.option(
     "-k",
