@@ -15,7 +15,7 @@ from tests.integration.conftest import enter
 from tests.integration.servers import Qdrant
 from tests.integration.shop import BACKFILL, MODEL, PROJECTION, Shop, fit, ingest
 
-N = 2000
+N = 800
 COPY = (*BACKFILL, "--new-collection", "shop_v2")
 FIELDS = ("--labels", "kind", "--no-controls")
 
