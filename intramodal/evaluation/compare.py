@@ -32,6 +32,7 @@ from intramodal.evaluation.population import (
 from intramodal.evaluation.results import FewshotResult, RetrievalResult
 from intramodal.evaluation.retrieval import run_task
 from intramodal.evaluation.retrieval_task import RetrievalTask
+from intramodal.progress import tracked
 from intramodal.types import VectorTable
 
 N_EPISODES = {"prototype": 50, "lda": 10}
@@ -88,7 +89,10 @@ def compare_vectors(
         vectors=(a, b),
         dims=(table.vectors[a].shape[1], table.vectors[b].shape[1]),
         margin=settings.margin,
-        fields={field: _compared(table, a, b, field, settings) for field in fields},
+        fields={
+            field: _compared(table, a, b, field, settings)
+            for field in tracked(fields, "compare", total=len(fields))
+        },
     )
 
 
