@@ -17,6 +17,8 @@ Rows = NDArray[np.int64]
 """Rows of a table that answer one query, best first; -1 for answers that are not in it."""
 
 _BATCH = 100
+_PRIOR = 40
+"""Answers that a query's own share of relevant ones is weighed against."""
 
 
 def judge(
@@ -66,34 +68,61 @@ def map_at_k_interval(
 ) -> Interval | None:
     """Return the interval of the mAP@k, the mean of `ap`.
 
-    A picture that is left out leaves the answers, too.
+    A picture that is left out leaves the answers, too, and another one comes up from below.
     """
     if population is None:
         return None
     groups = population.groups_of(task)
 
     def without() -> Iterator[NDArray[np.float64]]:
-        for pair, own in zip(_paired(task, table, answers), groups.own, strict=True):
-            found = _ap_without(*pair, groups.gallery, groups.n_groups, most)
+        chances = _chances(task, table, answers)
+        pairs = _paired(task, table, answers)
+        for pair, chance, own in zip(pairs, chances, groups.own, strict=True):
+            found = _ap_without(*pair, groups.gallery, groups.n_groups, most, chance)
             found[own] = np.nan  # the query itself is left out
             yield found[None]
 
     return population.map_interval(ap, groups, without)
 
 
-def _ap_without(
-    places: Rows, relevant: Rows, group: NDArray[np.int64], n_groups: int, most: int | None
+def _chances(
+    task: RetrievalTask, table: VectorTable, answers: Sequence[Rows]
 ) -> NDArray[np.float64]:
-    """Return AP@k (n_groups,) without the answers and the relevant items of each group.
+    """Return each query's chance (n_queries,) that the picture below its answers is relevant.
 
-    What would have come up from below place k is not known; that shifts all groups alike.
+    The share of the relevant in the lower half of the answers, which are few: drawn towards that
+    of all queries, as `_PRIOR` more answers would. 0 where nothing is below.
     """
+    found = np.zeros((len(answers), 2))
+    is_below = np.ones(len(answers), dtype=bool)
+    for i, (places, relevant) in enumerate(_paired(task, table, answers)):
+        lower = places[len(places) // 2 :]
+        found[i] = np.isin(lower, relevant).sum(), len(lower)
+        is_below[i] = len(places) < len(task.gallery_rows) - int(task.query_at[i] >= 0)
+    hits, n = found.T
+    pooled = hits.sum() / max(n.sum(), 1)
+    return np.where(is_below, (hits + _PRIOR * pooled) / (n + _PRIOR), 0.0)
+
+
+def _ap_without(
+    places: Rows,
+    relevant: Rows,
+    group: NDArray[np.int64],
+    n_groups: int,
+    most: int | None,
+    chance: float,
+) -> NDArray[np.float64]:
+    """Return AP@k (n_groups,) without the answers and the relevant items of each group."""
     is_relevant = np.isin(places, relevant)
     there, own = np.unique(group[places], return_inverse=True)
     # Row 0 leaves nothing out, row 1 + i the group there[i].
     is_kept = np.vstack([np.ones(len(places), bool), own != np.arange(len(there))[:, None]])
-    hits, ranks = np.cumsum(is_kept & is_relevant, axis=1), np.cumsum(is_kept, axis=1)
-    sums = (hits / np.maximum(ranks, 1) * (is_kept & is_relevant)).sum(axis=1)
+    is_hit = is_kept & is_relevant
+    hits, ranks = np.cumsum(is_hit, axis=1), np.cumsum(is_kept, axis=1)
+    sums = (hits / np.maximum(ranks, 1) * is_hit).sum(axis=1)
+    # What comes up stands at the end, where its precision is that of the hits with it.
+    n_gone = (~is_kept).sum(axis=1)
+    sums += n_gone * chance * (is_hit.sum(axis=1) + 1) / max(len(places), 1)
     total = np.full(n_groups, sums[0])
     total[there] = sums[1:]
     n_left = len(relevant) - np.bincount(group[relevant], minlength=n_groups)

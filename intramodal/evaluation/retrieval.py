@@ -64,7 +64,7 @@ def evaluate_retrieval(  # noqa: PLR0913  settings with defaults
         Answers a query, for ``through="index"``.
     cluster : {"class", "image", "iid", "none"} or the name of a payload field, optional
         What is resampled for the interval of the mAP: see `choose_population`; by default
-        classes from 20 on, else pictures, for which a CPU works some four times as long as for
+        classes from 20 on, else pictures, for which a CPU works some three times as long as for
         the ranking. ``"none"`` leaves the interval out.
     seed : int
         Of drawn queries, resampling, and which queries are timed.
