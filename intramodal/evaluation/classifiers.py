@@ -72,16 +72,16 @@ def fit_nested(X: Floats, shots: NDArray[np.int64], kinds: Sequence[Kind]) -> Fl
     """
     total, scatter = np.zeros((len(shots), X.shape[1])), _Scatter(X.shape[1])
     is_scattered = any(name == "lda" for name, _ in kinds)
-    found: dict[Kind, Floats] = {}
+    found = np.empty((len(kinds), len(shots), X.shape[1] + 1), dtype=np.float32)
     for n_shots in range(1, max(s for _, s in kinds) + 1):
         shot = X[shots[:, n_shots - 1]]
         if is_scattered and n_shots > 1:
             scatter.add(shot, total, n_shots)
         total += shot
-        for name, s in kinds:
+        for i, (name, s) in enumerate(kinds):
             if s == n_shots:
-                found[name, s] = FITS[name](total / s, s, scatter)
-    return np.stack([found[kind] for kind in kinds])
+                found[i, :, :-1], found[i, :, -1] = FITS[name](total / s, s, scatter)
+    return found
 
 
 class _Scatter:
@@ -125,11 +125,15 @@ class _Scatter:
         return R, R @ R.T
 
 
-def _prototypes(means: Array, n_shots: int, scatter: _Scatter) -> Floats:
-    return _with_bias(unit_rows(means), np.zeros(len(means)))
+Linear = tuple[NDArray[Any], Array]
+"""Weights (K, d) and bias (K,)."""
 
 
-def _lda(means: Array, n_shots: int, scatter: _Scatter) -> Floats:
+def _prototypes(means: Array, n_shots: int, scatter: _Scatter) -> Linear:
+    return unit_rows(means), np.zeros(len(means))
+
+
+def _lda(means: Array, n_shots: int, scatter: _Scatter) -> Linear:
     n, d = n_shots * len(means), means.shape[1]
     R, G = scatter.gram()
     trace = float(np.trace(G))
@@ -144,16 +148,10 @@ def _lda(means: Array, n_shots: int, scatter: _Scatter) -> Floats:
         W = d / ridge * (C - cho_solve(factor, R @ C.T, check_finite=False).T @ R)
     else:
         W = d * cho_solve(factor, C.T, check_finite=False).T
-    return _with_bias(W, -0.5 * np.einsum("kd,kd->k", means + centre, W))
+    return W, -0.5 * np.einsum("kd,kd->k", means + centre, W)
 
 
-def _with_bias(W: NDArray[Any], bias: Array) -> Floats:
-    found = np.empty((len(W), W.shape[1] + 1), dtype=np.float32)
-    found[:, :-1], found[:, -1] = W, bias
-    return found
-
-
-FITS: dict[str, Callable[[Array, int, _Scatter], Floats]] = {
+FITS: dict[str, Callable[[Array, int, _Scatter], Linear]] = {
     "prototype": _prototypes,
     "lda": _lda,
 }

@@ -23,6 +23,9 @@ SHOTS = (1, 2, 4, 8, 16)
 
 _SIDES = ("train", "val", "test")
 
+_N_ROWS = 2048
+"""Images scaled at once: that many stay in the cache."""
+
 
 @dataclass(frozen=True, eq=False)
 class FewshotTask:
@@ -165,6 +168,9 @@ class FewshotTask:
     def images(self, table: VectorTable, vector: str) -> Floats:
         """Return the unit vectors (n, d) of the images that take part.
 
+        Rows of images that no episode uses are zero: a large split has many, and scaling them
+        would cost more than reading them.
+
         Raises
         ------
         InputError
@@ -174,10 +180,23 @@ class FewshotTask:
             raise InputError(
                 f"the table holds no vector {vector!r}, only {', '.join(sorted(table.vectors))}"
             )
-        X = table.vectors[vector][self.rows]
-        if not np.isfinite(X).all():
-            raise InputError(f"vector {vector!r} holds NaN or infinity; leave those points out")
-        return unit_rows(X)
+        X = table.vectors[vector]
+        found, is_used = np.zeros((len(self.rows), X.shape[1]), dtype=np.float32), self._is_used()
+        for start in range(0, len(found), _N_ROWS):
+            part = X[self.rows[start : start + _N_ROWS]]
+            if not np.isfinite(part).all():
+                raise InputError(
+                    f"vector {vector!r} holds NaN or infinity; leave those points out"
+                )
+            used = np.flatnonzero(is_used[start : start + _N_ROWS])
+            found[start + used] = unit_rows(part[used])
+        return found
+
+    def _is_used(self) -> NDArray[np.bool_]:
+        is_used = self.is_test.copy()
+        for drawn in (self.draws, self.validation):
+            is_used[drawn[drawn >= 0]] = True
+        return is_used
 
 
 def _permutations(

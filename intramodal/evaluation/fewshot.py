@@ -156,8 +156,9 @@ def _counts(
     width = max(1, _N_WEIGHTS // (len(kinds) * max(1, len(classes))))
     for start in range(0, len(task.draws) if len(classes) > 1 else 0, width):
         block = slice(start, start + width)
-        W = np.concatenate([fit_nested(X, draw[classes], kinds) for draw in task.draws[block]])
-        hits = _hits(X, images, truth, W).reshape(len(images), -1, len(kinds))
+        W = np.stack([fit_nested(X, draw[classes], kinds) for draw in task.draws[block]])
+        hits = _hits(X, images, truth, W.reshape(-1, *W.shape[2:]))
+        hits = hits.reshape(len(images), -1, len(kinds))
         for k, (_, n_shots) in enumerate(kinds):
             seen = _is_tested(task, block, classes, n_shots)[images]
             hit = hits[:, :, k] & seen
@@ -186,12 +187,14 @@ def _hits(
     hits = np.empty((len(images), len(W)), dtype=bool)
     width = max(1, _N_COLUMNS // W.shape[1])
     size = max(1, _N_SCORES // (width * W.shape[1]))
+    held = np.empty(size * width * W.shape[1], dtype=np.float32)
     for start in range(0, len(images), size):
         rows = slice(start, start + size)
         part = X[images[rows]]
         for first in range(0, len(W), width):
             few = W[first : first + width].reshape(-1, W.shape[2])
-            scores = part @ few[:, :-1].T
+            scores = held[: len(part) * len(few)].reshape(len(part), len(few))
+            np.matmul(part, few[:, :-1].T, out=scores)
             mark_hits(scores, few[:, -1].copy(), truth[rows], hits[rows, first : first + width])
     return hits
 
@@ -200,7 +203,8 @@ def _class_accuracy(
     task: FewshotTask, right: NDArray[np.int64], tested: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Return (K,); a class has equally many tests in each episode, so pooling is the mean."""
-    n_right, n_tested = (np.zeros(len(task.names)) for _ in range(2))
-    np.add.at(n_right, task.codes, right)
-    np.add.at(n_tested, task.codes, tested)
+    n_right, n_tested = (
+        np.bincount(task.codes, weights=counts, minlength=len(task.names))
+        for counts in (right, tested)
+    )
     return np.asarray(n_right / np.where(n_tested > 0, n_tested, np.nan))

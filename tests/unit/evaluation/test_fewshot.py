@@ -11,7 +11,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import KNeighborsClassifier
 
 from intramodal.errors import InputError
-from intramodal.evaluation import classifiers, fewshot
+from intramodal.evaluation import classifiers, episodes, fewshot
 from intramodal.evaluation.classifiers import FITS, fit_lda, fit_nested, fit_prototypes
 from intramodal.evaluation.fewshot import FewshotTask, evaluate_fewshot, run_fewshot
 from intramodal.evaluation.kernels import load_mark_hits
@@ -293,6 +293,25 @@ def test_a_split_draws_shots_from_training_rows_and_tests_test_rows_only(rng):
     assert result.n_pool.tolist()[:2] == [10.0, 10.0]
     assert result.extra["n_outside_split"] == 4
     assert result.extra["n_missing"] == 0
+
+
+def test_only_images_that_episodes_use_are_scaled_but_all_are_checked(rng, monkeypatch):
+    monkeypatch.setattr(episodes, "_N_ROWS", 7)
+    table = clusters(rng)
+    split = ["test" if i % 2 else "train" for i in range(50)]
+    task = FewshotTask.from_table(
+        table, "label", shots=(1,), n_episodes=2, split=split, n_validation=1
+    )
+    X, raw = task.images(table, "raw"), table.vectors["raw"][task.rows]
+    used = np.union1d(task.draws[:, :, 0], task.validation[:, :, 0])
+    used = np.union1d(used[used >= 0], np.flatnonzero(task.is_test))
+    unused = np.setdiff1d(np.arange(len(X)), used)
+    np.testing.assert_array_equal(X[used], unit_rows(raw)[used])
+    assert len(unused) > 5
+    assert not X[unused].any()
+    table.vectors["raw"][task.rows[unused[-1]]] = np.inf
+    with pytest.raises(InputError, match="NaN or infinity"):
+        task.images(table, "raw")
 
 
 def test_equal_scores_go_to_the_class_whose_name_comes_first():
