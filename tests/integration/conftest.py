@@ -27,6 +27,13 @@ from tests.integration.servers import (
 )
 
 _HERE = Path(__file__).parent
+_FULL_COUNTS_ON_A_STAND_IN = (
+    "test_the_kind_gains_and_what_texts_do_not_name_does_not",
+    "test_points_are_ingested_with_both_vectors_from_the_start",
+    "test_every_figure_is_that_of_the_embedded_store[stand-in-compare]",
+    "test_a_hundred_thousand_floats_in_one_call_stay_below_the_servers_limit",
+)
+"""What says most about an engine, and costs seconds."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,6 +42,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.docker)
             # The Docker SDK leaves connections to its daemon open.
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
+            if STAND_IN in item.name and item.name.startswith(_FULL_COUNTS_ON_A_STAND_IN):
+                item.add_marker(pytest.mark.slow)
 
 
 # "server" is a real one, and its tests are skipped where there is none; then, and only then, they
