@@ -1,7 +1,8 @@
 """Claim: the verdict errs as rarely as it says, and costs little.
 
-Class mode: per-query differences with class effects and unequal class sizes. Image mode: two
-vectors of equal quality by construction, the second an independent draw around turned centres.
+Class mode: per-query differences with class effects and unequal class sizes. Image mode and
+few-shot: two vectors of equal quality by construction, the second an independent draw around
+turned centres.
 Rates with their 95% Monte-Carlo interval (Clopper-Pearson); nothing is adjusted to them.
 
     python benchmarks/verdict.py            400 trials a row
@@ -13,12 +14,14 @@ from __future__ import annotations
 import argparse
 import functools
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
+from intramodal.evaluation.fewshot import FewshotTask, run_fewshot
 from intramodal.evaluation.inference import Effect, sign_flip
 from intramodal.evaluation.population import choose_population
 from intramodal.evaluation.retrieval import run_task
@@ -111,6 +114,32 @@ def image_mode(n_trials: int) -> None:
         print(f"{n:6d} pictures, {n_classes:2d} classes: {shown(wrong, n_trials)}")
 
 
+def fewshot_trial(table: VectorTable, cluster: str, seed: int) -> dict[int, float]:
+    """Return the p-value of the difference in prototype accuracy at every number of shots."""
+    population = choose_population(
+        table, RetrievalTask.from_table(table, "label"), cluster, seed=seed
+    )
+    task = FewshotTask.from_table(table, "label", n_episodes=50, seed=seed)
+    a, b = (run_fewshot(task, table, v, ["prototype"])["prototype"] for v in ("a", "b"))
+    return {
+        shots: population.fewshot_effect(table, a, b, i).p_value
+        for i, shots in enumerate(a.shots)
+        if np.isfinite(a.accuracy[i]).all()
+    }
+
+
+def fewshot_mode(n_trials: int) -> None:
+    """Print false verdicts of few-shot accuracy on the same kind of embeddings."""
+    print(f"\nfew-shot, embeddings of equal quality, {n_trials} trials, by shots: p < 0.05")
+    for n, n_classes, cluster in ((200, 5, "image"), (400, 10, "image"), (600, 40, "class")):
+        rng, wrong = np.random.default_rng(n_classes), Counter[int]()
+        for trial in range(n_trials):
+            found = fewshot_trial(pictures(rng, n, n_classes), cluster, trial)
+            wrong.update({shots: int(p < 0.05) for shots, p in found.items()})
+        rates = ", ".join(f"{shots}: {k / n_trials:.1%}" for shots, k in sorted(wrong.items()))
+        print(f"{n:6d} pictures, {n_classes:2d} classes, by {cluster}: {rates}")
+
+
 def speed(*, is_full: bool) -> None:
     """Print what the verdict itself costs."""
     rng = np.random.default_rng(0)
@@ -150,6 +179,7 @@ def main() -> None:
     n_trials = 2000 if asked.full else 400
     class_mode(n_trials)
     image_mode(n_trials)
+    fewshot_mode(n_trials)
     speed(is_full=asked.full)
 
 

@@ -131,8 +131,8 @@ class Population:
     ) -> Effect:
         """Return the difference in accuracy at one shot count (an index) of paired episodes.
 
-        The pictures' scores carry the variance of the test side; that of the draws is added:
-        episodes, or as many disjoint sets of shots as the pool holds, whichever are fewer.
+        Pictures are tested and serve as shots. What is left out in turn carries the variance of
+        the former; `_variance_of_shots` adds that of the latter.
         """
         row_of = {point: row for row, point in enumerate(table.ids)}
         own = self.groups[[row_of[point] for point in a.ids]]
@@ -144,14 +144,11 @@ class Population:
         sums, sizes = np.bincount(units, weights=differences), np.bincount(units, weights=tested)
         used = sizes > 0
         sums, sizes = sums[used], sizes[used]
-        draws = (b.accuracy[shot] - a.accuracy[shot]).var(ddof=1)
-        share = max(1 / a.accuracy.shape[1], a.shots[shot] / a.n_pool[shot])
-        return group_jackknife(
-            float(sums.sum() / sizes.sum()),
-            (sums.sum() - sums) / (sizes.sum() - sizes),
-            sizes,
-            extra_variance=float(draws * share),
-        )
+        whole = float(sums.sum() / sizes.sum())
+        without = (sums.sum() - sums) / (sizes.sum() - sizes)
+        error = group_jackknife(whole, without, sizes).error or 0.0
+        extra = _variance_of_shots(a, b, shot, error)
+        return group_jackknife(whole, without, sizes, extra_variance=extra)
 
     def _leave_out(self, table: VectorTable, task: RetrievalTask, vector: str) -> LeaveOut:
         groups = self.groups_of(task)
@@ -292,6 +289,20 @@ def _totals(
     for ap in blocks:
         sums, counts = sums + np.nansum(ap, axis=0), counts + np.isfinite(ap).sum(axis=0)
     return np.asarray(sums), np.asarray(counts)
+
+
+def _variance_of_shots(a: FewshotResult, b: FewshotResult, shot: int, error: float) -> float:
+    """Return what the shots add to the variance of a difference whose test side has `error`.
+
+    Draws of s out of n pictures a class are a delete-d jackknife: their variance times s/(n - s)
+    is that of other pictures as shots. A picture that is hard to tell also misleads as a shot, so
+    both sides' errors are added, as if they always went together: an upper bound. The mean over
+    few episodes is uncertain by itself.
+    """
+    draws = float((b.accuracy[shot] - a.accuracy[shot]).var(ddof=1))
+    s, n = a.shots[shot], float(a.n_pool[shot])
+    shots = np.sqrt(draws * s / (n - s))
+    return float((error + shots) ** 2 - error**2 + draws / a.accuracy.shape[1])
 
 
 def _by_clusters(

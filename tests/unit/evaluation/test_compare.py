@@ -13,8 +13,11 @@ from scipy import stats
 
 from intramodal.errors import InputError, QueryMismatchError
 from intramodal.evaluation.compare import CompareSettings, compare, compare_vectors
+from intramodal.evaluation.fewshot import FewshotTask, run_fewshot
 from intramodal.evaluation.inference import Effect, group_jackknife
+from intramodal.evaluation.population import choose_population
 from intramodal.evaluation.retrieval import evaluate_retrieval
+from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.evaluation.verdict import combine, judge
 from intramodal.projection.text_pca import TextPCA
 from intramodal.types import VectorTable, unit_rows
@@ -306,6 +309,29 @@ def test_few_classes_of_two_results_are_no_population(rng: np.random.Generator) 
     with pytest.raises(InputError, match="4 classes and a statement"):
         compare(a, b, cluster="class")
     assert compare(a, b).interval[0] > 0
+
+
+def test_few_shot_accuracies_of_equal_vectors_rarely_differ(rng: np.random.Generator) -> None:
+    """Pictures are shots and tested: leaving out the tested side alone is wrong at 1 of 7."""
+    centres = rng.normal(size=(5, 32))
+    n_trials, wrong = 150, np.zeros(5)
+    for trial in range(n_trials):
+        labels = rng.integers(0, 5, 200)
+        a, b = (
+            (centres[labels] + 2 * rng.normal(size=(200, 32))).astype(np.float32) for _ in "ab"
+        )
+        found = VectorTable(list(range(200)), {"a": a, "b": b}, {"label": labels.tolist()})
+        task = FewshotTask.from_table(found, "label", n_episodes=50, seed=trial)
+        population = choose_population(
+            found, RetrievalTask.from_table(found, "label"), "image", seed=0
+        )
+        first, second = (
+            run_fewshot(task, found, v, ["prototype"])["prototype"] for v in ("a", "b")
+        )
+        wrong += [
+            population.fewshot_effect(found, first, second, i).p_value < 0.05 for i in range(5)
+        ]
+    assert (wrong <= stats.binom.isf(0.001, n_trials, 0.05)).all(), wrong
 
 
 @pytest.mark.parametrize(
