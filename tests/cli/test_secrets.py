@@ -35,7 +35,9 @@ def told(*pages: str | bytes) -> list[str]:
     return [secret for secret in PLANTED if secret.encode() in whole]
 
 
-def test_nothing_that_works_tells_a_secret(rng: np.random.Generator, planted: Path) -> None:
+def test_nothing_that_works_tells_a_secret(
+    rng: np.random.Generator, planted: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     ids, _, _ = make_photos(rng)
     compared = run("compare", "photos", "--labels", "kind", "--no-controls", "-o", "r.html")
     shown = compared["run_id"]
@@ -49,6 +51,7 @@ def test_nothing_that_works_tells_a_secret(rng: np.random.Generator, planted: Pa
         ("report", "-o", "tables.md"),
         ("report", "-o", "tables.tex"),
         ("search", "photos", "--id", ids[0], "--html", "page.html"),
+        ("search", "photos", "--id", ids[0], "--runs", NO_RUNS),  # warns, and answers
         ("export", "photos", "--vector", "pca", "-o", "pca.npy"),
         ("models", "list"),
         ("doctor",),
@@ -58,6 +61,8 @@ def test_nothing_that_works_tells_a_secret(rng: np.random.Generator, planted: Pa
             result = invoke("-vv", *command, *form)
             assert result.exit_code == 0, (command, result.output)
             assert told(result.stdout, result.stderr) == [], command
+    assert any(line.startswith("not recorded: ") for line in caplog.messages)
+    assert told(caplog.text) == []
     assert "***" in invoke("runs", "show", shown).stdout  # it was recorded, and masked
     files = [path for path in planted.rglob("*") if path.is_file()]
     assert {"r.html", "out.json", "tables.tex", "runs.db", "page.html"} <= {p.name for p in files}
