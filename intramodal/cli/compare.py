@@ -167,6 +167,7 @@ def _print_agreement(result: dict[str, Any]) -> None:
     print_table((f"{a} and {b} disagree most on", "in common>"), rows)
     for sentence in result["sentences"]:
         click.echo(sentence)
+    _print_costs(result["cost"])
     note(f"run {result['run_id']}")
 
 
@@ -188,4 +189,23 @@ def print_verdicts(result: dict[str, Any]) -> None:
     print_table(columns, rows)
     for name, field in result["fields"].items():
         click.echo(f"{name}: {field['sentence']}")
+    _print_costs(result["cost"])
     note(f"run {result['run_id']}")
+
+
+def _print_costs(costs: dict[str, Any]) -> None:
+    """Print one row a vector, and one for the search in two stages."""
+    from intramodal.cli.output import number, print_table
+
+    columns = ("vector", "bytes>", "RAM MB>", "in int8>", "ms p50>", "p95>", "recall@10>")
+    rows = [
+        (
+            name,
+            f"{cost['bytes_per_vector']:,}",
+            *(f"{cost[key] / 1e6:,.1f}" for key in ("ram_bytes", "ram_bytes_int8")),
+            *(number(cost[key], 2) for key in ("latency_ms_p50", "latency_ms_p95")),
+            number(cost["recall_at_10"], 3),
+        )
+        for name, cost in costs.items()
+    ]
+    print_table(columns, rows)

@@ -263,7 +263,8 @@ def _field(table: VectorTable, rows: NDArray[np.intp], field: str) -> Population
     n_units = len(codes.names)
     if n_units < LEAST_UNITS:
         raise InputError(
-            f"cluster field {field!r} has {n_units} values; at least {LEAST_UNITS} are needed"
+            f"cluster field {field!r} has {n_units} values; at least {LEAST_UNITS} are needed: "
+            f"choose another field, or --cluster image"
         )
     # A picture without a value is a unit of its own.
     units = n_units + np.arange(len(rows))

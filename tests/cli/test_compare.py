@@ -93,6 +93,11 @@ def test_the_table_has_a_row_and_a_sentence_a_field(photos: str) -> None:
     assert "adopt: better" in result.stdout
     assert "kind: Adopt pca: better. mAP rises from" in result.stdout
     assert "season: Do not adopt pca: worse. mAP falls from" in result.stdout
+    costs = result.stdout.split("recall@10")[1]
+    assert [name for name in ("raw", "pca", "pca > raw") if f"│ {name} " in costs] == [
+        *("raw", "pca", "pca > raw")
+    ]
+    assert "64" in costs  # bytes of 16 values
 
 
 def test_a_comparison_is_a_run_whose_report_can_be_written_again(photos: str) -> None:
