@@ -302,7 +302,7 @@ def _variance_of_shots(a: FewshotResult, b: FewshotResult, shot: int, error: flo
     """
     draws = float((b.accuracy[shot] - a.accuracy[shot]).var(ddof=1))
     s, n = a.shots[shot], float(a.n_pool[shot])
-    shots = np.sqrt(draws * s / (n - s))
+    shots = np.sqrt(draws * s / max(1.0, n - s))
     return float((error + shots) ** 2 - error**2 + draws / a.accuracy.shape[1])
 
 
