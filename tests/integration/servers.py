@@ -136,7 +136,9 @@ def qdrant_container(image: str) -> Iterator[Qdrant]:
     # Not the default, a line of the log: its words are the server's own business.
     container.waiting_for(HttpWaitStrategy(6333, "/readyz"))
     with container:
-        server = Qdrant(f"http://{container.get_container_host_ip()}:{port}", key, reading)
+        # Seen from inside another container the ports are the container's own: neighbours, too.
+        seen = container.get_exposed_port(6333)
+        server = Qdrant(f"http://{container.get_container_host_ip()}:{seen}", key, reading)
         _wait_for_grpc(server)
         yield server
 

@@ -148,6 +148,8 @@ class WireServer:
         path = urlsplit(target).path
         if (method, path) == ("GET", "/"):
             return 200, {"title": "qdrant - vector search engine", "version": self._version}
+        if (method, path) == ("GET", "/readyz"):  # without a key, as the root
+            return 200, "all shards are ready"
         self.before(method, path)
         try:
             self.keys.check(headers.get("api-key"), writes=is_writing(method, path))
