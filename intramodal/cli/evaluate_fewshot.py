@@ -38,6 +38,11 @@ _SPLIT = click.option(
     metavar="FIELD",
     help="Shots from FIELD=train, tests from FIELD=test; default: all that are no shots.",
 )
+_TEST_SHARE = click.option(
+    "--test-share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Without --split: share of every class that is drawn once, and tested with all shots.",
+)
 _CLASSES = click.option("--classes", is_flag=True, help="Every class's accuracy in the JSON, too.")
 
 
@@ -59,6 +64,7 @@ _CLASSES = click.option("--classes", is_flag=True, help="Every class's accuracy 
     help="Comma-separated: prototype, lda.",
 )
 @_SPLIT
+@_TEST_SHARE
 @least_option
 @_CLASSES
 @store_option
@@ -134,6 +140,7 @@ def _print(result: dict[str, Any]) -> None:
 )
 @_SEED
 @_SPLIT
+@_TEST_SHARE
 @least_option
 @click.option(
     "--template", default="a photo of a {}.", show_default=True, help="{} is the class name."

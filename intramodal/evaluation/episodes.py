@@ -81,15 +81,19 @@ class FewshotTask:
         seed: int = 0,
         min_class_size: int = 2,
         split: Sequence[Any] | None = None,
+        test_share: float | None = None,
         n_validation: int = 0,
     ) -> FewshotTask:
         """Return the task of one label field; parameters as in `evaluate_fewshot`.
 
         Of every class, `n_validation` images are kept for tuning: the last ones of each
         permutation, or images whose `split` is "val" if there are any. Shots are the same,
-        whatever their number.
+        whatever their number. With `test_share` instead of `split`, that share of every class is
+        drawn once, by the seed, and tested in all episodes; shots come from the rest.
         """
         _check_counts(shots, n_episodes, n_validation)
+        if test_share is not None:
+            split = _stratified(table, field, min_class_size, split, test_share, seed)
         if n_validation == 0:
             split = _without_validation(split)
         found, facts = _labels(table, field, min_class_size, split)
@@ -108,7 +112,7 @@ class FewshotTask:
             shots=tuple(sorted(set(shots))),
             seed=seed,
             is_split=split is not None,
-            facts={**facts, "n_validation": n_validation},
+            facts={**facts, "n_validation": n_validation, "test_share": test_share},
             is_validation=tunes,
             validation=np.empty((n_episodes, len(found.names), n_validation), dtype=np.int64),
         )
@@ -251,6 +255,29 @@ def _labels(
         )
     facts = {"min_class_size": min_class_size, "n_missing": found.n_missing - n_unused}
     return found, {**facts, "n_dropped": found.n_dropped, "n_outside_split": n_unused}
+
+
+def _stratified(
+    table: VectorTable,
+    field: str,
+    min_class_size: int,
+    split: Sequence[Any] | None,
+    test_share: float,
+    seed: int,
+) -> list[str]:
+    """Return "test" for the same share of every class, one image at least, and else "train"."""
+    if split is not None:
+        raise InputError("split already says what is tested; leave out test_share")
+    if not 0 < test_share < 1:
+        raise InputError(f"test_share must lie between 0 and 1, got {test_share}")
+    found, _ = _labels(table, field, min_class_size, None)
+    # A stream of its own: the shots that are drawn later do not depend on it.
+    ((sizes, order),) = _permutations(found.codes, np.ones(len(found), bool), 1, (seed, 2))
+    n_tested = np.maximum(1, np.rint(test_share * sizes).astype(np.int64))
+    side = np.full(len(table.payload[field]), "train", dtype=object)
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    side[found.rows[order[rank < np.repeat(n_tested, sizes)]]] = "test"
+    return list(side)
 
 
 def _within(split: Sequence[Any], column: Sequence[Any]) -> list[Any]:

@@ -38,6 +38,7 @@ def evaluate_fewshot(  # noqa: PLR0913 - one option a choice of the protocol
     seed: int = 0,
     min_class_size: int = 2,
     split: Sequence[Any] | None = None,
+    test_share: float | None = None,
 ) -> dict[str, FewshotResult]:
     """Return the few-shot accuracy of one vector, one result a classifier (paper, section 5).
 
@@ -68,6 +69,10 @@ def evaluate_fewshot(  # noqa: PLR0913 - one option a choice of the protocol
         "train", "test" or something else for each row of the table: shots come from the
         first, the second is tested, the rest takes no part. Here classes with s training images
         and a test image take part.
+    test_share : float, optional
+        Instead of `split`: this share of every class, between 0 and 1 and one image at least, is
+        drawn once by the seed and tested in all episodes, so that all shots are tested on the
+        same images.
 
     Raises
     ------
@@ -88,6 +93,7 @@ def evaluate_fewshot(  # noqa: PLR0913 - one option a choice of the protocol
         seed=seed,
         min_class_size=min_class_size,
         split=split,
+        test_share=test_share,
     )
     return run_fewshot(task, table, vector, classifiers)
 

@@ -67,6 +67,7 @@ def evaluate_fewshot_text(  # noqa: PLR0913 - one option a choice of the protoco
     seed: int = 0,
     min_class_size: int = 2,
     split: Sequence[Any] | None = None,
+    test_share: float | None = None,
 ) -> dict[str, FewshotResult]:
     """Return the few-shot accuracy of methods that know the class names, one result a method.
 
@@ -103,6 +104,8 @@ def evaluate_fewshot_text(  # noqa: PLR0913 - one option a choice of the protoco
         Classes with fewer images are left out.
     split : sequence of length n, optional
         As in `evaluate_fewshot`; rows named "val" tune if there are any.
+    test_share : float, optional
+        As in `evaluate_fewshot`.
 
     Returns
     -------
@@ -126,6 +129,7 @@ def evaluate_fewshot_text(  # noqa: PLR0913 - one option a choice of the protoco
         seed=seed,
         min_class_size=min_class_size,
         split=split,
+        test_share=test_share,
         n_validation=n_validation,
     )
     return run_fewshot_text(

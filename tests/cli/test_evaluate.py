@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,17 @@ def test_shots_come_from_the_training_side_of_a_split() -> None:
     sides = pictures().payload["split"]
     row = found["fields"]["kind"]["vectors"]["raw"]["prototype"]["1"]
     assert row["n_test"] == sides.count("test")
+
+
+def test_a_share_of_every_class_is_tested_with_all_shots() -> None:
+    found = run(
+        *("fewshot", "photos", "--labels", "kind", "--shots", "1,2", "--test-share", "0.5"),
+        *("--episodes", "3"),
+    )
+    rows = found["fields"]["kind"]["vectors"]["raw"]["lda"]
+    sizes = Counter(pictures().payload["kind"]).values()
+    assert rows["1"]["n_test"] == rows["2"]["n_test"] == sum(round(n / 2) for n in sizes)
+    assert found["test_share"] == 0.5
 
 
 def direct_overlap(a: np.ndarray, b: np.ndarray, edges: list[float]) -> float:

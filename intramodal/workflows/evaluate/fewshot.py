@@ -38,6 +38,7 @@ class FewshotRequest:
     seed: int = 0
     min_class_size: int = 2
     split: str | None = None
+    test_share: float | None = None
     classes: bool = False
 
 
@@ -56,6 +57,7 @@ def evaluate_shots(request: FewshotRequest) -> dict[str, Any]:
                 "n_points": len(table),
                 "n_incomplete": table.n_incomplete,
                 "split": request.split,
+                "test_share": request.test_share,
                 "seed": request.seed,
                 "n_episodes": request.episodes,
                 "fields": by_field(results, with_classes=request.classes),
@@ -80,6 +82,7 @@ def _evaluated(table: VectorTable, request: FewshotRequest) -> list[FewshotResul
             seed=request.seed,
             min_class_size=request.min_class_size,
             split=split,
+            test_share=request.test_share,
         )
         for name in request.labels
     ]

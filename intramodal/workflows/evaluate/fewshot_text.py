@@ -45,6 +45,7 @@ class FewshotTextRequest:
     seed: int = 0
     min_class_size: int = 2
     split: str | None = None
+    test_share: float | None = None
     template: str = TEMPLATES[0]
     model: str | None = None
     text_vectors: Path | None = None
@@ -102,6 +103,7 @@ def _evaluated(
             seed=request.seed,
             min_class_size=request.min_class_size,
             split=split,
+            test_share=request.test_share,
             n_validation=request.validation,
         )
         found += _of_task(request, task, rows, _texts(request, source, task), target.vector)

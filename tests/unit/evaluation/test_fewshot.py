@@ -295,6 +295,39 @@ def test_a_split_draws_shots_from_training_rows_and_tests_test_rows_only(rng):
     assert result.extra["n_missing"] == 0
 
 
+def test_a_test_share_tests_the_same_images_of_every_class_with_all_shots(rng):
+    table = clusters(rng, sizes=(3, 6, 10, 40))
+    table.payload["label"][:2] = None, None
+    options = {"vector": "raw", "field": "label", "shots": (1, 2), "n_episodes": 4}
+    a, b, c = (
+        evaluate_fewshot(table, test_share=0.4, seed=seed, **options)["prototype"]
+        for seed in (1, 1, 2)
+    )
+    labels = np.array([label for label in table.payload["label"] if label])
+    for name in a.class_names:
+        n_tested = max(1, round(0.4 * (labels == name).sum()))
+        assert a.labels.count(name) == n_tested
+    # Two training images are needed for two shots; every test image is tested in each episode.
+    assert set(a.n_tested[0]) == {4}
+    assert set(a.n_tested[1]) <= {0, 4}
+    assert a.ids == b.ids
+    np.testing.assert_array_equal(a.n_correct, b.n_correct)
+    assert a.ids != c.ids
+    assert a.extra["test_share"] == 0.4
+    assert a.extra["n_missing"] == 2
+
+
+def test_a_test_share_is_drawn_alike_from_each_class(rng):
+    table = clusters(rng, sizes=(10, 20))
+    n_drawn = np.zeros(30)
+    for seed in range(400):
+        task = FewshotTask.from_table(table, "label", n_episodes=1, seed=seed, test_share=0.3)
+        n_drawn[task.rows[task.is_test]] += 1
+        assert not task.is_test[task.draws[task.draws >= 0]].any()
+    # Binomial, 400 draws at 0.3; 4.5 standard deviations, over 30 images.
+    assert np.abs(n_drawn - 120).max() < 4.5 * np.sqrt(400 * 0.3 * 0.7)
+
+
 def test_only_images_that_episodes_use_are_scaled_but_all_are_checked(rng, monkeypatch):
     monkeypatch.setattr(episodes, "_N_ROWS", 7)
     table = clusters(rng)
@@ -358,6 +391,9 @@ def test_points_without_a_label_and_small_classes_are_left_out_and_counted(rng):
         ({"n_episodes": 0}, "n_episodes"),
         ({"split": ["train"] * 3}, "split has 3 values for 50 points"),
         ({"split": ["train"] * 50}, "split names no 'test' row"),
+        ({"test_share": 0.0}, "test_share must lie between 0 and 1"),
+        ({"test_share": 1.0}, "test_share must lie between 0 and 1"),
+        ({"test_share": 0.5, "split": ["train", "test"] * 25}, "leave out test_share"),
         ({"field": "tags"}, "gives some points several classes"),
     ],
 )

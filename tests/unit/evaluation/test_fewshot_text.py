@@ -116,6 +116,28 @@ def test_classes_that_cannot_spare_validation_images_take_no_part(rng):
     assert found.extra["parameters"]["8"] == {}
 
 
+def test_a_test_share_keeps_shots_and_tuning_out_of_the_tests(rng):
+    table, texts = scene(rng)
+    task = FewshotTask.from_table(
+        table, "label", shots=(1, 2), n_episodes=6, test_share=0.5, n_validation=1
+    )
+    for drawn in (task.draws, task.validation):
+        assert not task.is_test[drawn[drawn >= 0]].any()
+    found = evaluate_fewshot_text(
+        table,
+        texts,
+        vector="raw",
+        field="label",
+        methods=["tip-adapter"],
+        shots=(1, 2),
+        n_episodes=6,
+        n_validation=1,
+        test_share=0.5,
+    )["tip-adapter"]
+    assert found.ids == [table.ids[row] for row in task.rows[task.is_test]]
+    assert set(found.n_tested.ravel()) == {6}
+
+
 def test_a_split_may_name_the_images_that_tune(rng):
     table, texts = scene(rng)
     split = ["val" if i % 3 == 0 else "train" if i % 3 == 1 else "test" for i in range(48)]
