@@ -1,4 +1,4 @@
-"""Claim: few-shot accuracy of the paper's eleven sets in a tenth of a scikit-learn loop's time.
+"""Claim: few-shot accuracy of the eleven sets in about a tenth of a scikit-learn loop's time.
 
 Synthetic embeddings with the sets' numbers of classes, training and test images, d = 512, of
 ImageNet's images a tenth; shots 1, 2, 4, 8, 16; ten seeds; nearest prototype and LDA, each set in
