@@ -15,10 +15,11 @@ from intramodal.cli.options import (
     model_options,
     print_json,
     runs_option,
+    sample_options,
     store_option,
 )
 
-_ONLY_LABELLED = ("cluster", "projection", "beside")
+_ONLY_LABELLED = ("cluster", "projection", "beside", "sample", "max_queries")
 _ONLY_UNLABELLED = ("names", "model")
 
 
@@ -61,7 +62,13 @@ _ONLY_UNLABELLED = ("names", "model")
 @click.option(
     "--min-class-size", type=click.IntRange(2), default=2, show_default=True, help="Images."
 )
-@click.option("--seed", default=0, show_default=True, help="Of the resampling and the episodes.")
+@sample_options
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    help="Of the resampling, the episodes and what is drawn.",
+)
 @click.option(
     "--controls/--no-controls",
     default=True,

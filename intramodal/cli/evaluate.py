@@ -19,6 +19,7 @@ from intramodal.cli.options import (
     model_options,
     print_json,
     runs_option,
+    sample_options,
     store_option,
     vectors_option,
     whole_numbers,
@@ -71,7 +72,8 @@ command.add_command(text)
 )
 @click.option("--classes", is_flag=True, help="Every class's mean AP in the JSON, too.")
 @cluster_option
-@click.option("--seed", default=0, show_default=True, help="Of the interval.")
+@sample_options
+@click.option("--seed", default=0, show_default=True, help="Of the interval and of what is drawn.")
 @click.option("--device", help="Rank there, for example on cuda; default: on the CPU, by numba.")
 @store_option
 @runs_option

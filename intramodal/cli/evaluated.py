@@ -26,6 +26,9 @@ def note_left_out(result: Mapping[str, Any], fields: Mapping[str, Mapping[str, i
     for field, counts in fields.items():
         reasons.append((counts["n_missing"], f"points have no value in {field!r}"))
         reasons.append((counts["n_dropped"], f"points are of classes of {field!r} too small"))
+    drawn = result.get("sample")
+    if drawn:
+        note(f"drawn at random: {drawn['n_points']:,} of {drawn['of']:,} points (--sample)")
     for n, reason in reasons:
         if n:
             note(f"left out: {n:,} {reason}")

@@ -151,6 +151,22 @@ cluster_option = click.option(
 )
 
 
+def sample_options(command: F) -> F:
+    """Add ``--sample`` and ``--max-queries``, for collections too large to rank whole."""
+    command = click.option(
+        "--max-queries",
+        type=click.IntRange(2),
+        help="Where more pictures could ask, so many are drawn at random (--seed); all still "
+        "answer, so that mAP stays that of the whole collection.",
+    )(command)
+    return click.option(
+        "--sample",
+        type=click.IntRange(10),
+        help="Read so many points, drawn at random (--seed), instead of all: less memory, and "
+        "figures of a smaller gallery.",
+    )(command)
+
+
 def print_json(result: dict[str, Any]) -> None:
     """Print one JSON object on stdout."""
     click.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))

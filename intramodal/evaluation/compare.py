@@ -52,6 +52,7 @@ class CompareSettings:
     min_class_size: int = 2
     seed: int = 0
     others: tuple[str, ...] = ()
+    max_queries: int | None = None
 
 
 def compare_vectors(
@@ -76,7 +77,8 @@ def compare_vectors(
         ``cluster``: what is resampled, see `choose_population`. ``tasks``: "retrieval" and
         "fewshot". ``margin``: largest harmless loss, a fraction. ``min_class_size``: classes with
         fewer images are left out. ``seed``: of resampling and episodes. ``others``: further
-        vectors of the table, retrieved beside B; they never change its verdict.
+        vectors of the table, retrieved beside B; they never change its verdict. ``max_queries``:
+        where more pictures could ask, so many are drawn; all answer.
 
     Raises
     ------
@@ -198,7 +200,13 @@ def _check_field(table: VectorTable, field: str) -> None:
 def _compared(
     table: VectorTable, a: str, b: str, field: str, settings: CompareSettings
 ) -> FieldEvidence:
-    task = RetrievalTask.from_table(table, field, min_class_size=settings.min_class_size)
+    task = RetrievalTask.from_table(
+        table,
+        field,
+        min_class_size=settings.min_class_size,
+        max_queries=settings.max_queries,
+        seed=settings.seed,
+    )
     population = choose_population(table, task, settings.cluster, seed=settings.seed)
     results = [run_task(task, table, vector) for vector in (a, b, *settings.others)]
     effects: list[Effect | None] = [None]

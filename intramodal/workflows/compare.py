@@ -21,7 +21,13 @@ from intramodal.types import Floats, VectorTable
 from intramodal.workflows.controls import load_for, sweeps, with_controls, with_rivals
 from intramodal.workflows.cost import vector_costs
 from intramodal.workflows.document import DOCUMENT, Evidence, build_document
-from intramodal.workflows.evidence import log_origins, read_labelled, scores_of, stated
+from intramodal.workflows.evidence import (
+    log_origins,
+    read_labelled,
+    sample_of,
+    scores_of,
+    stated,
+)
 from intramodal.workflows.model_check import warn_of_wrong_model
 from intramodal.workflows.workspace import Workspace, figures_kept, open_workspace, recorded
 
@@ -44,6 +50,8 @@ class CompareRequest:
     text_vectors: Path | None = None
     beside: Sequence[Path] = ()
     controls: bool = True
+    sample: int | None = None
+    max_queries: int | None = None
     report: Path | None = None
     pictures: Path | None = None
     title: str = ""
@@ -66,9 +74,10 @@ def compare_in(workspace: Workspace, request: CompareRequest) -> dict[str, Any]:
         comparison = _compared(collection, table, projection, request)
         result = {
             "collection": request.collection,
-            **comparison.to_dict(),
+            **_said_of_sample(comparison.to_dict(), table),
             "cost": vector_costs(collection, table, request.vectors),
             "model_check": _model_check(collection, projection, request.vectors[0]),
+            "sample": sample_of(table, request.seed),
             "run_id": run.id,
         }
         log_origins(run, workspace.ledger, collection)
@@ -153,7 +162,24 @@ def read_table(collection: ImageCollection, request: CompareRequest) -> VectorTa
     fields = list(request.labels)
     if request.cluster not in (None, "class", "image", "iid"):
         fields.append(str(request.cluster))
-    return read_labelled(collection, request.vectors, fields, optional=["path"])
+    return read_labelled(
+        collection,
+        request.vectors,
+        fields,
+        optional=["path"],
+        sample=request.sample,
+        seed=request.seed,
+    )
+
+
+def _said_of_sample(result: dict[str, Any], table: VectorTable) -> dict[str, Any]:
+    """Let every sentence say if its figures are those of a random part of the points."""
+    drawn = sample_of(table, 0)
+    if drawn:
+        for row in result["fields"].values():
+            among = f"{drawn['n_points']:,} of {drawn['of']:,} points"
+            row["sentence"] += f" Measured among {among}, drawn at random."
+    return result
 
 
 def _compared(
@@ -174,6 +200,7 @@ def _compared(
         min_class_size=request.min_class_size,
         seed=request.seed,
         others=(*rivals, *others),
+        max_queries=request.max_queries,
     )
     return compare_vectors(table, a, b, fields=request.labels, settings=settings)
 

@@ -42,7 +42,7 @@ def vector_costs(
 
 def _size(table: VectorTable, vectors: Sequence[str]) -> dict[str, Any]:
     dims = [int(table.vectors[vector].shape[1]) for vector in vectors]
-    n_values = len(table) * sum(dims)
+    n_values = (table.drawn_from or len(table)) * sum(dims)
     return {
         "dim": dims[0] if len(dims) == 1 else None,
         "bytes_per_vector": 4 * sum(dims),

@@ -31,8 +31,10 @@ def read_labelled(
     fields: Sequence[str],
     *,
     optional: Sequence[str] = (),
+    sample: int | None = None,
+    seed: int = 0,
 ) -> VectorTable:
-    """Read vectors and label fields of all points, once.
+    """Read vectors and label fields of all points, or of a random sample, once.
 
     Parameters
     ----------
@@ -41,6 +43,8 @@ def read_labelled(
         Repeated names are read once.
     optional : sequence of str
         Further payload fields that no point need have.
+    sample, seed : int, optional
+        Where there are more points, so many are drawn.
 
     Raises
     ------
@@ -52,11 +56,18 @@ def read_labelled(
     """
     refuse_texts(collection, vectors)
     names = list(dict.fromkeys([*fields, *optional]))
-    table = collection.table(list(dict.fromkeys(vectors)), payload=names)
+    table = collection.table(list(dict.fromkeys(vectors)), payload=names, sample=sample, seed=seed)
     for field in fields:
         if all(value is None for value in table.payload[field]):
             raise InputError(_absent(collection, field, len(table)))
     return table
+
+
+def sample_of(table: VectorTable, seed: int) -> dict[str, int] | None:
+    """Return how many points were drawn of how many, as JSON; None where all were read."""
+    if table.drawn_from is None or table.drawn_from <= len(table) + table.n_incomplete:
+        return None
+    return {"n_points": len(table), "of": table.drawn_from, "seed": seed}
 
 
 def refuse_texts(collection: ImageCollection, vectors: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from intramodal import Projection
 from intramodal.cli.options import DEFAULT_RUNS, DEFAULT_STORE
 from intramodal.errors import InputError
 from intramodal.workflows.compare import CompareRequest, compare_collection
-from tests.cli.kit import invoke, make_photos, run
+from tests.cli.kit import N, invoke, make_photos, run
 
 
 @pytest.fixture
@@ -85,6 +85,20 @@ def test_projections_that_cannot_run_beside_are_refused(
 def test_the_same_comparison_twice_gives_the_same_figures(photos: str) -> None:
     first, second = (run("compare", photos, "--labels", "kind")["fields"] for _ in range(2))
     assert first == second
+
+
+def test_a_large_collection_is_compared_by_a_random_part_and_says_so(photos: str) -> None:
+    asked = ("compare", photos, "--labels", "kind", "--task", "retrieval", "--no-controls")
+    found = run(*asked, "--sample", "90", "--max-queries", "40", "--seed", "3")
+    row = found["fields"]["kind"]
+    assert found["sample"] == {"n_points": 90, "of": N, "seed": 3}
+    assert row["n_queries"] == 40
+    assert row["sentence"].endswith("Measured among 90 of 120 points, drawn at random.")
+    whole = run(*asked)
+    assert whole["sample"] is None
+    for vector, cost in found["cost"].items():  # what the collection takes, not its sample
+        assert cost["ram_bytes"] == whole["cost"][vector]["ram_bytes"]
+    assert run(*asked, "--sample", "90", "--seed", "3")["fields"]["kind"]["n_queries"] == 90
 
 
 def test_the_table_has_a_row_and_a_sentence_a_field(photos: str) -> None:

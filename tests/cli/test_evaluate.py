@@ -57,6 +57,15 @@ def leave_one_out(X: np.ndarray, labels: list[Any]) -> np.ndarray:
     )
 
 
+def test_figures_of_a_random_part_say_what_it_is_of() -> None:
+    asked = ("retrieval", "photos", "--labels", "kind")
+    found = run(*asked, "--sample", "90", "--max-queries", "40", "--seed", "3")
+    kind = found["fields"]["kind"]
+    assert found["sample"] == {"n_points": 90, "of": N, "seed": 3}
+    assert (kind["n_queries"], kind["n_gallery"]) == (40, 90)
+    assert "drawn at random: 90 of 120 points" in invoke(*asked, "--sample", "90").stderr
+
+
 def test_retrieval_equals_scikit_learn_for_every_field_and_vector() -> None:
     found = run("retrieval", "photos", "--vectors", "raw,pca", "--labels", "kind,year")
     table = pictures()

@@ -22,6 +22,7 @@ from intramodal.workflows.evidence import (
     log_map,
     log_origins,
     read_labelled,
+    sample_of,
     scores_of,
     stated,
 )
@@ -47,6 +48,8 @@ class RetrievalRequest:
     device: str | None = None
     cluster: str | None = None
     seed: int = 0
+    sample: int | None = None
+    max_queries: int | None = None
 
 
 def evaluate_collection(request: RetrievalRequest) -> dict[str, Any]:
@@ -56,7 +59,9 @@ def evaluate_collection(request: RetrievalRequest) -> dict[str, Any]:
         collection = ImageCollection.open(workspace.store, request.collection)
         with recorded(workspace, "evaluate-retrieval", stated(request), seed=request.seed) as run:
             fields = [*request.labels, *sides.fields, *cluster_fields(request.cluster)]
-            table = read_labelled(collection, request.vectors, fields)
+            table = read_labelled(
+                collection, request.vectors, fields, sample=request.sample, seed=request.seed
+            )
             tasks, results = _evaluated(table, sides, request)
             log_origins(run, workspace.ledger, collection)
             keep_results(run, results)
@@ -64,6 +69,7 @@ def evaluate_collection(request: RetrievalRequest) -> dict[str, Any]:
                 "collection": request.collection,
                 "n_points": len(table),
                 "n_incomplete": table.n_incomplete,
+                "sample": sample_of(table, request.seed),
                 "protocol": results[0].protocol,
                 "ties": request.ties,
                 "min_class_size": request.min_class_size,
@@ -77,7 +83,14 @@ def _evaluated(
 ) -> tuple[list[RetrievalTask], list[RetrievalResult]]:
     rows, split = sides.apply(table)
     tasks = [
-        RetrievalTask.from_table(rows, name, split=split, min_class_size=request.min_class_size)
+        RetrievalTask.from_table(
+            rows,
+            name,
+            split=split,
+            min_class_size=request.min_class_size,
+            max_queries=request.max_queries,
+            seed=request.seed,
+        )
         for name in request.labels
     ]
     pairs = [(task, vector) for task in tasks for vector in request.vectors]
