@@ -124,9 +124,11 @@ class TextPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if isinstance(wanted, bool) or not isinstance(wanted, int | np.integer) or wanted < 1:
             raise InputError(f"n_components must be a whole number from 1, got {wanted!r}")
         if wanted > self.rank_:
+            is_few = self.n_samples_ <= wanted
+            more = f"at least {wanted + 1}" if is_few else "other or more"
             raise RankError(
                 f"{self.n_samples_} anchors span {self.rank_} directions but n_components is "
-                f"{wanted}; give at least {wanted + 1} different anchors"
+                f"{wanted}; give {more} different anchors"
                 + (f" or n_components<={self.rank_}" if self.rank_ else "")
             )
         return int(wanted)

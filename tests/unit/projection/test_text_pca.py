@@ -49,6 +49,15 @@ def test_more_components_than_the_anchors_span_are_refused(rng: np.random.Genera
     assert TextPCA(99).fit(texts).n_components_ == 99
 
 
+def test_many_anchors_of_few_directions_are_told_from_few_anchors(
+    rng: np.random.Generator,
+) -> None:
+    flat = rng.normal(size=(100, 3)) @ rng.normal(size=(3, 16))
+    for texts, advice in ((flat, "give other or more different"), (flat[:8], "at least 9")):
+        with pytest.raises(RankError, match=advice):
+            TextPCA(8, normalize=False).fit(texts)
+
+
 def test_the_mean_is_put_back_by_equation_12(rng: np.random.Generator) -> None:
     fitted = TextPCA().fit(rng.normal(size=(50, 8)))
     X, mean = rng.normal(size=(5, 8)), rng.normal(size=8)
