@@ -12,10 +12,11 @@ from intramodal.cli.options import (
     LIST,
     comma_list,
     json_option,
+    max_queries_option,
     model_options,
     print_json,
     runs_option,
-    sample_options,
+    sample_option,
     store_option,
 )
 
@@ -62,7 +63,8 @@ _ONLY_UNLABELLED = ("names", "model")
 @click.option(
     "--min-class-size", type=click.IntRange(2), default=2, show_default=True, help="Images."
 )
-@sample_options
+@sample_option
+@max_queries_option
 @click.option(
     "--seed",
     default=0,

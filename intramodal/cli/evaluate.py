@@ -16,10 +16,12 @@ from intramodal.cli.options import (
     json_option,
     labels_option,
     least_option,
+    max_queries_option,
     model_options,
     print_json,
     runs_option,
-    sample_options,
+    sample_option,
+    sides_options,
     store_option,
     vectors_option,
     whole_numbers,
@@ -51,9 +53,7 @@ command.add_command(text)
 @click.argument("collection")
 @vectors_option
 @labels_option
-@click.option("--queries", metavar="FILTER", help="What asks: FIELD=VALUE[,VALUE...].")
-@click.option("--gallery", metavar="FILTER", help="What answers: FIELD=VALUE[,VALUE...].")
-@click.option("--split", metavar="FIELD", help="Short for FIELD=test asking and FIELD=train.")
+@sides_options
 @least_option
 @click.option(
     "--ties",
@@ -72,7 +72,8 @@ command.add_command(text)
 )
 @click.option("--classes", is_flag=True, help="Every class's mean AP in the JSON, too.")
 @cluster_option
-@sample_options
+@sample_option
+@max_queries_option
 @click.option("--seed", default=0, show_default=True, help="Of the interval and of what is drawn.")
 @click.option("--device", help="Rank there, for example on cuda; default: on the CPU, by numba.")
 @store_option

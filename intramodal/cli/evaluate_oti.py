@@ -14,9 +14,11 @@ from intramodal.cli.options import (
     json_option,
     labels_option,
     least_option,
+    max_queries_option,
     model_options,
     print_json,
     runs_option,
+    sides_options,
     store_option,
 )
 
@@ -54,15 +56,8 @@ from intramodal.cli.options import (
     show_default=True,
     help="Pictures at once; halved where memory runs out.",
 )
-@click.option(
-    "--max-queries",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Draw so many that ask and are inverted; all answer. Default: all ask.",
-)
-@click.option("--queries", metavar="FILTER", help="What asks: FIELD=VALUE[,VALUE...].")
-@click.option("--gallery", metavar="FILTER", help="What answers: FIELD=VALUE[,VALUE...].")
-@click.option("--split", metavar="FIELD", help="Short for FIELD=test asking and FIELD=train.")
+@max_queries_option
+@sides_options
 @least_option
 @cluster_option
 @click.option(

@@ -17,6 +17,7 @@ from intramodal.cli.options import (
     names,
     print_json,
     runs_option,
+    sides_options,
     store_option,
 )
 
@@ -49,9 +50,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--rescore/--no-rescore", default=None, help="With the original vectors.")
 @click.option("--oversampling", type=click.FloatRange(1.0), help="Of a quantised search.")
-@click.option("--queries", metavar="FILTER", help="What asks: FIELD=VALUE[,VALUE...].")
-@click.option("--gallery", metavar="FILTER", help="What answers: FIELD=VALUE[,VALUE...].")
-@click.option("--split", metavar="FIELD", help="Short for FIELD=test asking and FIELD=train.")
+@sides_options
 @least_option
 @click.option(
     "--denominator",

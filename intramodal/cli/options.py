@@ -151,20 +151,29 @@ cluster_option = click.option(
 )
 
 
-def sample_options(command: F) -> F:
-    """Add ``--sample`` and ``--max-queries``, for collections too large to rank whole."""
-    command = click.option(
-        "--max-queries",
-        type=click.IntRange(2),
-        help="Where more pictures could ask, so many are drawn at random (--seed); all still "
-        "answer, so that mAP stays that of the whole collection.",
-    )(command)
-    return click.option(
-        "--sample",
-        type=click.IntRange(10),
-        help="Read so many points, drawn at random (--seed), instead of all: less memory, and "
-        "figures of a smaller gallery.",
-    )(command)
+def sides_options(command: F) -> F:
+    """Add ``--queries``, ``--gallery`` and ``--split``."""
+    for name, metavar, text in (
+        ("--split", "FIELD", "Short for FIELD=test asking and FIELD=train."),
+        ("--gallery", "FILTER", "What answers: FIELD=VALUE[,VALUE...]."),
+        ("--queries", "FILTER", "What asks: FIELD=VALUE[,VALUE...]."),
+    ):
+        command = click.option(name, metavar=metavar, help=text)(command)
+    return command
+
+
+max_queries_option = click.option(
+    "--max-queries",
+    type=click.IntRange(2),
+    help="Where more pictures could ask, so many are drawn at random (--seed); all still answer, "
+    "so that mAP stays that of the whole collection.",
+)
+sample_option = click.option(
+    "--sample",
+    type=click.IntRange(10),
+    help="Read so many points, drawn at random (--seed), instead of all: less memory, and figures "
+    "of a smaller gallery.",
+)
 
 
 def print_json(result: dict[str, Any]) -> None:

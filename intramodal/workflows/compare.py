@@ -72,12 +72,13 @@ def compare_in(workspace: Workspace, request: CompareRequest) -> dict[str, Any]:
     with recorded(workspace, "compare", stated(request), seed=request.seed) as run:
         table = read_table(collection, request)
         comparison = _compared(collection, table, projection, request)
+        drawn = sample_of(table, request.seed)
         result = {
             "collection": request.collection,
-            **_said_of_sample(comparison.to_dict(), table),
+            **_said_of_sample(comparison.to_dict(), drawn),
             "cost": vector_costs(collection, table, request.vectors),
             "model_check": _model_check(collection, projection, request.vectors[0]),
-            "sample": sample_of(table, request.seed),
+            "sample": drawn,
             "run_id": run.id,
         }
         log_origins(run, workspace.ledger, collection)
@@ -172,9 +173,8 @@ def read_table(collection: ImageCollection, request: CompareRequest) -> VectorTa
     )
 
 
-def _said_of_sample(result: dict[str, Any], table: VectorTable) -> dict[str, Any]:
+def _said_of_sample(result: dict[str, Any], drawn: dict[str, int] | None) -> dict[str, Any]:
     """Let every sentence say if its figures are those of a random part of the points."""
-    drawn = sample_of(table, 0)
     if drawn:
         for row in result["fields"].values():
             among = f"{drawn['n_points']:,} of {drawn['of']:,} points"

@@ -169,19 +169,13 @@ def _asked(
     table = read_labelled(target.collection, [target.vector, *vectors], fields)
     X = table.vectors[target.vector]
     usable = np.isfinite(X).all(axis=1) & X.any(axis=1)
-    rows, split = sides.apply(table.take(np.flatnonzero(usable)))
-    tasks = [
-        RetrievalTask.from_table(
-            rows,
-            name,
-            split=split,
-            min_class_size=request.min_class_size,
-            max_queries=request.max_queries,
-            seed=request.seed,
-        )
-        for name in request.labels
-    ]
-    return rows, tasks
+    return sides.tasks(
+        table.take(np.flatnonzero(usable)),
+        request.labels,
+        min_class_size=request.min_class_size,
+        max_queries=request.max_queries,
+        seed=request.seed,
+    )
 
 
 def _kept(

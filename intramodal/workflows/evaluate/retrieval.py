@@ -81,18 +81,13 @@ def evaluate_collection(request: RetrievalRequest) -> dict[str, Any]:
 def _evaluated(
     table: VectorTable, sides: Sides, request: RetrievalRequest
 ) -> tuple[list[RetrievalTask], list[RetrievalResult]]:
-    rows, split = sides.apply(table)
-    tasks = [
-        RetrievalTask.from_table(
-            rows,
-            name,
-            split=split,
-            min_class_size=request.min_class_size,
-            max_queries=request.max_queries,
-            seed=request.seed,
-        )
-        for name in request.labels
-    ]
+    rows, tasks = sides.tasks(
+        table,
+        request.labels,
+        min_class_size=request.min_class_size,
+        max_queries=request.max_queries,
+        seed=request.seed,
+    )
     pairs = [(task, vector) for task in tasks for vector in request.vectors]
     results = [
         _ranked(task, rows, vector, request)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
+from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.store.base import Filter
 from intramodal.store.filters import parse_filter
 from intramodal.types import VectorTable
@@ -111,6 +112,16 @@ class Sides:
         )
         rows = np.flatnonzero(asks | answers)
         return table.take(rows), (asks[rows], answers[rows])
+
+    def tasks(
+        self, table: VectorTable, labels: Sequence[str], **options: Any
+    ) -> tuple[VectorTable, list[RetrievalTask]]:
+        """Return the rows of either side, and the task of every label field over them.
+
+        `options` are those of `RetrievalTask.from_table`.
+        """
+        rows, split = self.apply(table)
+        return rows, [RetrievalTask.from_table(rows, x, split=split, **options) for x in labels]
 
 
 def _items(value: Any) -> list[Any]:
