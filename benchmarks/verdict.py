@@ -97,8 +97,8 @@ def pictures(rng: np.random.Generator, n: int, n_classes: int, dim: int = 32) ->
     return VectorTable(list(range(n)), {"a": a, "b": b}, {"label": labels.tolist()})
 
 
-def by_image(table: VectorTable, seed: int) -> Effect:
-    task = RetrievalTask.from_table(table, "label")
+def by_image(table: VectorTable, seed: int, max_queries: int | None = None) -> Effect:
+    task = RetrievalTask.from_table(table, "label", max_queries=max_queries, seed=seed)
     population = choose_population(table, task, "image", seed=seed)
     a, b = (run_task(task, table, vector) for vector in ("a", "b"))
     return population.retrieval_effects(table, task, a, [b])[0]
@@ -107,11 +107,11 @@ def by_image(table: VectorTable, seed: int) -> Effect:
 def image_mode(n_trials: int) -> None:
     """Print false verdicts on simulated embeddings without a true difference."""
     print(f"\nimage mode, embeddings of equal quality, {n_trials} trials: p < 0.05")
-    for n, n_classes in ((200, 5), (400, 10), (400, 19)):
+    for n, n_classes, asking in ((200, 5, 200), (400, 10, 400), (400, 19, 400), (400, 10, 100)):
         rng = np.random.default_rng(n_classes)
-        found = [by_image(pictures(rng, n, n_classes), trial) for trial in range(n_trials)]
-        wrong = sum(effect.p_value < 0.05 for effect in found)
-        print(f"{n:6d} pictures, {n_classes:2d} classes: {shown(wrong, n_trials)}")
+        found = [by_image(pictures(rng, n, n_classes), trial, asking) for trial in range(n_trials)]
+        rate = shown(sum(effect.p_value < 0.05 for effect in found), n_trials)
+        print(f"{n:6d} pictures, {n_classes:2d} classes, {asking} ask: {rate}")
 
 
 def fewshot_trial(table: VectorTable, cluster: str, seed: int) -> dict[int, float]:
