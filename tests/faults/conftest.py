@@ -1,4 +1,4 @@
-"""A wire from our store through a fault proxy to a server, for the tests of faults."""
+"""A stand-in of a server, and a wire to one through a fault proxy, for the tests of faults."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.schedules import Wire
+from tests.faults.wire import WireServer
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[WireServer]:
+    with WireServer(speaks_grpc=True) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

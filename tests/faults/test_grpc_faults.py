@@ -44,12 +44,6 @@ LASTING = {
 Act = Callable[[ServerStore], object]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[WireServer]:
-    with WireServer(speaks_grpc=True) as server:
-        yield server
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()

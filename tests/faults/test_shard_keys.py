@@ -32,12 +32,6 @@ def truth() -> Truth:
     return Truth.of(N, D)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[WireServer]:
-    with WireServer(speaks_grpc=True) as server:
-        yield server
-
-
 def opened(store: ServerStore, key: str | int | None = None) -> ServerStore:
     """Return the same store, whose new points go to a key."""
     return ServerStore(store._connection, retry=Clock().retry(), cluster=Cluster(3, shard_key=key))

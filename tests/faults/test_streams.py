@@ -37,12 +37,6 @@ def truth() -> Truth:
     return Truth.of(N, D)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[WireServer]:
-    with WireServer(speaks_grpc=True) as server:
-        yield server
-
-
 def is_write(method: str, path: str) -> bool:
     is_rest = method == "PUT" and path.endswith(WRITES)
     return is_rest or (method == "gRPC" and path in ("Upsert", "UpdateVectors"))

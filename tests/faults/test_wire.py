@@ -15,12 +15,6 @@ from tests.contract.store_contract import NAME, RAW, StoreContract
 from tests.faults.wire import WireServer
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[WireServer]:
-    with WireServer(speaks_grpc=True) as server:
-        yield server
-
-
 @pytest.fixture(scope="module", params=["rest", "grpc"])
 def connection(server: WireServer, request: pytest.FixtureRequest) -> Iterator[Connection]:
     connection = connect_server(server.url, prefer_grpc=request.param == "grpc")
