@@ -179,7 +179,25 @@ class Store(ABC):
         vectors: Mapping[str, Floats],
         payloads: Sequence[Payload],
     ) -> None:
-        """Write whole points durably, vectors and payload; replaces points with these ids."""
+        """Write whole points durably, vectors and payload; replaces points with these ids.
+
+        Vectors and payload of a replaced point that are not given are lost. Use `insert`,
+        `update_vectors` and `set_payload` where others write to the same points.
+        """
+
+    @abstractmethod
+    def insert(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        vectors: Mapping[str, Floats],
+        payloads: Sequence[Payload],
+    ) -> None:
+        """Write the points that are absent, whole and durably; those that exist stay untouched.
+
+        The store decides for each point at the moment of the write, so that no point of another
+        writer is ever replaced (servers from 1.16 on; older ones replace it, like `upsert`).
+        """
 
     def upload_streams(self, name: str) -> int:
         """Return how many writes to a collection are best under way at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,14 @@ _LONGEST_NAME = 200
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 _LARGEST_ID = 2**64
 _LARGEST_SIZE = 65536
+_LARGEST_INTEGER = 2**63
+
+DEEPEST_PAYLOAD = 32
+"""Levels of lists and objects in a payload value.
+
+The embedded engine (0.9) writes 123 levels to its log and cannot read them back: the whole
+collection would never open again.
+"""
 
 
 def check_name(name: str, what: str = "collection") -> None:
@@ -108,7 +117,62 @@ def check_points(
         raise InputError(f"got {len(ids)} ids but {len(payloads)} payloads; give one each")
     if not vectors:
         raise InputError("points need at least one vector; got none")
+    for point, payload in zip(ids, payloads, strict=True):
+        check_payload(payload, point)
     return {name: check_vector(specs, name, X, len(ids)) for name, X in vectors.items()}
+
+
+def check_payload(payload: Mapping[str, Any], point: Any = None) -> None:
+    """Raise `InputError` unless every store gives the payload back as it is.
+
+    That is JSON: text keys, at most `DEEPEST_PAYLOAD` levels, whole numbers of 64 bits, finite
+    numbers, text that is Unicode. `point` is named in the message.
+    """
+    reason = _unstorable(payload, DEEPEST_PAYLOAD + 1)
+    if reason is not None:
+        of_point = "" if point is None else f" of point {point}"
+        raise InputError(f"the payload{of_point} cannot be stored: {reason}")
+
+
+def _unstorable(value: Any, levels: int) -> str | None:
+    """Return why a value cannot be stored, None if it can; `levels` may still follow."""
+    kind = type(value)
+    if kind is str:
+        return (
+            None if value.isascii() or _is_unicode(value) else "it holds text that is no Unicode"
+        )
+    if value is None or kind is bool:
+        return None
+    if kind is int:
+        fits = -_LARGEST_INTEGER <= value < _LARGEST_INTEGER
+        return None if fits else f"the number {str(value)[:30]} needs more than 64 bits"
+    if kind is float:
+        return None if math.isfinite(value) else f"JSON has no {value}"
+    if kind is dict or kind is list:
+        return _unstorable_inside(value, levels - 1)
+    return f"JSON has no {kind.__name__}"
+
+
+def _unstorable_inside(value: Any, levels: int) -> str | None:
+    if levels < 0:
+        return f"it is nested deeper than {DEEPEST_PAYLOAD} levels; flatten it or leave it out"
+    inside = value
+    if type(value) is dict:
+        odd = next((key for key in value if type(key) is not str), None)
+        if odd is not None:
+            return f"the key {odd!r} is not text"
+        if not all(key.isascii() or _is_unicode(key) for key in value):
+            return "it has a key that is no Unicode"
+        inside = value.values()
+    return next((why for one in inside if (why := _unstorable(one, levels)) is not None), None)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
 
 
 def check_vector(specs: Mapping[str, VectorSpec], name: str, X: Floats, n: int) -> Floats:

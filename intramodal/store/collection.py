@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,8 @@ from intramodal.types import Floats, Payload, PointId, VectorTable
 
 SCROLL_BATCH = 1000
 """Points a page."""
+
+_MOST_TRIES = 3
 
 
 class ImageCollection:
@@ -166,8 +168,38 @@ class ImageCollection:
     def write(
         self, ids: Sequence[PointId], vectors: Mapping[str, Floats], payloads: Sequence[Payload]
     ) -> None:
-        """Write whole points, all vectors in one upsert."""
+        """Write whole points, all vectors in one upsert; points with these ids are replaced."""
         self.store.upsert(self.name, ids, vectors, payloads)
+
+    def insert(
+        self, ids: Sequence[PointId], vectors: Mapping[str, Floats], payloads: Sequence[Payload]
+    ) -> None:
+        """Write whole points that are absent; those that exist stay untouched."""
+        self.store.insert(self.name, ids, vectors, payloads)
+
+    def with_existing(
+        self, ids: Sequence[PointId], write: Callable[[list[int]], None]
+    ) -> list[int]:
+        """Call `write` with the rows of the points that still exist; returns these rows.
+
+        `write` raises `NotFound` where a point was deleted meanwhile, and is called again without
+        it; deleted faster than one can look, none is left. It must bear repetition.
+        """
+        rows = list(range(len(ids)))
+        for _ in range(_MOST_TRIES):
+            try:
+                write(rows)
+            except NotFound:
+                there = set(self.store.retrieve(self.name, ids).ids)
+                left = [row for row in rows if ids[row] in there]
+                if len(left) == len(rows):  # something else is absent, the vector for example
+                    raise
+                rows = left
+                if not rows:
+                    break
+            else:
+                return rows
+        return []
 
     def scroll(
         self,

@@ -31,6 +31,7 @@ from intramodal.store.checks import (
     canonical_ids,
     check_aliases,
     check_name,
+    check_payload,
     check_points,
     check_spec,
     check_specs,
@@ -150,6 +151,26 @@ class EdgeStore(Store):
         payloads: Sequence[Payload],
     ) -> None:
         """Write whole points durably, vectors and payload; replaces points with these ids."""
+        self._write(name, ids, vectors, payloads, edge.UpdateMode.Upsert)
+
+    def insert(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        vectors: Mapping[str, Floats],
+        payloads: Sequence[Payload],
+    ) -> None:
+        """Write the points that are absent, whole; those that exist stay untouched."""
+        self._write(name, ids, vectors, payloads, edge.UpdateMode.InsertOnly)
+
+    def _write(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        vectors: Mapping[str, Floats],
+        payloads: Sequence[Payload],
+        mode: Any,
+    ) -> None:
         with self._opened(name, "write to") as (entry, shard):
             points = canonical_ids(ids, unique=True)
             checked = check_points(entry.vectors, points, vectors, payloads)
@@ -162,7 +183,7 @@ class EdgeStore(Store):
                     edge.Point(i, dict(zip(names, row, strict=True)), payload)
                     for i, payload, *row in rows
                 ]
-                shard.update(edge.UpdateOperation.upsert_points(batch))
+                shard.update(edge.UpdateOperation.upsert_points(batch, update_mode=mode))
 
     def delete(self, name: str, ids: Sequence[PointId]) -> None:
         """Delete points; absent ids are ignored."""
@@ -219,6 +240,7 @@ class EdgeStore(Store):
 
     def set_payload(self, name: str, ids: Sequence[PointId], payload: Payload) -> None:
         """Merge the same payload keys into the given points."""
+        check_payload(payload)
         with self._opened(name, "set payload in") as (_, shard):
             shard.update(edge.UpdateOperation.set_payload(canonical_ids(ids), payload))
 

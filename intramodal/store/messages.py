@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from qdrant_client import grpc
+from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import RestToGrpc
 
 from intramodal.store.base import UNNAMED
@@ -24,6 +24,7 @@ def upsert_request(
     vectors: Mapping[str, Floats],
     payloads: Sequence[Payload],
     shard_key: str | int | None = None,
+    replaced: models.Filter | None = None,
 ) -> Any:
     """Return the request that writes whole points, and answers when they are applied.
 
@@ -37,6 +38,8 @@ def upsert_request(
     payloads : sequence of dict
     shard_key : str, int or None
         Of all the points, where shards have keys.
+    replaced : models.Filter, optional
+        Which of the points that exist are replaced; by default all.
     """
     rows = zip(ids, _vectors(vectors), payloads, strict=True)
     points = [
@@ -51,7 +54,11 @@ def upsert_request(
     if shard_key is not None:
         selector = RestToGrpc.convert_shard_key_selector(shard_key)
     return grpc.UpsertPoints(
-        collection_name=name, points=points, wait=True, shard_key_selector=selector
+        collection_name=name,
+        points=points,
+        wait=True,
+        shard_key_selector=selector,
+        update_filter=None if replaced is None else RestToGrpc.convert_filter(replaced),
     )
 
 

@@ -14,6 +14,7 @@ from intramodal.store.base import Filter, Hits, Page
 from intramodal.store.calls import Known, batch_size, in_batches
 from intramodal.store.checks import (
     canonical_ids,
+    check_payload,
     check_points,
     check_vector,
     require_vectors,
@@ -62,6 +63,27 @@ class ServerStore(ServerCollections):
         payloads: Sequence[Payload],
     ) -> None:
         """Write whole points durably, vectors and payload; replaces points with these ids."""
+        self._write(name, ids, vectors, payloads, only_absent=False)
+
+    def insert(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        vectors: Mapping[str, Floats],
+        payloads: Sequence[Payload],
+    ) -> None:
+        """Write the points that are absent, whole; those that exist stay untouched."""
+        self._write(name, ids, vectors, payloads, only_absent=True)
+
+    def _write(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        vectors: Mapping[str, Floats],
+        payloads: Sequence[Payload],
+        *,
+        only_absent: bool,
+    ) -> None:
         points = canonical_ids(ids, unique=True)
         known = self._server.know(name, list(vectors))
         checked = check_points(known.specs, points, vectors, payloads)
@@ -71,7 +93,8 @@ class ServerStore(ServerCollections):
             for key, rows in self._by_key(name, known, points, part, are_new=True):
                 some = {vector: X[rows] for vector, X in checked.items()}
                 told = [payloads[row] for row in rows]
-                self._write_points(name, [points[row] for row in rows], some, told, key)
+                which = [points[row] for row in rows]
+                self._write_points(name, which, some, told, key, only_absent=only_absent)
 
         most = _GRPC_BATCH if self._connection.uses_grpc else _REST_BATCH
         size = self._batch_size(known, most, width, payloads)
@@ -111,6 +134,7 @@ class ServerStore(ServerCollections):
 
     def set_payload(self, name: str, ids: Sequence[PointId], payload: Payload) -> None:
         """Merge the same payload keys into the given points."""
+        check_payload(payload)
         points = canonical_ids(ids)
         known = self._server.know(name)
 
@@ -260,16 +284,22 @@ class ServerStore(ServerCollections):
         vectors: Mapping[str, Floats],
         payloads: Sequence[Payload],
         key: ShardKey | None,
+        *,
+        only_absent: bool,
     ) -> None:
+        replaced = words.NO_POINT if only_absent else None
+
         def upload() -> None:
-            request = upsert_request(name, ids, vectors, payloads, key)
+            request = upsert_request(name, ids, vectors, payloads, key, replaced)
             self._server.client.grpc_points.Upsert(request, timeout=self._connection.timeout_s)
 
         def upsert() -> None:
             batch = models.Batch(
                 ids=ids, vectors=words.point_vectors(vectors), payloads=list(payloads)
             )
-            self._server.client.upsert(name, batch, wait=True, shard_key_selector=key)
+            self._server.client.upsert(
+                name, batch, wait=True, shard_key_selector=key, update_filter=replaced
+            )
 
         send = upload if self._connection.uses_grpc else upsert
         self._server.call_spreading(f"write points to {name!r}", name, vectors, send)

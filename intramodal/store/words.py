@@ -34,6 +34,11 @@ CLIENT = Dialect(
     is_absent=lambda key: models.IsEmptyCondition(is_empty=models.PayloadField(key=key)),
 )
 
+NO_POINT = models.Filter(must=[models.HasIdCondition(has_id=[])])
+"""Met by no point: an upsert with it as `update_filter` inserts absent points and leaves existing
+ones alone, on servers from 1.16 on. The mode insert_only does the same from 1.17 on, and 1.16
+ignores it in silence."""
+
 INDEX_KINDS = ("keyword", "integer", "float", "bool", "datetime")
 _QUANTIZATION: Any = TypeAdapter(models.QuantizationConfig)
 _OPTION_TYPES: dict[str, Any] = {

@@ -228,6 +228,31 @@ class StoreContract:
         np.testing.assert_allclose(page.vectors["raw"], UNIT[1:2], atol=ATOL)
         assert filled.count(NAME) == N
 
+    def test_inserting_leaves_points_that_exist_as_they_are(self, filled: Store) -> None:
+        filled.add_vector(NAME, "pca", VectorSpec(3))
+        filled.update_vectors(NAME, "pca", IDS[:2], X[:2, :3])
+        before = filled.retrieve(NAME, IDS, vectors=["raw", "pca"], payload=True)
+        new: list[PointId] = [1001, point_id("contract", "new")]
+        given = {"raw": X[:4], "pca": X[:4, :3]}
+        filled.insert(NAME, [*IDS[1:3], *new], given, [{"by": "insert"}] * 4)
+        after = filled.retrieve(NAME, IDS, vectors=["raw", "pca"], payload=True)
+        assert after.payloads == before.payloads
+        for vector in ("raw", "pca"):
+            np.testing.assert_array_equal(after.vectors[vector], before.vectors[vector])
+        added = filled.retrieve(NAME, new, vectors=["raw", "pca"], payload=True)
+        assert (added.ids, added.payloads) == (new, [{"by": "insert"}] * 2)
+        np.testing.assert_allclose(added.vectors["raw"], UNIT[2:4], atol=ATOL)
+        np.testing.assert_allclose(added.vectors["pca"], unit_rows(X[2:4, :3]), atol=ATOL)
+        assert filled.count(NAME) == N + 2
+
+    def test_inserting_checks_what_it_is_given(self, filled: Store) -> None:
+        with pytest.raises(InputError, match="NaN"):
+            filled.insert(NAME, [1001], {"raw": X[:1] * np.nan}, [{}])
+        with pytest.raises(InputError, match="twice"):
+            filled.insert(NAME, [1001, 1001], {"raw": X[:2]}, [{}, {}])
+        filled.insert(NAME, [], {"raw": X[:0]}, [])
+        assert filled.count(NAME) == N
+
     def test_many_points_arrive_whatever_the_batches(self, store: Store) -> None:
         many = np.random.default_rng(1).normal(size=(2345, 4)).astype(np.float32)
         store.create(NAME, {"raw": VectorSpec(4)})
