@@ -40,9 +40,10 @@ class IngestSummary:
     Parameters
     ----------
     collection : str
-    written, skipped, updated, failed, pruned : int
-        Pictures encoded and written; left as they were; given other payload only; not readable;
-        points deleted because their picture has left the source.
+    written, skipped, updated, projected, failed, pruned : int
+        Pictures encoded and written; left as they were; given other payload only; given only the
+        projection of their stored vector; not readable; points deleted because their picture has
+        left the source.
     failures : list of dict
         "item", "stage" and "reason" of each failure; the first 10,000.
     seconds : float
@@ -52,6 +53,7 @@ class IngestSummary:
     written: int
     skipped: int
     updated: int
+    projected: int
     failed: int
     pruned: int
     failures: list[dict[str, str]]
@@ -78,8 +80,9 @@ def ingest(  # noqa: PLR0913  a job with many settings, each with a default
     """Bring a collection up to a source of pictures.
 
     A picture whose file is stored already, by the hash of its bytes, is not encoded again; if
-    its payload has changed, that alone is written. Killed at any moment, the same call goes on.
-    Payload keys that the source does not name stay as they are.
+    its payload has changed, that alone is written, and if it lacks the projected vector alone,
+    that is made of the stored one. Of points that exist only these vectors and payload keys are
+    set: other vectors and keys stay as they are. Killed at any moment, the same call resumes.
 
     Parameters
     ----------
@@ -89,7 +92,7 @@ def ingest(  # noqa: PLR0913  a job with many settings, each with a default
         With the vector ``raw`` of this encoder and, with a projection, its vector.
     encoder : Encoder
     projection : Projection, optional
-        Its vector is written beside ``raw``, in the same upsert.
+        Its vector is written with ``raw``; new pictures get both in one write.
     dataset : str, optional
         Namespace of the point ids; the collection's name by default.
     batch_size : int
@@ -133,12 +136,13 @@ def ingest(  # noqa: PLR0913  a job with many settings, each with a default
         written=writing.n_written,
         skipped=writing.n_skipped,
         updated=writing.n_updated,
+        projected=writing.n_projected,
         failed=failures.n,
         pruned=n_pruned,
         failures=failures.listed,
         seconds=round(time.perf_counter() - started, 3),
     )
-    for figure in ("written", "skipped", "updated", "failed", "pruned"):
+    for figure in ("written", "skipped", "updated", "projected", "failed", "pruned"):
         run.log_metric(figure, getattr(summary, figure))
     return summary
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.errors import ImageError
+from intramodal.errors import ImageError, InputError
 from intramodal.ingest.decode import decode_image
+from intramodal.ingest.payload import changed_keys, json_payload, without_none
 from intramodal.runs import FailureRecord
 from intramodal.types import Encoder, ImageRecord, Payload
 
 RESERVED = ("path", "sha256", "dataset")
 """Payload keys that the ingest itself writes."""
 
-_LARGEST_PAYLOAD = 2**20
-_LARGEST_INTEGER = 2**63
+HASH = "sha256"
+"""The payload key that says which file the stored vectors were made of."""
 
 
 @dataclass(frozen=True)
@@ -31,26 +31,28 @@ class Stored:
     Parameters
     ----------
     payload : dict
-    is_complete : bool
-        Whether it has every vector that this ingest writes.
+    lacks : set of str
+        Those of the vectors which this ingest writes that it has not.
     """
 
-    payload: Payload = field(default_factory=dict)
-    is_complete: bool = False
+    payload: Payload
+    lacks: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Encodable:
-    """A picture to encode: new, changed, or stored without one of the vectors.
+    """A picture to encode: new, changed, or stored without the encoder's vector.
 
     Parameters
     ----------
     point, key : str
     payload : dict
-        All that the point will carry.
+        Of a new point all, of a known one the keys to set (None removes one).
     pixels : ndarray of shape (side, side, 3)
     seconds : float
         What reading and decoding it took.
+    is_known : bool
+        Whether the collection has the point: what others have added to it stays.
     """
 
     point: str
@@ -58,6 +60,23 @@ class Encodable:
     payload: Payload
     pixels: NDArray[np.uint8]
     seconds: float
+    is_known: bool = False
+
+
+@dataclass(frozen=True)
+class Unprojected:
+    """A stored picture, unchanged, that lacks the projected vector alone.
+
+    Parameters
+    ----------
+    point, key : str
+    payload : dict
+        The keys to set; None removes one.
+    """
+
+    point: str
+    key: str
+    payload: Payload
 
 
 @dataclass(frozen=True)
@@ -80,11 +99,17 @@ class Unchanged:
     """A stored picture with nothing to do."""
 
 
-Outcome = Encodable | Relabelled | Unchanged | FailureRecord
+Outcome = Encodable | Unprojected | Relabelled | Unchanged | FailureRecord
 
 
 def prepare(
-    record: ImageRecord, point: str, stored: Stored | None, *, dataset: str, encoder: Encoder
+    record: ImageRecord,
+    point: str,
+    stored: Stored | None,
+    *,
+    dataset: str,
+    encoder: Encoder,
+    projected: str | None = None,
 ) -> Outcome:
     """Read a picture, and decode it unless the collection holds it already.
 
@@ -98,56 +123,47 @@ def prepare(
     dataset : str
     encoder : Encoder
         Gives size and preprocessing; encodes nothing here.
+    projected : str, optional
+        The vector that is made of a stored one, without the encoder.
     """
     started = time.perf_counter()
     try:
         data = record.read()
         payload = _storable(record.payload)
-    except (OSError, ImageError) as error:
+    except (OSError, InputError, ImageError) as error:
         return FailureRecord(record.key, "read", _reason(error))
-    payload |= {
-        "path": record.key,
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "dataset": dataset,
-    }
-    known = stored or Stored()
-    if known.is_complete and known.payload.get("sha256") == payload["sha256"]:
-        changed = {key: value for key, value in payload.items() if known.payload.get(key) != value}
-        return Relabelled(point, changed) if changed else Unchanged()
+    digest = hashlib.sha256(data).hexdigest()
+    payload |= {"path": record.key, HASH: digest, "dataset": dataset}
+    if stored is not None:
+        payload = changed_keys(payload, stored.payload)
+        if HASH not in payload and stored.lacks <= {projected}:
+            return _unencoded(record.key, point, payload, stored)
+        payload[HASH] = digest
     try:
         pixels = encoder.preprocess(decode_image(data, target=encoder.image_size))
     except ImageError as error:
         return FailureRecord(record.key, "decode", _reason(error))
-    # What others have added to the point outlives a new version of the picture.
-    merged = {
-        key: value for key, value in {**known.payload, **payload}.items() if value is not None
-    }
-    return Encodable(point, record.key, merged, pixels, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    if stored is None:
+        return Encodable(point, record.key, without_none(payload), pixels, seconds)
+    return Encodable(point, record.key, payload, pixels, seconds, is_known=True)
+
+
+def _unencoded(key: str, point: str, payload: Payload, stored: Stored) -> Outcome:
+    if stored.lacks:
+        return Unprojected(point, key, payload)
+    return Relabelled(point, payload) if payload else Unchanged()
 
 
 def _storable(payload: Mapping[str, Any]) -> Payload:
-    """Return the payload as JSON gives it back, so that it can be compared with a stored one.
+    """Return the payload as `json_payload`; a column named like a `RESERVED` key is renamed.
 
-    A column with the name of a key in `RESERVED` is kept as ``source_<name>``.
+    It is kept as ``source_<name>``.
     """
-    try:
-        text = json.dumps(payload, allow_nan=False, ensure_ascii=False)
-        n_bytes = len(text.encode())
-        plain: Payload = json.loads(text, parse_int=_integer)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ImageError(f"the payload cannot be stored as JSON: {error}") from error
-    if n_bytes > _LARGEST_PAYLOAD:
-        raise ImageError(f"the payload has {n_bytes:,} bytes; {_LARGEST_PAYLOAD:,} are allowed")
+    plain = json_payload(payload)
     renamed = {f"source_{key}": plain.pop(key) for key in RESERVED if key in plain}
     return {**renamed, **plain}
 
 
-def _integer(digits: str) -> int:
-    number = int(digits)
-    if not -_LARGEST_INTEGER <= number < _LARGEST_INTEGER:
-        raise ValueError(f"{digits[:30]} needs more than 64 bits")
-    return number
-
-
-def _reason(error: OSError | ImageError) -> str:
+def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from intramodal.ingest.plan import Plan
 from intramodal.ingest.prepare import Outcome, Stored, prepare
@@ -47,13 +47,15 @@ class Reading:
         return self._decoding.in_order(self._prepared(source), ahead=self._plan.batch_size)
 
     def _prepared(self, source: Iterable[ImageRecord]) -> Iterator[Future[Outcome]]:
-        dataset, encoder = self._plan.dataset, self._plan.encoder
+        plan = self._plan
+        given: dict[str, Any] = {
+            "dataset": plan.dataset,
+            "encoder": plan.encoder,
+            "projected": plan.projection and plan.projection.default_vector,
+        }
         for chunk, stored in self._storing.in_order(self._looked_up(source), ahead=0):
             for record, point in chunk:
-                known = stored.get(point)
-                yield self._decoding.submit(
-                    prepare, record, point, known, dataset=dataset, encoder=encoder
-                )
+                yield self._decoding.submit(prepare, record, point, stored.get(point), **given)
 
     def _looked_up(self, source: Iterable[ImageRecord]) -> Iterator[Future[LookedUp]]:
         is_first = True

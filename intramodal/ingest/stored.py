@@ -19,15 +19,17 @@ def look_up(
 ) -> dict[PointId, Stored]:
     """Return what the collection holds of `points`; absent ones are left out.
 
-    Vectors themselves are not read: whether one is missing is asked by a filter.
+    Vectors themselves are not read: which ones are missing is asked by filters.
     """
     page = collection.store.retrieve(collection.name, points, payload=True)
-    lacking: set[PointId] = set()
+    lacking: dict[PointId, set[str]] = {point: set() for point in page.ids}
     for vector in vectors if page.ids else ():
         where = Filter(ids=page.ids, lacks_vector=vector)
-        lacking.update(point for found in collection.scroll(where=where) for point in found.ids)
+        for found in collection.scroll(where=where):
+            for point in found.ids:
+                lacking[point].add(vector)
     return {
-        point: Stored(payload, is_complete=point not in lacking)
+        point: Stored(payload, frozenset(lacking[point]))
         for point, payload in zip(page.ids, page.payloads, strict=True)
     }
 

@@ -1,25 +1,39 @@
-"""From outcomes to points: encode in this thread, write in another."""
+"""From outcomes to points: encode in this thread, write in others."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from intramodal.ingest.backfill.points import project_rows
 from intramodal.ingest.failures import Failures
 from intramodal.ingest.pace import Pace
+from intramodal.ingest.payload import by_payload
 from intramodal.ingest.plan import RAW, Plan
-from intramodal.ingest.prepare import Encodable, Outcome, Relabelled
+from intramodal.ingest.prepare import HASH, Encodable, Outcome, Relabelled, Unprojected
 from intramodal.ingest.threads import Threads
+from intramodal.projection.artifact import Projection
 from intramodal.runs import FailureRecord
-from intramodal.types import Floats, Payload
+from intramodal.store.collection import ImageCollection
+from intramodal.types import Floats, Payload, PointId
 
-_RELABELLED_AT_ONCE = 256
+_AT_ONCE = 256
+"""Stored pictures that are relabelled or projected in one go."""
+
+
+@dataclass(frozen=True)
+class Wrote:
+    """What a write did."""
+
+    n_written: int = 0
+    n_projected: int = 0
+    failures: list[FailureRecord] = field(default_factory=list)
 
 
 class Writing:
@@ -38,8 +52,9 @@ class Writing:
 
     Attributes
     ----------
-    n_written, n_skipped, n_updated : int
-        Pictures encoded; left as they are; given other payload only.
+    n_written, n_skipped, n_updated, n_projected : int
+        Pictures encoded; left as they are; given other payload only; projected from their stored
+        vector.
     """
 
     def __init__(
@@ -50,15 +65,16 @@ class Writing:
         pace: Pace,
         on_done: Callable[[int], object],
     ) -> None:
-        self.n_written = self.n_skipped = self.n_updated = 0
+        self.n_written = self.n_skipped = self.n_updated = self.n_projected = 0
         self._plan = plan
         self._failures = failures
         self._storing = storing
         self._pace = pace
         self._on_done = on_done
         self._batch: list[Encodable] = []
-        self._relabelled: dict[str, tuple[Payload, list[str]]] = {}
-        self._writes: deque[Future[None]] = deque()
+        self._relabelled: list[Relabelled] = []
+        self._unprojected: list[Unprojected] = []
+        self._writes: deque[Future[Wrote]] = deque()
 
     def take(self, outcome: Outcome) -> None:
         """Do what the outcome asks for, sooner or later.
@@ -77,14 +93,19 @@ class Writing:
         if isinstance(outcome, FailureRecord):
             self._fail(outcome)
         elif isinstance(outcome, Relabelled):
-            self._relabel(outcome)
+            self._relabelled.append(outcome)
+            self.n_updated += 1
+        elif isinstance(outcome, Unprojected):
+            self._unprojected.append(outcome)
         else:
             self.n_skipped += 1
+        if max(len(self._relabelled), len(self._unprojected)) == _AT_ONCE:
+            self._send_stored()
 
     def finish(self) -> None:
         """Encode and write what is left, and wait until all is written."""
         self._encode()
-        self._send_relabelled()
+        self._send_stored()
         self._wait_for_writes(0)
 
     def _encode(self) -> None:
@@ -102,41 +123,125 @@ class Writing:
             self._fail(FailureRecord(batch[row].key, "encode", reason))
 
     def _write(self, batch: list[Encodable], X: Floats) -> None:
-        if not batch:
-            return
-        vectors = {RAW: X}
-        if self._plan.projection is not None:
-            vectors[self._plan.projection.default_vector] = self._plan.projection.apply(X)
-        points, payloads = [one.point for one in batch], [one.payload for one in batch]
-        self._send(self._plan.collection.write, points, vectors, payloads)
-        self.n_written += len(batch)
+        for is_known, write in ((False, _add), (True, _renew)):
+            rows = [row for row, one in enumerate(batch) if one.is_known is is_known]
+            if rows:
+                some = [batch[row] for row in rows]
+                self._send(write, self._plan.collection, some, self._vectors(X[rows]))
 
-    def _relabel(self, outcome: Relabelled) -> None:
-        """Collect pictures that get the same payload: one request serves them all."""
-        same = json.dumps(outcome.payload, sort_keys=True)
-        self._relabelled.setdefault(same, (outcome.payload, []))[1].append(outcome.point)
-        self.n_updated += 1
-        if self.n_updated % _RELABELLED_AT_ONCE == 0:
-            self._send_relabelled()
+    def _vectors(self, X: Floats) -> dict[str, Floats]:
+        projection = self._plan.projection
+        if projection is None:
+            return {RAW: X}
+        return {RAW: X, projection.default_vector: projection.apply(X)}
 
-    def _send_relabelled(self) -> None:
-        relabelled, self._relabelled = self._relabelled, {}
-        collection = self._plan.collection
-        for payload, points in relabelled.values():
-            self._send(collection.store.set_payload, collection.name, points, payload)
+    def _send_stored(self) -> None:
+        """Send what needs no encoder: pictures with other payload or without their projection."""
+        collection, projection = self._plan.collection, self._plan.projection
+        relabelled, self._relabelled = self._relabelled, []
+        unprojected, self._unprojected = self._unprojected, []
+        if relabelled:
+            self._send(_relabel, collection, relabelled)
+        if unprojected and projection is not None:
+            self._send(_project, collection, projection, unprojected)
 
-    def _send(self, call: Callable[..., None], *arguments: Any) -> None:
+    def _send(self, write: Callable[..., Wrote], *arguments: Any) -> None:
         self._wait_for_writes(self._storing.n)
-        self._writes.append(self._storing.submit(call, *arguments))
+        self._writes.append(self._storing.submit(write, *arguments))
 
     def _wait_for_writes(self, n_left: int) -> None:
         """Wait until at most `n_left` writes are under way; an error of one is raised here."""
         while self._writes and (len(self._writes) > n_left or self._writes[0].done()):
-            self._storing.result(self._writes.popleft())
+            wrote = self._storing.result(self._writes.popleft())
+            self.n_written += wrote.n_written
+            self.n_projected += wrote.n_projected
+            for failure in wrote.failures:
+                self._fail(failure)
 
     def _fail(self, failure: FailureRecord) -> None:
         self._failures.add(failure)
         if self._failures.are_too_many():
-            self._send_relabelled()
+            self._send_stored()
             self._wait_for_writes(0)
             raise self._failures.too_many()
+
+
+# What the storing threads do.
+
+
+def _add(
+    collection: ImageCollection, batch: Sequence[Encodable], vectors: dict[str, Floats]
+) -> Wrote:
+    """Write new pictures, whole; a point that somebody has added meanwhile stays as it is."""
+    collection.insert([one.point for one in batch], vectors, [one.payload for one in batch])
+    return Wrote(len(batch))
+
+
+def _renew(
+    collection: ImageCollection, batch: Sequence[Encodable], vectors: dict[str, Floats]
+) -> Wrote:
+    """Write the vectors and payload keys of known pictures; all else of their points stays.
+
+    The hash goes first and comes last: after a kill in between, the picture is encoded again,
+    whichever version of it is there by then.
+    """
+    store, name = collection.store, collection.name
+
+    def write(rows: list[int]) -> None:
+        points: list[PointId] = [batch[row].point for row in rows]
+        store.set_payload(name, points, {HASH: None})
+        for vector, X in vectors.items():
+            store.update_vectors(name, vector, points, X[rows])
+        _set_payloads(collection, points, [batch[row].payload for row in rows])
+
+    rows = set(collection.with_existing([one.point for one in batch], write))
+    gone = [_deleted(one.key) for row, one in enumerate(batch) if row not in rows]
+    return Wrote(len(rows), failures=gone)
+
+
+def _relabel(collection: ImageCollection, batch: Sequence[Relabelled]) -> Wrote:
+    """Set the payload keys that differ; of points that were deleted meanwhile nothing is left."""
+    points: list[PointId] = [one.point for one in batch]
+
+    def write(rows: list[int]) -> None:
+        payloads = [batch[row].payload for row in rows]
+        _set_payloads(collection, [points[row] for row in rows], payloads)
+
+    collection.with_existing(points, write)
+    return Wrote()
+
+
+def _project(
+    collection: ImageCollection, projection: Projection, batch: Sequence[Unprojected]
+) -> Wrote:
+    """Project stored vectors, as a backfill does, and set the payload keys that differ."""
+    store, name, vector = collection.store, collection.name, projection.default_vector
+    by_point: dict[PointId, Unprojected] = {one.point: one for one in batch}
+    page = store.retrieve(name, list(by_point), vectors=[RAW])
+    found = project_rows(projection, page.vectors[RAW], RAW)
+    points = [page.ids[row] for row in found.rows]
+
+    def write(rows: list[int]) -> None:
+        there = [points[row] for row in rows]
+        store.update_vectors(name, vector, there, found.Z[rows])
+        _set_payloads(collection, there, [by_point[point].payload for point in there])
+
+    n_projected = len(collection.with_existing(points, write))
+    refused = [
+        FailureRecord(by_point[page.ids[row]].key, "project", why)
+        for row, why in found.refused.items()
+    ]
+    return Wrote(n_projected=n_projected, failures=refused)
+
+
+def _set_payloads(
+    collection: ImageCollection, points: Sequence[PointId], payloads: Sequence[Payload]
+) -> None:
+    for payload, some in by_payload(points, payloads):
+        if payload:
+            collection.store.set_payload(collection.name, some, payload)
+
+
+def _deleted(key: str) -> FailureRecord:
+    reason = "its point was deleted meanwhile; run the same command again to add it"
+    return FailureRecord(key, "write", reason)

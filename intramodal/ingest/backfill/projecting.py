@@ -6,10 +6,9 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 from threadpoolctl import threadpool_limits
 
-from intramodal.errors import NotFound, StoreError
+from intramodal.errors import StoreError
 from intramodal.ingest.backfill.points import ProjectedRows, paced, project_rows, with_ids
 from intramodal.ingest.failures import Failures
 from intramodal.progress import progress
@@ -20,8 +19,6 @@ from intramodal.types import Floats, PointId, VectorMap
 
 MOST_PASSES = 10
 """A live writer adds points while a pass goes on; each pass takes up what the last one missed."""
-
-_MOST_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -132,21 +129,17 @@ class Projecting:
         return len(found.refused)
 
     def _write(self, ids: list[PointId], Z: Floats) -> int:
-        """Write the vectors of the points that are still there; returns how many those were."""
-        store, name = self._job.collection.store, self._job.collection.name
-        for _ in range(_MOST_TRIES):
-            try:
-                store.update_vectors(name, self._job.vector, ids, Z)
-                return len(ids)
-            except NotFound:
-                there = set(store.retrieve(name, ids).ids)
-                rows = [row for row, point in enumerate(ids) if point in there]
-                if len(rows) == len(ids):  # something else is absent, the vector for example
-                    raise
-                ids, Z = [ids[row] for row in rows], Z[np.array(rows, dtype=np.intp)]
-                if not ids:
-                    break
-        return 0  # deleted faster than one can ask; the next pass takes up the others
+        """Write the vectors of the points that are still there; returns how many those were.
+
+        Where they are deleted faster than one can look, the next pass takes up the others.
+        """
+        collection, vector = self._job.collection, self._job.vector
+
+        def write(rows: list[int]) -> None:
+            which = [ids[row] for row in rows]
+            collection.store.update_vectors(collection.name, vector, which, Z[rows])
+
+        return len(collection.with_existing(ids, write))
 
     def _refuse(self, page: Page, found: ProjectedRows) -> None:
         new = {str(page.ids[row]): why for row, why in found.refused.items()}

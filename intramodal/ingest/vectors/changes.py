@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from intramodal.errors import NotFound
+from intramodal.ingest.payload import by_payload, changed_keys, without_none
 from intramodal.store.base import Page, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, Payload, PointId, unit_rows
@@ -18,6 +18,7 @@ from intramodal.types import Floats, Payload, PointId, unit_rows
 # normalises in float32, and a projection's last bits depend on BLAS and the batch. Vectors of
 # other datatypes have lost too much to tell, and are written again.
 _TOLERANCE = {"float32": 1e-6, "float16": 1e-3}
+_MOST_TRIES = 3
 _PROJECTED_TOLERANCE = {"float32": 1e-5, "float16": 1e-3}
 
 
@@ -68,7 +69,21 @@ def bring_up(collection: ImageCollection, batch: Batch, specs: Mapping[str, Vect
     batch : Batch
     specs : dict of str to VectorSpec
         Definitions of the batch's vectors.
+
+    Raises
+    ------
+    NotFound
+        If a vector is absent, or points are deleted faster than they can be looked up.
     """
+    for _ in range(_MOST_TRIES - 1):
+        try:
+            return _bring_up(collection, batch, specs)
+        except NotFound:  # a point was deleted since it was looked up: it is a new one now
+            continue
+    return _bring_up(collection, batch, specs)
+
+
+def _bring_up(collection: ImageCollection, batch: Batch, specs: Mapping[str, VectorSpec]) -> Tally:
     store, name = collection.store, collection.name
     page = store.retrieve(name, batch.points, vectors=list(batch.vectors), payload=True)
     places = {point: place for place, point in enumerate(batch.points)}
@@ -97,14 +112,8 @@ def _add(collection: ImageCollection, batch: Batch, rows: Sequence[int]) -> None
     vectors = batch.vectors
     if len(rows) < len(batch.points):
         vectors = {vector: X[rows] for vector, X in vectors.items()}
-    payloads = [_without_none(batch.payloads[row]) for row in rows]
-    collection.write([batch.points[row] for row in rows], vectors, payloads)
-
-
-def _without_none(payload: Payload) -> Payload:
-    if None not in payload.values():
-        return payload
-    return {key: value for key, value in payload.items() if value is not None}
+    payloads = [without_none(batch.payloads[row]) for row in rows]
+    collection.insert([batch.points[row] for row in rows], vectors, payloads)
 
 
 def _differing(
@@ -127,19 +136,11 @@ def _differing(
 def _relabel(
     collection: ImageCollection, batch: Batch, page: Page, rows: NDArray[np.intp]
 ) -> NDArray[np.bool_]:
-    """Set the payload keys that differ; one request serves all points with the same ones."""
-    requests: dict[str, tuple[Payload, list[PointId]]] = {}
-    relabelled = np.zeros(len(rows), dtype=bool)
-    for place, (row, known) in enumerate(zip(rows, page.payloads, strict=True)):
-        changed = _changed(batch.payloads[row], known)
-        if changed:
-            relabelled[place] = True
-            same = json.dumps(changed, sort_keys=True)
-            requests.setdefault(same, (changed, []))[1].append(batch.points[row])
-    for payload, points in requests.values():
-        collection.store.set_payload(collection.name, points, payload)
+    """Set the payload keys that differ; returns of which of the stored points."""
+    pairs = zip(rows, page.payloads, strict=True)
+    changes = [changed_keys(batch.payloads[row], known) for row, known in pairs]
+    relabelled = np.array([bool(change) for change in changes], dtype=bool)
+    for payload, points in by_payload(page.ids, changes):
+        if payload:
+            collection.store.set_payload(collection.name, points, payload)
     return relabelled
-
-
-def _changed(given: Payload, known: Mapping[str, Any]) -> Payload:
-    return {key: value for key, value in given.items() if known.get(key) != value}

@@ -86,6 +86,7 @@ def ingest_vectors(
         written=tally.written,
         skipped=tally.skipped,
         updated=tally.updated,
+        projected=0,
         failed=failures.n,
         pruned=0,
         failures=failures.listed,

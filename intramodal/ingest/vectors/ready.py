@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from intramodal.errors import InputError, MismatchError, SourceError
+from intramodal.ingest.payload import json_payload
 from intramodal.ingest.plan import check_dataset
 from intramodal.ingest.sources.rows import TABLE_SUFFIXES, NumberedRow, Row, read_rows
+from intramodal.ingest.vectors.ids import point_of, row_key
 from intramodal.ingest.vectors.matrices import Matrix, ParquetMatrix, open_matrix
-from intramodal.ingest.vectors.payloads import json_payload, point_of, row_key
 from intramodal.types import Floats, Payload, PointId
 
 DEFAULT_ID_COLUMN = "id"

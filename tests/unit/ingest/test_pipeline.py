@@ -13,7 +13,6 @@ from intramodal.ingest.pipeline import ingest
 from intramodal.ingest.sources import open_source
 from intramodal.projection.artifact import Projection
 from intramodal.store.base import Store
-from intramodal.store.manifest import VectorOrigin
 from intramodal.types import ImageRecord, point_id, unit_rows
 from tests.plain_encoder import DIM, SIDE, PlainEncoder, collection_for
 from tests.unit.ingest.pipeline_kit import N, broken, contents, counts, png, record, records
@@ -105,7 +104,8 @@ def test_the_summary_is_json(store: Store, encoder: PlainEncoder) -> None:
     assert plain.pop("seconds") >= 0
     reason = "not a picture, or cut off within its header"
     assert plain == {
-        "collection": "photos", "written": 3, "skipped": 0, "updated": 0, "failed": 1, "pruned": 0,
+        "collection": "photos", "written": 3, "skipped": 0, "updated": 0, "projected": 0,
+        "failed": 1, "pruned": 0,
         "failures": [{"item": "broken-1.png", "stage": "decode", "reason": reason}],
     }  # fmt: skip
 
@@ -162,23 +162,6 @@ def test_changed_payload_alone_is_written_without_encoding(
     assert "old" not in payload
     assert payload["reviewed"] is True
     assert counts(ingest(source, collection, encoder)) == (0, N, 0, 0, 0)
-
-
-def test_points_without_one_of_the_vectors_are_written_again(
-    store: Store, encoder: PlainEncoder, projection: Projection
-) -> None:
-    collection = collection_for(store, encoder)
-    ingest(records(), collection, encoder)
-    origin = VectorOrigin(
-        encoder.name, encoder.fingerprint, projection=projection.fingerprint, source="raw"
-    )
-    collection.add_vector("pca", projection.dim_out, origin)
-    full = [point_id("photos", f"{n:05}.png") for n in range(10)]
-    X = np.ones((10, DIM // 2), dtype=np.float32)
-    store.update_vectors("photos", "pca", full, X)
-    summary = ingest(records(), collection, encoder, projection=projection)
-    assert counts(summary) == (N - 10, 10, 0, 0, 0)
-    assert collection.table(["raw", "pca"]).n_incomplete == 0
 
 
 def test_the_same_bytes_under_two_paths_are_two_points(

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, MismatchError, SourceError
-from intramodal.ingest.vectors.payloads import json_payload, point_of, row_key
+from intramodal.ingest.payload import json_payload
+from intramodal.ingest.vectors.ids import point_of, row_key
 from intramodal.ingest.vectors.ready import Block, ReadyVectors, open_ready
 from intramodal.types import point_id
 

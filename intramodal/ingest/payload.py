@@ -1,0 +1,93 @@
+"""The payload of a picture or a row, as every store keeps it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from intramodal.errors import InputError
+from intramodal.store.checks import check_payload
+from intramodal.types import Payload, PointId
+
+_LARGEST_INTEGER = 2**63
+_LARGEST_PAYLOAD = 2**20
+# Rows of fewer and shorter cells than these cannot be too large.
+_PLAIN_COLUMNS, _PLAIN_TEXT = 128, 4096
+
+
+def json_payload(payload: Mapping[str, Any]) -> Payload:
+    """Return a payload as JSON gives it back, so that it can be compared with a stored one.
+
+    Raises
+    ------
+    InputError
+        If a store cannot keep it (`check_payload`), or it is larger than a megabyte.
+    """
+    if _is_small(payload) and all(map(_is_plain, payload.values())):
+        return dict(payload)
+    try:
+        text = json.dumps(payload, allow_nan=False, ensure_ascii=False)
+        n_bytes = len(text.encode())
+        plain: Payload = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"the payload cannot be stored as JSON: {error}") from error
+    if n_bytes > _LARGEST_PAYLOAD:
+        raise InputError(f"the payload has {n_bytes:,} bytes; {_LARGEST_PAYLOAD:,} are allowed")
+    check_payload(plain)
+    return plain
+
+
+def changed_keys(given: Mapping[str, Any], known: Mapping[str, Any]) -> Payload:
+    """Return the keys of `given` that a stored payload lacks or holds otherwise; None removes one.
+
+    Numbers that differ in their last bit are the same: the engine (0.9) reads some so.
+    """
+    return {key: value for key, value in given.items() if not _is_same(value, known.get(key))}
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    if a == b:
+        return True
+    if isinstance(a, float) and isinstance(b, float):
+        return abs(a - b) <= math.ulp(a)
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_is_same(value, b[key]) for key, value in a.items())
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_is_same, a, b))
+    return False
+
+
+def without_none(payload: Payload) -> Payload:
+    """Return what a new point gets of a payload in which None removes a key."""
+    if None not in payload.values():
+        return payload
+    return {key: value for key, value in payload.items() if value is not None}
+
+
+def by_payload(
+    points: Iterable[PointId], payloads: Iterable[Payload]
+) -> list[tuple[Payload, list[PointId]]]:
+    """Return the different payloads with the points that get them: one request serves each."""
+    requests: dict[str, tuple[Payload, list[PointId]]] = {}
+    for point, payload in zip(points, payloads, strict=True):
+        same = json.dumps(payload, sort_keys=True)
+        requests.setdefault(same, (payload, []))[1].append(point)
+    return list(requests.values())
+
+
+def _is_small(payload: Mapping[str, Any]) -> bool:
+    return len(payload) < _PLAIN_COLUMNS and all(
+        type(key) is str and key.isascii() for key in payload
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether JSON certainly gives the value back; saves the round trip of most rows."""
+    kind = type(value)
+    if kind is str:
+        return len(value) < _PLAIN_TEXT and value.isascii()
+    if kind is int:
+        return bool(-_LARGEST_INTEGER <= value < _LARGEST_INTEGER)
+    return value is None or kind is bool or (kind is float and math.isfinite(value))
