@@ -24,20 +24,45 @@ _POLL_S = 0.02
 
 @dataclass
 class Entry:
-    """One collection: its folder, and what the engine does not keep."""
+    """One collection: its folder, and what the engine does not keep.
+
+    Parameters
+    ----------
+    folder : str
+    vectors : dict of str to VectorSpec
+        Those that were made here and are whole.
+    metadata, indexes : dict
+    pending : str or None
+        A vector that is being added or removed: written before the engine changes anything, so
+        that whoever opens the collection after a kill removes what there is of it.
+    is_reconciled : bool
+        Whether the engine's vectors were compared with these: versions before 0.2 were killed
+        without an intent.
+    """
 
     folder: str
     vectors: dict[str, VectorSpec]
     metadata: dict[str, Any] = field(default_factory=dict)
     indexes: dict[str, str] = field(default_factory=dict)
+    pending: str | None = None
+    is_reconciled: bool = False
 
 
 @dataclass
 class Contents:
-    """Everything in the catalogue."""
+    """Everything in the catalogue.
+
+    Parameters
+    ----------
+    collections : dict of str to Entry
+    aliases : dict of str to str
+    discarded : list of str
+        Folders that are being made or deleted: no collection's, whatever they hold.
+    """
 
     collections: dict[str, Entry] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    discarded: list[str] = field(default_factory=list)
 
     def resolve(self, name: str) -> str:
         """Return the collection that `name`, possibly an alias, means."""
@@ -75,13 +100,26 @@ class Catalogue:
 
     @contextmanager
     def change(self) -> Iterator[Contents]:
-        """Yield the contents to be changed in place; written when the block ends well."""
+        """Yield the contents to be changed in place; saved when the block ends well."""
         with _file_lock(self.folder / _LOCK_NAME):
             contents = self.read()
             yield contents
-            self._write(contents)
+            self.save(contents)
 
-    def _write(self, contents: Contents) -> None:
+    def has_leftovers(self) -> bool:
+        """Return whether a killed writer has left folders or temporary files."""
+        return bool(self.read().discarded) or any(self._temporaries())
+
+    def clear_temporaries(self) -> None:
+        """Delete what killed writers have left; within `change` only, when nobody else writes."""
+        for path in self._temporaries():
+            path.unlink(missing_ok=True)
+
+    def _temporaries(self) -> Iterator[Path]:
+        return self.folder.glob(f"{Path(FILE_NAME).stem}.tmp*")
+
+    def save(self, contents: Contents) -> None:
+        """Write the contents; within `change` only, for what must be known before its end."""
         path = self.folder / FILE_NAME
         temporary = path.with_suffix(f".tmp{os.getpid()}")
         text = json.dumps({"version": _VERSION, **asdict(contents)}, indent=1, ensure_ascii=False)
@@ -101,19 +139,28 @@ def _parsed(stored: Mapping[str, Any]) -> Contents:
         raise ValueError(f"version {stored['version']!r}")
     collections = {str(name): _entry(entry) for name, entry in stored["collections"].items()}
     aliases = {str(alias): str(name) for alias, name in stored["aliases"].items()}
-    return Contents(collections, aliases)
+    discarded = [_inside(folder) for folder in stored.get("discarded", [])]
+    return Contents(collections, aliases, discarded)
 
 
 def _entry(stored: Mapping[str, Any]) -> Entry:
-    folder = str(stored["folder"])
-    if Path(folder).name != folder or folder in ("", ".", ".."):  # never outside the store
-        raise ValueError(f"folder {folder!r}")
+    pending = stored.get("pending")
     return Entry(
-        folder=folder,
+        folder=_inside(stored["folder"]),
         vectors={str(name): VectorSpec(**spec) for name, spec in stored["vectors"].items()},
         metadata=dict(stored["metadata"]),
         indexes={str(key): str(kind) for key, kind in stored["indexes"].items()},
+        pending=None if pending is None else str(pending),
+        is_reconciled=bool(stored.get("is_reconciled", False)),
     )
+
+
+def _inside(folder: Any) -> str:
+    """Return the name of a folder in the store; `ValueError` for anything outside of it."""
+    name = str(folder)
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise ValueError(f"folder {name!r}")
+    return name
 
 
 @contextmanager

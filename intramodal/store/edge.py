@@ -9,14 +9,16 @@ import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import metadata as distributions
 from pathlib import Path
 from typing import Any, cast
 
 import qdrant_edge as edge
 
-from intramodal.errors import Conflict, InputError, NotFound, StoreError
+from intramodal.errors import Conflict, InputError, Locked, NotFound, StoreError
 from intramodal.store import edge_engine as engine
+from intramodal.store import edge_repair
 from intramodal.store.base import (
     CollectionInfo,
     Filter,
@@ -41,6 +43,7 @@ from intramodal.store.checks import (
 from intramodal.store.fields import paths, selection
 from intramodal.store.filters import spell
 from intramodal.store.hits import Answer, rank
+from intramodal.store.manifest import Manifest
 from intramodal.store.pages import page_of
 from intramodal.store.plans import plan_search
 from intramodal.types import Floats, Payload, PointId
@@ -69,10 +72,12 @@ class EdgeStore(Store):
         self._folder = Path(location)
         self._catalogue = Catalogue(self._folder)
         self._shards: dict[str, edge.EdgeShard] = {}
+        self._specs: dict[str, dict[str, VectorSpec]] = {}
         # The engine holds the interpreter in every call, so one lock costs no concurrency.
         self._guard = threading.RLock()
         self._is_closed = False
         self._make_folder()
+        self._clear_discarded()
 
     def _make_folder(self) -> None:
         try:
@@ -82,6 +87,19 @@ class EdgeStore(Store):
                 f"cannot keep a store in {self.location}: {error.strerror or error}; "
                 f"give a directory that can be written to"
             ) from error
+
+    def _clear_discarded(self) -> None:
+        """Delete what a killed `create` or `drop` has left."""
+        try:
+            if not self._catalogue.has_leftovers():
+                return
+            with self._catalogue.change() as contents:
+                self._catalogue.clear_temporaries()
+                for folder in contents.discarded:
+                    shutil.rmtree(self._folder / folder, ignore_errors=True)
+                contents.discarded.clear()
+        except StoreError as error:  # a read-only directory can be searched all the same
+            log.info("leftovers of an interrupted change are kept: %s", error)
 
     def collections(self) -> list[str]:
         """Return the names of all collections, sorted."""
@@ -108,10 +126,15 @@ class EdgeStore(Store):
                 raise Conflict(f"there is a collection or an alias {name!r} already")
             # A fresh folder each time: a half-deleted predecessor can never be mistaken for it.
             folder = f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:40]}-{secrets.token_hex(4)}"
+            contents.discarded.append(folder)
+            self._catalogue.save(contents)
             with engine.translated(f"create {name!r}"):
                 shard = engine.create_shard(self._folder / folder, vectors, options or {})
-            self._shards[folder] = shard
-            contents.collections[name] = Entry(folder, dict(vectors), dict(metadata or {}))
+            self._keep(folder, shard)
+            contents.discarded.remove(folder)
+            contents.collections[name] = Entry(
+                folder, dict(vectors), dict(metadata or {}), is_reconciled=True
+            )
 
     def info(self, name: str) -> CollectionInfo:
         """Return counts, vector definitions, metadata and status; `NotFound` if absent."""
@@ -133,15 +156,23 @@ class EdgeStore(Store):
             self._entry(contents, name).metadata.update(metadata)
 
     def drop(self, name: str) -> None:
-        """Delete the collection and its aliases; `NotFound` if absent."""
-        with self._opened(name, "delete") as (entry, _):  # opened: no other process uses it
+        """Delete the collection and its aliases; `NotFound` if absent.
+
+        The collection is not opened: a damaged one can be dropped, too.
+        """
+        with self._guard:
             with self._catalogue.change() as contents:
                 if name in contents.aliases:
                     raise NotFound(f"{name!r} is an alias; delete the alias, or drop its target")
+                folder = self._entry(contents, name).folder
+                self._release(folder)
+                engine.require_unused(self._folder / folder, f"delete {name!r} in {self.location}")
                 del contents.collections[name]
                 contents.aliases = {a: c for a, c in contents.aliases.items() if c != name}
-            self._shards.pop(entry.folder).close()
-            shutil.rmtree(self._folder / entry.folder, ignore_errors=True)
+                contents.discarded.append(folder)
+            shutil.rmtree(self._folder / folder, ignore_errors=True)
+            with self._catalogue.change() as contents:
+                contents.discarded = [left for left in contents.discarded if left != folder]
 
     def upsert(
         self,
@@ -201,24 +232,48 @@ class EdgeStore(Store):
                     f"{name!r} has a vector {vector!r} already, defined as "
                     f"{entry.vectors[vector]}; choose another name, or delete that vector"
                 )
-            # One that the catalogue does not know is left over from an interrupted deletion.
-            shard.update(edge.UpdateOperation.delete_vector_name(vector))
-            shard.update(
-                edge.UpdateOperation.create_dense_vector(
-                    vector, spec.size, engine.distance(spec), None, engine.datatype(vector, spec)
-                )
+            operation = edge.UpdateOperation.create_dense_vector(
+                vector, spec.size, engine.distance(spec), None, engine.datatype(vector, spec)
             )
+            self._change_vectors(name, vector, shard, operation)
             with self._catalogue.change() as contents:
-                self._entry(contents, name).vectors[vector] = spec
+                changed = self._entry(contents, name)
+                changed.vectors[vector] = spec
+                changed.pending = None
 
     def delete_vector(self, name: str, vector: str) -> None:
         """Remove a named vector from the collection and all its points; `NotFound` if absent."""
         with self._opened(name, "delete a vector from") as (entry, shard):
             if vector not in entry.vectors:
                 raise NotFound(f"the collection {name!r} has no vector {vector!r}")
-            with self._catalogue.change() as contents:
-                del self._entry(contents, name).vectors[vector]
-            shard.update(edge.UpdateOperation.delete_vector_name(vector))
+            self._remove_vector(name, vector, shard)
+
+    def _remove_vector(self, name: str, vector: str, shard: edge.EdgeShard) -> None:
+        operation = edge.UpdateOperation.delete_vector_name(vector)
+        self._change_vectors(name, vector, shard, operation)
+        with self._catalogue.change() as contents:
+            self._entry(contents, name).pending = None
+
+    def _change_vectors(
+        self, name: str, vector: str, shard: edge.EdgeShard, operation: edge.UpdateOperation
+    ) -> None:
+        """Add or remove a vector so that whoever opens the collection after a kill can tell.
+
+        It stays pending, and none of the collection's vectors, until the caller says otherwise.
+        """
+        # The log then holds nothing that names a vector which is gone when it is applied.
+        shard.flush()
+        with self._catalogue.change() as contents:
+            entry = self._entry(contents, name)
+            entry.vectors.pop(vector, None)
+            entry.pending = vector
+        try:
+            shard.update(operation)
+            shard.flush()
+            self._specs[entry.folder] = engine.specs_of(self._folder / entry.folder)
+        except BaseException:
+            self._release(entry.folder)  # opening it again finishes or undoes the change
+            raise
 
     def update_vectors(
         self, name: str, vector: str, ids: Sequence[PointId], X: Floats, *, wait: bool = True
@@ -366,9 +421,8 @@ class EdgeStore(Store):
 
     def optimize(self, name: str, *, deadline_s: float = 3600.0) -> None:
         """Build the indexes in a child process; other threads that use the collection wait."""
-        with self._opened(name, "optimize") as (entry, shard):
-            del self._shards[entry.folder]
-            shard.close()
+        with self._opened(name, "optimize") as (entry, _):
+            self._release(entry.folder)
             engine.optimize_in_child(self._folder / entry.folder, deadline_s)
 
     def describe(self) -> dict[str, Any]:
@@ -384,9 +438,8 @@ class EdgeStore(Store):
         """Flush and release all files; calling it twice is fine."""
         with self._guard:
             self._is_closed = True
-            while self._shards:
-                _, shard = self._shards.popitem()
-                shard.close()
+            for folder in list(self._shards):
+                self._release(folder)
 
     def __repr__(self) -> str:
         """Return the directory."""
@@ -399,13 +452,82 @@ class EdgeStore(Store):
             if self._is_closed:
                 raise StoreError(f"the store {self.location} is closed; open it again")
             entry = self._entry(self._catalogue.read(), name)
-            shard = self._shards.get(entry.folder)
-            if shard is None:
-                shard = engine.load_shard(
-                    self._folder / entry.folder, f"open {name!r} in {self.location}"
-                )
-                self._shards[entry.folder] = shard
-            yield entry, shard
+            if entry.folder not in self._shards:
+                self._open(name, entry)
+            specs = self._specs[entry.folder]
+            yield replace(entry, vectors=specs), self._shards[entry.folder]
+
+    def _open(self, name: str, entry: Entry) -> None:
+        """Open a collection, and finish or undo what a kill has interrupted in it."""
+        folder, what = self._folder / entry.folder, f"open {name!r} in {self.location}"
+        try:
+            shard = engine.load_shard(folder, what)
+        except Locked:
+            raise
+        except StoreError:
+            if not self._reconcile_files(name, folder):
+                raise
+            shard = engine.load_shard(folder, what)
+        self._keep(entry.folder, shard)
+        try:
+            self._finish_changes(name, entry, shard)
+        except BaseException:
+            self._release(entry.folder)
+            raise
+
+    def _reconcile_files(self, name: str, folder: Path) -> bool:
+        """Make the engine's files name the same vectors; returns whether they did not."""
+        with self._catalogue.change() as contents:  # one at a time
+            half_known = edge_repair.half_known(folder)
+            if not half_known or half_known & set(self._entry(contents, name).vectors):
+                return False
+            log.warning(
+                "a change of the vectors of %r was interrupted; %s is taken out of the files and "
+                "comes back with the same command",
+                name,
+                ", ".join(sorted(half_known)),
+            )
+            edge_repair.take_out(folder, half_known)
+        return True
+
+    def _finish_changes(self, name: str, entry: Entry, shard: edge.EdgeShard) -> None:
+        """Remove a vector whose addition or removal was interrupted."""
+        if entry.pending is None and entry.is_reconciled:
+            return
+        there = engine.specs_of(self._folder / entry.folder)
+        for vector in {entry.pending, *self._unsaid(entry, shard, there)} & set(there):
+            self._remove_vector(name, str(vector), shard)
+        with self._catalogue.change() as contents:
+            changed = self._entry(contents, name)
+            changed.pending, changed.is_reconciled = None, True
+
+    def _unsaid(
+        self, entry: Entry, shard: edge.EdgeShard, there: Mapping[str, VectorSpec]
+    ) -> set[str]:
+        """Return what versions before 0.2 were adding or removing when they were killed.
+
+        The catalogue did not know the vector before it was whole and forgot it first; the manifest
+        named it first and forgot it last. What others have added is never named by both.
+        """
+        if entry.is_reconciled:
+            return set()
+        manifest = Manifest.from_metadata(entry.metadata).vectors
+        return {
+            vector
+            for vector in set(there) & set(manifest) - set(entry.vectors)
+            if manifest[vector].projection or not engine.has_any(shard, vector)
+        }
+
+    def _keep(self, folder: str, shard: edge.EdgeShard) -> None:
+        self._shards[folder] = shard
+        self._specs[folder] = engine.specs_of(self._folder / folder)
+
+    def _release(self, folder: str) -> None:
+        """Close a collection if it is open here."""
+        shard = self._shards.pop(folder, None)
+        self._specs.pop(folder, None)
+        if shard is not None:
+            shard.close()
 
     def _entry(self, contents: Contents, name: str) -> Entry:
         try:

@@ -26,6 +26,7 @@ from intramodal.errors import (
     Unsupported,
 )
 from intramodal.store.base import IndexKind, VectorSpec
+from intramodal.store.edge_repair import CONFIG_FILE, is_used
 from intramodal.store.filters import Dialect
 from intramodal.store.hits import Answer
 from intramodal.store.pages import plain_id
@@ -69,10 +70,13 @@ _DATATYPES = {
     "turbo16": edge.VectorStorageDatatype.Turbo16,
 }
 _CLUSTER_OPTIONS = ("shard_number", "replication_factor", "write_consistency_factor")
-_CONFIG_FILE = "edge_config.json"
 _ENGINE_OPTIONS = ("hnsw_config", "quantization_config", "optimizers_config")
 # How long a shard may still be held by a process that was just killed, or by its child.
 _LOCK_DEADLINE_S = 2.0
+_HELD = (
+    "another process (or another open store in this one) holds it; stop it or wait for it, or use "
+    "a server, which many can share"
+)
 _RRF_K = 2  # the server's default
 _POLL_S = 0.05
 
@@ -93,9 +97,11 @@ def translated(what: str) -> Iterator[None]:
 def _ours(text: str, what: str, *, is_typed: bool) -> IntramodalError:
     message = f"cannot {what}: {' '.join(text.split())}"
     if "WouldBlock" in text:
-        return Locked(
-            f"cannot {what}: another process (or another open store in this one) "
-            f"holds it; stop it or wait for it, or use a server, which many can share"
+        return Locked(f"cannot {what}: {_HELD}")
+    if "read WAL" in text:
+        return StoreError(
+            f"{message}; the collection's log is damaged: `intramodal doctor --repair` sets it "
+            f"aside and keeps what the collection had saved before"
         )
     if is_typed or "dimension error" in text:
         return InputError(message)
@@ -131,10 +137,29 @@ def create_shard(
 
 
 def settings(path: Path) -> dict[str, Any]:
-    """Return the options that `create_shard` was given for the engine's folder."""
-    stored = json.loads((path / _CONFIG_FILE).read_text(encoding="utf-8"))
+    """Return the options that `create_shard` was given, and ``sparse_vectors``, if there are."""
+    stored = _config(path)
     stored["optimizers_config"] = stored.pop("optimizers", None)
-    return {option: stored[option] for option in _ENGINE_OPTIONS if stored.get(option)}
+    told = (*_ENGINE_OPTIONS, "sparse_vectors")
+    return {option: stored[option] for option in told if stored.get(option)}
+
+
+def specs_of(path: Path) -> dict[str, VectorSpec]:
+    """Return the dense vectors in the engine's folder, whoever has made them."""
+    return {
+        name: VectorSpec(
+            size=params["size"],
+            distance=params["distance"],
+            datatype=params.get("datatype") or "float32",
+            is_multivector=params.get("multivector_config") is not None,
+        )
+        for name, params in _config(path)["vectors"].items()
+    }
+
+
+def _config(path: Path) -> dict[str, Any]:
+    stored: dict[str, Any] = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    return stored
 
 
 def vector_params(name: str, spec: VectorSpec) -> edge.EdgeVectorParams:
@@ -199,6 +224,21 @@ def load_shard(path: Path, what: str) -> edge.EdgeShard:
             if time.monotonic() > deadline:
                 raise
             time.sleep(_POLL_S)
+
+
+def has_any(shard: edge.EdgeShard, vector: str) -> bool:
+    """Return whether a point has the vector."""
+    filled = edge.Filter(must=[edge.HasVectorCondition(vector)])
+    return int(shard.count(edge.CountRequest(exact=True, filter=filled))) > 0
+
+
+def require_unused(path: Path, what: str) -> None:
+    """Raise `Locked` if a process has the engine's folder open, after a moment."""
+    deadline = time.monotonic() + _LOCK_DEADLINE_S
+    while is_used(path):
+        if time.monotonic() > deadline:
+            raise Locked(f"cannot {what}: {_HELD}")
+        time.sleep(_POLL_S)
 
 
 def search(

@@ -1,0 +1,121 @@
+"""What a kill leaves of an embedded collection while a named vector is added or removed.
+
+The engine (0.9) changes the files one after the other: each segment's ``segment.json``, then
+``edge_config.json``; until all of them name the same vectors it does not open the collection. Its
+log has the change, and is applied when the collection opens. So a vector that only some files
+name is taken out of all of them here: an addition is then done again from the log, and a removal
+is done. The points' other data are never touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from intramodal.errors import StoreError
+
+CONFIG_FILE = "edge_config.json"
+_SEGMENT_FILE = "segment.json"
+_WAL = "wal"
+_DAMAGED_WAL = "wal.damaged"
+
+
+def half_known(folder: Path) -> set[str]:
+    """Return the vectors that some of the engine's files name and others do not."""
+    config = _read(folder / CONFIG_FILE)
+    named = [{*config.get("vectors", {}), *config.get("sparse_vectors", {})}]
+    named += [{*_dense(segment), *_sparse(segment)} for _, segment in _segments(folder)]
+    return set.union(*named) - set.intersection(*named)
+
+
+def take_out(folder: Path, vectors: set[str]) -> None:
+    """Let no file of a closed collection name the vectors; can be killed and repeated."""
+    for place, segment in _segments(folder):
+        if vectors & {*_dense(segment), *_sparse(segment)}:
+            for name in vectors:
+                _dense(segment).pop(name, None)
+                _sparse(segment).pop(name, None)
+            _write(place / _SEGMENT_FILE, segment)
+        for name in vectors:
+            for kind in ("vector_storage", "vector_index"):
+                shutil.rmtree(place / f"{kind}-{name}", ignore_errors=True)
+    config = _read(folder / CONFIG_FILE)
+    for name in vectors:
+        config.get("vectors", {}).pop(name, None)
+        config.get("sparse_vectors", {}).pop(name, None)
+    _write(folder / CONFIG_FILE, config)
+
+
+def set_log_aside(folder: Path) -> Path:
+    """Move a log away that cannot be read; returns where it lies now.
+
+    What was written since the segments were last saved is lost with it.
+    """
+    aside = folder / _DAMAGED_WAL
+    number = 0
+    while aside.exists():
+        number += 1
+        aside = folder / f"{_DAMAGED_WAL}-{number}"
+    (folder / _WAL).rename(aside)
+    return aside
+
+
+def is_used(folder: Path) -> bool:
+    """Return whether a process has the collection open, as far as this system tells."""
+    log = folder / _WAL
+    if sys.platform == "win32" or not log.is_dir():
+        return False  # Windows refuses to delete what is open
+    import fcntl
+
+    descriptor = os.open(log, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)  # releases it
+    return False
+
+
+def looks_like_a_collection(folder: Path) -> bool:
+    """Return whether the engine has written to a folder."""
+    return any((folder / name).exists() for name in (CONFIG_FILE, _WAL, "segments"))
+
+
+def _segments(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for place in sorted((folder / "segments").iterdir()):
+        is_whole = (place / _SEGMENT_FILE).is_file() and place.suffix != ".deleted"
+        if is_whole and not place.name.startswith("."):
+            yield place, _read(place / _SEGMENT_FILE)
+
+
+def _dense(segment: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = segment["config"].get("vector_data", {})
+    return found
+
+
+def _sparse(segment: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = segment["config"].get("sparse_vector_data", {})
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot read {path} ({error}); restore it from a backup") from error
+    return found
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(content, file, separators=(",", ":"), ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
