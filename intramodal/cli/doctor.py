@@ -10,19 +10,26 @@ _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
 @click.command("doctor")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Repair an embedded store: set a log that cannot be read aside, and delete folders of no "
+    "collection that hold no points.",
+)
 @store_option
 @runs_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, store: str, runs_url: str, as_json: bool) -> None:
+def command(ctx: click.Context, repair: bool, store: str, runs_url: str, as_json: bool) -> None:
     """Check what the commands need: Python, torch, numba, store, runs, model cache, disk.
 
     Each line is ok, a warning or a problem, with the remedy; the exit code is 1 if there is a
-    problem. Nothing is created or changed.
+    problem. Every collection is opened, which completes a change that a kill has interrupted.
+    Nothing else is created or changed, unless --repair is given.
     """
     from intramodal.workflows.doctor import examine
 
-    result = examine(store, runs_url)
+    result = examine(store, runs_url, repair=repair)
     if as_json:
         print_json(result)
     else:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from intramodal.errors import AccessDenied, StoreError, StoreUnavailable, Unsupported
 from intramodal.types import Floats, Payload, PointId
 
 Distance = Literal["Cosine", "Dot", "Euclid", "Manhattan"]
@@ -324,6 +325,28 @@ class Store(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return backend, version, location without secrets, and limits, for `doctor` and runs."""
+
+    def problems(self) -> dict[str, str]:
+        """Open every collection; return why those that cannot be opened cannot, by name."""
+        found = {}
+        for name in self.collections():
+            try:
+                self.settings(name)
+            except (StoreUnavailable, AccessDenied):
+                raise
+            except StoreError as error:
+                found[name] = str(error)
+        return found
+
+    def repair(self) -> list[str]:
+        """Repair what cannot be opened, and remove leftovers; returns a sentence for each.
+
+        `Unsupported` where that is not ours to do.
+        """
+        raise Unsupported(
+            f"{self.location} is no embedded store: a server repairs its collections itself when "
+            f"it starts; see its log"
+        )
 
     @abstractmethod
     def close(self) -> None:

@@ -425,6 +425,52 @@ class EdgeStore(Store):
             self._release(entry.folder)
             engine.optimize_in_child(self._folder / entry.folder, deadline_s)
 
+    def problems(self) -> dict[str, str]:
+        """Open every collection; return what cannot be opened, and folders of no collection."""
+        orphans = {
+            folder: f"the folder {self._folder / folder} belongs to no collection"
+            for folder in self._orphans()
+        }
+        return {**super().problems(), **orphans}
+
+    def repair(self) -> list[str]:
+        """Set damaged logs aside, and remove folders of no collection that hold no points."""
+        done = [said for name in self.collections() for said in self._repair(name)]
+        return done + [self._repair_orphan(folder) for folder in self._orphans()]
+
+    def _repair(self, name: str) -> list[str]:
+        try:
+            self.settings(name)
+        except engine.DamagedLogError:
+            folder = self._folder / self._entry(self._catalogue.read(), name).folder
+            engine.require_unused(folder, f"repair {name!r}")
+            aside = edge_repair.set_log_aside(folder)
+            return [
+                f"the log of {name!r} could not be read and lies in {aside} now; the collection "
+                f"opens with {self.count(name):,} points, and what was written last may lack: run "
+                f"the last command again"
+            ]
+        except StoreError as error:
+            return [f"{name!r} is left as it is: {error}"]
+        return []
+
+    def _orphans(self) -> list[str]:
+        """Return folders that the engine has written to and that the catalogue does not know."""
+        contents = self._catalogue.read()
+        known = {entry.folder for entry in contents.collections.values()} | {*contents.discarded}
+        there = (path for path in self._folder.iterdir() if path.name not in known)
+        return sorted(path.name for path in there if edge_repair.looks_like_a_collection(path))
+
+    def _repair_orphan(self, name: str) -> str:
+        """Delete a folder of no collection unless it may hold points."""
+        folder = self._folder / name
+        n_points = engine.count_points(folder)
+        if n_points == 0:
+            shutil.rmtree(folder)
+            return f"{folder} belonged to no collection and held no points: it is deleted"
+        held = "cannot be opened" if n_points is None else f"holds {n_points:,} points"
+        return f"{folder} belongs to no collection and {held}: delete it if nothing is missing"
+
     def describe(self) -> dict[str, Any]:
         """Return backend, version, location and limits."""
         return {
@@ -478,7 +524,10 @@ class EdgeStore(Store):
     def _reconcile_files(self, name: str, folder: Path) -> bool:
         """Make the engine's files name the same vectors; returns whether they did not."""
         with self._catalogue.change() as contents:  # one at a time
-            half_known = edge_repair.half_known(folder)
+            try:
+                half_known = edge_repair.half_known(folder)
+            except (StoreError, OSError):  # what the engine says of such files is the better error
+                return False
             if not half_known or half_known & set(self._entry(contents, name).vectors):
                 return False
             log.warning(

@@ -26,7 +26,7 @@ from intramodal.errors import (
     Unsupported,
 )
 from intramodal.store.base import IndexKind, VectorSpec
-from intramodal.store.edge_repair import CONFIG_FILE, is_used
+from intramodal.store.edge_repair import CONFIG_FILE, is_used, is_whole
 from intramodal.store.filters import Dialect
 from intramodal.store.hits import Answer
 from intramodal.store.pages import plain_id
@@ -81,6 +81,10 @@ _RRF_K = 2  # the server's default
 _POLL_S = 0.05
 
 
+class DamagedLogError(StoreError):
+    """The engine cannot read its log, and does not open the collection."""
+
+
 @contextmanager
 def translated(what: str) -> Iterator[None]:
     """Raise our errors for the engine's, which are bare `Exception` with a text."""
@@ -99,7 +103,7 @@ def _ours(text: str, what: str, *, is_typed: bool) -> IntramodalError:
     if "WouldBlock" in text:
         return Locked(f"cannot {what}: {_HELD}")
     if "read WAL" in text:
-        return StoreError(
+        return DamagedLogError(
             f"{message}; the collection's log is damaged: `intramodal doctor --repair` sets it "
             f"aside and keeps what the collection had saved before"
         )
@@ -230,6 +234,20 @@ def has_any(shard: edge.EdgeShard, vector: str) -> bool:
     """Return whether a point has the vector."""
     filled = edge.Filter(must=[edge.HasVectorCondition(vector)])
     return int(shard.count(edge.CountRequest(exact=True, filter=filled))) > 0
+
+
+def count_points(path: Path) -> int | None:
+    """Return how many points a folder of no collection holds, None if it cannot be opened."""
+    if not is_whole(path):
+        return 0
+    try:
+        shard = load_shard(path, f"open {path}")
+    except StoreError:
+        return None
+    try:
+        return int(shard.count(edge.CountRequest(exact=True)))
+    finally:
+        shard.close()
 
 
 def require_unused(path: Path, what: str) -> None:

@@ -87,11 +87,23 @@ def looks_like_a_collection(folder: Path) -> bool:
     return any((folder / name).exists() for name in (CONFIG_FILE, _WAL, "segments"))
 
 
+def is_whole(folder: Path) -> bool:
+    """Return whether a folder has all that the engine opens: a killed `create` leaves less."""
+    return (folder / CONFIG_FILE).is_file() and any(True for _ in _places(folder))
+
+
 def _segments(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    for place in sorted((folder / "segments").iterdir()):
-        is_whole = (place / _SEGMENT_FILE).is_file() and place.suffix != ".deleted"
-        if is_whole and not place.name.startswith("."):
-            yield place, _read(place / _SEGMENT_FILE)
+    for place in _places(folder):
+        yield place, _read(place / _SEGMENT_FILE)
+
+
+def _places(folder: Path) -> list[Path]:
+    """Return the folders of the segments, without those that are being made or deleted."""
+    return [
+        path.parent
+        for path in sorted((folder / "segments").glob(f"*/{_SEGMENT_FILE}"))
+        if not path.parent.name.startswith(".") and path.parent.suffix != ".deleted"
+    ]
 
 
 def _dense(segment: dict[str, Any]) -> dict[str, Any]:

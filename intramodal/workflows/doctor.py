@@ -1,4 +1,4 @@
-"""Is everything there that the commands need? Looks only: nothing is created or changed."""
+"""Is everything there that the commands need? Looks only, unless it is asked to repair."""
 
 from __future__ import annotations
 
@@ -47,14 +47,19 @@ class Check:
     remedy: str = ""
 
 
-def examine(store: str, runs: str) -> dict[str, Any]:
-    """Return every check and the worst state among them; JSON values, no secrets."""
+def examine(store: str, runs: str, *, repair: bool = False) -> dict[str, Any]:
+    """Return every check and the worst state among them; JSON values, no secrets.
+
+    With `repair` the store is repaired first, and what was done is among the checks.
+    """
     scrubber = Scrubber.from_environment(store, runs)
     checks = [
+        *(_guarded("repair", lambda: _repair(store)) if repair else []),
         *_guarded("python", _python),
         *_guarded("torch", _torch),
         *_guarded("numba", _numba),
         *_guarded("store", lambda: _store(store)),
+        *_guarded("store", lambda: _collections(store)),
         *_guarded("runs", lambda: _runs(runs)),
         *_guarded("models", _models),
         *_guarded("disk", lambda: _disk(store, runs)),
@@ -156,6 +161,22 @@ def _store(location: str) -> Check:
     if is_folder and not os.access(location, os.W_OK):
         return Check("store", "problem", f"{detail}; not writable", "allow writing to it")
     return Check("store", "ok", detail)
+
+
+def _collections(location: str) -> Iterator[Check]:
+    """Open every collection; yield those that cannot be opened."""
+    if is_directory(location) and not Path(location).exists():
+        return
+    with reach_store(location) as store:
+        for reason in store.problems().values():
+            yield Check("store", "problem", reason, "intramodal doctor --repair, or drop it")
+
+
+def _repair(location: str) -> Iterator[Check]:
+    with reach_store(location) as store:
+        done = store.repair()
+    for sentence in done or ["nothing is to be repaired"]:
+        yield Check("repair", "ok", sentence)
 
 
 def _runs(url: str) -> Check:

@@ -11,6 +11,7 @@ from intramodal.ingest.encoders import load_encoder, parse_name
 from intramodal.ingest.pipeline import ingest
 from intramodal.ingest.plan import RAW, check_dataset, check_projection, encoder_origin
 from intramodal.ingest.sources import Source, open_source
+from intramodal.ingest.stored import plan_prune
 from intramodal.projection.artifact import Projection
 from intramodal.runs import Run
 from intramodal.store.checks import check_name
@@ -22,6 +23,7 @@ from intramodal.workflows.workspace import (
     Workspace,
     cluster_options,
     open_workspace,
+    reach_store,
     recorded,
 )
 
@@ -42,6 +44,8 @@ class IngestRequest:
     workers: int | None = None
     max_failures: int | None = None
     prune: bool = False
+    yes: bool = False
+    dry_run: bool = False
     shards: int | None = None
     replicas: int | None = None
     write_consistency: int | None = None
@@ -57,12 +61,16 @@ def ingest_pictures(request: IngestRequest) -> dict[str, Any]:
 
     Names, source, and what an existing store says about the collection are checked before the
     model is loaded; the store is opened for writing after it, so that a model that cannot be
-    loaded leaves nothing behind.
+    loaded leaves nothing behind. A dry run loads no model and opens no runs database.
     """
     parse_name(request.model)
     check_name(request.collection)
     check_dataset(request.collection if request.dataset is None else request.dataset)
     source = open_source(request.source, label_from=request.label_from)
+    if request.dry_run:
+        with reach_store(request.store) as store:
+            collection = ImageCollection.open(store, request.collection)
+            return plan_prune(source, collection, dataset=request.dataset).to_dict()
     projection = Projection.load(request.projection) if request.projection else None
     if _is_there(request.store):
         with open_workspace(request.store, request.runs, creates=True) as workspace:
@@ -99,6 +107,7 @@ def ingest_in(
             workers=request.workers,
             max_failures=request.max_failures,
             prune=request.prune,
+            yes=request.yes,
             run=run,
         )
     return {**summary.to_dict(), "run_id": run.id}

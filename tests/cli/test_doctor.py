@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import sys
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from intramodal.cli.options import DEFAULT_RUNS
+from intramodal.cli.options import DEFAULT_RUNS, DEFAULT_STORE
 from intramodal.runs import RunLedger
 from intramodal.runs.models import SCHEMA, VERSION_TABLE
+from intramodal.store.base import VectorSpec
+from intramodal.store.open import open_store
 from tests.cli.kit import invoke, make_photos, run
 
 
@@ -134,3 +137,93 @@ def test_a_place_that_cannot_be_written_is_a_problem(monkeypatch: pytest.MonkeyP
     assert "is not writable" in found["store"]["detail"]
     assert found["store"]["remedy"] == "give another --store"
     assert found["models"]["state"] == "warning"
+
+
+# Collections that cannot be opened
+
+
+def make_shop() -> Path:
+    """Make a store with two collections; returns the folder of the first."""
+    with open_store(DEFAULT_STORE) as store:
+        for name in ("shop", "other"):
+            store.create(name, {"raw": VectorSpec(2)})
+            store.upsert(name, [1, 2], {"raw": np.ones((2, 2), np.float32)}, [{}, {}])
+    contents = json.loads((Path(DEFAULT_STORE) / "catalogue.json").read_text())
+    return Path(DEFAULT_STORE) / contents["collections"]["shop"]["folder"]
+
+
+def damage_log(folder: Path) -> None:
+    """Write what the engine takes, logs, and cannot read back."""
+    edge = pytest.importorskip("qdrant_edge", reason="no wheel of qdrant-edge-py")
+    shard = edge.EdgeShard.load(str(folder))
+    deep: Any = 1
+    for _ in range(126):
+        deep = [deep]
+    row = np.ones(2, np.float32)
+    for point in (3, 4):
+        shard.update(
+            edge.UpdateOperation.upsert_points([edge.Point(point, {"raw": row}, {"p": deep})])
+        )
+    shard.close()
+
+
+def problems(*arguments: str, code: int = 1) -> list[str]:
+    rows = run("doctor", *arguments, code=code)["checks"]
+    return [row["detail"] for row in rows if row["state"] == "problem"]
+
+
+def test_a_collection_that_cannot_be_opened_is_named_and_repaired() -> None:
+    damage_log(make_shop())
+    (told,) = problems()
+    assert told.startswith("cannot open 'shop'")
+    assert "the collection's log is damaged" in told
+    shown = invoke("doctor")
+    assert shown.exit_code == 1
+    assert "-> intramodal doctor --repair, or drop it" in shown.stdout
+    done = run("doctor", "--repair")["checks"]
+    (repaired,) = [row["detail"] for row in done if row["name"] == "repair"]
+    assert "the log of 'shop' could not be read and lies in " in repaired
+    assert "the collection opens with 4 points" in repaired
+    with open_store(DEFAULT_STORE) as store:
+        assert (store.count("shop"), store.count("other")) == (4, 2)
+    assert problems(code=0) == []
+    (nothing,) = [
+        row["detail"] for row in run("doctor", "--repair")["checks"] if row["name"] == "repair"
+    ]
+    assert nothing == "nothing is to be repaired"
+
+
+def test_a_collection_that_cannot_be_repaired_is_left_as_it_is() -> None:
+    folder = make_shop()
+    (folder / "edge_config.json").write_text("{")
+    (told,) = problems()
+    assert "cannot open 'shop'" in told
+    rows = run("doctor", "--repair", code=1)["checks"]
+    (kept,) = [row["detail"] for row in rows if row["name"] == "repair"]
+    assert kept.startswith("'shop' is left as it is: ")
+    assert (folder / "edge_config.json").read_text() == "{"
+
+
+def test_folders_of_no_collection_are_deleted_only_if_they_hold_nothing() -> None:
+    folder = make_shop()
+    path = Path(DEFAULT_STORE) / "catalogue.json"
+    contents = json.loads(path.read_text())
+    with open_store(DEFAULT_STORE) as store:
+        store.create("empty", {"raw": VectorSpec(2)})
+    empty = set(Path(DEFAULT_STORE).glob("empty-*"))
+    del contents["collections"]["shop"]
+    path.write_text(json.dumps(contents))  # neither 'shop' nor 'empty' is known any more
+    (Path(DEFAULT_STORE) / "notes").mkdir()
+    assert len(problems()) == 2
+    rows = run("doctor", "--repair", code=1)["checks"]
+    deleted, kept = sorted(row["detail"] for row in rows if row["name"] == "repair")
+    assert deleted.endswith("belonged to no collection and held no points: it is deleted")
+    assert kept.endswith("holds 2 points: delete it if nothing is missing")
+    assert not any(one.exists() for one in empty)
+    assert folder.is_dir()
+    assert (Path(DEFAULT_STORE) / "notes").is_dir()
+
+
+def test_only_an_embedded_store_is_repaired() -> None:
+    rows = run("doctor", "--store", ":memory:", "--repair", code=1)["checks"]
+    assert "is no embedded store" in next(r["detail"] for r in rows if r["name"] == "repair")
