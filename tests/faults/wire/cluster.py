@@ -6,7 +6,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.faults.wire.points import WireError
+from tests.faults.wire.errors import WireError
 
 FIRST_PEER = 100
 

@@ -9,7 +9,8 @@ from qdrant_client import models
 from qdrant_client.local.json_path_parser import parse_json_path
 
 from intramodal.types import Payload, PointId
-from tests.faults.wire.points import Point, WireError, known_id
+from tests.faults.wire.errors import WireError
+from tests.faults.wire.points import Point, known_id
 
 Matches = Callable[[PointId, Point], bool]
 

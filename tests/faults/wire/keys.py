@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tests.faults.wire.points import WireError
+from tests.faults.wire.errors import WireError
 
 _READING_POSTS = ("/points", "/points/scroll", "/points/count", "/points/query/batch")
 _READING_CALLS = frozenset(

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from qdrant_client import models
 
-from tests.faults.wire.points import Collection, WireError
+from tests.faults.wire.errors import WireError
+from tests.faults.wire.points import Collection
 
 
 def check_write(collection: Collection, n: int) -> None:

@@ -5,30 +5,29 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 from qdrant_client import models
 from qdrant_client.local.json_path_parser import parse_json_path
 
-from intramodal.types import Floats, Payload, PointId
+from intramodal.types import Payload, PointId
+from tests.faults.wire.errors import WireError
+from tests.faults.wire.vectors import UNNAMED, Definition, Kept, kept, told
 
-UNNAMED = ""
 
+class Given(NamedTuple):
+    """One point of a write, as it came."""
 
-class WireError(Exception):
-    """An answer that is not 200."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
+    id: Any
+    vectors: Mapping[str, Any]
+    payload: Payload
 
 
 @dataclass
 class Point:
-    """One stored point; cosine vectors are normalised."""
+    """One stored point; dense cosine vectors are normalised."""
 
-    vectors: dict[str, Floats]
+    vectors: dict[str, Any]
     payload: Payload
     shard_key: str | int | None = None
 
@@ -38,7 +37,7 @@ class Collection:
     """Definitions and points; `indexes` are payload fields."""
 
     config: models.CreateCollection
-    vectors: dict[str, models.VectorParams]
+    vectors: dict[str, Definition]
     metadata: dict[str, Any]
     indexes: dict[str, models.PayloadSchemaType] = field(default_factory=dict)
     points: dict[PointId, Point] = field(default_factory=dict)
@@ -58,37 +57,29 @@ class Collection:
         if key not in self.shard_keys:
             raise WireError(400, f"Wrong input: Shard key {key} not found")
 
-    def upsert(
-        self,
-        ids: Sequence[Any],
-        columns: Mapping[str, Any],
-        payloads: Sequence[Payload],
-        key: Any = None,
-    ) -> None:
+    def upsert(self, points: Sequence[Given], key: Any = None) -> None:
         """Replace whole points."""
         self.check_key(key)
-        rows = {name: self._rows(name, column, len(ids)) for name, column in columns.items()}
-        for n, (point, payload) in enumerate(zip(map(known_id, ids), payloads, strict=True)):
-            vectors = {name: X[n] for name, X in rows.items()}
+        for given, vectors in zip(points, self._kept(points), strict=True):
+            point = known_id(given.id)
             if point in self.points and self.points[point].shard_key != key:
                 raise WireError(501, f"the stand-in has no second point {point} in another shard")
-            self.points[point] = Point(vectors, payload, key)
+            self.points[point] = Point(vectors, given.payload, key)
 
-    def update_vectors(self, ids: Sequence[Any], vectors: Sequence[Any], key: Any = None) -> None:
+    def update_vectors(self, points: Sequence[Given], key: Any = None) -> None:
         """Set the given named vectors of existing points; a missing one stops halfway."""
         self.check_key(key)
-        named = [v if isinstance(v, dict) else {UNNAMED: v} for v in vectors]
-        for name in {name: None for some in named for name in some}:
-            rows = [n for n, some in enumerate(named) if name in some]
-            X = self._rows(name, [named[n][name] for n in rows], len(rows))
-            for n, x in zip(rows, X, strict=True):
-                self._existing(known_id(ids[n]), key).vectors[name] = x
+        for given, vectors in zip(points, self._kept(points), strict=True):
+            self._existing(known_id(given.id), key).vectors.update(vectors)
 
     def set_payload(self, ids: Iterable[Any], payload: Payload, key: Any = None) -> None:
-        """Merge payload keys into existing points."""
+        """Merge payload keys into existing points; null removes one."""
         self.check_key(key)
+        removed = {name for name, value in payload.items() if value is None}
         for point in ids:
-            self._existing(known_id(point), key).payload.update(payload)
+            existing = self._existing(known_id(point), key)
+            merged = existing.payload | payload
+            existing.payload = {n: value for n, value in merged.items() if n not in removed}
 
     def delete(self, ids: Iterable[Any], key: Any = None) -> None:
         """Delete points; absent ones are ignored."""
@@ -122,21 +113,21 @@ class Collection:
             answer["vector"] = _vectors(stored.vectors, with_vector)
         return answer
 
-    def params(self, name: str) -> models.VectorParams:
+    def params(self, name: str) -> Definition:
         """Return the definition of a vector, in the words of the server if there is none."""
         if name not in self.vectors:
             raise WireError(400, f"Wrong input: Not existing vector name error: {name}")
         return self.vectors[name]
 
-    def _rows(self, name: str, column: Any, n: int) -> Floats:
-        params = self.params(name)
-        X = np.asarray(column, dtype=np.float32)
-        if X.shape != (n, params.size):
-            got = X.shape[-1] if X.ndim else 0
-            raise WireError(
-                400, f"Wrong input: Vector dimension error: expected dim: {params.size}, got {got}"
-            )
-        return normalized(X) if params.distance == models.Distance.COSINE else X
+    def _kept(self, points: Sequence[Given]) -> list[dict[str, Kept]]:
+        """Return the vectors of points as they are stored; those of one name together."""
+        vectors: list[dict[str, Kept]] = [{} for _ in points]
+        for name in {name: None for point in points for name in point.vectors}:
+            rows = [n for n, point in enumerate(points) if name in point.vectors]
+            column = kept(self.params(name), [points[n].vectors[name] for n in rows])
+            for n, vector in zip(rows, column, strict=True):
+                vectors[n][name] = vector
+        return vectors
 
     def _existing(self, point: PointId, key: Any) -> Point:
         if point not in self.points or self.points[point].shard_key != key:
@@ -159,14 +150,6 @@ def id_order(point: PointId) -> tuple[bool, PointId]:
     return isinstance(point, str), point
 
 
-def normalized(X: Floats) -> Floats:
-    """Return unit rows; rows that are zero or of unit length already keep their bits."""
-    squares = np.einsum("ij,ij->i", X, X)
-    keep = (squares < np.finfo(np.float32).eps) | (np.abs(squares - 1) <= 1e-6)
-    lengths = np.where(keep, np.float32(1), np.sqrt(squares))
-    return np.asarray(X / lengths[:, None], dtype=np.float32)
-
-
 def _selected(payload: Payload, wanted: Any) -> Payload:
     if wanted is True:
         return payload
@@ -174,8 +157,8 @@ def _selected(payload: Payload, wanted: Any) -> Payload:
     return {key: value for key, value in payload.items() if key in first}
 
 
-def _vectors(vectors: Mapping[str, Floats], wanted: Any) -> Any:
+def _vectors(vectors: Mapping[str, Kept], wanted: Any) -> Any:
     if set(vectors) == {UNNAMED}:
-        return vectors[UNNAMED].tolist()
+        return told(vectors[UNNAMED])
     names = vectors if wanted is True else [name for name in wanted if name in vectors]
-    return {name: vectors[name].tolist() for name in names}
+    return {name: told(vectors[name]) for name in names}

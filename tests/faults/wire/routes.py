@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 from qdrant_client import models
 
+from intramodal.types import PointId
 from tests.faults.wire import limits, search
 from tests.faults.wire.cluster import shard_of, unknown
 from tests.faults.wire.conditions import matcher
-from tests.faults.wire.points import UNNAMED, Collection, WireError, id_order, known_id
+from tests.faults.wire.errors import WireError
+from tests.faults.wire.points import Collection, Given, id_order, known_id
 from tests.faults.wire.storage import Storage
+from tests.faults.wire.vectors import UNNAMED, by_name
+from tests.faults.wire.versions import seen_by
 
 Answer = Callable[..., Any]
 """Takes the storage, the names in the path, and the body where there is one."""
@@ -26,10 +30,12 @@ _POINTS: Any = TypeAdapter(models.PointInsertOperations)
 _SELECTOR: Any = TypeAdapter(models.PointsSelector)
 
 
-def answered(storage: Storage, method: str, target: str, body: bytes, peer: int = 0) -> Any:
+def answered(
+    storage: Storage, method: str, target: str, body: bytes, *, peer: int, version: str
+) -> Any:
     """Return the result of one request; `WireError` for anything the server would refuse.
 
-    `peer` is the node that is asked.
+    `peer` is the node that is asked, `version` what it is.
     """
     path, asked = urlsplit(target).path, parse_qs(urlsplit(target).query)
     if path == "/cluster":
@@ -40,7 +46,8 @@ def answered(storage: Storage, method: str, target: str, body: bytes, peer: int 
             names = [unquote(name) for name in found.groups()]
             how = {"reads_all": asked.get("consistency") == ["all"]} if act is query else {}
             how |= {"peer": peer} if act is Storage.describe else {}
-            return act(storage, *names, *([_parsed(kind, body)] if kind else []), **how)
+            parsed = [seen_by(version, _parsed(kind, body))] if kind else []
+            return act(storage, *names, *parsed, **how)
     raise WireError(501, f"the stand-in has no {method} {path}")
 
 
@@ -65,9 +72,8 @@ def _aliases(storage: Storage) -> Any:
 
 
 def add_vector(storage: Storage, name: str, vector: str, config: Any) -> Any:
-    if not isinstance(config, models.DenseVectorNameConfig):
-        raise WireError(501, "the stand-in has dense vectors only")
-    storage.add_vector(name, vector, config.dense)
+    is_dense = isinstance(config, models.DenseVectorNameConfig)
+    storage.add_vector(name, vector, config.dense if is_dense else config.sparse)
     return _COMPLETED
 
 
@@ -84,46 +90,70 @@ def index(storage: Storage, name: str, request: models.CreateFieldIndex) -> Any:
 
 
 def upsert(storage: Storage, name: str, request: Any) -> Any:
-    if not isinstance(request, models.PointsBatch):
-        raise WireError(501, "the stand-in takes points as a batch")
-    found, batch = storage.find(name), request.batch
-    columns: Any = batch.vectors
-    named: Mapping[str, Any] = columns if isinstance(columns, dict) else {UNNAMED: columns}
-    limits.check_write(found, len(batch.ids))
-    payloads: Any = batch.payloads or [None] * len(batch.ids)
-    refused = _refusing(storage, found, named, batch.ids)
-    rows = [n for n in range(len(batch.ids)) if n not in refused]
-    found.upsert(
-        [batch.ids[n] for n in rows],
-        {name: [column[n] for n in rows] for name, column in named.items()},
-        [payloads[n] or {} for n in rows],
-        request.shard_key,
-    )
+    found = storage.find(name)
+    points = _rows(request) if isinstance(request, models.PointsBatch) else _listed_points(request)
+    limits.check_write(found, len(points))
+    written, refused = _parted(storage, found, points, request)
+    found.upsert(written, request.shard_key)
     return _unless(refused)
+
+
+def _listed_points(request: models.PointsList | models.UpdateVectors) -> list[Given]:
+    points: Any = request.points
+    return [Given(p.id, by_name(p.vector), getattr(p, "payload", None) or {}) for p in points]
+
+
+def _rows(request: models.PointsBatch) -> list[Given]:
+    batch = request.batch
+    columns = by_name(batch.vectors)
+    payloads: Sequence[Any] = batch.payloads or [None] * len(batch.ids)
+    if {len(column) for column in (payloads, *columns.values())} != {len(batch.ids)}:
+        raise WireError(422, "Validation error: number of ids, vectors and payloads must be equal")
+    return [
+        Given(point, {name: column[n] for name, column in columns.items()}, payloads[n] or {})
+        for n, point in enumerate(batch.ids)
+    ]
 
 
 def update_vectors(storage: Storage, name: str, request: models.UpdateVectors) -> Any:
-    found, points = storage.find(name), request.points
+    found, points = storage.find(name), _listed_points(request)
     limits.check_write(found, len(points))
-    names = {name for p in points if isinstance(p.vector, dict) for name in p.vector}
-    refused = _refusing(storage, found, names, [p.id for p in points])
-    taken = [p for n, p in enumerate(points) if n not in refused]
-    found.update_vectors([p.id for p in taken], [p.vector for p in taken], request.shard_key)
+    written, refused = _parted(storage, found, points, request)
+    found.update_vectors(written, request.shard_key)
     return _unless(refused)
 
 
-def _refusing(
-    storage: Storage, found: Collection, names: Iterable[str], ids: Sequence[Any]
-) -> dict[int, str]:
-    """Return which points lie on a node that does not know a vector; the others are written."""
-    refuses = storage.cluster.refuses
-    shards = [shard_of(known_id(point), found.n_shards) for point in ids]
-    return {n: name for name in names for n, s in enumerate(shards) if refuses(name, s)}
+def _parted(
+    storage: Storage, found: Collection, points: Sequence[Given], request: Any
+) -> tuple[list[Given], list[str]]:
+    """Return which points are written, and the vectors that nodes of others do not know."""
+    touches = _touches(found, request)
+    written, refused = [], []
+    for point in filter(lambda p: touches(known_id(p.id)), points):
+        shard = shard_of(known_id(point.id), found.n_shards)
+        unknown_ones = [v for v in point.vectors if storage.cluster.refuses(v, shard)]
+        refused += unknown_ones
+        if not unknown_ones:
+            written.append(point)
+    return written, refused
 
 
-def _unless(refused: Mapping[int, str]) -> Any:
+def _touches(found: Collection, request: Any) -> Callable[[PointId], bool]:
+    """Return which ids a write is for, as it finds the collection; absent ones meet any filter."""
+    matches, mode = matcher(request.update_filter), getattr(request, "update_mode", None)
+
+    def touches(point: PointId) -> bool:
+        stored = found.points.get(point)
+        if stored is None or stored.shard_key != request.shard_key:
+            return mode != models.UpdateMode.UPDATE_ONLY
+        return mode != models.UpdateMode.INSERT_ONLY and matches(point, stored)
+
+    return touches
+
+
+def _unless(refused: Sequence[str]) -> Any:
     if refused:
-        error = unknown(next(iter(refused.values())))
+        error = unknown(refused[0])
         raise WireError(
             error.status,
             f"Wrong input: 1 out of 2 shards failed to apply operation. "

@@ -13,7 +13,7 @@ from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 from qdrant_client.grpc import qdrant_pb2
 
 from tests.faults.wire import routes
-from tests.faults.wire.points import UNNAMED, WireError
+from tests.faults.wire.errors import WireError
 from tests.faults.wire.storage import Storage
 
 Call = Callable[[Storage, Any], Any]
@@ -24,6 +24,7 @@ _CODES = {
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     409: grpc.StatusCode.ALREADY_EXISTS,
+    422: grpc.StatusCode.INVALID_ARGUMENT,
     500: grpc.StatusCode.INTERNAL,
     501: grpc.StatusCode.UNIMPLEMENTED,
 }
@@ -91,7 +92,11 @@ def _create(storage: Storage, request: q.CreateCollection) -> q.CollectionOperat
     plain = ("shard_number", "replication_factor", "write_consistency_factor", "on_disk_payload")
     config = models.CreateCollection(
         **{name: getattr(request, name) for name in plain if name in given},
-        vectors=GrpcToRest.convert_vectors_config(request.vectors_config),
+        vectors=GrpcToRest.convert_vectors_config(request.vectors_config)
+        if "vectors_config" in given
+        else None,
+        sparse_vectors=GrpcToRest.convert_sparse_vector_config(request.sparse_vectors_config)
+        or None,
         metadata=GrpcToRest.convert_payload(request.metadata) or None,
         strict_mode_config=GrpcToRest.convert_strict_mode_config(request.strict_mode_config)
         if "strict_mode_config" in given
@@ -128,27 +133,30 @@ def _done(result: bool) -> q.CollectionOperationResponse:
 
 
 def _upsert(storage: Storage, request: q.UpsertPoints) -> q.PointsOperationResponse:
-    points = [GrpcToRest.convert_point_struct(point) for point in request.points]
-    vectors: list[Any] = [point.vector for point in points]
-    named = [v if isinstance(v, dict) else {UNNAMED: v} for v in vectors]
-    columns = {name: [row[name] for row in named] for name in named[0]}
-    batch = models.Batch(
-        ids=[point.id for point in points],
-        vectors=columns.get(UNNAMED, columns),
-        payloads=[point.payload for point in points],
+    for point in request.points:
+        if not point.HasField("vectors"):  # the client cannot read a point that has none
+            point.vectors.vectors.SetInParent()
+    write = models.PointsList(
+        points=[GrpcToRest.convert_point_struct(point) for point in request.points],
+        shard_key=_key(request),
+        update_filter=_filter(request, "update_filter"),
+        update_mode=_mode(request),
     )
-    return _updated(
-        routes.upsert(
-            storage,
-            request.collection_name,
-            models.PointsBatch(batch=batch, shard_key=_key(request)),
-        )
-    )
+    return _updated(routes.upsert(storage, request.collection_name, write))
+
+
+def _mode(request: Any) -> models.UpdateMode | None:
+    if not request.HasField("update_mode"):
+        return None
+    return GrpcToRest.convert_update_mode(request.update_mode)
 
 
 def _update_vectors(storage: Storage, request: q.UpdatePointVectors) -> q.PointsOperationResponse:
-    points = [GrpcToRest.convert_point_vectors(point) for point in request.points]
-    change = models.UpdateVectors(points=points, shard_key=_key(request))
+    change = models.UpdateVectors(
+        points=[GrpcToRest.convert_point_vectors(point) for point in request.points],
+        shard_key=_key(request),
+        update_filter=_filter(request, "update_filter"),
+    )
     return _updated(routes.update_vectors(storage, request.collection_name, change))
 
 
@@ -173,16 +181,39 @@ def _index(storage: Storage, request: q.CreateFieldIndexCollection) -> q.PointsO
 
 
 def _add_vector(storage: Storage, request: Any) -> q.PointsOperationResponse:
-    given = request.dense_config
-    dense = models.DenseVectorConfig(
-        size=given.size,
-        distance=GrpcToRest.convert_distance(given.distance),
-        datatype=GrpcToRest.convert_datatype(given.datatype) if given.datatype else None,
-    )
-    config = models.DenseVectorNameConfig(dense=dense)
+    is_dense = request.HasField("dense_config")
+    config = _dense(request.dense_config) if is_dense else _sparse(request.sparse_config)
     return _updated(
         routes.add_vector(storage, request.collection_name, request.vector_name, config)
     )
+
+
+def _dense(given: Any) -> models.DenseVectorNameConfig:
+    dense = models.DenseVectorConfig(
+        size=given.size,
+        distance=GrpcToRest.convert_distance(given.distance),
+        multivector_config=GrpcToRest.convert_multivector_config(given.multivector_config)
+        if given.HasField("multivector_config")
+        else None,
+        datatype=_datatype(given),
+    )
+    return models.DenseVectorNameConfig(dense=dense)
+
+
+def _sparse(given: Any) -> models.SparseVectorNameConfig:
+    sparse = models.SparseVectorConfig(
+        modifier=GrpcToRest.convert_modifier(given.modifier)
+        if given.HasField("modifier")
+        else None,
+        datatype=_datatype(given),
+    )
+    return models.SparseVectorNameConfig(sparse=sparse)
+
+
+def _datatype(given: Any) -> models.VectorStorageDatatype | None:
+    if not given.datatype:
+        return None
+    return models.VectorStorageDatatype(GrpcToRest.convert_datatype(given.datatype).value)
 
 
 def _drop_vector(storage: Storage, request: Any) -> q.PointsOperationResponse:
@@ -251,8 +282,8 @@ def _key(request: Any) -> Any:
     return GrpcToRest.convert_shard_key_selector(request.shard_key_selector)
 
 
-def _filter(request: Any) -> models.Filter | None:
-    return GrpcToRest.convert_filter(request.filter) if request.HasField("filter") else None
+def _filter(request: Any, name: str = "filter") -> models.Filter | None:
+    return GrpcToRest.convert_filter(getattr(request, name)) if request.HasField(name) else None
 
 
 def _selection(request: Any) -> dict[str, Any]:
@@ -275,12 +306,17 @@ def _records(found: list[dict[str, Any]]) -> list[q.RetrievedPoint]:
             shard_key=RestToGrpc.convert_shard_key(one["shard_key"])
             if one.get("shard_key") is not None
             else None,
-            vectors=RestToGrpc.convert_vector_struct_output(one["vector"])
-            if one.get("vector")
-            else None,
+            vectors=_vectors(one["vector"]) if one.get("vector") else None,
         )
         for one in found
     ]
+
+
+def _vectors(told: Any) -> q.VectorsOutput:
+    if isinstance(told, dict):
+        is_sparse = {name: isinstance(vector, dict) for name, vector in told.items()}
+        told = {n: models.SparseVector(**v) if is_sparse[n] else v for n, v in told.items()}
+    return RestToGrpc.convert_vector_struct_output(told)
 
 
 COLLECTIONS: dict[str, Call] = {

@@ -10,7 +10,9 @@ from qdrant_client import models
 
 from intramodal.types import Floats, PointId
 from tests.faults.wire.conditions import matcher
-from tests.faults.wire.points import UNNAMED, Collection, WireError, normalized
+from tests.faults.wire.errors import WireError
+from tests.faults.wire.points import Collection
+from tests.faults.wire.vectors import UNNAMED, normalized
 
 
 def answer(collection: Collection, request: models.QueryRequest) -> dict[str, Any]:
@@ -74,7 +76,7 @@ def _vector(query: Any) -> list[float]:
 def _scores(
     collection: Collection, name: str, query: list[float], ids: Sequence[PointId]
 ) -> tuple[Floats, bool]:
-    params = collection.params(name)
+    params = _searched(collection, name)
     if len(query) != params.size:
         raise WireError(
             400,
@@ -89,6 +91,18 @@ def _scores(
         return _products(X, q), True
     order = 1 if params.distance == models.Distance.MANHATTAN else 2
     return np.asarray(np.linalg.norm(X - q, ord=order, axis=1), dtype=np.float32), False
+
+
+def _searched(collection: Collection, name: str) -> models.VectorParams:
+    """Return the definition of a dense vector of floats."""
+    params = collection.params(name)
+    if (
+        isinstance(params, models.SparseVectorParams)
+        or params.multivector_config is not None
+        or params.datatype == models.Datatype.UINT8
+    ):
+        raise WireError(501, f"the stand-in searches dense vectors of floats, not {name}")
+    return params
 
 
 def _products(X: Floats, q: Floats) -> Floats:

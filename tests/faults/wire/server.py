@@ -23,13 +23,13 @@ from qdrant_client.grpc.qdrant_pb2_grpc import QdrantServicer, add_QdrantService
 
 from tests.faults.ports import two_ports
 from tests.faults.wire import rpc
+from tests.faults.wire.errors import WireError
 from tests.faults.wire.keys import Keys, is_writing, is_writing_call
-from tests.faults.wire.points import WireError
 from tests.faults.wire.routes import answered
 from tests.faults.wire.storage import Storage
+from tests.faults.wire.versions import adds_vectors, seen_by
 
 VERSION = "1.19.0"
-_ADDS_VECTORS_SINCE = (1, 18)
 
 Before = Callable[[str, str], None]
 """Is told of each request before it is served: protocol's method and path, or "gRPC" and call."""
@@ -45,7 +45,8 @@ class WireServer:
     largest_call : int
         Bytes of a gRPC message; no limit, as on a server, by default.
     version : str
-        What the server tells; below 1.18 it cannot add vectors.
+        What the server tells; below 1.18 it cannot add vectors, below 1.17 and 1.16 it ignores
+        the mode and the filter of an update.
     keys : Keys
         By default everybody may do everything.
     speaks_grpc : bool
@@ -155,11 +156,13 @@ class WireServer:
             self.keys.check(headers.get("api-key"), writes=is_writing(method, path))
             if len(body) > self._largest_request:
                 raise WireError(413, "A payload reached size limit.")
-            if "/vectors/" in path and not self._adds_vectors:
+            if "/vectors/" in path and not adds_vectors(self._version):
                 raise WireError(404, "")
             with self.storage.lock:
                 self.storage.cluster.tick()
-                result = answered(self.storage, method, target, body, self._peer)
+                result = answered(
+                    self.storage, method, target, body, peer=self._peer, version=self._version
+                )
             return 200, {"result": result, "status": "ok"}
         except WireError as error:
             return error.status, {"status": {"error": str(error)}, "time": 0.0}
@@ -174,21 +177,16 @@ class WireServer:
         try:
             if name != "HealthCheck":
                 self.keys.check(given, writes=is_writing_call(name))
-            if name.endswith("VectorName") and not self._adds_vectors:
+            if name.endswith("VectorName") and not adds_vectors(self._version):
                 raise WireError(501, "")
             with self.storage.lock:
                 self.storage.cluster.tick()
-                answer = call(self.storage, request)
+                answer = call(self.storage, seen_by(self._version, request))
         except WireError as error:
             context.abort(rpc.code_of(error), str(error))
         if fault is not None:
             fault.end(context)
         return answer
-
-    @property
-    def _adds_vectors(self) -> bool:
-        numbers = tuple(int(n) for n in self._version.split(".")[:2])
-        return numbers >= _ADDS_VECTORS_SINCE
 
 
 def _handler(answer: Any) -> type[BaseHTTPRequestHandler]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from qdrant_client import models
 
 from intramodal.types import PointId
 from tests.faults.wire.cluster import Cluster
-from tests.faults.wire.points import UNNAMED, Collection, Point, WireError
+from tests.faults.wire.errors import WireError
+from tests.faults.wire.points import Collection, Point
+from tests.faults.wire.vectors import UNNAMED, Definition
 
 
 class Storage:
@@ -45,8 +48,9 @@ class Storage:
         if self.exists(name):
             raise WireError(409, f"Wrong input: Collection `{name}` already exists!")
         given = config.vectors or {}
-        vectors = given if isinstance(given, dict) else {UNNAMED: given}
-        self.collections[name] = Collection(config, dict(vectors), dict(config.metadata or {}))
+        dense = given if isinstance(given, dict) else {UNNAMED: given}
+        vectors: dict[str, Definition] = {**dense, **(config.sparse_vectors or {})}
+        self.collections[name] = Collection(config, vectors, dict(config.metadata or {}))
         return True
 
     def update(self, name: str, change: models.UpdateCollection) -> bool:
@@ -59,14 +63,15 @@ class Storage:
         self.aliases = {a: c for a, c in self.aliases.items() if c != name}
         return self.collections.pop(name, None) is not None
 
-    def add_vector(self, name: str, vector: str, config: models.DenseVectorConfig) -> None:
+    def add_vector(
+        self,
+        name: str,
+        vector: str,
+        config: models.DenseVectorConfig | models.SparseVectorConfig,
+    ) -> None:
         """Add a named vector; the same definition again changes nothing."""
         vectors = self.find(name).vectors
-        params = models.VectorParams(
-            size=config.size,
-            distance=config.distance,
-            datatype=models.Datatype(config.datatype.value) if config.datatype else None,
-        )
+        params = _params(config)
         if vector not in vectors:
             self.cluster.added(vector)
         if vectors.setdefault(vector, params) != params:
@@ -98,17 +103,17 @@ class Storage:
     def describe(self, name: str, peer: int = 0) -> dict[str, Any]:
         """Return a `CollectionInfo` as JSON, as far as a peer knows."""
         found = self.find(name)
-        vectors: Any = {
-            n: p.model_dump(exclude_none=True)
-            for n, p in found.vectors.items()
-            if self.cluster.is_known(n, peer)
-        }
+        known = {n: p for n, p in found.vectors.items() if self.cluster.is_known(n, peer)}
+        vectors = _dumped(known, models.VectorParams)
+        sparse = _dumped(known, models.SparseVectorParams)
         indexes = {f: {"data_type": kind, "points": 0} for f, kind in found.indexes.items()}
         strict = found.config.strict_mode_config
         shards = ("shard_number", "replication_factor", "write_consistency_factor")
         asked: dict[str, Any] = {name: getattr(found.config, name) or 1 for name in shards}
         if found.config.sharding_method is not None:
             asked["sharding_method"] = found.config.sharding_method.value
+        if sparse:
+            asked["sparse_vectors"] = sparse
         return {
             "status": "green",
             "optimizer_status": "ok",
@@ -127,3 +132,25 @@ class Storage:
             },
             "payload_schema": indexes,
         }
+
+
+def _params(config: models.DenseVectorConfig | models.SparseVectorConfig) -> Definition:
+    """Return how a vector that is added is defined."""
+    datatype = models.Datatype(config.datatype.value) if config.datatype else None
+    if isinstance(config, models.SparseVectorConfig):
+        index = models.SparseIndexParams(datatype=datatype) if datatype else None
+        return models.SparseVectorParams(index=index, modifier=config.modifier)
+    return models.VectorParams(
+        size=config.size,
+        distance=config.distance,
+        multivector_config=config.multivector_config,
+        datatype=datatype,
+    )
+
+
+def _dumped(vectors: Mapping[str, Definition], kind: type[Definition]) -> dict[str, Any]:
+    return {
+        name: params.model_dump(exclude_none=True)
+        for name, params in vectors.items()
+        if isinstance(params, kind)
+    }

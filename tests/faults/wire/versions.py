@@ -1,0 +1,35 @@
+"""What the versions of the server know: a field that one does not know is ignored in silence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.message import Message  # type: ignore[import-untyped]  # no stubs
+
+_FIELDS = {"update_filter": (1, 16), "update_mode": (1, 17)}
+_ADDS_VECTORS_SINCE = (1, 18)
+
+
+def adds_vectors(version: str) -> bool:
+    """Return whether a server can add a vector to a collection."""
+    return _numbers(version) >= _ADDS_VECTORS_SINCE
+
+
+def seen_by(version: str, request: Any) -> Any:
+    """Return what a server makes of a request, a model or a message, which may be changed."""
+    for name, since in _FIELDS.items():
+        if _numbers(version) < since:
+            _forget(request, name)
+    return request
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in version.split(".")[:2])
+
+
+def _forget(request: Any, name: str) -> None:
+    if isinstance(request, Message):
+        if name in request.DESCRIPTOR.fields_by_name:
+            request.ClearField(name)
+    elif name in getattr(type(request), "model_fields", {}):
+        setattr(request, name, None)
