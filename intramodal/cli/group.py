@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import json
@@ -15,6 +16,7 @@ import click
 from intramodal import __version__
 from intramodal.cli.config import check_keys
 from intramodal.cli.options import JSON_ASKED
+from intramodal.cli.signals import Stopped, StopSignals
 from intramodal.errors import InputError, IntramodalError
 
 COMMANDS = (
@@ -44,6 +46,8 @@ PARAMETERS = {"runs": "runs_url"}
 
 CONFIG_FILE = "intramodal.toml"
 
+_STOPPED = "stopped; run the same command again to go on"
+
 
 class CommandGroup(click.Group):
     """A group that imports a command when it is needed and turns our errors into exit codes."""
@@ -71,16 +75,21 @@ class CommandGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; our errors become one sentence and exit code 1, Ctrl-C becomes 130."""
-        try:
-            return super().invoke(ctx)
-        except click.UsageError as error:
-            _print_json(ctx, error.format_message(), type(error).__name__)
-            raise
-        except IntramodalError as error:
-            _fail(ctx, str(error), type(error).__name__, code=1)
-        except KeyboardInterrupt:
-            _fail(ctx, "stopped; run the same command again to go on", "Interrupted", code=130)
+        """Run the command; our errors become one sentence and exit code 1.
+
+        Ctrl-C becomes exit code 130, SIGTERM 143, SIGHUP 129.
+        """
+        with StopSignals() as signals:
+            try:
+                signals.install()
+                return super().invoke(ctx)
+            except click.UsageError as error:
+                _print_json(ctx, error.format_message(), type(error).__name__)
+                raise
+            except IntramodalError as error:
+                _fail(ctx, str(error), type(error).__name__, code=1)
+            except KeyboardInterrupt as error:
+                _stop(ctx, error)
 
 
 def _load(name: str) -> click.Command:
@@ -96,6 +105,14 @@ def _print_json(ctx: click.Context, sentence: str, kind: str) -> None:
 def _fail(ctx: click.Context, sentence: str, kind: str, *, code: int) -> None:
     _print_json(ctx, sentence, kind)
     click.echo(f"Error: {sentence}", err=True)
+    raise click.exceptions.Exit(code)
+
+
+def _stop(ctx: click.Context, error: KeyboardInterrupt) -> None:
+    """Fail with the signal's exit code, also where SIGHUP says that the terminal is gone."""
+    code = error.exit_code if isinstance(error, Stopped) else 130
+    with contextlib.suppress(OSError):
+        _fail(ctx, _STOPPED, "Interrupted", code=code)
     raise click.exceptions.Exit(code)
 
 

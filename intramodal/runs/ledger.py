@@ -226,8 +226,8 @@ def _ending(run: RecordedRun) -> Iterator[None]:
     """Give the run the end that the block has."""
     try:
         yield
-    except KeyboardInterrupt:
-        run.finish("INTERRUPTED", "stopped by the user")
+    except KeyboardInterrupt as error:
+        run.finish("INTERRUPTED", str(error) or "stopped by the user")
         raise
     except BaseException as error:
         is_exit = isinstance(error, SystemExit) and not error.code

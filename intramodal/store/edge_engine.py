@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -314,7 +315,8 @@ def _answer(points: list[edge.ScoredPoint]) -> Answer:
 def optimize_in_child(path: Path, deadline_s: float) -> None:
     """Run the engine's optimizer on a closed shard in another process, and wait for it."""
     script = Path(__file__).with_name("optimize_child.py")
-    command = [sys.executable, "-P", str(script), str(path)]  # -P: our modules shadow nothing
+    # -P: our modules shadow nothing
+    command = [sys.executable, "-P", str(script), str(path), str(os.getpid())]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         _, complaint = child.communicate(timeout=deadline_s)

@@ -6,20 +6,23 @@ nothing but the engine: it must start fast and work wherever the caller could im
 """
 
 import ctypes
+import os
 import signal
 import sys
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int) -> None:
     """Ask Linux to end this process with its parent, or it would hold the directory's lock."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended before we could ask
+            sys.exit(1)
 
 
-def main(path: str) -> None:
+def main(path: str, parent: str) -> None:
     """Load, optimize and close the shard at `path`."""
-    die_with_parent()
+    die_with_parent(int(parent))
     import qdrant_edge  # after the line above: a parent killed during this import counts too
 
     shard = qdrant_edge.EdgeShard.load(path)
@@ -30,4 +33,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
