@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from threading import RLock
 from typing import Any, TypeVar
 
 from qdrant_client import QdrantClient, models
@@ -50,6 +51,9 @@ class Caller:
         self.retry = retry
         self._known: dict[str, Known] = {}
         self._is_closed = False
+        # Local mode bears no two calls at a time: its arrays grow while they are read.
+        is_server = connection.kind == "server"
+        self._turn: AbstractContextManager[Any] = nullcontext() if is_server else RLock()
 
     @property
     def client(self) -> QdrantClient:
@@ -90,8 +94,11 @@ class Caller:
         with self._translated(f"read {name!r}"):
             return set(vectors) <= set(words.specs_of(self.client.get_collection(name)))
 
-    def _translated(self, what: str) -> AbstractContextManager[None]:
-        return translated(what, self.connection.location, self.connection.secrets)
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        connection = self.connection
+        with self._turn, translated(what, connection.location, connection.secrets):
+            yield
 
     def look(self, name: str) -> models.CollectionInfo:
         """Return the server's description of a collection, and remember it."""

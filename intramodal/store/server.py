@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,8 +36,12 @@ from intramodal.store.shard_keys import (
 )
 from intramodal.types import Floats, Payload, PointId
 
+log = logging.getLogger(__name__)
+
 _REST_BATCH, _GRPC_BATCH, _UPDATE_BATCH, _QUERY_BATCH = 256, 1000, 500, 100
 _READ_BATCH, _ID_BATCH = 1000, 10_000
+_INSERTS_SINCE = (1, 16)
+"""Older servers ignore the update filter in silence."""
 
 
 class ServerStore(ServerCollections):
@@ -73,7 +78,20 @@ class ServerStore(ServerCollections):
         payloads: Sequence[Payload],
     ) -> None:
         """Write the points that are absent, whole; those that exist stay untouched."""
+        self._warn_of_replacing()
         self._write(name, ids, vectors, payloads, only_absent=True)
+
+    def _warn_of_replacing(self) -> None:
+        is_new_enough = self._connection.version_numbers >= _INSERTS_SINCE
+        if self._is_local or is_new_enough or self._has_warned:
+            return
+        self._has_warned = True
+        log.warning(
+            "Qdrant %s at %s replaces points that exist instead of leaving them alone: nobody "
+            "else may write to them meanwhile; Qdrant 1.16 and later can tell",
+            self._connection.version,
+            self.location,
+        )
 
     def _write(
         self,

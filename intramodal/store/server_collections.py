@@ -59,6 +59,7 @@ class ServerCollections(Store):
         self._is_local = connection.kind != "server"
         self._server = Caller(connection, retry or Retry())
         self._streams: dict[int, Streams] = {}
+        self._has_warned = False
         # Local mode takes payload indexes and forgets them.
         self._local_indexes: dict[str, dict[str, str]] = {}
 

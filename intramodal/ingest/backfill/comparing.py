@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Set
 
 import numpy as np
@@ -18,6 +19,9 @@ from intramodal.types import Floats, PointId
 N_COMPARED = 200
 """Points of the sample."""
 
+_LOOKS, _PAUSE_S = 5, 0.3
+"""How often what differs is looked at before it counts, and the pause between: a second in all."""
+
 _RENORMALIZED = 1e-6
 """A cosine store may divide a float32 row by its length once more, which is 1 up to rounding."""
 
@@ -26,6 +30,9 @@ def compare(
     copy: Copy, new: ImageCollection, uncopied: Set[PointId], seed: int
 ) -> tuple[int, int]:
     """Compare the collections, payload and vectors, the projected one with a recomputation.
+
+    A writer to both collections is between its two writes now and then: what differs is looked
+    at again before it counts.
 
     Parameters
     ----------
@@ -45,24 +52,47 @@ def compare(
     StoreError
         If they differ in any of it.
     """
-    n_only = new.count() - (copy.collection.count() - len(uncopied))
-    if n_only < 0:
-        raise StoreError(
-            f"{new.name!r} lacks {told(-n_only)} of {copy.collection.name!r}: they were "
-            f"written meanwhile; pause the writers, then run the same command again"
-        )
+    n_only = _count_only_in_new(copy, new, uncopied)
     ids = [i for i in sample_ids(copy.collection, N_COMPARED, seed) if i not in uncopied]
+    differing = _compared(copy, new, ids)
+    for _ in range(_LOOKS - 1):
+        if differing:
+            time.sleep(_PAUSE_S)
+            differing = _compared(copy, new, list(differing))
+    if differing:
+        point, what = next(iter(differing.items()))
+        raise StoreError(
+            f"point {point} of {new.name!r} differs from that of {copy.collection.name!r} in "
+            f"{what} ({len(differing)} of {told(len(ids))} compared do): it was changed during "
+            f"the copy; pause the writers or let them upsert to both, drop {new.name!r}, then run "
+            f"the same command again"
+        )
+    return n_only, len(ids)
+
+
+def _count_only_in_new(copy: Copy, new: ImageCollection, uncopied: Set[PointId]) -> int:
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_PAUSE_S)
+        n_only = new.count() - (copy.collection.count() - len(uncopied))
+        if n_only >= 0:
+            return n_only
+    raise StoreError(
+        f"{new.name!r} lacks {told(-n_only)} of {copy.collection.name!r}: they were written "
+        f"meanwhile; pause the writers, then run the same command again"
+    )
+
+
+def _compared(copy: Copy, new: ImageCollection, ids: list[PointId]) -> dict[PointId, str]:
+    """Return in what those of the points first differ that the old collection has."""
     store, names = new.store, copy.renamed
     old_page = store.retrieve(copy.collection.name, ids, vectors=list(names), payload=True)
     new_names = [*names.values(), copy.vector]
     new_page = store.retrieve(new.name, old_page.ids, vectors=new_names, payload=True)
+    found: dict[PointId, str] = {}
     for point, what in _differences(copy, new, old_page, new_page):
-        raise StoreError(
-            f"point {point} of {new.name!r} differs from that of {copy.collection.name!r} in "
-            f"{what}: it was changed during the copy; pause the writers, drop {new.name!r}, then "
-            f"run the same command again"
-        )
-    return n_only, len(old_page.ids)
+        found.setdefault(point, what)
+    return found
 
 
 def _differences(

@@ -43,7 +43,9 @@ def copy_with_projection(  # noqa: PLR0913  a job with many settings, each with 
     Everything is copied: vectors (an unnamed one becomes ``raw``), payload, payload indexes and
     settings. Counts and a seeded sample are compared; then all aliases of the old collection
     mean the new one, in one step. The old collection is never changed. Killed at any moment, the
-    same call goes on; what changes in the old collection after it was copied is not copied again.
+    same call resumes; what changes in the old collection after it was copied is not copied again.
+    Points that the new collection has are never overwritten: writers may upsert whole points to
+    both collections meanwhile (servers from 1.16 on).
 
     Parameters
     ----------
@@ -221,7 +223,8 @@ class Copying:
             for point in ids:
                 self._tell(point, "it has no vector that can be stored; it is not copied")
             return
-        self._job.collection.write(ids, vectors, [page.payloads[row] for row in rows])
+        # Never over a point that a writer to both has brought there first: that one is newer.
+        self._job.collection.insert(ids, vectors, [page.payloads[row] for row in rows])
         self.n_copied += len(ids)
         self.n_projected += len(ids) if self._copy.vector in vectors else 0
 

@@ -150,7 +150,7 @@ def test_points_deleted_meanwhile_are_counted_said_and_kept(store: Store) -> Non
     pages = iter(range(5))
 
     def delete() -> None:
-        if next(pages) == 1:
+        if next(pages, None) == 1:
             store.delete("photos", [0, 1])
 
     summary = copy_with_projection(photos, Meddling(delete), "new", batch_size=20)
@@ -165,7 +165,7 @@ def test_a_point_changed_during_the_copy_stops_the_switch(store: Store) -> None:
     pages = iter(range(5))
 
     def change() -> None:
-        if next(pages) == 1:
+        if next(pages, None) == 1:
             store.set_payload("photos", [3], {"label": "another"})
 
     with pytest.raises(StoreError, match=r"point 3 of 'new' differs .* its payload"):
@@ -179,7 +179,7 @@ def test_a_vector_changed_during_the_copy_stops_the_switch(store: Store) -> None
     pages = iter(range(5))
 
     def change() -> None:
-        if next(pages) == 1:
+        if next(pages, None) == 1:
             store.update_vectors("photos", "raw", [3], rows([3], salt=1))
 
     with pytest.raises(StoreError, match=r"point 3 of 'new' differs .* the vector 'raw'"):
