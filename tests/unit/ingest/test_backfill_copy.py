@@ -159,6 +159,45 @@ def test_points_deleted_meanwhile_are_counted_said_and_kept(store: Store) -> Non
     assert copied(store).count() == N
 
 
+def test_points_that_a_writer_brings_to_both_meanwhile_are_never_overwritten(store: Store) -> None:
+    """The writer writes after the old points were read and before they are copied."""
+    photos = photos_in(store)
+    fresh = {"raw": rows([3, 4], salt=1)}
+    calls = iter(range(1))
+
+    def write_both() -> None:
+        if next(calls, None) is None:
+            return
+        told = [{"by": "the writer"}] * 2
+        store.upsert("photos", [3, 4], fresh, told)
+        projected = PROJECTION.apply(fresh["raw"])
+        store.upsert("new", [3, 4], {**fresh, "pca": projected}, told)
+
+    store.set_alias("shown", "photos")
+    copy_with_projection(photos, Meddling(write_both), "new")
+    page = store.retrieve("shown", [3, 4], vectors=["raw"], payload=True)
+    assert page.payloads == [{"by": "the writer"}] * 2
+    # float32 rows, divided by their length once more
+    np.testing.assert_allclose(page.vectors["raw"], fresh["raw"], atol=1e-6)
+    assert_projected(copied(store))
+
+
+def test_a_writer_between_its_two_writes_does_not_stop_the_switch(store: Store) -> None:
+    photos = photos_in(store)
+    store.set_alias("shown", "photos")
+    calls = iter(["copy", "change", "copy", "compare"])
+
+    def step() -> None:
+        names = {"change": "photos", "compare": "new"}
+        name = names.get(next(calls, ""))
+        if name:
+            store.set_payload(name, [3], {"label": "another"})
+
+    done = copy_with_projection(photos, Meddling(step), "new", batch_size=20)
+    assert done.aliases == ["shown"]
+    assert contents(copied(store)) == contents(photos)
+
+
 def test_a_point_changed_during_the_copy_stops_the_switch(store: Store) -> None:
     photos = photos_in(store)
     store.set_alias("shown", "photos")
