@@ -16,10 +16,11 @@ from intramodal.cli.options import (
     upload_options,
 )
 
-_COUNTS = ("written", "skipped", "updated", "failed", "pruned")
+_COUNTS = ("written", "skipped", "updated", "projected", "failed", "pruned")
 _MOST_SHOWN = 20
+_LONGEST_PATH = 4096
 
-_PICTURES_ONLY = ("label_from", "workers", "prune", "device", "precision")
+_PICTURES_ONLY = ("label_from", "workers", "prune", "dry_run", "yes", "device", "precision")
 _VECTORS_ONLY = ("metadata", "id_column", "vector", "tensor", "vector_column")
 _ONLY_VECTORS = (".npy", ".safetensors")
 _MAY_BE_VECTORS = (*_ONLY_VECTORS, ".parquet")
@@ -71,7 +72,22 @@ _FILE = click.Path(path_type=Path)
     help="Stop when more pictures or vectors have failed; default never.",
 )
 @click.option(
-    "--prune", is_flag=True, help="Delete the data set's points whose picture has left the source."
+    "--prune",
+    is_flag=True,
+    help="Delete the data set's points whose image has left the source; deletes nothing if parts "
+    "of the source could not be read.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="With --prune: list the paths of the points that would be deleted; writes nothing and "
+    "loads no model.",
+)
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="With --prune: delete even more than a tenth of the data set; without it such a prune is "
+    "refused, unless 10 points or fewer would go.",
 )
 @click.option("--shards", type=click.IntRange(1), help="Of a new collection on a server.")
 @click.option(
@@ -112,12 +128,16 @@ def command(as_json: bool, runs_url: str, **options: Any) -> None:
         for name in options
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
-    if _holds_vectors(options, given):
+    is_vectors = _holds_vectors(options, given)
+    _check_prune(options, given, vectors=is_vectors)
+    if is_vectors:
         result = _ingest_vectors(runs_url, options)
     else:
         result = _ingest_pictures(runs_url, options)
     if as_json:
         print_json(result)
+    elif options["dry_run"]:
+        _print_plan(result)
     else:
         _print(result)
 
@@ -159,6 +179,14 @@ def _refuse_unused(given: set[str], suffix: str, *, has_metadata: bool, vectors:
         raise click.UsageError("--id-column names a column of --metadata; give that file too")
 
 
+def _check_prune(options: dict[str, Any], given: set[str], *, vectors: bool) -> None:
+    # Also where a configuration file sets it: a dry run that writes would be worse than none.
+    if options["dry_run"] and (vectors or not options["prune"]):
+        raise click.UsageError("--dry-run is for --prune only; give both, or leave it out")
+    if "yes" in given and not options["prune"]:
+        raise click.UsageError("--yes is for --prune only; give both, or leave it out")
+
+
 def _spelled(name: str) -> str:
     return "--" + name.replace("_", "-")
 
@@ -198,3 +226,20 @@ def _print(result: dict[str, Any]) -> None:
     counts = [f"{result[name]:,}" for name in _COUNTS]
     seconds = f"{result['seconds']:.1f}"
     print_table(columns, [[result["collection"], *counts, seconds, result["run_id"]]])
+
+
+def _print_plan(plan: dict[str, Any]) -> None:
+    from intramodal.cli.output import note, printable
+
+    for path in plan["would_prune"]:
+        click.echo(printable(path, limit=_LONGEST_PATH))
+    n, listed = plan["n_would_prune"], len(plan["would_prune"])
+    if n > listed:
+        note(f"... and {n - listed:,} more")
+    if plan["gap"] is not None:
+        note(f"nothing would be deleted, as the source may hold more images: {plan['gap']}")
+    next_step = "; give --yes to delete that many" if plan["needs_yes"] else ""
+    click.echo(
+        f"{n:,} of {plan['n_dataset']:,} points of data set {plan['dataset']!r} would be deleted"
+        f"{next_step}"
+    )

@@ -20,7 +20,7 @@ from intramodal.ingest.failures import Failures
 from intramodal.ingest.pace import Pace
 from intramodal.ingest.plan import Plan
 from intramodal.ingest.reading import Reading
-from intramodal.ingest.stored import Seen
+from intramodal.ingest.stored import Seen, count_dataset, find_gone
 from intramodal.ingest.stored import prune as prune_points
 from intramodal.ingest.threads import Threads
 from intramodal.ingest.writing import Writing
@@ -75,6 +75,7 @@ def ingest(  # noqa: PLR0913  a job with many settings, each with a default
     workers: int | None = None,
     max_failures: int | None = None,
     prune: bool = False,
+    yes: bool = False,
     run: Run | None = None,
 ) -> IngestSummary:
     """Bring a collection up to a source of pictures.
@@ -103,7 +104,11 @@ def ingest(  # noqa: PLR0913  a job with many settings, each with a default
     max_failures : int, optional
         Stop when more pictures have failed; by default never.
     prune : bool
-        Delete the data set's points whose picture has left the source.
+        Delete the data set's points whose image has left the source. Nothing is deleted if the
+        source may hold more than it yields, as with a folder that cannot be listed, or yields
+        nothing. `plan_prune` lists the points without deleting them.
+    yes : bool
+        Delete them also where they are more than a tenth of the data set and more than 10 points.
     run : Run, optional
         Takes failures and figures.
 
@@ -116,7 +121,8 @@ def ingest(  # noqa: PLR0913  a job with many settings, each with a default
     ManifestMismatchError
         If the collection's vectors were made by another model, preprocessing or projection.
     InputError
-        If a setting cannot be used, or too many pictures have failed.
+        If a setting cannot be used, too many pictures have failed, or `prune` would delete more
+        than it may without `yes`; in the last case all pictures were written.
     StoreError
         If the store fails for longer than its deadline.
     """
@@ -129,22 +135,26 @@ def ingest(  # noqa: PLR0913  a job with many settings, each with a default
     plan.check()
     failures = Failures(run, max_failures)
     with closing(Seen()) as seen:
+        n_before = count_dataset(collection, name) if prune else 0
         writing = _load(source, plan, failures, seen, workers)
-        n_pruned = _pruned(source, plan, seen) if prune else 0
-    summary = IngestSummary(
+        counts = {
+            "written": writing.n_written,
+            "skipped": writing.n_skipped,
+            "updated": writing.n_updated,
+            "projected": writing.n_projected,
+            "failed": failures.n,
+        }
+        for figure, n in counts.items():  # they hold also where pruning is refused
+            run.log_metric(figure, n)
+        n_pruned = _pruned(source, plan, seen, n_before, yes=yes) if prune else 0
+    run.log_metric("pruned", n_pruned)
+    return IngestSummary(
         collection=collection.name,
-        written=writing.n_written,
-        skipped=writing.n_skipped,
-        updated=writing.n_updated,
-        projected=writing.n_projected,
-        failed=failures.n,
+        **counts,
         pruned=n_pruned,
         failures=failures.listed,
         seconds=round(time.perf_counter() - started, 3),
     )
-    for figure in ("written", "skipped", "updated", "projected", "failed", "pruned"):
-        run.log_metric(figure, getattr(summary, figure))
-    return summary
 
 
 def _load(
@@ -173,11 +183,12 @@ def _load(
         return writing
 
 
-def _pruned(source: Iterable[ImageRecord], plan: Plan, seen: Seen) -> int:
-    if not getattr(source, "is_complete", True):
-        log.warning(
-            "nothing is pruned: parts of the source could not be read, and what they hold may "
-            "not be gone; see the failures"
-        )
+def _pruned(
+    source: Iterable[ImageRecord], plan: Plan, seen: Seen, n_before: int, *, yes: bool
+) -> int:
+    collection = plan.collection
+    found = find_gone(source, collection, plan.dataset, seen, n_before=n_before)
+    if found.gap is not None:
+        log.warning("nothing is pruned, as the source may hold more images: %s", found.gap)
         return 0
-    return prune_points(plan.collection, plan.dataset, seen)
+    return prune_points(collection, found, seen, yes=yes)

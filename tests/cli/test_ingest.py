@@ -139,6 +139,162 @@ def test_pruning_and_data_sets(pets: Path, model: str) -> None:
         assert ImageCollection.open(store, "pets").count() == 2 * N - 1
 
 
+SWATCHES = ("red", "green", "blue", "yellow", "black", "white")
+
+
+@pytest.fixture
+def swatches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the working directory, with one picture file a colour and a whole list of them."""
+    monkeypatch.chdir(tmp_path)
+    for name in SWATCHES:
+        Image.new("RGB", (SIDE, SIDE), name).save(tmp_path / f"{name}.png")
+    write_list(tmp_path / "list.csv", dict.fromkeys(SWATCHES, "1 in"))
+    return tmp_path
+
+
+def write_list(place: Path, sizes: dict[str, str]) -> None:
+    rows = [("path", "label", "size"), *((f"{name}.png", "x", s) for name, s in sizes.items())]
+    delimiter = "," if place.suffix == ".csv" else "\t"
+    place.write_text("".join(delimiter.join(row) + "\n" for row in rows))
+
+
+def paths_of(collection: str) -> set[str]:
+    with open_store(DEFAULT_STORE) as store:
+        pages = ImageCollection.open(store, collection).scroll(payload=["path"])
+        return {payload["path"] for page in pages for payload in page.payloads}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ({"green": '"2 in'}, "line 3 of {} opens a quote that is never closed"),
+        ({"white": '"2 in'}, "line 7 of {} opens a quote that is never closed"),
+        ({"green": '"2 in', "yellow": '"3 in'}, "line 3 of {} opens a quote"),
+        ({"green": '"2 in', "yellow": '3"'}, "line 3 of {} opens a quote"),
+    ],
+    ids=["open", "at the end", "closed by a later quote", "closed by inches"],
+)
+def test_a_list_with_an_open_quote_is_refused_and_prunes_nothing(
+    swatches: Path, model: str, suffix: str, cells: dict[str, str], said: str
+) -> None:
+    # Issue 15, case F01: the rows behind the quote were taken for its cell, and pruned.
+    place = ("--collection", "swatches", "--model", model)
+    assert run("ingest", "list.csv", *place)["written"] == len(SWATCHES)
+    write_list(swatches / f"list.{suffix}", {**dict.fromkeys(SWATCHES, "1 in"), **cells})
+    for more in ((), ("--yes",), ("--dry-run",)):
+        refused = run("ingest", f"list.{suffix}", *place, "--prune", *more, code=1)["error"]
+        assert refused["type"] == "SourceError"
+        assert refused["message"].startswith(said.format(swatches / f"list.{suffix}"))
+        assert paths_of("swatches") == {f"{name}.png" for name in SWATCHES}
+
+
+def test_quotes_that_are_meant_stay_in_the_payload(swatches: Path, model: str) -> None:
+    cells = {"red": '2"', "green": '"2"" by 3"""', "blue": "“2 in", "yellow": '"wide,\nand high"'}
+    write_list(swatches / "list.csv", cells)
+    run("ingest", "list.csv", "--collection", "swatches", "--model", model)
+    with open_store(DEFAULT_STORE) as store:
+        ids = [point_id("swatches", f"{name}.png") for name in cells]
+        page = store.retrieve("swatches", ids, payload=["size"])
+    assert [p["size"] for p in page.payloads] == ['2"', '2" by 3"', "“2 in", "wide,\nand high"]
+
+
+def everything(folder: Path) -> dict[str, Any]:
+    """Return the files outside of the store, and what the store holds, to the last bit."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    inside = folder / DEFAULT_STORE
+    found: dict[str, Any] = {
+        str(path): path.read_bytes() for path in files if not path.is_relative_to(inside)
+    }
+    with open_store(DEFAULT_STORE) as store:
+        for name in store.collections():
+            for page in store.scroll(name, vectors=["raw"], payload=True):
+                found[name] = (page.ids, page.payloads, page.vectors["raw"].tobytes())
+            found[f"{name} as a whole"] = store.info(name)
+    return found
+
+
+def test_a_dry_run_lists_what_a_prune_deletes_and_changes_nothing(pets: Path, model: str) -> None:
+    ingest(model)
+    gone = {"cats/1.png", "cats/3.png", "dogs/0.png"}
+    for name in gone:
+        (pets / "pets" / name).unlink()
+    before = everything(pets)
+    absent = "open_clip:local-dir:no-such-folder"  # it would be missed if it were loaded
+    plan = ingest(absent, "--prune", "--dry-run")
+    assert everything(pets) == before
+    assert plan == {
+        "collection": "pets", "dataset": "pets", "would_prune": sorted(gone), "n_would_prune": 3,
+        "n_dataset": N, "needs_yes": False, "gap": None,
+    }  # fmt: skip
+    arguments = ("pets", "--collection", "pets", "--model", absent, "--prune", "--dry-run")
+    shown = CliRunner().invoke(cli, ["ingest", *arguments]).stdout
+    assert shown.splitlines() == [
+        *sorted(gone), f"3 of {N} points of data set 'pets' would be deleted",
+    ]  # fmt: skip
+    every = paths_of("pets")
+    assert ingest(model, "--prune")["pruned"] == 3
+    assert every - paths_of("pets") == gone
+    assert len(run("runs", "list")["runs"]) == 2  # a dry run is none
+
+
+def test_more_than_a_tenth_is_pruned_with_yes_only(pets: Path, model: str) -> None:
+    ingest(model)
+    for n in range(1, N):
+        next((pets / "pets").glob(f"*/{n}.png")).unlink()
+    plan = ingest(model, "--prune", "--dry-run")
+    assert (plan["n_would_prune"], plan["needs_yes"]) == (N - 1, True)
+    refused = ingest(model, "--prune", code=1)["error"]
+    assert refused["type"] == "InputError"
+    assert refused["message"].startswith(f"{N - 1} of {N} points of data set 'pets' are no longer")
+    assert "--prune --dry-run" in refused["message"]
+    assert "--prune --yes" in refused["message"]
+    assert len(paths_of("pets")) == N
+    assert run("runs", "list")["runs"][0]["status"] == "FAILED"
+    assert ingest(model, "--prune", "--yes")["pruned"] == N - 1
+    assert paths_of("pets") == {"dogs/0.png"}
+
+
+def test_a_dry_run_says_why_nothing_would_be_pruned(swatches: Path, model: str) -> None:
+    place = ("--collection", "swatches", "--model", model)
+    run("ingest", "list.csv", *place)
+    (swatches / "list.csv").write_text("path\nred.png\ngreen.p")
+    plan = run("ingest", "list.csv", *place, "--prune", "--dry-run")
+    assert (plan["would_prune"], plan["n_would_prune"], plan["n_dataset"]) == ([], 0, 6)
+    assert "(list.csv:3) does not end in a line break" in plan["gap"]
+    shown = CliRunner().invoke(cli, ["ingest", "list.csv", *place, "--prune", "--dry-run"])
+    assert "nothing would be deleted, as the source may hold more images" in shown.stderr
+    assert run("ingest", "list.csv", *place, "--prune")["pruned"] == 0
+
+
+def test_a_dry_run_makes_no_store_and_no_collection(pets: Path, model: str) -> None:
+    assert ingest(model, "--prune", "--dry-run", code=1)["error"]["type"] == "NotFound"
+    assert not (pets / ".intramodal").exists()
+    ingest(model)
+    before = everything(pets)
+    place = ("pets", "--collection", "other", "--model", model, "--prune", "--dry-run")
+    assert run("ingest", *place, code=1)["error"]["type"] == "NotFound"
+    assert everything(pets) == before
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--yes"])
+def test_what_belongs_to_pruning_is_wrong_usage_without_it(
+    pets: Path, model: str, option: str
+) -> None:
+    refused = ingest(model, option, code=2)["error"]
+    assert refused["message"] == f"{option} is for --prune only; give both, or leave it out"
+    assert not (pets / ".intramodal").exists()
+
+
+def test_a_dry_run_from_the_configuration_is_never_a_load(pets: Path, model: str) -> None:
+    (pets / "intramodal.toml").write_text("[ingest]\ndry-run = true\n")
+    assert "--dry-run is for --prune" in ingest(model, code=2)["error"]["message"]
+    np.save("X.npy", np.eye(3, dtype=np.float32))
+    place = ("--collection", "pets", "--made-by", "demo")
+    assert "--dry-run is for --prune" in run("ingest", "X.npy", *place, code=2)["error"]["message"]
+    assert not (pets / ".intramodal").exists()
+
+
 def test_too_many_failures_end_in_one_sentence_and_a_failed_run(pets: Path, model: str) -> None:
     refused = ingest(model, "--max-failures", "2", code=1)["error"]
     assert refused["message"].startswith("3 pictures failed and 2 are allowed")
@@ -161,10 +317,6 @@ def test_the_table_for_people_holds_the_same_facts(pets: Path, model: str) -> No
     result = CliRunner(env={"COLUMNS": "200"}).invoke(cli, arguments)
     assert result.exit_code == 0, result.stderr
     assert [cell for cell in result.stdout.split() if cell.isdigit()] == [
-        str(N),
-        "0",
-        "0",
-        "3",
-        "0",
+        *(str(N), "0", "0", "0", "3", "0")
     ]
     assert "decode: words.jpg: not a picture" in result.stderr

@@ -144,6 +144,8 @@ def test_bad_rows_are_listed_and_limited(X: np.ndarray) -> None:
         ([".", "--model", "demo", "--metadata", "meta.csv"], "--metadata is for ready vectors"),
         ([".", "--model", "demo", "--vector", "x"], "--vector is for ready vectors"),
         (["X.npy", "--made-by", "m", "--prune"], "--prune is for pictures"),
+        (["X.npy", "--made-by", "m", "--dry-run"], "--dry-run is for pictures"),
+        (["X.npy", "--made-by", "m", "--yes"], "--yes is for pictures"),
         (["X.npy", "--made-by", "m", "--device", "cpu"], "--device is for pictures"),
         (["X.npy", "--made-by", "m", "--label-from", "parent"], "--label-from is for pictures"),
         (["X.npy", "--made-by", "m", "--id-column", "sku"], "give that file too"),
@@ -175,6 +177,8 @@ def test_the_command_line_wins_over_the_configuration(X: np.ndarray) -> None:
         (["X.npy", "--metadata", "no.csv"], "cannot be read"),
         (["X.npy", "--metadata", "short.csv"], "has 2 rows and X.npy 60 vectors"),
         (["X.npy", "--metadata", "twice.csv"], "'a' in rows 1 and 3"),
+        (["X.npy", "--metadata", "open.csv"], "line 3 of open.csv opens a quote that is never"),
+        (["X.npy", "--metadata", "taken.tsv"], "line 3 of taken.tsv opens a quote that is closed"),
         (["X.npy", "--projection", "no.safetensors"], "there is no projection"),
         (["X.npy", "--dataset", "a/b"], "no slash"),
         (["X.npy", "--vector", "a/b"], "cannot be the name of a vector"),
@@ -188,6 +192,11 @@ def test_bad_input_is_one_sentence_and_leaves_nothing_behind(
 ) -> None:
     np.save("one.npy", X[0, :3])
     Path("short.csv").write_text("id\n1\n2\n")
+    rows = [f"{n},1 in\n" for n in range(N)]
+    open_quote = ["id,size\n", rows[0], '1,"2 in\n', *rows[2:]]
+    Path("open.csv").write_text("".join(open_quote))
+    taken = "".join([*open_quote[:9], '8,3"\n', *open_quote[10:]])
+    Path("taken.tsv").write_text(taken.replace(",", "\t"))
     Path("twice.csv").write_text("id\n" + "a\nb\na\n" + "\n".join(map(str, range(57))))
     before = set(Path().iterdir())
     made_by = () if "--made-by" in arguments else ("--made-by", MODEL)

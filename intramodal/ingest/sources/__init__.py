@@ -23,7 +23,8 @@ def open_source(source: str, *, label_from: str | None = None) -> Source:
     Keys are relative paths with forward slashes. What cannot be read stays in the source and
     says why when it is read, so that nothing is lost in silence: damaged files, links that lead
     nowhere or out of the source, pipes and devices, folders with the name of a picture, names
-    that are not UTF-8.
+    that are not UTF-8. Where pictures may be hidden by it, the source's attribute `gap` says so
+    after an iteration, and no ingest prunes.
 
     Parameters
     ----------
@@ -33,12 +34,14 @@ def open_source(source: str, *, label_from: str | None = None) -> Source:
           unless their first bytes are a picture's; links to folders are not followed.
         * ``LIST.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` with a column ``path``, relative to
           the list's folder and never leading out of it; the other columns become payload,
-          those of CSV and TSV as text.
+          those of CSV and TSV as text. A quote that is never closed, or that swallows what look
+          like rows, is refused with its line, while the list is read.
         * ``SHARD.tar`` or ``shard-{000..009}.tar``, uncompressed, in webdataset's layout: the key
           is the name of the picture's member; the sample's ``.json`` object becomes payload,
           ``.cls`` the ``label`` and ``.txt`` the ``text``.
         * ``-``: one path a line on stdin, to be read once; keys are relative to the working
-          directory where they lie in it, else the whole path without its leading slash.
+          directory where they lie in it, else the whole path without its leading slash. That the
+          command before the pipe was killed shows only if it was in the middle of a line.
     label_from : str, optional
         ``parent``, the name of the folder a picture is in, or a regular expression that is
         searched in the key; its named groups become payload. By default no label but the

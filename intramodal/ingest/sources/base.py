@@ -15,6 +15,8 @@ from intramodal.types import ImageRecord, Payload
 
 Records = Generator[ImageRecord, None, None]
 
+_NOT_READ = "it was not read to its end"
+
 
 class Source(ABC):
     """Pictures to iterate over, each an `ImageRecord` that is not read yet.
@@ -28,23 +30,31 @@ class Source(ABC):
 
     Attributes
     ----------
-    is_complete : bool
-        False once an iteration has met something that may hide further pictures, such as a
-        folder that cannot be listed: what it did not yield is not known to be gone.
+    gap : str or None
+        Why the last iteration may have missed pictures: it has not reached the end, or it met
+        something that may hide some, such as a folder that cannot be listed. The first such
+        reason; None if there is none.
     """
 
     def __init__(self, location: str, label_of: LabelRule = no_label) -> None:
         self.location = location
-        self.is_complete = True
+        self.gap: str | None = _NOT_READ
+        self._found: str | None = None
         self._label_of = label_of
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether what the last iteration did not yield is known to be gone."""
+        return self.gap is None
 
     def __iter__(self) -> Iterator[ImageRecord]:
         """Yield every picture, and everything that should be one but cannot be read."""
-        self.is_complete = True
+        self.gap, self._found = _NOT_READ, None
         with closing(self._records()) as records:
             for record in records:
                 label = self._label_of(record.key)
                 yield replace(record, payload={**record.payload, **label}) if label else record
+        self.gap = self._found
 
     def names(self) -> Iterator[object] | None:
         """Yield one object a picture, about, without reading any; None if that takes as long."""
@@ -59,9 +69,13 @@ class Source(ABC):
         """Yield the pictures in a fixed order, without the labels that keys imply."""
 
     def _hiding(self, key: str, reason: str) -> ImageRecord:
-        """Return a record for something unreadable that may hide further pictures."""
-        self.is_complete = False
+        """Return a record for something unreadable that may hide pictures of other keys."""
+        self._doubt(f"{key}: {reason}")
         return unreadable(key, reason)
+
+    def _doubt(self, reason: str) -> None:
+        """Keep the first reason why pictures may be missing."""
+        self._found = self._found or reason
 
 
 def unreadable(key: str, reason: str, payload: Payload | None = None) -> ImageRecord:
@@ -87,4 +101,8 @@ def spelled(name: str) -> str:
 
     It starts with ``./``, which no readable picture's key does.
     """
-    return "./" + name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    try:
+        odd = name.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # half a pair from JSON, which no byte of a file's name becomes
+        odd = name.encode(errors="surrogatepass")
+    return "./" + odd.decode(errors="backslashreplace")

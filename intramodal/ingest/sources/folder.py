@@ -67,19 +67,23 @@ class FolderSource(Source):
 
     def _entry(self, entry: os.DirEntry[str], key: str) -> list[ImageRecord | Folder]:
         is_other = promises_no_picture(entry.name)
-        if not is_text(entry.name):
-            return [] if is_other else [unreadable(spelled(key), "the name is not UTF-8")]
         try:
+            if not is_text(entry.name):
+                # A folder of that name may hold any pictures.
+                is_left_out = is_other and not entry.is_dir()
+                return [] if is_left_out else [self._hiding(spelled(key), "the name is not UTF-8")]
             if entry.is_symlink():
                 return [] if is_other else self._link(entry.path, key)
             if entry.is_dir(follow_symlinks=False):
                 return _folder(entry.path, key)
             mode = entry.stat(follow_symlinks=False).st_mode
         except OSError as error:  # some file systems tell the kind only when asked again
-            return [unreadable(key, reason_of(error))]
+            return [self._hiding(key if is_text(key) else spelled(key), reason_of(error))]
         if kind := kind_of(mode):
             return [unreadable(key, f"{kind}, not a file")]
         if is_other and not starts_like_a_picture(entry.path, self._root):
+            if reason := _why_not_opened(entry.path):
+                return [unreadable(key, reason)]
             log.debug("%s is no picture by its name and its first bytes: left out", key)
             return []
         return [self._picture(entry.path, key)]
@@ -98,6 +102,21 @@ class FolderSource(Source):
 
     def _picture(self, path: str, key: str) -> ImageRecord:
         return ImageRecord(key, partial(read_file, path, self._root))
+
+
+def _why_not_opened(path: str) -> str | None:
+    """Return why the first byte of a file that was just there cannot be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        try:
+            os.read(descriptor, 1)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return reason_of(error)
+    return None
 
 
 def _folder(path: str, key: str) -> list[ImageRecord | Folder]:

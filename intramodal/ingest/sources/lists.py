@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from intramodal.ingest.sources.base import Records, Source, is_text, spelled, unreadable
+from intramodal.ingest.sources.base import Records, Source, is_text, spelled
 from intramodal.ingest.sources.files import read_file
 from intramodal.ingest.sources.labels import LabelRule, no_label
 from intramodal.ingest.sources.rows import TABLE_SUFFIXES, Row, read_rows
@@ -33,7 +33,7 @@ class ListSource(Source):
     Raises
     ------
     SourceError
-        If the file cannot be read or has no column ``path``.
+        If the file cannot be read, has no column ``path``, or has a quote that is not closed.
     """
 
     def __init__(self, location: str, label_of: LabelRule = no_label) -> None:
@@ -47,7 +47,7 @@ class ListSource(Source):
         return read_rows(self._path, COLUMN, is_alone=True)
 
     def _records(self) -> Records:
-        for number, row in read_rows(self._path, COLUMN):
+        for number, row in read_rows(self._path, COLUMN, doubt=self._doubt):
             yield self._record(number, row)
 
     def _record(self, number: int, row: Row) -> ImageRecord:
@@ -58,12 +58,14 @@ class ListSource(Source):
         path = row.get(COLUMN)
         if not isinstance(path, str) or not path.strip():
             return self._hiding(place, f"the row has no {COLUMN!r}")
+        if "\0" in path:
+            return self._hiding(place, f"the {COLUMN!r} holds a NUL byte")
         if not is_text(path):
-            return unreadable(spelled(path), "the name is not UTF-8", payload)
+            return self._hiding(spelled(path), "the name is not UTF-8")
         key = self._key(path)
         if key is None:
             reason = "leads out of the list's folder; keep the list in a folder above its pictures"
-            return unreadable(path, reason, payload)
+            return self._hiding(path, reason)
         where = os.path.join(self._folder, path)  # noqa: PTH118  an absolute path replaces it
         return ImageRecord(key, partial(read_file, where, self._root), payload)
 

@@ -5,18 +5,35 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Collection, Iterator
+import re
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date, time
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TextIO
 
 from intramodal.errors import MissingDependencyError, SourceError
+from intramodal.ingest.sources.files import PICTURE_SUFFIXES, suffix
 from intramodal.types import Payload
 
-_LONGEST_LINE = 16 * 2**20
+_LONGEST_ROW = 16 * 2**20
+"""Characters, line breaks inside of cells included."""
+
+_LONGEST_SHOWN = 60
 _ROWS_A_BATCH = 1024
+_REMEMBERED = 64
+"""Names of the latest rows, which a line inside a quoted cell is compared with."""
+
+_LONGEST_SUFFIX = 6
+
+_CLOSING = re.compile(r'[^"]*(?:""[^"]*)*"(?!")')
+"""The part of a line up to the quote that closes one which was open before it."""
+
+_NO_LINE_BREAK = "the last line ({}) does not end in a line break, as if cut off; add one"
+_SHORT = "the row on line {} has {} cells, the header {}; complete it"
 
 Row = Payload | str
 """The cells of a row by their columns, or what is wrong with it."""
@@ -31,6 +48,7 @@ def read_rows(
     *,
     without: Collection[str] = (),
     is_alone: bool = False,
+    doubt: Callable[[str], None] | None = None,
 ) -> Iterator[NumberedRow]:
     """Yield the rows of a table; blank lines are none.
 
@@ -44,23 +62,41 @@ def read_rows(
         Columns of Parquet that are not read.
     is_alone : bool
         Read the required column alone, where that is faster.
+    doubt : callable, optional
+        Is called with a reason where a table that can be read may have lost rows.
 
     Raises
     ------
     SourceError
-        If the file cannot be read as a whole, or lacks the required column.
+        If the file cannot be read as a whole, or lacks the required column. A quote of a CSV or
+        TSV file that is never closed, or that swallows what look like rows, is such a case.
     MissingDependencyError
         For Parquet without pyarrow.
     """
     try:
         read = _READERS[path.suffix.lower()]
-        yield from read(path, required, without, is_alone and required is not None)
+        yield from read(path, _Wanted(required, without, is_alone and required is not None, doubt))
     except UnicodeDecodeError as error:
         raise SourceError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
     except OSError as error:
         raise SourceError(
             f"{path} cannot be read ({error.strerror or error}); check the file"
         ) from error
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The arguments of `read_rows`."""
+
+    required: str | None
+    without: Collection[str]
+    is_alone: bool
+    doubt: Callable[[str], None] | None
+
+    def say_doubt(self, reason: str) -> None:
+        """Report that rows may be lost."""
+        if self.doubt is not None:
+            self.doubt(reason)
 
 
 def import_pyarrow(path: Path) -> tuple[Any, Any]:
@@ -76,58 +112,224 @@ def import_pyarrow(path: Path) -> tuple[Any, Any]:
     return pa, pq
 
 
-def _csv_rows(
-    path: Path,
-    required: str | None,
-    _without: Collection[str],
-    is_alone: bool,
-    *,
-    delimiter: str,
-) -> Iterator[NumberedRow]:
+class _Lines:
+    """The lines of a text file, one at a time; knows those of the row that is being read."""
+
+    def __init__(self, path: Path, file: TextIO) -> None:
+        self.path = path
+        self.number = 0
+        self.row: list[str] = []
+        self._n_chars = 0
+        self._file = file
+
+    def __iter__(self) -> Iterator[str]:
+        for line in iter(partial(self._file.readline, _LONGEST_ROW), ""):
+            self.number += 1
+            self.row.append(line)
+            self._n_chars += len(line)
+            if self._n_chars >= _LONGEST_ROW:
+                raise SourceError(
+                    f"the row that ends on line {self.number} of {self.path} is longer than "
+                    f"{_LONGEST_ROW:,} characters; shorten it"
+                )
+            yield line
+
+    def begin_row(self) -> int:
+        """Forget the lines so far; returns the number of the next one."""
+        self.row, self._n_chars = [], 0
+        return self.number + 1
+
+
+class _CsvRow(NamedTuple):
+    number: int
+    """Of its first line."""
+    lines: list[str]
+    cells: list[str]
+
+
+def _csv_rows(path: Path, wanted: _Wanted, *, delimiter: str) -> Iterator[NumberedRow]:
     # A spreadsheet's byte order mark would become part of the first column's name.
     with path.open(encoding="utf-8-sig", newline="") as file:
-        cells = csv.reader(file, delimiter=delimiter)
+        rows = _parsed(_Lines(path, file), delimiter)
+        header = row = next(rows, _CsvRow(1, [], []))
+        columns = header.cells
+        swallowing = _Swallowing(path, columns, wanted.required, delimiter)
+        swallowing.check_header(header)
+        _check_columns(path, columns, wanted.required)
+        build = partial(_one_cell if wanted.is_alone else _csv_row, columns, wanted)
+        for row in rows:
+            swallowing.check(row)
+            yield row.number, build(row)
+        if row.lines and not row.lines[-1].endswith(("\n", "\r")):
+            wanted.say_doubt(_NO_LINE_BREAK.format(f"{path.name}:{row.number}"))
+
+
+def _parsed(lines: _Lines, delimiter: str) -> Iterator[_CsvRow]:
+    """Yield the rows that are not blank; `SourceError` for one that is no CSV."""
+    cells = csv.reader(iter(lines), delimiter=delimiter, strict=True)
+    while True:
+        number = lines.begin_row()
         try:
-            columns = next(cells, [])
-            _check_columns(path, columns, required)
-            build = _one_cell(columns, required) if is_alone else partial(_csv_row, columns)
-            for row in cells:
-                if row:
-                    yield cells.line_num, build(row)
+            row = next(cells, None)
         except csv.Error as error:
-            raise SourceError(
-                f"line {cells.line_num} of {path} is not {path.suffix[1:].upper()} ({error}); "
-                f"mend the line"
-            ) from error
+            raise SourceError(_malformed(lines, number, delimiter, error)) from error
+        if row is None:
+            return
+        if row:
+            yield _CsvRow(number, lines.row, row)
 
 
-def _one_cell(columns: list[str], column: str | None) -> Callable[[list[str]], Row]:
-    place = columns.index(str(column))
-    return lambda row: {columns[place]: row[place]} if len(row) > place else {}
+def _malformed(lines: _Lines, number: int, delimiter: str, error: csv.Error) -> str:
+    """Return what is wrong with the row that begins on a line, and where."""
+    path, row = lines.path, lines.row
+    if "unexpected end" in str(error):
+        where = number + _opening(row)
+        return f"line {where} of {path} opens a quote that is never closed; {_close_it(where)}"
+    last, where = lines.number, number + _opening(row[:-1])
+    closing = _CLOSING.match(row[-1])
+    if len(row) > 1 and closing is None:
+        end = f"is not closed up to line {last} ({error})"
+        return f"line {where} of {path} opens a quote that {end}; {_close_it(where)}"
+    rest = row[-1][closing.end() :] if closing else ""
+    if len(row) > 1 and not rest.startswith((delimiter, "\n", "\r")):
+        end = f"is closed within a cell of line {last}"
+        return f"line {where} of {path} opens a quote that {end}; {_close_it(where)}"
+    return (
+        f"line {last} of {path} is not {path.suffix[1:].upper()} ({error}); correct the line: "
+        f"quotes inside a quoted cell are doubled"
+    )
 
 
-def _csv_row(columns: list[str], row: list[str]) -> Row:
-    if len(row) > len(columns):
-        return f"the row has {len(row)} cells, the header {len(columns)}"
+def _close_it(where: int) -> str:
+    return f"close it on line {where}, or remove it"
+
+
+def _opening(lines: Sequence[str]) -> int:
+    """Return the place of the line that opens the quote which is open after the last one."""
+    return max((closing for _, closing in _quotes(lines)), default=0)
+
+
+def _quotes(lines: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield the places of the lines on which each quote that spans lines opens and closes."""
+    opening = 0
+    for place, line in enumerate(lines[1:], start=1):
+        if _CLOSING.match(line):
+            yield opening, place
+            opening = place
+
+
+class _Swallowing:
+    """Refuses a quote that was left open and is closed by a quote of a later row.
+
+    The rows between would become one cell. A line inside a quoted cell is taken for a row if it
+    has as many cells as the header and its required cell looks like others of that column: by its
+    suffix or, without one, by the kinds of its characters. Descriptions with line breaks and
+    commas do not. The required cell itself has one line.
+    """
+
+    def __init__(
+        self, path: Path, columns: list[str], required: str | None, delimiter: str
+    ) -> None:
+        self._path = path
+        self._n_columns = len(columns)
+        self._place = columns.index(required) if required in columns else None
+        self._delimiter = delimiter
+        self._recent: deque[str] = deque(maxlen=_REMEMBERED)
+
+    def check_header(self, header: _CsvRow) -> None:
+        """Raise `SourceError` if the header has swallowed a row."""
+        for opening, closing in _quotes(header.lines):
+            if list(self._names_in(header.lines[opening + 1 : closing + 1])):
+                raise self._refusal(header.number + opening, header.number + closing)
+
+    def check(self, row: _CsvRow) -> None:
+        """Raise `SourceError` if a row has swallowed another."""
+        name = self._name(row.cells)
+        self._recent.append(name)
+        if len(row.lines) == 1:
+            return
+        for opening, closing in _quotes(row.lines):
+            names = self._names_in(row.lines[opening + 1 : closing + 1])
+            if _has_break(name) or any(self._is_known_kind(found) for found in names):
+                raise self._refusal(row.number + opening, row.number + closing)
+
+    def _names_in(self, lines: Sequence[str]) -> Iterator[str]:
+        """Yield the required cell of each line that has as many cells as the header."""
+        for line in lines:
+            try:
+                cells = next(csv.reader([line], delimiter=self._delimiter), [])
+            except csv.Error:  # a cell beyond the limit
+                continue
+            if len(cells) == self._n_columns > 1:
+                yield self._name(cells)
+
+    def _name(self, cells: list[str]) -> str:
+        """Return the required cell; the first one if none is required."""
+        place = self._place or 0
+        return cells[place] if place < len(cells) else ""
+
+    def _is_known_kind(self, name: str) -> bool:
+        kind = _kind(name)
+        return kind in PICTURE_SUFFIXES or kind in map(_kind, self._recent)
+
+    def _refusal(self, opening: int, closing: int) -> SourceError:
+        return SourceError(
+            f"line {opening} of {self._path} opens a quote that is closed on line {closing} and "
+            f"swallows what look like rows; close it on line {opening}, or put each row on one "
+            f"line"
+        )
+
+
+def _has_break(name: str) -> bool:
+    return "\n" in name or "\r" in name
+
+
+def _kind(name: str) -> str:
+    """Return the suffix of a name, or which kinds of characters it has.
+
+    Examples
+    --------
+    >>> _kind("a/1.PNG"), _kind("sku-17"), _kind("wide, or not")
+    ('.png', '-0a', ' ,a')
+    """
+    bare = name.strip(' "\r\n')
+    end = suffix(bare)
+    if 1 < len(end) <= _LONGEST_SUFFIX and end[1:].isalnum():
+        return end
+    return "".join(sorted({"0" if c.isdigit() else "a" if c.isalpha() else c for c in bare}))
+
+
+def _one_cell(columns: list[str], wanted: _Wanted, row: _CsvRow) -> Row:
+    place = columns.index(str(wanted.required))
+    return {columns[place]: row.cells[place]} if len(row.cells) > place else {}
+
+
+def _csv_row(columns: list[str], wanted: _Wanted, row: _CsvRow) -> Row:
+    cells = row.cells
+    if "\0" in "".join(row.lines):
+        return "the row holds a NUL byte, as files that were not written to their end do"
+    if len(cells) > len(columns):
+        return f"the row has {len(cells)} cells, the header {len(columns)}"
+    if len(cells) < len(columns):
+        # Spreadsheets leave out empty cells at the end of a row; so does a row that is cut off.
+        wanted.say_doubt(_SHORT.format(row.number, len(cells), len(columns)))
     # Data frames write their index as a column without a name.
-    return {name: cell or None for name, cell in zip(columns, row, strict=False) if name}
+    return {name: cell or None for name, cell in zip(columns, cells, strict=False) if name}
 
 
-def _jsonl_rows(
-    path: Path, required: str | None, _without: Collection[str], _is_alone: bool
-) -> Iterator[NumberedRow]:
+def _jsonl_rows(path: Path, wanted: _Wanted) -> Iterator[NumberedRow]:
     with path.open(encoding="utf-8-sig") as file:
         is_checked = False
-        for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE), ""), start=1):
-            if len(line) == _LONGEST_LINE:
-                raise SourceError(f"line {number} of {path} is longer than {_LONGEST_LINE:,}")
+        lines = _Lines(path, file)
+        for line in lines:
+            lines.begin_row()
             if not line.strip():
                 continue
             row = _json_row(line)
             if not is_checked:
-                _check_columns(path, [] if isinstance(row, str) else list(row), required)
+                _check_columns(path, [] if isinstance(row, str) else list(row), wanted.required)
                 is_checked = True
-            yield number, row
+            yield lines.number, row
 
 
 def _json_row(line: str) -> Row:
@@ -138,18 +340,16 @@ def _json_row(line: str) -> Row:
     return row if isinstance(row, dict) else "the line is not a JSON object"
 
 
-def _parquet_rows(
-    path: Path, required: str | None, without: Collection[str], is_alone: bool
-) -> Iterator[NumberedRow]:
+def _parquet_rows(path: Path, wanted: _Wanted) -> Iterator[NumberedRow]:
     pa, pq = import_pyarrow(path)
     try:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
-            _check_columns(path, schema.names, required)
-            columns = [name for name in schema.names if name not in without]
+            _check_columns(path, schema.names, wanted.required)
+            columns = [name for name in schema.names if name not in wanted.without]
             _refuse_bytes(path, [schema.field(name) for name in columns], pa)
-            wanted = [required] if is_alone else columns
-            batches = file.iter_batches(_ROWS_A_BATCH, columns=wanted)
+            read = [wanted.required] if wanted.is_alone else columns
+            batches = file.iter_batches(_ROWS_A_BATCH, columns=read)
             rows = (row for batch in batches for row in batch.to_pylist())
             for number, row in enumerate(rows, start=1):
                 yield number, {name: _json_cell(cell) for name, cell in row.items()}
@@ -179,13 +379,13 @@ def _check_columns(path: Path, columns: list[str], required: str | None) -> None
     if twice:
         raise SourceError(f"{path} has two columns {twice[0]!r}; rename one")
     if required is not None and required not in columns:
-        there = ", ".join(repr(name) for name in columns) or "none"
+        there = ", ".join(repr(name[:_LONGEST_SHOWN]) for name in columns) or "none"
         raise SourceError(
             f"{path} has no column {required!r} (it has {there}); name it {required!r}"
         )
 
 
-_READERS: dict[str, Callable[[Path, str | None, Collection[str], bool], Iterator[NumberedRow]]] = {
+_READERS: dict[str, Callable[[Path, _Wanted], Iterator[NumberedRow]]] = {
     ".csv": partial(_csv_rows, delimiter=","),
     ".tsv": partial(_csv_rows, delimiter="\t"),
     ".jsonl": _jsonl_rows,

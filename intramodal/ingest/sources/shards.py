@@ -62,9 +62,27 @@ class ShardSource(Source):
             for _, members in groupby(_until_damage(shard, damage), _sample_of):
                 # No memory for a sample without end, which is no webdataset sample.
                 while some := list(islice(members, _MOST_MEMBERS)):
-                    yield from _sample(shard, some)
+                    yield from self._sample(shard, some)
             for reason in damage:
                 yield self._hiding(f"./{Path(shard).name}", reason)
+
+    def _sample(self, shard: str, members: Members) -> Iterator[ImageRecord]:
+        """Yield the pictures of a sample; mostly one."""
+        pictures: Members = []
+        sidecars: dict[str, tarfile.TarInfo] = {}
+        for member in members:
+            reason = _refusal(member)
+            if reason is not None:
+                # A member without a usable name may be a picture that is known under another one.
+                refused = self._hiding if _key_is_unknown(member) else unreadable
+                yield refused(_key(member), reason)
+            elif _extension(member) in _SIDECARS:
+                sidecars[_extension(member)] = member
+            elif _is_picture(member):
+                pictures.append(member)
+        yield from _with_payload(shard, pictures, sidecars)
+        if not pictures and {"json", "cls"} & set(sidecars):
+            yield self._hiding(_key(next(iter(sidecars.values()))), "a sample without a picture")
 
 
 def _until_damage(shard: str, damage: list[str]) -> Iterator[tarfile.TarInfo]:
@@ -112,21 +130,6 @@ def _sample_of(member: tarfile.TarInfo) -> str:
     return posixpath.join(folder, name.split(".", 1)[0])
 
 
-def _sample(shard: str, members: Members) -> Iterator[ImageRecord]:
-    """Yield the pictures of a sample; mostly one."""
-    pictures: Members = []
-    sidecars: dict[str, tarfile.TarInfo] = {}
-    for member in members:
-        reason = _refusal(member)
-        if reason is not None:
-            yield unreadable(_key(member), reason)
-        elif _extension(member) in _SIDECARS:
-            sidecars[_extension(member)] = member
-        elif _is_picture(member):
-            pictures.append(member)
-    yield from _with_payload(shard, pictures, sidecars)
-
-
 def _with_payload(
     shard: str, pictures: Members, sidecars: dict[str, tarfile.TarInfo]
 ) -> Iterator[ImageRecord]:
@@ -142,15 +145,13 @@ def _with_payload(
     for picture in pictures:
         where = (shard, picture.offset_data, picture.size)
         yield ImageRecord(_key(picture), partial(read_member, *where), payload)
-    if not pictures and {"json", "cls"} & set(sidecars):
-        yield unreadable(_key(next(iter(sidecars.values()))), "a sample without a picture")
 
 
 def _refusal(member: tarfile.TarInfo) -> str | None:
     """Return why a member cannot be taken whatever its kind, None if it can."""
     if not is_text(member.name):
         return "the name is not UTF-8"
-    if member.name.startswith("/") or ".." in member.name.split("/"):
+    if _leads_out(member):
         return "a name that leads out of the source"
     if member.isdir():
         is_odd = suffix(member.name) in PICTURE_SUFFIXES
@@ -166,10 +167,18 @@ def _is_picture(member: tarfile.TarInfo) -> bool:
     return member.isreg() and not is_hidden and not promises_no_picture(name)
 
 
+def _leads_out(member: tarfile.TarInfo) -> bool:
+    return member.name.startswith("/") or ".." in member.name.split("/")
+
+
+def _key_is_unknown(member: tarfile.TarInfo) -> bool:
+    return not is_text(member.name) or _leads_out(member)
+
+
 def _key(member: tarfile.TarInfo) -> str:
     if not is_text(member.name):
         return spelled(member.name)
-    return member.name if _refusal(member) else posixpath.normpath(member.name)
+    return member.name if _leads_out(member) else posixpath.normpath(member.name)
 
 
 def _extension(member: tarfile.TarInfo) -> str:

@@ -61,11 +61,28 @@ def _forward(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _require_end(file: io.FileIO, offset: int) -> None:
-    """Raise unless the archive ends here: tarfile takes a damaged header for its end."""
+    """Raise unless the archive ends here: tarfile takes a damaged header for its end.
+
+    It ends in blocks of zeros: an archive that stops after a member was cut off there, and members
+    behind the zeros, as where archives were joined by `cat`, are not read.
+    """
     file.seek(offset)
     block = file.read(_BLOCK)
-    if block and block != bytes(_BLOCK):
+    if not block:
+        raise tarfile.ReadError(f"no end mark after byte {offset:,}")
+    if any(block):
         raise tarfile.ReadError(f"no header at byte {offset:,}")
+    rest = file.read(_LARGEST_HEADER)
+    if any(_is_header(rest[at : at + _BLOCK]) for at in range(0, len(rest), _BLOCK)):
+        raise tarfile.ReadError(f"another archive follows the end mark at byte {offset:,}")
+
+
+def _is_header(block: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 class _Headers(io.FileIO):

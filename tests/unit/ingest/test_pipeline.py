@@ -206,7 +206,7 @@ def test_pictures_that_are_gone_stay_unless_pruned(store: Store, encoder: PlainE
     rest = records(N - 20)
     assert counts(ingest(rest, collection, encoder)) == (0, N - 20, 0, 0, 0)
     assert collection.count() == N + 7
-    assert counts(ingest(rest, collection, encoder, prune=True)) == (0, N - 20, 0, 0, 20)
+    assert counts(ingest(rest, collection, encoder, prune=True, yes=True)) == (0, N - 20, 0, 0, 20)
     assert collection.count() == N - 20 + 7
     assert ingest(rest, collection, encoder, prune=True).pruned == 0
 

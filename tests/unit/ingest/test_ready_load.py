@@ -261,13 +261,13 @@ def test_the_store_is_written_in_one_thread_beside_the_reader(
     store: Store, tmp_path: Path, X: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writers = set()
-    upsert = store.upsert
+    insert = store.insert
 
     def noted(*arguments: Any) -> None:
         writers.add(threading.current_thread().name)
-        upsert(*arguments)
+        insert(*arguments)
 
-    monkeypatch.setattr(store, "upsert", noted)
+    monkeypatch.setattr(store, "insert", noted)
     load(store, ready(tmp_path, X), batch_size=10)
     assert writers == {"store-0"}
 
