@@ -344,6 +344,7 @@ def test_few_shot_accuracies_of_equal_vectors_rarely_differ(rng: np.random.Gener
         (-0.02, (-0.04, 0.001), 0.06, "inconclusive"),
         (0.001, (-0.004, 0.006), 0.7, "not_worse"),
         (0.001, (-0.02, 0.02), 0.9, "inconclusive"),
+        (-0.002, (-0.007, 0.003), 0.4, "inconclusive"),  # beyond the margin, within twice of it
     ],
 )
 def test_one_difference_has_one_outcome(
