@@ -83,7 +83,7 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     else:
         n_refused = projecting.among(only)
     seconds = time.perf_counter() - started
-    needs_index = was_indexed and projecting.n_projected > 0
+    needs_index = was_indexed and (projecting.n_projected > 0 or _is_half_indexed(collection))
     return _told(
         job,
         BackfillSummary(
@@ -159,6 +159,15 @@ def check_pace(batch_size: int, throttle: float | None) -> None:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     if throttle is not None and not throttle > 0:
         raise InputError(f"throttle must be more than 0 points a second, got {throttle}")
+
+
+def _is_half_indexed(collection: ImageCollection) -> bool:
+    """Return whether vectors are in no index, as after a kill while it was rebuilt.
+
+    A few that were added since the last build are not, either: looking for work costs little.
+    """
+    info = collection.info()
+    return info.n_indexed < info.n_points * len(info.vectors)
 
 
 def rebuild_index(collection: ImageCollection, *, needed: bool) -> float:
