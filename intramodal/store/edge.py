@@ -128,9 +128,15 @@ class EdgeStore(Store):
             folder = f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:40]}-{secrets.token_hex(4)}"
             contents.discarded.append(folder)
             self._catalogue.save(contents)
-            with engine.translated(f"create {name!r}"):
-                shard = engine.create_shard(self._folder / folder, vectors, options or {})
-            self._keep(folder, shard)
+            try:
+                with engine.translated(f"create {name!r}"):
+                    shard = engine.create_shard(self._folder / folder, vectors, options or {})
+                self._keep(folder, shard)
+            except BaseException:
+                shutil.rmtree(self._folder / folder, ignore_errors=True)
+                contents.discarded.remove(folder)
+                self._catalogue.save(contents)
+                raise
             contents.discarded.remove(folder)
             contents.collections[name] = Entry(
                 folder, dict(vectors), dict(metadata or {}), is_reconciled=True

@@ -39,7 +39,7 @@ def shops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Genera
 def test_every_command_runs_and_leaves_things_as_the_text_says() -> None:
     blocks = re.findall(r"^```console\n(.*?)^```", OPERATIONS.read_text(), re.M | re.S)
     lines = [shlex.split(line) for block in blocks for line in block.splitlines()]
-    assert len(lines) == 11
+    assert len(lines) == 13
     for line in lines:
         assert line[0] == "intramodal"
         result = CliRunner().invoke(cli, line[1:])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from intramodal.errors import Conflict, Locked, NotFound, StoreError
+from intramodal.errors import Conflict, Locked, NotFound, StoreError, Unsupported
 from intramodal.ingest.backfill import backfill, copy_with_projection, rollback
 from intramodal.runs import RunLedger
 from intramodal.store.base import Filter, VectorSpec
@@ -124,6 +124,15 @@ def test_a_killed_create_or_drop_leaves_no_folder(tmp_path: Path) -> None:
     assert folders(tmp_path) == {kept}
     assert json.loads(path.read_text())["discarded"] == []
     assert not list(tmp_path.glob("*.tmp*"))
+
+
+def test_a_collection_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+    with open_store(str(tmp_path)) as store:
+        store.create("kept", {"raw": VectorSpec(D)})
+        before = (tmp_path / "catalogue.json").read_bytes(), folders(tmp_path)
+        with pytest.raises(Unsupported, match="shards"):
+            store.create("shop", {"raw": VectorSpec(D)}, options={"shards": 3})
+        assert ((tmp_path / "catalogue.json").read_bytes(), folders(tmp_path)) == before
 
 
 def test_a_discarded_folder_outside_of_the_store_is_never_deleted(tmp_path: Path) -> None:
