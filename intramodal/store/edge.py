@@ -537,8 +537,8 @@ class EdgeStore(Store):
             if not half_known or half_known & set(self._entry(contents, name).vectors):
                 return False
             log.warning(
-                "a change of the vectors of %r was interrupted: %s is removed; run the same command "
-                "again to complete it",
+                "a change of the vectors of %r was interrupted: %s is removed; run the same "
+                "command again to complete it",
                 name,
                 ", ".join(sorted(half_known)),
             )
