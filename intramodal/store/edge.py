@@ -53,6 +53,7 @@ log = logging.getLogger(__name__)
 # Points an engine call: the interpreter is held meanwhile, so that Ctrl-C waits for its end.
 _WRITE_BATCH = 1000
 _QUERY_BATCH = 100
+_MOST_TRIES = 3
 
 
 class EdgeStore(Store):
@@ -97,6 +98,7 @@ class EdgeStore(Store):
                 self._catalogue.clear_temporaries()
                 for folder in contents.discarded:
                     shutil.rmtree(self._folder / folder, ignore_errors=True)
+                    shutil.rmtree(self._trash_of(folder), ignore_errors=True)
                 contents.discarded.clear()
         except StoreError as error:  # a read-only directory can be searched all the same
             log.info("leftovers of an interrupted change are kept: %s", error)
@@ -172,13 +174,25 @@ class EdgeStore(Store):
                     raise NotFound(f"{name!r} is an alias; delete the alias, or drop its target")
                 folder = self._entry(contents, name).folder
                 self._release(folder)
-                engine.require_unused(self._folder / folder, f"delete {name!r} in {self.location}")
-                del contents.collections[name]
-                contents.aliases = {a: c for a, c in contents.aliases.items() if c != name}
-                contents.discarded.append(folder)
-            shutil.rmtree(self._folder / folder, ignore_errors=True)
+                with engine.held(self._folder / folder, f"delete {name!r} in {self.location}"):
+                    del contents.collections[name]
+                    contents.aliases = {a: c for a, c in contents.aliases.items() if c != name}
+                    contents.discarded.append(folder)
+                    self._catalogue.save(contents)
+                    self._hide(folder)
+            shutil.rmtree(self._trash_of(folder), ignore_errors=True)
             with self._catalogue.change() as contents:
                 contents.discarded = [left for left in contents.discarded if left != folder]
+
+    def _hide(self, folder: str) -> None:
+        """Rename a folder: who was about to open it finds none, rather than half of it."""
+        try:
+            (self._folder / folder).rename(self._trash_of(folder))
+        except FileNotFoundError:  # what damaged it has taken all
+            log.info("the folder %s is gone already", folder)
+
+    def _trash_of(self, folder: str) -> Path:
+        return self._folder / f".{folder}.discarded"
 
     def upsert(
         self,
@@ -384,8 +398,7 @@ class EdgeStore(Store):
     def count(self, name: str, where: Filter | None = None) -> int:
         """Return the exact number of (matching) points."""
         with self._opened(name, "count") as (_, shard):
-            condition = spell(engine.EDGE, where)
-            return int(shard.count(edge.CountRequest(exact=True, filter=condition)))
+            return engine.count(shard, spell(engine.EDGE, where))
 
     def ensure_index(self, name: str, field: str, kind: IndexKind) -> None:
         """Create a payload index unless it is there."""
@@ -442,15 +455,16 @@ class EdgeStore(Store):
     def repair(self) -> list[str]:
         """Set damaged logs aside, and remove folders of no collection that hold no points."""
         done = [said for name in self.collections() for said in self._repair(name)]
-        return done + [self._repair_orphan(folder) for folder in self._orphans()]
+        with self._catalogue.change():  # nobody makes a collection meanwhile
+            return done + [self._repair_orphan(folder) for folder in self._orphans()]
 
     def _repair(self, name: str) -> list[str]:
         try:
             self.settings(name)
         except engine.DamagedLogError:
             folder = self._folder / self._entry(self._catalogue.read(), name).folder
-            engine.require_unused(folder, f"repair {name!r}")
-            aside = edge_repair.set_log_aside(folder)
+            with engine.held(folder, f"repair {name!r}"):
+                aside = edge_repair.set_log_aside(folder)
             return [
                 f"the log of {name!r} could not be read and lies in {aside} now; the collection "
                 f"opens with {self.count(name):,} points, and what was written last may lack: run "
@@ -462,10 +476,16 @@ class EdgeStore(Store):
 
     def _orphans(self) -> list[str]:
         """Return folders that the engine has written to and that the catalogue does not know."""
+        there = list(self._folder.iterdir())  # first: what is made from now on is known by then
         contents = self._catalogue.read()
-        known = {entry.folder for entry in contents.collections.values()} | {*contents.discarded}
-        there = (path for path in self._folder.iterdir() if path.name not in known)
-        return sorted(path.name for path in there if edge_repair.looks_like_a_collection(path))
+        known = {entry.folder for entry in contents.collections.values()}
+        for folder in contents.discarded:
+            known |= {folder, self._trash_of(folder).name}
+        return sorted(
+            path.name
+            for path in there
+            if path.name not in known and edge_repair.looks_like_a_collection(path)
+        )
 
     def _repair_orphan(self, name: str) -> str:
         """Delete a folder of no collection unless it may hold points."""
@@ -503,14 +523,27 @@ class EdgeStore(Store):
         with self._guard, engine.translated(f"{what} {name!r} in {self.location}"):
             if self._is_closed:
                 raise StoreError(f"the store {self.location} is closed; open it again")
-            entry = self._entry(self._catalogue.read(), name)
-            if entry.folder not in self._shards:
-                self._open(name, entry)
+            entry = self._open(name)
             specs = self._specs[entry.folder]
             yield replace(entry, vectors=specs), self._shards[entry.folder]
 
-    def _open(self, name: str, entry: Entry) -> None:
-        """Open a collection, and finish or undo what a kill has interrupted in it."""
+    def _open(self, name: str) -> Entry:
+        """Open a collection unless it is; finish or undo what a kill has interrupted in it."""
+        for _ in range(_MOST_TRIES - 1):
+            entry = self._entry(self._catalogue.read(), name)
+            try:
+                return self._open_entry(name, entry)
+            except Locked:
+                raise
+            except StoreError as error:  # dropped or changed by another process while we read it
+                log.info("opening %r once more: %s", name, error)
+                self._clear_ghost(entry.folder)
+        entry = self._entry(self._catalogue.read(), name)
+        return self._open_entry(name, entry)
+
+    def _open_entry(self, name: str, entry: Entry) -> Entry:
+        if entry.folder in self._shards:
+            return entry
         folder, what = self._folder / entry.folder, f"open {name!r} in {self.location}"
         try:
             shard = engine.load_shard(folder, what)
@@ -522,19 +555,37 @@ class EdgeStore(Store):
             shard = engine.load_shard(folder, what)
         self._keep(entry.folder, shard)
         try:
+            self._require_kept(name, entry.folder)
             self._finish_changes(name, entry, shard)
         except BaseException:
             self._release(entry.folder)
             raise
+        return entry
+
+    def _require_kept(self, name: str, folder: str) -> None:
+        """Raise unless the collection is still there, now that nobody else can drop it."""
+        if not self._is_known(folder):
+            raise StoreError(f"{name!r} was dropped while it was opened")
+
+    def _is_known(self, folder: str) -> bool:
+        entries = self._catalogue.read().collections.values()
+        return any(entry.folder == folder for entry in entries)
+
+    def _clear_ghost(self, folder: str) -> None:
+        """Delete what the engine has made anew of a folder that was dropped meanwhile."""
+        path = self._folder / folder
+        if path.is_dir() and not self._is_known(folder) and engine.count_points(path) == 0:
+            shutil.rmtree(path, ignore_errors=True)
 
     def _reconcile_files(self, name: str, folder: Path) -> bool:
         """Make the engine's files name the same vectors; returns whether they did not."""
-        with self._catalogue.change() as contents:  # one at a time
+        with engine.held(folder, f"open {name!r} in {self.location}"):
             try:
                 half_known = edge_repair.half_known(folder)
             except (StoreError, OSError):  # what the engine says of such files is the better error
                 return False
-            if not half_known or half_known & set(self._entry(contents, name).vectors):
+            known = self._entry(self._catalogue.read(), name).vectors
+            if not half_known or half_known & set(known):
                 return False
             log.warning(
                 "a change of the vectors of %r was interrupted: %s is removed; run the same "

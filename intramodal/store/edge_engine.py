@@ -27,7 +27,7 @@ from intramodal.errors import (
     Unsupported,
 )
 from intramodal.store.base import IndexKind, VectorSpec
-from intramodal.store.edge_repair import CONFIG_FILE, is_used, is_whole
+from intramodal.store.edge_repair import CONFIG_FILE, hold, is_whole
 from intramodal.store.filters import Dialect
 from intramodal.store.hits import Answer
 from intramodal.store.pages import plain_id
@@ -234,7 +234,7 @@ def load_shard(path: Path, what: str) -> edge.EdgeShard:
 def has_any(shard: edge.EdgeShard, vector: str) -> bool:
     """Return whether a point has the vector."""
     filled = edge.Filter(must=[edge.HasVectorCondition(vector)])
-    return int(shard.count(edge.CountRequest(exact=True, filter=filled))) > 0
+    return count(shard, filled) > 0
 
 
 def count_points(path: Path) -> int | None:
@@ -246,15 +246,25 @@ def count_points(path: Path) -> int | None:
     except StoreError:
         return None
     try:
-        return int(shard.count(edge.CountRequest(exact=True)))
+        return count(shard)
     finally:
         shard.close()
 
 
-def require_unused(path: Path, what: str) -> None:
-    """Raise `Locked` if a process has the engine's folder open, after a moment."""
+def count(shard: edge.EdgeShard, condition: Any = None) -> int:
+    """Return the exact number of (matching) points."""
+    return int(shard.count(edge.CountRequest(exact=True, filter=condition)))
+
+
+@contextmanager
+def held(path: Path, what: str) -> Iterator[None]:
+    """Keep everybody from opening the engine's folder; `Locked` if it is open for a moment."""
     deadline = time.monotonic() + _LOCK_DEADLINE_S
-    while is_used(path):
+    while True:
+        with hold(path) as is_ours:
+            if is_ours:
+                yield
+                return
         if time.monotonic() > deadline:
             raise Locked(f"cannot {what}: {_HELD}")
         time.sleep(_POLL_S)

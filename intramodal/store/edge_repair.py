@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,21 +66,32 @@ def set_log_aside(folder: Path) -> Path:
     return aside
 
 
-def is_used(folder: Path) -> bool:
-    """Return whether a process has the collection open, as far as this system tells."""
+@contextmanager
+def hold(folder: Path) -> Iterator[bool]:
+    """Hold the lock of the engine, as a process that has the collection open does.
+
+    Yields whether it was to be had; True where there is none, as on Windows, which deletes and
+    renames nothing that is open.
+    """
     log = folder / _WAL
     if sys.platform == "win32" or not log.is_dir():
-        return False  # Windows refuses to delete what is open
+        yield True
+        return
     import fcntl
 
     descriptor = os.open(log, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        yield _try_lock(fcntl, descriptor)
     finally:
         os.close(descriptor)  # releases it
-    return False
+
+
+def _try_lock(fcntl: Any, descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def looks_like_a_collection(folder: Path) -> bool:
