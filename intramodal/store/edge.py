@@ -556,6 +556,7 @@ class EdgeStore(Store):
         self._keep(entry.folder, shard)
         try:
             self._require_kept(name, entry.folder)
+            edge_repair.clear_litter(folder)
             self._finish_changes(name, entry, shard)
         except BaseException:
             self._release(entry.folder)

@@ -126,6 +126,25 @@ def test_a_killed_create_or_drop_leaves_no_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.tmp*"))
 
 
+def test_half_a_segment_of_a_killed_optimizer_is_deleted(tmp_path: Path) -> None:
+    with open_store(str(tmp_path)) as store:
+        store.create("shop", {"raw": VectorSpec(2)})
+        store.upsert("shop", [1], {"raw": np.ones((1, 2), np.float32)}, [{"n": 1}])
+    shard = shard_of(tmp_path)
+    (segment,) = (shard / "segments").iterdir()
+    litter = [
+        shard / "temp_segments/segment_builder_AbCdEf/vector_storage-raw",
+        *(place / ".atomicwriteAbCdEf" for place in (shard, shard / "wal", segment)),
+    ]
+    for folder in litter:
+        folder.mkdir(parents=True)
+        (folder / "tmpfile.tmp").write_bytes(bytes(100))
+    with open_store(str(tmp_path)) as store:
+        assert store.retrieve("shop", [1], payload=True).payloads == [{"n": 1}]
+    assert not [folder for folder in litter if folder.exists()]
+    assert not (shard / "temp_segments/segment_builder_AbCdEf").exists()
+
+
 def test_a_collection_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
     with open_store(str(tmp_path)) as store:
         store.create("kept", {"raw": VectorSpec(D)})
