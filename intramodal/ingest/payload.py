@@ -8,10 +8,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from intramodal.errors import InputError
-from intramodal.store.checks import check_payload
+from intramodal.store.checks import LARGEST_SIGNED, checked_payload
 from intramodal.types import Payload, PointId
 
 _LARGEST_INTEGER = 2**63
+_ENGINE_ULPS = 4
+"""Units in the last place by which the engine (0.9) may read a float wrongly: measured, 2."""
+
 _LARGEST_PAYLOAD = 2**20
 # Rows of fewer and shorter cells than these cannot be too large.
 _PLAIN_COLUMNS, _PLAIN_TEXT = 128, 4096
@@ -23,7 +26,7 @@ def json_payload(payload: Mapping[str, Any]) -> Payload:
     Raises
     ------
     InputError
-        If a store cannot keep it (`check_payload`), or it is larger than a megabyte.
+        If a store cannot keep it (`checked_payload`), or it is larger than a megabyte.
     """
     if _is_small(payload) and all(map(_is_plain, payload.values())):
         return dict(payload)
@@ -35,27 +38,27 @@ def json_payload(payload: Mapping[str, Any]) -> Payload:
         raise InputError(f"the payload cannot be stored as JSON: {error}") from error
     if n_bytes > _LARGEST_PAYLOAD:
         raise InputError(f"the payload has {n_bytes:,} bytes; {_LARGEST_PAYLOAD:,} are allowed")
-    check_payload(plain)
-    return plain
+    return checked_payload(plain, largest=LARGEST_SIGNED)
 
 
 def changed_keys(given: Mapping[str, Any], known: Mapping[str, Any]) -> Payload:
     """Return the keys of `given` that a stored payload lacks or holds otherwise; None removes one.
 
-    Numbers that differ in their last bit are the same: the engine (0.9) reads some so.
+    Numbers that differ in their last bits are the same, see `is_same`.
     """
-    return {key: value for key, value in given.items() if not _is_same(value, known.get(key))}
+    return {key: value for key, value in given.items() if not is_same(value, known.get(key))}
 
 
-def _is_same(a: Any, b: Any) -> bool:
+def is_same(a: Any, b: Any) -> bool:
+    """Return whether two JSON values are the same, as far as the engine tells numbers apart."""
     if a == b:
         return True
     if isinstance(a, float) and isinstance(b, float):
-        return abs(a - b) <= math.ulp(a)
+        return abs(a - b) <= _ENGINE_ULPS * math.ulp(a)
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_is_same(value, b[key]) for key, value in a.items())
+        return a.keys() == b.keys() and all(is_same(value, b[key]) for key, value in a.items())
     if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(_is_same, a, b))
+        return len(a) == len(b) and all(map(is_same, a, b))
     return False
 
 

@@ -172,7 +172,10 @@ class Writing:
 def _add(
     collection: ImageCollection, batch: Sequence[Encodable], vectors: dict[str, Floats]
 ) -> Wrote:
-    """Write new pictures, whole; a point that somebody has added meanwhile stays as it is."""
+    """Write new pictures, whole; a point that somebody has added meanwhile stays as it is.
+
+    It counts as written: without our hash, the next run brings it up.
+    """
     collection.insert([one.point for one in batch], vectors, [one.payload for one in batch])
     return Wrote(len(batch))
 
@@ -226,12 +229,12 @@ def _project(
         store.update_vectors(name, vector, there, found.Z[rows])
         _set_payloads(collection, there, [by_point[point].payload for point in there])
 
-    n_projected = len(collection.with_existing(points, write))
-    refused = [
-        FailureRecord(by_point[page.ids[row]].key, "project", why)
-        for row, why in found.refused.items()
-    ]
-    return Wrote(n_projected=n_projected, failures=refused)
+    projected = {points[row] for row in collection.with_existing(points, write)}
+    refused = {page.ids[row]: why for row, why in found.refused.items()}
+    failures = [FailureRecord(by_point[i].key, "project", why) for i, why in refused.items()]
+    gone = by_point.keys() - projected - refused.keys()
+    failures += [_deleted(one.key) for point, one in by_point.items() if point in gone]
+    return Wrote(n_projected=len(projected), failures=failures)
 
 
 def _set_payloads(

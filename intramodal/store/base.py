@@ -10,7 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.errors import AccessDenied, StoreError, StoreUnavailable, Unsupported
+from intramodal.errors import (
+    AccessDenied,
+    IntramodalError,
+    Locked,
+    StoreUnavailable,
+    Unsupported,
+)
 from intramodal.types import Floats, Payload, PointId
 
 Distance = Literal["Cosine", "Dot", "Euclid", "Manhattan"]
@@ -327,21 +333,27 @@ class Store(ABC):
         """Return backend, version, location without secrets, and limits, for `doctor` and runs."""
 
     def problems(self) -> dict[str, str]:
-        """Open every collection; return why those that cannot be opened cannot, by name."""
+        """Open every collection; return why those that cannot be opened cannot, by name.
+
+        One that another process has open is not looked at.
+        """
         found = {}
         for name in self.collections():
             try:
                 self.settings(name)
+            except Locked:
+                continue
             except (StoreUnavailable, AccessDenied):
                 raise
-            except StoreError as error:
+            except IntramodalError as error:
                 found[name] = str(error)
         return found
 
-    def repair(self) -> list[str]:
-        """Repair what cannot be opened, and remove leftovers; returns a sentence for each.
+    def repair(self) -> dict[str, bool]:
+        """Repair what cannot be opened, and remove leftovers.
 
-        `Unsupported` where that is not ours to do.
+        Returns a sentence for each thing that was looked into, and whether all is well with it
+        now. `Unsupported` where that is not ours to do.
         """
         raise Unsupported(
             f"{self.location} is no embedded store: a server repairs its collections itself when "

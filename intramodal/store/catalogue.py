@@ -101,10 +101,16 @@ class Catalogue:
     @contextmanager
     def change(self) -> Iterator[Contents]:
         """Yield the contents to be changed in place; saved when the block ends well."""
-        with _file_lock(self.folder / _LOCK_NAME):
+        with self.locked():
             contents = self.read()
             yield contents
             self.save(contents)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep everybody else from changing anything."""
+        with _file_lock(self.folder / _LOCK_NAME):
+            yield
 
     def has_leftovers(self) -> bool:
         """Return whether a killed writer has left folders or temporary files."""

@@ -6,6 +6,7 @@ import math
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,10 @@ _LONGEST_NAME = 200
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 _LARGEST_ID = 2**64
 _LARGEST_SIZE = 65536
-_LARGEST_INTEGER = 2**63
+_SMALLEST_INTEGER = -(2**63)
+
+LARGEST_SIGNED, LARGEST_UNSIGNED = 2**63 - 1, 2**64 - 1
+"""Largest whole number in payload: over gRPC, and by every other way."""
 
 DEEPEST_PAYLOAD = 32
 """Levels of lists and objects in a payload value.
@@ -117,24 +121,47 @@ def check_points(
         raise InputError(f"got {len(ids)} ids but {len(payloads)} payloads; give one each")
     if not vectors:
         raise InputError("points need at least one vector; got none")
-    for point, payload in zip(ids, payloads, strict=True):
-        check_payload(payload, point)
     return {name: check_vector(specs, name, X, len(ids)) for name, X in vectors.items()}
 
 
-def check_payload(payload: Mapping[str, Any], point: Any = None) -> None:
-    """Raise `InputError` unless every store gives the payload back as it is.
+def checked_payload(
+    payload: Mapping[str, Any], point: Any = None, *, largest: int = LARGEST_UNSIGNED
+) -> Payload:
+    """Return the payload as plain JSON; `InputError` unless every store gives it back as it is.
 
-    That is JSON: text keys, at most `DEEPEST_PAYLOAD` levels, whole numbers of 64 bits, finite
-    numbers, text that is Unicode. `point` is named in the message.
+    That is text keys, at most `DEEPEST_PAYLOAD` levels, finite numbers, whole numbers up to
+    `largest`, text that is Unicode. NumPy's numbers, tuples, enumerations and other kinds of
+    dictionaries become JSON's own. `point` is named in the message.
     """
-    reason = _unstorable(payload, DEEPEST_PAYLOAD + 1)
+    reason = _unstorable(payload, DEEPEST_PAYLOAD + 1, largest)
+    if reason is None:
+        return payload  # type: ignore[return-value]  # a dict, as it has been found to be
+    plain = _plain(payload, DEEPEST_PAYLOAD + 1)
+    reason = _unstorable(plain, DEEPEST_PAYLOAD + 1, largest)
     if reason is not None:
         of_point = "" if point is None else f" of point {point}"
         raise InputError(f"the payload{of_point} cannot be stored: {reason}")
+    kept: Payload = plain
+    return kept
 
 
-def _unstorable(value: Any, levels: int) -> str | None:
+def _plain(value: Any, levels: int) -> Any:
+    """Return a value in JSON's own types, as far as it has any."""
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Mapping) and levels >= 0:
+        return {_plain(key, -1): _plain(inner, levels - 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple) and levels >= 0:
+        return [_plain(inner, levels - 1) for inner in value]
+    for kind in (bool, str, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
+
+
+def _unstorable(value: Any, levels: int, largest: int) -> str | None:
     """Return why a value cannot be stored, None if it can; `levels` may still follow."""
     kind = type(value)
     if kind is str:
@@ -144,16 +171,16 @@ def _unstorable(value: Any, levels: int) -> str | None:
     if value is None or kind is bool:
         return None
     if kind is int:
-        fits = -_LARGEST_INTEGER <= value < _LARGEST_INTEGER
-        return None if fits else f"the number {str(value)[:30]} needs more than 64 bits"
+        fits = _SMALLEST_INTEGER <= value <= largest
+        return None if fits else f"the number {str(value)[:30]} is outside of -2^63 to {largest}"
     if kind is float:
         return None if math.isfinite(value) else f"JSON has no {value}"
     if kind is dict or kind is list:
-        return _unstorable_inside(value, levels - 1)
-    return f"JSON has no {kind.__name__}"
+        return _unstorable_inside(value, levels - 1, largest)
+    return f"JSON has no {kind.__module__}.{kind.__qualname__}".replace("builtins.", "")
 
 
-def _unstorable_inside(value: Any, levels: int) -> str | None:
+def _unstorable_inside(value: Any, levels: int, largest: int) -> str | None:
     if levels < 0:
         return f"it is nested deeper than {DEEPEST_PAYLOAD} levels; flatten it or leave it out"
     inside = value
@@ -164,7 +191,8 @@ def _unstorable_inside(value: Any, levels: int) -> str | None:
         if not all(key.isascii() or _is_unicode(key) for key in value):
             return "it has a key that is no Unicode"
         inside = value.values()
-    return next((why for one in inside if (why := _unstorable(one, levels)) is not None), None)
+    reasons = (_unstorable(one, levels, largest) for one in inside)
+    return next((why for why in reasons if why is not None), None)
 
 
 def _is_unicode(text: str) -> bool:

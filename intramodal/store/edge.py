@@ -16,7 +16,15 @@ from typing import Any, cast
 
 import qdrant_edge as edge
 
-from intramodal.errors import Conflict, InputError, Locked, NotFound, StoreError
+from intramodal.errors import (
+    Conflict,
+    InputError,
+    IntramodalError,
+    Locked,
+    ManifestMismatchError,
+    NotFound,
+    StoreError,
+)
 from intramodal.store import edge_engine as engine
 from intramodal.store import edge_repair
 from intramodal.store.base import (
@@ -33,11 +41,11 @@ from intramodal.store.checks import (
     canonical_ids,
     check_aliases,
     check_name,
-    check_payload,
     check_points,
     check_spec,
     check_specs,
     check_vector,
+    checked_payload,
     require_vectors,
 )
 from intramodal.store.fields import paths, selection
@@ -96,7 +104,8 @@ class EdgeStore(Store):
                 return
             with self._catalogue.change() as contents:
                 self._catalogue.clear_temporaries()
-                for folder in contents.discarded:
+                kept = {entry.folder for entry in contents.collections.values()}
+                for folder in set(contents.discarded) - kept:
                     shutil.rmtree(self._folder / folder, ignore_errors=True)
                     shutil.rmtree(self._trash_of(folder), ignore_errors=True)
                 contents.discarded.clear()
@@ -225,6 +234,7 @@ class EdgeStore(Store):
         with self._opened(name, "write to") as (entry, shard):
             points = canonical_ids(ids, unique=True)
             checked = check_points(entry.vectors, points, vectors, payloads)
+            payloads = list(map(checked_payload, payloads, points))
             names, columns = list(checked), list(checked.values())
             for start in range(0, len(points), _WRITE_BATCH):
                 part = slice(start, start + _WRITE_BATCH)
@@ -247,6 +257,8 @@ class EdgeStore(Store):
         with self._opened(name, "add a vector to") as (entry, shard):
             if entry.vectors.get(vector) == spec:
                 return
+            if vector in engine.settings(self._folder / entry.folder).get("sparse_vectors", {}):
+                raise Conflict(f"{name!r} has a sparse vector {vector!r}; choose another name")
             if vector in entry.vectors:
                 raise Conflict(
                     f"{name!r} has a vector {vector!r} already, defined as "
@@ -255,11 +267,7 @@ class EdgeStore(Store):
             operation = edge.UpdateOperation.create_dense_vector(
                 vector, spec.size, engine.distance(spec), None, engine.datatype(vector, spec)
             )
-            self._change_vectors(name, vector, shard, operation)
-            with self._catalogue.change() as contents:
-                changed = self._entry(contents, name)
-                changed.vectors[vector] = spec
-                changed.pending = None
+            self._change_vectors(name, vector, shard, operation, becomes=spec)
 
     def delete_vector(self, name: str, vector: str) -> None:
         """Remove a named vector from the collection and all its points; `NotFound` if absent."""
@@ -270,16 +278,20 @@ class EdgeStore(Store):
 
     def _remove_vector(self, name: str, vector: str, shard: edge.EdgeShard) -> None:
         operation = edge.UpdateOperation.delete_vector_name(vector)
-        self._change_vectors(name, vector, shard, operation)
-        with self._catalogue.change() as contents:
-            self._entry(contents, name).pending = None
+        self._change_vectors(name, vector, shard, operation, becomes=None)
 
     def _change_vectors(
-        self, name: str, vector: str, shard: edge.EdgeShard, operation: edge.UpdateOperation
+        self,
+        name: str,
+        vector: str,
+        shard: edge.EdgeShard,
+        operation: edge.UpdateOperation,
+        *,
+        becomes: VectorSpec | None,
     ) -> None:
         """Add or remove a vector so that whoever opens the collection after a kill can tell.
 
-        It stays pending, and none of the collection's vectors, until the caller says otherwise.
+        It is pending, and none of the collection's vectors, until all is done.
         """
         # The log then holds nothing that names a vector which is gone when it is applied.
         shard.flush()
@@ -290,6 +302,11 @@ class EdgeStore(Store):
         try:
             shard.update(operation)
             shard.flush()
+            with self._catalogue.change() as contents:
+                changed = self._entry(contents, name)
+                changed.pending = None
+                if becomes is not None:
+                    changed.vectors[vector] = becomes
             self._specs[entry.folder] = engine.specs_of(self._folder / entry.folder)
         except BaseException:
             self._release(entry.folder)  # opening it again finishes or undoes the change
@@ -315,7 +332,7 @@ class EdgeStore(Store):
 
     def set_payload(self, name: str, ids: Sequence[PointId], payload: Payload) -> None:
         """Merge the same payload keys into the given points."""
-        check_payload(payload)
+        payload = checked_payload(payload)
         with self._opened(name, "set payload in") as (_, shard):
             shard.update(edge.UpdateOperation.set_payload(canonical_ids(ids), payload))
 
@@ -452,27 +469,29 @@ class EdgeStore(Store):
         }
         return {**super().problems(), **orphans}
 
-    def repair(self) -> list[str]:
-        """Set damaged logs aside, and remove folders of no collection that hold no points."""
-        done = [said for name in self.collections() for said in self._repair(name)]
-        with self._catalogue.change():  # nobody makes a collection meanwhile
-            return done + [self._repair_orphan(folder) for folder in self._orphans()]
+    def repair(self) -> dict[str, bool]:
+        """Set damaged logs aside, and remove folders of no collection that hold nothing."""
+        done = dict(said for name in self.collections() for said in self._repair(name))
+        with self._catalogue.locked():  # nobody makes a collection meanwhile
+            return done | dict(self._repair_orphan(folder) for folder in self._orphans())
 
-    def _repair(self, name: str) -> list[str]:
+    def _repair(self, name: str) -> Iterator[tuple[str, bool]]:
         try:
             self.settings(name)
         except engine.DamagedLogError:
             folder = self._folder / self._entry(self._catalogue.read(), name).folder
             with engine.held(folder, f"repair {name!r}"):
                 aside = edge_repair.set_log_aside(folder)
-            return [
+            yield (
                 f"the log of {name!r} could not be read and lies in {aside} now; the collection "
                 f"opens with {self.count(name):,} points, and what was written last may lack: run "
-                f"the last command again"
-            ]
-        except StoreError as error:
-            return [f"{name!r} is left as it is: {error}"]
-        return []
+                f"the last command again",
+                True,
+            )
+        except Locked:
+            yield f"{name!r} is open in another process, and was not looked at", True
+        except IntramodalError as error:
+            yield f"{name!r} is left as it is: {error}", False
 
     def _orphans(self) -> list[str]:
         """Return folders that the engine has written to and that the catalogue does not know."""
@@ -487,15 +506,15 @@ class EdgeStore(Store):
             if path.name not in known and edge_repair.looks_like_a_collection(path)
         )
 
-    def _repair_orphan(self, name: str) -> str:
-        """Delete a folder of no collection unless it may hold points."""
+    def _repair_orphan(self, name: str) -> tuple[str, bool]:
+        """Delete a folder of no collection that certainly holds nothing."""
         folder = self._folder / name
         n_points = engine.count_points(folder)
         if n_points == 0:
             shutil.rmtree(folder)
-            return f"{folder} belonged to no collection and held no points: it is deleted"
-        held = "cannot be opened" if n_points is None else f"holds {n_points:,} points"
-        return f"{folder} belongs to no collection and {held}: delete it if nothing is missing"
+            return f"{folder} belonged to no collection and held no points: it is deleted", True
+        held = "may hold points" if n_points is None else f"holds {n_points:,} points"
+        return f"{folder} belongs to no collection and {held}: it is left as it is", False
 
     def describe(self) -> dict[str, Any]:
         """Return backend, version, location and limits."""
@@ -557,6 +576,8 @@ class EdgeStore(Store):
         try:
             self._require_kept(name, entry.folder)
             edge_repair.clear_litter(folder)
+            # Read again: another process may have completed its change while we waited for it.
+            entry = self._entry(self._catalogue.read(), name)
             self._finish_changes(name, entry, shard)
         except BaseException:
             self._release(entry.folder)
@@ -618,7 +639,10 @@ class EdgeStore(Store):
         """
         if entry.is_reconciled:
             return set()
-        manifest = Manifest.from_metadata(entry.metadata).vectors
+        try:
+            manifest = Manifest.from_metadata(entry.metadata).vectors
+        except ManifestMismatchError:  # somebody else's: whoever needs the manifest says so
+            return set()
         return {
             vector
             for vector in set(there) & set(manifest) - set(entry.vectors)

@@ -27,7 +27,7 @@ from intramodal.errors import (
     Unsupported,
 )
 from intramodal.store.base import IndexKind, VectorSpec
-from intramodal.store.edge_repair import CONFIG_FILE, hold, is_whole
+from intramodal.store.edge_repair import CONFIG_FILE, hold, is_begun, is_whole
 from intramodal.store.filters import Dialect
 from intramodal.store.hits import Answer
 from intramodal.store.pages import plain_id
@@ -238,9 +238,9 @@ def has_any(shard: edge.EdgeShard, vector: str) -> bool:
 
 
 def count_points(path: Path) -> int | None:
-    """Return how many points a folder of no collection holds, None if it cannot be opened."""
+    """Return how many points a folder of no collection holds, None if that cannot be told."""
     if not is_whole(path):
-        return 0
+        return 0 if is_begun(path) else None
     try:
         shard = load_shard(path, f"open {path}")
     except StoreError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -22,8 +23,10 @@ from intramodal.errors import StoreError
 
 CONFIG_FILE = "edge_config.json"
 _SEGMENT_FILE = "segment.json"
+_OUR_NAME = re.compile(r"-[0-9a-f]{8}$")
 _WAL = "wal"
 _DAMAGED_WAL = "wal.damaged"
+_ENGINE_NAMES = {CONFIG_FILE, _WAL, "segments"}
 
 
 def half_known(folder: Path) -> set[str]:
@@ -104,8 +107,16 @@ def _try_lock(fcntl: Any, descriptor: int) -> bool:
 
 
 def looks_like_a_collection(folder: Path) -> bool:
-    """Return whether the engine has written to a folder."""
-    return any((folder / name).exists() for name in (CONFIG_FILE, _WAL, "segments"))
+    """Return whether a folder is named like those that we make, and holds the engine's files."""
+    if not _OUR_NAME.search(folder.name) or not folder.is_dir():
+        return False
+    there = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    return bool(there & _ENGINE_NAMES) and there <= _ENGINE_NAMES | {"temp_segments"}
+
+
+def is_begun(folder: Path) -> bool:
+    """Return whether a folder was only begun, as by a killed `create`: no segment has a file."""
+    return not any(path.is_file() for path in (folder / "segments").rglob("*"))
 
 
 def is_whole(folder: Path) -> bool:

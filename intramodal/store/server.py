@@ -14,10 +14,12 @@ from intramodal.store import words
 from intramodal.store.base import Filter, Hits, Page
 from intramodal.store.calls import Known, batch_size, in_batches
 from intramodal.store.checks import (
+    LARGEST_SIGNED,
+    LARGEST_UNSIGNED,
     canonical_ids,
-    check_payload,
     check_points,
     check_vector,
+    checked_payload,
     require_vectors,
 )
 from intramodal.store.fields import selection
@@ -81,6 +83,10 @@ class ServerStore(ServerCollections):
         self._warn_of_replacing()
         self._write(name, ids, vectors, payloads, only_absent=True)
 
+    @property
+    def _largest_number(self) -> int:
+        return LARGEST_SIGNED if self._connection.uses_grpc else LARGEST_UNSIGNED
+
     def _warn_of_replacing(self) -> None:
         is_new_enough = self._connection.version_numbers >= _INSERTS_SINCE
         if self._is_local or is_new_enough or self._has_warned:
@@ -105,6 +111,9 @@ class ServerStore(ServerCollections):
         points = canonical_ids(ids, unique=True)
         known = self._server.know(name, list(vectors))
         checked = check_points(known.specs, points, vectors, payloads)
+        largest = self._largest_number
+        pairs = zip(payloads, points, strict=True)
+        payloads = [checked_payload(payload, point, largest=largest) for payload, point in pairs]
         width = sum(X.shape[1] for X in checked.values())
 
         def send(part: slice) -> None:
@@ -152,7 +161,7 @@ class ServerStore(ServerCollections):
 
     def set_payload(self, name: str, ids: Sequence[PointId], payload: Payload) -> None:
         """Merge the same payload keys into the given points."""
-        check_payload(payload)
+        payload = checked_payload(payload, largest=self._largest_number)
         points = canonical_ids(ids)
         known = self._server.know(name)
 

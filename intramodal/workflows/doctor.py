@@ -167,16 +167,21 @@ def _collections(location: str) -> Iterator[Check]:
     """Open every collection; yield those that cannot be opened."""
     if is_directory(location) and not Path(location).exists():
         return
+    remedy = "intramodal doctor --repair does what is safe; else restore a backup"
     with reach_store(location) as store:
         for reason in store.problems().values():
-            yield Check("store", "problem", reason, "intramodal doctor --repair, or drop it")
+            yield Check("store", "problem", reason, remedy)
 
 
 def _repair(location: str) -> Iterator[Check]:
     with reach_store(location) as store:
         done = store.repair()
-    for sentence in done or ["nothing is to be repaired"]:
-        yield Check("repair", "ok", sentence)
+    if not done:
+        yield Check("repair", "ok", "nothing is to be repaired")
+    for sentence, is_well in done.items():
+        remedy = "restore it from a backup, or delete it if nothing is missing"
+        state: State = "ok" if is_well else "problem"
+        yield Check("repair", state, sentence, "" if is_well else remedy)
 
 
 def _runs(url: str) -> Check:

@@ -179,7 +179,7 @@ def test_a_collection_that_cannot_be_opened_is_named_and_repaired() -> None:
     assert "the collection's log is damaged" in told
     shown = invoke("doctor")
     assert shown.exit_code == 1
-    assert "-> intramodal doctor --repair, or drop it" in shown.stdout
+    assert "-> intramodal doctor --repair does what is safe" in shown.stdout
     done = run("doctor", "--repair")["checks"]
     (repaired,) = [row["detail"] for row in done if row["name"] == "repair"]
     assert "the log of 'shop' could not be read and lies in " in repaired
@@ -218,10 +218,35 @@ def test_folders_of_no_collection_are_deleted_only_if_they_hold_nothing() -> Non
     rows = run("doctor", "--repair", code=1)["checks"]
     deleted, kept = sorted(row["detail"] for row in rows if row["name"] == "repair")
     assert deleted.endswith("belonged to no collection and held no points: it is deleted")
-    assert kept.endswith("holds 2 points: delete it if nothing is missing")
+    assert kept.endswith("belongs to no collection and holds 2 points: it is left as it is")
     assert not any(one.exists() for one in empty)
     assert folder.is_dir()
     assert (Path(DEFAULT_STORE) / "notes").is_dir()
+
+
+def test_folders_that_are_not_ours_or_cannot_be_judged_are_never_deleted() -> None:
+    folder = make_shop()
+    store = Path(DEFAULT_STORE)
+    (store / "coco/segments").mkdir(parents=True)
+    (store / "coco/segments/000.png").write_bytes(b"mask")
+    (store / "0/segments/a").mkdir(parents=True)  # as a server keeps a shard
+    (store / "0/segments/a/segment.json").write_text("{}")
+    (store / "masks-0123abcd/segments").mkdir(parents=True)
+    (store / "masks-0123abcd/labels").mkdir()
+    (store / "catalogue.json").unlink()
+    (folder / "edge_config.json").unlink()  # it holds points, but cannot be opened as it is
+    before = sorted([*store.rglob("*.json"), *store.rglob("*.png"), *store.rglob("page_*.dat")])
+    kept = [row["detail"] for row in run("doctor", "--repair", code=1)["checks"]][:2]
+    assert any(one.endswith("may hold points: it is left as it is") for one in kept)
+    assert all(path.is_file() for path in before)
+    assert (store / "masks-0123abcd/labels").is_dir()
+
+
+def test_a_collection_that_another_process_has_open_is_no_problem() -> None:
+    make_shop()
+    with open_store(DEFAULT_STORE) as store:
+        store.count("shop")
+        assert problems(code=0) == []
 
 
 def test_only_an_embedded_store_is_repaired() -> None:

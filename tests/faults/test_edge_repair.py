@@ -19,10 +19,12 @@ from intramodal.ingest.backfill import backfill, copy_with_projection, rollback
 from intramodal.runs import RunLedger
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
+from intramodal.store.manifest import METADATA_KEY
 from intramodal.store.open import open_store
 from tests.data.make_stores_0001 import D, K, N, projection
 
 edge = pytest.importorskip("qdrant_edge", reason="no wheel of qdrant-edge-py for this platform")
+engine = pytest.importorskip("intramodal.store.edge_engine")
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "stores-0001.tar.xz"
 BROKEN = ["added-half", "removed-half", "first-segment", "removed-unsaid"]
@@ -221,3 +223,86 @@ def test_what_another_store_has_open_is_not_dropped(tmp_path: Path) -> None:
         assert one.count("shop") == 0
         one.drop("shop")
         assert other.collections() == []
+
+
+def make_shop(location: Path) -> dict[str, Any]:
+    """Make a collection with a filled `pca`; returns what the catalogue says of it."""
+    with open_store(str(location)) as store:
+        store.create("shop", {"raw": VectorSpec(2)})
+        store.upsert("shop", [1], {"raw": np.ones((1, 2), np.float32)}, [{}])
+        store.add_vector("shop", "pca", VectorSpec(3))
+        store.update_vectors("shop", "pca", [1], np.ones((1, 3), np.float32))
+    whole: dict[str, Any] = json.loads((location / "catalogue.json").read_text())
+    return whole
+
+
+def test_a_change_that_ends_while_another_process_waits_is_not_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = make_shop(tmp_path)
+    path = tmp_path / "catalogue.json"
+    half = json.loads(path.read_text())
+    half["collections"]["shop"]["pending"] = "pca"
+    del half["collections"]["shop"]["vectors"]["pca"]
+    path.write_text(json.dumps(half))
+    load = engine.load_shard
+
+    def load_when_the_other_is_done(*arguments: Any) -> Any:
+        path.write_text(json.dumps(whole))
+        return load(*arguments)
+
+    monkeypatch.setattr(engine, "load_shard", load_when_the_other_is_done)
+    with open_store(str(tmp_path)) as store:
+        assert store.count("shop", Filter(has_vector="pca")) == 1
+
+
+def test_a_change_whose_end_could_not_be_written_is_undone_before_it_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_store(str(tmp_path)) as opened:
+        store: Any = opened
+        store.create("shop", {"raw": VectorSpec(2)})
+        store.upsert("shop", [1], {"raw": np.ones((1, 2), np.float32)}, [{}])
+        save, calls = store._catalogue.save, iter(range(9))
+
+        def fail_at_the_end(contents: Any) -> None:
+            if next(calls) == 1:
+                raise KeyboardInterrupt
+            save(contents)
+
+        monkeypatch.setattr(store._catalogue, "save", fail_at_the_end)
+        with pytest.raises(KeyboardInterrupt):
+            store.add_vector("shop", "pca", VectorSpec(3))
+        store.add_vector("shop", "pca", VectorSpec(3))
+        store.update_vectors("shop", "pca", [1], np.ones((1, 3), np.float32))
+    with open_store(str(tmp_path)) as store:
+        assert store.count("shop", Filter(has_vector="pca")) == 1
+
+
+def test_a_collection_is_never_discarded(tmp_path: Path) -> None:
+    contents = make_shop(tmp_path)
+    contents["discarded"] = [contents["collections"]["shop"]["folder"]]
+    (tmp_path / "catalogue.json").write_text(json.dumps(contents))
+    with open_store(str(tmp_path)) as store:
+        assert store.count("shop") == 1
+
+
+def test_metadata_of_others_does_not_keep_an_old_collection_from_opening(tmp_path: Path) -> None:
+    contents = make_shop(tmp_path)
+    about = contents["collections"]["shop"]
+    about |= {"is_reconciled": False, "metadata": {METADATA_KEY: "not a manifest"}}
+    (tmp_path / "catalogue.json").write_text(json.dumps(contents))
+    with open_store(str(tmp_path)) as store:
+        assert store.problems() == {}
+        assert store.count("shop", Filter(has_vector="pca")) == 1
+
+
+def test_the_name_of_a_sparse_vector_is_taken(tmp_path: Path) -> None:
+    make_shop(tmp_path)
+    shard = edge.EdgeShard.load(str(shard_of(tmp_path)))
+    shard.update(edge.UpdateOperation.create_sparse_vector("words"))
+    shard.close()
+    with open_store(str(tmp_path)) as store:
+        with pytest.raises(Conflict, match="has a sparse vector 'words'"):
+            store.add_vector("shop", "words", VectorSpec(3))
+        assert set(store.settings("shop")["sparse_vectors"]) == {"words"}

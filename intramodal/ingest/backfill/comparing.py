@@ -12,6 +12,7 @@ from intramodal.errors import StoreError
 from intramodal.ingest.backfill.copied import Copy
 from intramodal.ingest.backfill.points import sample_ids, told
 from intramodal.ingest.backfill.verify import deviations, storage_error
+from intramodal.ingest.payload import is_same
 from intramodal.store.base import Page
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, PointId
@@ -102,7 +103,7 @@ def _differences(
         yield from ((i, "being there") for i in old_page.ids if i not in new_page.ids)
         return
     pairs = zip(old_page.ids, old_page.payloads, new_page.payloads, strict=True)
-    yield from ((point, "its payload") for point, was, now in pairs if was != now)
+    yield from ((point, "its payload") for point, was, now in pairs if not is_same(was, now))
     specs = new.info().vectors
     for name, new_name in copy.renamed.items():
         tolerance = storage_error(specs[new_name]) + _RENORMALIZED

@@ -33,6 +33,7 @@ _CLOSING = re.compile(r'[^"]*(?:""[^"]*)*"(?!")')
 """The part of a line up to the quote that closes one which was open before it."""
 
 _NO_LINE_BREAK = "the last line ({}) does not end in a line break, as if cut off; add one"
+_MAY_HIDE = "the quote that opens on line {} and closes on line {} may hide rows; check the lines"
 _SHORT = "the row on line {} has {} cells, the header {}; complete it"
 
 Row = Payload | str
@@ -153,7 +154,7 @@ def _csv_rows(path: Path, wanted: _Wanted, *, delimiter: str) -> Iterator[Number
         rows = _parsed(_Lines(path, file), delimiter)
         header = row = next(rows, _CsvRow(1, [], []))
         columns = header.cells
-        swallowing = _Swallowing(path, columns, wanted.required, delimiter)
+        swallowing = _Swallowing(path, columns, wanted, delimiter)
         swallowing.check_header(header)
         _check_columns(path, columns, wanted.required)
         build = partial(_one_cell if wanted.is_alone else _csv_row, columns, wanted)
@@ -219,58 +220,63 @@ def _quotes(lines: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 
 class _Swallowing:
-    """Refuses a quote that was left open and is closed by a quote of a later row.
+    """Notices a quote that was left open and is closed by a quote of a later row.
 
-    The rows between would become one cell. A line inside a quoted cell is taken for a row if it
+    The rows between would become one cell. A line inside a quoted cell is certainly a row if it
     has as many cells as the header and its required cell looks like others of that column: by its
-    suffix or, without one, by the kinds of its characters. Descriptions with line breaks and
-    commas do not. The required cell itself has one line.
+    suffix or, without one, by the kinds of its characters. Then the list is refused. With another
+    number of cells it leaves a doubt. Where nobody asks for doubts, the rows are counted against
+    something else, and none is refused.
     """
 
-    def __init__(
-        self, path: Path, columns: list[str], required: str | None, delimiter: str
-    ) -> None:
+    def __init__(self, path: Path, columns: list[str], wanted: _Wanted, delimiter: str) -> None:
         self._path = path
         self._n_columns = len(columns)
-        self._place = columns.index(required) if required in columns else None
+        self._wanted = wanted
+        self._place = columns.index(wanted.required) if wanted.required in columns else 0
         self._delimiter = delimiter
         self._recent: deque[str] = deque(maxlen=_REMEMBERED)
 
     def check_header(self, header: _CsvRow) -> None:
         """Raise `SourceError` if the header has swallowed a row."""
-        for opening, closing in _quotes(header.lines):
-            if list(self._names_in(header.lines[opening + 1 : closing + 1])):
-                raise self._refusal(header.number + opening, header.number + closing)
+        if self._wanted.doubt is not None:
+            for opening, closing in _quotes(header.lines):
+                if list(self._inside(header.lines[opening + 1 : closing + 1])):
+                    raise self._refusal(header.number + opening, header.number + closing)
 
     def check(self, row: _CsvRow) -> None:
-        """Raise `SourceError` if a row has swallowed another."""
+        """Raise `SourceError` if a row has certainly swallowed another; say where it may have."""
         name = self._name(row.cells)
-        self._recent.append(name)
-        if len(row.lines) == 1:
+        self._recent.append(_kind(name))
+        if len(row.lines) == 1 or self._wanted.doubt is None:
             return
         for opening, closing in _quotes(row.lines):
-            names = self._names_in(row.lines[opening + 1 : closing + 1])
-            if _has_break(name) or any(self._is_known_kind(found) for found in names):
-                raise self._refusal(row.number + opening, row.number + closing)
+            place = row.number + opening, row.number + closing
+            for n_cells, found in self._inside(row.lines[opening + 1 : closing + 1]):
+                self._check_inside(n_cells, _kind(found), place)
+            if _has_break(name):
+                raise self._refusal(*place)
 
-    def _names_in(self, lines: Sequence[str]) -> Iterator[str]:
-        """Yield the required cell of each line that has as many cells as the header."""
+    def _check_inside(self, n_cells: int, kind: str, place: tuple[int, int]) -> None:
+        is_row = kind in PICTURE_SUFFIXES or kind in self._recent
+        if is_row and n_cells == self._n_columns:
+            raise self._refusal(*place)
+        if is_row and kind.startswith("."):
+            self._wanted.say_doubt(_MAY_HIDE.format(*place))
+
+    def _inside(self, lines: Sequence[str]) -> Iterator[tuple[int, str]]:
+        """Yield the number of cells and the required one of each line that has several."""
         for line in lines:
             try:
                 cells = next(csv.reader([line], delimiter=self._delimiter), [])
             except csv.Error:  # a cell beyond the limit
                 continue
-            if len(cells) == self._n_columns > 1:
-                yield self._name(cells)
+            if len(cells) > 1:
+                yield len(cells), self._name(cells)
 
     def _name(self, cells: list[str]) -> str:
         """Return the required cell; the first one if none is required."""
-        place = self._place or 0
-        return cells[place] if place < len(cells) else ""
-
-    def _is_known_kind(self, name: str) -> bool:
-        kind = _kind(name)
-        return kind in PICTURE_SUFFIXES or kind in map(_kind, self._recent)
+        return cells[self._place] if self._place < len(cells) else ""
 
     def _refusal(self, opening: int, closing: int) -> SourceError:
         return SourceError(

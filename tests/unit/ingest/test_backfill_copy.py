@@ -361,3 +361,16 @@ def test_what_a_copy_would_lose_is_refused(
     with pytest.raises(Unsupported, match=said):
         copy_with_projection(photos, PROJECTION, "new")
     assert store.collections() == ["photos"]
+
+
+def test_numbers_that_the_engine_reads_in_its_own_way_do_not_stop_the_switch(store: Store) -> None:
+    photos = photos_in(store)
+    store.set_alias("shown", "photos")
+    rng = np.random.default_rng(2)
+    for point in range(N):
+        scores = np.exp(rng.normal(scale=6, size=40))
+        payload = {"scores": (scores / scores.sum()).tolist(), "phash": 2**64 - 1 - point}
+        store.set_payload("photos", [point], payload)
+    assert copy_with_projection(photos, PROJECTION, "new").aliases == ["shown"]
+    phashes = [page.payloads for page in copied(store).scroll(payload=["phash"])]
+    assert phashes == [page.payloads for page in photos.scroll(payload=["phash"])]

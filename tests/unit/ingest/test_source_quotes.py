@@ -10,6 +10,7 @@ import pytest
 
 from intramodal.errors import SourceError
 from intramodal.ingest.sources import open_source
+from intramodal.ingest.sources.rows import read_rows
 from tests.unit.ingest.sources_kit import keys, payloads, put, reasons
 
 HEADER = "path|label|size"
@@ -224,3 +225,30 @@ def test_a_row_may_be_shorter_than_the_header(tmp_path: Path) -> None:
     source = open_source(str(tmp_path / "list.csv"))
     assert payloads(source) == {"1.png": {}}
     assert not reasons(source)
+
+
+def test_a_swallowed_row_with_other_cells_leaves_a_doubt(tmp_path: Path) -> None:
+    text = 'path,cap\na.png,"chair, red\nb.png,lamp, 60 cm (24"\nc.png,x\n'
+    (tmp_path / "list.csv").write_text(text)
+    source = open_source(str(tmp_path / "list.csv"))
+    assert [record.key for record in source] == ["a.png", "c.png"]
+    assert source.gap == (
+        "the quote that opens on line 2 and closes on line 3 may hide rows; check the lines"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'id,address\nHomer,"742 Evergreen Terrace\nSpringfield, IL"\n',
+        'id,text\n1,"sizes:\n3, 4 and 5 are out"\n',
+        'sku,features\nA-1,"fits\nX-2, and others"\n',
+    ],
+)
+def test_metadata_whose_rows_are_counted_is_never_refused_for_a_guess(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "meta.csv").write_text(text)
+    ((_, row),) = list(read_rows(tmp_path / "meta.csv"))
+    assert isinstance(row, dict)
+    assert len(row) == 2
