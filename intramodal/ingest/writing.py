@@ -186,7 +186,8 @@ def _renew(
     """Write the vectors and payload keys of known pictures; all else of their points stays.
 
     The hash goes first and comes last: after a kill in between, the picture is encoded again,
-    whichever version of it is there by then.
+    whichever version of it is there by then. So it is where another ingest has set it meanwhile:
+    nobody knows whose vectors are there.
     """
     store, name = collection.store, collection.name
 
@@ -195,7 +196,15 @@ def _renew(
         store.set_payload(name, points, {HASH: None})
         for vector, X in vectors.items():
             store.update_vectors(name, vector, points, X[rows])
-        _set_payloads(collection, points, [batch[row].payload for row in rows])
+        hashes = store.retrieve(name, points, payload=[HASH])
+        unclear = {i for i, found in zip(hashes.ids, hashes.payloads, strict=True) if found}
+        payloads = [
+            {**batch[row].payload, HASH: None}
+            if batch[row].point in unclear
+            else batch[row].payload
+            for row in rows
+        ]
+        _set_payloads(collection, points, payloads)
 
     rows = set(collection.with_existing([one.point for one in batch], write))
     gone = [_deleted(one.key) for row, one in enumerate(batch) if row not in rows]

@@ -133,6 +133,53 @@ def test_a_picture_whose_write_broke_off_is_encoded_again_whatever_it_is_by_then
     assert contents(collection, ["raw", "pca"]) == before
 
 
+class Elsewhere(PlainEncoder):
+    """Encodes in any thread, as if in another process."""
+
+    def encode_pixels(self, pixels: Any) -> Any:
+        return np.stack([self.vector(one) for one in pixels])
+
+
+class Overlapping(Failing):
+    """A store in which a whole other ingest runs before the first write of a vector."""
+
+    def __init__(self, store: Store, vector: str, other: Any) -> None:
+        super().__init__(store, vector)
+        self._others = [other]
+
+    def update_vectors(self, name: str, vector: str, *rest: Any) -> None:
+        if vector == self._vector and self._others:
+            self._others.pop()()
+        self._store.update_vectors(name, vector, *rest)
+
+
+@pytest.mark.parametrize("vector", ["raw", "pca"])
+def test_two_ingests_at_once_never_leave_a_vector_under_the_hash_of_another(
+    store: Store, encoder: PlainEncoder, projection: Projection, vector: str
+) -> None:
+    collection = collection_for(store, encoder, projection)
+    ingest(records(2), collection, encoder, projection=projection)
+    one, other = (
+        [replace(record(n), read=lambda n=n, v=version: png(v + n)) for n in range(2)]
+        for version in (500, 600)
+    )
+
+    def run_other() -> None:
+        ingest(other, collection, Elsewhere(), projection=projection)
+
+    overlapping: Any = ImageCollection(
+        Overlapping(store, vector, run_other),  # type: ignore[arg-type]  # it passes on all else
+        "photos",
+        collection.manifest,
+    )
+    ingest(one, overlapping, encoder, projection=projection)
+    assert ingest(other, collection, encoder, projection=projection).written == 2
+    table = collection.table(["raw", "pca"])
+    expected = unit_rows(projection.apply(table.vectors["raw"]))
+    np.testing.assert_allclose(table.vectors["pca"], expected, atol=1e-6)
+    assert ingest(other, collection, encoder, projection=projection).skipped == 2
+
+
 class Deleting(PlainEncoder):
     """While it encodes, somebody deletes a point."""
 
