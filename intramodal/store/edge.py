@@ -574,20 +574,16 @@ class EdgeStore(Store):
             shard = engine.load_shard(folder, what)
         self._keep(entry.folder, shard)
         try:
-            self._require_kept(name, entry.folder)
-            edge_repair.clear_litter(folder)
             # Read again: another process may have completed its change while we waited for it.
-            entry = self._entry(self._catalogue.read(), name)
-            self._finish_changes(name, entry, shard)
+            now = self._entry(self._catalogue.read(), name)
+            if now.folder != entry.folder:
+                raise StoreError(f"{name!r} was dropped, or means another one, since it was read")
+            edge_repair.clear_litter(folder)
+            self._finish_changes(name, now, shard)
         except BaseException:
             self._release(entry.folder)
             raise
-        return entry
-
-    def _require_kept(self, name: str, folder: str) -> None:
-        """Raise unless the collection is still there, now that nobody else can drop it."""
-        if not self._is_known(folder):
-            raise StoreError(f"{name!r} was dropped while it was opened")
+        return now
 
     def _is_known(self, folder: str) -> bool:
         entries = self._catalogue.read().collections.values()

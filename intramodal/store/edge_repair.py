@@ -26,6 +26,7 @@ _SEGMENT_FILE = "segment.json"
 _OUR_NAME = re.compile(r"-[0-9a-f]{8}$")
 _WAL = "wal"
 _DAMAGED_WAL = "wal.damaged"
+_LONGEST_HEADER = 32
 _ENGINE_NAMES = {CONFIG_FILE, _WAL, "segments"}
 
 
@@ -115,8 +116,14 @@ def looks_like_a_collection(folder: Path) -> bool:
 
 
 def is_begun(folder: Path) -> bool:
-    """Return whether a folder was only begun, as by a killed `create`: no segment has a file."""
-    return not any(path.is_file() for path in (folder / "segments").rglob("*"))
+    """Return whether a folder was only begun, as by a killed `create`, and holds nothing yet."""
+    has_segment = any(path.is_file() for path in (folder / "segments").rglob("*"))
+    return not has_segment and all(_is_blank(path) for path in (folder / _WAL).glob("*"))
+
+
+def _is_blank(log: Path) -> bool:
+    """Return whether a file of the engine's log has no more than its header."""
+    return len(log.read_bytes().strip(b"\0")) <= _LONGEST_HEADER
 
 
 def is_whole(folder: Path) -> bool:
