@@ -172,7 +172,8 @@ def _unstorable(value: Any, levels: int, largest: int) -> str | None:
         return None
     if kind is int:
         fits = _SMALLEST_INTEGER <= value <= largest
-        return None if fits else f"the number {str(value)[:30]} is outside of -2^63 to {largest}"
+        how = ", one of them the sign" if largest == LARGEST_SIGNED else ""
+        return None if fits else f"the number {str(value)[:30]} needs more than 64 bits{how}"
     if kind is float:
         return None if math.isfinite(value) else f"JSON has no {value}"
     if kind is dict or kind is list:

@@ -172,7 +172,7 @@ def test_depth_is_refused_in_words_that_say_what_to_do(filled: Reopen, in_object
         ({1: 2}, "the key 1 is not text"),
         ({"a": {"b": {1, 2}}}, "JSON has no set"),
         ({"a": float("inf")}, "JSON has no inf"),
-        ({"a": [2**64]}, "18446744073709551616 is outside of"),
+        ({"a": [2**64]}, "18446744073709551616 needs more than 64 bits"),
         ({"a": object}, "JSON has no type"),
         ({"a": b"x"}, "JSON has no bytes"),
     ],
@@ -214,7 +214,7 @@ def test_large_unsigned_numbers_are_kept_but_over_grpc(
 ) -> None:
     store, hashed = filled(), {"phash": 2**64 - 5}
     if "[grpc]" in request.node.name:
-        with pytest.raises(InputError, match="is outside of -2\\^63 to 9223372036854775807"):
+        with pytest.raises(InputError, match="611 needs more than 64 bits, one of them the sign"):
             store.insert(NAME, [21], {"raw": RAW}, [hashed])
         return
     store.insert(NAME, [21], {"raw": RAW}, [hashed])
