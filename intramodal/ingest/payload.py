@@ -11,7 +11,6 @@ from intramodal.errors import InputError
 from intramodal.store.checks import LARGEST_SIGNED, checked_payload
 from intramodal.types import Payload, PointId
 
-_LARGEST_INTEGER = 2**63
 _ENGINE_ULPS = 4
 """Units in the last place by which the engine (0.9) may read a float wrongly: measured, 2."""
 
@@ -92,5 +91,5 @@ def _is_plain(value: Any) -> bool:
     if kind is str:
         return len(value) < _PLAIN_TEXT and value.isascii()
     if kind is int:
-        return bool(-_LARGEST_INTEGER <= value < _LARGEST_INTEGER)
+        return bool(-LARGEST_SIGNED <= value <= LARGEST_SIGNED)
     return value is None or kind is bool or (kind is float and math.isfinite(value))

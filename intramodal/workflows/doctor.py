@@ -18,6 +18,7 @@ from intramodal.errors import InputError, IntramodalError
 from intramodal.evaluation.kernels import KERNELS, VARIABLE
 from intramodal.runs.look import DatabaseFacts, folder_of, look_at
 from intramodal.runs.scrub import Scrubber
+from intramodal.store.base import Store
 from intramodal.store.open import is_directory
 from intramodal.workflows.workspace import reach_store
 
@@ -59,7 +60,6 @@ def examine(store: str, runs: str, *, repair: bool = False) -> dict[str, Any]:
         *_guarded("torch", _torch),
         *_guarded("numba", _numba),
         *_guarded("store", lambda: _store(store)),
-        *_guarded("store", lambda: _collections(store)),
         *_guarded("runs", lambda: _runs(runs)),
         *_guarded("models", _models),
         *_guarded("disk", lambda: _disk(store, runs)),
@@ -137,15 +137,22 @@ def _doubled(x: int) -> int:
     return 2 * x
 
 
-def _store(location: str) -> Check:
-    is_folder = is_directory(location)
-    if is_folder and not Path(location).exists():
-        return _absent(
-            "store", f"{location} is not there yet; the first ingest makes it", location
-        )
+def _store(location: str) -> Iterator[Check]:
+    """Yield what the store is, then each collection of it that cannot be opened."""
+    if is_directory(location) and not Path(location).exists():
+        detail = f"{location} is not there yet; the first ingest makes it"
+        yield _absent("store", detail, location)
+        return
     with reach_store(location) as store:
-        facts = store.describe()
-        n = len(store.collections())
+        yield _described(store, location)
+        remedy = "intramodal doctor --repair does what is safe; else restore a backup"
+        for reason in store.problems().values():
+            yield Check("store", "problem", reason, remedy)
+
+
+def _described(store: Store, location: str) -> Check:
+    facts = store.describe()
+    n = len(store.collections())
     words = [f"{facts['backend']} {facts['version']} at {facts['location']}", f"{n} collections"]
     protocol = facts.get("protocol", "none")
     words += [] if protocol == "none" else [f"by {protocol}"]
@@ -158,19 +165,9 @@ def _store(location: str) -> Check:
             f"{detail}; it cannot add a vector to a collection that exists",
             "upgrade the server to 1.18, or backfill into a copy",
         )
-    if is_folder and not os.access(location, os.W_OK):
+    if is_directory(location) and not os.access(location, os.W_OK):
         return Check("store", "problem", f"{detail}; not writable", "allow writing to it")
     return Check("store", "ok", detail)
-
-
-def _collections(location: str) -> Iterator[Check]:
-    """Open every collection; yield those that cannot be opened."""
-    if is_directory(location) and not Path(location).exists():
-        return
-    remedy = "intramodal doctor --repair does what is safe; else restore a backup"
-    with reach_store(location) as store:
-        for reason in store.problems().values():
-            yield Check("store", "problem", reason, remedy)
 
 
 def _repair(location: str) -> Iterator[Check]:
