@@ -38,8 +38,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 
-from intramodal.evaluation.fewshot import FITS, SHOTS, FewshotTask, run_fewshot
-from intramodal.evaluation.results import FewshotResult
+from intramodal.evaluation.fewshot import FITS, SHOTS, FewshotResult, FewshotTask, run_fewshot
 from intramodal.types import Floats, VectorTable, unit_rows
 
 DIM = 512

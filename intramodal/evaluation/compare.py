@@ -15,7 +15,7 @@ from intramodal.evaluation.comparison import (
     OtherEvidence,
     ShotEvidence,
 )
-from intramodal.evaluation.fewshot import FewshotTask, run_fewshot
+from intramodal.evaluation.fewshot import FewshotResult, FewshotTask, run_fewshot
 from intramodal.evaluation.inference import Effect, sign_flip
 from intramodal.evaluation.labels import encode_labels
 from intramodal.evaluation.paired import PairedComparison
@@ -29,8 +29,7 @@ from intramodal.evaluation.population import (
     field_phrase,
     images_phrase,
 )
-from intramodal.evaluation.results import FewshotResult, RetrievalResult
-from intramodal.evaluation.retrieval import run_task
+from intramodal.evaluation.retrieval import RetrievalResult, run_task
 from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.progress import tracked
 from intramodal.types import VectorTable

@@ -5,7 +5,10 @@ With text, see `intramodal.evaluation.fewshot_text`; both share their episodes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -16,8 +19,12 @@ from intramodal.evaluation.classifiers import FITS, Kind, fit_nested
 from intramodal.evaluation.episodes import SHOTS as SHOTS
 from intramodal.evaluation.episodes import FewshotTask as FewshotTask
 from intramodal.evaluation.kernels import load_mark_hits
-from intramodal.evaluation.results import FewshotResult
-from intramodal.types import Floats, VectorTable
+from intramodal.evaluation.results import (
+    data_frame,
+    html_table,
+    json_values,
+)
+from intramodal.types import Floats, PointId, VectorTable
 
 _N_WEIGHTS = 2**14
 """Classes of classifiers held at once, d + 1 floats each; or those of one episode if more."""
@@ -25,6 +32,124 @@ _N_COLUMNS = 2048
 """Classes that images are compared with in one matrix product; or those of one classifier."""
 _N_SCORES = 2**21
 """Scores of one matrix product, 8 MB of float32; or those of one image if more."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FewshotResult:
+    """Few-shot accuracy of one vector for one label field.
+
+    Parameters
+    ----------
+    vector, field : str
+    classifier : str
+        ``"prototype"``, ``"lda"``, ...
+    shots : tuple of int
+        Labelled images a class, ascending.
+    accuracy : ndarray of shape (n_shots, n_episodes)
+        Share of all test images of an episode that were classified right; NaN for a number of
+        shots that fewer than two classes can serve.
+    class_names : list of str
+    class_accuracy : ndarray of shape (n_shots, n_classes)
+        Mean over episodes; NaN for a class that does not take part.
+    n_test : ndarray of shape (n_shots,)
+        Mean number of test images an episode.
+    seed : int
+        Seed of the episodes: same points and same seed, same episodes, whatever the vector.
+    ids : list of str or int
+        The images that can be tested.
+    labels : list of str
+        Class of each.
+    n_correct, n_tested : ndarray of shape (n_shots, n_images), int64
+        In how many episodes each image was classified right, and tested at all.
+    n_pool : ndarray of shape (n_shots,)
+        Mean number of images a class that the shots were drawn from.
+    extra : dict
+        Further facts: "n_classes" a number of shots, "n_missing", "n_dropped", ...
+    """
+
+    vector: str
+    field: str
+    classifier: str
+    shots: tuple[int, ...]
+    accuracy: NDArray[np.float64]
+    class_names: list[str]
+    class_accuracy: NDArray[np.float64]
+    n_test: NDArray[np.float64]
+    seed: int
+    ids: list[PointId]
+    labels: list[str]
+    n_correct: NDArray[np.int64]
+    n_tested: NDArray[np.int64]
+    n_pool: NDArray[np.float64]
+    extra: Mapping[str, Any] = dataclass_field(default_factory=dict)
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean accuracy over the episodes, a fraction, of shape (n_shots,)."""
+        return np.asarray(self.accuracy.mean(axis=1))
+
+    @property
+    def standard_error(self) -> NDArray[np.float64]:
+        """Standard error of `mean` over the draw of the episodes, of shape (n_shots,).
+
+        It says how well the number of episodes pins the mean down on *these* images, not what
+        other images would give. NaN for a single episode.
+        """
+        n_episodes = self.accuracy.shape[1]
+        if n_episodes < 2:
+            return np.full(len(self.shots), np.nan)
+        return np.asarray(self.accuracy.std(axis=1, ddof=1) / np.sqrt(n_episodes))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values, without the per-image arrays; NaN becomes None."""
+        rows = zip(self.mean, self.standard_error, self.n_test, self.n_pool, strict=True)
+        names = ("accuracy", "standard_error", "n_test", "n_pool")
+        values: dict[str, Any] = json_values(
+            {
+                "vector": self.vector,
+                "field": self.field,
+                "classifier": self.classifier,
+                "seed": self.seed,
+                "n_episodes": self.accuracy.shape[1],
+                "n_images": len(self.ids),
+                "shots": {
+                    str(s): dict(zip(names, row, strict=True))
+                    for s, row in zip(self.shots, rows, strict=True)
+                },
+                "classes": dict(zip(self.class_names, self.class_accuracy.T, strict=True)),
+                "extra": self.extra,
+            }
+        )
+        return values
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame, one row an episode; needs the extra ``notebook``."""
+        n_shots, n_episodes = self.accuracy.shape
+        return data_frame(
+            {
+                "vector": self.vector,
+                "field": self.field,
+                "classifier": self.classifier,
+                "shots": np.repeat(self.shots, n_episodes),
+                "episode": np.tile(np.arange(n_episodes), n_shots),
+                "accuracy": self.accuracy.ravel(),
+            }
+        )
+
+    def _repr_html_(self) -> str:
+        rows = zip(self.shots, self.mean, self.standard_error, self.n_test, strict=True)
+        title = f"{self.classifier} on {self.vector} by {self.field}"
+        return f"<p>{escape(title)}</p>" + html_table(
+            ["shots", "accuracy", "standard error", "test images"], [list(row) for row in rows]
+        )
+
+    def __repr__(self) -> str:
+        """Return classifier, vector, field and the mean accuracy by shots."""
+        means = ", ".join(f"{s}: {m:.4f}" for s, m in zip(self.shots, self.mean, strict=True))
+        return (
+            f"FewshotResult({self.classifier} on {self.vector!r} by {self.field!r}, {{{means}}}, "
+            f"{self.accuracy.shape[1]} episodes)"
+        )
 
 
 def evaluate_fewshot(  # noqa: PLR0913 - one option a choice of the protocol

@@ -27,11 +27,11 @@ from intramodal.evaluation.classifiers import FITS
 from intramodal.evaluation.fewshot import (
     SHOTS,
     Counts,
+    FewshotResult,
     FewshotTask,
     fewshot_result,
     run_fewshot,
 )
-from intramodal.evaluation.results import FewshotResult
 from intramodal.types import Floats, VectorTable
 
 METHODS: dict[str, Method] = {

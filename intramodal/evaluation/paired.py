@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.evaluation.inference import Effect
-from intramodal.evaluation.results import RetrievalResult, html_table
+from intramodal.evaluation.results import html_table
+from intramodal.evaluation.retrieval import RetrievalResult
 from intramodal.evaluation.verdict import evidence
 
 N_CHANGED = 20

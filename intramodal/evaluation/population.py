@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,8 @@ from intramodal.errors import InputError
 from intramodal.evaluation.inference import Effect, Interval, LeftOut, group_jackknife, sign_flip
 from intramodal.evaluation.labels import encode_labels
 from intramodal.evaluation.ranking import Groups, leave_group_out
-from intramodal.evaluation.results import FewshotResult, RetrievalResult
 from intramodal.evaluation.retrieval_task import RetrievalTask
-from intramodal.types import VectorTable
+from intramodal.types import PointId, VectorTable
 
 CLASSES_FROM = 20
 """Number of classes from which the default population is "classes like these"."""
@@ -23,6 +23,47 @@ NO_INTERVAL = "none"
 """As `cluster`: a figure without an interval."""
 UNITS = ("class", "image", "iid", NO_INTERVAL)
 """What `cluster` can be beside the name of a payload field."""
+
+
+class RankedQueries(Protocol):
+    """What an interval needs of a retrieval result: its vector, and ap (n_queries,)."""
+
+    @property
+    def vector(self) -> str:
+        """Name of the vector that was ranked by."""
+
+    @property
+    def ap(self) -> NDArray[np.float64]:
+        """Average precision of each query, (n_queries,)."""
+
+
+class ClassifiedImages(Protocol):
+    """What an interval needs of a few-shot result; see `FewshotResult`."""
+
+    @property
+    def ids(self) -> list[PointId]:
+        """The images that can be tested."""
+
+    @property
+    def shots(self) -> tuple[int, ...]:
+        """Labelled images a class."""
+
+    @property
+    def accuracy(self) -> NDArray[np.float64]:
+        """Share classified right, (n_shots, n_episodes)."""
+
+    @property
+    def n_correct(self) -> NDArray[np.int64]:
+        """Episodes in which each image was classified right, (n_shots, n_images)."""
+
+    @property
+    def n_tested(self) -> NDArray[np.int64]:
+        """Episodes in which each image was tested, (n_shots, n_images)."""
+
+    @property
+    def n_pool(self) -> NDArray[np.float64]:
+        """Mean number of images a class that the shots were drawn from, (n_shots,)."""
+
 
 LeaveOut = Callable[[], Iterable[NDArray[np.float64]]]
 """Yields blocks of average precisions (b, n_groups) without each group, as `leave_group_out`."""
@@ -61,8 +102,8 @@ class Population:
         self,
         table: VectorTable,
         task: RetrievalTask,
-        a: RetrievalResult,
-        others: Sequence[RetrievalResult],
+        a: RankedQueries,
+        others: Sequence[RankedQueries],
     ) -> list[Effect]:
         """Return the difference in mAP to `a` of every other result of the same task."""
         groups = self.groups_of(task)
@@ -77,7 +118,7 @@ class Population:
         return effects
 
     def retrieval_interval(
-        self, table: VectorTable, task: RetrievalTask, result: RetrievalResult
+        self, table: VectorTable, task: RetrievalTask, result: RankedQueries
     ) -> Interval | None:
         """Return the interval of the mAP of one result of a task, ties in expectation."""
         leave_out = self._leave_out(table, task, result.vector)
@@ -127,7 +168,7 @@ class Population:
         return int(self.groups.max()) + 1
 
     def fewshot_effect(
-        self, table: VectorTable, a: FewshotResult, b: FewshotResult, shot: int
+        self, table: VectorTable, a: ClassifiedImages, b: ClassifiedImages, shot: int
     ) -> Effect:
         """Return the difference in accuracy at one shot count (an index) of paired episodes.
 
@@ -292,7 +333,7 @@ def _totals(
     return np.asarray(sums), np.asarray(counts)
 
 
-def _variance_of_shots(a: FewshotResult, b: FewshotResult, shot: int, error: float) -> float:
+def _variance_of_shots(a: ClassifiedImages, b: ClassifiedImages, shot: int, error: float) -> float:
     """Return what the shots add to the variance of a difference whose test side has `error`.
 
     Draws of s out of n pictures a class are a delete-d jackknife: their variance times s/(n - s)

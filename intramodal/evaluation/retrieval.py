@@ -2,19 +2,146 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from intramodal.errors import InputError, MissingDependencyError
-from intramodal.evaluation.index_search import IndexSearch, evaluate_index
+from intramodal.evaluation.index_search import IndexResult, IndexSearch, evaluate_index
+from intramodal.evaluation.inference import Interval
 from intramodal.evaluation.population import UNITS, interval_population
 from intramodal.evaluation.ranking import DEFAULT_KS, Ranking, Ties, rank
-from intramodal.evaluation.results import RetrievalResult
+from intramodal.evaluation.results import (
+    class_means,
+    data_frame,
+    html_table,
+    interval_values,
+    json_values,
+)
 from intramodal.evaluation.retrieval_task import SIDES, Mask, RetrievalTask, split_masks
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
-from intramodal.types import Floats, VectorTable
+from intramodal.types import Floats, PointId, VectorTable
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RetrievalResult:
+    """Exact retrieval quality of one vector for one label field.
+
+    Parameters
+    ----------
+    vector, field : str
+        The named vector and the payload field that says what is relevant.
+    protocol : str
+        ``"leave-one-out"`` or ``"query-gallery"``.
+    query_ids : list of str or int
+        Queries that have at least one relevant gallery item, ascending.
+    labels : list
+        Label of each query (a tuple for multi-valued fields).
+    ap : ndarray of shape (n_queries,)
+        Average precision, expected over random orders of ties unless `ties` says otherwise.
+    metrics : dict of str to ndarray of shape (n_queries,)
+        Further per-query figures: "recall@1", "r_precision", "ap@r", "mrr", ...
+    n_relevant : ndarray of shape (n_queries,)
+    n_gallery : int
+    n_without_positives : int
+        Queries left out of the mean because nothing is relevant to them.
+    tie_width : float
+        mAP with best minus mAP with worst order of ties.
+    ties : str
+    interval : Interval or None
+        95% interval of the mAP; None where it was not asked for, or units are too few.
+    index : IndexResult or None
+        The store's own answers to the same queries, where they were asked for.
+    """
+
+    vector: str
+    field: str
+    protocol: str
+    query_ids: list[PointId]
+    labels: list[Any]
+    ap: NDArray[np.float64]
+    metrics: Mapping[str, NDArray[np.float64]]
+    n_relevant: NDArray[np.int64]
+    n_gallery: int
+    n_without_positives: int
+    tie_width: float
+    ties: str = "expected"
+    interval: Interval | None = None
+    index: IndexResult | None = None
+
+    @property
+    def map(self) -> float:
+        """Mean average precision over the queries, a fraction."""
+        return float(self.ap.mean()) if self.ap.size else float("nan")
+
+    def class_mean(self) -> dict[Any, tuple[float, int]]:
+        """Return the mean AP and the number of queries of every class, by label.
+
+        A query of several labels counts in each of its classes.
+        """
+        return class_means(self.labels, self.ap)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values, without the per-query arrays; NaN becomes None."""
+        means = {
+            name: values.mean() if values.size else None for name, values in self.metrics.items()
+        }
+        values: dict[str, Any] = json_values(
+            {
+                **self._head(),
+                "metrics": means,
+                "tie_width": self.tie_width,
+                "ties": self.ties,
+                "index": self.index and self.index.to_dict(),
+                "classes": {
+                    name: {"ap": ap, "n_queries": n} for name, (ap, n) in self.class_mean().items()
+                },
+            }
+        )
+        return values
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame, one row a query; needs the extra ``notebook``."""
+        return data_frame(
+            {
+                "vector": self.vector,
+                "field": self.field,
+                "query": self.query_ids,
+                "label": self.labels,
+                "n_relevant": self.n_relevant,
+                "ap": self.ap,
+                **self.metrics,
+            }
+        )
+
+    def _head(self) -> dict[str, Any]:
+        return {
+            "vector": self.vector,
+            "field": self.field,
+            "protocol": self.protocol,
+            "map": self.map,
+            **interval_values(self.interval),
+            "n_queries": len(self.query_ids),
+            "n_gallery": self.n_gallery,
+            "n_without_positives": self.n_without_positives,
+        }
+
+    def _repr_html_(self) -> str:
+        head = self._head()
+        return html_table(list(head), [list(head.values())])
+
+    def __repr__(self) -> str:
+        """Return vector, field, mAP with its interval, and the number of queries."""
+        found = self.interval
+        within = f" [{found.low:.4f}, {found.high:.4f}]" if found else ""
+        return (
+            f"RetrievalResult({self.vector!r} by {self.field!r}, mAP {self.map:.4f}{within}, "
+            f"{len(self.query_ids):,} queries, {self.protocol})"
+        )
 
 
 def evaluate_retrieval(  # noqa: PLR0913  settings with defaults

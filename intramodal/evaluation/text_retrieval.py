@@ -19,7 +19,7 @@ from intramodal.evaluation.ranking import (
     leave_group_out,
     rank,
 )
-from intramodal.evaluation.results import RetrievalResult
+from intramodal.evaluation.retrieval import RetrievalResult
 from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.evaluation.views import text_directions
 from intramodal.types import Floats, VectorTable, unit_rows

@@ -10,7 +10,7 @@ from typing import Any
 from intramodal.errors import InputError
 from intramodal.evaluation.baselines.oti import InversionMap
 from intramodal.evaluation.population import UNITS
-from intramodal.evaluation.results import RetrievalResult
+from intramodal.evaluation.retrieval import RetrievalResult
 from intramodal.runs import QueryScores, Run, RunLedger
 from intramodal.store.collection import ImageCollection
 from intramodal.store.fields import fields_of

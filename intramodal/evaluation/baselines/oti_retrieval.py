@@ -11,8 +11,7 @@ from intramodal.errors import InputError
 from intramodal.evaluation.baselines.oti import Inversion
 from intramodal.evaluation.inference import Effect
 from intramodal.evaluation.population import Population, interval_population
-from intramodal.evaluation.results import RetrievalResult
-from intramodal.evaluation.retrieval import run_task
+from intramodal.evaluation.retrieval import RetrievalResult, run_task
 from intramodal.evaluation.retrieval_task import Mask, RetrievalTask
 from intramodal.types import Floats, PointId, VectorTable
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from intramodal.evaluation.fewshot import SHOTS, FewshotTask, run_fewshot
-from intramodal.evaluation.results import FewshotResult, json_values
+from intramodal.evaluation.fewshot import SHOTS, FewshotResult, FewshotTask, run_fewshot
+from intramodal.evaluation.results import json_values
 from intramodal.progress import tracked
 from intramodal.runs import Run
 from intramodal.store.collection import ImageCollection

@@ -13,8 +13,7 @@ from intramodal.evaluation.index_search import (
     IndexSearch,
     evaluate_index,
 )
-from intramodal.evaluation.results import RetrievalResult
-from intramodal.evaluation.retrieval import evaluate_retrieval
+from intramodal.evaluation.retrieval import RetrievalResult, evaluate_retrieval
 from intramodal.progress import tracked
 from intramodal.runs import QueryScores, Run, pack_scores
 from intramodal.runs.scores import MEDIA_TYPE, SCORES

@@ -25,7 +25,7 @@ from intramodal.evaluation.baselines.oti_retrieval import (
     text_rows,
 )
 from intramodal.evaluation.inference import holm
-from intramodal.evaluation.results import RetrievalResult
+from intramodal.evaluation.retrieval import RetrievalResult
 from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.ingest.backfill import backfill
 from intramodal.ingest.backfill.copied import under_own_name

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from intramodal.evaluation.ranking import DEFAULT_KS, Ties
-from intramodal.evaluation.results import RetrievalResult
-from intramodal.evaluation.retrieval import run_task, with_interval
+from intramodal.evaluation.retrieval import RetrievalResult, run_task, with_interval
 from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.progress import tracked
 from intramodal.runs import Run, pack_scores

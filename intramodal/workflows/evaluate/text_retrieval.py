@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from intramodal.errors import InputError
-from intramodal.evaluation.results import RetrievalResult
+from intramodal.evaluation.retrieval import RetrievalResult
 from intramodal.evaluation.text_retrieval import class_names, evaluate_text_retrieval
 from intramodal.evaluation.views import project_texts
 from intramodal.projection.anchors import TEMPLATE, AnchorSet

@@ -15,9 +15,8 @@ from intramodal.evaluation.baselines.class_texts import (
     ClassWords,
     read_texts,
 )
-from intramodal.evaluation.fewshot import FewshotTask, evaluate_fewshot, run_fewshot
+from intramodal.evaluation.fewshot import FewshotResult, FewshotTask, evaluate_fewshot, run_fewshot
 from intramodal.evaluation.fewshot_text import METHODS, evaluate_fewshot_text, run_fewshot_text
-from intramodal.evaluation.results import FewshotResult
 from intramodal.ingest.encoders import load_encoder
 from intramodal.projection.text_pca import TextPCA
 from intramodal.types import VectorTable, unit_rows

@@ -13,8 +13,7 @@ from intramodal.evaluation.index_search import IndexSearch, evaluate_index
 from intramodal.evaluation.inference import group_jackknife, sign_flip
 from intramodal.evaluation.population import choose_population
 from intramodal.evaluation.ranking import Ties
-from intramodal.evaluation.results import RetrievalResult
-from intramodal.evaluation.retrieval import evaluate_retrieval
+from intramodal.evaluation.retrieval import RetrievalResult, evaluate_retrieval
 from intramodal.evaluation.retrieval_task import RetrievalTask
 from intramodal.evaluation.text_retrieval import evaluate_text_retrieval
 from intramodal.store.collection import ImageCollection

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from intramodal.errors import MissingDependencyError
-from intramodal.evaluation.results import FewshotResult, RetrievalResult, json_values
+from intramodal.evaluation.fewshot import FewshotResult
+from intramodal.evaluation.results import json_values
+from intramodal.evaluation.retrieval import RetrievalResult
 
 HOSTILE = "<script>alert('x')</script>"
 
