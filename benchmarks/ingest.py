@@ -25,8 +25,7 @@ import numpy as np
 from PIL import Image
 
 from intramodal import ImageCollection, Projection, load_encoder, open_source, open_store
-from intramodal.ingest.pipeline import ingest
-from intramodal.ingest.plan import encoder_origin
+from intramodal.ingest.pipeline import encoder_origin, ingest
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import Encoder, ImageRecord
 

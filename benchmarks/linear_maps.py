@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from intramodal.evaluation.retrieval import run_task
-from intramodal.evaluation.retrieval_task import RetrievalTask
+from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.projection.text_pca import principal_directions
 from intramodal.types import VectorTable
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 from intramodal.types import Floats
 
 N, DIM, KEPT = 100_000, 512, 256

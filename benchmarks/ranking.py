@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from intramodal.evaluation.ranking import BLOCK_BYTES, score_blocks
 from intramodal.evaluation.retrieval import run_task
-from intramodal.evaluation.retrieval_task import RetrievalTask
+from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.types import Floats, VectorTable, unit_rows
 
 DIM = 512

@@ -22,10 +22,10 @@ import numpy as np
 from scipy import stats
 
 from intramodal.evaluation.fewshot import FewshotTask, run_fewshot
-from intramodal.evaluation.inference import Effect, sign_flip
-from intramodal.evaluation.population import choose_population
+from intramodal.evaluation.intervals import Effect, sign_flip
+from intramodal.evaluation.resampling import choose_population
 from intramodal.evaluation.retrieval import run_task
-from intramodal.evaluation.retrieval_task import RetrievalTask
+from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.types import VectorTable, unit_rows
 
 N_RESAMPLES = 1999

@@ -10,43 +10,39 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from intramodal.evaluation.baselines.class_texts import ClassTexts as ClassTexts
-    from intramodal.evaluation.baselines.class_texts import ClassWords as ClassWords
-    from intramodal.evaluation.baselines.oti import InversionMap as InversionMap
-    from intramodal.evaluation.baselines.oti import OtiSettings as OtiSettings
-    from intramodal.evaluation.baselines.oti import invert_images as invert_images
-    from intramodal.evaluation.baselines.oti_retrieval import (
-        compare_inversion as compare_inversion,
-    )
-    from intramodal.evaluation.baselines.oti_retrieval import (
-        evaluate_inversion as evaluate_inversion,
-    )
+    from intramodal.evaluation.agreement import neighbour_overlap as neighbour_overlap
+    from intramodal.evaluation.agreement import pseudo_labels as pseudo_labels
     from intramodal.evaluation.compare import CompareSettings as CompareSettings
     from intramodal.evaluation.compare import compare as compare
     from intramodal.evaluation.compare import compare_vectors as compare_vectors
     from intramodal.evaluation.fewshot import evaluate_fewshot as evaluate_fewshot
     from intramodal.evaluation.fewshot_text import evaluate_fewshot_text as evaluate_fewshot_text
-    from intramodal.evaluation.index_search import IndexSearch as IndexSearch
-    from intramodal.evaluation.index_search import evaluate_index as evaluate_index
+    from intramodal.evaluation.index import IndexSearch as IndexSearch
+    from intramodal.evaluation.index import evaluate_index as evaluate_index
     from intramodal.evaluation.misalignment import measure_misalignment as measure_misalignment
     from intramodal.evaluation.recovery import recover_with_anchors as recover_with_anchors
     from intramodal.evaluation.recovery import recover_without_anchors as recover_without_anchors
-    from intramodal.evaluation.recovery_curve import recovery_curve as recovery_curve
+    from intramodal.evaluation.recovery import recovery_curve as recovery_curve
     from intramodal.evaluation.retrieval import evaluate_retrieval as evaluate_retrieval
+    from intramodal.evaluation.rivals.class_texts import ClassTexts as ClassTexts
+    from intramodal.evaluation.rivals.class_texts import ClassWords as ClassWords
+    from intramodal.evaluation.rivals.oti import InversionMap as InversionMap
+    from intramodal.evaluation.rivals.oti import OtiSettings as OtiSettings
+    from intramodal.evaluation.rivals.oti import compare_inversion as compare_inversion
+    from intramodal.evaluation.rivals.oti import evaluate_inversion as evaluate_inversion
+    from intramodal.evaluation.rivals.oti import invert_images as invert_images
     from intramodal.evaluation.text_retrieval import (
         evaluate_text_retrieval as evaluate_text_retrieval,
     )
-    from intramodal.evaluation.unlabelled import neighbour_overlap as neighbour_overlap
-    from intramodal.evaluation.unlabelled import pseudo_labels as pseudo_labels
-    from intramodal.ingest.backfill import backfill as backfill
-    from intramodal.ingest.encoders import load_encoder as load_encoder
-    from intramodal.ingest.sources import open_source as open_source
+    from intramodal.ingest.backfill.in_place import backfill as backfill
+    from intramodal.ingest.encoders.registry import load_encoder as load_encoder
+    from intramodal.ingest.sources.formats import open_source as open_source
     from intramodal.projection.anchors import AnchorSet as AnchorSet
-    from intramodal.projection.artifact import Projection as Projection
     from intramodal.projection.isoclip import IsoClip as IsoClip
+    from intramodal.projection.projection import Projection as Projection
     from intramodal.projection.text_pca import TextPCA as TextPCA
-    from intramodal.reports.html import render_report as render_report
-    from intramodal.runs import RunLedger as RunLedger
+    from intramodal.reports.report import render_report as render_report
+    from intramodal.runs.ledger import RunLedger as RunLedger
     from intramodal.store.collection import ImageCollection as ImageCollection
     from intramodal.store.open import open_store as open_store
 
@@ -54,38 +50,38 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AnchorSet": "projection.anchors",
-    "ClassTexts": "evaluation.baselines.class_texts",
-    "ClassWords": "evaluation.baselines.class_texts",
+    "ClassTexts": "evaluation.rivals.class_texts",
+    "ClassWords": "evaluation.rivals.class_texts",
     "CompareSettings": "evaluation.compare",
     "ImageCollection": "store.collection",
-    "IndexSearch": "evaluation.index_search",
-    "InversionMap": "evaluation.baselines.oti",
+    "IndexSearch": "evaluation.index",
+    "InversionMap": "evaluation.rivals.oti",
     "IsoClip": "projection.isoclip",
-    "OtiSettings": "evaluation.baselines.oti",
-    "Projection": "projection.artifact",
-    "RunLedger": "runs",
+    "OtiSettings": "evaluation.rivals.oti",
+    "Projection": "projection.projection",
+    "RunLedger": "runs.ledger",
     "TextPCA": "projection.text_pca",
-    "backfill": "ingest.backfill",
+    "backfill": "ingest.backfill.in_place",
     "compare": "evaluation.compare",
-    "compare_inversion": "evaluation.baselines.oti_retrieval",
+    "compare_inversion": "evaluation.rivals.oti",
     "compare_vectors": "evaluation.compare",
     "evaluate_fewshot": "evaluation.fewshot",
     "evaluate_fewshot_text": "evaluation.fewshot_text",
-    "evaluate_index": "evaluation.index_search",
-    "evaluate_inversion": "evaluation.baselines.oti_retrieval",
+    "evaluate_index": "evaluation.index",
+    "evaluate_inversion": "evaluation.rivals.oti",
     "evaluate_retrieval": "evaluation.retrieval",
     "evaluate_text_retrieval": "evaluation.text_retrieval",
-    "invert_images": "evaluation.baselines.oti",
-    "load_encoder": "ingest.encoders",
+    "invert_images": "evaluation.rivals.oti",
+    "load_encoder": "ingest.encoders.registry",
     "measure_misalignment": "evaluation.misalignment",
-    "neighbour_overlap": "evaluation.unlabelled",
-    "open_source": "ingest.sources",
+    "neighbour_overlap": "evaluation.agreement",
+    "open_source": "ingest.sources.formats",
     "open_store": "store.open",
-    "pseudo_labels": "evaluation.unlabelled",
+    "pseudo_labels": "evaluation.agreement",
     "recover_with_anchors": "evaluation.recovery",
     "recover_without_anchors": "evaluation.recovery",
-    "recovery_curve": "evaluation.recovery_curve",
-    "render_report": "reports.html",
+    "recovery_curve": "evaluation.recovery",
+    "render_report": "reports.report",
 }
 
 __all__ = [

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from intramodal.ingest.encoders.preprocess import Preprocessing
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from intramodal.ingest.encoders import load_encoder
+from intramodal.ingest.encoders.registry import load_encoder
 from tests.tiny_tokenizers import (
     save_clip_tokenizer,
     save_gemma_tokenizer,

@@ -15,14 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, MismatchError
-from intramodal.evaluation.baselines.ape import fit_ape
-from intramodal.evaluation.baselines.class_texts import ClassTexts
-from intramodal.evaluation.baselines.coder import fit_coder, fit_coder_zero_shot
-from intramodal.evaluation.baselines.episode import Episode, Fitted, Method
-from intramodal.evaluation.baselines.linear import fit_lda_text, fit_prototype_text
-from intramodal.evaluation.baselines.presets import DEFAULT_PRESET, check_preset
-from intramodal.evaluation.baselines.tip_adapter import fit_tip_adapter, fit_zero_shot
-from intramodal.evaluation.baselines.tip_x import fit_tip_x
 from intramodal.evaluation.classifiers import FITS
 from intramodal.evaluation.fewshot import (
     SHOTS,
@@ -32,6 +24,13 @@ from intramodal.evaluation.fewshot import (
     fewshot_result,
     run_fewshot,
 )
+from intramodal.evaluation.rivals.ape import fit_ape
+from intramodal.evaluation.rivals.base import Episode, Fitted, Method
+from intramodal.evaluation.rivals.class_texts import ClassTexts
+from intramodal.evaluation.rivals.coder import fit_coder, fit_coder_zero_shot
+from intramodal.evaluation.rivals.linear import fit_lda_text, fit_prototype_text
+from intramodal.evaluation.rivals.tip import fit_tip_adapter, fit_tip_x, fit_zero_shot
+from intramodal.evaluation.rivals.tuning import DEFAULT_PRESET, check_preset
 from intramodal.types import Floats, VectorTable
 
 METHODS: dict[str, Method] = {

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.evaluation.left_out import pointwise, pooled
-from intramodal.evaluation.population import Population
+from intramodal.evaluation.intervals import pointwise, pooled
 from intramodal.evaluation.ranking import Lists, score_blocks
+from intramodal.evaluation.resampling import Population
 from intramodal.evaluation.results import json_values
-from intramodal.evaluation.retrieval_task import RetrievalTask
+from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.types import Floats, VectorTable
 
 Array = NDArray[np.float64]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import MissingDependencyError
-from intramodal.evaluation.inference import Interval
+from intramodal.evaluation.intervals import Interval
 
 
 def class_means(labels: Sequence[Any], ap: NDArray[np.float64]) -> dict[Any, tuple[float, int]]:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, MissingDependencyError
-from intramodal.evaluation.index_search import IndexResult, IndexSearch, evaluate_index
-from intramodal.evaluation.inference import Interval
-from intramodal.evaluation.population import UNITS, interval_population
+from intramodal.evaluation.index import IndexResult, IndexSearch, evaluate_index
+from intramodal.evaluation.intervals import Interval
 from intramodal.evaluation.ranking import DEFAULT_KS, Ranking, Ties, rank
+from intramodal.evaluation.resampling import UNITS, interval_population
 from intramodal.evaluation.results import (
     class_means,
     data_frame,
@@ -21,7 +21,7 @@ from intramodal.evaluation.results import (
     interval_values,
     json_values,
 )
-from intramodal.evaluation.retrieval_task import SIDES, Mask, RetrievalTask, split_masks
+from intramodal.evaluation.tasks import SIDES, Mask, RetrievalTask, split_masks
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, PointId, VectorTable

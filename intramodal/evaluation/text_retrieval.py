@@ -6,9 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.evaluation.inference import Interval
-from intramodal.evaluation.labels import encode_labels, require_read
-from intramodal.evaluation.population import Population, interval_population
+from intramodal.evaluation.intervals import Interval
 from intramodal.evaluation.ranking import (
     Groups,
     Lists,
@@ -19,8 +17,9 @@ from intramodal.evaluation.ranking import (
     leave_group_out,
     rank,
 )
+from intramodal.evaluation.resampling import Population, interval_population
 from intramodal.evaluation.retrieval import RetrievalResult
-from intramodal.evaluation.retrieval_task import RetrievalTask
+from intramodal.evaluation.tasks import RetrievalTask, encode_labels, require_read
 from intramodal.evaluation.views import text_directions
 from intramodal.types import Floats, VectorTable, unit_rows
 

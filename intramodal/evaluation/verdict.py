@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from intramodal.evaluation.inference import Effect
+from intramodal.evaluation.intervals import Effect
 
 Outcome = Literal["better", "not_worse", "worse", "inconclusive"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 from intramodal.types import Floats, unit_rows
 
 _NOT_ORTHONORMAL = 1e-3

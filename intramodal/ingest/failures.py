@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from intramodal.errors import InputError
-from intramodal.runs import FailureRecord, Run
+from intramodal.runs.records import FailureRecord
+from intramodal.runs.run import Run
 
 MOST_LISTED = 10_000
 """A summary lists no more failures than this; the run has them all."""

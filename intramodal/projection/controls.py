@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 from intramodal.types import Floats, unit_rows
 
 _SAME = 1e-3

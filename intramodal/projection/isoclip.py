@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, RankError
-from intramodal.projection.artifact import Projection, libraries
+from intramodal.projection.projection import Projection, libraries
 from intramodal.types import Floats, fingerprint
 
 METHOD = "isoclip"

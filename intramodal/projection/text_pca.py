@@ -45,7 +45,7 @@ class TextPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     See Also
     --------
-    intramodal.projection.artifact.Projection : the same map as a file.
+    intramodal.projection.projection.Projection : the same map as a file.
 
     References
     ----------

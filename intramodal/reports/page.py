@@ -8,7 +8,7 @@ from typing import Any
 
 from intramodal.errors import InputError
 from intramodal.evaluation.verdict import p_value
-from intramodal.reports.plots import shown
+from intramodal.plots import shown
 
 
 def write_page(template: str, path: Path, **values: Any) -> None:

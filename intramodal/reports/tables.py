@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from intramodal.evaluation.verdict import SHORT, p_value
-from intramodal.reports.document import ReportDocument
 from intramodal.reports.page import number, signed, size, text
+from intramodal.reports.report import ReportDocument
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]|#~$])")
 _LATEX = {

@@ -6,10 +6,22 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, select
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    create_engine,
+    event,
+    func,
+    inspect,
+    literal_column,
+    make_url,
+    select,
+)
 from sqlalchemy import exc as sql_errors
 from sqlalchemy import text as sql
 from sqlalchemy.orm import Session
@@ -17,7 +29,7 @@ from sqlalchemy.schema import Column, MetaData, Table
 from sqlalchemy.types import String
 
 from intramodal.errors import LedgerError, MissingDependencyError
-from intramodal.runs.models import SCHEMA, VERSION_TABLE
+from intramodal.runs.schema import SCHEMA, VERSION_TABLE, RunRow
 from intramodal.runs.scrub import Scrubber
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -278,3 +290,91 @@ def _sentence(error: sql_errors.SQLAlchemyError, label: str, timeout_s: float) -
             return f"the runs database {label} {remedy.format(timeout=timeout_s)}"
     reason = " ".join(cause.split())[:300]
     return f"the runs database {label} cannot be used ({reason}); check it or give another one"
+
+
+SchemaState = Literal["absent", "empty", "current", "older", "newer", "foreign"]
+
+
+@dataclass(frozen=True)
+class DatabaseFacts:
+    """What a runs database is.
+
+    Parameters
+    ----------
+    url : str
+        Its password masked.
+    backend, version : str
+        ``"sqlite"`` or ``"postgresql"``; the version is empty while there is no file.
+    folder : Path or None
+        Where a SQLite file lies or would lie.
+    state : str
+        Of the schema: "absent" (no file yet), "empty" (no tables yet), "current", "older" (the
+        next run upgrades it), "newer" (than this version can read), "foreign" (somebody else's).
+    schema : str or None
+        The stored revision.
+    n_runs : int
+        0 unless the schema is current.
+    """
+
+    url: str
+    backend: str
+    version: str
+    folder: Path | None
+    state: SchemaState
+    schema: str | None = None
+    n_runs: int = 0
+
+
+def look_at(url: str | Path, *, lock_timeout_s: float = 3.0) -> DatabaseFacts:
+    """Return what a runs database is, without making or changing it.
+
+    Raises
+    ------
+    LedgerError
+        If it cannot be reached or read.
+    """
+    parsed = parse_url(url)
+    path = _file(parsed)
+    folder = None if path is None else path.parent
+    database = Database(parsed, lock_timeout_s=lock_timeout_s)
+    backend = parsed.get_backend_name()
+    if path is not None and not path.exists():
+        return DatabaseFacts(database.label, backend, "", folder, "absent")
+    try:
+        return _read(database, backend, folder)
+    finally:
+        database.close()
+
+
+def folder_of(url: str | Path) -> Path | None:
+    """Return where a SQLite file lies or would lie; None for a server or memory."""
+    path = _file(parse_url(url))
+    return None if path is None else path.parent
+
+
+def _file(url: URL) -> Path | None:
+    name = url.database or ""
+    is_file = url.get_backend_name() == "sqlite" and name not in {"", ":memory:"}
+    return Path(name) if is_file and not name.startswith("file:") else None
+
+
+def _read(database: Database, backend: str, folder: Path | None) -> DatabaseFacts:
+    asked = "sqlite_version()" if backend == "sqlite" else "current_setting('server_version')"
+    with database.reading() as session:
+        version = str(session.scalar(select(literal_column(asked))))
+        connection = session.connection()
+        schema = stored_schema(connection)
+        has_runs = inspect(connection).has_table("runs")
+        state = _state(schema, has_runs=has_runs)
+        n_runs = 0
+        if state == "current":
+            n_runs = session.scalar(select(func.count()).select_from(RunRow)) or 0
+    return DatabaseFacts(database.label, backend, version, folder, state, schema, n_runs)
+
+
+def _state(schema: str | None, *, has_runs: bool) -> SchemaState:
+    if schema is None:
+        return "foreign" if has_runs else "empty"
+    if schema == SCHEMA:
+        return "current"
+    return "older" if schema in known_schemas() else "newer"

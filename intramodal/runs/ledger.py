@@ -2,29 +2,243 @@
 
 from __future__ import annotations
 
+import difflib
+import hashlib
+import json
+import logging
+import math
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy import ColumnElement, delete, func, insert, literal_column, select, update
 from sqlalchemy.orm import Session
 
 from intramodal.errors import InputError, LedgerError
-from intramodal.runs import heartbeat, stale
-from intramodal.runs.database import Database, parse_url
+from intramodal.runs.database import Database, LedgerUnavailable, RunFinished, parse_url
 from intramodal.runs.environment import command_line, git_state, package_versions, this_process
-from intramodal.runs.models import RunRow, database_now
-from intramodal.runs.reader import LedgerReader
-from intramodal.runs.recorded import RecordedRun
-from intramodal.runs.records import RunRecord, Status
-from intramodal.runs.run import Run
+from intramodal.runs.liveness import INTERVAL_S, heartbeat, mark_interrupted
+from intramodal.runs.records import (
+    ArtefactRecord,
+    FailureRecord,
+    FingerprintKind,
+    FingerprintRecord,
+    MetricPair,
+    MetricRecord,
+    RunComparison,
+    RunRecord,
+    RunTable,
+    Status,
+    differences,
+)
+from intramodal.runs.schema import (
+    SCHEMA,
+    ArtefactRow,
+    CheckpointRow,
+    FailureRow,
+    FingerprintRow,
+    MetricRow,
+    RunRow,
+    database_now,
+)
 from intramodal.runs.scrub import Scrubber
 
-__all__ = ["DEFAULT_URL", "Run", "RunLedger"]
+
+class LedgerReader:
+    """The looking half of `RunLedger`.
+
+    Whoever looks marks the runs that ended without a word as INTERRUPTED.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @property
+    def url(self) -> str:
+        """The database's URL, its password masked."""
+        return self._database.label
+
+    def describe(self) -> dict[str, Any]:
+        """Return backend, its version, the schema, the URL without password and the runs' number.
+
+        JSON values, for `doctor`.
+        """
+        backend = self._database.url.get_backend_name()
+        version = (
+            "sqlite_version()" if backend == "sqlite" else "current_setting('server_version')"
+        )
+        with self._database.reading() as session:
+            return {
+                "url": self.url,
+                "backend": backend,
+                "version": session.scalar(select(literal_column(version))),
+                "schema": SCHEMA,
+                "n_runs": session.scalar(select(func.count()).select_from(RunRow)),
+            }
+
+    def runs(
+        self, kind: str | None = None, status: Status | None = None, limit: int | None = None
+    ) -> RunTable:
+        """Return runs, the latest first.
+
+        Parameters
+        ----------
+        kind, status : str, optional
+            Only these.
+        limit : int, optional
+            At most so many.
+
+        Returns
+        -------
+        RunTable
+            A list of `RunRecord`, with `to_frame` and a table for notebooks.
+        """
+        mark_interrupted(self._database)
+        query = select(RunRow).order_by(RunRow.started.desc(), RunRow.id.desc())
+        if kind is not None:
+            query = query.where(RunRow.kind == kind)
+        if status is not None:
+            query = query.where(RunRow.status == _checked_status(status))
+        if limit is not None:
+            query = query.limit(limit)
+        with self._database.reading() as session:
+            return RunTable(_run_record(row) for row in session.scalars(query))
+
+    def get(self, id_or_prefix: str) -> RunRecord:
+        """Return one run by its id or the beginning of it.
+
+        Raises
+        ------
+        LedgerError
+            If no run, or more than one, has it; the message names the closest ids.
+        """
+        mark_interrupted(self._database)
+        begins = RunRow.id.startswith(id_or_prefix, autoescape=True)
+        query = select(RunRow).where(begins).order_by(RunRow.id.desc()).limit(6)
+        with self._database.reading() as session:
+            rows = list(session.scalars(query))
+        exact = [row for row in rows if row.id == id_or_prefix]
+        if id_or_prefix and len(exact or rows) == 1:
+            return _run_record((exact or rows)[0])
+        raise LedgerError(self._no_such_run(id_or_prefix, [row.id for row in rows]))
+
+    def _no_such_run(self, given: str, candidates: list[str]) -> str:
+        if candidates:
+            named = ", ".join(candidates[:5]) + (", ..." if len(candidates) > 5 else "")
+            return f"{given!r} begins more than one run: {named}; give more of the id"
+        with self._database.reading() as session:
+            latest = select(RunRow.id).order_by(RunRow.started.desc()).limit(1000)
+            ids = list(session.scalars(latest))
+        if not ids:
+            return f"there is no run {given!r}: {self.url} has no runs yet"
+        close = difflib.get_close_matches(given, ids, n=3, cutoff=0.5) or ids[:3]
+        return f"there is no run {given!r}; did you mean {' or '.join(close)}?"
+
+    def metrics(self, run_id: str) -> list[MetricRecord]:
+        """Return a run's figures, in the order they were recorded."""
+        names = ("name", "value", "vector", "field", "low", "high", "n")
+        return [
+            MetricRecord(**{name: getattr(row, name) for name in names})
+            for row in self._children(MetricRow, run_id)
+        ]
+
+    def failures(self, run_id: str) -> list[FailureRecord]:
+        """Return the items a run could not process."""
+        rows = self._children(FailureRow, run_id)
+        return [FailureRecord(row.item, row.stage, row.reason) for row in rows]
+
+    def fingerprints(self, run_id: str) -> list[FingerprintRecord]:
+        """Return the identities of what took part in a run."""
+        rows = self._children(FingerprintRow, run_id)
+        return [FingerprintRecord(row.kind, row.name, row.fingerprint, row.facts) for row in rows]
+
+    def facts(self, fingerprint: str) -> dict[str, Any]:
+        """Return what the latest run that named a fingerprint knew about it; may be empty."""
+        query = (
+            select(FingerprintRow.facts)
+            .where(FingerprintRow.fingerprint == fingerprint)
+            .order_by(FingerprintRow.id.desc())
+        )
+        with self._database.reading() as session:
+            known = (dict(facts) for facts in session.scalars(query) if facts)
+            return next(known, {})
+
+    def artefacts(self, run_id: str) -> list[ArtefactRecord]:
+        """Return a run's files without their content."""
+        run_id = self.get(run_id).id
+        table = ArtefactRow
+        columns = (table.name, table.media_type, table.size, table.sha256)
+        query = select(*columns).where(table.run == run_id).order_by(table.name)
+        with self._database.reading() as session:
+            return [ArtefactRecord(*row) for row in session.execute(query)]
+
+    def artefact(self, run_id: str, name: str) -> bytes:
+        """Return the content of one of a run's files."""
+        run_id = self.get(run_id).id
+        query = select(ArtefactRow.data).where(ArtefactRow.run == run_id, ArtefactRow.name == name)
+        with self._database.reading() as session:
+            data = session.scalar(query)
+        if data is None:
+            names = ", ".join(file.name for file in self.artefacts(run_id)) or "none"
+            raise LedgerError(f"run {run_id} has no artefact {name!r}; it has: {names}")
+        return zlib.decompress(data)
+
+    def checkpoints(self, run_id: str) -> dict[str, Any]:
+        """Return where a run had got to, by key."""
+        run_id = self.get(run_id).id
+        query = (
+            select(CheckpointRow).where(CheckpointRow.run == run_id).order_by(CheckpointRow.key)
+        )
+        with self._database.reading() as session:
+            return {row.key: row.value for row in session.scalars(query)}
+
+    def _children(self, table: type[Any], run_id: str) -> list[Any]:
+        run_id = self.get(run_id).id
+        query = select(table).where(table.run == run_id).order_by(table.id)
+        with self._database.reading() as session:
+            return list(session.scalars(query))
+
+    def compare(self, a: str, b: str) -> RunComparison:
+        """Return what differs between two runs, and their figures side by side."""
+        run_a, run_b = self.get(a), self.get(b)
+        left, right = self.metrics(run_a.id), self.metrics(run_b.id)
+        values_a = {metric.key: metric.value for metric in left}
+        values_b = {metric.key: metric.value for metric in right}
+        return RunComparison(
+            a=run_a,
+            b=run_b,
+            metrics=tuple(
+                MetricPair(*key, values_a.get(key), values_b.get(key))
+                for key in dict.fromkeys((*values_a, *values_b))
+            ),
+            parameters=differences(run_a.parameters, run_b.parameters),
+            packages=differences(run_a.packages, run_b.packages),
+            fingerprints=differences(self._identities(run_a.id), self._identities(run_b.id)),
+        )
+
+    def _identities(self, run_id: str) -> dict[str, str]:
+        return {f"{f.kind} {f.name}": f.fingerprint for f in self.fingerprints(run_id)}
+
+
+def _checked_status(status: str) -> str:
+    if status not in get_args(Status):
+        close = difflib.get_close_matches(status.upper(), get_args(Status)) or get_args(Status)
+        raise InputError(f"there is no status {status!r}; give {' or '.join(close)}")
+    return status
+
+
+def _run_record(row: RunRow) -> RunRecord:
+    values = {name: getattr(row, name) for name in RunRecord.__dataclass_fields__}
+    return RunRecord(**values | {"command": tuple(row.command)})
+
 
 DEFAULT_URL = "./.intramodal/runs.db"
 
@@ -32,6 +246,264 @@ _KIND = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 # No vowels, no look-alikes: ids are read out and typed.
 _LETTERS = "23456789bcdfghjkmnpqrstvwxz"
 _LARGEST_SEED = 2**63 - 1
+
+
+log = logging.getLogger(__name__)
+
+Work = Callable[[Session], object]
+
+_RETRY_AFTER_S = 30.0
+_MOST_PENDING = 10_000
+_KEY_LENGTH = 255
+_STAGE_LENGTH = 100
+
+
+class RecordedRun:
+    """A run in progress, written to the ledger.
+
+    A database that fails while the run works (locked, full, gone) does not stop the work: the
+    first failure is logged as a warning, entries wait in memory and are written as soon as the
+    database answers again, at the latest when the run ends. If it never does, the run stays
+    without an end and is INTERRUPTED for whoever looks next. Wrong arguments are still errors.
+
+    Attributes
+    ----------
+    id : str
+        Sorts by time: date, time (UTC) and four random characters.
+    """
+
+    def __init__(self, database: Database, run_id: str, scrubber: Scrubber) -> None:
+        self.id = run_id
+        self._database = database
+        self._scrub = scrubber
+        self._pending: deque[Work] = deque()
+        self._lock = threading.RLock()
+        self._retry_at = 0.0
+        self._has_warned = False
+        self._status: Status = "RUNNING"
+
+    def __repr__(self) -> str:
+        """Return id and status."""
+        return f"RecordedRun({self.id!r}, {self._status})"
+
+    def log_fingerprint(
+        self,
+        kind: FingerprintKind,
+        name: str,
+        fingerprint: str,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record which encoder, projection or collection took part.
+
+        Parameters
+        ----------
+        kind : {"encoder", "projection", "collection"}
+        name : str
+            The same kind and name replace an earlier entry.
+        fingerprint : str
+        facts : mapping, optional
+            What the fingerprint covers, JSON values.
+        """
+        if kind not in get_args(FingerprintKind):
+            allowed = ", ".join(get_args(FingerprintKind))
+            raise InputError(f"a fingerprint cannot be of a {kind!r}; give one of {allowed}")
+        row = {
+            "kind": kind,
+            "name": self._scrub.text(name),
+            "fingerprint": self._scrub.text(fingerprint),
+            "facts": self._scrub.json(facts or {}),
+        }
+        self._replace(FingerprintRow, ("kind", "name"), row)
+
+    def log_metric(
+        self,
+        name: str,
+        value: float | None,
+        *,
+        vector: str | None = None,
+        field: str | None = None,
+        interval: tuple[float, float] | None = None,
+        n: int | None = None,
+    ) -> None:
+        """Record one figure.
+
+        Parameters
+        ----------
+        name : str
+            For example ``"map"``; the same name, vector and field replace an earlier figure.
+        value : float or None
+            None where it cannot be computed; NaN and infinities are stored as None.
+        vector, field : str, optional
+            The named vector and the label field it is of.
+        interval : (float, float), optional
+            Lower and upper end of its confidence interval.
+        n : int, optional
+            Number of cases behind it.
+        """
+        low, high = interval if interval is not None else (None, None)
+        row = {
+            "name": self._scrub.text(name),
+            "vector": None if vector is None else self._scrub.text(vector),
+            "field": None if field is None else self._scrub.text(field),
+            "value": _finite(value),
+            "low": _finite(low),
+            "high": _finite(high),
+            "n": None if n is None else int(n),
+        }
+        self._replace(MetricRow, ("name", "vector", "field"), row)
+
+    def log_failure(self, item: str, stage: str, reason: str) -> None:
+        """Record one item that could not be processed.
+
+        Parameters
+        ----------
+        item : str
+            Key or point id.
+        stage : str
+            Where: ``"read"``, ``"decode"``, ``"encode"``, ``"project"``, ``"write"``, ...
+        reason : str
+            One sentence.
+        """
+        self.log_failures([FailureRecord(item, stage, reason)])
+
+    def log_failures(self, failures: Iterable[FailureRecord]) -> None:
+        """Record many items that could not be processed, as one unit."""
+        rows = [
+            {
+                "run": self.id,
+                "item": self._scrub.text(str(failure.item)),
+                "stage": self._scrub.text(failure.stage)[:_STAGE_LENGTH],
+                "reason": self._scrub.text(failure.reason),
+            }
+            for failure in failures
+        ]
+        if rows:
+            self._write(lambda session: session.execute(insert(FailureRow), rows))
+
+    def save_artefact(
+        self, name: str, data: bytes | Mapping[str, Any], media_type: str | None = None
+    ) -> None:
+        """Keep a file with the run, compressed.
+
+        Parameters
+        ----------
+        name : str
+            The same name replaces an earlier file.
+        data : bytes or mapping
+            Bytes are kept exactly; a mapping is kept as JSON, without secrets.
+        media_type : str, optional
+            Default ``application/octet-stream``, or ``application/json`` for a mapping.
+        """
+        if isinstance(data, Mapping):
+            text = json.dumps(self._scrub.json(data), ensure_ascii=False, allow_nan=False)
+            data, media_type = text.encode(), media_type or "application/json"
+        row = {
+            "name": self._scrub.text(name),
+            "media_type": media_type or "application/octet-stream",
+            "data": zlib.compress(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "size": len(data),
+        }
+        self._replace(ArtefactRow, ("name",), row)
+
+    def checkpoint(self, key: str, value: Any) -> None:
+        """Record where the work has got to.
+
+        Parameters
+        ----------
+        key : str
+            At most 255 characters; the same key replaces an earlier value.
+        value : JSON value
+        """
+        if not 0 < len(key) <= _KEY_LENGTH:
+            raise InputError(
+                f"a checkpoint's key has {len(key)} characters; give 1 to {_KEY_LENGTH}"
+            )
+        row = {"key": self._scrub.text(key), "value": self._scrub.json(value)}
+        self._replace(CheckpointRow, ("key",), row | {"updated": database_now()})
+
+    def finish(self, status: Status, error: str | None = None) -> None:
+        """End the run; called by the ledger's context manager."""
+        with self._lock:
+            self._retry_at = 0.0
+            sentence = None if error is None else self._scrub.text(error)
+            self._write(lambda session: _close(session, self.id, status, sentence), is_last=True)
+            self._status = status
+            if self._pending:
+                log.warning(
+                    "the end of run %s and %d entries could not be written; it will be listed as "
+                    "INTERRUPTED, its work is not affected",
+                    self.id,
+                    len(self._pending) - 1,
+                )
+
+    def beat(self) -> None:
+        """Give a sign of life, by the database's clock."""
+        with self._database.writing() as session:
+            session.execute(
+                update(RunRow)
+                .where(RunRow.id == self.id, RunRow.status == "RUNNING")
+                .values(heartbeat=database_now())
+            )
+
+    def _replace(self, table: type[Any], key: tuple[str, ...], row: dict[str, Any]) -> None:
+        same = [getattr(table, column).is_not_distinct_from(row[column]) for column in key]
+
+        def work(session: Session) -> None:
+            session.execute(delete(table).where(table.run == self.id, *same))
+            session.execute(insert(table).values(run=self.id, **row))
+
+        self._write(work)
+
+    def _write(self, work: Work, *, is_last: bool = False) -> None:
+        with self._lock:
+            if self._status != "RUNNING":
+                raise RunFinished(
+                    f"run {self.id} is {self._status} and cannot change any more; start another"
+                )
+            if is_last or len(self._pending) < _MOST_PENDING:
+                self._pending.append(work)
+            if time.monotonic() >= self._retry_at:
+                self._flush()
+
+    def _flush(self) -> None:
+        while self._pending:
+            try:
+                with self._database.writing() as session:
+                    _require_running(session, self.id)
+                    self._pending[0](session)
+            except LedgerUnavailable as error:
+                self._warn(error)
+                self._retry_at = time.monotonic() + _RETRY_AFTER_S
+                return
+            except LedgerError as error:
+                self._warn(error)
+            self._pending.popleft()
+
+    def _warn(self, error: LedgerError) -> None:
+        level = logging.DEBUG if self._has_warned else logging.WARNING
+        log.log(level, "run %s goes on, but could not be recorded: %s", self.id, error)
+        self._has_warned = True
+
+
+def _require_running(session: Session, run_id: str) -> None:
+    """Lock the run's row for this unit of work; refuse to change a finished run."""
+    running = select(RunRow.status).where(RunRow.id == run_id).with_for_update()
+    status = session.scalar(running)
+    if status != "RUNNING":
+        raise RunFinished(
+            f"run {run_id} is {status or 'deleted'} in the database, ended by another process"
+        )
+
+
+def _close(session: Session, run_id: str, status: Status, error: str | None) -> None:
+    now = database_now()
+    values = {"status": status, "error": error, "finished": now, "heartbeat": now}
+    session.execute(update(RunRow).where(RunRow.id == run_id).values(**values))
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 class RunLedger(LedgerReader):
@@ -59,7 +531,7 @@ class RunLedger(LedgerReader):
         url: str | Path = DEFAULT_URL,
         *,
         create: bool = True,
-        heartbeat_interval_s: float | None = heartbeat.INTERVAL_S,
+        heartbeat_interval_s: float | None = INTERVAL_S,
         lock_timeout_s: float = 10.0,
     ) -> RunLedger:
         """Open a runs database, and bring its schema up to date.
@@ -148,11 +620,11 @@ class RunLedger(LedgerReader):
         }
         run_id = self._enter(facts | {"packages": package_versions(), "git": git_state()})
         recorded = RecordedRun(self._database, run_id, scrubber)
-        with heartbeat.heartbeat(recorded.beat, self._heartbeat_interval_s), _ending(recorded):
+        with heartbeat(recorded.beat, self._heartbeat_interval_s), _ending(recorded):
             yield recorded
 
     def _enter(self, facts: dict[str, Any]) -> str:
-        stale.mark_interrupted(self._database)
+        mark_interrupted(self._database)
         process = this_process()
         with self._database.writing() as session:
             now = session.scalar(select(database_now())) or datetime.now(UTC)

@@ -61,13 +61,13 @@ def open_store(
     location = str(location)
     cluster = replace(_cluster(location, upload_streams, nodes), shard_key=shard_key)
     if location == ":memory:":
-        from intramodal.store.connect import connect_memory  # qdrant_client costs half a second
-        from intramodal.store.server import ServerStore
+        from intramodal.store.server.client import connect_memory
+        from intramodal.store.server.store import ServerStore
 
         return ServerStore(connect_memory())
     if _is_server(location):
-        from intramodal.store.connect import check_url, connect_server
-        from intramodal.store.server import ServerStore
+        from intramodal.store.server.client import check_url, connect_server
+        from intramodal.store.server.store import ServerStore
 
         for url in nodes:
             check_url(url)
@@ -113,15 +113,15 @@ def _check_directory(location: str) -> None:
 
 def _open_directory(location: str) -> Store:
     try:
-        from intramodal.store.edge import EdgeStore
+        from intramodal.store.edge.store import EdgeStore
     except ImportError as error:
         return _open_files(location, error)
     return EdgeStore(location)
 
 
 def _open_files(location: str, error: ImportError) -> Store:
-    from intramodal.store.connect import connect_files
-    from intramodal.store.server import ServerStore
+    from intramodal.store.server.client import connect_files
+    from intramodal.store.server.store import ServerStore
 
     log.warning(
         "the embedded engine (qdrant-edge-py) cannot be loaded here (%s); %s is opened with "

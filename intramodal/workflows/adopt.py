@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from intramodal.errors import ImageError, InputError, ManifestMismatchError
-from intramodal.ingest.encoders import load_encoder
-from intramodal.ingest.encoders.known import KNOWN_MODELS
-from intramodal.projection.artifact import Projection
-from intramodal.runs import Run
+from intramodal.ingest.encoders.names import KNOWN_MODELS
+from intramodal.ingest.encoders.registry import load_encoder
+from intramodal.projection.projection import Projection
+from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import Encoder, Floats, PointId, declared_fingerprint, unit_rows

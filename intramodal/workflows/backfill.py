@@ -7,18 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from intramodal.errors import InputError
-from intramodal.ingest.backfill import (
-    backfill,
-    copy_with_projection,
-    plan_backfill,
-    plan_copy,
-    plan_recompute,
-    recompute,
-    rollback,
-    verify_vector,
-)
-from intramodal.projection.artifact import Projection
-from intramodal.runs import Run
+from intramodal.ingest.backfill.copy import copy_with_projection
+from intramodal.ingest.backfill.in_place import backfill, recompute
+from intramodal.ingest.backfill.plan import plan_backfill, plan_copy, plan_recompute
+from intramodal.ingest.backfill.rollback import rollback
+from intramodal.ingest.backfill.verify import verify_vector
+from intramodal.projection.projection import Projection
+from intramodal.runs.run import Run
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
 from intramodal.store.filters import parse_filter

@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from intramodal.errors import InputError
-from intramodal.evaluation.compare import CompareSettings, compare_vectors
-from intramodal.evaluation.comparison import Comparison
+from intramodal.evaluation.compare import CompareSettings, Comparison, compare_vectors
+from intramodal.evaluation.cost import vector_costs
 from intramodal.ingest.vectors.matrices import read_matrix
-from intramodal.projection.artifact import Projection
-from intramodal.reports.html import render_report
+from intramodal.projection.projection import Projection
 from intramodal.reports.page import check_place
-from intramodal.runs import Run, pack_scores
-from intramodal.runs.scores import MEDIA_TYPE, SCORES
+from intramodal.reports.report import render_report
+from intramodal.runs.run import Run
+from intramodal.runs.scores import MEDIA_TYPE, SCORES, pack_scores
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, VectorTable
 from intramodal.workflows.controls import load_for, sweeps, with_controls, with_rivals
-from intramodal.workflows.cost import vector_costs
 from intramodal.workflows.document import DOCUMENT, Evidence, build_document
 from intramodal.workflows.evidence import (
     log_origins,

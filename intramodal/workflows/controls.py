@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from intramodal.errors import InputError, ManifestMismatchError
-from intramodal.evaluation.sweep import sweep_dimensions
-from intramodal.ingest.backfill import check_fitted_for
-from intramodal.projection.artifact import Projection
+from intramodal.evaluation.compare import sweep_dimensions
 from intramodal.projection.controls import all_directions, apply_controls
+from intramodal.projection.projection import Projection
 from intramodal.store.collection import ImageCollection
+from intramodal.store.origins import check_fitted_for
 from intramodal.types import Floats, VectorTable
 
 _SWEPT = 8

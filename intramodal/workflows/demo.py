@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from intramodal.demo import pictures_list
-from intramodal.ingest.encoders import load_encoder
-from intramodal.ingest.sources import open_source
+from intramodal.ingest.encoders.registry import load_encoder
+from intramodal.ingest.sources.formats import open_source
 from intramodal.projection.anchors import AnchorSet
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 from intramodal.types import Encoder, PointId
 from intramodal.workflows.compare import CompareRequest, compare_in
 from intramodal.workflows.ingest import IngestRequest, ingest_in

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from intramodal import __version__
 from intramodal.errors import InputError, IntramodalError
 from intramodal.evaluation.kernels import KERNELS, VARIABLE
-from intramodal.runs.look import DatabaseFacts, folder_of, look_at
+from intramodal.runs.database import DatabaseFacts, folder_of, look_at
 from intramodal.runs.scrub import Scrubber
 from intramodal.store.base import Store
 from intramodal.store.open import is_directory

@@ -8,14 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from intramodal.evaluation.comparison import Comparison
+from intramodal.evaluation.compare import Comparison
 from intramodal.evaluation.misalignment import measure_misalignment
 from intramodal.evaluation.precision_recall import precision_recall
 from intramodal.progress import tracked
-from intramodal.projection.artifact import Projection
-from intramodal.reports.document import Answer, Neighbours, Picture, ReportDocument
+from intramodal.projection.projection import Projection
+from intramodal.reports.report import Answer, Neighbours, Picture, ReportDocument
 from intramodal.reports.thumbnails import thumbnail
-from intramodal.runs import RunLedger
+from intramodal.runs.ledger import RunLedger
 from intramodal.store.base import Hits
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, PointId, VectorTable

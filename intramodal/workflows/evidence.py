@@ -8,10 +8,12 @@ from dataclasses import asdict
 from typing import Any
 
 from intramodal.errors import InputError
-from intramodal.evaluation.baselines.oti import InversionMap
-from intramodal.evaluation.population import UNITS
+from intramodal.evaluation.resampling import UNITS
 from intramodal.evaluation.retrieval import RetrievalResult
-from intramodal.runs import QueryScores, Run, RunLedger
+from intramodal.evaluation.rivals.oti import InversionMap
+from intramodal.runs.ledger import RunLedger
+from intramodal.runs.run import Run
+from intramodal.runs.scores import QueryScores
 from intramodal.store.collection import ImageCollection
 from intramodal.store.fields import fields_of
 from intramodal.store.manifest import VectorOrigin

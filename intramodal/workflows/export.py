@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from intramodal.errors import InputError
+from intramodal.ingest.vectors.matrices import MatrixFile, MatrixMaker, matrix_file
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.workflows.evidence import log_origins
-from intramodal.workflows.matrix_files import MatrixFile, MatrixMaker, matrix_file
 from intramodal.workflows.workspace import open_workspace, recorded
 
 _PAGE = 1000

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from intramodal.errors import InputError, ManifestMismatchError, ModelError
-from intramodal.ingest.encoders import load_encoder
+from intramodal.ingest.encoders.registry import load_encoder
 from intramodal.ingest.vectors.matrices import read_matrix
 from intramodal.projection.anchors import AnchorSet
-from intramodal.projection.artifact import Projection
 from intramodal.projection.isoclip import IsoClip
-from intramodal.runs import RunLedger
+from intramodal.projection.projection import Projection
+from intramodal.runs.ledger import RunLedger
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import Encoder, Floats, HasProjectors, declared_fingerprint, encoders_agree

@@ -6,17 +6,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from intramodal.ingest.backfill import check_fitted_for, projected_origin
-from intramodal.ingest.encoders import load_encoder, parse_name
-from intramodal.ingest.pipeline import ingest
-from intramodal.ingest.plan import RAW, check_dataset, check_projection, encoder_origin
-from intramodal.ingest.sources import Source, open_source
-from intramodal.ingest.stored import plan_prune
-from intramodal.projection.artifact import Projection
-from intramodal.runs import Run
+from intramodal.ingest.encoders.names import parse_name
+from intramodal.ingest.encoders.registry import load_encoder
+from intramodal.ingest.lookup import plan_prune
+from intramodal.ingest.pipeline import RAW, check_dataset, check_projection, encoder_origin, ingest
+from intramodal.ingest.sources.base import Source
+from intramodal.ingest.sources.formats import open_source
+from intramodal.projection.projection import Projection
+from intramodal.runs.run import Run
 from intramodal.store.checks import check_name
 from intramodal.store.collection import ImageCollection
 from intramodal.store.open import is_directory
+from intramodal.store.origins import check_fitted_for, projected_origin
 from intramodal.types import Encoder
 from intramodal.workflows.workspace import (
     Uploads,

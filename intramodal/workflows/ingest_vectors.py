@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from intramodal.errors import InputError
-from intramodal.ingest.plan import RAW
+from intramodal.ingest.pipeline import RAW
 from intramodal.ingest.vectors.load import (
     DEFAULT_BATCH,
     check_target,
@@ -15,8 +15,8 @@ from intramodal.ingest.vectors.load import (
     vectors_of,
 )
 from intramodal.ingest.vectors.ready import ReadyVectors, open_ready
-from intramodal.projection.artifact import Projection
-from intramodal.runs import Run
+from intramodal.projection.projection import Projection
+from intramodal.runs.run import Run
 from intramodal.store.base import VectorSpec
 from intramodal.store.checks import check_name, check_spec
 from intramodal.store.collection import ImageCollection

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from intramodal.errors import InputError
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 from intramodal.store.collection import ImageCollection
 from intramodal.types import encoders_agree
 from intramodal.workflows.corpus import mean_unit_vector

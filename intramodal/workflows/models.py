@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from intramodal.ingest.encoders import convert_slip as convert
-from intramodal.ingest.encoders import known_models
+from intramodal.ingest.encoders.names import known_models
+from intramodal.ingest.encoders.slip import convert_slip as convert
 
 
 def list_models() -> list[dict[str, Any]]:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from intramodal.errors import InputError
-from intramodal.reports.document import ReportDocument
-from intramodal.reports.html import render_report
 from intramodal.reports.page import write_text
+from intramodal.reports.report import ReportDocument, render_report
 from intramodal.reports.tables import render_latex, render_markdown
-from intramodal.runs import RunLedger
+from intramodal.runs.ledger import RunLedger
 from intramodal.workflows.document import DOCUMENT
 
 FORMATS = ("html", "md", "latex")

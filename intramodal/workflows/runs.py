@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from intramodal.errors import InputError
-from intramodal.runs import RunLedger, export_runs, full_record
+from intramodal.runs.frames import export_runs, full_record
+from intramodal.runs.ledger import RunLedger
 from intramodal.runs.records import KINDS, Status
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from intramodal.errors import InputError, ManifestMismatchError
-from intramodal.ingest.encoders import load_encoder
-from intramodal.projection.artifact import Projection
-from intramodal.reports.document import Picture
-from intramodal.reports.search import SIDE, Found, SearchPage, render_search
+from intramodal.ingest.encoders.registry import load_encoder
+from intramodal.projection.projection import Projection
+from intramodal.reports.pages import SIDE, Found, SearchPage, render_search
+from intramodal.reports.report import Picture
 from intramodal.reports.thumbnails import data_uri, thumbnail
-from intramodal.runs import Run
+from intramodal.runs.run import Run
 from intramodal.store.base import Hits
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, PointId, encoders_agree

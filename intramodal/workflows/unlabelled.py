@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from intramodal.errors import InputError
+from intramodal.evaluation.agreement import Agreement, neighbour_overlap, pseudo_labels
+from intramodal.evaluation.cost import vector_costs
 from intramodal.evaluation.retrieval import run_task
-from intramodal.evaluation.retrieval_task import RetrievalTask
-from intramodal.evaluation.unlabelled import Agreement, neighbour_overlap, pseudo_labels
-from intramodal.reports.disagreements import Disagreement, render_disagreements
+from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.reports.page import check_place
-from intramodal.runs import Run
+from intramodal.reports.pages import Disagreement, render_disagreements
+from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable
-from intramodal.workflows.cost import vector_costs
 from intramodal.workflows.evaluate.targets import Target
 from intramodal.workflows.evaluate.texts import TextSource
 from intramodal.workflows.evidence import log_origins, refuse_texts, stated

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from intramodal.errors import InputError, LedgerError, NotFound
-from intramodal.runs import NullRun, Run, RunLedger
+from intramodal.runs.ledger import RunLedger
+from intramodal.runs.run import NullRun, Run
 from intramodal.store.base import Store
 from intramodal.store.open import is_directory, open_store
 

@@ -6,7 +6,7 @@ import numpy as np
 from make_demo_pictures import VENDORS, Emoji
 
 from intramodal.projection.anchors import AnchorSet
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 
 FIELDS = ("identity", "subgroup", "category", "vendor")
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from demo_model.measure import unit
 from demo_model.tower import PREPROCESS, model_config
-from intramodal.ingest.encoders import load_encoder
+from intramodal.ingest.encoders.registry import load_encoder
 
 LEAST_COSINE = 0.9999  # half precision moves the vectors by less
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from intramodal.reports.html import render_report
+from intramodal.reports.report import render_report
 from tests.browser import chromium
 from tests.unit.reports.sample import HOSTILE, document
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from intramodal import ImageCollection, Projection, open_store
 from intramodal.cli import cli
-from intramodal.cli.options import DEFAULT_STORE
+from intramodal.commands.options import DEFAULT_STORE
 from intramodal.store.base import Store
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import VectorTable, point_id, unit_rows

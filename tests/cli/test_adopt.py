@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from intramodal import ImageCollection, Projection, load_encoder, open_store
-from intramodal.cli.options import DEFAULT_STORE
+from intramodal.commands.options import DEFAULT_STORE
 from intramodal.store.base import VectorSpec
 from tests.cli.kit import invoke, run
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from intramodal import ImageCollection, Projection, open_store
-from intramodal.cli.options import DEFAULT_STORE
+from intramodal.commands.options import DEFAULT_STORE
 from intramodal.store.base import UNNAMED, VectorSpec
 from tests.cli.kit import invoke, run
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from intramodal import Projection
-from intramodal.cli.options import DEFAULT_RUNS, DEFAULT_STORE
+from intramodal.commands.options import DEFAULT_RUNS, DEFAULT_STORE
 from intramodal.errors import InputError
 from intramodal.workflows.compare import CompareRequest, compare_collection
 from tests.cli.kit import N, invoke, make_photos, run

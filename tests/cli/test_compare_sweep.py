@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from intramodal import AnchorSet, ImageCollection, Projection, open_store
-from intramodal.cli.options import DEFAULT_RUNS, DEFAULT_STORE
-from intramodal.runs import RunLedger
+from intramodal.commands.options import DEFAULT_RUNS, DEFAULT_STORE
+from intramodal.runs.ledger import RunLedger
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import point_id
 from intramodal.workflows.document import DOCUMENT

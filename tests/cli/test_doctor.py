@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from intramodal.cli.options import DEFAULT_RUNS, DEFAULT_STORE
-from intramodal.runs import RunLedger
-from intramodal.runs.models import SCHEMA, VERSION_TABLE
+from intramodal.commands.options import DEFAULT_RUNS, DEFAULT_STORE
+from intramodal.runs.ledger import RunLedger
+from intramodal.runs.schema import SCHEMA, VERSION_TABLE
 from intramodal.store.base import VectorSpec
 from intramodal.store.open import open_store
 from tests.cli.kit import invoke, make_photos, run

@@ -13,10 +13,9 @@ from scipy.stats import t as student
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from intramodal import ImageCollection, Projection, RunLedger, open_store
-from intramodal.cli.options import DEFAULT_RUNS, DEFAULT_STORE
+from intramodal.commands.options import DEFAULT_RUNS, DEFAULT_STORE
 from intramodal.evaluation.fewshot import evaluate_fewshot
-from intramodal.runs import unpack_scores
-from intramodal.runs.scores import SCORES
+from intramodal.runs.scores import SCORES, unpack_scores
 from intramodal.types import point_id, unit_rows
 from tests.cli.evaluated import (
     DIM,

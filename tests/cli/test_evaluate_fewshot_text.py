@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from intramodal import ImageCollection, open_store
-from intramodal.cli.options import DEFAULT_STORE
-from intramodal.evaluation.baselines.class_texts import ClassTexts
+from intramodal.commands.options import DEFAULT_STORE
 from intramodal.evaluation.fewshot_text import METHODS, evaluate_fewshot_text
+from intramodal.evaluation.rivals.class_texts import ClassTexts
 from tests.cli.evaluated import invoke, make_shop, pictures, run
 
 COMMON = ("--labels", "kind", "--shots", "1,2", "--episodes", "3")
@@ -87,7 +87,7 @@ def test_what_cannot_be_meant_is_refused(arguments: tuple[str, ...], told: str) 
 def test_texts_of_a_file_are_embedded_by_the_model(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from intramodal import load_encoder
-    from intramodal.evaluation.baselines.class_texts import read_texts
+    from intramodal.evaluation.rivals.class_texts import read_texts
     from intramodal.store.manifest import VectorOrigin
 
     encoder = load_encoder("demo", device="cpu")

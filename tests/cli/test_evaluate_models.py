@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from intramodal import ImageCollection, load_encoder, open_store
 from intramodal.cli import cli
-from intramodal.cli.options import DEFAULT_STORE
+from intramodal.commands.options import DEFAULT_STORE
 from intramodal.demo import pictures_list
-from intramodal.ingest.sources import open_source
+from intramodal.ingest.sources.formats import open_source
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import point_id, unit_rows
 

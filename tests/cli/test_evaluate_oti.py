@@ -15,7 +15,7 @@ import pytest
 
 import intramodal
 from intramodal import ImageCollection, RunLedger, open_store
-from intramodal.cli.options import DEFAULT_RUNS, DEFAULT_STORE
+from intramodal.commands.options import DEFAULT_RUNS, DEFAULT_STORE
 from intramodal.types import VectorTable
 from tests.cli import kit
 
@@ -150,7 +150,7 @@ def test_only_those_that_ask_are_inverted() -> None:
 
 
 CHILD = """
-from intramodal.evaluation.baselines.oti import InversionMap
+from intramodal.evaluation.rivals.oti import InversionMap
 apply = InversionMap.apply
 def telling(self, X):
     print(len(X), flush=True)
@@ -186,7 +186,7 @@ def test_killed_in_the_middle_the_same_command_goes_on() -> None:
 def test_ctrl_c_says_that_the_same_command_goes_on(
     monkeypatch: pytest.MonkeyPatch, place: tuple[str, str]
 ) -> None:
-    from intramodal.evaluation.baselines import oti as module
+    from intramodal.evaluation.rivals import oti as module
 
     inverted, sizes = module._inverted, []
 

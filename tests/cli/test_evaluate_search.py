@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from intramodal import RunLedger
-from intramodal.cli.options import DEFAULT_RUNS
-from intramodal.runs import export_runs, unpack_scores
-from intramodal.runs.scores import SCORES
+from intramodal.commands.options import DEFAULT_RUNS
+from intramodal.runs.frames import export_runs
+from intramodal.runs.scores import SCORES, unpack_scores
 from intramodal.workflows.evaluate.index import parse_search
 from intramodal.workflows.evidence import CLASSES
 from tests.cli.evaluated import N, invoke, make_shop, pictures, run

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from intramodal import Projection, open_store
-from intramodal.cli.options import DEFAULT_STORE
+from intramodal.commands.options import DEFAULT_STORE
 from tests.browser import chromium
 from tests.cli.evaluated import COMMANDS, fill, half, invoke, make_shop, run
 from tests.faults.wire import WireServer

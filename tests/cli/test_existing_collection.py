@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from intramodal import ImageCollection, Projection, open_store
 from intramodal.cli import cli
-from intramodal.cli.options import DEFAULT_STORE
+from intramodal.commands.options import DEFAULT_STORE
 from intramodal.store.base import VectorSpec
 from intramodal.types import unit_rows
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from intramodal import ImageCollection, open_store
-from intramodal.cli.options import DEFAULT_STORE
+from intramodal.commands.options import DEFAULT_STORE
 from intramodal.errors import StoreError
 from intramodal.store.base import Filter, Page, Store, VectorSpec
 from intramodal.store.manifest import VectorOrigin

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from intramodal import AnchorSet, ImageCollection, Projection, load_encoder, open_store
 from intramodal.cli import cli
-from intramodal.cli.options import DEFAULT_STORE
+from intramodal.commands.options import DEFAULT_STORE
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import declared_fingerprint, unit_rows
 from tests.tiny_models import DIM, SIDE, save_clip, save_dinov2, save_open_clip, save_siglip

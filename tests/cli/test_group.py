@@ -12,9 +12,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from intramodal.cli import cli
-from intramodal.cli.group import COMMANDS, SUBCOMMANDS, read_config
-from intramodal.cli.options import DEFAULT_RUNS
+from intramodal.cli import COMMANDS, SUBCOMMANDS, cli, read_config
+from intramodal.commands.options import DEFAULT_RUNS
 from intramodal.errors import InputError
 
 HEAVY = ("torch", "sklearn", "scipy", "matplotlib", "qdrant_client", "qdrant_edge", "sqlalchemy")

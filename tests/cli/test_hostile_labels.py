@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from intramodal import RunLedger, open_store
-from intramodal.cli.options import DEFAULT_RUNS, DEFAULT_STORE
-from intramodal.runs import QueryScores, pack_scores
-from intramodal.runs.scores import MEDIA_TYPE, SCORES
+from intramodal.commands.options import DEFAULT_RUNS, DEFAULT_STORE
+from intramodal.runs.scores import MEDIA_TYPE, SCORES, QueryScores, pack_scores
 from tests.cli.kit import invoke, make_photos, run
 from tests.unit.reports.sample import EMOJI, HOSTILE, RIGHT_TO_LEFT
 from tests.unit.reports.test_html import Elements

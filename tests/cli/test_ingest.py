@@ -13,7 +13,7 @@ from PIL import Image
 
 from intramodal import ImageCollection, Projection, load_encoder, open_store
 from intramodal.cli import cli
-from intramodal.cli.options import DEFAULT_STORE
+from intramodal.commands.options import DEFAULT_STORE
 from intramodal.types import point_id, unit_rows
 from tests.tiny_models import DIM, SIDE, save_open_clip
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from intramodal import ImageCollection, Projection, open_store
-from intramodal.cli.options import DEFAULT_STORE
+from intramodal.commands.options import DEFAULT_STORE
 from intramodal.types import point_id, unit_rows
 from tests.cli.kit import invoke, run
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 from intramodal.types import point_id
 from tests.cli.kit import run
 

@@ -12,7 +12,7 @@ import pytest
 
 import intramodal.workflows
 from intramodal import open_store
-from intramodal.cli.options import DEFAULT_RUNS, DEFAULT_STORE
+from intramodal.commands.options import DEFAULT_RUNS, DEFAULT_STORE
 from intramodal.runs.records import KINDS
 from intramodal.store.base import VectorSpec
 from tests.cli.kit import N, invoke, make_photos, run

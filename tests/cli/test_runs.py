@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intramodal.cli.options import DEFAULT_RUNS
-from intramodal.runs import RunLedger
+from intramodal.commands.options import DEFAULT_RUNS
+from intramodal.runs.ledger import RunLedger
 from intramodal.types import unit_rows
 from tests.cli.kit import invoke, make_photos, run
 

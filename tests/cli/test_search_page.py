@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from intramodal import open_store
-from intramodal.cli.options import DEFAULT_STORE
+from intramodal.commands.options import DEFAULT_STORE
 from tests.cli.kit import invoke, make_photos, run
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from intramodal import RunLedger, open_store
-from intramodal.cli.options import DEFAULT_RUNS
+from intramodal.commands.options import DEFAULT_RUNS
 from tests.cli.kit import invoke, make_photos, run
 
 KEY, DATABASE, STORE, TOKEN = "planted-key-81", "planted/pass@82", "planted-83", "planted-tok-84"

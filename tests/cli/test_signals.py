@@ -18,17 +18,15 @@ import numpy as np
 import pytest
 
 from intramodal import Projection, open_store
-from intramodal.cli.group import CommandGroup
-from intramodal.cli.options import DEFAULT_RUNS, DEFAULT_STORE
-from intramodal.cli.signals import SIGNALS, Stopped, StopSignals
+from intramodal.cli import SIGNALS, CommandGroup, Stopped, StopSignals
+from intramodal.commands.options import DEFAULT_RUNS, DEFAULT_STORE
 from intramodal.errors import InputError, StoreUnavailable
-from intramodal.ingest.threads import Threads
+from intramodal.ingest.workers import Threads
 from intramodal.runs.ledger import RunLedger
 from intramodal.runs.records import RunRecord
 from intramodal.store.base import VectorSpec
-from intramodal.store.edge_engine import optimize_in_child
-from intramodal.store.retry import Retry
-from intramodal.store.streams import Streams
+from intramodal.store.edge.engine import optimize_in_child
+from intramodal.store.server.client import Retry, Streams
 from tests.cli.kit import invoke, run
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs signals of POSIX")
@@ -55,7 +53,7 @@ fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 WINDING_UP = (
     PRELUDE.format(hangup="SIG_DFL")
     + """
-from intramodal.cli.signals import Stopped, StopSignals
+from intramodal.cli import Stopped, StopSignals
 with StopSignals() as signals:
     try:
         signals.install()

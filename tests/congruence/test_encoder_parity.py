@@ -286,7 +286,7 @@ def test_one_clip_gives_the_same_vectors_through_both_libraries(
         json.dumps({"model_cfg": config, "preprocess_cfg": preprocess})
     )
     theirs.towers.tokenizer.save_pretrained(tmp_path)  # type: ignore[attr-defined]
-    from intramodal.ingest.encoders import load_encoder
+    from intramodal.ingest.encoders.registry import load_encoder
 
     ours = load_encoder(f"open_clip:local-dir:{tmp_path}", device="cpu")
     # Even margins: half a pixel of an odd one is cut on another side.

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from intramodal.errors import ImageError, InputError, ModelError
-from intramodal.ingest.encoders import load_encoder
 from intramodal.ingest.encoders.encoder import DualEncoder
 from intramodal.ingest.encoders.identity import weights_digest
+from intramodal.ingest.encoders.registry import load_encoder
 from intramodal.types import Encoder, Floats, HasProjectors, TextInvertible, fingerprint, unit_rows
 from tests.tiny_models import DIM, TEXTS, Save, Shelf
 

@@ -17,7 +17,7 @@ import numpy as np
 from qdrant_client import models
 
 from intramodal.store.base import Store
-from intramodal.store.server import ServerStore
+from intramodal.store.server.store import ServerStore
 from intramodal.types import Payload, PointId
 
 FOREIGN = ("words", "patches", "bits", "caption")

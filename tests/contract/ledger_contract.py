@@ -16,12 +16,14 @@ import pytest
 from sqlalchemy import select, text, update
 
 from intramodal.errors import InputError, LedgerError
-from intramodal.runs import FailureRecord, RunLedger, stale
-from intramodal.runs.models import SCHEMA, RunRow, database_now
+from intramodal.runs import liveness
+from intramodal.runs.ledger import RunLedger
+from intramodal.runs.records import FailureRecord
+from intramodal.runs.schema import SCHEMA, RunRow, database_now
 
 CHILD = """
 import sys, time
-from intramodal.runs import RunLedger
+from intramodal.runs.ledger import RunLedger
 
 with RunLedger.open(sys.argv[1]) as ledger, ledger.run(sys.argv[2], command=["child"]) as run:
     for i in range(int(sys.argv[3])):
@@ -386,7 +388,7 @@ class LedgerContract:
                 assert seen is not None
                 session.expunge(seen)
             run.beat()
-            assert not stale._mark(ledger._database, seen, "silent")
+            assert not liveness._mark(ledger._database, seen, "silent")
         assert ledger.get(run.id).status == "COMPLETE"
 
     def test_the_heartbeat_keeps_a_run_alive(self, url: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from intramodal.errors import Conflict, InputError, NotFound, StoreError, Unsupported
 from intramodal.store.base import UNNAMED, Filter, Hits, Store, VectorSpec
 from intramodal.store.collection import ImageCollection
-from intramodal.store.hits import id_order
+from intramodal.store.queries import id_order
 from intramodal.types import Floats, PointId, point_id, unit_rows
 
 N, D = 60, 8

@@ -14,9 +14,9 @@ import pytest
 from qdrant_client import models
 
 from intramodal.store.base import Store, VectorSpec
-from intramodal.store.connect import connect_server
 from intramodal.store.open import open_store
-from intramodal.store.server import ServerStore
+from intramodal.store.server.client import connect_server
+from intramodal.store.server.store import ServerStore
 from intramodal.types import PointId, point_id
 from tests.contract.foreign import (
     FOREIGN,

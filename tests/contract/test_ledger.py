@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from intramodal.errors import LedgerError
-from intramodal.runs import RunLedger
 from intramodal.runs.database import ADVISORY_LOCK
+from intramodal.runs.ledger import RunLedger
 from tests.contract.ledger_contract import LedgerContract
 from tests.databases import VARIABLE, postgres_schema
 

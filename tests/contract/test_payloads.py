@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from intramodal.errors import InputError
 from intramodal.store.base import Store, VectorSpec
 from intramodal.store.checks import DEEPEST_PAYLOAD
-from intramodal.store.connect import connect_server
 from intramodal.store.open import open_store
-from intramodal.store.server import ServerStore
+from intramodal.store.server.client import connect_server
+from intramodal.store.server.store import ServerStore
 from tests.faults.wire import WireServer
 
 N_PAYLOADS = int(os.environ.get("INTRAMODAL_PAYLOADS", "50"))

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from intramodal.errors import Unsupported
-from intramodal.ingest.backfill import backfill, copy_with_projection, recompute, rollback
+from intramodal.ingest.backfill.copy import copy_with_projection
+from intramodal.ingest.backfill.in_place import backfill, recompute
+from intramodal.ingest.backfill.rollback import rollback
 from intramodal.ingest.pipeline import ingest
 from intramodal.ingest.vectors.load import ingest_vectors, vectors_of
 from intramodal.ingest.vectors.ready import open_ready

@@ -29,9 +29,11 @@ from typing import Any
 
 import numpy as np
 
-from intramodal.ingest.backfill import backfill, copy_with_projection, rollback
-from intramodal.projection.artifact import Projection
-from intramodal.runs import RunLedger
+from intramodal.ingest.backfill.copy import copy_with_projection
+from intramodal.ingest.backfill.in_place import backfill
+from intramodal.ingest.backfill.rollback import rollback
+from intramodal.projection.projection import Projection
+from intramodal.runs.ledger import RunLedger
 from intramodal.store.base import VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from intramodal.cli.group import COMMANDS, SUBCOMMANDS
+from intramodal.cli import COMMANDS, SUBCOMMANDS
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "cli.md"
 

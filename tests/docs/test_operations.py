@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from intramodal import ImageCollection, Projection, open_store
 from intramodal.cli import cli
-from intramodal.cli.options import DEFAULT_STORE
+from intramodal.commands.options import DEFAULT_STORE
 from intramodal.store.base import UNNAMED, VectorSpec
 from intramodal.store.manifest import VectorOrigin
 

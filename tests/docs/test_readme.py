@@ -16,9 +16,9 @@ from click.testing import CliRunner
 
 from intramodal import AnchorSet, ImageCollection, load_encoder, open_store
 from intramodal.cli import cli
-from intramodal.cli.options import DEFAULT_STORE
+from intramodal.commands.options import DEFAULT_STORE
 from intramodal.demo import pictures_list
-from intramodal.ingest.sources import open_source
+from intramodal.ingest.sources.formats import open_source
 from intramodal.store.base import VectorSpec
 
 ROOT = Path(__file__).parents[2]

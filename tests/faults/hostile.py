@@ -341,7 +341,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 def ingest_and_tell(location: str, store: str) -> dict[str, Any]:
     """Ingest a source and return the summary, the hashes, the growth in MB and opened files."""
     from intramodal.ingest.pipeline import ingest
-    from intramodal.ingest.sources import open_source
+    from intramodal.ingest.sources.formats import open_source
     from intramodal.store.open import open_store
     from tests.plain_encoder import PlainEncoder, collection_for
 

@@ -23,13 +23,15 @@ import numpy as np
 from PIL import Image
 
 from intramodal.errors import InputError
-from intramodal.ingest.backfill import backfill, copy_with_projection, rollback
+from intramodal.ingest.backfill.copy import copy_with_projection
+from intramodal.ingest.backfill.in_place import backfill
+from intramodal.ingest.backfill.rollback import rollback
 from intramodal.ingest.pipeline import ingest
-from intramodal.ingest.sources import open_source
+from intramodal.ingest.sources.formats import open_source
 from intramodal.store.base import Store
-from intramodal.store.catalogue import Catalogue
 from intramodal.store.collection import ImageCollection
-from intramodal.store.edge import EdgeStore
+from intramodal.store.edge.catalogue import Catalogue
+from intramodal.store.edge.store import EdgeStore
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.open import open_store
 from intramodal.types import unit_rows
@@ -318,7 +320,7 @@ def be_foreseeable() -> None:
 
 def stoppable(work: Callable[[], object]) -> int:
     """Work with the handlers of the command line; returns the exit code."""
-    from intramodal.cli.signals import Stopped, StopSignals
+    from intramodal.cli import Stopped, StopSignals
 
     with StopSignals() as signals:
         try:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 from intramodal.types import Floats, ImageRecord, fingerprint, point_id
 from tests.faults.schedules import Truth, projected
 

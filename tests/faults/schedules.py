@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import StoreError, StoreUnavailable
-from intramodal.projection.artifact import Projection
-from intramodal.store.connect import Connection, connect_server
+from intramodal.projection.projection import Projection
 from intramodal.store.manifest import VectorOrigin
-from intramodal.store.retry import Retry
-from intramodal.store.server import ServerStore
+from intramodal.store.server.client import Connection, Retry, connect_server
+from intramodal.store.server.store import ServerStore
 from intramodal.types import Payload, PointId, point_id, unit_rows
 from tests.faults.proxy import Fault, FaultProxy, Served, busy, failing, page
 from tests.faults.wire import Point, WireServer

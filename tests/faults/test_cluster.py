@@ -13,13 +13,14 @@ import pytest
 from qdrant_client import models
 
 from intramodal.errors import AccessDenied, InputError, NotFound, StoreUnavailable
-from intramodal.ingest.backfill import backfill, projected_origin
+from intramodal.ingest.backfill.in_place import backfill
 from intramodal.store.base import Cluster, VectorSpec
 from intramodal.store.collection import ImageCollection
-from intramodal.store.connect import connect_server
 from intramodal.store.open import open_store
-from intramodal.store.server import ServerStore
-from intramodal.store.spreading import SPREAD_DEADLINE_S
+from intramodal.store.origins import projected_origin
+from intramodal.store.server.client import connect_server
+from intramodal.store.server.cluster import SPREAD_DEADLINE_S
+from intramodal.store.server.store import ServerStore
 from tests.cli.kit import run
 from tests.faults.schedules import ORIGIN, Clock, Slept, Truth
 from tests.faults.wire import Keys, WireServer

@@ -20,9 +20,8 @@ from qdrant_client.grpc.qdrant_pb2_grpc import QdrantServicer, add_QdrantService
 
 from intramodal.errors import AccessDenied, StoreError, StoreUnavailable
 from intramodal.store.base import VectorSpec
-from intramodal.store.connect import connect_server
 from intramodal.store.open import open_store
-from intramodal.store.retry import Retry
+from intramodal.store.server.client import Retry, connect_server
 from tests.faults.proxy import Fault, failing, page
 from tests.faults.schedules import Wire
 from tests.faults.wire.server import VERSION

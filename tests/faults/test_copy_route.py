@@ -14,20 +14,17 @@ import numpy as np
 import pytest
 
 from intramodal.errors import StoreError, Unsupported
-from intramodal.ingest.backfill import (
-    CopySummary,
-    backfill,
-    copy_with_projection,
-    plan_backfill,
-    plan_copy,
-    rollback,
-)
-from intramodal.projection.artifact import Projection
+from intramodal.ingest.backfill.copy import copy_with_projection
+from intramodal.ingest.backfill.in_place import backfill
+from intramodal.ingest.backfill.plan import plan_backfill, plan_copy
+from intramodal.ingest.backfill.points import CopySummary
+from intramodal.ingest.backfill.rollback import rollback
+from intramodal.projection.projection import Projection
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.open import open_store
-from intramodal.store.server import ServerStore
+from intramodal.store.server.store import ServerStore
 from intramodal.types import unit_rows
 from tests.faults.schedules import ORIGIN, Truth, Wire, check_journal, schedule
 from tests.faults.test_kills import (

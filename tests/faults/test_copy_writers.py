@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intramodal.ingest.backfill import copy_with_projection
+from intramodal.ingest.backfill.copy import copy_with_projection
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 from intramodal.errors import Conflict, Locked, NotFound, StoreError, Unsupported
-from intramodal.ingest.backfill import backfill, copy_with_projection, rollback
-from intramodal.runs import RunLedger
+from intramodal.ingest.backfill.copy import copy_with_projection
+from intramodal.ingest.backfill.in_place import backfill
+from intramodal.ingest.backfill.rollback import rollback
+from intramodal.runs.ledger import RunLedger
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import METADATA_KEY
@@ -24,7 +26,7 @@ from intramodal.store.open import open_store
 from tests.data.make_stores_0001 import D, K, N, projection
 
 edge = pytest.importorskip("qdrant_edge", reason="no wheel of qdrant-edge-py for this platform")
-engine = pytest.importorskip("intramodal.store.edge_engine")
+engine = pytest.importorskip("intramodal.store.edge.engine")
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "stores-0001.tar.xz"
 BROKEN = ["added-half", "removed-half", "first-segment", "removed-unsaid"]

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from intramodal.errors import StoreError
-from intramodal.ingest.backfill import backfill, projected_origin
-from intramodal.ingest.pipeline import ingest
-from intramodal.ingest.plan import encoder_origin
+from intramodal.ingest.backfill.in_place import backfill
+from intramodal.ingest.pipeline import encoder_origin, ingest
 from intramodal.store.collection import ImageCollection
-from intramodal.store.server import ServerStore
+from intramodal.store.origins import projected_origin
+from intramodal.store.server.store import ServerStore
 from intramodal.types import ImageRecord
 from tests.faults.pictures import TinyEncoder, generated
 from tests.faults.schedules import ORIGIN, Truth, Wire, check_journal, schedule

@@ -11,14 +11,12 @@ import numpy as np
 import pytest
 
 from intramodal.errors import AccessDenied, InputError, NotFound, StoreError, StoreUnavailable
-from intramodal.ingest.backfill import backfill
-from intramodal.ingest.pipeline import ingest
-from intramodal.ingest.plan import encoder_origin
+from intramodal.ingest.backfill.in_place import backfill
+from intramodal.ingest.pipeline import encoder_origin, ingest
 from intramodal.store.base import VectorSpec
 from intramodal.store.collection import ImageCollection
-from intramodal.store.connect import connect_server
-from intramodal.store.retry import Retry
-from intramodal.store.server import ServerStore
+from intramodal.store.server.client import Retry, connect_server
+from intramodal.store.server.store import ServerStore
 from tests.faults.pictures import generated
 from tests.faults.schedules import DEADLINE_S, ORIGIN, Clock, Slept, Truth
 from tests.faults.wire import RpcFault, WireServer

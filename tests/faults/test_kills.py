@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from intramodal.ingest.backfill import backfill
+from intramodal.ingest.backfill.in_place import backfill
 from intramodal.ingest.pipeline import IngestSummary, ingest
-from intramodal.ingest.sources import open_source
+from intramodal.ingest.sources.formats import open_source
 from intramodal.ingest.vectors.load import ingest_vectors, vectors_of
 from intramodal.ingest.vectors.matrices import NpyMatrix
 from intramodal.ingest.vectors.ready import open_ready
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.open import open_store

@@ -13,12 +13,13 @@ import pytest
 from qdrant_client import models
 
 from intramodal.errors import InputError, NotFound, StoreError, Unsupported
-from intramodal.ingest.backfill import backfill, copy_with_projection
+from intramodal.ingest.backfill.copy import copy_with_projection
+from intramodal.ingest.backfill.in_place import backfill
 from intramodal.store.base import Cluster
 from intramodal.store.collection import ImageCollection
-from intramodal.store.connect import connect_server
 from intramodal.store.manifest import Manifest
-from intramodal.store.server import ServerStore
+from intramodal.store.server.client import connect_server
+from intramodal.store.server.store import ServerStore
 from tests.cli.kit import run
 from tests.faults.schedules import ORIGIN, Clock, Truth
 from tests.faults.wire import WireServer

@@ -19,9 +19,8 @@ from intramodal.errors import (
     StoreUnavailable,
 )
 from intramodal.store.base import Filter, Store, VectorSpec
-from intramodal.store.connect import connect_server
-from intramodal.store.retry import Retry
-from intramodal.store.server import ServerStore
+from intramodal.store.server.client import Retry, connect_server
+from intramodal.store.server.store import ServerStore
 from intramodal.types import point_id, unit_rows
 from tests.faults.proxy import Fault, busy, failing, page
 from tests.faults.schedules import DEADLINE_S, TRANSIENT, Slept, Wire, check_journal

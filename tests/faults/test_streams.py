@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from intramodal.errors import AccessDenied, InputError, NotFound, StoreError
-from intramodal.ingest.backfill import backfill, copy_with_projection, projected_origin
-from intramodal.ingest.pipeline import ingest
-from intramodal.ingest.plan import encoder_origin
+from intramodal.ingest.backfill.copy import copy_with_projection
+from intramodal.ingest.backfill.in_place import backfill
+from intramodal.ingest.pipeline import encoder_origin, ingest
 from intramodal.store.base import Cluster
 from intramodal.store.collection import ImageCollection
-from intramodal.store.connect import connect_server
-from intramodal.store.retry import Retry
-from intramodal.store.server import ServerStore
+from intramodal.store.origins import projected_origin
+from intramodal.store.server.client import Retry, connect_server
+from intramodal.store.server.store import ServerStore
 from tests.faults.pictures import generated
 from tests.faults.proxy import Fault, FaultProxy, failing
 from tests.faults.schedules import ORIGIN, TRANSIENT, Truth
@@ -284,7 +284,7 @@ def test_a_closed_store_leaves_no_thread_behind(empty: WireServer, truth: Truth)
 
 
 def test_local_mode_writes_one_after_another(truth: Truth) -> None:
-    from intramodal.store.connect import connect_memory
+    from intramodal.store.server.client import connect_memory
 
     with ServerStore(connect_memory(), cluster=Cluster(upload_streams=4)) as store:
         made(store, 4)

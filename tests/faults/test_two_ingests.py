@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from intramodal import ImageCollection, open_store
-from intramodal.ingest.sources import open_source
+from intramodal.ingest.sources.formats import open_source
 from intramodal.workflows.ingest import IngestRequest, ingest_in
 from intramodal.workflows.workspace import open_workspace
 from tests.cli.kit import run

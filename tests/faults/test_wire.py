@@ -13,9 +13,9 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from intramodal.store.base import Store
-from intramodal.store.connect import Connection, connect_server
 from intramodal.store.open import open_store
-from intramodal.store.server import ServerStore
+from intramodal.store.server.client import Connection, connect_server
+from intramodal.store.server.store import ServerStore
 from tests.contract.store_contract import NAME, RAW, StoreContract
 from tests.faults.wire import WireServer
 

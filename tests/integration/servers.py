@@ -30,9 +30,8 @@ from sqlalchemy import create_engine, make_url, text
 
 from intramodal.errors import StoreUnavailable
 from intramodal.store.base import Store
-from intramodal.store.connect import connect_server
-from intramodal.store.retry import Retry
-from intramodal.store.server import ServerStore
+from intramodal.store.server.client import Retry, connect_server
+from intramodal.store.server.store import ServerStore
 from tests.faults.ports import two_ports
 from tests.faults.wire import Keys, WireServer
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from intramodal.errors import StoreUnavailable
-from intramodal.ingest.backfill import backfill
+from intramodal.ingest.backfill.in_place import backfill
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
-from intramodal.store.connect import connect_server
+from intramodal.store.server.client import connect_server
 from intramodal.types import PointId
 from tests.faults.proxy import Fault, FaultProxy
 from tests.faults.schedules import Clock, Truth, Wire

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from intramodal import ImageCollection, Projection, open_store
-from intramodal.cli.options import DEFAULT_STORE
-from intramodal.runs import RunLedger
+from intramodal.commands.options import DEFAULT_STORE
+from intramodal.runs.ledger import RunLedger
 from intramodal.store.base import Filter
 from intramodal.types import unit_rows
 from tests.cli.kit import run

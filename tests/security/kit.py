@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from intramodal import ImageCollection, open_store
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 from intramodal.store.base import Store
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import unit_rows

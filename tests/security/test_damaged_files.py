@@ -15,9 +15,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from intramodal.errors import IntramodalError
-from intramodal.ingest.sources import open_source
+from intramodal.ingest.sources.formats import open_source
 from intramodal.ingest.vectors.matrices import open_matrix
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 from tests.faults.hostile import highest_mb
 
 N_DAMAGED = int(os.environ.get("INTRAMODAL_DAMAGED_FILES", "60"))

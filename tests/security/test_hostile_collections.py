@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from intramodal import open_store
-from intramodal.cli.options import DEFAULT_STORE
+from intramodal.commands.options import DEFAULT_STORE
 from intramodal.errors import ManifestMismatchError
 from intramodal.store.manifest import METADATA_KEY, Manifest
 from tests.cli.kit import invoke

@@ -16,9 +16,8 @@ import pytest
 from PIL import Image
 
 from intramodal import open_store
-from intramodal.cli import cli
-from intramodal.cli.group import SUBCOMMANDS
-from intramodal.cli.options import DEFAULT_STORE
+from intramodal.cli import SUBCOMMANDS, cli
+from intramodal.commands.options import DEFAULT_STORE
 from tests.cli.kit import run
 from tests.security.kit import fill, read_only_server
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from intramodal.errors import InputError, StoreError, StoreUnavailable
-from intramodal.store.connect import connect_server
-from intramodal.store.retry import Retry
+from intramodal.store.server.client import Retry, connect_server
 
 KEY = "planted-4717"
 ONCE = Retry(deadline_s=0.0)
@@ -122,7 +121,7 @@ def test_an_address_with_a_name_or_a_key_in_it_is_refused_and_not_repeated(url: 
 def test_a_key_without_encryption_is_warned_of(
     url: str, is_warned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from intramodal.store.connect import _warn_of_clear_text
+    from intramodal.store.server.client import _warn_of_clear_text
 
     _warn_of_clear_text(url, KEY)
     assert ("unencrypted" in caplog.text) == is_warned

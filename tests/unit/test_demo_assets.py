@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from intramodal.demo import pictures_list
-from intramodal.ingest.encoders import load_encoder
+from intramodal.ingest.encoders.registry import load_encoder
 from intramodal.projection.anchors import AnchorSet
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 
 VENDORS = {"noto", "twemoji", "fluent", "openmoji"}
 MODEL = pictures_list().parents[1] / "model"

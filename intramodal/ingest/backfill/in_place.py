@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from intramodal.errors import InputError
-from intramodal.ingest.backfill.origins import check_in_place, check_made_by
-from intramodal.ingest.backfill.points import with_ids
-from intramodal.ingest.backfill.projecting import Job, Projecting
-from intramodal.ingest.backfill.summaries import BackfillSummary
+from intramodal.ingest.backfill.points import BackfillSummary, Job, Projecting, with_ids
 from intramodal.ingest.failures import Failures
-from intramodal.runs import NullRun, Run
+from intramodal.runs.run import NullRun, Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
+from intramodal.store.origins import check_in_place, check_made_by
 from intramodal.types import PointId, VectorMap
 
 

@@ -1,14 +1,22 @@
-"""Rows of stored vectors: which can be projected, why not, at which pace, and a seeded sample."""
+"""Pages of points, projected and written; what cannot be is listed."""
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
+from intramodal.errors import StoreError
+from intramodal.ingest.failures import Failures
+from intramodal.progress import progress
+from intramodal.runs.records import FailureRecord
+from intramodal.runs.run import NullRun, Run
 from intramodal.store.base import Filter, Page
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, PointId, VectorMap
@@ -110,3 +118,248 @@ def absent_ids(collection: ImageCollection, ids: list[PointId]) -> list[PointId]
     """Return those of `ids` that the collection does not hold."""
     there = set(collection.store.retrieve(collection.name, ids).ids)
     return [point for point in ids if point not in there]
+
+
+@dataclass(frozen=True)
+class BackfillSummary:
+    """What a backfill or a recomputation did.
+
+    Parameters
+    ----------
+    collection, source, vector : str
+    projected, skipped, unprojectable : int
+        Points that got the vector; that had it and were left alone; that cannot have it: their
+        source vector is missing, zero or not finite.
+    failures : list of dict
+        "item", "stage" and "reason" of each that cannot; the first 10,000.
+    seconds, reindex_seconds : float
+        Until all was written; until the index was rebuilt after that.
+    """
+
+    collection: str
+    source: str
+    vector: str
+    projected: int
+    skipped: int
+    unprojectable: int
+    failures: list[dict[str, str]]
+    seconds: float
+    reindex_seconds: float = 0.0
+
+    @property
+    def sentence(self) -> str:
+        """What a person needs to know."""
+        rest = f"{told(self.unprojectable)} cannot be projected"
+        if not self.projected:
+            return f"nothing to do, {rest}"
+        return f"{told(self.projected)} of {self.collection!r} got {self.vector!r}, {rest}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {**asdict(self), "sentence": self.sentence}
+
+
+@dataclass(frozen=True)
+class CopySummary:
+    """What a copy into a new collection did.
+
+    Parameters
+    ----------
+    collection, new_collection, source, vector : str
+        `source` is the name in the new collection.
+    copied, projected, skipped, unprojectable : int
+        Points written; those of them (or found there without it) that got the vector; that had it
+        when this run began; that cannot have it.
+    compared : int
+        Points of the seeded sample, all equal in both collections.
+    only_in_new : int
+        Points of the new collection that the old one lacks: deleted there meanwhile, or written
+        to the new one alone. They are left as they are.
+    aliases : list of str
+        Those that point at the new collection since this run.
+    failures : list of dict
+        "item", "stage" and "reason"; the first 10,000.
+    seconds, reindex_seconds : float
+    """
+
+    collection: str
+    new_collection: str
+    source: str
+    vector: str
+    copied: int
+    projected: int
+    skipped: int
+    unprojectable: int
+    compared: int
+    only_in_new: int
+    aliases: list[str]
+    failures: list[dict[str, str]]
+    seconds: float
+    reindex_seconds: float = 0.0
+
+    @property
+    def sentence(self) -> str:
+        """What a person needs to know."""
+        done = f"{told(self.copied)} copied, {self.projected:,} projected"
+        if not (self.copied or self.projected):
+            done = "nothing to do"
+        parts = [f"{done}, {told(self.unprojectable)} cannot be projected"]
+        if self.only_in_new:
+            parts.append(
+                f"{self.new_collection!r} holds {told(self.only_in_new)} that "
+                f"{self.collection!r} lacks: deleted there meanwhile, or written to the new one "
+                f"alone; nothing was deleted here"
+            )
+        if self.aliases:
+            moved = ", ".join(repr(alias) for alias in self.aliases)
+            parts.append(f"{moved} now means {self.new_collection!r}")
+        elif self.copied:
+            parts.append(
+                f"no alias was switched: give clients the new name {self.new_collection!r} (an "
+                f"alias cannot take the name of the collection {self.collection!r})"
+            )
+        return "; ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {**asdict(self), "sentence": self.sentence}
+
+
+MOST_PASSES = 10
+"""A live writer adds points while a pass goes on; each pass takes up what the last one missed."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is projected, and how fast.
+
+    Parameters
+    ----------
+    collection : ImageCollection
+    projection : VectorMap
+    source, vector : str
+    batch_size : int
+        Points a page.
+    throttle : float or None
+        Most points a second.
+    run : Run
+    """
+
+    collection: ImageCollection
+    projection: VectorMap
+    source: str
+    vector: str
+    batch_size: int = 1000
+    throttle: float | None = None
+    run: Run = field(default_factory=NullRun)
+
+
+class Projecting:
+    """Projects points page by page, whether they have the vector or not.
+
+    Parameters
+    ----------
+    job : Job
+    failures : Failures
+        Takes each point that cannot be projected, once.
+
+    Attributes
+    ----------
+    n_projected : int
+        Points written, over all passes.
+    """
+
+    def __init__(self, job: Job, failures: Failures) -> None:
+        self.n_projected = 0
+        self._job = job
+        self._failures = failures
+        self._listed: set[str] = set()
+
+    def over(self, *wheres: Filter) -> int:
+        """Project the points that match one of the filters; returns how many cannot be.
+
+        No point may match two of them.
+        """
+        job, n_refused = self._job, 0
+        n_points = sum(job.collection.count(where) for where in wheres)
+        pages = itertools.chain.from_iterable(
+            job.collection.scroll(vectors=[job.source], where=where, batch_size=job.batch_size)
+            for where in wheres
+        )
+        with (
+            # A batch's product is short: more threads would spin beside the engine's between them.
+            threadpool_limits(1, "blas"),
+            progress(n_points, "project", unit="point") as bar,
+        ):
+            try:
+                for page in paced(pages, job.throttle):
+                    n_refused += self._take(page)
+                    bar.update(len(page.ids))
+            finally:
+                self._failures.flush()
+        return n_refused
+
+    def among(self, ids: Sequence[PointId]) -> int:
+        """Project those of some points that lack the vector; returns how many cannot be."""
+        wheres = [replace(where, lacks_vector=self._job.vector) for where in with_ids(ids)]
+        return self.over(*wheres)
+
+    def fill(self) -> int:
+        """Project all points that lack the vector; returns how many of them cannot be.
+
+        Passes go on until one finds nothing to project and the counts agree.
+
+        Raises
+        ------
+        StoreError
+            If writers never let it end.
+        """
+        collection, vector = self._job.collection, self._job.vector
+        for _ in range(MOST_PASSES):
+            n_before = self.n_projected
+            n_refused = self.over(Filter(lacks_vector=vector))
+            n_filled = collection.count(Filter(has_vector=vector))
+            if self.n_projected == n_before and n_filled + n_refused == collection.count():
+                return n_refused
+        raise StoreError(
+            f"after {MOST_PASSES} passes points of {collection.name!r} still lack {vector!r}: "
+            f"they are written without it faster than they are filled; let the writer write both "
+            f"vectors, then run the same command again"
+        )
+
+    def _take(self, page: Page) -> int:
+        found = project_rows(
+            self._job.projection, page.vectors[self._job.source], self._job.source
+        )
+        self._refuse(page, found)
+        if len(found.rows):
+            self.n_projected += self._write([page.ids[row] for row in found.rows], found.Z)
+        return len(found.refused)
+
+    def _write(self, ids: list[PointId], Z: Floats) -> int:
+        """Write the vectors of the points that are still there; returns how many those were.
+
+        Where they are deleted faster than one can look, the next pass takes up the others.
+        """
+        collection, vector = self._job.collection, self._job.vector
+
+        def write(rows: list[int]) -> None:
+            which = [ids[row] for row in rows]
+            collection.store.update_vectors(collection.name, vector, which, Z[rows])
+
+        return len(collection.with_existing(ids, write))
+
+    def _refuse(self, page: Page, found: ProjectedRows) -> None:
+        new = {str(page.ids[row]): why for row, why in found.refused.items()}
+        if found.missing:
+            # A page holds NaN for absent vectors: the store knows which ones are NaN themselves.
+            asked = Filter(
+                ids=[page.ids[row] for row in found.missing], has_vector=self._job.source
+            )
+            for part in self._job.collection.scroll(where=asked):
+                for point in part.ids:
+                    new[str(point)] = f"its vector {self._job.source!r} is not finite"
+        for point, why in new.items():
+            if point not in self._listed:
+                self._listed.add(point)
+                self._failures.add(FailureRecord(point, "project", why))

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from intramodal.errors import Conflict, InputError, NotFound
-from intramodal.ingest.backfill.copied import CopyRecord, under_own_name
+from intramodal.ingest.backfill.copy import CopyRecord, under_own_name
 from intramodal.ingest.backfill.points import absent_ids, told
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.ingest.backfill.origins import check_made_by
 from intramodal.ingest.backfill.points import project_rows, sample_ids, told
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
+from intramodal.store.origins import check_made_by
 from intramodal.types import Floats, PointId, unit_rows
 
 ROUNDING = 1e-5

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import logging
+import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,14 +16,257 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError, ModelError
 from intramodal.ingest.encoders.identity import tokenizer_digest, weights_digest
-from intramodal.ingest.encoders.preprocess import as_picture
-from intramodal.ingest.encoders.runtime import Runtime, choose_devices, choose_precision
-from intramodal.ingest.encoders.towers import Projectors, Towers
+from intramodal.ingest.encoders.preprocess import Preprocessing, as_picture
+from intramodal.memory import FittingBatches
 from intramodal.types import Floats, fingerprint
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
     from torch import Tensor, nn
+
+
+Projectors = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+class Towers(ABC):
+    """A loaded model, in evaluation mode and float32 on the CPU, and how to call it.
+
+    Methods take the module as an argument, because every GPU has its own replica.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The whole model.
+    preprocessing : Preprocessing
+        From picture to pixels.
+    facts : mapping
+        JSON values: what about the architecture changes vectors without changing weights.
+    revision : str or None
+        Commit of the hub; recorded, while the weights' hash decides.
+    """
+
+    has_text = True
+
+    def __init__(
+        self,
+        module: nn.Module,
+        preprocessing: Preprocessing,
+        facts: Mapping[str, Any],
+        *,
+        revision: str | None = None,
+    ) -> None:
+        self.module = module
+        self.preprocessing = preprocessing
+        self.facts = facts
+        self.revision = revision
+
+    @abstractmethod
+    def embed_pixels(self, module: nn.Module, pixels: Tensor) -> Tensor:
+        """Return the embeddings (n, dim) of normalised pixels (n, 3, side, side)."""
+
+    @abstractmethod
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Return token ids (n, context length)."""
+
+    @abstractmethod
+    def embed_tokens(self, module: nn.Module, tokens: Tensor) -> Tensor:
+        """Return the embeddings (n, dim) of token ids, of `useful_length` at least."""
+
+    def useful_length(self, tokens: Tensor) -> int:
+        """Return how many of the positions of token ids (n, length) the embeddings depend on.
+
+        A causal tower that reads off the end of the text does not see what follows.
+        """
+        return int(tokens.shape[1])
+
+    @abstractmethod
+    def vocabulary(self) -> Mapping[str, int]:
+        """Return the tokenizer's pieces and their numbers."""
+
+    @abstractmethod
+    def token_embedding(self, module: nn.Module) -> nn.Module:
+        """Return the embedding layer that turns token ids into vectors."""
+
+    @abstractmethod
+    def projectors(self) -> Projectors:
+        """Return the towers' last matrices; raises `ModelError` where they are no such thing."""
+
+
+def as_float64(matrix: Tensor) -> NDArray[np.float64]:
+    """Return a weight matrix as a float64 array of its own."""
+    return np.array(matrix.detach().float().cpu().numpy(), dtype=np.float64)
+
+
+def linear_projector(layer: Any, what: str) -> NDArray[np.float64]:
+    """Return the weight (dim, d) of a bias-free linear layer."""
+    from torch import nn
+
+    is_linear = isinstance(layer, nn.Linear)
+    if not is_linear or getattr(layer, "bias", None) is not None:
+        kind = "a bias" if is_linear else "no linear layer"
+        raise ModelError(
+            f"the {what} tower ends in {kind}, not in a bias-free projector; IsoCLIP needs a "
+            "model like OpenAI's CLIP"
+        )
+    return as_float64(layer.weight)
+
+
+def through_first(tokens: Tensor, number: int | None = None) -> int:
+    """Return the length that keeps the first `number` (or largest) of every row of tokens."""
+    is_end = tokens if number is None else (tokens == number).int()
+    return int(is_end.argmax(dim=-1).max()) + 1
+
+
+@contextmanager
+def loading(name: str, advice: str) -> Iterator[None]:
+    """Turn what libraries raise while loading a model into one `ModelError` with `advice`."""
+    from safetensors import SafetensorError
+
+    try:
+        with _no_new_handler():
+            yield
+    except (
+        RuntimeError, ValueError, OSError, LookupError, TypeError, AttributeError, ImportError,
+        AssertionError, pickle.UnpicklingError, EOFError, SafetensorError, json.JSONDecodeError,
+    ) as error:  # fmt: skip
+        text = " ".join(str(error).split())
+        if "trust_remote_code" in text:
+            raise ModelError(
+                f"model {name!r} brings Python code of its own, which is never run; take a model "
+                "that its library knows"
+            ) from error
+        reason = text if len(text) <= 300 else text[:297] + "..."
+        raise ModelError(f"model {name!r} cannot be loaded ({reason}); {advice}") from error
+
+
+@contextmanager
+def _no_new_handler() -> Iterator[None]:
+    # open_clip logs by functions of `logging` that give the root logger a handler if it has none.
+    silent = logging.NullHandler()
+    logging.root.addHandler(silent)
+    try:
+        yield
+    finally:
+        logging.root.removeHandler(silent)
+
+
+PRECISIONS = ("fp32", "bf16")
+
+Forward = Callable[["nn.Module", "Tensor"], "Tensor"]
+
+
+def choose_devices(device: str | None) -> list[torch.device]:
+    """Return the devices that `device` means; ``"cuda"`` is every GPU, None the fastest kind.
+
+    Examples
+    --------
+    >>> choose_devices("cpu")
+    [device(type='cpu')]
+    """
+    import torch
+
+    wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(wanted)
+    except RuntimeError as error:
+        raise InputError(f"device {wanted!r} is unknown; give cpu, cuda or cuda:N") from error
+    if chosen.type != "cuda":
+        _try(chosen)
+        return [chosen]
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (chosen.index or 0) >= n_gpus:
+        raise InputError(f"device {wanted!r} is not there: torch sees {n_gpus} GPUs; give cpu")
+    if ":" in wanted:
+        return [chosen]
+    return [torch.device("cuda", index) for index in range(n_gpus)]
+
+
+def _try(device: torch.device) -> None:
+    import torch
+
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, NotImplementedError, AssertionError) as error:
+        raise InputError(
+            f"device {str(device)!r} is not there; give cpu, cuda or cuda:N"
+        ) from error
+
+
+def choose_precision(precision: str | None, devices: list[torch.device]) -> str:
+    """Return ``"fp32"`` or ``"bf16"``; bf16 is the default only where a GPU computes in it."""
+    if precision is None:
+        return "bf16" if _computes_in_bf16(devices[0]) else "fp32"
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision!r} is unknown; give {' or '.join(PRECISIONS)}")
+    return precision
+
+
+def _computes_in_bf16(device: torch.device) -> bool:
+    import torch
+
+    # Ampere (8.0) is the first generation with bf16 units; older ones only emulate it.
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+class Runtime:
+    """Runs a module's forward passes, on one device or split over replicas.
+
+    Parameters
+    ----------
+    module : nn.Module
+        In evaluation mode, on the CPU; moved to the first device.
+    devices : list of torch.device
+        One replica each.
+    precision : {"fp32", "bf16"}
+        bf16 is autocast: the weights stay float32.
+    """
+
+    def __init__(self, module: nn.Module, devices: list[torch.device], precision: str) -> None:
+        self.devices = devices
+        self.precision = precision
+        others = [copy.deepcopy(module).to(device) for device in devices[1:]]
+        self.replicas = [module.to(devices[0]), *others]
+        self._batches = FittingBatches(str(devices[0]))
+
+    @property
+    def max_batch(self) -> int:
+        """Rows that a forward pass gets at most; lowered when memory runs out."""
+        return self._batches.largest
+
+    def run(self, rows: Tensor, forward: Forward) -> Floats:
+        """Return `forward` of `rows` as float32 (n, dim), in order.
+
+        A batch that does not fit into memory is halved until it does; the smaller size is kept
+        for the batches that follow.
+        """
+        parts = self._batches.over(len(rows), lambda part: self._forward(rows[part], forward))
+        return np.concatenate(list(parts))
+
+    def on_first(self, rows: Tensor, forward: Forward) -> Tensor:
+        """Return `forward` of `rows` on the first device, as a tensor that has a gradient."""
+        return self._on_device(self.replicas[0], rows, forward)
+
+    def _forward(self, chunk: Tensor, forward: Forward) -> Floats:
+        import torch
+
+        n_parts = min(len(self.replicas), len(chunk))
+        parts = chunk.tensor_split(n_parts)
+        with torch.inference_mode():
+            # GPUs work asynchronously: all are started before the first result is fetched.
+            started = [
+                self._on_device(module, part, forward)
+                for module, part in zip(self.replicas[:n_parts], parts, strict=True)
+            ]
+            return np.concatenate([result.float().cpu().numpy() for result in started])
+
+    def _on_device(self, module: nn.Module, part: Tensor, forward: Forward) -> Tensor:
+        import torch
+
+        device = next(module.parameters()).device
+        enabled = self.precision == "bf16"
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
+            return forward(module, part.to(device, non_blocking=True))
 
 
 class ImageEncoder:

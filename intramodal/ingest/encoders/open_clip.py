@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from intramodal.errors import ModelError
-from intramodal.ingest.encoders.identity import differing, without
-from intramodal.ingest.encoders.names import closest
-from intramodal.ingest.encoders.preprocess import from_open_clip
-from intramodal.ingest.encoders.towers import (
+from intramodal.ingest.encoders.encoder import (
     Projectors,
     Towers,
     as_float64,
@@ -20,6 +17,9 @@ from intramodal.ingest.encoders.towers import (
     loading,
     through_first,
 )
+from intramodal.ingest.encoders.identity import differing, without
+from intramodal.ingest.encoders.names import closest
+from intramodal.ingest.encoders.preprocess import from_open_clip
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -269,3 +269,13 @@ def _projector(layer: Any, what: str) -> Any:
     if isinstance(layer, torch.nn.Parameter):  # x @ parameter, so transposed
         return as_float64(layer).T
     return linear_projector(layer, what)
+
+
+FOLDER = Path(__file__).parents[2] / "demo" / "model"
+
+
+def load_demo(name: str, opaque: str) -> OpenClipTowers:
+    """Return the shipped model."""
+    if not (FOLDER / CONFIG).is_file():
+        raise ModelError("the demo model is missing from this installation; install it again")
+    return load_folder(name, FOLDER)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from intramodal.errors import ModelError
+from intramodal.ingest.encoders.encoder import loading
 from intramodal.ingest.encoders.open_clip import CONFIG, OpenClipTowers
-from intramodal.ingest.encoders.towers import loading
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from intramodal.errors import ModelError
-from intramodal.ingest.encoders.names import split_hub_id
-from intramodal.ingest.encoders.preprocess import Preprocessing, square, triple
-from intramodal.ingest.encoders.towers import (
+from intramodal.ingest.encoders.encoder import (
     Projectors,
     Towers,
     linear_projector,
     loading,
     through_first,
 )
+from intramodal.ingest.encoders.names import split_hub_id
+from intramodal.ingest.encoders.preprocess import Preprocessing, square, triple
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

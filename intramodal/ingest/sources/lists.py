@@ -2,17 +2,418 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import math
 import os
 import posixpath
-from collections.abc import Iterator
+import re
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, time
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple, TextIO
 
-from intramodal.ingest.sources.base import Records, Source, is_text, spelled
-from intramodal.ingest.sources.files import read_file
-from intramodal.ingest.sources.labels import LabelRule, no_label
-from intramodal.ingest.sources.rows import TABLE_SUFFIXES, Row, read_rows
-from intramodal.types import ImageRecord
+from intramodal.errors import MissingDependencyError, SourceError
+from intramodal.ingest.sources.base import (
+    PICTURE_SUFFIXES,
+    LabelRule,
+    Records,
+    Source,
+    is_text,
+    no_label,
+    read_file,
+    spelled,
+    suffix,
+)
+from intramodal.types import ImageRecord, Payload
+
+_LONGEST_ROW = 16 * 2**20
+"""Characters, line breaks inside of cells included."""
+
+_LONGEST_SHOWN = 60
+_ROWS_A_BATCH = 1024
+_REMEMBERED = 64
+"""Names of the latest rows, which a line inside a quoted cell is compared with."""
+
+_LONGEST_SUFFIX = 6
+
+_CLOSING = re.compile(r'[^"]*(?:""[^"]*)*"(?!")')
+"""The part of a line up to the quote that closes one which was open before it."""
+
+_NO_LINE_BREAK = "the last line ({}) does not end in a line break, as if cut off; add one"
+_MAY_HIDE = "the quote that opens on line {} and closes on line {} may hide rows; check the lines"
+_SHORT = "the row on line {} has {} cells, the header {}; complete it"
+
+Row = Payload | str
+"""The cells of a row by their columns, or what is wrong with it."""
+
+NumberedRow = tuple[int, Row]
+"""The line (of Parquet: the row) it is from, counted from 1, and the row."""
+
+
+def read_rows(
+    path: Path,
+    required: str | None = None,
+    *,
+    without: Collection[str] = (),
+    is_alone: bool = False,
+    doubt: Callable[[str], None] | None = None,
+) -> Iterator[NumberedRow]:
+    """Yield the rows of a table; blank lines are none.
+
+    Parameters
+    ----------
+    path : Path
+        Its suffix is one of `TABLE_SUFFIXES`. Cells of CSV and TSV are text, empty ones None.
+    required : str, optional
+        A column that must be there.
+    without : collection of str
+        Columns of Parquet that are not read.
+    is_alone : bool
+        Read the required column alone, where that is faster.
+    doubt : callable, optional
+        Is called with a reason where a table that can be read may have lost rows.
+
+    Raises
+    ------
+    SourceError
+        If the file cannot be read as a whole, or lacks the required column. A quote of a CSV or
+        TSV file that is never closed, or that swallows what look like rows, is such a case.
+    MissingDependencyError
+        For Parquet without pyarrow.
+    """
+    try:
+        read = _READERS[path.suffix.lower()]
+        yield from read(path, _Wanted(required, without, is_alone and required is not None, doubt))
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
+    except OSError as error:
+        raise SourceError(
+            f"{path} cannot be read ({error.strerror or error}); check the file"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The arguments of `read_rows`."""
+
+    required: str | None
+    without: Collection[str]
+    is_alone: bool
+    doubt: Callable[[str], None] | None
+
+    def say_doubt(self, reason: str) -> None:
+        """Report that rows may be lost."""
+        if self.doubt is not None:
+            self.doubt(reason)
+
+
+def import_pyarrow(path: Path) -> tuple[Any, Any]:
+    """Return ``pyarrow`` and ``pyarrow.parquet``; `MissingDependencyError` names the extra."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"reading or writing {path} needs the package 'pyarrow'; "
+            f"pip install 'intramodal[parquet]'"
+        ) from error
+    return pa, pq
+
+
+class _Lines:
+    """The lines of a text file, one at a time; knows those of the row that is being read."""
+
+    def __init__(self, path: Path, file: TextIO) -> None:
+        self.path = path
+        self.number = 0
+        self.row: list[str] = []
+        self._n_chars = 0
+        self._file = file
+
+    def __iter__(self) -> Iterator[str]:
+        for line in iter(partial(self._file.readline, _LONGEST_ROW), ""):
+            self.number += 1
+            self.row.append(line)
+            self._n_chars += len(line)
+            if self._n_chars >= _LONGEST_ROW:
+                raise SourceError(
+                    f"the row that ends on line {self.number} of {self.path} is longer than "
+                    f"{_LONGEST_ROW:,} characters; shorten it"
+                )
+            yield line
+
+    def begin_row(self) -> int:
+        """Forget the lines so far; returns the number of the next one."""
+        self.row, self._n_chars = [], 0
+        return self.number + 1
+
+
+class _CsvRow(NamedTuple):
+    number: int
+    """Of its first line."""
+    lines: list[str]
+    cells: list[str]
+
+
+def _csv_rows(path: Path, wanted: _Wanted, *, delimiter: str) -> Iterator[NumberedRow]:
+    # A spreadsheet's byte order mark would become part of the first column's name.
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = _parsed(_Lines(path, file), delimiter)
+        header = row = next(rows, _CsvRow(1, [], []))
+        columns = header.cells
+        swallowing = _Swallowing(path, columns, wanted, delimiter)
+        swallowing.check_header(header)
+        _check_columns(path, columns, wanted.required)
+        build = partial(_one_cell if wanted.is_alone else _csv_row, columns, wanted)
+        for row in rows:
+            swallowing.check(row)
+            yield row.number, build(row)
+        if row.lines and not row.lines[-1].endswith(("\n", "\r")):
+            wanted.say_doubt(_NO_LINE_BREAK.format(f"{path.name}:{row.number}"))
+
+
+def _parsed(lines: _Lines, delimiter: str) -> Iterator[_CsvRow]:
+    """Yield the rows that are not blank; `SourceError` for one that is no CSV."""
+    cells = csv.reader(iter(lines), delimiter=delimiter, strict=True)
+    while True:
+        number = lines.begin_row()
+        try:
+            row = next(cells, None)
+        except csv.Error as error:
+            raise SourceError(_malformed(lines, number, delimiter, error)) from error
+        if row is None:
+            return
+        if row:
+            yield _CsvRow(number, lines.row, row)
+
+
+def _malformed(lines: _Lines, number: int, delimiter: str, error: csv.Error) -> str:
+    """Return what is wrong with the row that begins on a line, and where."""
+    path, row = lines.path, lines.row
+    if "unexpected end" in str(error):
+        where = number + _opening(row)
+        return f"line {where} of {path} opens a quote that is never closed; {_close_it(where)}"
+    last, where = lines.number, number + _opening(row[:-1])
+    closing = _CLOSING.match(row[-1])
+    if len(row) > 1 and closing is None:
+        end = f"is not closed up to line {last} ({error})"
+        return f"line {where} of {path} opens a quote that {end}; {_close_it(where)}"
+    rest = row[-1][closing.end() :] if closing else ""
+    if len(row) > 1 and not rest.startswith((delimiter, "\n", "\r")):
+        end = f"is closed within a cell of line {last}"
+        return f"line {where} of {path} opens a quote that {end}; {_close_it(where)}"
+    return (
+        f"line {last} of {path} is not {path.suffix[1:].upper()} ({error}); correct the line: "
+        f"quotes inside a quoted cell are doubled"
+    )
+
+
+def _close_it(where: int) -> str:
+    return f"close it on line {where}, or remove it"
+
+
+def _opening(lines: Sequence[str]) -> int:
+    """Return the place of the line that opens the quote which is open after the last one."""
+    return max((closing for _, closing in _quotes(lines)), default=0)
+
+
+def _quotes(lines: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield the places of the lines on which each quote that spans lines opens and closes."""
+    opening = 0
+    for place, line in enumerate(lines[1:], start=1):
+        if _CLOSING.match(line):
+            yield opening, place
+            opening = place
+
+
+class _Swallowing:
+    """Notices a quote that was left open and is closed by a quote of a later row.
+
+    The rows between would become one cell. A line inside a quoted cell is certainly a row if it
+    has as many cells as the header and its required cell looks like others of that column: by its
+    suffix or, without one, by the kinds of its characters. Then the list is refused. With another
+    number of cells it leaves a doubt. Where nobody asks for doubts, the rows are counted against
+    something else, and none is refused.
+    """
+
+    def __init__(self, path: Path, columns: list[str], wanted: _Wanted, delimiter: str) -> None:
+        self._path = path
+        self._n_columns = len(columns)
+        self._wanted = wanted
+        self._place = columns.index(wanted.required) if wanted.required in columns else 0
+        self._delimiter = delimiter
+        self._recent: deque[str] = deque(maxlen=_REMEMBERED)
+
+    def check_header(self, header: _CsvRow) -> None:
+        """Raise `SourceError` if the header has swallowed a row."""
+        if self._wanted.doubt is not None:
+            for opening, closing in _quotes(header.lines):
+                if list(self._inside(header.lines[opening + 1 : closing + 1])):
+                    raise self._refusal(header.number + opening, header.number + closing)
+
+    def check(self, row: _CsvRow) -> None:
+        """Raise `SourceError` if a row has certainly swallowed another; say where it may have."""
+        name = self._name(row.cells)
+        self._recent.append(_kind(name))
+        if len(row.lines) == 1 or self._wanted.doubt is None:
+            return
+        for opening, closing in _quotes(row.lines):
+            place = row.number + opening, row.number + closing
+            for n_cells, found in self._inside(row.lines[opening + 1 : closing + 1]):
+                self._check_inside(n_cells, _kind(found), place)
+            if _has_break(name):
+                raise self._refusal(*place)
+
+    def _check_inside(self, n_cells: int, kind: str, place: tuple[int, int]) -> None:
+        is_row = kind in PICTURE_SUFFIXES or kind in self._recent
+        if is_row and n_cells == self._n_columns:
+            raise self._refusal(*place)
+        if is_row and kind.startswith("."):
+            self._wanted.say_doubt(_MAY_HIDE.format(*place))
+
+    def _inside(self, lines: Sequence[str]) -> Iterator[tuple[int, str]]:
+        """Yield the number of cells and the required one of each line that has several."""
+        for line in lines:
+            try:
+                cells = next(csv.reader([line], delimiter=self._delimiter), [])
+            except csv.Error:  # a cell beyond the limit
+                continue
+            if len(cells) > 1:
+                yield len(cells), self._name(cells)
+
+    def _name(self, cells: list[str]) -> str:
+        """Return the required cell; the first one if none is required."""
+        return cells[self._place] if self._place < len(cells) else ""
+
+    def _refusal(self, opening: int, closing: int) -> SourceError:
+        return SourceError(
+            f"line {opening} of {self._path} opens a quote that is closed on line {closing} and "
+            f"swallows what look like rows; close it on line {opening}, or put each row on one "
+            f"line"
+        )
+
+
+def _has_break(name: str) -> bool:
+    return "\n" in name or "\r" in name
+
+
+def _kind(name: str) -> str:
+    """Return the suffix of a name, or which kinds of characters it has.
+
+    Examples
+    --------
+    >>> _kind("a/1.PNG"), _kind("sku-17"), _kind("wide, or not")
+    ('.png', '-0a', ' ,a')
+    """
+    bare = name.strip(' "\r\n')
+    end = suffix(bare)
+    if 1 < len(end) <= _LONGEST_SUFFIX and end[1:].isalnum():
+        return end
+    return "".join(sorted({"0" if c.isdigit() else "a" if c.isalpha() else c for c in bare}))
+
+
+def _one_cell(columns: list[str], wanted: _Wanted, row: _CsvRow) -> Row:
+    place = columns.index(str(wanted.required))
+    return {columns[place]: row.cells[place]} if len(row.cells) > place else {}
+
+
+def _csv_row(columns: list[str], wanted: _Wanted, row: _CsvRow) -> Row:
+    cells = row.cells
+    if "\0" in "".join(row.lines):
+        return "the row holds a NUL byte, as files that were not written to their end do"
+    if len(cells) > len(columns):
+        return f"the row has {len(cells)} cells, the header {len(columns)}"
+    if len(cells) < len(columns):
+        # Spreadsheets leave out empty cells at the end of a row; so does a row that is cut off.
+        wanted.say_doubt(_SHORT.format(row.number, len(cells), len(columns)))
+    # Data frames write their index as a column without a name.
+    return {name: cell or None for name, cell in zip(columns, cells, strict=False) if name}
+
+
+def _jsonl_rows(path: Path, wanted: _Wanted) -> Iterator[NumberedRow]:
+    with path.open(encoding="utf-8-sig") as file:
+        is_checked = False
+        lines = _Lines(path, file)
+        for line in lines:
+            lines.begin_row()
+            if not line.strip():
+                continue
+            row = _json_row(line)
+            if not is_checked:
+                _check_columns(path, [] if isinstance(row, str) else list(row), wanted.required)
+                is_checked = True
+            yield lines.number, row
+
+
+def _json_row(line: str) -> Row:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return f"the line is not JSON ({error})"
+    return row if isinstance(row, dict) else "the line is not a JSON object"
+
+
+def _parquet_rows(path: Path, wanted: _Wanted) -> Iterator[NumberedRow]:
+    pa, pq = import_pyarrow(path)
+    try:
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            _check_columns(path, schema.names, wanted.required)
+            columns = [name for name in schema.names if name not in wanted.without]
+            _refuse_bytes(path, [schema.field(name) for name in columns], pa)
+            read = [wanted.required] if wanted.is_alone else columns
+            batches = file.iter_batches(_ROWS_A_BATCH, columns=read)
+            rows = (row for batch in batches for row in batch.to_pylist())
+            for number, row in enumerate(rows, start=1):
+                yield number, {name: _json_cell(cell) for name, cell in row.items()}
+    except pa.ArrowException as error:
+        raise SourceError(f"{path} is not a Parquet file ({error}); write it again") from error
+
+
+def _refuse_bytes(path: Path, fields: list[Any], pa: Any) -> None:
+    for field in fields:
+        if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+            raise SourceError(
+                f"column {field.name!r} of {path} holds bytes, which no payload can; leave it out"
+            )
+
+
+def _json_cell(cell: Any) -> Any:
+    """Return the JSON value of a Parquet cell; what has none is refused where payload is."""
+    if isinstance(cell, date | time):
+        return cell.isoformat()
+    if isinstance(cell, Decimal):
+        return float(cell)
+    return None if isinstance(cell, float) and math.isnan(cell) else cell
+
+
+def _check_columns(path: Path, columns: list[str], required: str | None) -> None:
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    if twice:
+        raise SourceError(f"{path} has two columns {twice[0]!r}; rename one")
+    if required is not None and required not in columns:
+        there = ", ".join(repr(name[:_LONGEST_SHOWN]) for name in columns) or "none"
+        raise SourceError(
+            f"{path} has no column {required!r} (it has {there}); name it {required!r}"
+        )
+
+
+_READERS: dict[str, Callable[[Path, _Wanted], Iterator[NumberedRow]]] = {
+    ".csv": partial(_csv_rows, delimiter=","),
+    ".tsv": partial(_csv_rows, delimiter="\t"),
+    ".jsonl": _jsonl_rows,
+    ".ndjson": _jsonl_rows,
+    ".parquet": _parquet_rows,
+}
+
+TABLE_SUFFIXES = tuple(_READERS)
+"""Of the files that `read_rows` takes."""
+
 
 COLUMN = "path"
 

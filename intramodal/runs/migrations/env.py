@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from intramodal.runs.models import VERSION_TABLE, Base
+from intramodal.runs.schema import VERSION_TABLE, Base
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -10,7 +10,7 @@ import numpy as np
 from intramodal.evaluation.fewshot import SHOTS, FewshotResult, FewshotTask, run_fewshot
 from intramodal.evaluation.results import json_values
 from intramodal.progress import tracked
-from intramodal.runs import Run
+from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable
 from intramodal.workflows.evaluate.subsets import Sides

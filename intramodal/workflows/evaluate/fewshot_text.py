@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from intramodal.errors import InputError
-from intramodal.evaluation.baselines.class_texts import TEMPLATES, ClassTexts, read_texts
-from intramodal.evaluation.baselines.presets import DEFAULT_PRESET
 from intramodal.evaluation.fewshot import SHOTS, FewshotResult, FewshotTask
 from intramodal.evaluation.fewshot_text import METHODS, N_VALIDATION, run_fewshot_text
+from intramodal.evaluation.rivals.class_texts import TEMPLATES, ClassTexts, read_texts
+from intramodal.evaluation.rivals.tuning import DEFAULT_PRESET
 from intramodal.progress import tracked
 from intramodal.projection.anchors import AnchorSet
 from intramodal.types import VectorTable

@@ -7,16 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from intramodal.errors import InputError
-from intramodal.evaluation.index_search import (
-    Denominator,
-    IndexResult,
-    IndexSearch,
-    evaluate_index,
-)
+from intramodal.evaluation.index import Denominator, IndexResult, IndexSearch, evaluate_index
 from intramodal.evaluation.retrieval import RetrievalResult, evaluate_retrieval
 from intramodal.progress import tracked
-from intramodal.runs import QueryScores, Run, pack_scores
-from intramodal.runs.scores import MEDIA_TYPE, SCORES
+from intramodal.runs.run import Run
+from intramodal.runs.scores import MEDIA_TYPE, SCORES, QueryScores, pack_scores
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable

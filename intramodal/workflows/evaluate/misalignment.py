@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from intramodal.errors import InputError
-from intramodal.evaluation.labels import encode_labels
 from intramodal.evaluation.misalignment import measure_misalignment
-from intramodal.evaluation.population import NO_INTERVAL, Population, interval_population
+from intramodal.evaluation.resampling import NO_INTERVAL, Population, interval_population
 from intramodal.evaluation.retrieval import evaluate_retrieval
-from intramodal.evaluation.retrieval_task import RetrievalTask
+from intramodal.evaluation.tasks import RetrievalTask, encode_labels
 from intramodal.progress import tracked
 from intramodal.projection.anchors import TEMPLATE, AnchorSet
-from intramodal.projection.artifact import Projection
-from intramodal.reports.measured import render_misalignment
+from intramodal.projection.projection import Projection
 from intramodal.reports.page import check_place
-from intramodal.runs import Run, RunLedger
+from intramodal.reports.pages import render_misalignment
+from intramodal.runs.ledger import RunLedger
+from intramodal.runs.run import Run
 from intramodal.types import Floats, VectorTable
 from intramodal.workflows.evaluate.targets import Target
 from intramodal.workflows.evaluate.texts import TextSource

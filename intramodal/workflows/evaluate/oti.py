@@ -11,26 +11,24 @@ from urllib.parse import quote
 import numpy as np
 
 from intramodal.errors import InputError
-from intramodal.evaluation.baselines.oti import (
+from intramodal.evaluation.intervals import holm
+from intramodal.evaluation.retrieval import RetrievalResult
+from intramodal.evaluation.rivals.oti import (
+    TEXTS,
     Inversion,
+    InversionEvidence,
     InversionMap,
     InvertibleEncoder,
     OtiSettings,
-    invert_images,
-)
-from intramodal.evaluation.baselines.oti_retrieval import (
-    TEXTS,
-    InversionEvidence,
     compare_inversion,
+    invert_images,
     text_rows,
 )
-from intramodal.evaluation.inference import holm
-from intramodal.evaluation.retrieval import RetrievalResult
-from intramodal.evaluation.retrieval_task import RetrievalTask
-from intramodal.ingest.backfill import backfill
-from intramodal.ingest.backfill.copied import under_own_name
+from intramodal.evaluation.tasks import RetrievalTask
+from intramodal.ingest.backfill.copy import under_own_name
+from intramodal.ingest.backfill.in_place import backfill
 from intramodal.progress import tracked
-from intramodal.runs import Run
+from intramodal.runs.run import Run
 from intramodal.types import Floats, PointId, VectorTable, unit_rows
 from intramodal.workflows.evaluate.retrieval import counts_of, keep_results
 from intramodal.workflows.evaluate.subsets import Sides

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from intramodal.errors import InputError, ModelError
-from intramodal.evaluation.recovery_check import check_norms
-from intramodal.evaluation.recovery_curve import recovery_curve
+from intramodal.evaluation.recovery import check_norms, recovery_curve
 from intramodal.evaluation.views import project_texts
 from intramodal.projection.anchors import TEMPLATE
-from intramodal.projection.artifact import Projection
-from intramodal.reports.measured import render_recovery
+from intramodal.projection.projection import Projection
 from intramodal.reports.page import check_place
-from intramodal.runs import Run
+from intramodal.reports.pages import render_recovery
+from intramodal.runs.run import Run
 from intramodal.types import Floats
 from intramodal.workflows.evaluate.targets import Target
 from intramodal.workflows.evaluate.texts import TextSource

@@ -7,10 +7,10 @@ from typing import Any
 
 from intramodal.evaluation.ranking import DEFAULT_KS, Ties
 from intramodal.evaluation.retrieval import RetrievalResult, run_task, with_interval
-from intramodal.evaluation.retrieval_task import RetrievalTask
+from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.progress import tracked
-from intramodal.runs import Run, pack_scores
-from intramodal.runs.scores import MEDIA_TYPE, SCORES
+from intramodal.runs.run import Run
+from intramodal.runs.scores import MEDIA_TYPE, SCORES, pack_scores
 from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable
 from intramodal.workflows.evaluate.subsets import Sides

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.evaluation.retrieval_task import RetrievalTask
+from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.store.base import Filter
 from intramodal.store.filters import parse_filter
 from intramodal.types import VectorTable

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from intramodal.errors import InputError, ManifestMismatchError, NotFound
-from intramodal.ingest.encoders import load_encoder
-from intramodal.projection.artifact import Projection
+from intramodal.ingest.encoders.registry import load_encoder
+from intramodal.projection.projection import Projection
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin

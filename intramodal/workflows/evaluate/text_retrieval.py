@@ -11,9 +11,8 @@ from intramodal.evaluation.retrieval import RetrievalResult
 from intramodal.evaluation.text_retrieval import class_names, evaluate_text_retrieval
 from intramodal.evaluation.views import project_texts
 from intramodal.projection.anchors import TEMPLATE, AnchorSet
-from intramodal.projection.artifact import Projection
-from intramodal.runs import pack_scores
-from intramodal.runs.scores import MEDIA_TYPE, SCORES
+from intramodal.projection.projection import Projection
+from intramodal.runs.scores import MEDIA_TYPE, SCORES, pack_scores
 from intramodal.types import Floats
 from intramodal.workflows.evaluate.targets import Target
 from intramodal.workflows.evaluate.texts import TextSource

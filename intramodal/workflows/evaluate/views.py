@@ -9,7 +9,7 @@ from typing import Literal
 
 from intramodal.errors import InputError
 from intramodal.evaluation.views import adjust_mean, project_texts
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 from intramodal.types import Floats, encoders_agree
 from intramodal.workflows.evaluate.targets import Target
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from intramodal.evaluation.baselines.episode import Episode
-from intramodal.evaluation.baselines.presets import APE
+from intramodal.evaluation.rivals.base import Episode
+from intramodal.evaluation.rivals.tuning import APE
 
 Plain = Callable[[Mapping[str, float]], np.ndarray]
 """From constants to logits (m, K)."""

@@ -14,10 +14,10 @@ from scipy import stats
 from intramodal.errors import InputError, QueryMismatchError
 from intramodal.evaluation.compare import CompareSettings, compare, compare_vectors
 from intramodal.evaluation.fewshot import FewshotTask, run_fewshot
-from intramodal.evaluation.inference import Effect, group_jackknife
-from intramodal.evaluation.population import choose_population
+from intramodal.evaluation.intervals import Effect, group_jackknife
+from intramodal.evaluation.resampling import choose_population
 from intramodal.evaluation.retrieval import evaluate_retrieval
-from intramodal.evaluation.retrieval_task import RetrievalTask
+from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.evaluation.verdict import combine, judge
 from intramodal.projection.text_pca import TextPCA
 from intramodal.types import VectorTable, unit_rows

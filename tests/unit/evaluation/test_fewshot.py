@@ -11,7 +11,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import KNeighborsClassifier
 
 from intramodal.errors import InputError
-from intramodal.evaluation import classifiers, episodes, fewshot
+from intramodal.evaluation import classifiers, fewshot
+from intramodal.evaluation import fewshot as episodes
 from intramodal.evaluation.classifiers import FITS, fit_lda, fit_nested, fit_prototypes
 from intramodal.evaluation.fewshot import FewshotTask, evaluate_fewshot, run_fewshot
 from intramodal.evaluation.kernels import load_mark_hits

@@ -9,15 +9,11 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, MismatchError
-from intramodal.evaluation.baselines import episode as episodes
-from intramodal.evaluation.baselines.class_texts import (
-    ClassTexts,
-    ClassWords,
-    read_texts,
-)
 from intramodal.evaluation.fewshot import FewshotResult, FewshotTask, evaluate_fewshot, run_fewshot
 from intramodal.evaluation.fewshot_text import METHODS, evaluate_fewshot_text, run_fewshot_text
-from intramodal.ingest.encoders import load_encoder
+from intramodal.evaluation.rivals import base as episodes
+from intramodal.evaluation.rivals.class_texts import ClassTexts, ClassWords, read_texts
+from intramodal.ingest.encoders.registry import load_encoder
 from intramodal.projection.text_pca import TextPCA
 from intramodal.types import VectorTable, unit_rows
 from tests.unit.evaluation.plain_text_methods import plain_method

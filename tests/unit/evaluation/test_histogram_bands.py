@@ -9,10 +9,10 @@ import pytest
 from scipy.stats import binomtest
 from scipy.stats import t as student
 
-from intramodal.evaluation import histogram_bands
-from intramodal.evaluation.left_out import N_GROUPS, pooled
+from intramodal.evaluation import cosines as histogram_bands
+from intramodal.evaluation.intervals import N_GROUPS, pooled
 from intramodal.evaluation.misalignment import MisalignmentResult, measure_misalignment
-from intramodal.evaluation.population import Population
+from intramodal.evaluation.resampling import Population
 from intramodal.types import VectorTable, unit_rows
 
 N, N_TEXTS = 80, 7

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError
-from intramodal.evaluation.index_recall import recall_at_k
-from intramodal.evaluation.index_scores import certified_ap
-from intramodal.evaluation.index_search import IndexSearch, evaluate_index
+from intramodal.evaluation.index import IndexSearch, certified_ap, evaluate_index, recall_at_k
 from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.store.base import Distance, Filter, Hits, VectorSpec
 from intramodal.store.collection import ImageCollection

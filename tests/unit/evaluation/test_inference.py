@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from intramodal.evaluation.inference import ALPHA_OF_LEVEL, group_jackknife, holm, sign_flip
+from intramodal.evaluation.intervals import ALPHA_OF_LEVEL, group_jackknife, holm, sign_flip
 
 
 def plain_p_value(sums: np.ndarray, sizes: np.ndarray, delta: float) -> float:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, NotFound
-from intramodal.evaluation.index_search import IndexSearch, evaluate_index
-from intramodal.evaluation.inference import group_jackknife, sign_flip
-from intramodal.evaluation.population import choose_population
+from intramodal.evaluation.index import IndexSearch, evaluate_index
+from intramodal.evaluation.intervals import group_jackknife, sign_flip
 from intramodal.evaluation.ranking import Ties
+from intramodal.evaluation.resampling import choose_population
 from intramodal.evaluation.retrieval import RetrievalResult, evaluate_retrieval
-from intramodal.evaluation.retrieval_task import RetrievalTask
+from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.evaluation.text_retrieval import evaluate_text_retrieval
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intramodal.errors import InputError
-from intramodal.evaluation.labels import encode_labels
+from intramodal.evaluation.tasks import encode_labels
 
 SCALARS = st.one_of(
     st.none(),

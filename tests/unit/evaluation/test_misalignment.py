@@ -10,11 +10,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from intramodal.errors import InputError
-from intramodal.evaluation import pairs
-from intramodal.evaluation.contrast import Contrast
-from intramodal.evaluation.labels import encode_labels
+from intramodal.evaluation import cosines as pairs
+from intramodal.evaluation.cosines import ClassPairs, Contrast, count_sample, draw_any, fine_bins
 from intramodal.evaluation.misalignment import measure_misalignment, modality_gap
-from intramodal.evaluation.pairs import ClassPairs, count_sample, draw_any, fine_bins
+from intramodal.evaluation.tasks import encode_labels
 from intramodal.projection.text_pca import TextPCA
 from intramodal.types import VectorTable, unit_rows
 

@@ -15,11 +15,16 @@ import pytest
 
 import intramodal
 from intramodal.errors import InputError, MismatchError, ModelError
-from intramodal.evaluation.baselines import oti_file
-from intramodal.evaluation.baselines.oti import InversionMap, OtiSettings, invert_images
-from intramodal.evaluation.baselines.oti_retrieval import compare_inversion, evaluate_inversion
-from intramodal.evaluation.retrieval_task import RetrievalTask
-from intramodal.ingest.encoders import load_encoder
+from intramodal.evaluation.rivals import oti as oti_file
+from intramodal.evaluation.rivals.oti import (
+    InversionMap,
+    OtiSettings,
+    compare_inversion,
+    evaluate_inversion,
+    invert_images,
+)
+from intramodal.evaluation.tasks import RetrievalTask
+from intramodal.ingest.encoders.registry import load_encoder
 from intramodal.types import VectorTable, unit_rows
 from tests.tiny_models import DIM, Shelf, save_clip, save_dinov2, save_open_clip, save_siglip
 
@@ -379,6 +384,6 @@ def test_differences_are_those_of_the_results_and_have_the_sign_of_texts_less_ve
 
 
 def test_importing_it_loads_no_torch():
-    module = "intramodal.evaluation.baselines.oti_retrieval"
+    module = "intramodal.evaluation.rivals.oti"
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,8 +8,7 @@ from scipy.stats import t as student
 from sklearn.metrics import precision_recall_curve
 
 from intramodal.errors import InputError
-from intramodal.evaluation.left_out import N_GROUPS, pooled
-from intramodal.evaluation.population import choose_population
+from intramodal.evaluation.intervals import N_GROUPS, pooled
 from intramodal.evaluation.precision_recall import (
     LEVELS,
     PrecisionRecall,
@@ -17,7 +16,8 @@ from intramodal.evaluation.precision_recall import (
     precision_recall,
     without_groups,
 )
-from intramodal.evaluation.retrieval_task import RetrievalTask
+from intramodal.evaluation.resampling import choose_population
+from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.types import VectorTable, unit_rows
 
 

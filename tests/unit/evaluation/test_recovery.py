@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from intramodal.errors import InputError
 from intramodal.evaluation import recovery
 from intramodal.evaluation.recovery import (
+    MAX_IMAGES,
     n_norms_needed,
     recover_with_anchors,
     recover_without_anchors,
+    recovery_curve,
 )
-from intramodal.evaluation.recovery_curve import MAX_IMAGES, recovery_curve
 
 PROMISED = 1e-6
 SEEDS = st.integers(0, 2**32 - 1)

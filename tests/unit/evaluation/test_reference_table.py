@@ -16,7 +16,7 @@ import pytest
 
 from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.projection import controls
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 from intramodal.projection.text_pca import TextPCA, principal_directions, unit_texts
 from intramodal.types import VectorTable, unit_rows
 

@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intramodal.evaluation.baselines import tip_x
-from intramodal.evaluation.baselines.ape import ape_channels
-from intramodal.evaluation.baselines.coder import stretched
-from intramodal.evaluation.baselines.episode import Episode
-from intramodal.evaluation.baselines.presets import APE, CODER, TIP_ADAPTER
-from intramodal.evaluation.baselines.search import right_counts
 from intramodal.evaluation.fewshot_text import METHODS
+from intramodal.evaluation.rivals import tip as tip_x
+from intramodal.evaluation.rivals.ape import ape_channels
+from intramodal.evaluation.rivals.base import Episode
+from intramodal.evaluation.rivals.coder import stretched
+from intramodal.evaluation.rivals.tuning import APE, CODER, TIP_ADAPTER, right_counts
 from intramodal.types import unit_rows
 from tests.unit.evaluation.plain_text_methods import ape_channels_by_pairs, plain_method
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError
-from intramodal.evaluation.unlabelled import neighbour_overlap, pseudo_labels
+from intramodal.evaluation.agreement import neighbour_overlap, pseudo_labels
 from intramodal.types import VectorTable
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError
-from intramodal.evaluation import recovery_check
-from intramodal.evaluation.recovery_check import check_norms
+from intramodal.evaluation import recovery as recovery_check
+from intramodal.evaluation.recovery import check_norms
 from intramodal.evaluation.views import adjust_mean, project_texts
 from intramodal.projection.anchors import AnchorSet
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 from intramodal.projection.text_pca import TextPCA
 from intramodal.types import unit_rows
 

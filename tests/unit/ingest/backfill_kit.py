@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 from intramodal.store.base import Store, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 from intramodal.store.base import Store
 from intramodal.store.open import open_store
 from tests.plain_encoder import PlainEncoder, plain_projection

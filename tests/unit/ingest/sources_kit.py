@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from intramodal.errors import ImageError
-from intramodal.ingest.sources import Source
+from intramodal.ingest.sources.base import Source
 
 needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX files")
 

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, ManifestMismatchError
-from intramodal.ingest.backfill import backfill, plan_backfill, points
-from intramodal.projection.artifact import Projection
-from intramodal.runs import RunLedger
+from intramodal.ingest.backfill import points
+from intramodal.ingest.backfill.in_place import backfill
+from intramodal.ingest.backfill.plan import plan_backfill
+from intramodal.projection.projection import Projection
+from intramodal.runs.ledger import RunLedger
 from intramodal.store.base import Store, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin

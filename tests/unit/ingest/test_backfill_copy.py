@@ -16,8 +16,11 @@ from intramodal.errors import (
     StoreError,
     Unsupported,
 )
-from intramodal.ingest.backfill import backfill, copy_with_projection, plan_copy, rollback
-from intramodal.projection.artifact import Projection
+from intramodal.ingest.backfill.copy import copy_with_projection
+from intramodal.ingest.backfill.in_place import backfill
+from intramodal.ingest.backfill.plan import plan_copy
+from intramodal.ingest.backfill.rollback import rollback
+from intramodal.projection.projection import Projection
 from intramodal.store.base import UNNAMED, Filter, Store, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.types import PointId

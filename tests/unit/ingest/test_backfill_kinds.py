@@ -7,11 +7,11 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from intramodal.errors import Unsupported
-from intramodal.ingest.backfill import backfill
+from intramodal.ingest.backfill.in_place import backfill
 from intramodal.store.base import Store, VectorSpec
 from intramodal.store.collection import ImageCollection
-from intramodal.store.connect import connect_memory
-from intramodal.store.server import ServerStore
+from intramodal.store.server.client import connect_memory
+from intramodal.store.server.store import ServerStore
 from intramodal.types import unit_rows
 from tests.unit.ingest.backfill_kit import ORIGIN, PROJECTION, D, rows, shop_in
 

@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
-from intramodal.ingest.backfill import backfill, plan_backfill, plan_copy, plan_recompute
-from intramodal.ingest.backfill.costs import reindex_seconds, vector_cost
+from intramodal.ingest.backfill.in_place import backfill
+from intramodal.ingest.backfill.plan import (
+    plan_backfill,
+    plan_copy,
+    plan_recompute,
+    reindex_seconds,
+    vector_cost,
+)
 from intramodal.store.base import UNNAMED, Filter, Store, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.open import open_store

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, ManifestMismatchError, NotFound, StoreError, Unsupported
-from intramodal.ingest.backfill import backfill, plan_backfill, recompute, verify_vector
-from intramodal.projection.artifact import Projection
-from intramodal.runs import RunLedger
+from intramodal.ingest.backfill.in_place import backfill, recompute
+from intramodal.ingest.backfill.plan import plan_backfill
+from intramodal.ingest.backfill.verify import verify_vector
+from intramodal.projection.projection import Projection
+from intramodal.runs.ledger import RunLedger
 from intramodal.store.base import UNNAMED, Filter, Store, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.open import open_store

@@ -11,8 +11,10 @@ from intramodal.errors import (
     NotFound,
     Unsupported,
 )
-from intramodal.ingest.backfill import backfill, copy_with_projection, rollback
-from intramodal.projection.artifact import Projection
+from intramodal.ingest.backfill.copy import copy_with_projection
+from intramodal.ingest.backfill.in_place import backfill
+from intramodal.ingest.backfill.rollback import rollback
+from intramodal.projection.projection import Projection
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
 from tests.unit.ingest.backfill_kit import MATRIX, PROJECTION, N, contents, photos_in, write

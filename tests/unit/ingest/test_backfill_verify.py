@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, ManifestMismatchError, NotFound
-from intramodal.ingest.backfill import backfill, projected_origin, verify_vector
-from intramodal.projection.artifact import Projection
+from intramodal.ingest.backfill.in_place import backfill
+from intramodal.ingest.backfill.verify import verify_vector
+from intramodal.projection.projection import Projection
 from intramodal.store.base import Store, VectorSpec
+from intramodal.store.origins import projected_origin
 from tests.unit.ingest.backfill_kit import (
     MATRIX,
     PROJECTION,

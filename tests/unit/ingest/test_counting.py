@@ -14,9 +14,9 @@ import pytest
 from tqdm import tqdm
 
 from intramodal.errors import SourceError
-from intramodal.ingest.counting import counted
-from intramodal.ingest.sources import open_source
 from intramodal.ingest.sources.base import Records, Source
+from intramodal.ingest.sources.formats import open_source
+from intramodal.ingest.workers import counted
 from tests.unit.ingest.pipeline_kit import png
 
 DEADLINE_S = 30.0

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from intramodal.ingest.pipeline import ingest
-from intramodal.ingest.sources import open_source
+from intramodal.ingest.sources.formats import open_source
 from intramodal.ingest.vectors.load import ingest_vectors, vectors_of
 from intramodal.ingest.vectors.ready import open_ready
 from intramodal.store.checks import DEEPEST_PAYLOAD

@@ -10,7 +10,7 @@ import pytest
 
 from intramodal.errors import StoreError
 from intramodal.ingest.pipeline import ingest
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin

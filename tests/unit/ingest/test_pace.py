@@ -8,8 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from intramodal.ingest.pace import MOST_WORKERS, workers_for
-from intramodal.ingest.pipeline import ingest
+from intramodal.ingest.pipeline import MOST_WORKERS, ingest, workers_for
 from intramodal.store.base import Store
 from intramodal.types import ImageRecord
 from tests.plain_encoder import PlainEncoder, collection_for

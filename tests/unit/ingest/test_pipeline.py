@@ -10,8 +10,8 @@ import pytest
 
 from intramodal.ingest.decode import decode_image
 from intramodal.ingest.pipeline import ingest
-from intramodal.ingest.sources import open_source
-from intramodal.projection.artifact import Projection
+from intramodal.ingest.sources.formats import open_source
+from intramodal.projection.projection import Projection
 from intramodal.store.base import Store
 from intramodal.types import ImageRecord, point_id, unit_rows
 from tests.plain_encoder import DIM, SIDE, PlainEncoder, collection_for

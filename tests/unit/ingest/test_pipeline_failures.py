@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, IntramodalError, ManifestMismatchError, NotFound
-from intramodal.ingest import threads
+from intramodal.ingest import workers as threads
 from intramodal.ingest.failures import MOST_LISTED, Failures
+from intramodal.ingest.lookup import Seen
 from intramodal.ingest.pipeline import ingest
-from intramodal.ingest.stored import Seen
-from intramodal.projection.artifact import Projection
-from intramodal.runs import FailureRecord, NullRun, RunLedger
+from intramodal.projection.projection import Projection
+from intramodal.runs.ledger import RunLedger
+from intramodal.runs.records import FailureRecord
+from intramodal.runs.run import NullRun
 from intramodal.store.base import Store
 from intramodal.store.open import open_store
 from intramodal.types import ImageRecord, point_id

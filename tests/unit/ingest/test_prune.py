@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, SourceError
+from intramodal.ingest.lookup import Seen, plan_prune
 from intramodal.ingest.pipeline import ingest
-from intramodal.ingest.sources import Source, open_source
-from intramodal.ingest.sources.base import Records
-from intramodal.ingest.sources.folder import FolderSource
-from intramodal.ingest.stored import Seen, plan_prune
-from intramodal.runs import RunLedger
+from intramodal.ingest.sources.base import Records, Source
+from intramodal.ingest.sources.formats import open_source
+from intramodal.ingest.sources.pictures import FolderSource
+from intramodal.runs.ledger import RunLedger
 from intramodal.store.base import Filter, Store
 from intramodal.store.collection import ImageCollection
 from intramodal.types import ImageRecord, point_id

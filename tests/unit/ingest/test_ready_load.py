@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, ManifestMismatchError
-from intramodal.ingest.backfill import backfill
+from intramodal.ingest.backfill.in_place import backfill
 from intramodal.ingest.pipeline import IngestSummary
 from intramodal.ingest.vectors.load import check_target, ingest_vectors, vectors_of
 from intramodal.ingest.vectors.ready import ReadyVectors, open_ready
-from intramodal.projection.artifact import Projection
-from intramodal.runs import RunLedger
+from intramodal.projection.projection import Projection
+from intramodal.runs.ledger import RunLedger
 from intramodal.store.base import Filter, Store, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin

@@ -11,8 +11,7 @@ import pytest
 
 from intramodal.errors import InputError, MismatchError, SourceError
 from intramodal.ingest.payload import json_payload
-from intramodal.ingest.vectors.ids import point_of, row_key
-from intramodal.ingest.vectors.ready import Block, ReadyVectors, open_ready
+from intramodal.ingest.vectors.ready import Block, ReadyVectors, open_ready, point_of, row_key
 from intramodal.types import point_id
 
 D = 4

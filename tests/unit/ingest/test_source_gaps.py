@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from intramodal.errors import SourceError
-from intramodal.ingest.sources import open_source
-from intramodal.ingest.sources.named import NamedSource
+from intramodal.ingest.sources.formats import open_source
+from intramodal.ingest.sources.pictures import NamedSource
 from tests.unit.ingest.sources_kit import keys, needs_posix, png, put, reasons, special, tar
 
 

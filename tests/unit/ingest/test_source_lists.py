@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from intramodal.errors import SourceError
-from intramodal.ingest.sources import open_source
+from intramodal.ingest.sources.formats import open_source
 from tests.unit.ingest.sources_kit import (
     keys,
     needs_posix,

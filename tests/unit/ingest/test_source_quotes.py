@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from intramodal.errors import SourceError
-from intramodal.ingest.sources import open_source
-from intramodal.ingest.sources.rows import read_rows
+from intramodal.ingest.sources.formats import open_source
+from intramodal.ingest.sources.lists import read_rows
 from tests.unit.ingest.sources_kit import keys, payloads, put, reasons
 
 HEADER = "path|label|size"

@@ -10,10 +10,9 @@ import pytest
 from PIL import Image
 
 from intramodal.errors import ImageError, SourceError
-from intramodal.ingest.sources import open_source
-from intramodal.ingest.sources.files import MAX_FILE_BYTES
-from intramodal.ingest.sources.labels import label_rule
-from intramodal.ingest.sources.named import NamedSource
+from intramodal.ingest.sources.base import MAX_FILE_BYTES, label_rule
+from intramodal.ingest.sources.formats import open_source
+from intramodal.ingest.sources.pictures import NamedSource
 from tests.unit.ingest.sources_kit import (
     keys,
     needs_posix,

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from intramodal.errors import StoreUnavailable
-from intramodal.ingest.threads import Threads
+from intramodal.ingest.workers import Threads
 
 
 @pytest.mark.parametrize("n", [0, 1, 3])

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score
 
 from intramodal.errors import InputError, MismatchError, ProjectionError
 from intramodal.projection.anchors import AnchorSet
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 from intramodal.types import fingerprint, unit_rows
 
 
@@ -322,7 +322,7 @@ def test_loading_and_applying_needs_no_scikit_learn(
 ) -> None:
     fitted(rng).save(tmp_path / "p")
     code = (
-        "import sys, numpy as np; from intramodal.projection.artifact import Projection\n"
+        "import sys, numpy as np; from intramodal.projection.projection import Projection\n"
         f"Projection.load({str(tmp_path / 'p')!r}).apply(np.ones((1, 16)))\n"
         "sys.exit(int('sklearn' in sys.modules or 'torch' in sys.modules))"
     )

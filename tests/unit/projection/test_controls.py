@@ -12,7 +12,7 @@ from intramodal.errors import InputError
 from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.projection import controls
 from intramodal.projection.anchors import AnchorSet
-from intramodal.projection.artifact import Projection
+from intramodal.projection.projection import Projection
 from intramodal.projection.text_pca import TextPCA
 from intramodal.types import VectorTable, unit_rows
 

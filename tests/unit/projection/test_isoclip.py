@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, RankError
-from intramodal.projection.artifact import Projection
 from intramodal.projection.isoclip import PUBLISHED, IsoClip
+from intramodal.projection.projection import Projection
 from intramodal.types import unit_rows
 
 D, D_IMAGE, D_TEXT = 16, 24, 20

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from intramodal.reports.document import Answer, Neighbours, Picture, ReportDocument
+from intramodal.reports.report import Answer, Neighbours, Picture, ReportDocument
 
 HOSTILE = "<script>alert('x')</script>"
 RIGHT_TO_LEFT = "قطة صغيرة"

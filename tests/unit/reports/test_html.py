@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from intramodal.errors import InputError
-from intramodal.reports.document import ReportDocument
-from intramodal.reports.html import render_report
+from intramodal.reports.report import ReportDocument, render_report
 from tests.unit.reports.sample import document
 
 

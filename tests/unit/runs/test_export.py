@@ -9,7 +9,8 @@ import pytest
 from pyarrow import parquet
 
 from intramodal.errors import InputError
-from intramodal.runs import RunLedger, export_runs
+from intramodal.runs.frames import export_runs
+from intramodal.runs.ledger import RunLedger
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect
 
 from intramodal.errors import LedgerError
-from intramodal.runs import RunLedger
 from intramodal.runs.database import _alembic_config, known_schemas
-from intramodal.runs.models import SCHEMA, VERSION_TABLE, Base
+from intramodal.runs.ledger import RunLedger
+from intramodal.runs.schema import SCHEMA, VERSION_TABLE, Base
 
 STORED = Path(__file__).parents[2] / "data"
 

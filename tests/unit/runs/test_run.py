@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-import intramodal.runs
 from intramodal.errors import LedgerError
-from intramodal.runs import FailureRecord, NullRun, Run, RunLedger
 from intramodal.runs.environment import git_state, is_gone, this_process
-from intramodal.runs.heartbeat import Heartbeat, NullHeartbeat, heartbeat
+from intramodal.runs.ledger import RunLedger
+from intramodal.runs.liveness import Heartbeat, NullHeartbeat, heartbeat
+from intramodal.runs.records import FailureRecord
+from intramodal.runs.run import NullRun, Run
 
 
 def use_all_of(run: Run) -> str | None:
@@ -54,17 +55,10 @@ def test_a_run_takes_entries_from_many_threads(tmp_path: Path) -> None:
 
 def test_the_null_run_needs_no_sql_library() -> None:
     code = (
-        "import sys; from intramodal.runs import NullRun, RunRecord; "
+        "import sys; from intramodal.runs.run import NullRun, RunRecord; "
         "sys.exit(int('sqlalchemy' in sys.modules or 'alembic' in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_every_public_name_can_be_loaded_and_others_cannot() -> None:
-    for name in intramodal.runs.__all__:
-        assert getattr(intramodal.runs, name).__name__ == name
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = intramodal.runs.nothing
 
 
 def test_this_process_is_not_gone() -> None:

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import text
 
 from intramodal.errors import LedgerError
-from intramodal.runs import FailureRecord, RunLedger
+from intramodal.runs.ledger import RunLedger
+from intramodal.runs.records import FailureRecord
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from qdrant_client import QdrantClient, models
 
 from intramodal import store
 
-SOURCES = sorted(Path(store.__file__).parent.glob("*.py"))
+SOURCES = sorted(Path(store.__file__).parent.rglob("*.py"))
 
 
 def attributes(owner: str) -> set[str]:

@@ -17,8 +17,7 @@ from intramodal.errors import (
     StoreError,
     StoreUnavailable,
 )
-from intramodal.store.client_errors import OversizedRequestError, translated
-from intramodal.store.retry import Overloaded
+from intramodal.store.server.client import Overloaded, OversizedRequestError, translated
 
 KEY = "s3cr3t-key"
 

@@ -7,7 +7,7 @@ import pytest
 from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import RestToGrpc
 
-from intramodal.store.messages import upsert_request
+from intramodal.store.server.convert import upsert_request
 from intramodal.types import point_id
 
 

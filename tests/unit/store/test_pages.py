@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from intramodal.store.base import UNNAMED, VectorSpec
-from intramodal.store.pages import page_of
+from intramodal.store.base import UNNAMED, VectorSpec, page_of
 
 SPECS = {"raw": VectorSpec(3), "pca": VectorSpec(2)}
 

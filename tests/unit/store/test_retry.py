@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from intramodal.errors import AccessDenied, StoreUnavailable
-from intramodal.store.retry import Overloaded, Retry
+from intramodal.store.server.client import Overloaded, Retry
 
 
 @dataclass

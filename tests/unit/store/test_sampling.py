@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from intramodal.store.base import Page
-from intramodal.store.sampling import draw_ids
+from intramodal.store.collection import draw_ids
 from intramodal.types import PointId, point_id
 
 IDS: list[PointId] = [*range(300), *(point_id("pets", f"{i}.jpg") for i in range(300))]

@@ -9,9 +9,9 @@ import pytest
 from qdrant_client import models
 
 from intramodal.errors import Unsupported
-from intramodal.store import words
 from intramodal.store.base import Store, VectorSpec
 from intramodal.store.open import open_store
+from intramodal.store.server import convert
 
 INT8 = {"scalar": {"type": "int8", "always_ram": True}}
 OPTIONS = {
@@ -53,8 +53,8 @@ def server_answer() -> models.CollectionInfo:
 
 
 def test_the_settings_of_a_server_become_creation_options_of_the_same_values() -> None:
-    settings = words.settings_of(server_answer())
-    made = words.collection_options(settings)
+    settings = convert.settings_of(server_answer())
+    made = convert.collection_options(settings)
     hnsw = made["hnsw_config"]
     assert (hnsw.m, hnsw.ef_construct, hnsw.full_scan_threshold) == (16, 100, 10000)
     assert made["quantization_config"] == models.ScalarQuantization(**INT8)
@@ -62,7 +62,7 @@ def test_the_settings_of_a_server_become_creation_options_of_the_same_values() -
     assert (made["shard_number"], made["replication_factor"]) == (6, 2)
     assert made["on_disk_payload"] is False
     specs = {"raw": VectorSpec(4), "plain": VectorSpec(2, "Dot")}
-    assert words.vectors_config(specs, settings["vectors"]) == (
+    assert convert.vectors_config(specs, settings["vectors"]) == (
         server_answer().config.params.vectors
     )
 
@@ -70,10 +70,10 @@ def test_the_settings_of_a_server_become_creation_options_of_the_same_values() -
 def test_what_no_option_can_make_is_told_and_refused() -> None:
     answer = server_answer()
     answer.config.params.sparse_vectors = {"words": models.SparseVectorParams()}
-    settings = words.settings_of(answer)
+    settings = convert.settings_of(answer)
     assert set(settings["sparse_vectors"]) == {"words"}
     with pytest.raises(Unsupported, match="sparse_vectors"):
-        words.collection_options(settings)
+        convert.collection_options(settings)
 
 
 def test_the_settings_of_the_embedded_engine_outlive_its_process(edge: Store) -> None:

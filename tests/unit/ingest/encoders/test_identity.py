@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from intramodal.ingest.encoders import load_encoder
 from intramodal.ingest.encoders.identity import tokenizer_digest, weights_digest
+from intramodal.ingest.encoders.registry import load_encoder
 from tests.tiny_models import (
     Save,
     Shelf,

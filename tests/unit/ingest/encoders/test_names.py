@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from intramodal.errors import MissingDependencyError, ModelError
-from intramodal.ingest.encoders import known_models, load_encoder, parse_name
-from intramodal.ingest.encoders.names import FORMS, split_hub_id
+from intramodal.ingest.encoders.names import FORMS, known_models, parse_name, split_hub_id
+from intramodal.ingest.encoders.registry import load_encoder
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,8 @@ def test_listed_open_clip_models_exist_with_the_listed_dimension() -> None:
 def test_names_are_checked_without_loading_a_library() -> None:
     code = (
         "import sys\n"
-        "from intramodal.ingest.encoders import parse_name, known_models, load_encoder\n"
+        "from intramodal.ingest.encoders.names import known_models, parse_name\n"
+        "from intramodal.ingest.encoders.registry import load_encoder\n"
         "parse_name('hf:org/name'), known_models()\n"
         "assert not {'torch', 'open_clip', 'transformers', 'PIL'} & set(sys.modules)\n"
     )

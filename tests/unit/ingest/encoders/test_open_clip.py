@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from intramodal.errors import ModelError
-from intramodal.ingest.encoders import load_encoder
+from intramodal.ingest.encoders.registry import load_encoder
 from tests.tiny_models import TEXTS, Shelf, save_clip, save_open_clip
 
 for library in ("torch", "open_clip", "transformers"):

@@ -9,12 +9,8 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, ModelError
-from intramodal.ingest.encoders import load_encoder
-from intramodal.ingest.encoders.runtime import (
-    Runtime,
-    choose_devices,
-    choose_precision,
-)
+from intramodal.ingest.encoders.encoder import Runtime, choose_devices, choose_precision
+from intramodal.ingest.encoders.registry import load_encoder
 from intramodal.memory import is_out_of_memory
 from tests.tiny_models import TEXTS, Shelf, save_clip, save_open_clip
 

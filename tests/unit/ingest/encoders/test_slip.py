@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from intramodal.cli import cli
 from intramodal.errors import ModelError
-from intramodal.ingest.encoders import convert_slip, load_encoder
+from intramodal.ingest.encoders.registry import load_encoder
+from intramodal.ingest.encoders.slip import convert_slip
 from tests.tiny_models import TEXTS, Shelf, save_clip, save_slip
 
 torch = pytest.importorskip("torch")

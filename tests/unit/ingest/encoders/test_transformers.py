@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from intramodal.errors import ModelError
-from intramodal.ingest.encoders import load_encoder
+from intramodal.ingest.encoders.registry import load_encoder
 from intramodal.ingest.encoders.transformers import preprocessing_of
 from tests.tiny_models import (
     TEXTS,

@@ -1,0 +1,313 @@
+"""The root command: lazy sub-commands, configuration, and one sentence for every error."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import difflib
+import importlib
+import json
+import logging
+import os
+import signal
+import threading
+import time
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from intramodal import __version__
+from intramodal.commands.options import JSON_ASKED
+from intramodal.errors import InputError, IntramodalError
+
+
+def option_names(command: click.Command) -> set[str]:
+    """Return the long options of a command and of its sub-commands, without the dashes.
+
+    Examples
+    --------
+    >>> option_names(click.Command("x", params=[click.Option(["--top-k", "-k"])]))
+    {'top-k'}
+    """
+    names = {
+        spelling.removeprefix("--")
+        for param in command.params
+        if isinstance(param, click.Option)
+        for spelling in (*param.opts, *param.secondary_opts)
+        if spelling.startswith("--")
+    }
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        children = (command.get_command(context, n) for n in command.list_commands(context))
+        names |= {name for child in children if child for name in option_names(child)}
+    return names
+
+
+def check_keys(
+    path: Path, stored: Mapping[str, Any], commands: Mapping[str, click.Command]
+) -> None:
+    """Refuse keys that are no options: in a table of its command, at the top of any.
+
+    Raises
+    ------
+    InputError
+        The message names the closest options.
+    """
+    known = {name: option_names(command) for name, command in commands.items()}
+    for key, value in stored.items():
+        if isinstance(value, Mapping):
+            _check(path, f"[{key}] ", value, known.get(key, set()))
+        else:
+            _check(path, "", [key], set().union(*known.values()))
+
+
+def _check(path: Path, where: str, keys: Iterable[str], known: set[str]) -> None:
+    for key in keys:
+        if key.replace("_", "-") not in known:
+            close = difflib.get_close_matches(key, known) or sorted(known)
+            raise InputError(
+                f"{path} sets {where}{key}, but there is no such option; did you mean "
+                f"{' or '.join(close)}?"
+            )
+
+
+SIGNALS = tuple(
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""What stops a command; Windows has no SIGHUP."""
+
+_UNHANDLED = (signal.SIG_DFL, signal.default_int_handler)
+
+_MOMENT_S = 0.5
+"""After the first signal, before a second one counts."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Raised in the main thread by the first signal.
+
+    Parameters
+    ----------
+    number : int
+        Of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        by = "the user" if number == signal.SIGINT else signal.Signals(number).name
+        super().__init__(f"stopped by {by}")
+        self.exit_code = _exit_code(number)
+
+
+class StopSignals:
+    """Handlers from `install` to the end of the block; then the former ones are back."""
+
+    def __init__(self) -> None:
+        self._former: dict[int, Any] = {}
+        self._first_at: float | None = None
+        self._is_over = False
+
+    def __enter__(self) -> StopSignals:
+        """Change nothing yet, so that `install` can stand where `Stopped` is caught."""
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Restore the handlers."""
+        self._is_over = True
+        while self._former:
+            signal.signal(*self._former.popitem())
+
+    def install(self) -> None:
+        """Handle the signals that nothing else handles, if this is the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # Python allows it there only
+        for number in SIGNALS:
+            former = signal.getsignal(number)
+            if former in _UNHANDLED:  # not SIG_IGN: that is how nohup and "&" protect a command
+                self._former[number] = former
+                signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._first_at is None:
+            self._first_at = time.monotonic()
+            raise Stopped(number)
+        # One stop can be two signals: when a terminal closes, its shell sends SIGHUP, and so does
+        # the kernel. A command gets a moment to end by itself.
+        left_s = self._first_at + _MOMENT_S - time.monotonic()
+        if left_s <= 0:
+            os._exit(_exit_code(number))
+        # threading's locks may be held by what was interrupted here.
+        _thread.start_new_thread(self._end, (number, left_s))
+
+    def _end(self, number: int, after_s: float) -> None:
+        time.sleep(after_s)
+        if not self._is_over:
+            os._exit(_exit_code(number))
+
+
+def _exit_code(number: int) -> int:
+    """Return what a shell makes of the end by a signal."""
+    return 128 + number
+
+
+COMMANDS = (
+    *("demo", "ingest", "fit", "backfill", "adopt"),
+    *("evaluate", "compare", "search", "export", "report", "runs", "models", "doctor"),
+)
+"""In the order of the help; each lives in ``intramodal.commands.<name>`` as ``command``."""
+
+SUBCOMMANDS = {
+    "evaluate": (
+        "fewshot",
+        "fewshot-text",
+        "index",
+        "misalignment",
+        "oti",
+        "recovery",
+        "retrieval",
+        "text",
+    ),
+    "runs": ("compare", "export", "list", "prune", "show"),
+    "models": ("convert-slip", "list"),
+}
+"""Commands of the groups, so that a configuration reaches them before they are imported."""
+
+PARAMETERS = {"runs": "runs_url"}
+"""Options whose parameter has another name."""
+
+CONFIG_FILE = "intramodal.toml"
+
+_STOPPED = "stopped; run the same command again to go on"
+
+
+class CommandGroup(click.Group):
+    """A group that imports a command when it is needed and turns our errors into exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import one command."""
+        return _load(name) if name in COMMANDS else None
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Know of ``--json`` before a command is found: it holds for wrong words, too."""
+        ctx.meta[JSON_ASKED] = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Answer an unknown command with the closest valid ones."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            close = difflib.get_close_matches(args[0], COMMANDS) or list(COMMANDS)
+            ctx.fail(f"there is no command {args[0]!r}; did you mean {' or '.join(close)}?")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; our errors become one sentence and exit code 1.
+
+        Ctrl-C becomes exit code 130, SIGTERM 143, SIGHUP 129.
+        """
+        with StopSignals() as signals:
+            try:
+                signals.install()
+                return super().invoke(ctx)
+            except click.UsageError as error:
+                _print_json(ctx, error.format_message(), type(error).__name__)
+                raise
+            except IntramodalError as error:
+                _fail(ctx, str(error), type(error).__name__, code=1)
+            except KeyboardInterrupt as error:
+                _stop(ctx, error)
+
+
+def _load(name: str) -> click.Command:
+    command: click.Command = importlib.import_module(f"intramodal.commands.{name}").command
+    return command
+
+
+def _print_json(ctx: click.Context, sentence: str, kind: str) -> None:
+    if ctx.meta.get(JSON_ASKED):
+        click.echo(json.dumps({"error": {"type": kind, "message": sentence}}))
+
+
+def _fail(ctx: click.Context, sentence: str, kind: str, *, code: int) -> None:
+    _print_json(ctx, sentence, kind)
+    click.echo(f"Error: {sentence}", err=True)
+    raise click.exceptions.Exit(code)
+
+
+def _stop(ctx: click.Context, error: KeyboardInterrupt) -> None:
+    """Fail with the signal's exit code, also where SIGHUP says that the terminal is gone."""
+    code = error.exit_code if isinstance(error, Stopped) else 130
+    with contextlib.suppress(OSError):
+        _fail(ctx, _STOPPED, "Interrupted", code=code)
+    raise click.exceptions.Exit(code)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return click's default map from a TOML file; top-level keys hold for every command.
+
+    Raises
+    ------
+    InputError
+        If the file is not TOML or names a command or an option that does not exist.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        stored = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML ({error}); mend or remove it") from error
+    tables = {key: _options(value) for key, value in stored.items() if isinstance(value, dict)}
+    shared = _options({key: value for key, value in stored.items() if key not in tables})
+    unknown = sorted(set(tables) - set(COMMANDS))
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], COMMANDS) or list(COMMANDS)
+        raise InputError(
+            f"{path} has a table [{unknown[0]}] but there is no such command; "
+            f"did you mean {' or '.join(close)}?"
+        )
+    check_keys(path, stored, {name: _load(name) for name in COMMANDS})
+    return {name: _defaults(name, {**shared, **tables.get(name, {})}) for name in COMMANDS}
+
+
+def _options(table: dict[str, Any]) -> dict[str, Any]:
+    """Return click's parameter names for keys that are spelled like the options."""
+    names = {key: key.replace("-", "_") for key in table}
+    return {PARAMETERS.get(names[key], names[key]): value for key, value in table.items()}
+
+
+def _defaults(name: str, table: dict[str, Any]) -> dict[str, Any]:
+    return {**table, **dict.fromkeys(SUBCOMMANDS.get(name, ()), table)}
+
+
+@click.command(
+    cls=CommandGroup,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "INTRAMODAL",
+        "max_content_width": 100,
+    },
+)
+@click.version_option(__version__, prog_name="intramodal")
+@click.option("-v", "--verbose", count=True, help="More log lines on stderr; twice for debugging.")
+@click.pass_context
+def cli(ctx: click.Context, verbose: int) -> None:
+    """Image-to-image search with CLIP-like embeddings in Qdrant.
+
+    Options win over environment variables (INTRAMODAL_*), those over ./intramodal.toml,
+    those over the defaults. Results go to stdout, progress and logs to stderr.
+    """
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    ctx.default_map = read_config(Path(CONFIG_FILE))
+
+
+def main() -> None:
+    """Run the command line."""
+    cli()

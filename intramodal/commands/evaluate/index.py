@@ -1,0 +1,120 @@
+"""``intramodal evaluate index``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from intramodal.commands.options import (
+    LIST,
+    cluster_option,
+    json_option,
+    labels_option,
+    least_option,
+    names,
+    print_json,
+    runs_option,
+    sides_options,
+    store_option,
+)
+
+
+@click.command("index")
+@click.argument("collection")
+@click.option(
+    "--searches",
+    default="raw,pca,pca:raw",
+    show_default=True,
+    type=LIST,
+    callback=names,
+    help="Comma-separated: a vector; FIRST:SECOND, candidates of the first ranked by the second; "
+    "ONE+OTHER, fused by their places.",
+)
+@labels_option
+@click.option("-k", type=click.IntRange(1), default=100, show_default=True, help="Answers.")
+@click.option(
+    "--candidates",
+    type=click.IntRange(1),
+    help="Length of the lists of a two-stage or fused search; default four times k.",
+)
+@click.option("--exact", is_flag=True, help="Compare every point instead of asking the index.")
+@click.option("--ef", type=click.IntRange(1), help="hnsw_ef of the search.")
+@click.option("--indexed-only", is_flag=True, help="Leave out what is not in the index yet.")
+@click.option(
+    "--ignore-quantization", is_flag=True, help="Search the original vectors, by the index."
+)
+@click.option("--rescore/--no-rescore", default=None, help="With the original vectors.")
+@click.option("--oversampling", type=click.FloatRange(1.0), help="Of a quantised search.")
+@sides_options
+@least_option
+@click.option(
+    "--denominator",
+    type=click.Choice(["relevant", "min"]),
+    default="relevant",
+    show_default=True,
+    help="Of mAP@k: all relevant items, or min(k, relevant).",
+)
+@click.option("--classes", is_flag=True, help="Every class's mean AP@k in the JSON, too.")
+@cluster_option
+@click.option(
+    "--timed",
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    help="Queries asked one by one for the latency.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of those, and of the interval.")
+@store_option
+@runs_option
+@json_option
+def index(as_json: bool, runs_url: str, **options: Any) -> None:
+    """Ask the store as production does, and tell what the index loses from what the model does.
+
+    mAP@k, over all relevant items, is what k answers are sure to give of the full mAP, which lies
+    where the last interval says: it holds the mAP of every full ranking that begins with these
+    answers. Recall is against the exact top k.
+
+    \b
+    intramodal evaluate index photos --labels category --searches raw,pca,pca:raw,raw+pca
+    intramodal evaluate index photos --labels category -k 10 --ef 64
+    """
+    from intramodal.workflows.evaluate.index import IndexRequest, evaluate_searches
+
+    result = evaluate_searches(IndexRequest(runs=runs_url, **options))
+    if as_json:
+        print_json(result)
+        return
+    _print_index(result)
+
+
+def _print_index(result: dict[str, Any]) -> None:
+    from intramodal.commands.printing import (
+        interval,
+        note,
+        note_left_out,
+        note_populations,
+        number,
+        print_table,
+    )
+
+    k = result["k"]
+    columns = ("field", "search", "mAP exact>", "95% interval>", f"mAP@{k}>", "95% interval>")
+    rows = [
+        (
+            *(row["field"], row["search"], number(row["exact_map"])),
+            *(interval(row["exact_interval"]), number(row["map_at_k"]), interval(row["interval"])),
+            *(interval(row["map_interval"]), number(row["recall"]), f"{row['n_queries']:,}"),
+            *(number(row["latency_ms"][name], 2) for name in ("p50", "p95", "p99")),
+        )
+        for row in result["rows"]
+    ]
+    more = ("full mAP within>", f"recall@{k}>", "queries>", "p50 ms>", "p95 ms>", "p99 ms>")
+    over = result["rows"][0]["denominator"]
+    print_table((*columns, *more), rows, title=f"mAP@{k} over {over}")
+    note_populations(result["rows"])
+    note_left_out(result, {})
+    others = sorted({row["distance"] for row in result["rows"]} - {"Cosine"})
+    if others:
+        note(f"the store compares by {' and '.join(others)}; the exact mAP is by cosine")
+    note(f"run {result['run_id']}")

@@ -1,0 +1,245 @@
+"""``intramodal ingest``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from intramodal.commands.options import (
+    json_option,
+    model_options,
+    print_json,
+    runs_option,
+    store_option,
+    upload_options,
+)
+
+_COUNTS = ("written", "skipped", "updated", "projected", "failed", "pruned")
+_MOST_SHOWN = 20
+_LONGEST_PATH = 4096
+
+_PICTURES_ONLY = ("label_from", "workers", "prune", "dry_run", "yes", "device", "precision")
+_VECTORS_ONLY = ("metadata", "id_column", "vector", "tensor", "vector_column")
+_ONLY_VECTORS = (".npy", ".safetensors")
+_MAY_BE_VECTORS = (*_ONLY_VECTORS, ".parquet")
+_FILE = click.Path(path_type=Path)
+
+
+@click.command("ingest")
+@click.argument("source")
+@click.option("--collection", required=True, help="Name of the collection; made if absent.")
+@click.option("--model", help="Encoder, for example open_clip:ViT-B-32:openai or demo.")
+@click.option("--made-by", help="SOURCE holds ready vectors; this names the model that made them.")
+@click.option(
+    "--metadata", type=_FILE, help="Vectors: CSV, TSV, JSONL or Parquet, one row for each of them."
+)
+@click.option(
+    "--id-column",
+    help="Vectors: metadata column with the ids; default `id`. Whole numbers and UUIDs are kept, "
+    "of other text a UUID is made. Without metadata ids are the row numbers.",
+)
+@click.option("--vector", help="Vectors: name they get in the collection; default raw.")
+@click.option("--tensor", help="Vectors: which tensor of a .safetensors file with several.")
+@click.option(
+    "--vector-column", help="Vectors: column of a .parquet file; default vector or embedding."
+)
+@click.option(
+    "--projection",
+    type=_FILE,
+    help="Projection file; its vector is written beside the first in the same upsert.",
+)
+@click.option("--dataset", help="Namespace of the point ids; default: the collection's name.")
+@click.option(
+    "--label-from",
+    help="`parent` (name of the parent folder) or a regular expression over the relative path "
+    "with named groups, for example '(?P<label>[^/]+)/(?P<shop>[^/]+)/'.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    help="Pictures encoded at once, default 32; vectors written at once, default 1000.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    help="Threads that read and decode; default as many as keep up with the model.",
+)
+@click.option(
+    "--max-failures",
+    type=click.IntRange(0),
+    help="Stop when more pictures or vectors have failed; default never.",
+)
+@click.option(
+    "--prune",
+    is_flag=True,
+    help="Delete the data set's points whose image has left the source; deletes nothing if parts "
+    "of the source could not be read.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="With --prune: list the paths of the points that would be deleted; writes nothing and "
+    "loads no model.",
+)
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="With --prune: delete even more than a tenth of the data set; without it such a prune is "
+    "refused, unless 10 points or fewer would go.",
+)
+@click.option("--shards", type=click.IntRange(1), help="Of a new collection on a server.")
+@click.option(
+    "--replicas", type=click.IntRange(1), help="Copies of each shard of a new collection."
+)
+@click.option(
+    "--write-consistency",
+    type=click.IntRange(1),
+    help="Replicas that must have a write of a new collection before it counts.",
+)
+@click.option(
+    "--into-shard",
+    "shard_key",
+    metavar="NAME",
+    help="Shard key of new points, in a collection that puts points into shards by key.",
+)
+@upload_options
+@model_options
+@store_option
+@runs_option
+@json_option
+def command(as_json: bool, runs_url: str, **options: Any) -> None:
+    """Write pictures, or ready vectors, into a collection.
+
+    With --model, SOURCE is a folder, a CSV / TSV / JSONL / Parquet list with a `path` column, tar
+    shards (shard-{000..009}.tar), or `-` for paths on stdin.
+    With --made-by, SOURCE is a .npy of 2-D floats, a .safetensors or a .parquet of ready vectors.
+    A repeat encodes and writes nothing; a killed run goes on where it stopped.
+
+    \b
+    intramodal ingest ~/photos --collection photos --model open_clip:ViT-B-32:openai
+    intramodal ingest list.csv --collection shop --model demo --projection pca.safetensors
+    intramodal ingest X.npy --metadata meta.csv --id-column sku --collection shop --made-by demo
+    """
+    ctx = click.get_current_context()
+    given = {
+        name
+        for name in options
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    is_vectors = _holds_vectors(options, given)
+    _check_prune(options, given, vectors=is_vectors)
+    if is_vectors:
+        result = _ingest_vectors(runs_url, options)
+    else:
+        result = _ingest_pictures(runs_url, options)
+    if as_json:
+        print_json(result)
+    elif options["dry_run"]:
+        _print_plan(result)
+    else:
+        _print(result)
+
+
+def _holds_vectors(options: dict[str, Any], given: set[str]) -> bool:
+    """Return whether ready vectors are given; refuse options that contradict each other."""
+    model, made_by = options["model"], options["made_by"]
+    if {"model", "made_by"} <= given or (made_by is None and model is None):
+        raise click.UsageError(
+            "give either --model, to encode pictures, or --made-by, the model that made the "
+            "ready vectors in SOURCE"
+        )
+    # An option on the command line wins over one from the environment or the configuration.
+    is_vectors = "made_by" in given or (made_by is not None and "model" not in given)
+    suffix = Path(options["source"]).suffix.lower()
+    if not is_vectors and suffix in _ONLY_VECTORS:
+        raise click.UsageError(
+            f"{options['source']} holds ready vectors; give --made-by, the model that made them, "
+            f"instead of --model"
+        )
+    if is_vectors and suffix not in _MAY_BE_VECTORS:
+        raise click.UsageError(
+            f"--made-by is for ready vectors in {', '.join(_MAY_BE_VECTORS)} files, not for "
+            f"{options['source']}; pictures are encoded with --model"
+        )
+    _refuse_unused(given, suffix, has_metadata=options["metadata"] is not None, vectors=is_vectors)
+    return is_vectors
+
+
+def _refuse_unused(given: set[str], suffix: str, *, has_metadata: bool, vectors: bool) -> None:
+    unused = sorted(given.intersection(_PICTURES_ONLY if vectors else _VECTORS_ONLY))
+    if unused:
+        which = "pictures (--model)" if vectors else "ready vectors (--made-by)"
+        raise click.UsageError(f"{_spelled(unused[0])} is for {which} only; leave it out")
+    for name, wanted in (("tensor", ".safetensors"), ("vector_column", ".parquet")):
+        if name in given and suffix != wanted:
+            raise click.UsageError(f"{_spelled(name)} is for {wanted} files only; leave it out")
+    if "id_column" in given and not has_metadata and suffix != ".parquet":
+        raise click.UsageError("--id-column names a column of --metadata; give that file too")
+
+
+def _check_prune(options: dict[str, Any], given: set[str], *, vectors: bool) -> None:
+    # Also where a configuration file sets it: a dry run that writes would be worse than none.
+    if options["dry_run"] and (vectors or not options["prune"]):
+        raise click.UsageError("--dry-run is for --prune only; give both, or leave it out")
+    if "yes" in given and not options["prune"]:
+        raise click.UsageError("--yes is for --prune only; give both, or leave it out")
+
+
+def _spelled(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _ingest_pictures(runs_url: str, options: dict[str, Any]) -> dict[str, Any]:
+    from intramodal.workflows.ingest import IngestRequest, ingest_pictures
+
+    return ingest_pictures(
+        IngestRequest(runs=runs_url, **_without(options, *_VECTORS_ONLY, "made_by"))
+    )
+
+
+def _ingest_vectors(runs_url: str, options: dict[str, Any]) -> dict[str, Any]:
+    from intramodal.workflows.ingest_vectors import VectorsRequest, ingest_ready_vectors
+
+    return ingest_ready_vectors(
+        VectorsRequest(runs=runs_url, **_without(options, *_PICTURES_ONLY, "model"))
+    )
+
+
+def _without(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return the options but for `names` and for those that nobody set."""
+    return {k: v for k, v in options.items() if k not in names and v is not None}
+
+
+def _print(result: dict[str, Any]) -> None:
+    from intramodal.commands.printing import note, print_table, printable
+
+    for failure in result["failures"][:_MOST_SHOWN]:
+        note(printable(f"{failure['stage']}: {failure['item']}: {failure['reason']}"))
+    if result["failed"] > _MOST_SHOWN:
+        more = result["failed"] - _MOST_SHOWN
+        note(f"... and {more:,} more; see intramodal runs show {result['run_id']}")
+    if result.get("ids") == "row numbers":
+        note("there is no metadata: ids are the row numbers, from 0")
+    columns = ("collection", *(f"{name}>" for name in _COUNTS), "seconds>", "run")
+    counts = [f"{result[name]:,}" for name in _COUNTS]
+    seconds = f"{result['seconds']:.1f}"
+    print_table(columns, [[result["collection"], *counts, seconds, result["run_id"]]])
+
+
+def _print_plan(plan: dict[str, Any]) -> None:
+    from intramodal.commands.printing import note, printable
+
+    for path in plan["would_prune"]:
+        click.echo(printable(path, limit=_LONGEST_PATH))
+    n, listed = plan["n_would_prune"], len(plan["would_prune"])
+    if n > listed:
+        note(f"... and {n - listed:,} more")
+    if plan["gap"] is not None:
+        note(f"nothing would be deleted, as the source may hold more images: {plan['gap']}")
+    next_step = "; give --yes to delete that many" if plan["needs_yes"] else ""
+    click.echo(
+        f"{n:,} of {plan['n_dataset']:,} points of data set {plan['dataset']!r} would be deleted"
+        f"{next_step}"
+    )

@@ -1,0 +1,44 @@
+"""``intramodal models``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from intramodal.commands.options import json_option, print_json
+
+
+@click.group("models")
+def command() -> None:
+    """List known models; convert foreign checkpoints."""
+
+
+@command.command("list")
+@json_option
+def list_models(as_json: bool) -> None:
+    """List models that the paper uses; any other name of these forms works, too."""
+    from intramodal.workflows.models import list_models as listed
+
+    rows = listed()
+    if as_json:
+        print_json({"models": rows})
+        return
+    from intramodal.commands.printing import print_table
+
+    print_table(tuple(rows[0]), [tuple(row.values()) for row in rows])
+
+
+@command.command("convert-slip")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@json_option
+def convert_slip(source: Path, target: Path, as_json: bool) -> None:
+    """Turn a SLIP checkpoint (.pt) into a folder that open_clip:local-dir:TARGET loads."""
+    from intramodal.workflows.models import convert_slip as convert
+
+    result = convert(source, target)
+    if as_json:
+        print_json(result)
+        return
+    click.echo(f"{result['target']}: use it as {result['model']}")

@@ -1,0 +1,210 @@
+"""``intramodal runs``."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from intramodal.commands.options import json_option, print_json, runs_option
+from intramodal.runs.records import KINDS
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_LONGEST_DAYS = 36_500
+
+
+def _age(ctx: click.Context, param: click.Parameter, value: str | None) -> timedelta | None:
+    """Read a duration such as ``30d``."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d{1,6})([mhdw])", value.strip())
+    if not found:
+        raise click.BadParameter(
+            f"{value!r} is no age; give a number and m (minutes), h, d or w, such as 30d"
+        )
+    age = timedelta(**{_UNITS[found[2]]: int(found[1])})
+    return min(age, timedelta(days=_LONGEST_DAYS))
+
+
+@click.group("runs")
+def command() -> None:
+    """Look at what has been run, compare, export and prune it."""
+
+
+@command.command("list")
+@click.option("--kind", help=f"Only runs of this kind: {', '.join(KINDS)}, or a program's own.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Runs.")
+@runs_option
+@json_option
+def list_runs(kind: str | None, limit: int, runs_url: str, as_json: bool) -> None:
+    """List the latest runs."""
+    from intramodal.workflows.runs import list_runs as listed
+
+    rows = listed(runs_url, kind=kind, limit=limit)
+    if as_json:
+        print_json({"runs": rows})
+        return
+    _print_runs(rows, ("run", "kind", "status", "started", "seconds>", "collection"))
+
+
+@command.command("show")
+@click.argument("run")
+@runs_option
+@json_option
+def show_run(run: str, runs_url: str, as_json: bool) -> None:
+    """Show one run; RUN is an id or its beginning."""
+    from intramodal.workflows.runs import show_run as shown
+
+    result = shown(runs_url, run)
+    if as_json:
+        print_json(result)
+        return
+    from intramodal.commands.printing import print_table
+
+    about = result | {"command": " ".join(result["command"])}
+    plain = {name: value for name, value in about.items() if not isinstance(value, list | dict)}
+    print_table(("", "times in UTC"), [(name, _cell(plain, name)) for name in plain])
+    for part in ("parameters", "packages"):
+        print_table((part, ""), list(result[part].items()))
+    for part in ("fingerprints", "metrics", "failures"):
+        rows = result[part]
+        if rows:
+            print_table(tuple(rows[0]), [tuple(row.values()) for row in rows], title=part)
+
+
+@command.command("compare")
+@click.argument("a")
+@click.argument("b")
+@runs_option
+@json_option
+def compare_runs(a: str, b: str, runs_url: str, as_json: bool) -> None:
+    """Show what differs between two runs, then their figures side by side.
+
+    A and B are ids or their beginnings; a difference is B minus A.
+    """
+    from intramodal.workflows.runs import compare_runs as compared
+
+    result = compared(runs_url, a, b)
+    if as_json:
+        print_json(result)
+        return
+    _print_comparison(result)
+
+
+@command.command("export")
+@click.argument("runs", nargs=-1)
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["csv", "json", "parquet", "trec"]),
+    help="Default: the suffix of --out.",
+)
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), required=True, help="File; for trec a folder."
+)
+@runs_option
+@json_option
+def export_runs(
+    runs: tuple[str, ...], file_format: str | None, out: Path, runs_url: str, as_json: bool
+) -> None:
+    """Write runs for other programs; all of them unless RUNS names some.
+
+    csv and parquet: one row a figure. json: all that is known. trec: one file a run, label field
+    and vector in a folder, the scores of every query as `trec_eval -q` prints them; rankings are
+    not stored.
+
+    \b
+    intramodal runs export -o runs.csv
+    intramodal runs export 20261124-1809 --format trec -o scores
+    """
+    from intramodal.workflows.runs import write_runs
+
+    result = write_runs(runs_url, runs, out=out, file_format=file_format)
+    if as_json:
+        print_json(result)
+        return
+    click.echo(f"{result['n_runs']:,} runs -> {out}")
+
+
+@command.command("prune")
+@click.option("--older-than", callback=_age, help="Started longer ago, for example 12h, 30d, 8w.")
+@click.option("--keep", type=click.IntRange(0), help="Spare the latest so many of these runs.")
+@click.option("--kind", help="Only runs of this kind.")
+@click.option(
+    "--status",
+    type=click.Choice(["COMPLETE", "FAILED", "INTERRUPTED"], case_sensitive=False),
+    help="Only runs that ended so.",
+)
+@click.option("--yes", is_flag=True, help="Delete; without it nothing is changed.")
+@runs_option
+@json_option
+def prune_runs(as_json: bool, runs_url: str, **options: Any) -> None:
+    """Say which runs would be deleted; with --yes, delete them and all that belongs to them.
+
+    Every option given must hold. A run that is RUNNING is never deleted.
+
+    \b
+    intramodal runs prune --older-than 30d --status FAILED
+    """
+    if all(options[name] is None for name in ("older_than", "keep", "kind", "status")):
+        raise click.UsageError("say which: --older-than, --keep, --kind or --status")
+    from intramodal.workflows.runs import PruneRequest
+    from intramodal.workflows.runs import prune_runs as pruned
+
+    result = pruned(PruneRequest(runs=runs_url, **options))
+    if as_json:
+        print_json(result)
+        return
+    _print_runs(result["runs"], ("run", "kind", "status", "started"))
+    n = len(result["runs"])
+    click.echo(f"{n:,} deleted" if result["deleted"] else f"{n:,} would be deleted; add --yes")
+
+
+def _print_runs(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    from intramodal.commands.printing import print_table
+
+    headings = ["started (UTC)" if column == "started" else column for column in columns]
+    print_table(headings, [[_cell(row, column) for column in columns] for row in rows])
+
+
+def _print_comparison(result: dict[str, Any]) -> None:
+    from intramodal.commands.printing import number, print_table
+
+    a, b = (result[side]["id"] for side in ("a", "b"))
+    differing = [
+        (part, name, *(_shown(value) for value in pair))
+        for part in ("parameters", "packages", "fingerprints")
+        for name, pair in result[part].items()
+    ]
+    if differing:
+        print_table(("differs", "", a, b), differing)
+    else:
+        click.echo("same parameters, packages and fingerprints")
+    rows = [
+        (
+            *(row[name] or "" for name in ("name", "vector", "field")),
+            *(number(row[side]) for side in ("a", "b")),
+            number(row["delta"], sign=True),
+        )
+        for row in result["metrics"]
+    ]
+    print_table(("figure", "vector", "field", f"{a}>", f"{b}>", "difference>"), rows)
+
+
+def _shown(value: object) -> str:
+    return "–" if value is None else str(value)
+
+
+_TIMES = ("started", "finished", "heartbeat")
+
+
+def _cell(row: dict[str, Any], column: str) -> object:
+    value = row["id" if column == "run" else column.rstrip(">")]
+    if value is None:
+        return "–"
+    if column in _TIMES:
+        return str(value)[:19].replace("T", " ")
+    return f"{value:.1f}" if isinstance(value, float) else value

@@ -1,0 +1,70 @@
+"""What a vector costs: bytes, memory, measured latency and the index's recall."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from intramodal.evaluation.index import IndexSearch, recall_at_k, time_searches
+from intramodal.evaluation.results import json_values
+from intramodal.store.collection import ImageCollection
+from intramodal.types import VectorTable
+
+N_PROBES = 50
+"""Queries timed a search: enough for a median, little beside the evaluation itself."""
+
+_K = 10
+_RAM_FACTOR = 1.5
+# Vectors plus graph, Qdrant's own capacity planning: n * d * 4 bytes * 1.5.
+
+
+def vector_costs(
+    collection: ImageCollection, table: VectorTable, vectors: Sequence[str]
+) -> dict[str, Any]:
+    """Return bytes, memory estimates, latency and recall@10 of each vector.
+
+    And of the two-stage search in which the last vector finds the candidates and the first one
+    ranks them; it needs both in memory. Latency is that of single searches as this process sees
+    them, the network included; recall is against the exact ranking of the same stored vectors.
+    """
+    searches = [(IndexSearch(vector, _K), [vector]) for vector in vectors]
+    if len(vectors) > 1:
+        first, last = vectors[0], vectors[-1]
+        searches.append((IndexSearch(first, _K, prefetch=last), [first, last]))
+    return {
+        search.name: _size(table, needed) | _measured(collection, table, search)
+        for search, needed in searches
+    }
+
+
+def _size(table: VectorTable, vectors: Sequence[str]) -> dict[str, Any]:
+    dims = [int(table.vectors[vector].shape[1]) for vector in vectors]
+    n_values = (table.drawn_from or len(table)) * sum(dims)
+    return {
+        "dim": dims[0] if len(dims) == 1 else None,
+        "bytes_per_vector": 4 * sum(dims),
+        "ram_bytes": int(4 * n_values * _RAM_FACTOR),
+        "ram_bytes_int8": int(n_values * _RAM_FACTOR),
+    }
+
+
+def _measured(
+    collection: ImageCollection, table: VectorTable, search: IndexSearch
+) -> dict[str, Any]:
+    rows = np.linspace(0, len(table) - 1, num=min(len(table), N_PROBES)).astype(np.intp)
+    latency = time_searches(collection, table, search, rows)
+    distance = collection.info().vectors[search.vector].distance
+    answers = search.ask(collection, table, rows)
+    recall = recall_at_k(table, search, rows, answers, distance=distance)
+    p50, p95 = np.percentile(latency, [50, 95])
+    found: dict[str, Any] = json_values(
+        {
+            "latency_ms_p50": p50,
+            "latency_ms_p95": p95,
+            "recall_at_10": np.nanmean(recall) if np.isfinite(recall).any() else None,
+            "n_probes": len(rows),
+        }
+    )
+    return found

@@ -1,0 +1,554 @@
+"""What production gets: the store's own top-k answers, against the exact ranking."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intramodal.errors import InputError
+from intramodal.evaluation.intervals import Interval
+from intramodal.evaluation.ranking import score_blocks
+from intramodal.evaluation.resampling import Population, interval_population
+from intramodal.evaluation.results import (
+    class_means,
+    data_frame,
+    html_table,
+    interval_values,
+    json_values,
+)
+from intramodal.evaluation.tasks import Mask, RetrievalTask, require_read
+from intramodal.store.base import Distance, Filter, Hits
+from intramodal.store.collection import ImageCollection
+from intramodal.types import Floats, PointId, VectorTable, unit_rows
+
+Rows = NDArray[np.int64]
+"""Rows of a table that answer one query, best first; -1 for answers that are not in it."""
+
+_BATCH = 100
+_PRIOR = 40
+"""Answers that a query's own share of relevant ones is weighed against."""
+
+
+def judge(
+    task: RetrievalTask, table: VectorTable, answers: Sequence[Rows], most: int | None
+) -> dict[str, Any]:
+    """Return the figures of every query; AP@k over at most `most` relevant items."""
+    figures = np.zeros((len(answers), 3))
+    n_relevant, n_answers = np.zeros((2, len(answers)), dtype=np.int64)
+    for i, (places, relevant) in enumerate(_paired(task, table, answers)):
+        n_others = len(task.gallery_rows) - int(task.query_at[i] >= 0)
+        n_relevant[i], n_answers[i] = len(relevant), len(places)
+        figures[i] = certified_ap(np.isin(places, relevant), len(relevant), n_others)
+    ap, lower, upper = figures.T
+    if most is not None:
+        ap = ap * n_relevant / np.minimum(n_relevant, most)
+    return {
+        "ap": ap,
+        "lower": lower,
+        "upper": upper,
+        "n_relevant": n_relevant,
+        "n_answers": n_answers,
+    }
+
+
+def _paired(
+    task: RetrievalTask, table: VectorTable, answers: Sequence[Rows]
+) -> Iterator[tuple[Rows, Rows]]:
+    """Yield, for every query, the gallery places of its answers and of what is relevant."""
+    # One place more: row -1, an answer that is not in the table, is not in the gallery either.
+    place = np.full(len(table) + 1, -1, dtype=np.int64)
+    place[task.gallery_rows] = np.arange(len(task.gallery_rows))
+    for start in range(0, len(answers), _BATCH):
+        part = answers[start : start + _BATCH]
+        pointers, positives = task.relevance.positives(start, start + len(part))
+        for i, rows in enumerate(part):
+            places = place[rows]
+            yield places[places >= 0], positives[pointers[i] : pointers[i + 1]]
+
+
+def map_at_k_interval(
+    task: RetrievalTask,
+    table: VectorTable,
+    answers: Sequence[Rows],
+    ap: NDArray[np.float64],
+    population: Population | None,
+    most: int | None,
+) -> Interval | None:
+    """Return the interval of the mAP@k, the mean of `ap`.
+
+    A picture that is left out leaves the answers, too, and another one comes up from below.
+    """
+    if population is None:
+        return None
+    groups = population.groups_of(task)
+
+    def without() -> Iterator[NDArray[np.float64]]:
+        chances = _chances(task, table, answers)
+        pairs = _paired(task, table, answers)
+        for pair, chance, own in zip(pairs, chances, groups.own, strict=True):
+            found = _ap_without(*pair, groups.gallery, groups.n_groups, most, chance)
+            found[own] = np.nan  # the query itself is left out
+            yield found[None]
+
+    return population.map_interval(ap, groups, without)
+
+
+def _chances(
+    task: RetrievalTask, table: VectorTable, answers: Sequence[Rows]
+) -> NDArray[np.float64]:
+    """Return each query's chance (n_queries,) that the picture below its answers is relevant.
+
+    The share of the relevant in the lower half of the answers, which are few: drawn towards that
+    of all queries, as `_PRIOR` more answers would. 0 where nothing is below.
+    """
+    found = np.zeros((len(answers), 2))
+    is_below = np.ones(len(answers), dtype=bool)
+    for i, (places, relevant) in enumerate(_paired(task, table, answers)):
+        lower = places[len(places) // 2 :]
+        found[i] = np.isin(lower, relevant).sum(), len(lower)
+        is_below[i] = len(places) < len(task.gallery_rows) - int(task.query_at[i] >= 0)
+    hits, n = found.T
+    pooled = hits.sum() / max(n.sum(), 1)
+    return np.where(is_below, (hits + _PRIOR * pooled) / (n + _PRIOR), 0.0)
+
+
+def _ap_without(
+    places: Rows,
+    relevant: Rows,
+    group: NDArray[np.int64],
+    n_groups: int,
+    most: int | None,
+    chance: float,
+) -> NDArray[np.float64]:
+    """Return AP@k (n_groups,) without the answers and the relevant items of each group."""
+    is_relevant = np.isin(places, relevant)
+    there, own = np.unique(group[places], return_inverse=True)
+    # Row 0 leaves nothing out, row 1 + i the group there[i].
+    is_kept = np.vstack([np.ones(len(places), bool), own != np.arange(len(there))[:, None]])
+    is_hit = is_kept & is_relevant
+    hits, ranks = np.cumsum(is_hit, axis=1), np.cumsum(is_kept, axis=1)
+    sums = (hits / np.maximum(ranks, 1) * is_hit).sum(axis=1)
+    # What comes up stands at the end, where its precision is that of the hits with it.
+    n_gone = (~is_kept).sum(axis=1)
+    sums += n_gone * chance * (is_hit.sum(axis=1) + 1) / max(len(places), 1)
+    total = np.full(n_groups, sums[0])
+    total[there] = sums[1:]
+    n_left = len(relevant) - np.bincount(group[relevant], minlength=n_groups)
+    counted = n_left if most is None else np.minimum(n_left, most)
+    return np.where(n_left > 0, total / np.maximum(counted, 1), np.nan)
+
+
+def certified_ap(
+    is_relevant: NDArray[np.bool_], n_relevant: int, n_gallery: int
+) -> tuple[float, float, float]:
+    """Return AP@k, and the least and most AP of any full ranking that begins so.
+
+    With h of the R relevant items among the k answers, the others stand last in the worst case
+    and at the places k + 1, ... in the best.
+
+    Parameters
+    ----------
+    is_relevant : ndarray of shape (k,), bool
+        The answers, best first.
+    n_relevant, n_gallery : int
+        R, and the number of items ranked.
+
+    Examples
+    --------
+    >>> ap, least, most = certified_ap(np.array([True, False]), 2, 4)
+    >>> ap, least, round(most, 3)
+    (0.5, 0.75, 0.833)
+    """
+    found = np.flatnonzero(is_relevant) + 1.0
+    sure = float((np.arange(1, len(found) + 1) / found).sum())
+    missing = np.arange(1, n_relevant - len(found) + 1)
+    hits = len(found) + missing
+    least = float((hits / (n_gallery - len(missing) + missing)).sum())
+    most = float((hits / (len(is_relevant) + missing)).sum())
+    return sure / n_relevant, (sure + least) / n_relevant, (sure + most) / n_relevant
+
+
+Denominator = Literal["relevant", "min"]
+DENOMINATORS: dict[Denominator, str] = {"relevant": "all relevant", "min": "min(k, relevant)"}
+
+N_TIMED = 200
+_N_WARM = 5
+_CANDIDATES_AN_ANSWER = 4
+
+
+@dataclass(frozen=True)
+class IndexSearch:
+    """How the store is asked.
+
+    Parameters
+    ----------
+    vector : str
+        Ranks the answers.
+    k : int
+        Answers a query.
+    prefetch : str, optional
+        Two stages: this vector gives the candidates, `vector` ranks them.
+    fuse : str, optional
+        The rankings by `vector` and by this one are fused by their places.
+    candidates : int, optional
+        Length of the lists of a two-stage or fused search; four times `k` by default.
+    exact : bool
+        Without the index.
+    params : dict
+        Search parameters: ``hnsw_ef``, ``indexed_only``, ``quantization``.
+    where : Filter, optional
+        Which points may answer.
+    """
+
+    vector: str
+    k: int = 100
+    prefetch: str | None = None
+    fuse: str | None = None
+    candidates: int | None = None
+    exact: bool = False
+    params: Mapping[str, Any] = field(default_factory=dict)
+    where: Filter | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be asked."""
+        if self.prefetch and self.fuse:
+            raise InputError("a search is either fused or has a prefetch; give one of the two")
+
+    @property
+    def name(self) -> str:
+        """What the search is called in tables."""
+        if self.prefetch:
+            return f"{self.prefetch} > {self.vector}"
+        return f"{self.vector} + {self.fuse}" if self.fuse else self.vector
+
+    def ask(self, collection: ImageCollection, table: VectorTable, rows: NDArray[np.intp]) -> Hits:
+        """Return the answers to the table's rows, never the row itself."""
+        return collection.store.query_batch(  # `search` would ask for the vectors' names each time
+            collection.name,
+            table.vectors[self.vector][rows],
+            using=self.vector,
+            k=self.k,
+            exact=self.exact,
+            exclude=[table.ids[row] for row in rows],
+            where=self.where,
+            params={**self.params, **self._stages(table, rows)},
+        )
+
+    def _stages(self, table: VectorTable, rows: NDArray[np.intp]) -> dict[str, Any]:
+        other = self.prefetch or self.fuse
+        if other is None:
+            return {}
+        limit = self.candidates or self.k * _CANDIDATES_AN_ANSWER
+        stage = {"using": other, "limit": limit, "Q": table.vectors[other][rows]}
+        return {"prefetch" if self.prefetch else "fuse": stage}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class IndexResult:
+    """Quality of the store's answers for one label field.
+
+    Parameters
+    ----------
+    search : IndexSearch
+    field : str
+    query_ids : list of str or int
+        Queries that have at least one relevant gallery item, ascending.
+    labels : list
+        Label of each query (a tuple for multi-valued fields).
+    ap : ndarray of shape (n_queries,)
+        Sum of the precisions at the relevant answers, over the denominator: over *all* relevant
+        items it is what of the average precision the k answers are sure to give.
+    lower, upper : ndarray of shape (n_queries,)
+        Least and most average precision of any full ranking that begins with these answers.
+        With ``exact=True`` that is the exact ranking, ties in the order of the ids.
+    recall : ndarray of shape (n_queries,)
+        Share of the answers that belong to the exact top k, by the collection's own distance; NaN
+        for a fused search, which has none.
+    n_relevant, n_answers : ndarray of shape (n_queries,)
+    n_outside : int
+        Answers taken out because they have no label or are of a class too small.
+    latency_ms : ndarray of shape (n_timed,)
+        Of single searches, as this process sees them.
+    distance : {"Cosine", "Dot", "Euclid", "Manhattan"}
+        By which the collection compares the vector; the exact mAP is by cosine.
+    denominator : {"relevant", "min"}
+        Of `ap`: all R relevant items, or min(k, R).
+    interval : Interval or None
+        95% interval of the mean of `ap`, the mAP@k.
+    """
+
+    search: IndexSearch
+    field: str
+    query_ids: list[PointId]
+    labels: list[Any]
+    ap: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    n_relevant: NDArray[np.int64]
+    n_answers: NDArray[np.int64]
+    n_outside: int
+    latency_ms: NDArray[np.float64]
+    distance: Distance = "Cosine"
+    denominator: Denominator = "relevant"
+    interval: Interval | None = None
+
+    def class_mean(self) -> dict[Any, tuple[float, int]]:
+        """Return the mean AP@k and the number of queries of every class, by label."""
+        return class_means(self.labels, self.ap)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values, without the per-query arrays."""
+        p50, p95, p99 = np.percentile(self.latency_ms, [50, 95, 99])
+        values: dict[str, Any] = json_values(
+            {
+                "search": self.search.name,
+                "distance": self.distance,
+                "field": self.field,
+                "k": self.search.k,
+                "map_at_k": self.ap.mean(),
+                "denominator": DENOMINATORS[self.denominator],
+                **interval_values(self.interval),
+                "map_interval": [self.lower.mean(), self.upper.mean()],
+                "recall": self.recall.mean(),
+                "n_queries": len(self.ap),
+                "n_outside": self.n_outside,
+                "latency_ms": {"p50": p50, "p95": p95, "p99": p99, "n": len(self.latency_ms)},
+            }
+        )
+        return values
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame, one row a query; needs the extra ``notebook``."""
+        about = {"search": self.search.name, "field": self.field}
+        return data_frame({**about, "query": self.query_ids, "label": self.labels, **self.scores})
+
+    @property
+    def scores(self) -> dict[str, NDArray[Any]]:
+        """Figures of every query by name, as a run keeps them."""
+        k = self.search.k
+        return {
+            "n_relevant": self.n_relevant,
+            "n_answers": self.n_answers,
+            # trec_eval's map_cut is over all relevant items.
+            f"ap@{k}" if self.denominator == "relevant" else f"ap@{k}_of_min": self.ap,
+            "ap_least": self.lower,
+            "ap_most": self.upper,
+            f"exact_recall@{k}": self.recall,
+        }
+
+    def _repr_html_(self) -> str:
+        plain = self.to_dict()
+        return html_table(list(plain), [[str(value) for value in plain.values()]])
+
+    def __repr__(self) -> str:
+        """Return search, field and the figures."""
+        return (
+            f"IndexResult({self.search.name!r} by {self.field!r}, mAP@{self.search.k} "
+            f"{self.ap.mean():.4f}, full mAP within [{self.lower.mean():.4f}, "
+            f"{self.upper.mean():.4f}], recall {self.recall.mean():.4f})"
+        )
+
+
+def evaluate_index(  # noqa: PLR0913  settings with defaults
+    collection: ImageCollection,
+    table: VectorTable,
+    search: IndexSearch,
+    *,
+    field: str,
+    split: tuple[Mask, Mask] | None = None,
+    min_class_size: int = 2,
+    max_queries: int | None = None,
+    denominator: Denominator = "relevant",
+    cluster: str | None = None,
+    n_timed: int = N_TIMED,
+    seed: int = 0,
+) -> IndexResult:
+    """Ask the store as production does, and judge its answers.
+
+    What the model loses and what the index or quantisation loses are two figures: the first is
+    the exact mAP of `evaluate_retrieval`, the second is `recall` and the distance of the two.
+
+    Parameters
+    ----------
+    collection : ImageCollection
+    table : VectorTable
+        Of `collection`, with the vectors of the search and the payload `field`.
+    search : IndexSearch
+    field, split, min_class_size, max_queries, cluster
+        As in `evaluate_retrieval`. Give ``search.where`` the filter of the second mask, else
+        answers outside of it take up places and are taken out.
+    denominator : {"relevant", "min"}
+        Of the mAP@k: all R relevant items, as trec_eval's; or min(k, R), as Cross-the-Gap's.
+    n_timed : int
+        Queries asked one by one for the latency.
+    seed : int
+        Chooses those, drawn queries, and the resampling behind the interval.
+
+    Raises
+    ------
+    InputError
+        If the field cannot serve as a label.
+    """
+    if denominator not in DENOMINATORS:
+        raise InputError(
+            f"the denominator of mAP@k is {' or '.join(DENOMINATORS)}, got {denominator!r}"
+        )
+    task = RetrievalTask.from_table(
+        table,
+        field,
+        split=split,
+        min_class_size=min_class_size,
+        max_queries=max_queries,
+        seed=seed,
+    )
+    population = interval_population(table, task, cluster, seed=seed)
+    require_read(table, vectors=[v for v in (search.vector, search.prefetch, search.fuse) if v])
+    rows = task.query_rows
+    answers = _asked(collection, table, search, rows)
+    most = search.k if denominator == "min" else None
+    judged = judge(task, table, answers, most)
+    may_answer = split[1] if split is not None and search.where is not None else None
+    distance = collection.info().vectors[search.vector].distance
+    timed = np.random.default_rng(seed).permutation(rows)[:n_timed]
+    return IndexResult(
+        search=search,
+        field=field,
+        query_ids=[table.ids[row] for row in rows],
+        labels=task.query_labels(),
+        recall=recall_of(table, search, rows, answers, may_answer=may_answer, distance=distance),
+        n_outside=sum(map(len, answers)) - int(judged["n_answers"].sum()),
+        latency_ms=time_searches(collection, table, search, timed),
+        distance=distance,
+        denominator=denominator,
+        interval=map_at_k_interval(task, table, answers, judged["ap"], population, most),
+        **judged,
+    )
+
+
+def _asked(
+    collection: ImageCollection, table: VectorTable, search: IndexSearch, rows: NDArray[np.intp]
+) -> list[Rows]:
+    """Return the rows of the table that answer each query, best first; -1 for others."""
+    row_of = {point: row for row, point in enumerate(table.ids)}
+    answers: list[Rows] = []
+    for start in range(0, len(rows), _BATCH):
+        found = search.ask(collection, table, rows[start : start + _BATCH])
+        answers += [rows_of(ids, row_of) for ids in found.ids]
+    return answers
+
+
+def time_searches(
+    collection: ImageCollection, table: VectorTable, search: IndexSearch, rows: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return milliseconds of single searches, after a few that are not timed."""
+    for row in rows[:_N_WARM]:
+        search.ask(collection, table, np.array([row]))
+    seconds = []
+    for row in rows:
+        started = time.perf_counter()
+        search.ask(collection, table, np.array([row]))
+        seconds.append(time.perf_counter() - started)
+    return np.asarray(seconds) * 1e3
+
+
+# Two float32 implementations of a score differ by a few units in the last place.
+_SAME_SCORE = 1e-6
+_BLOCK_ROWS = 256
+
+
+def recall_at_k(
+    table: VectorTable,
+    search: IndexSearch,
+    rows: NDArray[np.intp],
+    hits: Hits,
+    *,
+    may_answer: Mask | None = None,
+    distance: Distance = "Cosine",
+) -> NDArray[np.float64]:
+    """Return the share of each query's answers that score as high as the exact k-th.
+
+    Equal scores are equally right, whichever of them the store chose. Answers that are not in the
+    table, because they lack one of its vectors, cannot be judged: they shorten both lists.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_queries,)
+        Rows of the table that asked.
+    hits : Hits
+        Their answers.
+    may_answer : ndarray of shape (n,), bool, optional
+        Rows that may answer; all by default.
+    distance : {"Cosine", "Dot", "Euclid", "Manhattan"}
+        By which the collection compares this vector.
+
+    Returns
+    -------
+    ndarray of shape (n_queries,)
+        Over ``min(k, number of rows that may answer)``. NaN for a fused search.
+    """
+    row_of = {point: row for row, point in enumerate(table.ids)}
+    answers = [rows_of(ids, row_of) for ids in hits.ids]
+    return recall_of(table, search, rows, answers, may_answer=may_answer, distance=distance)
+
+
+def rows_of(ids: Sequence[PointId], row_of: Mapping[PointId, int]) -> Rows:
+    """Return the rows of a table's points; -1 for others."""
+    return np.array([row_of.get(point, -1) for point in ids], dtype=np.int64)
+
+
+def recall_of(
+    table: VectorTable,
+    search: IndexSearch,
+    rows: NDArray[np.intp],
+    answers: Sequence[Rows],
+    *,
+    may_answer: Mask | None = None,
+    distance: Distance = "Cosine",
+) -> NDArray[np.float64]:
+    """Return what `recall_at_k` does, of answers that are rows of the table already."""
+    recall = np.full(len(rows), np.nan)
+    if search.fuse:
+        return recall
+    X = table.vectors[search.vector]
+    is_there = np.asarray(np.isfinite(X).all(axis=1))
+    if may_answer is not None:
+        is_there &= may_answer
+    known = np.where(is_there[:, None], X, 0)
+    for start, stop, S in _nearness(X[rows], known, distance):
+        S[:, ~is_there] = -np.inf
+        S[np.arange(stop - start), rows[start:stop]] = -np.inf
+        for i in range(stop - start):
+            given = answers[start + i]
+            inside = given[given >= 0]
+            recall[start + i] = _share(S[i], inside, search.k - (len(given) - len(inside)))
+    return recall
+
+
+def _nearness(Q: Floats, G: Floats, distance: Distance) -> Iterator[tuple[int, int, Floats]]:
+    """Yield (start, stop, scores of Q[start:stop] with G) where the nearest score highest."""
+    if distance == "Cosine":
+        yield from score_blocks(unit_rows(Q), unit_rows(G))
+    elif distance == "Dot":
+        yield from score_blocks(Q, G)
+    else:
+        from scipy.spatial.distance import cdist
+
+        metric = "cityblock" if distance == "Manhattan" else "euclidean"
+        for start in range(0, len(Q), _BLOCK_ROWS):
+            stop = min(start + _BLOCK_ROWS, len(Q))
+            yield start, stop, -cdist(Q[start:stop], G, metric)
+
+
+def _share(scores: Floats, answers: Rows, k: int) -> float:
+    wanted = min(k, int(np.isfinite(scores).sum()))
+    if wanted == 0:
+        return float("nan")
+    least = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
+    rounding = _SAME_SCORE * max(1.0, abs(float(least)))
+    return float((scores[answers] >= least - rounding).sum()) / wanted

@@ -1,0 +1,294 @@
+"""Interval and p-value of a mean difference, from one procedure, for units that are dependent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+LEVEL = 0.95
+ALPHA_OF_LEVEL = 0.05
+"""1 - LEVEL, without the rounding of that difference."""
+POWER = 0.8
+N_RESAMPLES = 10_000
+_ENUMERATE_UP_TO = 13
+"""2^13 = 8,192 sign patterns: below `N_RESAMPLES`, so all are tried and nothing is random."""
+_SIGNS_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A mean difference with its 95% interval.
+
+    Parameters
+    ----------
+    delta : float
+    interval : (float, float)
+        Excludes zero exactly when ``p_value < 0.05``.
+    p_value : float
+        Two-sided.
+    n_units : int
+        Clusters or groups.
+    error : float, optional
+        Standard error of the difference: few clusters give no interval, but a spread.
+    """
+
+    delta: float
+    interval: tuple[float, float]
+    p_value: float
+    n_units: int
+    error: float | None = None
+
+    def units_needed(self, margin: float, *, n_tests: int = 1) -> int | None:
+        """Return how many units would decide, with 80% power, if the difference stays as it is.
+
+        Either that it differs from zero, its p-value adjusted for `n_tests`, or that all of the
+        interval is above ``-margin``: whichever is sooner. None if no number would.
+        """
+        from scipy.stats import norm
+
+        tail = ALPHA_OF_LEVEL / 2
+        error = self.error
+        if error is None:
+            error = (self.interval[1] - self.interval[0]) / 2 / norm.isf(tail)
+        ways = [(abs(self.delta), tail / n_tests), (self.delta + margin, tail)]
+        factors = [
+            (error * (norm.isf(p) + norm.isf(1 - POWER)) / distance) ** 2
+            for distance, p in ways
+            if distance > 0
+        ]
+        if not factors or error <= 0:
+            return None
+        return max(self.n_units + 1, int(np.ceil(self.n_units * min(factors))))
+
+
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """A mean over queries without each unit: sums and numbers of the queries' figures.
+
+    Parameters
+    ----------
+    sums, counts : ndarray of shape (n_units,)
+    sizes : ndarray of shape (n_units,)
+        Pictures in each unit.
+    """
+
+    sums: Array
+    counts: Array
+    sizes: Array
+
+    def minus(self, other: LeftOut) -> LeftOut:
+        """Return the same of the queries' differences to another vector's."""
+        return replace(self, sums=self.sums - other.sums)
+
+    def effect(self, theta: float) -> Effect:
+        """Return the effect whose value on all pictures is `theta`, by `group_jackknife`."""
+        is_there = self.counts > 0
+        without = self.sums[is_there] / self.counts[is_there]
+        return group_jackknife(theta, without, self.sizes[is_there].astype(float))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The 95% interval of one figure, and whom it speaks of.
+
+    Parameters
+    ----------
+    low, high : float
+    population : str
+        "classes", "images", "iid", or the payload field whose values are the units.
+    n_units : int
+        Clusters or groups that were resampled.
+    left_out : LeftOut or None
+        Where units leave the gallery, too: what a comparison with another vector needs of them.
+    """
+
+    low: float
+    high: float
+    population: str
+    n_units: int
+    left_out: LeftOut | None = field(default=None, repr=False, compare=False)
+
+    def shifted(self, by: float) -> Interval:
+        """Return the interval of a fraction that lies by so much higher."""
+        return replace(self, low=max(0.0, self.low + by), high=min(1.0, self.high + by))
+
+
+def sign_flip(sums: Array, sizes: Array, *, seed: int, n_resamples: int = N_RESAMPLES) -> Effect:
+    """Test and interval for sum(sums) / sum(sizes), by flipping the signs of whole clusters.
+
+    For a supposed difference d the clusters' residuals are ``sums - d * sizes``; d is rejected if
+    few sign patterns give a total as far from zero as the observed one. For one pattern the
+    values of d that it does not speak against form an interval with closed ends, so p(d) is known
+    for every d at once and inverting the test needs no search.
+
+    Parameters
+    ----------
+    sums, sizes : ndarray of shape (n_clusters,)
+        Sum of the differences and number of queries of each cluster.
+    seed : int
+    n_resamples : int
+        Random patterns; all of them are tried for 13 clusters and fewer.
+
+    Examples
+    --------
+    >>> effect = sign_flip(np.full(10, 0.5), np.ones(10), seed=0)
+    >>> effect.delta, effect.p_value
+    (0.5, 0.001953125)
+    """
+    low, high = _unrejected(sums, sizes, seed, n_resamples)
+    p_value = float(np.mean((low <= 0) & (high >= 0)))
+    # d stays in the interval while at least this many patterns do not speak against it.
+    n_least = int(np.ceil(ALPHA_OF_LEVEL * len(low) - 1e-9))
+    ends = np.sort(low)[n_least - 1], np.sort(high)[-n_least]
+    delta, n = float(sums.sum() / sizes.sum()), len(sums)
+    squares = float(np.square(sums - delta * sizes).sum())
+    error = float(np.sqrt(squares * n / max(1, n - 1)) / sizes.sum())
+    return Effect(delta, _bounded(*ends), p_value, n, error)
+
+
+def group_jackknife(
+    theta: float, without: Array, sizes: Array, *, extra_variance: float = 0.0
+) -> Effect:
+    """Test and interval from leaving groups out, by Student's t with n_groups - 1 degrees.
+
+    The delete-a-group jackknife for groups of unequal size (Busing, Meijer and van der Leeden,
+    Statistics and Computing 1999).
+
+    Parameters
+    ----------
+    theta : float
+        The difference on all pictures.
+    without : ndarray of shape (n_groups,)
+        The difference without each group.
+    sizes : ndarray of shape (n_groups,)
+        Pictures in each group.
+    extra_variance : float
+        Of what the groups do not vary, for example the draws of few-shot episodes.
+
+    Examples
+    --------
+    >>> x = np.array([1.0, 2.0, 3.0, 4.0])
+    >>> effect = group_jackknife(x.mean(), (x.sum() - x) / 3, np.ones(4))
+    >>> standard_error = x.std(ddof=1) / 2  # the jackknife of a mean is exact
+    >>> t_975 = 3.182446  # 3 degrees of freedom
+    >>> bool(np.isclose(np.diff(effect.interval)[0], 2 * t_975 * standard_error))
+    True
+    """
+    from scipy.stats import t as student
+
+    n_groups = len(without)
+    share = sizes.sum() / sizes  # how many groups of this size would make the whole
+    pseudo = share * theta - (share - 1) * without
+    centre = n_groups * theta - float(((1 - 1 / share) * without).sum())
+    variance = float(np.mean((pseudo - centre) ** 2 / (share - 1))) + extra_variance
+    error = np.sqrt(variance)
+    half = float(student.ppf((1 + LEVEL) / 2, n_groups - 1) * error)
+    if error == 0:
+        return Effect(theta, (theta, theta), float(theta == 0), n_groups, 0.0)
+    p_value = float(2 * student.sf(abs(theta) / error, n_groups - 1))
+    return Effect(theta, (theta - half, theta + half), p_value, n_groups, float(error))
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Return p-values adjusted for their number (Holm, 1979), in the same order.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for place, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def _unrejected(sums: Array, sizes: Array, seed: int, n_resamples: int) -> tuple[Array, Array]:
+    """Return, for every sign pattern, the ends of the differences it does not speak against.
+
+    With D, N the totals and D', N' those under the pattern, it counts against a difference d
+    unless |D' - d N'| >= |D - d N|, which holds between (D - D')/(N - N') and (D + D')/(N + N').
+    """
+    total, n = sums.sum(), sizes.sum()
+    ends = []
+    for signs in _patterns(len(sums), seed, n_resamples):
+        flipped, flipped_n = signs @ sums, signs @ sizes
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ends.append([(total - flipped) / (n - flipped_n), (total + flipped) / (n + flipped_n)])
+    a, b = np.concatenate(ends, axis=1)
+    # All signs alike give the observed total for every d: that pattern never speaks against one.
+    same = ~(np.isfinite(a) & np.isfinite(b))
+    low, high = np.minimum(a, b), np.maximum(a, b)
+    low[same], high[same] = -np.inf, np.inf
+    return low, high
+
+
+def _patterns(n_clusters: int, seed: int, n_resamples: int) -> Any:
+    """Yield blocks of sign patterns (n, n_clusters): all, or the observed one and random ones."""
+    if n_clusters <= _ENUMERATE_UP_TO:
+        bits = np.arange(2**n_clusters)[:, None] >> np.arange(n_clusters)
+        yield 1.0 - 2.0 * (bits & 1)
+        return
+    yield np.ones((1, n_clusters))  # the observed one counts (Phipson and Smyth, 2010)
+    rng = np.random.default_rng(seed)
+    n_rows = max(1, _SIGNS_AT_ONCE // n_clusters)
+    for start in range(0, n_resamples, n_rows):
+        shape = (min(n_rows, n_resamples - start), n_clusters)
+        yield 1.0 - 2.0 * rng.integers(0, 2, shape, dtype=np.int8)
+
+
+def _bounded(low: float, high: float) -> tuple[float, float]:
+    """Return the ends within the differences that two fractions can have."""
+    return max(-1.0, float(low)), min(1.0, float(high))
+
+
+Values = NDArray[np.float64]
+
+N_GROUPS = 20
+"""Groups that are left out in turn: standard errors to about 16%, and t of 19 degrees."""
+
+
+def pooled(units: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
+    """Return units as at most `N_GROUPS` random groups of whole units, -1 as it is.
+
+    Parameters
+    ----------
+    units : ndarray of shape (n,)
+        Unit of each row, from 0; -1 for rows that take no part.
+    seed : int
+
+    Examples
+    --------
+    >>> pooled(np.array([0, 0, 1, -1]), seed=0)
+    array([ 0,  0,  1, -1])
+    """
+    n_units = int(units.max()) + 1
+    numbers = np.arange(n_units) % min(N_GROUPS, n_units)
+    group = np.random.default_rng(seed).permutation(numbers)
+    return np.where(units >= 0, group[units], -1)
+
+
+def pointwise(whole: Values, without: Values, sizes: Values) -> Values:
+    """Return the 95% interval of each value by itself, (2, n_values).
+
+    Parameters
+    ----------
+    whole : ndarray of shape (n_values,)
+    without : ndarray of shape (n_groups, n_values)
+        The values without each group.
+    sizes : ndarray of shape (n_groups,)
+        Pictures in each group.
+    """
+    ends = [
+        group_jackknife(float(value), without[:, i], sizes).interval
+        for i, value in enumerate(whole)
+    ]
+    return np.array(ends, dtype=np.float64).reshape(-1, 2).T

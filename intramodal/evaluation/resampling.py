@@ -1,0 +1,357 @@
+"""What a figure or a comparison speaks of: which pictures could have been others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intramodal.errors import InputError
+from intramodal.evaluation.intervals import Effect, Interval, LeftOut, group_jackknife, sign_flip
+from intramodal.evaluation.ranking import Groups, leave_group_out
+from intramodal.evaluation.tasks import RetrievalTask, encode_labels
+from intramodal.types import PointId, VectorTable
+
+CLASSES_FROM = 20
+"""Number of classes from which the default population is "classes like these"."""
+LEAST_UNITS = 5
+NO_INTERVAL = "none"
+"""As `cluster`: a figure without an interval."""
+UNITS = ("class", "image", "iid", NO_INTERVAL)
+"""What `cluster` can be beside the name of a payload field."""
+
+
+class RankedQueries(Protocol):
+    """What an interval needs of a retrieval result: its vector, and ap (n_queries,)."""
+
+    @property
+    def vector(self) -> str:
+        """Name of the vector that was ranked by."""
+
+    @property
+    def ap(self) -> NDArray[np.float64]:
+        """Average precision of each query, (n_queries,)."""
+
+
+class ClassifiedImages(Protocol):
+    """What an interval needs of a few-shot result; see `FewshotResult`."""
+
+    @property
+    def ids(self) -> list[PointId]:
+        """The images that can be tested."""
+
+    @property
+    def shots(self) -> tuple[int, ...]:
+        """Labelled images a class."""
+
+    @property
+    def accuracy(self) -> NDArray[np.float64]:
+        """Share classified right, (n_shots, n_episodes)."""
+
+    @property
+    def n_correct(self) -> NDArray[np.int64]:
+        """Episodes in which each image was classified right, (n_shots, n_images)."""
+
+    @property
+    def n_tested(self) -> NDArray[np.int64]:
+        """Episodes in which each image was tested, (n_shots, n_images)."""
+
+    @property
+    def n_pool(self) -> NDArray[np.float64]:
+        """Mean number of images a class that the shots were drawn from, (n_shots,)."""
+
+
+LeaveOut = Callable[[], Iterable[NDArray[np.float64]]]
+"""Yields blocks of average precisions (b, n_groups) without each group, as `leave_group_out`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """The units that are resampled.
+
+    Parameters
+    ----------
+    name : str
+        "classes", "images", "iid", or the payload field whose values are the units.
+    groups : ndarray of shape (n_table,)
+        Unit of each row of the table, -1 for rows that take no part.
+    phrase : str
+        Whom a sentence speaks of.
+    unit : str
+        What to ask for when there is not enough evidence.
+    seed : int
+        Of the resampling.
+    """
+
+    name: str
+    groups: NDArray[np.int64]
+    phrase: str
+    unit: str
+    seed: int = 0
+
+    @property
+    def leaves_gallery(self) -> bool:
+        """Whether a unit is left out as gallery, too (the jackknife), or only as queries."""
+        return self.name not in ("classes", "iid")
+
+    def retrieval_effects(
+        self,
+        table: VectorTable,
+        task: RetrievalTask,
+        a: RankedQueries,
+        others: Sequence[RankedQueries],
+    ) -> list[Effect]:
+        """Return the difference in mAP to `a` of every other result of the same task."""
+        groups = self.groups_of(task)
+        if not self.leaves_gallery:
+            ones = np.ones(len(groups.own))
+            return [_by_clusters(b.ap - a.ap, ones, groups.own, self.seed) for b in others]
+        without = self._left_out(self._leave_out(table, task, a.vector))
+        effects = []
+        for b in others:
+            found = self._left_out(self._leave_out(table, task, b.vector))
+            effects.append(found.minus(without).effect(float((b.ap - a.ap).mean())))
+        return effects
+
+    def retrieval_interval(
+        self, table: VectorTable, task: RetrievalTask, result: RankedQueries
+    ) -> Interval | None:
+        """Return the interval of the mAP of one result of a task, ties in expectation."""
+        leave_out = self._leave_out(table, task, result.vector)
+        return self.map_interval(result.ap, self.groups_of(task), leave_out)
+
+    def map_interval(
+        self, ap: NDArray[np.float64], groups: Groups, leave_out: LeaveOut
+    ) -> Interval | None:
+        """Return the interval of the mean of average precisions (n_queries,).
+
+        Parameters
+        ----------
+        ap : ndarray of shape (n_queries,)
+        groups : Groups
+            Of queries and gallery; queries that are no pictures have no group of pictures.
+        leave_out : callable
+            Yields the same figures without each group, where groups leave the gallery, too.
+
+        Returns
+        -------
+        Interval or None
+            None where the queries are of fewer than five units: they cannot speak of others.
+        """
+        asking = groups.own if groups.own.max(initial=-1) >= 0 else groups.gallery
+        if len(np.unique(asking)) < LEAST_UNITS:
+            return None
+        found = self._left_out(leave_out) if self.leaves_gallery else None
+        if found is not None:
+            effect = found.effect(float(ap.mean()))
+        else:
+            effect = _by_clusters(ap, np.ones(len(ap)), groups.own, self.seed)
+        low, high = effect.interval
+        return Interval(max(0.0, low), min(1.0, high), self.name, effect.n_units, found)
+
+    def groups_of(self, task: RetrievalTask) -> Groups:
+        """Return the units of a task's gallery and queries."""
+        return Groups(
+            gallery=self.groups[task.gallery_rows],
+            own=self.groups[task.query_rows],
+            query=task.query_at,
+            n_groups=self.n_groups,
+        )
+
+    @property
+    def n_groups(self) -> int:
+        """Number of units."""
+        return int(self.groups.max()) + 1
+
+    def fewshot_effect(
+        self, table: VectorTable, a: ClassifiedImages, b: ClassifiedImages, shot: int
+    ) -> Effect:
+        """Return the difference in accuracy at one shot count (an index) of paired episodes.
+
+        Pictures are tested and serve as shots. What is left out in turn carries the variance of
+        the former; `_variance_of_shots` adds that of the latter.
+        """
+        row_of = {point: row for row, point in enumerate(table.ids)}
+        own = self.groups[[row_of[point] for point in a.ids]]
+        differences = (b.n_correct[shot] - a.n_correct[shot]).astype(float)
+        tested = a.n_tested[shot].astype(float)
+        if not self.leaves_gallery:
+            return _by_clusters(differences, tested, own, self.seed)
+        _, units = np.unique(own, return_inverse=True)
+        sums, sizes = np.bincount(units, weights=differences), np.bincount(units, weights=tested)
+        used = sizes > 0
+        sums, sizes = sums[used], sizes[used]
+        whole = float(sums.sum() / sizes.sum())
+        without = (sums.sum() - sums) / (sizes.sum() - sizes)
+        error = group_jackknife(whole, without, sizes).error or 0.0
+        extra = _variance_of_shots(a, b, shot, error)
+        return group_jackknife(whole, without, sizes, extra_variance=extra)
+
+    def _leave_out(self, table: VectorTable, task: RetrievalTask, vector: str) -> LeaveOut:
+        groups = self.groups_of(task)
+        return lambda: leave_group_out(*task.vectors(table, vector), task.relevance, groups)
+
+    def _left_out(self, leave_out: LeaveOut) -> LeftOut:
+        sizes = np.bincount(self.groups[self.groups >= 0])
+        return LeftOut(*_totals(leave_out()), sizes)
+
+
+def interval_population(
+    table: VectorTable, task: RetrievalTask, cluster: str | None, *, seed: int
+) -> Population | None:
+    """Return the population that the interval of a single figure speaks of.
+
+    As `choose_population`; None for `NO_INTERVAL`, and by default where pictures are too few.
+    """
+    n_pictures = len(np.union1d(task.query_rows, task.gallery_rows))
+    if cluster == NO_INTERVAL or (cluster is None and n_pictures < LEAST_UNITS):
+        return None
+    return choose_population(table, task, cluster, seed=seed)
+
+
+def choose_population(
+    table: VectorTable, task: RetrievalTask, cluster: str | None, *, seed: int
+) -> Population:
+    """Return the population that `cluster` means for a task.
+
+    Parameters
+    ----------
+    cluster : {"class", "image", "iid"}, the name of a payload field, or None
+        None is "class" from 20 classes on, else "image".
+
+    Raises
+    ------
+    InputError
+        For fewer than five units, or a field that was not read.
+    """
+    n_classes = len(task.codes.names)
+    if cluster is None:
+        is_many = n_classes >= CLASSES_FROM and not task.codes.is_multi
+        cluster = "class" if is_many else "image"
+    return replace(_chosen(table, task, cluster), seed=seed)
+
+
+def _chosen(table: VectorTable, task: RetrievalTask, cluster: str) -> Population:
+    if cluster == "class":
+        return _classes(table, task)
+    if cluster == "iid":
+        groups = _numbered(table, task.query_rows, np.arange(len(task.query_rows)))
+        return Population("iid", groups, IID_PHRASE, "queries")
+    taking_part = np.union1d(task.query_rows, task.gallery_rows)
+    if cluster == "image":
+        return _images(table, taking_part, len(task.codes.names))
+    return _field(table, taking_part, cluster)
+
+
+IID_PHRASE = "queries taken as independent, which they are not"
+
+
+def classes_phrase(n_classes: int) -> str:
+    """Return whom a sentence speaks of whose units are classes."""
+    return f"classes like these {n_classes:,}"
+
+
+def images_phrase(n_classes: int) -> str:
+    """Return whom a sentence speaks of whose units are pictures."""
+    return f"new pictures of these {n_classes:,} classes"
+
+
+def field_phrase(field: str, n_units: int) -> str:
+    """Return whom a sentence speaks of whose units are the values of a field."""
+    return f"other values of {field} like these {n_units:,}"
+
+
+def check_classes(field: str, n_classes: int, *, is_multi: bool) -> None:
+    """Raise `InputError` unless the classes of a field can be the units of a statement."""
+    if is_multi:
+        raise InputError(
+            f"{field!r} holds several values a picture, so classes are no separate units; "
+            f"use --cluster image"
+        )
+    if n_classes < LEAST_UNITS:
+        raise InputError(
+            f"{field!r} has {n_classes} classes and a statement about classes like these "
+            f"needs at least {LEAST_UNITS}; use --cluster image"
+        )
+
+
+def _classes(table: VectorTable, task: RetrievalTask) -> Population:
+    n_classes = len(task.codes.names)
+    check_classes(task.field, n_classes, is_multi=task.codes.is_multi)
+    groups = _numbered(table, task.codes.rows, task.codes.codes)
+    return Population("classes", groups, classes_phrase(n_classes), "classes")
+
+
+def _images(table: VectorTable, rows: NDArray[np.intp], n_classes: int) -> Population:
+    if len(rows) < LEAST_UNITS:
+        raise InputError(f"{len(rows)} pictures are too few to compare; at least {LEAST_UNITS}")
+    groups = _numbered(table, rows, np.arange(len(rows)))
+    return Population("images", groups, images_phrase(n_classes), "queries")
+
+
+def _field(table: VectorTable, rows: NDArray[np.intp], field: str) -> Population:
+    if field not in table.payload:
+        raise InputError(f"the table was read without the cluster field {field!r}; read it, too")
+    codes = encode_labels([table.payload[field][row] for row in rows], field=field)
+    if codes.is_multi:
+        raise InputError(
+            f"cluster field {field!r} holds several values a picture; units need one each"
+        )
+    n_units = len(codes.names)
+    if n_units < LEAST_UNITS:
+        raise InputError(
+            f"cluster field {field!r} has {n_units} values; at least {LEAST_UNITS} are needed: "
+            f"choose another field, or --cluster image"
+        )
+    # A picture without a value is a unit of its own.
+    units = n_units + np.arange(len(rows))
+    units[codes.rows] = codes.codes
+    _, dense = np.unique(units, return_inverse=True)
+    groups = _numbered(table, rows, dense)
+    return Population(field, groups, field_phrase(field, n_units), f"values of {field}")
+
+
+def _numbered(
+    table: VectorTable, rows: NDArray[np.intp], numbers: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    groups = np.full(len(table), -1, dtype=np.int64)
+    groups[rows] = numbers
+    return groups
+
+
+def _totals(
+    blocks: Iterable[NDArray[np.float64]],
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return sum and number of the queries' figures (n_groups,) without each group."""
+    sums, counts = np.float64(0.0), np.int64(0)
+    for ap in blocks:
+        sums, counts = sums + np.nansum(ap, axis=0), counts + np.isfinite(ap).sum(axis=0)
+    return np.asarray(sums), np.asarray(counts)
+
+
+def _variance_of_shots(a: ClassifiedImages, b: ClassifiedImages, shot: int, error: float) -> float:
+    """Return what the shots add to the variance of a difference whose test side has `error`.
+
+    Draws of s out of n pictures a class are a delete-d jackknife: their variance times s/(n - s)
+    is that of other pictures as shots. A picture that is hard to tell also misleads as a shot, so
+    both sides' errors are added, as if they always went together: an upper bound. The mean over
+    few episodes is uncertain by itself.
+    """
+    draws = float((b.accuracy[shot] - a.accuracy[shot]).var(ddof=1))
+    s, n = a.shots[shot], float(a.n_pool[shot])
+    shots = np.sqrt(draws * s / max(1.0, n - s))
+    return float((error + shots) ** 2 - error**2 + draws / a.accuracy.shape[1])
+
+
+def _by_clusters(
+    differences: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    clusters: NDArray[np.int64],
+    seed: int,
+) -> Effect:
+    _, units = np.unique(clusters, return_inverse=True)
+    sums, sizes = np.bincount(units, weights=differences), np.bincount(units, weights=weights)
+    return sign_flip(sums[sizes > 0], sizes[sizes > 0], seed=seed)

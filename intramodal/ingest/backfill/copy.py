@@ -1,0 +1,609 @@
+"""A new collection with everything of the old one and the projected vector; then the switch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intramodal.errors import Conflict, InputError, ManifestMismatchError, StoreError, Unsupported
+from intramodal.ingest.backfill.in_place import check_pace, rebuild_index
+from intramodal.ingest.backfill.points import (
+    MOST_PASSES,
+    CopySummary,
+    Job,
+    Projecting,
+    absent_ids,
+    paced,
+    project_rows,
+    sample_ids,
+    told,
+)
+from intramodal.ingest.backfill.verify import deviations, storage_error
+from intramodal.ingest.failures import Failures
+from intramodal.ingest.payload import is_same
+from intramodal.progress import progress
+from intramodal.projection.projection import Projection
+from intramodal.runs.records import FailureRecord
+from intramodal.runs.run import NullRun, Run
+from intramodal.store.base import Filter, Page, VectorSpec
+from intramodal.store.checks import check_name
+from intramodal.store.collection import ImageCollection
+from intramodal.store.manifest import Manifest, VectorOrigin
+from intramodal.store.origins import check_projectable, projected_origin
+from intramodal.types import Floats, PointId
+
+COPY_KEY = "intramodal_copy"
+"""Top-level key of the new collection's metadata that says where it came from."""
+
+_VERSION = 1
+_NAME_OF_UNNAMED = "raw"
+
+
+@dataclass(frozen=True)
+class CopyRecord:
+    """Where a collection was copied from, so that the copy can go on and be undone.
+
+    Parameters
+    ----------
+    collection : str
+        The old collection.
+    vector, projection : str
+        The projected vector, and the fingerprint of what made it.
+    source : str
+        Name of the projected vector's source in the old collection.
+    aliases : tuple of str
+        Aliases that were switched.
+    is_complete : bool
+        Whether all was copied and compared.
+    """
+
+    collection: str
+    source: str
+    vector: str
+    projection: str
+    aliases: tuple[str, ...] = field(default=())
+    is_complete: bool = False
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Return the collection metadata that holds this record."""
+        return {COPY_KEY: {"version": _VERSION, **asdict(self), "aliases": list(self.aliases)}}
+
+    def is_of(self, other: CopyRecord) -> bool:
+        """Return whether both records are of the same copy, however far it is."""
+        return replace(self, aliases=(), is_complete=False) == replace(
+            other, aliases=(), is_complete=False
+        )
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> CopyRecord | None:
+        """Read a record back; None where there is none.
+
+        Raises
+        ------
+        ManifestMismatchError
+            If our key is there but not in our form.
+        """
+        stored = metadata.get(COPY_KEY)
+        if stored is None:
+            return None
+        try:
+            if stored["version"] != _VERSION:
+                raise ValueError(f"version {stored['version']!r}")
+            texts = {key: str(stored[key]) for key in ("collection", "source", "vector")}
+            return cls(
+                **texts,
+                projection=str(stored["projection"]),
+                aliases=tuple(str(alias) for alias in stored["aliases"]),
+                is_complete=bool(stored["is_complete"]),
+            )
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise ManifestMismatchError(
+                f"the collection's metadata key {COPY_KEY!r} does not say in version {_VERSION} "
+                f"where it was copied from ({error}); upgrade intramodal, or repair or remove it"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A collection, and the new one that gets everything of it and the projected vector.
+
+    Parameters
+    ----------
+    collection : ImageCollection
+        The old one.
+    projection : Projection
+    new_name : str
+    source, vector : str
+        Names in the old collection, and of the new vector.
+    """
+
+    collection: ImageCollection
+    projection: Projection
+    new_name: str
+    source: str
+    vector: str
+
+    @cached_property
+    def renamed(self) -> dict[str, str]:
+        """New names of the vectors that are copied: all but the projected one, if it is there."""
+        names = self.collection.info().vectors
+        return {old: old or _NAME_OF_UNNAMED for old in names if old != self.vector}
+
+    @property
+    def new_source(self) -> str:
+        """Name of the source vector in the new collection."""
+        return self.source or _NAME_OF_UNNAMED
+
+    @property
+    def record(self) -> CopyRecord:
+        """What the new collection remembers when it begins."""
+        return CopyRecord(
+            self.collection.name, self.source, self.vector, self.projection.fingerprint
+        )
+
+    def specs(self) -> dict[str, VectorSpec]:
+        """Return the vectors of the new collection."""
+        old = self.collection.info().vectors
+        copied = {new: old[name] for name, new in self.renamed.items()}
+        return {**copied, self.vector: VectorSpec(self.projection.dim_out)}
+
+    def settings(self) -> dict[str, Any]:
+        """Return how the new collection is set up; the new vector as its source."""
+        found = self.collection.store.settings(self.collection.name)
+        own = found.pop("vectors", {})
+        vectors = {new: own[old] for old, new in self.renamed.items() if old in own}
+        if self.source in own:
+            vectors[self.vector] = own[self.source]
+        return {**found, "vectors": vectors} if vectors else found
+
+    def manifest(self) -> Manifest:
+        """Return what is known of the new collection's vectors; the new one is incomplete."""
+        old = self.collection.manifest
+        known = {
+            new: replace(origin, source=self.renamed.get(origin.source, origin.source))
+            if origin.projection
+            else origin
+            for name, new in self.renamed.items()
+            if (origin := old.vectors.get(name)) is not None
+        }
+        return Manifest(known, old.dataset)
+
+    def origin(self) -> VectorOrigin:
+        """Return the origin of the new vector; incomplete."""
+        known = self.collection.origin(self.source)
+        return replace(
+            projected_origin(self.projection, known, self.new_source), is_complete=False
+        )
+
+    def new_count(self) -> int | None:
+        """Return how many points the new collection holds; None if it is not there."""
+        store = self.collection.store
+        return store.count(self.new_name) if store.exists(self.new_name) else None
+
+    def aliases(self) -> list[str]:
+        """Return the aliases that mean the old collection now, sorted."""
+        known = self.collection.store.aliases()
+        return sorted(alias for alias, name in known.items() if name == self.collection.name)
+
+
+def under_own_name(collection: ImageCollection) -> ImageCollection:
+    """Return the collection under its own name: an alias may mean another one in a moment."""
+    own = collection.store.aliases().get(collection.name)
+    return collection if own is None else ImageCollection.open(collection.store, own)
+
+
+def original_of(collection: ImageCollection, new_name: str) -> ImageCollection:
+    """Return the collection that is copied: after the switch, an alias of it means the copy."""
+    collection = under_own_name(collection)
+    known = CopyRecord.from_metadata(collection.info().metadata)
+    if collection.name != new_name or known is None:
+        return collection
+    if not collection.store.exists(known.collection):
+        raise InputError(
+            f"{new_name!r} is the copy of {known.collection!r}, which is gone; leave out "
+            f"--new-collection to fill what it lacks"
+        )
+    return ImageCollection.open(collection.store, known.collection)
+
+
+def is_switched(copy: Copy) -> bool:
+    """Return whether clients were sent to the complete copy by an alias, and still are."""
+    store = copy.collection.store
+    known = CopyRecord.from_metadata(store.info(copy.new_name).metadata)
+    meant = set(store.aliases().values())
+    is_meant = copy.new_name in meant and copy.collection.name not in meant
+    return known is not None and known.is_complete and is_meant
+
+
+def check_copyable(copy: Copy) -> None:
+    """Raise unless the copy can be made without losing anything.
+
+    Raises
+    ------
+    Unsupported
+        If the collection has what arrays cannot carry, or shards chosen by key.
+    Conflict
+        If the new name is taken by anything but this copy.
+    InputError, ManifestMismatchError
+        As in `backfill`.
+    """
+    collection = copy.collection
+    check_name(copy.new_name)
+    check_projectable(collection, copy.projection, copy.source, copy.vector)
+    if copy.vector in collection.info().vectors:
+        collection.origin(copy.vector)  # known to be of this projection, or it would be lost
+    names = [*copy.renamed.values(), copy.vector]
+    if len(set(names)) != len(names):
+        raise InputError(
+            f"the unnamed vector of {collection.name!r} becomes {_NAME_OF_UNNAMED!r}, which is "
+            f"another vector's name already; give that one another name first, or --to another"
+        )
+    _check_carried(copy)
+    _check_new_name(copy)
+
+
+def _check_carried(copy: Copy) -> None:
+    collection = copy.collection
+    settings = collection.store.settings(collection.name)
+    multi = [name for name, spec in collection.info().vectors.items() if spec.is_multivector]
+    lost = sorted([*multi, *settings.get("sparse_vectors", {})])
+    if lost:
+        raise Unsupported(
+            f"{collection.name!r} has the sparse or multi vector {lost[0]!r}, which a copy would "
+            f"lose; upgrade the server to 1.18.2 or later and backfill in place"
+        )
+    if settings.get("sharding_method") == "custom":
+        raise Unsupported(
+            f"{collection.name!r} puts points into shards by key, which a copy would lose; "
+            f"upgrade the server to 1.18.2 or later and backfill in place"
+        )
+
+
+def _check_new_name(copy: Copy) -> None:
+    store, new = copy.collection.store, copy.new_name
+    if new == copy.collection.name:
+        raise InputError(f"{new!r} cannot be copied into itself; give another --new-collection")
+    if not store.exists(new):
+        return
+    known = CopyRecord.from_metadata(store.info(new).metadata)
+    if new in store.aliases() or known is None or not known.is_of(copy.record):
+        raise Conflict(
+            f"there is a collection or an alias {new!r} already, and it is not a copy of "
+            f"{copy.collection.name!r} with {copy.vector!r} through this projection; give another "
+            f"--new-collection, or drop that one"
+        )
+
+
+N_COMPARED = 200
+"""Points of the sample."""
+
+_LOOKS, _PAUSE_S = 5, 0.3
+"""How often what differs is looked at before it counts, and the pause between: a second in all."""
+
+_RENORMALIZED = 1e-6
+"""A cosine store may divide a float32 row by its length once more, which is 1 up to rounding."""
+
+
+def compare(
+    copy: Copy, new: ImageCollection, uncopied: Set[PointId], seed: int
+) -> tuple[int, int]:
+    """Compare the collections, payload and vectors, the projected one with a recomputation.
+
+    A writer to both collections is between its two writes now and then: what differs is looked
+    at again before it counts.
+
+    Parameters
+    ----------
+    copy : Copy
+    new : ImageCollection
+    uncopied : set of ids
+        Points that the new collection cannot hold.
+    seed : int
+        Of the sample.
+
+    Returns
+    -------
+    n_only_in_new, n_compared : int
+
+    Raises
+    ------
+    StoreError
+        If they differ in any of it.
+    """
+    n_only = _count_only_in_new(copy, new, uncopied)
+    ids = [i for i in sample_ids(copy.collection, N_COMPARED, seed) if i not in uncopied]
+    differing = _compared(copy, new, ids)
+    for _ in range(_LOOKS - 1):
+        if differing:
+            time.sleep(_PAUSE_S)
+            differing = _compared(copy, new, list(differing))
+    if differing:
+        point, what = next(iter(differing.items()))
+        raise StoreError(
+            f"point {point} of {new.name!r} differs from that of {copy.collection.name!r} in "
+            f"{what} ({len(differing)} of {told(len(ids))} compared do): it was changed during "
+            f"the copy; pause the writers or let them upsert to both, drop {new.name!r}, then run "
+            f"the same command again"
+        )
+    return n_only, len(ids)
+
+
+def _count_only_in_new(copy: Copy, new: ImageCollection, uncopied: Set[PointId]) -> int:
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_PAUSE_S)
+        n_only = new.count() - (copy.collection.count() - len(uncopied))
+        if n_only >= 0:
+            return n_only
+    raise StoreError(
+        f"{new.name!r} lacks {told(-n_only)} of {copy.collection.name!r}: they were written "
+        f"meanwhile; pause the writers, then run the same command again"
+    )
+
+
+def _compared(copy: Copy, new: ImageCollection, ids: list[PointId]) -> dict[PointId, str]:
+    """Return in what those of the points first differ that the old collection has."""
+    store, names = new.store, copy.renamed
+    old_page = store.retrieve(copy.collection.name, ids, vectors=list(names), payload=True)
+    new_names = [*names.values(), copy.vector]
+    new_page = store.retrieve(new.name, old_page.ids, vectors=new_names, payload=True)
+    found: dict[PointId, str] = {}
+    for point, what in _differences(copy, new, old_page, new_page):
+        found.setdefault(point, what)
+    return found
+
+
+def _differences(
+    copy: Copy, new: ImageCollection, old_page: Page, new_page: Page
+) -> Iterator[tuple[PointId, str]]:
+    if new_page.ids != old_page.ids:
+        yield from ((i, "being there") for i in old_page.ids if i not in new_page.ids)
+        return
+    pairs = zip(old_page.ids, old_page.payloads, new_page.payloads, strict=True)
+    yield from ((point, "its payload") for point, was, now in pairs if not is_same(was, now))
+    specs = new.info().vectors
+    for name, new_name in copy.renamed.items():
+        tolerance = storage_error(specs[new_name]) + _RENORMALIZED
+        differs = _differs(old_page.vectors[name], new_page.vectors[new_name], tolerance)
+        yield from ((old_page.ids[row], f"the vector {name!r}") for row in np.flatnonzero(differs))
+    X, stored = old_page.vectors[copy.source], new_page.vectors[copy.vector]
+    pair = specs[copy.new_source], specs[copy.vector]
+    rows, off, allowed = deviations(copy.projection, X, stored, pair)
+    yield from ((old_page.ids[row], f"the vector {copy.vector!r}") for row in rows[off > allowed])
+
+
+def _differs(was: Floats, now: Floats, tolerance: float) -> NDArray[np.bool_]:
+    """Return which rows differ; one that is not finite was not copied and must be absent."""
+    is_finite = np.isfinite(was).all(axis=1)
+    largest = np.abs(was).max(axis=1, initial=0.0)
+    is_off = ~(np.abs(was - now).max(axis=1, initial=0.0) <= tolerance * largest)
+    return np.asarray(np.where(is_finite, is_off, np.isfinite(now).any(axis=1)))
+
+
+def copy_with_projection(  # noqa: PLR0913  a job with many settings, each with a default
+    collection: ImageCollection,
+    projection: Projection,
+    new_collection: str,
+    *,
+    vector: str | None = None,
+    source: str = "raw",
+    batch_size: int = 1000,
+    throttle: float | None = None,
+    reindex: bool = True,
+    seed: int = 0,
+    run: Run | None = None,
+) -> CopySummary:
+    """Copy a collection into a new one that also has the projected vector, and switch aliases.
+
+    Everything is copied: vectors (an unnamed one becomes ``raw``), payload, payload indexes and
+    settings. Counts and a seeded sample are compared; then all aliases of the old collection
+    mean the new one, in one step. The old collection is never changed. Killed at any moment, the
+    same call resumes; what changes in the old collection after it was copied is not copied again.
+    Points that the new collection has are never overwritten: writers may upsert whole points to
+    both collections meanwhile (servers from 1.16 on).
+
+    Parameters
+    ----------
+    collection : ImageCollection
+        The one to be copied, or an alias of it, also after the switch.
+    projection : Projection
+    new_collection : str
+        Made if absent; or an unfinished copy of the same kind.
+    vector : str, optional
+        Name of the new vector; the projection's own by default.
+    source : str
+        Name of the stored vector that is projected; ``""`` for an unnamed one.
+    batch_size : int
+        Points a request.
+    throttle : float, optional
+        Most points a second.
+    reindex : bool
+        Have the new collection indexed, if the old one is, before clients are switched.
+    seed : int
+        Of the sample.
+    run : Run, optional
+        Takes the failures and figures.
+
+    Raises
+    ------
+    Conflict, Unsupported, InputError, ManifestMismatchError
+        As `check_copyable`, before anything is made.
+    StoreError
+        If the collections differ at the end: points were changed meanwhile. Nothing is switched.
+    """
+    started = time.perf_counter()
+    check_pace(batch_size, throttle)
+    vector = vector or projection.default_vector
+    original = original_of(collection, new_collection)
+    copy = Copy(original, projection, new_collection, source, vector)
+    check_copyable(copy)
+    new, is_done = _open_or_create(copy)
+    job = Job(new, projection, copy.new_source, vector, batch_size, throttle, run or NullRun())
+    n_skipped = new.count(Filter(has_vector=vector))
+    failures = Failures(job.run, None)
+    copying, projecting = Copying(copy, job, failures), Projecting(job, failures)
+    if not is_done:
+        copying.fill()
+    n_refused = projecting.fill()
+    n_only, n_compared = (0, 0) if is_done else compare(copy, new, copying.uncopied, seed)
+    new.finish_vector(vector)
+    seconds = round(time.perf_counter() - started, 3)
+    needs_index = original.info().n_indexed > 0 and new.info().n_indexed == 0
+    reindex_seconds = rebuild_index(new, needed=needs_index) if reindex else 0.0
+    return _told(
+        job,
+        CopySummary(
+            collection=original.name,
+            new_collection=new.name,
+            source=job.source,
+            vector=vector,
+            copied=copying.n_copied,
+            projected=copying.n_projected + projecting.n_projected,
+            skipped=n_skipped,
+            unprojectable=n_refused,
+            compared=n_compared,
+            only_in_new=n_only,
+            aliases=[] if is_done else _switch(copy, new),
+            failures=failures.listed,
+            seconds=seconds,
+            reindex_seconds=reindex_seconds,
+        ),
+    )
+
+
+def _told(job: Job, summary: CopySummary) -> CopySummary:
+    for figure in ("copied", "projected", "skipped", "unprojectable", "compared", "only_in_new"):
+        job.run.log_metric(figure, getattr(summary, figure), vector=summary.vector)
+    return summary
+
+
+def _open_or_create(copy: Copy) -> tuple[ImageCollection, bool]:
+    """Return the new collection, and whether clients use it already: then nothing is copied."""
+    store, name = copy.collection.store, copy.new_name
+    if not store.exists(name):
+        metadata = {
+            **store.info(copy.collection.name).metadata,
+            **copy.manifest().to_metadata(),
+            **copy.record.to_metadata(),
+        }
+        store.create(name, copy.specs(), metadata=metadata, options=copy.settings())
+    # Before the points: a later index would read them all.
+    store.copy_indexes(copy.collection.name, name)
+    new = ImageCollection.open(store, name)
+    if copy.vector not in new.manifest.vectors:
+        new.declare(copy.vector, copy.origin())
+    return new, is_switched(copy)
+
+
+def _switch(copy: Copy, new: ImageCollection) -> list[str]:
+    """Let all aliases of the old collection mean the new one; returns them."""
+    aliases = copy.aliases()
+    record = replace(copy.record, aliases=tuple(aliases), is_complete=True)
+    # First, so that a kill in between leaves a copy that can be switched, and then undone.
+    new.store.set_metadata(new.name, record.to_metadata())
+    new.store.set_aliases(dict.fromkeys(aliases, new.name))
+    return aliases
+
+
+class Copying:
+    """Passes over the old collection, until one finds nothing that the new one lacks.
+
+    Parameters
+    ----------
+    copy : Copy
+    job : Job
+        Of the new collection.
+    failures : Failures
+
+    Attributes
+    ----------
+    n_copied, n_projected : int
+        Points written; those of them with the projected vector.
+    uncopied : set of ids
+        Points without any vector that can be stored.
+    """
+
+    def __init__(self, copy: Copy, job: Job, failures: Failures) -> None:
+        self.n_copied = self.n_projected = 0
+        self.uncopied: set[PointId] = set()
+        self._copy = copy
+        self._job = job
+        self._failures = failures
+        self._listed: set[tuple[PointId, str]] = set()
+
+    def fill(self) -> None:
+        """Copy all points that the new collection lacks; `StoreError` if that never ends."""
+        for _ in range(MOST_PASSES):
+            n_before = self.n_copied
+            self._pass()
+            if self.n_copied == n_before:
+                return
+        raise StoreError(
+            f"after {MOST_PASSES} passes {self._copy.new_name!r} still lacks points of "
+            f"{self._copy.collection.name!r}: they are written faster than they are copied; pause "
+            f"the writers, then run the same command again"
+        )
+
+    def _pass(self) -> None:
+        old, names = self._copy.collection, list(self._copy.renamed)
+        pages = old.scroll(batch_size=self._job.batch_size)
+        with progress(old.count(), "copy", unit="point") as bar:
+            try:
+                for page in paced(pages, self._job.throttle):
+                    absent = absent_ids(self._job.collection, page.ids)
+                    wanted = [point for point in absent if point not in self.uncopied]
+                    if wanted:
+                        self._take(
+                            old.store.retrieve(old.name, wanted, vectors=names, payload=True)
+                        )
+                    bar.update(len(page.ids))
+            finally:
+                self._failures.flush()
+
+    def _take(self, page: Page) -> None:
+        source = page.vectors[self._copy.source]
+        found = project_rows(self._job.projection, source, self._copy.source)
+        Z = np.full((len(page.ids), self._job.projection.dim_out), np.nan, dtype=np.float32)
+        Z[found.rows] = found.Z
+        self._tell_of_infinite(page)
+        columns = {new: page.vectors[old] for old, new in self._copy.renamed.items()}
+        columns[self._copy.vector] = Z
+        for names, rows in _alike(columns):
+            self._write(page, {name: columns[name][rows] for name in names}, rows)
+
+    def _write(self, page: Page, vectors: Mapping[str, Floats], rows: NDArray[np.intp]) -> None:
+        ids = [page.ids[row] for row in rows]
+        if not vectors:
+            self.uncopied.update(ids)
+            for point in ids:
+                self._tell(point, "it has no vector that can be stored; it is not copied")
+            return
+        # Never over a point that a writer to both has brought there first: that one is newer.
+        self._job.collection.insert(ids, vectors, [page.payloads[row] for row in rows])
+        self.n_copied += len(ids)
+        self.n_projected += len(ids) if self._copy.vector in vectors else 0
+
+    def _tell_of_infinite(self, page: Page) -> None:
+        for name, X in page.vectors.items():
+            is_infinite = ~np.isfinite(X).all(axis=1) & ~np.isnan(X).all(axis=1)
+            for row in np.flatnonzero(is_infinite):
+                self._tell(page.ids[row], f"its vector {name!r} is not finite; it is not copied")
+
+    def _tell(self, point: PointId, why: str) -> None:
+        if (point, why) not in self._listed:
+            self._listed.add((point, why))
+            self._failures.add(FailureRecord(str(point), "copy", why))
+
+
+def _alike(columns: Mapping[str, Floats]) -> Iterator[tuple[list[str], NDArray[np.intp]]]:
+    """Yield the rows that have the same vectors, with the names of these."""
+    there = np.stack([np.isfinite(X).all(axis=1) for X in columns.values()], axis=1)
+    for pattern in np.unique(there, axis=0):
+        names = [name for name, has in zip(columns, pattern, strict=True) if has]
+        yield names, np.flatnonzero((there == pattern).all(axis=1))

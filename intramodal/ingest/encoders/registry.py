@@ -1,0 +1,89 @@
+"""Encoders by name; the libraries behind them are imported when a model is loaded."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from intramodal.errors import MissingDependencyError
+from intramodal.ingest.encoders.names import parse_name
+from intramodal.types import Encoder
+
+if TYPE_CHECKING:
+    from intramodal.ingest.encoders.encoder import Towers
+
+
+_PACKAGE = "intramodal.ingest.encoders"
+
+# Source: module, function, libraries.
+_LOADERS = {
+    "open_clip": ("open_clip", "load_open_clip", ("torch", "torchvision", "open_clip")),
+    "hf": ("transformers", "load_hub", ("torch", "torchvision", "transformers")),
+    "local-dir": ("transformers", "load_local", ("torch", "torchvision", "transformers")),
+    "slip": ("slip", "load_slip", ("torch", "torchvision", "open_clip")),
+    "demo": ("open_clip", "load_demo", ("torch", "torchvision", "open_clip")),
+}
+
+
+def load_encoder(name: str, *, device: str | None = None, precision: str | None = None) -> Encoder:
+    """Load the encoder called `name`.
+
+    Parameters
+    ----------
+    name : str
+        ``open_clip:ARCH:TAG``, ``open_clip:hf-hub:ORG/NAME``, ``open_clip:local-dir:PATH``,
+        ``hf:ORG/NAME[@REVISION]``, ``local-dir:PATH`` (transformers), ``slip:FILE`` or ``demo``.
+    device : str, optional
+        ``"cpu"``, ``"cuda"`` (every GPU), ``"cuda:1"``, ...; by default the GPUs if there are any.
+    precision : {"fp32", "bf16"}, optional
+        By default fp32, and bf16 autocast on GPUs that compute in it.
+
+    Returns
+    -------
+    Encoder
+        With a text tower it is `TextInvertible` and `HasProjectors`, too; `projectors` raises
+        `ModelError` where the towers do not end in plain matrices.
+
+    Raises
+    ------
+    ModelError
+        The name is wrong, or the model is incomplete or cannot be loaded.
+    MissingDependencyError
+        The extra ``encoders`` is not installed.
+    """
+    parsed = parse_name(name)
+    module, function, libraries = _LOADERS[parsed.source]
+    _require(name, libraries)
+    load: Callable[[str, str], Towers]
+    load = getattr(importlib.import_module(f"{_PACKAGE}.{module}"), function)
+    build: Any = importlib.import_module(f"{_PACKAGE}.encoder").build_encoder
+    encoder: Encoder = build(
+        parsed.text, load(parsed.text, parsed.opaque), device=device, precision=precision
+    )
+    return encoder
+
+
+def convert_slip(source: Path, target: Path) -> Path:
+    """Write a checkpoint of SLIP as a directory that ``open_clip:local-dir:TARGET`` loads."""
+    _require(f"slip:{source}", _LOADERS["slip"][2])
+    from intramodal.ingest.encoders.slip import convert_slip as convert
+
+    return convert(Path(source), Path(target))
+
+
+def _require(name: str, libraries: tuple[str, ...]) -> None:
+    for library in libraries:
+        try:
+            importlib.import_module(library)
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"model {name!r} needs {library}, which cannot be imported ({error}); run: "
+                "pip install 'intramodal[encoders]'"
+            ) from error
+        except RuntimeError as error:  # what a torchvision of another torch raises
+            raise MissingDependencyError(
+                f"model {name!r} needs {library}, which does not fit the installed torch "
+                f"({error}); run: pip install --upgrade torch torchvision"
+            ) from error

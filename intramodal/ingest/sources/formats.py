@@ -1,0 +1,79 @@
+"""Where pictures come from: a folder, a list, tar shards, or paths on stdin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from intramodal.errors import SourceError
+from intramodal.ingest.sources.base import LabelRule, Source, label_rule
+from intramodal.ingest.sources.lists import LIST_SUFFIXES, ListSource
+from intramodal.ingest.sources.pictures import FolderSource, NamedSource
+from intramodal.ingest.sources.shards import ShardSource
+
+_FORMS = "a folder, a .csv, .tsv, .jsonl or .parquet list, .tar shards, or - for paths on stdin"
+
+
+def open_source(source: str, *, label_from: str | None = None) -> Source:
+    """Return the pictures of `source`, as something to iterate over, again and again.
+
+    Keys are relative paths with forward slashes. What cannot be read stays in the source and
+    says why when it is read, so that nothing is lost in silence: damaged files, links that lead
+    nowhere or out of the source, pipes and devices, folders with the name of a picture, names
+    that are not UTF-8. Where pictures may be hidden by it, the source's attribute `gap` says so
+    after an iteration, and no ingest prunes.
+
+    Parameters
+    ----------
+    source : str
+        * A folder: all of it, sorted. Hidden files and folders are left out, and so are files
+          whose name says that they are something else (``.txt``, ``.json``, ``.mp4``, ...)
+          unless their first bytes are a picture's; links to folders are not followed.
+        * ``LIST.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` with a column ``path``, relative to
+          the list's folder and never leading out of it; the other columns become payload,
+          those of CSV and TSV as text. A quote that is never closed, or that swallows what look
+          like rows, is refused with its line, while the list is read.
+        * ``SHARD.tar`` or ``shard-{000..009}.tar``, uncompressed, in webdataset's layout: the key
+          is the name of the picture's member; the sample's ``.json`` object becomes payload,
+          ``.cls`` the ``label`` and ``.txt`` the ``text``.
+        * ``-``: one path a line on stdin, to be read once; keys are relative to the working
+          directory where they lie in it, else the whole path without its leading slash. That the
+          command before the pipe was killed shows only if it was in the middle of a line.
+    label_from : str, optional
+        ``parent``, the name of the folder a picture is in, or a regular expression that is
+        searched in the key; its named groups become payload. By default no label but the
+        source's own.
+
+    Raises
+    ------
+    SourceError
+        If the source is absent, empty or not of these kinds, if a list has no column ``path``,
+        or if `label_from` is not usable.
+    MissingDependencyError
+        If a Parquet list is given and pyarrow is not installed.
+
+    Examples
+    --------
+    >>> open_source("no such folder")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    intramodal.errors.SourceError: there is no 'no such folder'; give a folder, a .csv, ...
+    """
+    opened = _opened(source, label_rule(label_from))
+    if not isinstance(opened, NamedSource) and next(iter(opened), None) is None:
+        raise SourceError(f"{source} holds no pictures; give {_FORMS}")
+    return opened
+
+
+def _opened(source: str, label_of: LabelRule) -> Source:
+    if source == "-":
+        return NamedSource(source, label_of)
+    path = Path(source)
+    if source and path.is_dir():
+        return FolderSource(source, label_of)
+    if path.suffix.lower() == ".tar":
+        return ShardSource(source, label_of)
+    if not source or not path.exists():
+        raise SourceError(f"there is no {source!r}; give {_FORMS}")
+    if path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():
+        raise SourceError(f"{source} is no source of pictures; give {_FORMS}")
+    return ListSource(source, label_of)

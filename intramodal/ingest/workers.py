@@ -1,0 +1,169 @@
+"""Background threads whose errors reach the caller and which are never waited for idly."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+from intramodal.errors import IntramodalError
+from intramodal.ingest.sources.base import Source
+from intramodal.types import ImageRecord
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DEADLINE_S = 900.0
+"""Longest wait for one result; a store gives up sooner, after its own deadlines."""
+
+_Job = Callable[[], None]
+
+
+class Threads:
+    """Threads that run calls in the order of their submission; a context manager.
+
+    Once a call has failed, those that have not begun fail with the same error: a store that gave
+    up after its deadline is not asked, and waited for, again by what stood in the queue.
+
+    On leaving, calls that have not begun are cancelled and those that have are waited for. The
+    threads are daemons: one that hangs in the operating system does not keep the process.
+
+    Parameters
+    ----------
+    n : int
+        How many, at first. While there are none, calls run at once in the thread that submits
+        them.
+    name : str
+        What they do, for the deadline's message.
+    """
+
+    def __init__(self, n: int, name: str) -> None:
+        self.n = 0
+        self._n_at_first = n
+        self.name = name
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._is_closing = False
+        self._error: BaseException | None = None
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Threads:
+        """Start the threads."""
+        self.grow(self._n_at_first)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Cancel what waits, and wait for what runs."""
+        self._is_closing = True
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join(DEADLINE_S)
+            if thread.is_alive():
+                log.warning("a thread (%s) hangs and is left behind", thread.name)
+
+    def grow(self, n: int) -> None:
+        """Bring the number of threads up to `n`."""
+        for i in range(self.n, n):
+            thread = threading.Thread(target=self._work, name=f"{self.name}-{i}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        self.n = len(self._threads)
+
+    def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Return the future result of ``call(*args, **kwargs)``."""
+        future: Future[T] = Future()
+
+        def job() -> None:
+            if self._is_closing or not future.set_running_or_notify_cancel():
+                future.cancel()
+                return
+            if self._error is not None:
+                future.set_exception(self._error)
+                return
+            try:
+                result = call(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001  raised again where it is waited for
+                self._error = error
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        if self.n:
+            self._jobs.put(job)
+        else:
+            job()
+        return future
+
+    def result(self, future: Future[T]) -> T:
+        """Return a call's result or raise its error; `IntramodalError` after the deadline."""
+        try:
+            return future.result(timeout=DEADLINE_S)
+        except TimeoutError as error:
+            if future.done():  # the call's own
+                raise
+            raise IntramodalError(
+                f"waited {DEADLINE_S:.0f} s for one step ({self.name}) without a result; check "
+                f"the disk and the store, then run the same command again to go on"
+            ) from error
+
+    def in_order(self, futures: Iterable[Future[T]], *, ahead: int) -> Iterator[T]:
+        """Yield the results of futures in order.
+
+        In advance are taken `ahead` of them, and one for every thread; none without threads.
+        """
+        pending: deque[Future[T]] = deque()
+        for future in futures:
+            pending.append(future)
+            if len(pending) > (ahead + self.n if self.n else 0):
+                yield self.result(pending.popleft())
+        while pending:
+            yield self.result(pending.popleft())
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+
+@contextmanager
+def counted(source: Iterable[ImageRecord], bar: Any) -> Iterator[None]:
+    """Give a bar its total, and so its time of arrival, once a thread has counted the source.
+
+    Nothing is counted where no bar is drawn, or where counting would be as long as reading.
+
+    Parameters
+    ----------
+    source : iterable of ImageRecord
+    bar : tqdm
+    """
+    names = source.names() if isinstance(source, Source) and not bar.disable else None
+    if names is None:
+        yield
+        return
+    is_over = threading.Event()
+    thread = threading.Thread(target=_count, args=(names, bar, is_over), name="count", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def _count(names: Iterator[object], bar: Any, is_over: threading.Event) -> None:
+    total = 0
+    try:
+        for _ in names:
+            total += 1
+            if is_over.is_set():
+                return
+    except (OSError, IntramodalError):
+        return  # whoever reads the source says what is wrong
+    bar.total = max(total, bar.n)
+    bar.refresh()

@@ -1,0 +1,426 @@
+"""`Projection`: an affine map of stored vectors as one file, with the recipe it came from.
+
+``z = (unit(x) - offset) @ matrix``. The offset is zero for PCA← (paper, equation 11: no centring)
+and the mean of the corpus for centred PCA←.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intramodal.errors import InputError, MismatchError, ProjectionError
+from intramodal.projection.anchors import AnchorSet
+from intramodal.types import Floats, fingerprint, unit_rows
+
+FORMAT = "intramodal projection"
+_VERSION = 2
+_READABLE = (1, 2)
+"""Files of version 1 have no digest of the whole content and no mean of the texts."""
+
+
+def write_projection(path: Path, about: Mapping[str, Any], tensors: Mapping[str, Floats]) -> None:
+    """Write a file under a temporary name first, then rename it.
+
+    Parameters
+    ----------
+    path : Path
+    about : mapping
+        JSON values; format, version and digest are added.
+    tensors : dict of str to ndarray
+    """
+    from safetensors.numpy import save
+
+    said: dict[str, Any] = {**about, "format": FORMAT, "version": _VERSION}
+    said["content"] = _digest(said, tensors)
+    content = save(dict(tensors), metadata={"intramodal": json.dumps(said, sort_keys=True)})
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise ProjectionError(
+            f"the projection cannot be written to {path} ({error}); name another file"
+        ) from error
+
+
+def read_projection(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a file says and the arrays it holds; the file is not trusted.
+
+    Raises
+    ------
+    ProjectionError
+        If it is absent, truncated, foreign, of a newer version or changed since it was saved.
+    """
+    about, tensors = _opened(path)
+    if about.get("format") != FORMAT:
+        raise ProjectionError(f"{path} is not a projection of intramodal; fit it again")
+    version = about.get("version")
+    if version not in _READABLE:
+        raise ProjectionError(
+            f"{path} has version {version!r:.40}, this intramodal reads up to {_VERSION}; "
+            f"upgrade intramodal, or fit it again"
+        )
+    if version != 1 and about.get("content") != _digest(about, tensors):
+        raise ProjectionError(f"{path} was changed after it was saved; fit it again")
+    return about, tensors
+
+
+def _opened(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = dict(json.loads((file.metadata() or {})["intramodal"]))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise ProjectionError(
+            f"there is no projection {path}; make one with `intramodal fit`"
+        ) from error
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise ProjectionError(
+            f"{path} is not a projection of intramodal ({error!s:.200}); "
+            f"make one with `intramodal fit`"
+        ) from error
+    return about, tensors
+
+
+def _digest(about: Mapping[str, Any], tensors: Mapping[str, Floats]) -> str:
+    """Return the SHA-256 of all that a file says and holds."""
+    said = {key: value for key, value in about.items() if key != "content"}
+    return fingerprint(said, *(tensors[name].tobytes() for name in sorted(tensors)))
+
+
+_BLOCK_ROWS = 2048
+"""Rows projected at a time: their unit vectors stay in the processor's cache."""
+
+_TOO_SPREAD = 0.25
+"""Share of the anchors' directions beyond those kept, below which the last ones are noise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """A linear or affine map from an encoder's vectors to fewer dimensions.
+
+    Fitted once and saved: the same fit gives other bytes under another number of BLAS threads,
+    so it is never fitted again where it is loaded.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (dim_in, dim_out)
+        float32.
+    method : str
+        ``"pca"``, ``"pca_centered"``, ...; also the default name of the vector it makes.
+    encoder, encoder_fingerprint : str
+        The model whose vectors it takes.
+    offset : ndarray of shape (dim_in,), optional
+        float32; subtracted from the unit vectors. None is zero.
+    recipe : mapping
+        How it was made: JSON values.
+    text_mean : ndarray of shape (dim_in,), optional
+        float32; mean of the anchors' unit text embeddings: tells whether a collection's vectors
+        are those of the model (not part of the map, nor of its fingerprint).
+
+    Examples
+    --------
+    >>> half = Projection(np.eye(4, 2, dtype=np.float32), "pca", "clip", "3f9a")
+    >>> half.apply(np.array([[3.0, 0.0, 4.0, 0.0]]))
+    array([[0.6, 0. ]], dtype=float32)
+    """
+
+    matrix: Floats
+    method: str
+    encoder: str
+    encoder_fingerprint: str
+    offset: Floats | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    text_mean: Floats | None = None
+
+    def __post_init__(self) -> None:
+        """Check shapes and values once, for every way in."""
+        matrix = np.array(self.matrix, dtype=np.float32, order="C")
+        if matrix.ndim != 2 or not 1 <= matrix.shape[1] <= matrix.shape[0]:
+            raise InputError(
+                f"a projection matrix has shape (dim_in, dim_out) with dim_out <= dim_in, "
+                f"got {matrix.shape}"
+            )
+        object.__setattr__(self, "matrix", _finite(matrix, "matrix"))
+        for name in ("offset", "text_mean"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _row(getattr(self, name), len(matrix), name))
+
+    @classmethod
+    def from_text(
+        cls,
+        text: NDArray[Any],
+        *,
+        anchors: AnchorSet,
+        encoder: str,
+        encoder_fingerprint: str,
+        n_components: int | None = None,
+        center: NDArray[Any] | None = None,
+        normalize: bool = True,
+    ) -> Projection:
+        """Fit PCA← from the text embeddings of the anchors (paper, section 3.3).
+
+        Parameters
+        ----------
+        text : ndarray of shape (n_anchors, d)
+            Embeddings of ``anchors.prompts()``, in order.
+        anchors : AnchorSet
+        encoder, encoder_fingerprint : str
+            The model that made `text`.
+        n_components : int, optional
+            Kept dimensions, half of d by default.
+        center : ndarray of shape (d,), optional
+            Mean of the corpus' unit vectors: makes it centred PCA←.
+        normalize : bool
+            Whether text rows are scaled to unit length before their covariance is taken;
+            recorded, and part of the fingerprint.
+
+        Raises
+        ------
+        MismatchError
+            If there is not one row an anchor.
+        InputError
+            If a row is zero.
+        RankError
+            If the anchors span fewer directions than are to be kept.
+        """
+        from intramodal.projection.text_pca import TextPCA  # scikit-learn: to fit, not to apply
+
+        text = _texts_of(anchors, text)
+        fitted = TextPCA(n_components, normalize).fit(text)
+        return cls(
+            matrix=fitted.components_.T.astype(np.float32),
+            method="pca" if center is None else "pca_centered",
+            encoder=encoder,
+            encoder_fingerprint=encoder_fingerprint,
+            offset=None if center is None else np.asarray(center, dtype=np.float32),
+            recipe=_recipe(fitted, anchors),
+            text_mean=unit_rows(text).mean(axis=0, dtype=np.float64).astype(np.float32),
+        )
+
+    @property
+    def dim_in(self) -> int:
+        """Length of the vectors it takes."""
+        return int(self.matrix.shape[0])
+
+    @property
+    def dim_out(self) -> int:
+        """Length of the vectors it gives."""
+        return int(self.matrix.shape[1])
+
+    @property
+    def default_vector(self) -> str:
+        """Name of the vector it fills unless another is given.
+
+        The method's name; with other anchors than those of the paper, theirs is appended.
+        """
+        anchors = self.recipe.get("anchors_name")
+        return f"{self.method}_{anchors}" if anchors else self.method
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the map, its method and its encoder; the recipe's prose is not part."""
+        declared: dict[str, Any] = {
+            "method": self.method,
+            "encoder_fingerprint": self.encoder_fingerprint,
+            "shape": list(self.matrix.shape),
+            "is_centred": self.offset is not None,
+        }
+        # Declared only where it is not the default: files of version 1 keep their fingerprint.
+        if self.recipe.get("normalize_text") is False:
+            declared["normalize_text"] = False
+        parts = [self.matrix] if self.offset is None else [self.matrix, self.offset]
+        return fingerprint(declared, *(part.tobytes() for part in parts))
+
+    def apply(self, X: NDArray[Any]) -> Floats:
+        """Return the projected vectors (n, dim_out) of `X` (n, dim_in); lengths do not matter.
+
+        Works through `X` in blocks: a memory-mapped array is never held as a whole.
+
+        Raises
+        ------
+        InputError
+            For another shape, or values that are not finite.
+        """
+        X = np.asanyarray(X)
+        if X.ndim != 2 or X.shape[1] != self.dim_in:
+            raise InputError(
+                f"this projection takes vectors of shape (n, {self.dim_in}), got {X.shape}; "
+                f"give the vectors of {self.encoder}"
+            )
+        Z = np.empty((len(X), self.dim_out), dtype=np.float32)
+        for start in range(0, len(X), _BLOCK_ROWS):
+            rows = slice(start, start + _BLOCK_ROWS)
+            unit = _finite_unit_rows(X[rows])
+            if self.offset is not None:
+                unit -= self.offset
+            np.matmul(unit, self.matrix, out=Z[rows])
+        return Z
+
+    def apply_to_texts(self, T: NDArray[Any]) -> Floats:
+        """Return projected text embeddings (n, dim_out) of `T` (n, dim_in).
+
+        For measurements such as the modality gap; searching by text works better on the
+        encoder's own vectors.
+
+        Raises
+        ------
+        InputError
+            If the map subtracts a mean of images, which means nothing for texts.
+        """
+        if self.offset is not None:
+            raise InputError(
+                f"{self.method!r} subtracts the mean of a collection's images, so it takes no "
+                f"texts; compare texts with images on the encoder's own vectors (raw)"
+            )
+        return self.apply(T)
+
+    def warnings(self) -> list[str]:
+        """Return what a user should know before relying on it; usually nothing."""
+        found = []
+        n_distinct, rank = self.recipe.get("n_distinct"), self.recipe.get("rank")
+        if n_distinct is not None and n_distinct < self.dim_in:
+            found.append(
+                f"{n_distinct} different anchors for {self.dim_in} dimensions: the kept "
+                f"directions follow these names closely; 1000 and more are better"
+            )
+        if n_distinct is None or rank is None:
+            return found
+        if rank <= self.dim_in // 2 < n_distinct:
+            found.append(
+                f"the texts of {n_distinct} anchors span only {rank} of {self.dim_in} dimensions: "
+                f"the text tower reaches no others, so these directions hardly depend on the names"
+            )
+        elif rank - self.dim_out < _TOO_SPREAD * self.dim_out:
+            found.append(
+                f"the anchors span {rank} directions and {self.dim_out} are kept: the last ones "
+                f"are near noise; keep fewer or add anchors"
+            )
+        return found
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file, under a temporary name first, then renamed."""
+        about = {
+            "method": self.method,
+            "encoder": self.encoder,
+            "encoder_fingerprint": self.encoder_fingerprint,
+            "fingerprint": self.fingerprint,
+            "recipe": dict(self.recipe),
+        }
+        parts = {"matrix": self.matrix, "offset": self.offset, "text_mean": self.text_mean}
+        tensors = {name: part for name, part in parts.items() if part is not None}
+        write_projection(Path(path), about, tensors)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Projection:
+        """Read a saved projection; the file is not trusted.
+
+        Raises
+        ------
+        ProjectionError
+            If it is absent, truncated, foreign, of a newer version or changed since it was saved.
+        """
+        about, tensors = read_projection(Path(path))
+        try:
+            loaded = cls(
+                tensors["matrix"],
+                str(about["method"]),
+                str(about["encoder"]),
+                str(about["encoder_fingerprint"]),
+                tensors.get("offset"),
+                dict(about["recipe"]),
+                tensors.get("text_mean"),
+            )
+            saved = about["fingerprint"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProjectionError(
+                f"{path} is not a complete projection ({error}); fit it again"
+            ) from error
+        if loaded.fingerprint != saved:
+            raise ProjectionError(f"{path} was changed after it was saved; fit it again")
+        return loaded
+
+    def __repr__(self) -> str:
+        """Return method, dimensions, encoder and the short fingerprint."""
+        return (
+            f"Projection({self.method!r}, {self.dim_in} > {self.dim_out}, {self.encoder!r}, "
+            f"{self.fingerprint[:12]})"
+        )
+
+
+def libraries() -> dict[str, str]:
+    """Return the versions that a fit depends on, for its recipe."""
+    return {name: metadata.version(name) for name in ("intramodal", "numpy", "scikit-learn")}
+
+
+def _texts_of(anchors: AnchorSet, text: NDArray[Any]) -> NDArray[Any]:
+    """Return the text embeddings, checked: one row an anchor, none of them zero."""
+    text = np.asarray(text)
+    if text.ndim != 2 or len(text) != len(anchors):
+        raise MismatchError(
+            f"{len(anchors)} anchors need as many rows of text embeddings, got an array of "
+            f"shape {text.shape}; embed the prompts of this anchor set, in its order"
+        )
+    zero = np.flatnonzero(~text.any(axis=1))
+    if len(zero):
+        raise InputError(
+            f"row {zero[0]} of the text embeddings is zero; embed anchor "
+            f"{anchors.names[zero[0]]!r} again"
+        )
+    return text
+
+
+def _recipe(fitted: Any, anchors: AnchorSet) -> dict[str, Any]:
+    return {
+        "anchors": anchors.fingerprint,
+        "anchors_name": anchors.name,
+        "template": anchors.template,
+        "n_anchors": len(anchors),
+        "n_distinct": anchors.n_distinct,
+        "normalize_text": fitted.normalize,
+        "n_components": fitted.n_components_,
+        "rank": fitted.rank_,
+        "spectrum": [float(value) for value in fitted.spectrum_],
+        "libraries": libraries(),
+    }
+
+
+def _finite_unit_rows(X: NDArray[Any]) -> Floats:
+    """Return unit rows of `X` (n, d) in an array of their own; zero rows stay zero."""
+    unit = np.array(X, dtype=np.float32)
+    norms = np.sqrt(np.einsum("ij,ij->i", unit, unit, dtype=np.float64))
+    # The norm of a row with NaN or infinity is no number either: no second look at the values.
+    if not np.isfinite(norms).all():
+        raise InputError("vectors to project hold NaN or infinity; leave those points out")
+    norms[norms == 0] = 1.0
+    unit /= norms.astype(np.float32)[:, None]
+    return unit
+
+
+def _row(values: NDArray[Any], length: int, what: str) -> Floats:
+    row = np.array(values, dtype=np.float32)
+    if row.shape != (length,):
+        raise InputError(f"the {what} must have shape ({length},), got {row.shape}")
+    return _finite(row, what)
+
+
+def _finite(values: Floats, what: str) -> Floats:
+    if not np.isfinite(values).all():
+        raise InputError(f"the {what} of a projection holds NaN or infinity")
+    values.setflags(write=False)
+    return values

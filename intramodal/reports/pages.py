@@ -1,0 +1,208 @@
+"""Pages of one result: a search, disagreements, misalignment, the recovery curve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from intramodal import plots
+from intramodal.reports.page import write_page
+from intramodal.reports.report import Picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+SIDE = 160
+"""Longer side of a picture in pixels; about 5 kB each."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One answer.
+
+    Parameters
+    ----------
+    picture : Picture
+    score : float
+        Cosine, or what the vector is compared by.
+    """
+
+    picture: Picture
+    score: float
+
+
+@dataclass(frozen=True)
+class SearchPage:
+    """One query with its rankings. All texts are untrusted.
+
+    Parameters
+    ----------
+    collection : str
+    query : Picture
+        Without an image where the query is a text, or could not be reached.
+    kind : {"image", "text", "id"}
+    is_exact : bool
+        Whether every point was compared, instead of asking the index.
+    rankings : dict of str to sequence of Found
+        By vector, best first.
+    """
+
+    collection: str
+    query: Picture
+    kind: str
+    is_exact: bool
+    rankings: Mapping[str, Sequence[Found]]
+
+    def elsewhere(self, point: str, vector: str) -> list[tuple[str, int | None]]:
+        """Return the rank of a point under the other vectors; None beyond their answers.
+
+        Examples
+        --------
+        >>> cat = Found(Picture("7", "cat"), 0.9)
+        >>> page = SearchPage("pets", cat.picture, "id", True, {"raw": [cat], "pca": []})
+        >>> page.elsewhere("7", "raw")
+        [('pca', None)]
+        """
+        return [
+            (other, next((n for n, hit in enumerate(hits, 1) if hit.picture.id == point), None))
+            for other, hits in self.rankings.items()
+            if other != vector
+        ]
+
+
+def render_search(page: SearchPage, path: Path) -> None:
+    """Write one self-contained page; nothing in it is fetched from anywhere."""
+    write_page("search.html.j2", path, page=page)
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """One query. All texts are untrusted.
+
+    Parameters
+    ----------
+    query : Picture
+    n_common, k : int
+        How many of the k nearest both vectors have.
+    rankings : dict of str to sequence of Found
+        By vector, best first.
+    """
+
+    query: Picture
+    n_common: int
+    k: int
+    rankings: Mapping[str, Sequence[Found]]
+
+    def common(self) -> set[str]:
+        """Return the ids that every vector has among its answers."""
+        ids = [{hit.picture.id for hit in hits} for hits in self.rankings.values()]
+        return set.intersection(*ids) if ids else set()
+
+
+def render_disagreements(
+    rows: Sequence[Disagreement], path: Path, *, facts: Mapping[str, Any]
+) -> None:
+    """Write one self-contained page; `facts` is what ``compare --json`` prints."""
+    write_page("disagreements.html.j2", path, rows=rows, facts=facts)
+
+
+_CLASS_COLORS = (plots.GAIN, plots.LOSS)
+_MODALITY_COLORS = (plots.B_COLOR, plots.A_COLOR)
+_LEAST_ERROR = 1e-16
+"""Where an error is rounding alone, below which a logarithmic axis says nothing."""
+
+
+def render_misalignment(result: Mapping[str, Any], path: Path, *, command: str) -> None:
+    """Write figures and histograms of several vectors, side by side, as one offline page.
+
+    Parameters
+    ----------
+    result : mapping
+        What ``intramodal evaluate misalignment --json`` prints. All texts are untrusted.
+    path : Path
+    command : str
+        How it was made.
+    """
+    drawn = [
+        {
+            "row": row,
+            "by_class": _histogram(row, _CLASS_COLORS, f"by {row['field']}"),
+            "by_modality": _by_modality(row),
+        }
+        for row in result["rows"]
+    ]
+    write_page("misalignment.html.j2", path, result=result, drawn=drawn, command=command)
+
+
+def render_recovery(result: Mapping[str, Any], path: Path, *, command: str) -> None:
+    """Write the recovery curve as one offline page.
+
+    Parameters
+    ----------
+    result : mapping
+        What ``intramodal evaluate recovery --json`` prints. All texts are untrusted.
+    path : Path
+    command : str
+        How it was made.
+    """
+    curve = recovery_plot(result)
+    write_page("recovery.html.j2", path, result=result, curve=curve, command=command)
+
+
+def recovery_plot(result: Mapping[str, Any]) -> str:
+    """Return the error of recovered similarities by number of anchors, as one SVG element.
+
+    Parameters
+    ----------
+    result : mapping
+        Of `RecoveryCurve.to_dict`: "curve", "dim", "spread", "n_images", "n_pairs", "n_subsets".
+    """
+    rows = result["curve"]
+    sizes = [row["n_anchors"] for row in rows]
+    errors = [max(row["rms"], _LEAST_ERROR) for row in rows]
+    # A lower end below zero has no place on a logarithmic axis.
+    below = [min(row["rms_error"] or 0, 0.9 * e) for row, e in zip(rows, errors, strict=True)]
+    above = [row["rms_error"] or 0 for row in rows]
+
+    def paint(axes: Axes) -> None:
+        axes.errorbar(
+            *(sizes, errors),
+            yerr=[below, above],
+            marker="o",
+            markersize=3.5,
+            color=plots.B_COLOR,
+            label="error ± standard error over subsets",
+        )
+        axes.axhline(
+            result["spread"], color=plots.A_COLOR, linestyle="--", label="spread of the true ones"
+        )
+        axes.axvline(
+            result["dim"], color=plots.INK, linewidth=0.8, linestyle=":", label="dimensions"
+        )
+        axes.set_yscale("log")
+        # The default writes powers in TeX, which these plots do not parse.
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}")
+        axes.set_xlabel("anchors (texts)")
+        axes.set_ylabel("RMS error of similarity")
+        axes.set_title(
+            f"{result['n_images']:,} images, {result['n_pairs']:,} pairs, "
+            f"{result['n_subsets']} subsets"
+        )
+        axes.legend(fontsize=7)
+
+    return plots._draw("recovery by number of anchors", (4.8, 3.2), paint)
+
+
+def _by_modality(row: Mapping[str, Any]) -> str | None:
+    modality = row["modality"]
+    if modality is None:
+        return None
+    return _histogram({**row, **modality}, _MODALITY_COLORS, f"and texts, {row['field']}")
+
+
+def _histogram(row: Mapping[str, Any], colors: tuple[str, str], what: str) -> str:
+    title = f"{row['collection']}:{row['vector']} {what}"
+    return plots.histogram_plot(title, row["parts"], row["edges"], colors)

@@ -1,0 +1,236 @@
+"""The report: one offline HTML file, the verdict first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from intramodal import plots
+from intramodal.errors import InputError
+from intramodal.evaluation.verdict import SHORT
+from intramodal.reports.page import render_page, write_text
+
+DOCUMENT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a page.
+
+    Parameters
+    ----------
+    id : str
+        Point id.
+    caption : str
+        Untrusted text: label, path.
+    image : str
+        A ``data:`` URI of a thumbnail; empty when the picture was not reachable.
+    """
+
+    id: str
+    caption: str
+    image: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One neighbour: picture, score, and whether it shares the query's label."""
+
+    picture: Picture
+    score: float
+    is_relevant: bool
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """One query with its first answers under each vector.
+
+    Parameters
+    ----------
+    field : str
+        The label field that says what is relevant.
+    query : Picture
+    ap : dict of str to float
+        Average precision of this query under each vector.
+    answers : dict of str to list of Answer
+    """
+
+    field: str
+    query: Picture
+    ap: Mapping[str, float]
+    answers: Mapping[str, Sequence[Answer]]
+
+
+@dataclass(frozen=True)
+class ReportDocument:
+    """One comparison, ready to be shown. All values are JSON values.
+
+    Parameters
+    ----------
+    title : str
+    about : str
+        What the data and the model are, and are not; may be empty.
+    comparison : dict
+        The object that ``intramodal compare --json`` prints: "collection", "vectors", "fields",
+        "cost", "run_id".
+    details : dict of str to dict
+        Per field: per-class deltas, queries that gain and lose most, as
+        `Comparison.to_dict(details=True)` gives them; may be empty.
+    misalignment : list of dict
+        One `MisalignmentResult.to_dict()` a vector and field; may be empty. "modality" holds
+        image-image and text-image cosines where texts were given.
+    precision_recall : list of dict
+        One `PrecisionRecall.to_dict()` a field; may be empty.
+    spectrum : dict
+        "explained_variance_ratio" of the anchors, "n_kept", "rank", "n_anchors"; may be empty.
+    sweep : list of dict
+        One dimension sweep a field; may be empty.
+    neighbours : list of Neighbours
+        Queries that changed most.
+    run : dict
+        How to reproduce: "id", "command", "started", "seconds", "seed", "versions",
+        "fingerprints".
+    """
+
+    title: str
+    comparison: Mapping[str, Any]
+    about: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    misalignment: Sequence[Mapping[str, Any]] = ()
+    precision_recall: Sequence[Mapping[str, Any]] = ()
+    spectrum: Mapping[str, Any] = field(default_factory=dict)
+    sweep: Sequence[Mapping[str, Any]] = ()
+    neighbours: Sequence[Neighbours] = ()
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {"version": DOCUMENT_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> ReportDocument:
+        """Read back what `to_dict` gave; raises `InputError` for anything else."""
+        if stored.get("version") != DOCUMENT_VERSION:
+            raise InputError(
+                f"this report document has version {stored.get('version')!r}, not "
+                f"{DOCUMENT_VERSION}; run the comparison again"
+            )
+        values = {key: value for key, value in stored.items() if key != "version"}
+        values["neighbours"] = [_neighbours(row) for row in stored["neighbours"]]
+        return cls(**values)
+
+
+def _neighbours(row: Mapping[str, Any]) -> Neighbours:
+    answers = {
+        vector: [Answer(Picture(**a["picture"]), a["score"], a["is_relevant"]) for a in hits]
+        for vector, hits in row["answers"].items()
+    }
+    return Neighbours(row["field"], Picture(**row["query"]), row["ap"], answers)
+
+
+COLORS = {"better": "gain", "not_worse": "gain", "worse": "loss", "inconclusive": "unsure"}
+"""Colour class of the four outcomes."""
+
+
+LIMIT_BYTES = 5_000_000
+"""A report can be mailed and opened anywhere: pictures and plots give way beyond this."""
+
+# Shares of the queries shown with pictures and of each kind of plots, tried in this order.
+_SHARES = ((1, 1), (0.5, 1), (0.25, 1), (0, 1), (0, 0.5), (0, 0.25), (0, 0.1), (0, 0))
+
+
+def render_report(
+    documents: Sequence[ReportDocument], path: Path, *, limit_bytes: int = LIMIT_BYTES
+) -> None:
+    """Write one self-contained page; nothing in it is fetched from anywhere.
+
+    Parameters
+    ----------
+    documents : sequence of ReportDocument
+        One section each; labels, paths and names in them are untrusted and escaped.
+    path : Path
+        Written under a temporary name, then renamed.
+    limit_bytes : int
+        Pictures, then plots, are left out until the page fits; it says so. Tables always stay.
+    """
+    drawn = [(document, _plots(document)) for document in documents]
+    page = ""
+    for pictures, plotted in _SHARES:
+        shown = [_thinned(document, svgs, pictures, plotted) for document, svgs in drawn]
+        page = _page(shown, n_left_out=_n_parts(drawn) - _n_parts(shown))
+        if len(page.encode()) <= limit_bytes:
+            break
+    write_text(path, page)
+
+
+Drawn = tuple[ReportDocument, dict[str, Any]]
+
+
+def _page(shown: Sequence[Drawn], *, n_left_out: int) -> str:
+    return render_page(
+        "report.html.j2", documents=shown, words=SHORT, colors=COLORS, n_left_out=n_left_out
+    )
+
+
+def _thinned(
+    document: ReportDocument, svgs: dict[str, Any], pictures: float, plotted: float
+) -> Drawn:
+    kept = {k: _some(v, plotted) if isinstance(v, list) else v for k, v in svgs.items()}
+    return replace(document, neighbours=_some(document.neighbours, pictures)), kept
+
+
+def _some(items: Sequence[Any], share: float) -> list[Any]:
+    """Return evenly spread items: of every field some, where there are several fields."""
+    n = math.floor(len(items) * share)
+    return [items[i * len(items) // n] for i in range(n)]
+
+
+def _n_parts(shown: Sequence[Drawn]) -> int:
+    return sum(
+        len(document.neighbours) + sum(len(v) for v in svgs.values() if isinstance(v, list))
+        for document, svgs in shown
+    )
+
+
+def _plots(document: ReportDocument) -> dict[str, Any]:
+    """Return every plot of a document as SVG; the template marks them as safe."""
+    fields: Mapping[str, Any] = document.comparison["fields"]
+    a, b = document.comparison["vectors"]
+    fewshot = {n: row for n, row in fields.items() if row.get("fewshot")}
+    classes = {n: d["classes"] for n, d in document.details.items() if d.get("classes")}
+    spectrum = document.spectrum
+    return {
+        "delta": plots.delta_plot(fields, a, b),
+        "fewshot": [
+            plots.fewshot_plot(name, row["fewshot"], a, b, n_classes=row["n_classes"])
+            for name, row in fewshot.items()
+        ],
+        "classes": [plots.class_plot(name, rows) for name, rows in classes.items()],
+        "precision_recall": [
+            plots.precision_recall_plot(row) for row in document.precision_recall
+        ],
+        "histograms": [_histogram(row) for row in document.misalignment],
+        "modality": [
+            _histogram({**row["modality"], "title": row["vector"]}, colors=_MODALITY_COLORS)
+            for row in document.misalignment
+            if row.get("modality")
+        ],
+        "sweep": [plots.sweep_plot(row) for row in document.sweep],
+        "spectrum": plots.spectrum_plot(
+            spectrum["explained_variance_ratio"], spectrum["n_kept"], spectrum["n_anchors"]
+        )
+        if spectrum
+        else "",
+    }
+
+
+_MODALITY_COLORS = (plots.B_COLOR, plots.UNSURE)
+
+
+def _histogram(
+    row: Mapping[str, Any], colors: Sequence[str] = (plots.GAIN, plots.LOSS, plots.B_COLOR)
+) -> str:
+    return plots.histogram_plot(row["title"], row["parts"], row["edges"], colors)

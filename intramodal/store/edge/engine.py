@@ -1,0 +1,343 @@
+"""The words of qdrant_edge: configuration, conditions, queries and error texts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import qdrant_edge as edge
+
+from intramodal.errors import (
+    Conflict,
+    InputError,
+    IntramodalError,
+    Locked,
+    NotFound,
+    StoreError,
+    StoreUnavailable,
+    Unsupported,
+)
+from intramodal.store.base import IndexKind, VectorSpec, plain_id
+from intramodal.store.edge.repair import CONFIG_FILE, hold, is_begun, is_whole
+from intramodal.store.filters import Dialect
+from intramodal.store.queries import Answer, SearchPlan
+from intramodal.types import Floats
+
+log = logging.getLogger(__name__)
+
+
+def _typed(value: str | int | bool) -> Any:
+    """Return booleans as NumPy's: qdrant-edge 0.9 reads Python's, which are ints, as 1 and 0."""
+    return np.bool_(value) if isinstance(value, bool) else value
+
+
+EDGE = Dialect(
+    all_of=lambda must, must_not: edge.Filter(must=must, must_not=must_not),
+    any_of=lambda conditions: edge.Filter(should=conditions),
+    has_id=lambda ids: edge.HasIdCondition(set(ids)),
+    has_vector=edge.HasVectorCondition,
+    is_value=lambda key, value: edge.FieldCondition(key, match=edge.MatchValue(_typed(value))),
+    is_among=lambda key, values: edge.FieldCondition(key, match=edge.MatchAny(values)),
+    is_float=lambda key, value: edge.FieldCondition(
+        key, range=edge.RangeFloat(gte=value, lte=value)
+    ),
+    is_absent=edge.IsEmptyCondition,
+)
+
+INDEX_TYPES: dict[IndexKind, Any] = {
+    "keyword": edge.PayloadSchemaType.Keyword,
+    "integer": edge.PayloadSchemaType.Integer,
+    "float": edge.PayloadSchemaType.Float,
+    "bool": edge.PayloadSchemaType.Bool,
+    "datetime": edge.PayloadSchemaType.Datetime,
+}
+
+_DATATYPES = {
+    "float32": edge.VectorStorageDatatype.Float32,
+    "float16": edge.VectorStorageDatatype.Float16,
+    "uint8": edge.VectorStorageDatatype.Uint8,
+    "turbo8": edge.VectorStorageDatatype.Turbo8,
+    "turbo16": edge.VectorStorageDatatype.Turbo16,
+}
+_CLUSTER_OPTIONS = ("shard_number", "replication_factor", "write_consistency_factor")
+_ENGINE_OPTIONS = ("hnsw_config", "quantization_config", "optimizers_config")
+# How long a shard may still be held by a process that was just killed, or by its child.
+_LOCK_DEADLINE_S = 2.0
+_HELD = (
+    "another process (or another open store in this one) holds it; stop it or wait for it, or use "
+    "a server, which many can share"
+)
+_RRF_K = 2  # the server's default
+_POLL_S = 0.05
+
+
+class DamagedLogError(StoreError):
+    """The engine cannot read its log, and does not open the collection."""
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Raise our errors for the engine's, which are bare `Exception` with a text."""
+    try:
+        yield
+    except (IntramodalError, MemoryError):
+        raise
+    except Exception as error:
+        raise _ours(
+            str(error), what, is_typed=isinstance(error, (TypeError, ValueError))
+        ) from error
+
+
+def _ours(text: str, what: str, *, is_typed: bool) -> IntramodalError:
+    message = f"cannot {what}: {' '.join(text.split())}"
+    if "WouldBlock" in text:
+        return Locked(f"cannot {what}: {_HELD}")
+    if "read WAL" in text:
+        return DamagedLogError(
+            f"{message}; the collection's log is damaged: `intramodal doctor --repair` sets it "
+            f"aside and keeps what the collection had saved before"
+        )
+    if is_typed or "dimension error" in text:
+        return InputError(message)
+    if "No point with id" in text or "Not existing vector name" in text:
+        return NotFound(message)
+    if "already exists with different" in text:
+        return Conflict(message)
+    if "No appropriate index" in text or "No range index" in text:
+        return Unsupported(message)
+    return StoreError(message)
+
+
+def create_shard(
+    path: Path, vectors: Mapping[str, VectorSpec], options: Mapping[str, Any]
+) -> edge.EdgeShard:
+    """Create and open the engine's folder of a collection."""
+    for option in _CLUSTER_OPTIONS:
+        if options.get(option, 1) != 1:
+            raise Unsupported(
+                f"{option}={options[option]!r} needs a server: the embedded store is one shard "
+                f"in one process; leave the option out or use http://host:port as the store"
+            )
+    unknown = sorted(set(options) - {*_CLUSTER_OPTIONS, *_ENGINE_OPTIONS})
+    if unknown:
+        raise Unsupported(
+            f"the embedded store does not know the option {unknown[0]!r}; it takes "
+            f"{', '.join(_ENGINE_OPTIONS)}"
+        )
+    params = {name: vector_params(name, spec) for name, spec in vectors.items()}
+    config = edge.EdgeConfig(vectors=params, **_engine_options(options))
+    path.mkdir(parents=True)
+    return edge.EdgeShard.create(str(path), config)
+
+
+def settings(path: Path) -> dict[str, Any]:
+    """Return the options that `create_shard` was given, and ``sparse_vectors``, if there are."""
+    stored = _config(path)
+    stored["optimizers_config"] = stored.pop("optimizers", None)
+    told = (*_ENGINE_OPTIONS, "sparse_vectors")
+    return {option: stored[option] for option in told if stored.get(option)}
+
+
+def specs_of(path: Path) -> dict[str, VectorSpec]:
+    """Return the dense vectors in the engine's folder, whoever has made them."""
+    return {
+        name: VectorSpec(
+            size=params["size"],
+            distance=params["distance"],
+            datatype=params.get("datatype") or "float32",
+            is_multivector=params.get("multivector_config") is not None,
+        )
+        for name, params in _config(path)["vectors"].items()
+    }
+
+
+def _config(path: Path) -> dict[str, Any]:
+    stored: dict[str, Any] = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    return stored
+
+
+def vector_params(name: str, spec: VectorSpec) -> edge.EdgeVectorParams:
+    """Return the engine's definition of a vector."""
+    return edge.EdgeVectorParams(
+        size=spec.size, distance=distance(spec), datatype=datatype(name, spec)
+    )
+
+
+def distance(spec: VectorSpec) -> Any:
+    """Return the engine's word for the distance."""
+    return getattr(edge.Distance, spec.distance)
+
+
+def datatype(name: str, spec: VectorSpec) -> Any:
+    """Return the engine's word for the datatype; `Unsupported` if it has none."""
+    if spec.datatype not in _DATATYPES:
+        raise Unsupported(
+            f"vector {name!r} cannot be stored as {spec.datatype!r}; the embedded store knows "
+            f"{', '.join(_DATATYPES)}"
+        )
+    return _DATATYPES[spec.datatype]
+
+
+def _engine_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    built: dict[str, Any] = {}
+    with translated("use these collection options"):
+        if options.get("hnsw_config"):
+            defaults = {"m": 16, "ef_construct": 100, "full_scan_threshold": 10_000}
+            built["hnsw_config"] = edge.HnswIndexConfig(**{**defaults, **options["hnsw_config"]})
+        if options.get("optimizers_config"):
+            built["optimizers"] = edge.EdgeOptimizersConfig(**options["optimizers_config"])
+        if options.get("quantization_config"):
+            built["quantization_config"] = _quantization(options["quantization_config"])
+    return built
+
+
+def _quantization(config: Mapping[str, Any]) -> Any:
+    """Return scalar int8 quantization, in the server's spelling ``{"scalar": {...}}``."""
+    scalar = dict(config.get("scalar") or {})
+    if set(config) != {"scalar"} or scalar.pop("type", "int8") != "int8":
+        raise Unsupported(
+            "the embedded store takes quantization_config={'scalar': {'type': 'int8'}} only; "
+            "use a server for other kinds"
+        )
+    return edge.ScalarQuantizationConfig(type=edge.ScalarType.Int8, **scalar)
+
+
+def buffers(X: Floats) -> Iterator[Any]:
+    """Return the rows as buffers: the engine (0.9) reads an array's items three times slower."""
+    return map(memoryview, X)
+
+
+def load_shard(path: Path, what: str) -> edge.EdgeShard:
+    """Open the engine's folder; `Locked` if another process still holds it after a moment."""
+    deadline = time.monotonic() + _LOCK_DEADLINE_S
+    while True:
+        try:
+            with translated(what):
+                return edge.EdgeShard.load(str(path))
+        except Locked:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_S)
+
+
+def has_any(shard: edge.EdgeShard, vector: str) -> bool:
+    """Return whether a point has the vector."""
+    filled = edge.Filter(must=[edge.HasVectorCondition(vector)])
+    return count(shard, filled) > 0
+
+
+def count_points(path: Path) -> int | None:
+    """Return how many points a folder of no collection holds, None if that cannot be told."""
+    if not is_whole(path):
+        return 0 if is_begun(path) else None
+    try:
+        shard = load_shard(path, f"open {path}")
+    except StoreError:
+        return None
+    try:
+        return count(shard)
+    finally:
+        shard.close()
+
+
+def count(shard: edge.EdgeShard, condition: Any = None) -> int:
+    """Return the exact number of (matching) points."""
+    return int(shard.count(edge.CountRequest(exact=True, filter=condition)))
+
+
+@contextmanager
+def held(path: Path, what: str) -> Iterator[None]:
+    """Keep everybody from opening the engine's folder; `Locked` if it is open for a moment."""
+    deadline = time.monotonic() + _LOCK_DEADLINE_S
+    while True:
+        with hold(path) as is_ours:
+            if is_ours:
+                yield
+                return
+        if time.monotonic() > deadline:
+            raise Locked(f"cannot {what}: {_HELD}")
+        time.sleep(_POLL_S)
+
+
+def search(
+    shard: edge.EdgeShard,
+    plan: SearchPlan,
+    rows: Sequence[int],
+    filters: Sequence[Any],
+    limit: int,
+) -> list[Answer]:
+    """Answer the given rows of a plan with up to `limit` points, each under its own filter."""
+    requests = [
+        _request(plan, row, condition, limit) for row, condition in zip(rows, filters, strict=True)
+    ]
+    return [_answer(points) for points in shard.query_batch(edge.QueryBatchRequest(requests))]
+
+
+def search_params(plan: SearchPlan) -> edge.SearchParams:
+    """Return the engine's search parameters."""
+    given = dict(plan.params)
+    if given.get("quantization"):
+        given["quantization"] = edge.QuantizationSearchParams(**given["quantization"])
+    return edge.SearchParams(exact=plan.exact, **given)
+
+
+def _request(plan: SearchPlan, row: int, condition: Any, limit: int) -> edge.QueryRequest:
+    params = search_params(plan)
+    prefetches = [
+        edge.Prefetch(
+            stage.limit,
+            query=edge.Query.Nearest(stage.Q[row], using=stage.using),
+            params=params,
+            filter=condition,
+        )
+        for stage in plan.stages()
+    ]
+    query: Any = edge.Query.Nearest(plan.Q[row], using=plan.using)
+    if plan.is_fused:
+        query = edge.Fusion.Rrf(k=_RRF_K)
+    return edge.QueryRequest(
+        limit=limit,
+        query=query,
+        prefetches=prefetches or None,
+        filter=condition,
+        params=params,
+        with_payload=False,
+        with_vector=False,
+    )
+
+
+def _answer(points: list[edge.ScoredPoint]) -> Answer:
+    scores = np.array([point.score for point in points], dtype=np.float32)
+    return [plain_id(point.id) for point in points], scores
+
+
+def optimize_in_child(path: Path, deadline_s: float) -> None:
+    """Run the engine's optimizer on a closed shard in another process, and wait for it."""
+    script = Path(__file__).with_name("optimize_child.py")
+    # -P: our modules shadow nothing
+    command = [sys.executable, "-P", str(script), str(path), str(os.getpid())]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        _, complaint = child.communicate(timeout=deadline_s)
+    except subprocess.TimeoutExpired:
+        raise StoreUnavailable(
+            f"optimizing {path} was not done within {deadline_s:.0f} s and was stopped; all "
+            f"points are there, searches are slower; give it more time"
+        ) from None
+    finally:
+        # Also on Ctrl-C: a killed optimizer leaves the shard as it was.
+        if child.poll() is None:
+            child.kill()
+            child.communicate()
+    if child.returncode:
+        last = complaint.decode(errors="replace").strip().splitlines()[-1:]
+        raise StoreError(f"optimizing {path} failed: {' '.join(last) or child.returncode}")

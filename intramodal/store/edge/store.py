@@ -1,0 +1,664 @@
+"""`EdgeStore`: the embedded engine, a directory on disk. Beta upstream: known only here."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import shutil
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import metadata as distributions
+from pathlib import Path
+from typing import Any, cast
+
+import qdrant_edge as edge
+
+from intramodal.errors import (
+    Conflict,
+    InputError,
+    IntramodalError,
+    Locked,
+    ManifestMismatchError,
+    NotFound,
+    StoreError,
+)
+from intramodal.store.base import (
+    CollectionInfo,
+    Filter,
+    Hits,
+    IndexKind,
+    Page,
+    Store,
+    VectorSpec,
+    page_of,
+)
+from intramodal.store.checks import (
+    canonical_ids,
+    check_aliases,
+    check_name,
+    check_points,
+    check_spec,
+    check_specs,
+    check_vector,
+    checked_payload,
+    require_vectors,
+)
+from intramodal.store.edge import engine, repair
+from intramodal.store.edge.catalogue import Catalogue, Contents, Entry
+from intramodal.store.fields import paths, selection
+from intramodal.store.filters import spell
+from intramodal.store.manifest import Manifest
+from intramodal.store.queries import Answer, plan_search, rank
+from intramodal.types import Floats, Payload, PointId
+
+log = logging.getLogger(__name__)
+
+# Points an engine call: the interpreter is held meanwhile, so that Ctrl-C waits for its end.
+_WRITE_BATCH = 1000
+_QUERY_BATCH = 100
+_MOST_TRIES = 3
+
+
+class EdgeStore(Store):
+    """Collections in a directory, searched by Qdrant's engine in this process.
+
+    A collection belongs to the process that has it open; others get `Locked`. The directory is
+    created if absent.
+
+    Parameters
+    ----------
+    location : str
+        The directory.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self._folder = Path(location)
+        self._catalogue = Catalogue(self._folder)
+        self._shards: dict[str, edge.EdgeShard] = {}
+        self._specs: dict[str, dict[str, VectorSpec]] = {}
+        # The engine holds the interpreter in every call, so one lock costs no concurrency.
+        self._guard = threading.RLock()
+        self._is_closed = False
+        self._make_folder()
+        self._clear_discarded()
+
+    def _make_folder(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"cannot keep a store in {self.location}: {error.strerror or error}; "
+                f"give a directory that can be written to"
+            ) from error
+
+    def _clear_discarded(self) -> None:
+        """Delete what a killed `create` or `drop` has left."""
+        try:
+            if not self._catalogue.has_leftovers():
+                return
+            with self._catalogue.change() as contents:
+                self._catalogue.clear_temporaries()
+                kept = {entry.folder for entry in contents.collections.values()}
+                for folder in set(contents.discarded) - kept:
+                    shutil.rmtree(self._folder / folder, ignore_errors=True)
+                    shutil.rmtree(self._trash_of(folder), ignore_errors=True)
+                contents.discarded.clear()
+        except StoreError as error:  # a read-only directory can be searched all the same
+            log.info("leftovers of an interrupted change are kept: %s", error)
+
+    def collections(self) -> list[str]:
+        """Return the names of all collections, sorted."""
+        return sorted(self._catalogue.read().collections)
+
+    def exists(self, name: str) -> bool:
+        """Return whether the collection (or an alias of that name) exists."""
+        contents = self._catalogue.read()
+        return contents.resolve(name) in contents.collections
+
+    def create(
+        self,
+        name: str,
+        vectors: Mapping[str, VectorSpec],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Create a collection; `Conflict` if the name is taken."""
+        check_name(name)
+        check_specs(vectors)
+        with self._guard, self._catalogue.change() as contents:
+            if name in contents.collections or name in contents.aliases:
+                raise Conflict(f"there is a collection or an alias {name!r} already")
+            # A fresh folder each time: a half-deleted predecessor can never be mistaken for it.
+            folder = f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:40]}-{secrets.token_hex(4)}"
+            contents.discarded.append(folder)
+            self._catalogue.save(contents)
+            try:
+                with engine.translated(f"create {name!r}"):
+                    shard = engine.create_shard(self._folder / folder, vectors, options or {})
+                self._keep(folder, shard)
+            except BaseException:
+                shutil.rmtree(self._folder / folder, ignore_errors=True)
+                contents.discarded.remove(folder)
+                self._catalogue.save(contents)
+                raise
+            contents.discarded.remove(folder)
+            contents.collections[name] = Entry(
+                folder, dict(vectors), dict(metadata or {}), is_reconciled=True
+            )
+
+    def info(self, name: str) -> CollectionInfo:
+        """Return counts, vector definitions, metadata and status; `NotFound` if absent."""
+        with self._opened(name, "read") as (entry, shard):
+            about = shard.info()
+            return CollectionInfo(
+                name, about.points_count, entry.vectors, entry.metadata, "green",
+                entry.indexes, about.indexed_vectors_count,
+            )  # fmt: skip
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """Return how the engine is set up for a collection, as `create`'s options."""
+        with self._opened(name, "read") as (entry, _):
+            return engine.settings(self._folder / entry.folder)
+
+    def set_metadata(self, name: str, metadata: Mapping[str, Any]) -> None:
+        """Merge top-level keys into the collection's metadata."""
+        with self._catalogue.change() as contents:
+            self._entry(contents, name).metadata.update(metadata)
+
+    def drop(self, name: str) -> None:
+        """Delete the collection and its aliases; `NotFound` if absent.
+
+        The collection is not opened: a damaged one can be dropped, too.
+        """
+        with self._guard:
+            with self._catalogue.change() as contents:
+                if name in contents.aliases:
+                    raise NotFound(f"{name!r} is an alias; delete the alias, or drop its target")
+                folder = self._entry(contents, name).folder
+                self._release(folder)
+                with engine.held(self._folder / folder, f"delete {name!r} in {self.location}"):
+                    del contents.collections[name]
+                    contents.aliases = {a: c for a, c in contents.aliases.items() if c != name}
+                    contents.discarded.append(folder)
+                    self._catalogue.save(contents)
+                    self._hide(folder)
+            shutil.rmtree(self._trash_of(folder), ignore_errors=True)
+            with self._catalogue.change() as contents:
+                contents.discarded = [left for left in contents.discarded if left != folder]
+
+    def _hide(self, folder: str) -> None:
+        """Rename a folder: who was about to open it finds none, rather than half of it."""
+        try:
+            (self._folder / folder).rename(self._trash_of(folder))
+        except FileNotFoundError:  # what damaged it has taken all
+            log.info("the folder %s is gone already", folder)
+
+    def _trash_of(self, folder: str) -> Path:
+        return self._folder / f".{folder}.discarded"
+
+    def upsert(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        vectors: Mapping[str, Floats],
+        payloads: Sequence[Payload],
+    ) -> None:
+        """Write whole points durably, vectors and payload; replaces points with these ids."""
+        self._write(name, ids, vectors, payloads, edge.UpdateMode.Upsert)
+
+    def insert(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        vectors: Mapping[str, Floats],
+        payloads: Sequence[Payload],
+    ) -> None:
+        """Write the points that are absent, whole; those that exist stay untouched."""
+        self._write(name, ids, vectors, payloads, edge.UpdateMode.InsertOnly)
+
+    def _write(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        vectors: Mapping[str, Floats],
+        payloads: Sequence[Payload],
+        mode: Any,
+    ) -> None:
+        with self._opened(name, "write to") as (entry, shard):
+            points = canonical_ids(ids, unique=True)
+            checked = check_points(entry.vectors, points, vectors, payloads)
+            payloads = list(map(checked_payload, payloads, points))
+            names, columns = list(checked), list(checked.values())
+            for start in range(0, len(points), _WRITE_BATCH):
+                part = slice(start, start + _WRITE_BATCH)
+                vectors_of = [engine.buffers(X[part]) for X in columns]
+                rows = zip(points[part], payloads[part], *vectors_of, strict=True)
+                batch = [
+                    edge.Point(i, dict(zip(names, row, strict=True)), payload)
+                    for i, payload, *row in rows
+                ]
+                shard.update(edge.UpdateOperation.upsert_points(batch, update_mode=mode))
+
+    def delete(self, name: str, ids: Sequence[PointId]) -> None:
+        """Delete points; absent ids are ignored."""
+        with self._opened(name, "delete from") as (_, shard):
+            shard.update(edge.UpdateOperation.delete_points(canonical_ids(ids)))
+
+    def add_vector(self, name: str, vector: str, spec: VectorSpec) -> None:
+        """Add a named vector to a collection that holds points; repeating it does nothing."""
+        check_spec(vector, spec)
+        with self._opened(name, "add a vector to") as (entry, shard):
+            if entry.vectors.get(vector) == spec:
+                return
+            if vector in engine.settings(self._folder / entry.folder).get("sparse_vectors", {}):
+                raise Conflict(f"{name!r} has a sparse vector {vector!r}; choose another name")
+            if vector in entry.vectors:
+                raise Conflict(
+                    f"{name!r} has a vector {vector!r} already, defined as "
+                    f"{entry.vectors[vector]}; choose another name, or delete that vector"
+                )
+            operation = edge.UpdateOperation.create_dense_vector(
+                vector, spec.size, engine.distance(spec), None, engine.datatype(vector, spec)
+            )
+            self._change_vectors(name, vector, shard, operation, becomes=spec)
+
+    def delete_vector(self, name: str, vector: str) -> None:
+        """Remove a named vector from the collection and all its points; `NotFound` if absent."""
+        with self._opened(name, "delete a vector from") as (entry, shard):
+            if vector not in entry.vectors:
+                raise NotFound(f"the collection {name!r} has no vector {vector!r}")
+            self._remove_vector(name, vector, shard)
+
+    def _remove_vector(self, name: str, vector: str, shard: edge.EdgeShard) -> None:
+        operation = edge.UpdateOperation.delete_vector_name(vector)
+        self._change_vectors(name, vector, shard, operation, becomes=None)
+
+    def _change_vectors(
+        self,
+        name: str,
+        vector: str,
+        shard: edge.EdgeShard,
+        operation: edge.UpdateOperation,
+        *,
+        becomes: VectorSpec | None,
+    ) -> None:
+        """Add or remove a vector so that whoever opens the collection after a kill can tell.
+
+        It is pending, and none of the collection's vectors, until all is done.
+        """
+        # The log then holds nothing that names a vector which is gone when it is applied.
+        shard.flush()
+        with self._catalogue.change() as contents:
+            entry = self._entry(contents, name)
+            entry.vectors.pop(vector, None)
+            entry.pending = vector
+        try:
+            shard.update(operation)
+            shard.flush()
+            with self._catalogue.change() as contents:
+                changed = self._entry(contents, name)
+                changed.pending = None
+                if becomes is not None:
+                    changed.vectors[vector] = becomes
+            self._specs[entry.folder] = engine.specs_of(self._folder / entry.folder)
+        except BaseException:
+            self._release(entry.folder)  # opening it again finishes or undoes the change
+            raise
+
+    def update_vectors(
+        self, name: str, vector: str, ids: Sequence[PointId], X: Floats, *, wait: bool = True
+    ) -> None:
+        """Set one named vector of existing points; everything else stays untouched.
+
+        `wait` changes nothing here: the engine has always written when it returns.
+        """
+        with self._opened(name, "update") as (entry, shard):
+            points = canonical_ids(ids, unique=True)
+            X = check_vector(entry.vectors, vector, X, len(points))
+            for start in range(0, len(points), _WRITE_BATCH):
+                part = slice(start, start + _WRITE_BATCH)
+                batch = [
+                    edge.PointVectors(i, {vector: row})
+                    for i, row in zip(points[part], engine.buffers(X[part]), strict=True)
+                ]
+                shard.update(edge.UpdateOperation.update_vectors(batch))
+
+    def set_payload(self, name: str, ids: Sequence[PointId], payload: Payload) -> None:
+        """Merge the same payload keys into the given points."""
+        payload = checked_payload(payload)
+        with self._opened(name, "set payload in") as (_, shard):
+            shard.update(edge.UpdateOperation.set_payload(canonical_ids(ids), payload))
+
+    def scroll(
+        self,
+        name: str,
+        *,
+        vectors: Sequence[str] = (),
+        payload: Sequence[str] | bool = False,
+        where: Filter | None = None,
+        batch_size: int = 1000,
+        offset: PointId | None = None,
+    ) -> Iterator[Page]:
+        """Yield all (matching) points in id order; `payload=True` means every key."""
+        start = None if offset is None else canonical_ids([offset])[0]
+        while True:
+            with self._opened(name, "read") as (entry, shard):
+                require_vectors(entry.vectors, vectors)
+                records, following = shard.scroll(
+                    edge.ScrollRequest(
+                        offset=start,
+                        limit=batch_size,
+                        filter=spell(engine.EDGE, where),
+                        with_payload=selection(payload),
+                        with_vector=list(vectors) or False,
+                    )
+                )
+                page = page_of(records, entry.vectors, vectors, payload, following)
+            if page.ids:
+                yield page
+            start = page.next_offset
+            if start is None:
+                return
+
+    def retrieve(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        *,
+        vectors: Sequence[str] = (),
+        payload: Sequence[str] | bool = False,
+    ) -> Page:
+        """Return the points that exist among `ids`, in the order of `ids`."""
+        with self._opened(name, "read") as (entry, shard):
+            require_vectors(entry.vectors, vectors)
+            wanted = list(vectors) or False
+            records = shard.retrieve(canonical_ids(ids), selection(payload), wanted)
+            return page_of(records, entry.vectors, vectors, payload)
+
+    def query_batch(
+        self,
+        name: str,
+        Q: Floats,
+        *,
+        using: str,
+        k: int,
+        exact: bool = True,
+        exclude: Sequence[PointId | None] | None = None,
+        where: Filter | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> Hits:
+        """Return the k nearest points of every row of `Q` (n, d)."""
+        with self._opened(name, "search") as (entry, shard):
+            plan = plan_search(
+                entry.vectors, Q, using=using, k=k, exact=exact, exclude=exclude, params=params
+            )
+            filters = [spell(engine.EDGE, where, i) for i in plan.exclude]
+
+            def search(rows: Sequence[int], limit: int) -> list[Answer]:
+                answers: list[Answer] = []
+                for start in range(0, len(rows), _QUERY_BATCH):
+                    part = rows[start : start + _QUERY_BATCH]
+                    conditions = [filters[row] for row in part]
+                    answers += engine.search(shard, plan, part, conditions, limit)
+                return answers
+
+            distance = plan.distance(entry.vectors)
+            return rank(search, len(plan.Q), k, distance=distance, most=plan.most(None))
+
+    def count(self, name: str, where: Filter | None = None) -> int:
+        """Return the exact number of (matching) points."""
+        with self._opened(name, "count") as (_, shard):
+            return engine.count(shard, spell(engine.EDGE, where))
+
+    def ensure_index(self, name: str, field: str, kind: IndexKind) -> None:
+        """Create a payload index unless it is there."""
+        with self._opened(name, "index") as (entry, shard):
+            if kind not in engine.INDEX_TYPES:
+                kinds = ", ".join(engine.INDEX_TYPES)
+                raise InputError(f"there is no index of kind {kind!r}; choose one of {kinds}")
+            wanted = [path for path in paths(field) if entry.indexes.get(path) != kind]
+            if not wanted:
+                return
+            schema = engine.INDEX_TYPES[kind]
+            for path in wanted:
+                shard.update(edge.UpdateOperation.create_field_index(path, schema))
+            with self._catalogue.change() as contents:
+                self._entry(contents, name).indexes.update(dict.fromkeys(wanted, kind))
+
+    def copy_indexes(self, source: str, target: str) -> None:
+        """Create the payload indexes of one collection in another, those that are absent."""
+        there = self.info(target).indexes
+        for field, kind in self.info(source).indexes.items():
+            if field not in there:
+                self.ensure_index(target, field, cast(IndexKind, kind))
+
+    def aliases(self) -> dict[str, str]:
+        """Return alias -> collection."""
+        return dict(self._catalogue.read().aliases)
+
+    def set_aliases(self, targets: Mapping[str, str]) -> None:
+        """Point aliases at collections, all of them in one atomic step."""
+        with self._catalogue.change() as contents:
+            check_aliases(targets, list(contents.collections))
+            contents.aliases.update(targets)
+
+    def delete_alias(self, alias: str) -> None:
+        """Remove an alias; `NotFound` if absent."""
+        with self._catalogue.change() as contents:
+            if contents.aliases.pop(alias, None) is None:
+                raise NotFound(f"there is no alias {alias!r}")
+
+    def optimize(self, name: str, *, deadline_s: float = 3600.0) -> None:
+        """Build the indexes in a child process; other threads that use the collection wait."""
+        with self._opened(name, "optimize") as (entry, _):
+            self._release(entry.folder)
+            engine.optimize_in_child(self._folder / entry.folder, deadline_s)
+
+    def problems(self) -> dict[str, str]:
+        """Open every collection; return what cannot be opened, and folders of no collection."""
+        orphans = {
+            folder: f"the folder {self._folder / folder} belongs to no collection"
+            for folder in self._orphans()
+        }
+        return {**super().problems(), **orphans}
+
+    def repair(self) -> dict[str, bool]:
+        """Set damaged logs aside, and remove folders of no collection that hold nothing."""
+        done = dict(said for name in self.collections() for said in self._repair(name))
+        with self._catalogue.locked():  # nobody makes a collection meanwhile
+            return done | dict(self._repair_orphan(folder) for folder in self._orphans())
+
+    def _repair(self, name: str) -> Iterator[tuple[str, bool]]:
+        try:
+            self.settings(name)
+        except engine.DamagedLogError:
+            folder = self._folder / self._entry(self._catalogue.read(), name).folder
+            with engine.held(folder, f"repair {name!r}"):
+                aside = repair.set_log_aside(folder)
+            yield (
+                f"the log of {name!r} could not be read and lies in {aside} now; the collection "
+                f"opens with {self.count(name):,} points, and what was written last may lack: run "
+                f"the last command again",
+                True,
+            )
+        except Locked:
+            yield f"{name!r} is open in another process, and was not looked at", True
+        except IntramodalError as error:
+            yield f"{name!r} is left as it is: {error}", False
+
+    def _orphans(self) -> list[str]:
+        """Return folders that the engine has written to and that the catalogue does not know."""
+        there = list(self._folder.iterdir())  # first: what is made from now on is known by then
+        contents = self._catalogue.read()
+        known = {entry.folder for entry in contents.collections.values()}
+        for folder in contents.discarded:
+            known |= {folder, self._trash_of(folder).name}
+        return sorted(
+            path.name
+            for path in there
+            if path.name not in known and repair.looks_like_a_collection(path)
+        )
+
+    def _repair_orphan(self, name: str) -> tuple[str, bool]:
+        """Delete a folder of no collection that certainly holds nothing."""
+        folder = self._folder / name
+        n_points = engine.count_points(folder)
+        if n_points == 0:
+            shutil.rmtree(folder)
+            return f"{folder} belonged to no collection and held no points: it is deleted", True
+        held = "may hold points" if n_points is None else f"holds {n_points:,} points"
+        return f"{folder} belongs to no collection and {held}: it is left as it is", False
+
+    def describe(self) -> dict[str, Any]:
+        """Return backend, version, location and limits."""
+        return {
+            "backend": "edge",
+            "location": self.location,
+            "version": distributions.version("qdrant-edge-py"),
+            "limits": {"processes": 1},
+        }
+
+    def close(self) -> None:
+        """Flush and release all files; calling it twice is fine."""
+        with self._guard:
+            self._is_closed = True
+            for folder in list(self._shards):
+                self._release(folder)
+
+    def __repr__(self) -> str:
+        """Return the directory."""
+        return f"EdgeStore({self.location!r})"
+
+    @contextmanager
+    def _opened(self, name: str, what: str) -> Iterator[tuple[Entry, edge.EdgeShard]]:
+        """Yield a collection and its open shard; the engine's errors become ours."""
+        with self._guard, engine.translated(f"{what} {name!r} in {self.location}"):
+            if self._is_closed:
+                raise StoreError(f"the store {self.location} is closed; open it again")
+            entry = self._open(name)
+            specs = self._specs[entry.folder]
+            yield replace(entry, vectors=specs), self._shards[entry.folder]
+
+    def _open(self, name: str) -> Entry:
+        """Open a collection unless it is; finish or undo what a kill has interrupted in it."""
+        for _ in range(_MOST_TRIES - 1):
+            entry = self._entry(self._catalogue.read(), name)
+            try:
+                return self._open_entry(name, entry)
+            except Locked:
+                raise
+            except StoreError as error:  # dropped or changed by another process while we read it
+                log.info("opening %r once more: %s", name, error)
+                self._clear_ghost(entry.folder)
+        entry = self._entry(self._catalogue.read(), name)
+        return self._open_entry(name, entry)
+
+    def _open_entry(self, name: str, entry: Entry) -> Entry:
+        if entry.folder in self._shards:
+            return entry
+        folder, what = self._folder / entry.folder, f"open {name!r} in {self.location}"
+        try:
+            shard = engine.load_shard(folder, what)
+        except Locked:
+            raise
+        except StoreError:
+            if not self._reconcile_files(name, folder):
+                raise
+            shard = engine.load_shard(folder, what)
+        self._keep(entry.folder, shard)
+        try:
+            # Read again: another process may have completed its change while we waited for it.
+            now = self._entry(self._catalogue.read(), name)
+            if now.folder != entry.folder:
+                raise StoreError(f"{name!r} was dropped, or means another one, since it was read")
+            repair.clear_litter(folder)
+            self._finish_changes(name, now, shard)
+        except BaseException:
+            self._release(entry.folder)
+            raise
+        return now
+
+    def _is_known(self, folder: str) -> bool:
+        entries = self._catalogue.read().collections.values()
+        return any(entry.folder == folder for entry in entries)
+
+    def _clear_ghost(self, folder: str) -> None:
+        """Delete what the engine has made anew of a folder that was dropped meanwhile."""
+        path = self._folder / folder
+        if path.is_dir() and not self._is_known(folder) and engine.count_points(path) == 0:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _reconcile_files(self, name: str, folder: Path) -> bool:
+        """Make the engine's files name the same vectors; returns whether they did not."""
+        with engine.held(folder, f"open {name!r} in {self.location}"):
+            try:
+                half_known = repair.half_known(folder)
+            except (StoreError, OSError):  # what the engine says of such files is the better error
+                return False
+            known = self._entry(self._catalogue.read(), name).vectors
+            if not half_known or half_known & set(known):
+                return False
+            log.warning(
+                "a change of the vectors of %r was interrupted: %s is removed; run the same "
+                "command again to complete it",
+                name,
+                ", ".join(sorted(half_known)),
+            )
+            repair.take_out(folder, half_known)
+        return True
+
+    def _finish_changes(self, name: str, entry: Entry, shard: edge.EdgeShard) -> None:
+        """Remove a vector whose addition or removal was interrupted."""
+        if entry.pending is None and entry.is_reconciled:
+            return
+        there = engine.specs_of(self._folder / entry.folder)
+        for vector in {entry.pending, *self._unsaid(entry, shard, there)} & set(there):
+            self._remove_vector(name, str(vector), shard)
+        with self._catalogue.change() as contents:
+            changed = self._entry(contents, name)
+            changed.pending, changed.is_reconciled = None, True
+
+    def _unsaid(
+        self, entry: Entry, shard: edge.EdgeShard, there: Mapping[str, VectorSpec]
+    ) -> set[str]:
+        """Return what versions before 0.2 were adding or removing when they were killed.
+
+        The catalogue did not know the vector before it was whole and forgot it first; the manifest
+        named it first and forgot it last. What others have added is never named by both.
+        """
+        if entry.is_reconciled:
+            return set()
+        try:
+            manifest = Manifest.from_metadata(entry.metadata).vectors
+        except ManifestMismatchError:  # somebody else's: whoever needs the manifest says so
+            return set()
+        return {
+            vector
+            for vector in set(there) & set(manifest) - set(entry.vectors)
+            if manifest[vector].projection or not engine.has_any(shard, vector)
+        }
+
+    def _keep(self, folder: str, shard: edge.EdgeShard) -> None:
+        self._shards[folder] = shard
+        self._specs[folder] = engine.specs_of(self._folder / folder)
+
+    def _release(self, folder: str) -> None:
+        """Close a collection if it is open here."""
+        shard = self._shards.pop(folder, None)
+        self._specs.pop(folder, None)
+        if shard is not None:
+            shard.close()
+
+    def _entry(self, contents: Contents, name: str) -> Entry:
+        try:
+            return contents.collections[contents.resolve(name)]
+        except KeyError:
+            there = ", ".join(repr(known) for known in sorted(contents.collections)) or "none"
+            raise NotFound(
+                f"there is no collection {name!r} in {self.location}; it has {there}"
+            ) from None

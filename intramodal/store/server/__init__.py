@@ -1,0 +1,1 @@
+"""A server, a cluster, or this process's memory, through qdrant-client."""

@@ -1,0 +1,670 @@
+"""Requests to one server: connected, repeated where that helps, in batches, errors of ours."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import re
+import socket
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from threading import RLock
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+import grpc  # type: ignore[import-untyped]  # no stubs are shipped
+from qdrant_client import QdrantClient, models
+from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from intramodal.errors import (
+    AccessDenied,
+    Conflict,
+    InputError,
+    Locked,
+    NotFound,
+    StoreError,
+    StoreUnavailable,
+    Unsupported,
+)
+from intramodal.store.base import VectorSpec
+from intramodal.store.server import convert
+from intramodal.types import Payload
+
+T = TypeVar("T")
+
+
+class Overloaded(StoreUnavailable):
+    """The server asks for a pause of `retry_after_s` seconds."""
+
+    retry_after_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Exponential backoff with jitter and a deadline.
+
+    Only `StoreUnavailable` is worth another try; all our writes are idempotent by id.
+
+    Parameters
+    ----------
+    deadline_s : float
+        No attempt starts later than this many seconds after the first.
+    first_s, longest_s : float
+        Pause after the first failure, and the longest one; each is shortened by up to a half.
+    clock, sleep, rng
+        Replaced in tests.
+    """
+
+    deadline_s: float = 120.0
+    first_s: float = 0.1
+    longest_s: float = 10.0
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    # Jitter must differ between processes; nothing that is computed depends on it.
+    rng: random.Random = field(default_factory=random.Random)
+
+    def run(self, call: Callable[[], T]) -> T:
+        """Return what `call` returns, tried again while it raises `StoreUnavailable`."""
+        start, n_attempts = self.clock(), 0
+        while True:
+            try:
+                return call()
+            except StoreUnavailable as error:
+                n_attempts += 1
+                pause = self._pause_s(n_attempts, error)
+                elapsed = self.clock() - start
+                if elapsed + pause > self.deadline_s:
+                    raise StoreUnavailable(_given_up(error, n_attempts, elapsed)) from error
+            self.sleep(pause)
+
+    def _pause_s(self, n_attempts: int, error: StoreUnavailable) -> float:
+        longest = min(self.longest_s, self.first_s * 2.0 ** min(n_attempts - 1, 30))
+        asked = error.retry_after_s if isinstance(error, Overloaded) else 0.0
+        return asked + longest * self.rng.uniform(0.5, 1.0)
+
+
+def _given_up(error: StoreUnavailable, n_attempts: int, elapsed_s: float) -> str:
+    times = "1 attempt" if n_attempts == 1 else f"{n_attempts} attempts"
+    return f"{error} (gave up after {times} in {elapsed_s:.0f} s)"
+
+
+_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+_STATUS_OF = {
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 408,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.INTERNAL: 500,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.UNIMPLEMENTED: 405,
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+}
+_ABSENT = (
+    "not existing vector",
+    "are not specified in config",
+    "not found",
+    "doesn't exist",
+    "no point with id",
+)
+_LONGEST_DETAIL = 300
+
+
+class OversizedRequestError(StoreError):
+    """One request exceeds what the server or a proxy accepts."""
+
+
+@contextmanager
+def translated(what: str, location: str, secrets: Sequence[str] = ()) -> Iterator[None]:
+    """Raise our errors for whatever the client raises inside.
+
+    Parameters
+    ----------
+    what : str
+        What was being done, for example ``"read 'photos'"``.
+    location : str
+        Address without secrets.
+    secrets : sequence of str
+        Texts that must not appear in a message.
+    """
+    try:
+        yield
+    except (
+        UnexpectedResponse, ResponseHandlingException, QdrantException, grpc.RpcError,
+        ValueError, LookupError, RuntimeError, NotImplementedError, AssertionError,
+    ) as error:  # fmt: skip
+        if isinstance(error, InputError):
+            raise
+        ours = _ours(error, what, location, secrets)
+        # A cause that quotes the key would put it into every traceback.
+        is_clean = not any(secret in f"{error!s}{error!r}" for secret in secrets)
+        raise ours from (error if is_clean else None)
+
+
+def _ours(error: Exception, what: str, location: str, secrets: Sequence[str]) -> Exception:
+    place = f"cannot {what} at {location}"
+    if isinstance(error, ResourceExhaustedResponse):
+        ours = Overloaded(f"{place}: the server is busy and asks for {error.retry_after_s} s")
+        ours.retry_after_s = max(0.0, float(error.retry_after_s))
+        return ours
+    if isinstance(error, UnexpectedResponse):
+        return _by_status(error.status_code or 0, _detail(error, secrets), place)
+    if isinstance(error, ResponseHandlingException):
+        return _by_source(error.source, place)
+    if isinstance(error, grpc.RpcError):
+        return _by_code(error, place, secrets)
+    if isinstance(error, QdrantException):  # Retry-After with a date: busy, for how long unknown
+        return StoreUnavailable(f"{place}: the server is busy")
+    if isinstance(error, json.JSONDecodeError) and error.doc.lstrip().startswith("{"):
+        return StoreUnavailable(f"{place}: the answer broke off")  # and had no length to compare
+    if isinstance(error, (json.JSONDecodeError, AssertionError)):  # the client asserts a result
+        return _not_qdrant(place)
+    return _by_text(_masked(_text_of(error), secrets), place)
+
+
+def _by_source(source: Exception, place: str) -> StoreError:
+    kind = type(source).__name__
+    if isinstance(source, ValueError):  # pydantic: JSON, but not Qdrant's
+        return _not_qdrant(place)
+    if kind in ("ConnectError", "ConnectTimeout"):
+        return StoreUnavailable(
+            f"{place}: no connection ({source or kind}); is the server running, and is the "
+            f"address right?"
+        )
+    if kind.endswith("Timeout"):
+        return StoreUnavailable(f"{place}: no answer in time ({kind})")
+    return StoreUnavailable(f"{place}: the connection broke ({source or kind})")
+
+
+def _by_code(error: grpc.RpcError, place: str, secrets: Sequence[str]) -> StoreError | InputError:
+    status = _STATUS_OF.get(error.code() if hasattr(error, "code") else None, 0)
+    detail = error.details() if hasattr(error, "details") else str(error)
+    if status == 429 and "larger than max" in (detail or ""):  # gRPC's word for 413
+        status = 413
+    return _by_status(status, _masked(detail or "", secrets), place)
+
+
+def _by_status(status: int, detail: str, place: str) -> StoreError | InputError:
+    if status in _TRANSIENT:
+        return StoreUnavailable(f"{place}: the server answered {status}{_tail(detail)}")
+    if status in (401, 403):
+        return AccessDenied(
+            f"{place}: access denied; the API key is missing, wrong or read-only; set it in "
+            f"QDRANT_API_KEY{_tail(detail)}"
+        )
+    if status == 413:
+        return OversizedRequestError(f"{place}: a request is larger than the server takes (413)")
+    if status == 507:
+        return StoreError(f"{place}: the server's disk is full (507)")
+    kinds: dict[int, type[StoreError]] = {404: NotFound, 405: Unsupported, 409: Conflict}
+    if status in kinds:
+        return kinds[status](f"{place}{_tail(detail) or f': the server answered {status}'}")
+    return _by_text(detail or f"the server answered {status}", place)
+
+
+def _by_text(text: str, place: str) -> StoreError | InputError:
+    """Return the error that a message means; local mode and status 400 say no more."""
+    lower = text.lower()
+    message = f"{place}: {text}"
+    if "already exist" in lower:
+        return Conflict(message)
+    if any(words in lower for words in _ABSENT):
+        return NotFound(message)
+    if "dimension error" in lower or "nan values" in lower or "wrong input" in lower:
+        return InputError(message)
+    if "already accessed by another" in lower:
+        return Locked(f"{place}: another process holds the directory; stop it or wait for it")
+    return StoreError(message)
+
+
+def _not_qdrant(place: str) -> StoreError:
+    return StoreError(
+        f"{place}: the answer is not Qdrant's (a web page or a proxy's?); check the address, and "
+        f"whatever stands between"
+    )
+
+
+def _text_of(error: Exception) -> str:
+    if isinstance(error, KeyError):  # local mode: the bare id
+        return f"No point with id {error.args[0] if error.args else ''} found"
+    return str(error) or type(error).__name__
+
+
+def _detail(error: UnexpectedResponse, secrets: Sequence[str]) -> str:
+    try:
+        status = json.loads(error.content)["status"]
+        text = status["error"] if isinstance(status, dict) else str(status)
+    except (ValueError, LookupError, TypeError):
+        text = str(error.reason_phrase or "")
+    return _masked(str(text), secrets)
+
+
+def _masked(text: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST_DETAIL else text[:_LONGEST_DETAIL] + "…"
+
+
+def _tail(detail: str) -> str:
+    return f": {detail}" if detail else ""
+
+
+log = logging.getLogger(__name__)
+
+REST_PORT = 6333
+GRPC_PORT = 6334
+TIMEOUT_S = 60
+_PROBE_TIMEOUT_S = 3
+_PROBE_DEADLINE_S = 4.0
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+Kind = Literal["server", "memory", "local"]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A client and what was learnt while connecting.
+
+    Parameters
+    ----------
+    client : QdrantClient
+    kind : str
+        ``"server"``, ``"memory"`` or ``"local"`` (files).
+    location : str
+        Without secrets.
+    version : str
+        Of the server; of the client where there is none.
+    uses_grpc : bool
+    secrets : tuple of str
+        Must not appear in any message.
+    timeout_s : int
+        For one request.
+    api_key : str or None
+        What other nodes are asked with.
+    """
+
+    client: QdrantClient = field(repr=False)
+    kind: Kind
+    location: str
+    version: str
+    uses_grpc: bool = False
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    timeout_s: int = TIMEOUT_S
+    api_key: str | None = field(default=None, repr=False)
+
+    @property
+    def version_numbers(self) -> tuple[int, ...]:
+        """Return major, minor and patch, as far as the server tells them."""
+        return tuple(int(n) for n in re.findall(r"\d+", self.version)[:3])
+
+
+def connect_memory() -> Connection:
+    """Return the client's local mode in memory."""
+    client = QdrantClient(":memory:")
+    return Connection(client, "memory", ":memory:", client.info().version)
+
+
+def connect_files(path: str) -> Connection:
+    """Return the client's local mode on disk; `Locked` if another process uses it."""
+    with translated("open the store", path):
+        client = QdrantClient(path=path)
+    return Connection(client, "local", path, client.info().version)
+
+
+def connect_server(
+    url: str,
+    *,
+    api_key: str | None = None,
+    prefer_grpc: bool | None = None,
+    timeout_s: int = TIMEOUT_S,
+    retry: Retry | None = None,
+) -> Connection:
+    """Return a client of the server at `url`, after it answered.
+
+    Parameters
+    ----------
+    url : str
+        ``http(s)://host[:port][/prefix]``.
+    api_key : str, optional
+    prefer_grpc : bool, optional
+        None: when the gRPC port answers and it is the same server.
+    timeout_s : int
+        For one request.
+    retry : Retry, optional
+        While connecting; by default it gives up after some seconds.
+
+    Raises
+    ------
+    StoreUnavailable, AccessDenied, StoreError
+        The server does not answer, refuses the key, is not Qdrant.
+    """
+    check_url(url)
+    retry = retry or Retry(deadline_s=_PROBE_DEADLINE_S)
+    secrets = (api_key,) if api_key else ()
+    _warn_of_clear_text(url, api_key)
+    probe = _client(url, api_key, timeout_s=min(_PROBE_TIMEOUT_S, timeout_s))
+    try:
+        seen = retry.run(lambda: _probed(probe, url, secrets))
+    finally:
+        probe.close()
+    port = None if prefer_grpc is False else _grpc_port(url, api_key, seen)
+    if prefer_grpc and port is None:
+        raise StoreUnavailable(
+            f"the gRPC port of {url} does not answer; use REST or open the port"
+        )
+    client = _client(url, api_key, timeout_s=timeout_s, grpc_port=port)
+    return Connection(
+        client, "server", url, seen.version, port is not None, secrets, timeout_s, api_key
+    )
+
+
+def check_url(url: str) -> None:
+    """Raise `InputError` unless the URL is one of a server, without secrets."""
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        place = f"{parts.scheme}://{parts.hostname}"
+        raise InputError(
+            f"the address of the store at {place} must not carry names, keys or options; give "
+            f"http(s)://host:port, and the key in QDRANT_API_KEY"
+        )
+    try:
+        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        raise InputError(f"{url!r} is not the address of a server; give http(s)://host:port")
+
+
+def _client(
+    url: str, api_key: str | None, *, timeout_s: int, grpc_port: int | None = None
+) -> QdrantClient:
+    with warnings.catch_warnings():
+        # Said once by us, with the way out.
+        warnings.filterwarnings("ignore", "Api key is used with an insecure connection")
+        return QdrantClient(
+            url=url,
+            port=None if urlsplit(url).port else _default_port(url),
+            api_key=api_key,
+            timeout=timeout_s,
+            prefer_grpc=grpc_port is not None,
+            grpc_port=grpc_port or GRPC_PORT,
+            check_compatibility=False,  # it warns from a thread; describe() tells the version
+        )
+
+
+def _default_port(url: str) -> int:
+    """Return Qdrant's own port; behind a path prefix stands a proxy on the scheme's port."""
+    parts = urlsplit(url)
+    if parts.path in ("", "/"):
+        return REST_PORT
+    return 443 if parts.scheme == "https" else 80
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What tells one server from another."""
+
+    version: str
+    collections: frozenset[str]
+
+
+def _seen(client: QdrantClient) -> _Seen:
+    version = client.info().version
+    answer = client.get_collections()  # `/` answers without a key
+    return _Seen(version, frozenset(c.name for c in answer.collections))
+
+
+def _probed(client: QdrantClient, url: str, secrets: tuple[str, ...]) -> _Seen:
+    with translated("reach the store", url, secrets):
+        seen = _seen(client)
+    if not isinstance(seen.version, str) or not re.match(r"\d+\.\d+", seen.version):
+        raise StoreError(f"the server at {url} does not tell its version; is it Qdrant?")
+    return seen
+
+
+def _warn_of_clear_text(url: str, api_key: str | None) -> None:
+    parts = urlsplit(url)
+    if api_key and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        log.warning("the API key travels unencrypted to %s; use https:// if the server can", url)
+
+
+def _grpc_port(url: str, api_key: str | None, seen: _Seen) -> int | None:
+    """Return the port where the same server speaks gRPC, None if there is none."""
+    parts = urlsplit(url)
+    if parts.path not in ("", "/"):  # behind a path prefix there is no gRPC
+        return None
+    port = (parts.port or REST_PORT) + 1
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=0.5).close()
+    except OSError:
+        return None
+    client = _client(url, api_key, timeout_s=_PROBE_TIMEOUT_S, grpc_port=port)
+    try:
+        is_same = _seen(client) == seen
+    except (grpc.RpcError, QdrantException, ValueError, RuntimeError):
+        return None
+    finally:
+        client.close()
+    return port if is_same else None
+
+
+_LARGEST_REQUEST = 30 * 1024 * 1024  # bytes; the server takes 32 MiB of JSON
+_JSON_BYTES_A_FLOAT = 22  # measured: 21 and a comma
+_JSON_BYTES_A_POINT = 100  # id and punctuation
+
+
+@dataclass(frozen=True)
+class Known:
+    """What was last seen of a collection."""
+
+    specs: dict[str, VectorSpec]
+    limits: convert.Limits
+    n_shards: int = 1
+    has_shard_keys: bool = False
+
+
+class Caller:
+    """Makes requests through a connection.
+
+    Parameters
+    ----------
+    connection : Connection
+    retry : Retry
+        Also gives the clock and the sleep to everything that waits.
+    """
+
+    def __init__(self, connection: Connection, retry: Retry) -> None:
+        self.connection = connection
+        self.retry = retry
+        self._known: dict[str, Known] = {}
+        self._is_closed = False
+        # Local mode bears no two calls at a time: its arrays grow while they are read.
+        is_server = connection.kind == "server"
+        self._turn: AbstractContextManager[Any] = nullcontext() if is_server else RLock()
+
+    @property
+    def client(self) -> QdrantClient:
+        """Return the client; `StoreError` after `close`."""
+        if self._is_closed:
+            raise StoreError(f"the store {self.connection.location} is closed; open it again")
+        return self.connection.client
+
+    def call(self, what: str, request: Callable[[], T]) -> T:
+        """Return the answer of `request`, repeated while the reason of failure may pass."""
+
+        def attempt() -> T:
+            with self._translated(what):
+                return request()
+
+        return attempt() if self.connection.kind != "server" else self.retry.run(attempt)
+
+    def call_spreading(
+        self, what: str, name: str, vectors: Iterable[str], request: Callable[[], T]
+    ) -> T:
+        """Do the same for vectors that some nodes of a cluster may not know yet.
+
+        As long as the node that we speak to lists them all, a refusal of others may pass.
+        """
+
+        def attempt() -> T:
+            try:
+                with self._translated(what):
+                    return request()
+            except NotFound as error:
+                if "not existing vector name" in str(error).lower() and self._lists(name, vectors):
+                    raise StoreUnavailable(f"{error} (a node has not learnt of it)") from error
+                raise
+
+        return self.retry.run(attempt)
+
+    def _lists(self, name: str, vectors: Iterable[str]) -> bool:
+        with self._translated(f"read {name!r}"):
+            return set(vectors) <= set(convert.specs_of(self.client.get_collection(name)))
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        connection = self.connection
+        with self._turn, translated(what, connection.location, connection.secrets):
+            yield
+
+    def look(self, name: str) -> models.CollectionInfo:
+        """Return the server's description of a collection, and remember it."""
+        info = self.call(f"read {name!r}", lambda: self.client.get_collection(name))
+        params = info.config.params
+        self._known[name] = Known(
+            specs=convert.specs_of(info),
+            limits=convert.limits_of(info),
+            n_shards=params.shard_number or 1,
+            has_shard_keys=params.sharding_method == models.ShardingMethod.CUSTOM,
+        )
+        return info
+
+    def know(self, name: str, vectors: Sequence[str] = ()) -> Known:
+        """Return what is remembered; looks again where it lacks one of `vectors`."""
+        if name not in self._known or not set(vectors) <= set(self._known[name].specs):
+            self.look(name)
+        return self._known[name]
+
+    def forget(self) -> None:
+        """Look again before the next request."""
+        self._known.clear()
+
+    def close(self) -> None:
+        """Close the client, once."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.connection.client.close()
+
+    def wait_until(
+        self, is_done: Callable[[], bool], waiting: Callable[[], str], deadline_s: float
+    ) -> None:
+        """Poll until `is_done`; `StoreUnavailable` names what was waited for."""
+        start, pause = self.retry.clock(), 0.05
+        while not is_done():
+            if self.retry.clock() - start > deadline_s:
+                raise StoreUnavailable(
+                    f"waited {deadline_s:.0f} s at {self.connection.location} until {waiting()}; "
+                    f"nothing is lost, look again later or allow more time"
+                )
+            self.retry.sleep(pause)
+            pause = min(2.0, pause * 1.5)
+
+
+def batch_size(
+    connection: Connection,
+    limits: convert.Limits,
+    most: int,
+    width: int,
+    payloads: Sequence[Payload] = (),
+) -> int:
+    """Return how many points fit into one write.
+
+    Parameters
+    ----------
+    most : int
+        Never more than this.
+    width : int
+        Floats a point.
+    payloads : sequence of dict
+        JSON over REST is limited in bytes, and they are part of it.
+    """
+    size = min(most, limits.points_a_write or most)
+    if connection.kind == "server" and not connection.uses_grpc:
+        longest = max((len(json.dumps(p, default=str)) for p in payloads if p), default=0)
+        a_point = width * _JSON_BYTES_A_FLOAT + longest + _JSON_BYTES_A_POINT
+        size = min(size, _LARGEST_REQUEST // a_point)
+    return max(1, size)
+
+
+def in_batches(send: Callable[[slice], Any], n: int, size: int) -> None:
+    """Send `n` points, `size` at a time; halved where a request proves too large."""
+    start = 0
+    while start < n:
+        part = slice(start, min(start + size, n))
+        try:
+            send(part)
+        except OversizedRequestError:
+            if part.stop - part.start == 1:
+                raise
+            size = (part.stop - part.start) // 2
+            continue
+        start = part.stop
+
+
+MOST_BY_DEFAULT = 4
+_FEWEST_POINTS = 64
+
+
+class Streams:
+    """Threads that send parts of writes; at most as many requests are under way at once.
+
+    Parameters
+    ----------
+    n : int
+        How many. With one, parts are sent in the caller's thread, one after another.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self._pool = ThreadPoolExecutor(n, thread_name_prefix="upload") if n > 1 else None
+
+    def send(self, send: Callable[[slice], Any], n_points: int, most: int) -> None:
+        """Send `n_points` points, at most `most` a request; return when all are written.
+
+        Every part is repeated by itself, and halved where it proves too large. If one fails for
+        good, those that have not begun are not sent, those that have are waited for, and the
+        error of the first of them is raised.
+        """
+        size = min(most, max(_FEWEST_POINTS, -(-n_points // self.n)))
+        if self._pool is None or n_points <= size:
+            return in_batches(send, n_points, size)
+        jobs = [
+            self._pool.submit(in_batches, _shifted(send, start), min(size, n_points - start), size)
+            for start in range(0, n_points, size)
+        ]
+        wait(jobs, return_when=FIRST_EXCEPTION)
+        for job in jobs:
+            job.cancel()
+        wait(jobs)
+        for job in jobs:
+            if not job.cancelled():
+                job.result()
+        return None
+
+    def close(self) -> None:
+        """Wait for what is under way; send nothing more."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def _shifted(send: Callable[[slice], Any], start: int) -> Callable[[slice], Any]:
+    return lambda part: send(slice(start + part.start, start + part.stop))

@@ -1,0 +1,337 @@
+"""The words of qdrant-client: definitions, options, conditions, queries, limits and messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from qdrant_client import grpc, models
+from qdrant_client.conversions.conversion import RestToGrpc
+
+from intramodal.errors import InputError, Unsupported
+from intramodal.store.base import UNNAMED, VectorSpec, plain_id
+from intramodal.store.filters import Dialect
+from intramodal.store.queries import Answer, SearchPlan
+from intramodal.types import Floats, Payload, PointId
+
+CLIENT = Dialect(
+    all_of=lambda must, must_not: models.Filter(must=must, must_not=must_not),
+    any_of=lambda conditions: models.Filter(should=conditions),
+    has_id=lambda ids: models.HasIdCondition(has_id=list(ids)),
+    has_vector=lambda name: models.HasVectorCondition(has_vector=name),
+    is_value=lambda key, value: models.FieldCondition(
+        key=key, match=models.MatchValue(value=value)
+    ),
+    is_among=lambda key, values: models.FieldCondition(key=key, match=models.MatchAny(any=values)),
+    is_float=lambda key, value: models.FieldCondition(
+        key=key, range=models.Range(gte=value, lte=value)
+    ),
+    is_absent=lambda key: models.IsEmptyCondition(is_empty=models.PayloadField(key=key)),
+)
+
+NO_POINT = models.Filter(must=[models.HasIdCondition(has_id=[])])
+"""Met by no point: an upsert with it as `update_filter` inserts absent points and leaves existing
+ones alone, on servers from 1.16 on. The mode insert_only does the same from 1.17 on, and 1.16
+ignores it in silence."""
+
+INDEX_KINDS = ("keyword", "integer", "float", "bool", "datetime")
+_QUANTIZATION: Any = TypeAdapter(models.QuantizationConfig)
+_OPTION_TYPES: dict[str, Any] = {
+    "shard_number": None,
+    "replication_factor": None,
+    "write_consistency_factor": None,
+    "on_disk_payload": None,
+    "hnsw_config": TypeAdapter(models.HnswConfigDiff),
+    "optimizers_config": TypeAdapter(models.OptimizersConfigDiff),
+    "wal_config": TypeAdapter(models.WalConfigDiff),
+    "strict_mode_config": TypeAdapter(models.StrictModeConfig),
+    "quantization_config": _QUANTIZATION,
+}
+_PARAMS = (
+    *("shard_number", "replication_factor", "write_consistency_factor", "on_disk_payload"),
+    *("payload", "id_tracker", "sharding_method", "sparse_vectors"),
+)
+_DEFINITION = frozenset({"size", "distance", "datatype", "multivector_config"})
+# Only newer clients know these options.
+_OPTION_TYPES |= {
+    option: TypeAdapter(getattr(models, kind))
+    for option, kind in (("payload", "PayloadStorageParams"), ("id_tracker", "IdTrackerParams"))
+    if hasattr(models, kind)
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What strict mode allows; None where it sets no limit."""
+
+    points_a_write: int | None = None
+    answers_a_query: int | None = None
+    queries_a_batch: int | None = None
+    allows_exact: bool = True
+
+
+def limits_of(info: models.CollectionInfo) -> Limits:
+    """Return the limits of a collection's strict mode."""
+    strict = info.config.strict_mode_config
+    if strict is None or not strict.enabled:
+        return Limits()
+    return Limits(
+        points_a_write=strict.upsert_max_batchsize,
+        answers_a_query=strict.max_query_limit,
+        queries_a_batch=strict.search_max_batchsize,
+        allows_exact=strict.search_allow_exact is not False,
+    )
+
+
+def specs_of(info: models.CollectionInfo) -> dict[str, VectorSpec]:
+    """Return the dense vectors of a collection, the unnamed one under `UNNAMED`."""
+    vectors = info.config.params.vectors
+    if vectors is None:
+        return {}
+    named = vectors if isinstance(vectors, dict) else {UNNAMED: vectors}
+    return {name: _spec(params) for name, params in named.items()}
+
+
+def _spec(params: models.VectorParams) -> VectorSpec:
+    return VectorSpec(
+        size=params.size,
+        distance=models.Distance(params.distance).value,
+        datatype=models.Datatype(params.datatype).value if params.datatype else "float32",
+        is_multivector=params.multivector_config is not None,
+    )
+
+
+def vectors_config(
+    vectors: Mapping[str, VectorSpec], settings: Mapping[str, Mapping[str, Any]] | None = None
+) -> models.VectorParams | dict[str, models.VectorParams]:
+    """Return the client's definitions of all vectors of a new collection.
+
+    `settings` holds further parameters of single vectors, in the server's spelling.
+    """
+    params = {
+        name: _vector_params(name, spec, (settings or {}).get(name, {}))
+        for name, spec in vectors.items()
+    }
+    return params[UNNAMED] if set(params) == {UNNAMED} else params
+
+
+def _vector_params(
+    name: str, spec: VectorSpec, settings: Mapping[str, Any]
+) -> models.VectorParams:
+    try:
+        return models.VectorParams(
+            size=spec.size,
+            distance=models.Distance(spec.distance),
+            datatype=datatype(name, spec),
+            **settings,
+        )
+    except (ValidationError, TypeError) as error:
+        raise InputError(f"vector {name!r} cannot be set up by {dict(settings)}") from error
+
+
+def settings_of(info: models.CollectionInfo) -> dict[str, Any]:
+    """Return the options that would create such a collection, in the server's spelling.
+
+    ``sparse_vectors`` and ``sharding_method`` are told, too, though no option makes them.
+    """
+    config, params = info.config, info.config.params
+    vectors = params.vectors or {}
+    named = vectors if isinstance(vectors, dict) else {UNNAMED: vectors}
+    by_vector = {name: _plain(p, leave_out=_DEFINITION) for name, p in named.items()}
+    found = {
+        **{key: getattr(params, key, None) for key in _PARAMS},
+        "hnsw_config": config.hnsw_config,
+        "optimizers_config": config.optimizer_config,
+        "wal_config": config.wal_config,
+        "strict_mode_config": config.strict_mode_config,
+        "quantization_config": config.quantization_config,
+        "vectors": {name: settings for name, settings in by_vector.items() if settings},
+    }
+    return {key: _plain(value) for key, value in found.items() if value or value is False}
+
+
+def _plain(value: Any, *, leave_out: frozenset[str] = frozenset()) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_none=True, exclude=set(leave_out))
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return value.value if isinstance(value, Enum) else value
+
+
+def vector_name_config(vector: str, spec: VectorSpec) -> models.DenseVectorNameConfig:
+    """Return the client's definition of a vector that is added to a collection."""
+    kind = datatype(vector, spec)
+    return models.DenseVectorNameConfig(
+        dense=models.DenseVectorConfig(
+            size=spec.size,
+            distance=models.Distance(spec.distance),
+            datatype=models.VectorStorageDatatype(kind.value) if kind else None,
+        )
+    )
+
+
+def datatype(name: str, spec: VectorSpec) -> models.Datatype | None:
+    """Return the client's word for the datatype, None for the default."""
+    if spec.datatype == "float32":
+        return None
+    try:
+        return models.Datatype(spec.datatype)
+    except ValueError:
+        known = ", ".join(d.value for d in models.Datatype)
+        raise Unsupported(
+            f"vector {name!r} cannot be stored as {spec.datatype!r}; Qdrant knows {known}"
+        ) from None
+
+
+def collection_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return creation options as the client's objects; mappings are in the server's spelling."""
+    options = {key: value for key, value in options.items() if key != "vectors"}
+    unknown = sorted(set(options) - set(_OPTION_TYPES))
+    if unknown:
+        raise Unsupported(
+            f"there is no collection option {unknown[0]!r}; "
+            f"choose among {', '.join(_OPTION_TYPES)}"
+        )
+    return {key: _option(key, value) for key, value in options.items() if value is not None}
+
+
+def _option(key: str, value: Any) -> Any:
+    adapter = _OPTION_TYPES[key]
+    try:
+        return value if adapter is None else adapter.validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            f"the collection option {key} cannot be {value!r}: {first['msg']}"
+        ) from error
+
+
+def point_vectors(vectors: Mapping[str, Floats]) -> Any:
+    """Return the columns of a `models.Batch`."""
+    if set(vectors) == {UNNAMED}:
+        return vectors[UNNAMED].tolist()
+    return {name: X.tolist() for name, X in vectors.items()}
+
+
+def vector_updates(vector: str, ids: Sequence[PointId], X: Floats) -> list[models.PointVectors]:
+    """Return one new vector a point."""
+    rows = X.tolist()
+    if vector == UNNAMED:
+        return [models.PointVectors(id=i, vector=row) for i, row in zip(ids, rows, strict=True)]
+    return [
+        models.PointVectors(id=i, vector={vector: row}) for i, row in zip(ids, rows, strict=True)
+    ]
+
+
+def query_request(
+    plan: SearchPlan, row: int, condition: Any, limit: int, *, is_local: bool
+) -> models.QueryRequest:
+    """Return one search; local mode is always exact and warns of parameters."""
+    params = None if is_local else _search_params(plan)
+    prefetch = [
+        models.Prefetch(
+            query=stage.Q[row].tolist(),
+            using=stage.using or None,
+            limit=stage.limit,
+            filter=condition,
+            params=params,
+        )
+        for stage in plan.stages()
+    ]
+    fusion = models.FusionQuery(fusion=models.Fusion.RRF)
+    return models.QueryRequest(
+        query=fusion if plan.is_fused else plan.Q[row].tolist(),
+        using=None if plan.is_fused else plan.using or None,
+        limit=limit,
+        filter=condition,
+        params=params,
+        prefetch=prefetch or None,
+        with_payload=False,
+        with_vector=False,
+    )
+
+
+def _search_params(plan: SearchPlan) -> models.SearchParams:
+    try:
+        return models.SearchParams(exact=plan.exact, **plan.params)
+    except ValidationError as error:
+        raise InputError(f"{plan.params} are not search parameters: {error}") from error
+
+
+def answer(response: models.QueryResponse) -> Answer:
+    """Return ids and scores of one query."""
+    scores = np.array([point.score for point in response.points], dtype=np.float32)
+    return [plain_id(point.id) for point in response.points], scores
+
+
+def vector_selection(names: Sequence[str]) -> list[str] | bool:
+    """Return which vectors to send; the unnamed one has no name to ask for."""
+    return True if UNNAMED in names else list(names) or False
+
+
+def upsert_request(
+    name: str,
+    ids: Sequence[Any],
+    vectors: Mapping[str, Floats],
+    payloads: Sequence[Payload],
+    shard_key: str | int | None = None,
+    replaced: models.Filter | None = None,
+) -> Any:
+    """Return the request that writes whole points, and answers when they are applied.
+
+    Parameters
+    ----------
+    name : str
+        Of the collection.
+    ids : sequence of str or int
+    vectors : dict of str to ndarray of shape (n, d)
+        float32.
+    payloads : sequence of dict
+    shard_key : str, int or None
+        Of all the points, where shards have keys.
+    replaced : models.Filter, optional
+        Which of the points that exist are replaced; by default all.
+    """
+    rows = zip(ids, _vectors(vectors), payloads, strict=True)
+    points = [
+        grpc.PointStruct(
+            id=RestToGrpc.convert_extended_point_id(point),
+            vectors=found,
+            payload=RestToGrpc.convert_payload(payload),
+        )
+        for point, found, payload in rows
+    ]
+    selector = None
+    if shard_key is not None:
+        selector = RestToGrpc.convert_shard_key_selector(shard_key)
+    return grpc.UpsertPoints(
+        collection_name=name,
+        points=points,
+        wait=True,
+        shard_key_selector=selector,
+        update_filter=None if replaced is None else RestToGrpc.convert_filter(replaced),
+    )
+
+
+def _vectors(vectors: Mapping[str, Floats]) -> Iterator[Any]:
+    columns = [_dense(X) for X in vectors.values()]
+    if set(vectors) == {UNNAMED}:
+        yield from (grpc.Vectors(vector=vector) for vector in columns[0])
+        return
+    for row in zip(*columns, strict=True):
+        named = dict(zip(vectors, row, strict=True))
+        yield grpc.Vectors(vectors=grpc.NamedVectors(vectors=named))
+
+
+def _dense(X: Floats) -> Iterator[Any]:
+    """Yield each row as a message; protobuf keeps packed floats as their little-endian bytes."""
+    like = grpc.DenseVector(data=[0.0] * X.shape[1]).SerializeToString()
+    header = like[: len(like) - 4 * X.shape[1]]
+    for row in np.asarray(X, dtype="<f4"):
+        vector = grpc.Vector()
+        vector.dense.MergeFromString(header + row.tobytes())
+        yield vector

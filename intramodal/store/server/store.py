@@ -1,0 +1,702 @@
+"""`ServerStore`: qdrant-client, for a server, a cluster, or ``:memory:``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from qdrant_client import models
+from qdrant_client.http.exceptions import ResponseHandlingException
+
+from intramodal.errors import Conflict, InputError, NotFound, Unsupported
+from intramodal.store.base import (
+    Cluster,
+    CollectionInfo,
+    Filter,
+    Hits,
+    IndexKind,
+    Page,
+    Store,
+    VectorSpec,
+    page_of,
+)
+from intramodal.store.checks import (
+    LARGEST_SIGNED,
+    LARGEST_UNSIGNED,
+    canonical_ids,
+    check_aliases,
+    check_name,
+    check_points,
+    check_spec,
+    check_specs,
+    check_vector,
+    checked_payload,
+    require_vectors,
+)
+from intramodal.store.fields import paths, selection
+from intramodal.store.filters import spell
+from intramodal.store.queries import Answer, SearchPlan, plan_search, rank
+from intramodal.store.server import convert
+from intramodal.store.server.client import (
+    MOST_BY_DEFAULT,
+    Caller,
+    Connection,
+    Known,
+    Retry,
+    Streams,
+    batch_size,
+    in_batches,
+)
+from intramodal.store.server.cluster import (
+    ShardKey,
+    by_key,
+    keys_of,
+    require_all,
+    wait_until_known,
+    with_new_points,
+)
+from intramodal.store.server.convert import upsert_request
+from intramodal.types import Floats, Payload, PointId
+
+_ADDS_VECTORS_SINCE = (1, 18)
+
+
+class ServerCollections(Store):
+    """Creates, describes, changes and drops collections through qdrant-client.
+
+    Parameters
+    ----------
+    connection : Connection
+        From `intramodal.store.server.client`; closed with the store.
+    retry : Retry, optional
+        Also gives clock and sleep to everything that waits.
+    cluster : Cluster, optional
+        How a cluster is used.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        retry: Retry | None = None,
+        cluster: Cluster | None = None,
+    ) -> None:
+        self.location = connection.location
+        self._connection = connection
+        self._cluster = cluster or Cluster()
+        self._is_local = connection.kind != "server"
+        self._server = Caller(connection, retry or Retry())
+        self._streams: dict[int, Streams] = {}
+        self._has_warned = False
+        # Local mode takes payload indexes and forgets them.
+        self._local_indexes: dict[str, dict[str, str]] = {}
+
+    def collections(self) -> list[str]:
+        """Return the names of all collections, sorted."""
+        answer = self._server.call(
+            "list collections", lambda: self._server.client.get_collections()
+        )
+        return sorted(c.name for c in answer.collections)
+
+    def exists(self, name: str) -> bool:
+        """Return whether the collection (or an alias of that name) exists."""
+        return bool(
+            self._server.call(
+                f"look for {name!r}", lambda: self._server.client.collection_exists(name)
+            )
+        )
+
+    def create(
+        self,
+        name: str,
+        vectors: Mapping[str, VectorSpec],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Create a collection; `Conflict` if the name is taken."""
+        check_name(name)
+        check_specs(vectors)
+        settings = convert.collection_options(options or {})
+        config = convert.vectors_config(vectors, (options or {}).get("vectors"))
+        if self.exists(name):
+            raise Conflict(f"there is a collection or an alias {name!r} already")
+        attempts: list[str] = []
+
+        def create() -> None:
+            attempts.append(name)
+            self._server.client.create_collection(
+                name,
+                vectors_config=config,
+                metadata=dict(metadata or {}),
+                **settings,
+            )
+
+        try:
+            self._server.call(f"create {name!r}", create)
+        except Conflict:
+            # An attempt whose answer was lost may have succeeded; or somebody else was faster.
+            if len(attempts) == 1 or not self._is_defined(name, vectors, metadata or {}):
+                raise
+
+    def info(self, name: str) -> CollectionInfo:
+        """Return counts, vector definitions, metadata and status; `NotFound` if absent."""
+        info = self._server.look(name)
+        indexes = {field: i.data_type.value for field, i in info.payload_schema.items()}
+        return CollectionInfo(
+            name=name,
+            n_points=self.count(name),
+            vectors=self._server.know(name).specs,
+            metadata=info.config.metadata or {},
+            status=models.CollectionStatus(info.status).value,
+            indexes=indexes or self._local_indexes.get(name, {}),
+            n_indexed=info.indexed_vectors_count or 0,
+        )
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """Return how a collection is set up, as far as the server tells, as `create`'s options."""
+        found = convert.settings_of(self._server.look(name))
+        if not self._is_local:
+            return found
+        # Local mode tells defaults of an index that it does not have.
+        return {key: found[key] for key in ("vectors", "sparse_vectors") if key in found}
+
+    def set_metadata(self, name: str, metadata: Mapping[str, Any]) -> None:
+        """Merge top-level keys into the collection's metadata."""
+        self._server.look(name)
+        change = dict(metadata)
+        self._server.call(
+            f"describe {name!r}",
+            lambda: self._server.client.update_collection(name, metadata=change),
+        )
+
+    def drop(self, name: str) -> None:
+        """Delete the collection and its aliases; `NotFound` if absent."""
+        if name not in self.collections():
+            raise NotFound(f"there is no collection {name!r} at {self.location}")
+        self._server.call(f"delete {name!r}", lambda: self._server.client.delete_collection(name))
+        self._server.forget()
+        self._local_indexes.pop(name, None)
+
+    def add_vector(self, name: str, vector: str, spec: VectorSpec) -> None:
+        """Add a named vector to a collection that holds points; repeating it does nothing."""
+        check_spec(vector, spec)
+        known = self._server.know(name, [vector])
+        if known.specs.get(vector) == spec:
+            return self._wait_until_known(name, vector, spec)
+        if vector in known.specs:
+            raise Conflict(
+                f"{name!r} has a vector {vector!r} already, defined as {known.specs[vector]}; "
+                f"choose another name, or delete that vector"
+            )
+        self.check_adds_vectors()
+        config = convert.vector_name_config(vector, spec)
+        self._server.call(
+            f"add the vector {vector!r} to {name!r}",
+            lambda: self._server.client.create_vector_name(name, vector, config, wait=True),
+        )
+        return self._wait_until_known(name, vector, spec)
+
+    def check_adds_vectors(self) -> None:
+        """Raise `Unsupported` below server 1.18."""
+        if not self._adds_vectors:
+            raise Unsupported(
+                f"Qdrant {self._connection.version} at {self.location} cannot add or delete a "
+                f"vector of an existing collection; upgrade it to 1.18.2 or later, or copy into a "
+                f"new collection (--new-collection NAME)"
+            )
+
+    def delete_vector(self, name: str, vector: str) -> None:
+        """Remove a named vector from the collection and all its points; `NotFound` if absent."""
+        require_vectors(self._server.know(name, [vector]).specs, [vector])
+        self.check_adds_vectors()
+        self._server.call(
+            f"delete the vector {vector!r} of {name!r}",
+            lambda: self._server.client.delete_vector_name(name, vector, wait=True),
+        )
+        self._server.forget()
+
+    def ensure_index(self, name: str, field: str, kind: IndexKind) -> None:
+        """Create a payload index unless it is there."""
+        if kind not in convert.INDEX_KINDS:
+            kinds = ", ".join(convert.INDEX_KINDS)
+            raise InputError(f"there is no index of kind {kind!r}; choose one of {kinds}")
+        there = self.info(name).indexes
+        for path in [path for path in paths(field) if there.get(path) != kind]:
+            if self._is_local:
+                self._local_indexes.setdefault(name, {})[path] = kind
+            else:
+                self._create_index(name, path, models.PayloadSchemaType(kind))
+
+    def copy_indexes(self, source: str, target: str) -> None:
+        """Create the payload indexes of one collection in another, those that are absent."""
+        wanted = self._server.look(source).payload_schema
+        there = self._server.look(target).payload_schema
+        for field, index in wanted.items():
+            if field not in there:
+                self._create_index(target, field, index.params or index.data_type)
+        mine = self._local_indexes.get(source, {})
+        if mine:
+            self._local_indexes[target] = {**mine, **self._local_indexes.get(target, {})}
+
+    def aliases(self) -> dict[str, str]:
+        """Return alias -> collection."""
+        answer = self._server.call("list aliases", lambda: self._server.client.get_aliases())
+        return {a.alias_name: a.collection_name for a in answer.aliases}
+
+    def set_aliases(self, targets: Mapping[str, str]) -> None:
+        """Point aliases at collections, all of them in one atomic step."""
+        check_aliases(targets, self.collections())
+        known = self.aliases()
+        actions: list[Any] = [_deletion(alias) for alias in targets if alias in known]
+        actions += [_creation(alias, name) for alias, name in targets.items()]
+        self._change_aliases(actions)
+
+    def delete_alias(self, alias: str) -> None:
+        """Remove an alias; `NotFound` if absent."""
+        if alias not in self.aliases():
+            raise NotFound(f"there is no alias {alias!r} at {self.location}")
+        self._change_aliases([_deletion(alias)])
+
+    def optimize(self, name: str, *, deadline_s: float = 3600.0) -> None:
+        """Wait until the collection is green; `StoreUnavailable` at the deadline."""
+        if self._status(name) == "grey":  # restarted: waits for any change before it optimizes
+            self._server.call(
+                f"wake the optimizer of {name!r}",
+                lambda: self._server.client.update_collection(
+                    name, optimizers_config=models.OptimizersConfigDiff()
+                ),
+            )
+        self._server.wait_until(
+            lambda: self._status(name) == "green", lambda: f"{name!r} is optimized", deadline_s
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return backend, version, location without secrets, and limits."""
+        connection = self._connection
+        rest_limit = {"request_bytes": 32 * 1024 * 1024}
+        return {
+            "backend": connection.kind,
+            "location": self.location,
+            "version": connection.version,
+            "protocol": "none" if self._is_local else "grpc" if connection.uses_grpc else "rest",
+            "adds_vectors": self._adds_vectors,
+            "limits": {} if self._is_local or connection.uses_grpc else rest_limit,
+        }
+
+    def close(self) -> None:
+        """Release the connection; calling it twice is fine."""
+        for streams in self._streams.values():
+            streams.close()
+        self._server.close()
+
+    def __repr__(self) -> str:
+        """Return the address, without secrets."""
+        return f"ServerStore({self.location!r})"
+
+    @property
+    def _adds_vectors(self) -> bool:
+        return self._is_local or self._connection.version_numbers >= _ADDS_VECTORS_SINCE
+
+    def _is_defined(
+        self, name: str, vectors: Mapping[str, VectorSpec], metadata: Mapping[str, Any]
+    ) -> bool:
+        info = self.info(name)
+        return info.vectors == dict(vectors) and info.metadata == dict(metadata)
+
+    def _wait_until_known(self, name: str, vector: str, spec: VectorSpec) -> None:
+        if not self._is_local:
+            wait_until_known(self._server, name, vector, spec, self._cluster.nodes)
+        self._server.look(name)
+
+    def _streams_of(self, known: Known) -> Streams:
+        """Return one stream a shard, or as many as were asked for; local mode has one."""
+        asked = self._cluster.upload_streams or min(MOST_BY_DEFAULT, known.n_shards)
+        n = 1 if self._is_local else asked
+        if n not in self._streams:
+            self._streams[n] = Streams(n)
+        return self._streams[n]
+
+    def _status(self, name: str) -> str:
+        return str(models.CollectionStatus(self._server.look(name).status).value)
+
+    def _create_index(self, name: str, field: str, schema: Any) -> None:
+        self._server.call(
+            f"index {field!r} of {name!r}",
+            lambda: self._server.client.create_payload_index(name, field, schema, wait=True),
+        )
+
+    def _change_aliases(self, actions: list[Any]) -> None:
+        self._server.call(
+            "change aliases",
+            lambda: self._server.client.update_collection_aliases(
+                change_aliases_operations=actions
+            ),
+        )
+
+
+def _deletion(alias: str) -> models.DeleteAliasOperation:
+    return models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))
+
+
+def _creation(alias: str, name: str) -> models.CreateAliasOperation:
+    return models.CreateAliasOperation(
+        create_alias=models.CreateAlias(collection_name=name, alias_name=alias)
+    )
+
+
+log = logging.getLogger(__name__)
+
+_REST_BATCH, _GRPC_BATCH, _UPDATE_BATCH, _QUERY_BATCH = 256, 1000, 500, 100
+_READ_BATCH, _ID_BATCH = 1000, 10_000
+_INSERTS_SINCE = (1, 16)
+"""Older servers ignore the update filter in silence."""
+
+
+class ServerStore(ServerCollections):
+    """Collections of a Qdrant server, or of the client's local mode.
+
+    Use `intramodal.store.open.open_store`. Requests that fail for a passing reason are repeated,
+    with growing pauses, until a deadline.
+
+    Parameters
+    ----------
+    connection : Connection
+        From `intramodal.store.server.client`; closed with the store.
+    retry : Retry, optional
+        Also gives clock and sleep to everything that waits.
+    cluster : Cluster, optional
+        How a cluster is used.
+    """
+
+    def upsert(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        vectors: Mapping[str, Floats],
+        payloads: Sequence[Payload],
+    ) -> None:
+        """Write whole points durably, vectors and payload; replaces points with these ids."""
+        self._write(name, ids, vectors, payloads, only_absent=False)
+
+    def insert(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        vectors: Mapping[str, Floats],
+        payloads: Sequence[Payload],
+    ) -> None:
+        """Write the points that are absent, whole; those that exist stay untouched."""
+        self._warn_of_replacing()
+        self._write(name, ids, vectors, payloads, only_absent=True)
+
+    @property
+    def _largest_number(self) -> int:
+        return LARGEST_SIGNED if self._connection.uses_grpc else LARGEST_UNSIGNED
+
+    def _warn_of_replacing(self) -> None:
+        is_new_enough = self._connection.version_numbers >= _INSERTS_SINCE
+        if self._is_local or is_new_enough or self._has_warned:
+            return
+        self._has_warned = True
+        log.warning(
+            "Qdrant %s at %s replaces points that exist instead of leaving them alone: nobody "
+            "else may write to them meanwhile; Qdrant 1.16 and later can tell",
+            self._connection.version,
+            self.location,
+        )
+
+    def _write(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        vectors: Mapping[str, Floats],
+        payloads: Sequence[Payload],
+        *,
+        only_absent: bool,
+    ) -> None:
+        points = canonical_ids(ids, unique=True)
+        known = self._server.know(name, list(vectors))
+        checked = check_points(known.specs, points, vectors, payloads)
+        largest = self._largest_number
+        pairs = zip(payloads, points, strict=True)
+        payloads = [checked_payload(payload, point, largest=largest) for payload, point in pairs]
+        width = sum(X.shape[1] for X in checked.values())
+
+        def send(part: slice) -> None:
+            for key, rows in self._by_key(name, known, points, part, are_new=True):
+                some = {vector: X[rows] for vector, X in checked.items()}
+                told = [payloads[row] for row in rows]
+                which = [points[row] for row in rows]
+                self._write_points(name, which, some, told, key, only_absent=only_absent)
+
+        most = _GRPC_BATCH if self._connection.uses_grpc else _REST_BATCH
+        size = self._batch_size(known, most, width, payloads)
+        self._streams_of(known).send(send, len(points), size)
+
+    def upload_streams(self, name: str) -> int:
+        """Return how many writes to a collection are best under way at once."""
+        return self._streams_of(self._server.know(name)).n
+
+    def delete(self, name: str, ids: Sequence[PointId]) -> None:
+        """Delete points; absent ids are ignored."""
+        points = canonical_ids(ids)
+        self._server.look(name)
+        known = self._server.know(name)
+
+        def send(part: slice) -> None:
+            for key, rows in self._by_key(name, known, points, part, are_new=None):
+                self._delete_points(name, [points[row] for row in rows], key)
+
+        in_batches(send, len(points), _ID_BATCH)
+
+    def update_vectors(
+        self, name: str, vector: str, ids: Sequence[PointId], X: Floats, *, wait: bool = True
+    ) -> None:
+        """Set one named vector of existing points; everything else stays untouched."""
+        points = canonical_ids(ids, unique=True)
+        known = self._server.know(name, [vector])
+        X = check_vector(known.specs, vector, X, len(points))
+
+        def send(part: slice) -> None:
+            for key, rows in self._by_key(name, known, points, part):
+                changes = convert.vector_updates(vector, [points[row] for row in rows], X[rows])
+                self._update_points(name, vector, changes, key, wait=wait)
+
+        size = self._batch_size(known, _UPDATE_BATCH, X.shape[1])
+        self._streams_of(known).send(send, len(points), size)
+
+    def set_payload(self, name: str, ids: Sequence[PointId], payload: Payload) -> None:
+        """Merge the same payload keys into the given points."""
+        payload = checked_payload(payload, largest=self._largest_number)
+        points = canonical_ids(ids)
+        known = self._server.know(name)
+
+        def send(part: slice) -> None:
+            for key, rows in self._by_key(name, known, points, part):
+                self._set_payload_of(name, [points[row] for row in rows], payload, key)
+
+        in_batches(send, len(points), _ID_BATCH)
+
+    def scroll(
+        self,
+        name: str,
+        *,
+        vectors: Sequence[str] = (),
+        payload: Sequence[str] | bool = False,
+        where: Filter | None = None,
+        batch_size: int = 1000,
+        offset: PointId | None = None,
+    ) -> Iterator[Page]:
+        """Yield all (matching) points in id order; `payload=True` means every key."""
+        known = self._server.know(name, vectors)
+        require_vectors(known.specs, vectors)
+        condition = spell(convert.CLIENT, where)
+        wanted = selection(payload, knows_quotes=not self._is_local)
+        limit = min(batch_size, known.limits.answers_a_query or batch_size)
+        start = None if offset is None else canonical_ids([offset])[0]
+        while True:
+            records, following = self._server.call(
+                f"read {name!r}",
+                lambda: self._server.client.scroll(
+                    name,
+                    scroll_filter=condition,
+                    limit=limit,
+                    offset=start,  # noqa: B023  called before the next round
+                    with_payload=wanted,
+                    with_vectors=convert.vector_selection(vectors),
+                ),
+            )
+            page = page_of(records, known.specs, vectors, payload, following)
+            if page.ids:
+                yield page
+            start = page.next_offset
+            if start is None:
+                return
+
+    def retrieve(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        *,
+        vectors: Sequence[str] = (),
+        payload: Sequence[str] | bool = False,
+    ) -> Page:
+        """Return the points that exist among `ids`, in the order of `ids`."""
+        points = canonical_ids(ids)
+        known = self._server.know(name, vectors)
+        require_vectors(known.specs, vectors)
+        wanted = selection(payload, knows_quotes=not self._is_local)
+        by_id: dict[Any, models.Record] = {}
+
+        def read(part: slice) -> None:
+            records = self._server.call(
+                f"read {name!r}",
+                lambda: self._server.client.retrieve(
+                    name,
+                    points[part],
+                    with_payload=wanted,
+                    with_vectors=convert.vector_selection(vectors),
+                ),
+            )
+            by_id.update({record.id: record for record in records})
+
+        in_batches(read, len(points), _READ_BATCH)
+        return page_of([by_id[i] for i in points if i in by_id], known.specs, vectors, payload)
+
+    def query_batch(
+        self,
+        name: str,
+        Q: Floats,
+        *,
+        using: str,
+        k: int,
+        exact: bool = True,
+        exclude: Sequence[PointId | None] | None = None,
+        where: Filter | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> Hits:
+        """Return the k nearest points of every row of `Q` (n, d)."""
+        known = self._server.know(name, [using])
+        plan = plan_search(
+            known.specs, Q, using=using, k=k, exact=exact, exclude=exclude, params=params
+        )
+        _check_limits(name, known.limits, k, exact=exact)
+        filters = [spell(convert.CLIENT, where, i) for i in plan.exclude]
+        size = min(_QUERY_BATCH, known.limits.queries_a_batch or _QUERY_BATCH)
+
+        def search(rows: Sequence[int], limit: int) -> list[Answer]:
+            parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+            return [a for part in parts for a in self._search(name, plan, part, filters, limit)]
+
+        most = plan.most(known.limits.answers_a_query)
+        return rank(search, len(plan.Q), k, distance=plan.distance(known.specs), most=most)
+
+    def count(self, name: str, where: Filter | None = None) -> int:
+        """Return the exact number of (matching) points."""
+        condition = spell(convert.CLIENT, where)
+        answer = self._server.call(
+            f"count {name!r}",
+            lambda: self._server.client.count(name, count_filter=condition, exact=True),
+        )
+        return int(answer.count)
+
+    def _batch_size(
+        self, known: Known, most: int, width: int, payloads: Sequence[Payload] = ()
+    ) -> int:
+        return batch_size(self._connection, known.limits, most, width, payloads)
+
+    def _by_key(
+        self,
+        name: str,
+        known: Known,
+        points: Sequence[PointId],
+        part: slice,
+        *,
+        are_new: bool | None = False,
+    ) -> Iterator[tuple[ShardKey | None, list[int]]]:
+        """Yield the rows of a part by the key of their shards; one group where there are none.
+
+        Absent points are new ones, or none may be; None: they are left out.
+        """
+        if not known.has_shard_keys:
+            yield None, list(range(part.start, part.stop))
+            return
+        ids = points[part]
+        keys = keys_of(self._server, name, ids)
+        if are_new:
+            keys = with_new_points(name, ids, keys, self._cluster.shard_key)
+        elif are_new is not None:
+            require_all(name, ids, keys)
+        for key, places in by_key(ids, keys).items():
+            yield key, [part.start + place for place in places]
+
+    def _write_points(
+        self,
+        name: str,
+        ids: list[Any],
+        vectors: Mapping[str, Floats],
+        payloads: Sequence[Payload],
+        key: ShardKey | None,
+        *,
+        only_absent: bool,
+    ) -> None:
+        replaced = convert.NO_POINT if only_absent else None
+
+        def upload() -> None:
+            request = upsert_request(name, ids, vectors, payloads, key, replaced)
+            self._server.client.grpc_points.Upsert(request, timeout=self._connection.timeout_s)
+
+        def upsert() -> None:
+            batch = models.Batch(
+                ids=ids, vectors=convert.point_vectors(vectors), payloads=list(payloads)
+            )
+            self._server.client.upsert(
+                name, batch, wait=True, shard_key_selector=key, update_filter=replaced
+            )
+
+        send = upload if self._connection.uses_grpc else upsert
+        self._server.call_spreading(f"write points to {name!r}", name, vectors, send)
+
+    def _update_points(
+        self,
+        name: str,
+        vector: str,
+        changes: list[models.PointVectors],
+        key: ShardKey | None,
+        *,
+        wait: bool,
+    ) -> None:
+        def update() -> None:
+            result = self._server.client.update_vectors(
+                name, changes, wait=wait, shard_key_selector=key
+            )
+            # The one write whose missing result the client does not notice over REST (1.20).
+            if result is None:
+                raise ResponseHandlingException(ValueError("no result"))
+
+        self._server.call_spreading(f"update {vector!r} in {name!r}", name, [vector], update)
+
+    def _set_payload_of(
+        self, name: str, ids: list[Any], payload: Payload, key: ShardKey | None
+    ) -> None:
+        self._server.call(
+            f"set payload in {name!r}",
+            lambda: self._server.client.set_payload(
+                name, payload, points=ids, wait=True, shard_key_selector=key
+            ),
+        )
+
+    def _delete_points(self, name: str, ids: list[Any], key: ShardKey | None) -> None:
+        self._server.call(
+            f"delete points of {name!r}",
+            lambda: self._server.client.delete(
+                name, points_selector=ids, wait=True, shard_key_selector=key
+            ),
+        )
+
+    def _search(
+        self, name: str, plan: SearchPlan, rows: Sequence[int], filters: Sequence[Any], limit: int
+    ) -> list[Answer]:
+        requests = [
+            convert.query_request(plan, row, filters[row], limit, is_local=self._is_local)
+            for row in rows
+        ]
+        responses = self._server.call(
+            f"search {name!r}", lambda: self._server.client.query_batch_points(name, requests)
+        )
+        return [convert.answer(response) for response in responses]
+
+
+def _check_limits(name: str, limits: convert.Limits, k: int, *, exact: bool) -> None:
+    if exact and not limits.allows_exact:
+        raise Unsupported(
+            f"the strict mode of {name!r} forbids exact search; set search_allow_exact for it, "
+            f"or search with exact=False"
+        )
+    if limits.answers_a_query is not None and k > limits.answers_a_query:
+        raise Unsupported(
+            f"the strict mode of {name!r} gives at most {limits.answers_a_query} answers a query, "
+            f"asked for {k}; ask for fewer or raise max_query_limit"
+        )
