@@ -35,7 +35,7 @@ from intramodal.ingest.workers import Threads, counted
 from intramodal.progress import progress
 from intramodal.projection.projection import Projection
 from intramodal.runs.records import FailureRecord
-from intramodal.runs.run import NullRun, Run
+from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.origins import check_fitted_for, projected_origin
@@ -577,7 +577,7 @@ def ingest(  # noqa: PLR0913  a job with many settings, each with a default
         If the store fails for longer than its deadline.
     """
     started = time.perf_counter()
-    run = run or NullRun()
+    run = run or Run()
     if workers is not None and workers < 0:
         raise InputError(f"workers must be at least 0, got {workers}")
     name = collection.name if dataset is None else dataset

@@ -39,6 +39,7 @@ from intramodal.runs.records import (
     Status,
     differences,
 )
+from intramodal.runs.run import Origin, Recordable, Run
 from intramodal.runs.schema import (
     SCHEMA,
     ArtefactRow,
@@ -162,14 +163,8 @@ class LedgerReader:
 
     def facts(self, fingerprint: str) -> dict[str, Any]:
         """Return what the latest run that named a fingerprint knew about it; may be empty."""
-        query = (
-            select(FingerprintRow.facts)
-            .where(FingerprintRow.fingerprint == fingerprint)
-            .order_by(FingerprintRow.id.desc())
-        )
         with self._database.reading() as session:
-            known = (dict(facts) for facts in session.scalars(query) if facts)
-            return next(known, {})
+            return _known_facts(session, fingerprint)
 
     def artefacts(self, run_id: str) -> list[ArtefactRecord]:
         """Return a run's files without their content."""
@@ -256,9 +251,10 @@ _RETRY_AFTER_S = 30.0
 _MOST_PENDING = 10_000
 _KEY_LENGTH = 255
 _STAGE_LENGTH = 100
+_FINGERPRINT_KEY = ("kind", "name")
 
 
-class RecordedRun:
+class RecordedRun(Run):
     """A run in progress, written to the ledger.
 
     A database that fails while the run works (locked, full, gone) does not stop the work: the
@@ -271,6 +267,8 @@ class RecordedRun:
     id : str
         Sorts by time: date, time (UTC) and four random characters.
     """
+
+    id: str
 
     def __init__(self, database: Database, run_id: str, scrubber: Scrubber) -> None:
         self.id = run_id
@@ -285,6 +283,39 @@ class RecordedRun:
     def __repr__(self) -> str:
         """Return id and status."""
         return f"RecordedRun({self.id!r}, {self._status})"
+
+    def keep(self, result: Recordable) -> None:
+        """Record what a result has to record."""
+        result.record(self)
+
+    def log_origins(self, origins: Mapping[str, Origin]) -> None:
+        """Record which encoder and projection made each named vector.
+
+        What the latest run that named them knew about them is recorded again, from the database.
+        """
+        for vector, origin in origins.items():
+            self._log_known_origin(vector, origin)
+
+    def _log_known_origin(self, vector: str, origin: Origin) -> None:
+        def work(session: Session) -> None:
+            facts = _known_facts(session, origin.projection or origin.encoder_fingerprint)
+            self._put(session, FingerprintRow, _FINGERPRINT_KEY, self._made(vector, origin, facts))
+
+        self._write(work)
+
+    def log_origin(
+        self, vector: str, origin: Origin, facts: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record which encoder or projection made one vector, and what is known about that."""
+        self._replace(FingerprintRow, _FINGERPRINT_KEY, self._made(vector, origin, facts or {}))
+
+    def _made(self, vector: str, origin: Origin, facts: Mapping[str, Any]) -> dict[str, Any]:
+        return self._fingerprint(
+            "projection" if origin.projection else "encoder",
+            str(origin),
+            origin.projection or origin.encoder_fingerprint,
+            {**facts, "vector": vector},
+        )
 
     def log_fingerprint(
         self,
@@ -307,13 +338,18 @@ class RecordedRun:
         if kind not in get_args(FingerprintKind):
             allowed = ", ".join(get_args(FingerprintKind))
             raise InputError(f"a fingerprint cannot be of a {kind!r}; give one of {allowed}")
-        row = {
+        row = self._fingerprint(kind, name, fingerprint, facts or {})
+        self._replace(FingerprintRow, _FINGERPRINT_KEY, row)
+
+    def _fingerprint(
+        self, kind: FingerprintKind, name: str, fingerprint: str, facts: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        return {
             "kind": kind,
             "name": self._scrub.text(name),
             "fingerprint": self._scrub.text(fingerprint),
-            "facts": self._scrub.json(facts or {}),
+            "facts": self._scrub.json(facts),
         }
-        self._replace(FingerprintRow, ("kind", "name"), row)
 
     def log_metric(
         self,
@@ -447,13 +483,15 @@ class RecordedRun:
             )
 
     def _replace(self, table: type[Any], key: tuple[str, ...], row: dict[str, Any]) -> None:
+        self._write(lambda session: self._put(session, table, key, row))
+
+    def _put(
+        self, session: Session, table: type[Any], key: tuple[str, ...], row: dict[str, Any]
+    ) -> None:
+        """Write a row in place of the one with the same `key` columns, if there is one."""
         same = [getattr(table, column).is_not_distinct_from(row[column]) for column in key]
-
-        def work(session: Session) -> None:
-            session.execute(delete(table).where(table.run == self.id, *same))
-            session.execute(insert(table).values(run=self.id, **row))
-
-        self._write(work)
+        session.execute(delete(table).where(table.run == self.id, *same))
+        session.execute(insert(table).values(run=self.id, **row))
 
     def _write(self, work: Work, *, is_last: bool = False) -> None:
         with self._lock:
@@ -484,6 +522,16 @@ class RecordedRun:
         level = logging.DEBUG if self._has_warned else logging.WARNING
         log.log(level, "run %s goes on, but could not be recorded: %s", self.id, error)
         self._has_warned = True
+
+
+def _known_facts(session: Session, fingerprint: str) -> dict[str, Any]:
+    """Return what the latest run that named a fingerprint knew about it; may be empty."""
+    query = (
+        select(FingerprintRow.facts)
+        .where(FingerprintRow.fingerprint == fingerprint)
+        .order_by(FingerprintRow.id.desc())
+    )
+    return next((dict(facts) for facts in session.scalars(query) if facts), {})
 
 
 def _require_running(session: Session, run_id: str) -> None:

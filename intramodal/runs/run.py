@@ -8,16 +8,54 @@ from typing import Any, Protocol
 from intramodal.runs.records import FailureRecord, FingerprintKind
 
 
-class Run(Protocol):
-    """A run in progress.
-
-    Writing to it never fails the work: see `RecordedRun`.
-    """
+class Origin(Protocol):
+    """How a named vector was made; its text tells two origins apart."""
 
     @property
-    def id(self) -> str | None:
-        """The run's name in the ledger; None where nothing is recorded."""
+    def projection(self) -> str:
+        """Fingerprint of the projection; empty for an encoder's own output."""
         ...
+
+    @property
+    def encoder_fingerprint(self) -> str:
+        """Identity of the encoder."""
+        ...
+
+
+class Recordable(Protocol):
+    """A result that knows what of it a run keeps."""
+
+    def record(self, run: Run) -> None:
+        """Write figures, artefacts and failures to a run."""
+        ...
+
+
+class Run:
+    """A run that keeps nothing: what a job without a ledger writes to.
+
+    `RecordedRun` overrides every method. Writing to a run never fails the work.
+
+    Examples
+    --------
+    >>> run = Run()
+    >>> run.log_metric("map", 0.5)
+    >>> run.id is None
+    True
+    """
+
+    id: str | None = None
+    """The run's name in the ledger; None where nothing is recorded."""
+
+    def keep(self, result: Recordable) -> None:
+        """Record what a result has to record."""
+
+    def log_origins(self, origins: Mapping[str, Origin]) -> None:
+        """Record which encoder and projection made each named vector, with what is known of it."""
+
+    def log_origin(
+        self, vector: str, origin: Origin, facts: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record which encoder or projection made one vector."""
 
     def log_fingerprint(
         self,
@@ -27,7 +65,6 @@ class Run(Protocol):
         facts: Mapping[str, Any] | None = None,
     ) -> None:
         """Record which encoder, projection or collection took part."""
-        ...
 
     def log_metric(
         self,
@@ -40,78 +77,17 @@ class Run(Protocol):
         n: int | None = None,
     ) -> None:
         """Record one figure; the same name, vector and field replace it."""
-        ...
 
     def log_failure(self, item: str, stage: str, reason: str) -> None:
         """Record one item that could not be processed."""
-        ...
 
     def log_failures(self, failures: Iterable[FailureRecord]) -> None:
         """Record many at once."""
-        ...
 
     def save_artefact(
         self, name: str, data: bytes | Mapping[str, Any], media_type: str | None = None
     ) -> None:
         """Keep a file with the run; a mapping is kept as JSON; the same name replaces it."""
-        ...
 
     def checkpoint(self, key: str, value: Any) -> None:
         """Record where the work has got to; the same key replaces it."""
-        ...
-
-
-class NullRun:
-    """The run of a call without a ledger: takes everything, keeps nothing.
-
-    Examples
-    --------
-    >>> with NullRun() as run:
-    ...     run.log_metric("map", 0.5)
-    >>> run.id is None
-    True
-    """
-
-    id: str | None = None
-
-    def __enter__(self) -> NullRun:
-        """Return the run."""
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        """Do nothing."""
-
-    def log_fingerprint(
-        self,
-        kind: FingerprintKind,
-        name: str,
-        fingerprint: str,
-        facts: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Do nothing."""
-
-    def log_metric(
-        self,
-        name: str,
-        value: float | None,
-        *,
-        vector: str | None = None,
-        field: str | None = None,
-        interval: tuple[float, float] | None = None,
-        n: int | None = None,
-    ) -> None:
-        """Do nothing."""
-
-    def log_failure(self, item: str, stage: str, reason: str) -> None:
-        """Do nothing."""
-
-    def log_failures(self, failures: Iterable[FailureRecord]) -> None:
-        """Do nothing."""
-
-    def save_artefact(
-        self, name: str, data: bytes | Mapping[str, Any], media_type: str | None = None
-    ) -> None:
-        """Do nothing."""
-
-    def checkpoint(self, key: str, value: Any) -> None:
-        """Do nothing."""

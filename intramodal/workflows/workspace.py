@@ -12,7 +12,7 @@ from typing import Any
 
 from intramodal.errors import InputError, LedgerError, NotFound
 from intramodal.runs.ledger import RunLedger
-from intramodal.runs.run import NullRun, Run
+from intramodal.runs.run import Run
 from intramodal.store.base import Store
 from intramodal.store.open import is_directory, open_store
 
@@ -127,7 +127,7 @@ def recorded_if_possible(runs: str, kind: str, parameters: Mapping[str, Any]) ->
             run = stack.enter_context(ledger.run(kind, parameters=parameters))
         except LedgerError as error:
             log.warning("not recorded: %s", error)
-            run = NullRun()
+            run = Run()
         yield run
 
 

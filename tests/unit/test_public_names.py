@@ -46,7 +46,7 @@ def test_importing_the_package_loads_no_library() -> None:
         ("from intramodal import Projection, AnchorSet", {"numpy"}),
         ("from intramodal import load_encoder", {"numpy"}),
         ("from intramodal import open_store, ImageCollection", {"numpy"}),
-        ("from intramodal.runs.run import NullRun", set()),
+        ("from intramodal.runs.run import Run", set()),
     ],
     ids=["projection", "encoder", "store", "runs"],
 )

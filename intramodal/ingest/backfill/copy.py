@@ -30,7 +30,7 @@ from intramodal.ingest.payload import is_same
 from intramodal.progress import progress
 from intramodal.projection.projection import Projection
 from intramodal.runs.records import FailureRecord
-from intramodal.runs.run import NullRun, Run
+from intramodal.runs.run import Run
 from intramodal.store.base import Filter, Page, VectorSpec
 from intramodal.store.checks import check_name
 from intramodal.store.collection import ImageCollection
@@ -444,7 +444,7 @@ def copy_with_projection(  # noqa: PLR0913  a job with many settings, each with 
     copy = Copy(original, projection, new_collection, source, vector)
     check_copyable(copy)
     new, is_done = _open_or_create(copy)
-    job = Job(new, projection, copy.new_source, vector, batch_size, throttle, run or NullRun())
+    job = Job(new, projection, copy.new_source, vector, batch_size, throttle, run or Run())
     n_skipped = new.count(Filter(has_vector=vector))
     failures = Failures(job.run, None)
     copying, projecting = Copying(copy, job, failures), Projecting(job, failures)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from intramodal.errors import InputError
 from intramodal.ingest.backfill.points import BackfillSummary, Job, Projecting, with_ids
 from intramodal.ingest.failures import Failures
-from intramodal.runs.run import NullRun, Run
+from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.origins import check_in_place, check_made_by
@@ -72,7 +72,7 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     collection.add_vector(vector, projection.dim_out, origin)
     wanted = [Filter()] if only is None else with_ids(only)
     n_skipped = sum(collection.count(replace(where, has_vector=vector)) for where in wanted)
-    job = Job(collection, projection, source, vector, batch_size, throttle, run or NullRun())
+    job = Job(collection, projection, source, vector, batch_size, throttle, run or Run())
     failures = Failures(job.run, None)
     projecting = Projecting(job, failures)
     if only is None:
@@ -132,7 +132,7 @@ def recompute(  # noqa: PLR0913  as `backfill`
     vector = vector or projection.default_vector
     check_pace(batch_size, throttle)
     check_made_by(collection, projection, source, vector)
-    job = Job(collection, projection, source, vector, batch_size, throttle, run or NullRun())
+    job = Job(collection, projection, source, vector, batch_size, throttle, run or Run())
     failures = Failures(job.run, None)
     projecting = Projecting(job, failures)
     n_refused = projecting.over(where)

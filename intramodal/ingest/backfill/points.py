@@ -16,7 +16,7 @@ from intramodal.errors import StoreError
 from intramodal.ingest.failures import Failures
 from intramodal.progress import progress
 from intramodal.runs.records import FailureRecord
-from intramodal.runs.run import NullRun, Run
+from intramodal.runs.run import Run
 from intramodal.store.base import Filter, Page
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, PointId, VectorMap
@@ -251,7 +251,7 @@ class Job:
     vector: str
     batch_size: int = 1000
     throttle: float | None = None
-    run: Run = field(default_factory=NullRun)
+    run: Run = field(default_factory=Run)
 
 
 class Projecting:

@@ -21,7 +21,7 @@ from intramodal.ingest.workers import Threads
 from intramodal.progress import progress
 from intramodal.projection.projection import Projection
 from intramodal.runs.records import FailureRecord
-from intramodal.runs.run import NullRun, Run
+from intramodal.runs.run import Run
 from intramodal.store.base import Page, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
@@ -210,7 +210,7 @@ def ingest_vectors(
     started = time.perf_counter()
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
-    run = run or NullRun()
+    run = run or Run()
     failures = Failures(run, max_failures, "rows")
     loading = _Loading(ready, collection, vector, projection, failures)
     try:

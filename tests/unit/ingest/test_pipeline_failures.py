@@ -16,7 +16,7 @@ from intramodal.ingest.pipeline import ingest
 from intramodal.projection.projection import Projection
 from intramodal.runs.ledger import RunLedger
 from intramodal.runs.records import FailureRecord
-from intramodal.runs.run import NullRun
+from intramodal.runs.run import Run
 from intramodal.store.base import Store
 from intramodal.store.open import open_store
 from intramodal.types import ImageRecord, point_id
@@ -172,7 +172,7 @@ def test_too_many_failures_stop_the_ingest_and_keep_what_was_done(
 
 
 def test_the_summary_lists_only_so_many_failures() -> None:
-    failures = Failures(NullRun(), None)
+    failures = Failures(Run(), None)
     for n in range(MOST_LISTED + 5):
         failures.add(FailureRecord(str(n), "read", "gone"))
     assert (failures.n, len(failures.listed)) == (MOST_LISTED + 5, MOST_LISTED)

@@ -4,17 +4,19 @@ import os
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from inspect import Signature, signature
 from pathlib import Path
 
 import pytest
 
 from intramodal.errors import LedgerError
 from intramodal.runs.environment import git_state, is_gone, this_process
-from intramodal.runs.ledger import RunLedger
+from intramodal.runs.ledger import RecordedRun, RunLedger
 from intramodal.runs.liveness import Heartbeat, NullHeartbeat, heartbeat
-from intramodal.runs.records import FailureRecord
-from intramodal.runs.run import NullRun, Run
+from intramodal.runs.records import FailureRecord, FingerprintRecord
+from intramodal.runs.run import Run
+from intramodal.store.manifest import VectorOrigin
 
 
 def use_all_of(run: Run) -> str | None:
@@ -28,11 +30,72 @@ def use_all_of(run: Run) -> str | None:
 
 
 def test_code_runs_the_same_with_and_without_a_ledger() -> None:
-    with NullRun() as run:
-        assert use_all_of(run) is None
+    assert use_all_of(Run()) is None
     with RunLedger.open(":memory:") as ledger, ledger.run("fit") as recorded:
         assert use_all_of(recorded) == recorded.id
         assert len(ledger.failures(recorded.id)) == 2
+
+
+def public(cls: type) -> dict[str, Signature]:
+    methods = {name: value for name, value in vars(cls).items() if not name.startswith("_")}
+    return {name: signature(value) for name, value in methods.items() if callable(value)}
+
+
+def test_nothing_silently_stops_being_recorded() -> None:
+    """A method that `RecordedRun` inherits would keep nothing."""
+    recorded = public(RecordedRun)
+    assert public(Run).keys() >= {"keep", "log_origins", "log_metric", "save_artefact"}
+    assert {name: recorded.get(name) for name in public(Run)} == public(Run)
+
+
+@dataclass(frozen=True)
+class Measured:
+    value: float
+
+    def record(self, run: Run) -> None:
+        run.log_metric("map", self.value)
+
+
+def test_a_result_records_itself() -> None:
+    Run().keep(Measured(0.5))
+    with RunLedger.open(":memory:") as ledger, ledger.run("evaluate") as run:
+        run.keep(Measured(0.5))
+        assert [(m.name, m.value) for m in ledger.metrics(run.id)] == [("map", 0.5)]
+
+
+ORIGINS = {
+    "raw": VectorOrigin("clip", "e" * 64),
+    "pca": VectorOrigin("clip", "e" * 64, projection="p" * 64, source="raw", method="pca"),
+}
+
+
+def test_origins_are_recorded_with_what_earlier_runs_knew() -> None:
+    Run().log_origins(ORIGINS)
+    with RunLedger.open(":memory:") as ledger:
+        with ledger.run("fit") as run:
+            run.log_fingerprint("projection", "other name", "p" * 64, {"rank": 3})
+        with ledger.run("compare") as run:
+            run.log_origins(ORIGINS)
+        assert ledger.fingerprints(run.id) == [
+            FingerprintRecord("encoder", str(ORIGINS["raw"]), "e" * 64, {"vector": "raw"}),
+            FingerprintRecord(
+                "projection", str(ORIGINS["pca"]), "p" * 64, {"rank": 3, "vector": "pca"}
+            ),
+        ]
+
+
+def test_one_origin_is_recorded_with_the_given_facts() -> None:
+    Run().log_origin("pca", ORIGINS["pca"])
+    with RunLedger.open(":memory:") as ledger, ledger.run("search") as run:
+        run.log_fingerprint("projection", "other name", "p" * 64, {"rank": 3})
+        run.log_origin("pca", ORIGINS["pca"])
+        run.log_origin("raw", ORIGINS["raw"], {"dim": 8})
+        facts = {record.name: dict(record.facts) for record in ledger.fingerprints(run.id)}
+    assert facts == {
+        "other name": {"rank": 3},
+        str(ORIGINS["pca"]): {"vector": "pca"},
+        str(ORIGINS["raw"]): {"dim": 8, "vector": "raw"},
+    }
 
 
 def test_a_run_takes_entries_from_many_threads(tmp_path: Path) -> None:
@@ -53,9 +116,9 @@ def test_a_run_takes_entries_from_many_threads(tmp_path: Path) -> None:
     assert len(stored) == len(expected)
 
 
-def test_the_null_run_needs_no_sql_library() -> None:
+def test_a_run_that_keeps_nothing_needs_no_sql_library() -> None:
     code = (
-        "import sys; from intramodal.runs.run import NullRun, RunRecord; "
+        "import sys; from intramodal.runs.run import Run; "
         "sys.exit(int('sqlalchemy' in sys.modules or 'alembic' in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
