@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -13,6 +14,44 @@ from numpy.typing import NDArray
 
 from intramodal.errors import MissingDependencyError
 from intramodal.evaluation.intervals import Interval
+from intramodal.evaluation.tasks import Points
+from intramodal.runs.run import Run
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Results:
+    """What an evaluation returns: figures that show, print and record themselves.
+
+    Parameters
+    ----------
+    points : Points
+        What was read.
+    run_id : str or None
+        The run that has recorded it.
+    """
+
+    points: Points
+    run_id: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``--json`` prints: JSON values, without per-query or per-episode arrays."""
+        raise NotImplementedError
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame; needs the extra ``notebook``."""
+        raise NotImplementedError
+
+    def record(self, run: Run) -> None:
+        """Write the figures, and the arrays they rest on, to a run."""
+        raise NotImplementedError
+
+
+def log_figures(
+    run: Run, figures: Mapping[str, Any], *, vector: str, field: str | None, n: int | None = None
+) -> None:
+    """Record several figures of one vector and field; None where there is none."""
+    for name, value in figures.items():
+        run.log_metric(name, value, vector=vector, field=field, n=n)
 
 
 def class_means(labels: Sequence[Any], ap: NDArray[np.float64]) -> dict[Any, tuple[float, int]]:
@@ -71,6 +110,14 @@ def data_frame(columns: Mapping[str, Any]) -> Any:
             "a data frame needs the package 'pandas'; pip install 'intramodal[notebook]'"
         ) from error
     return pd.DataFrame(dict(columns))
+
+
+def stacked_frames(frames: Iterable[Any]) -> Any:
+    """Return pandas data frames below each other."""
+    found = list(frames)
+    import pandas as pd
+
+    return pd.concat(found, ignore_index=True)
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

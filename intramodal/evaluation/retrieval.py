@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, MissingDependencyError
-from intramodal.evaluation.index import IndexResult, IndexSearch, evaluate_index
 from intramodal.evaluation.intervals import Interval
 from intramodal.evaluation.ranking import DEFAULT_KS, Ranking, Ties, rank
-from intramodal.evaluation.resampling import UNITS, interval_population
+from intramodal.evaluation.resampling import Resampling, interval_population
 from intramodal.evaluation.results import (
+    Results,
     class_means,
     data_frame,
     html_table,
     interval_values,
     json_values,
+    log_figures,
+    stacked_frames,
 )
-from intramodal.evaluation.tasks import SIDES, Mask, RetrievalTask, split_masks
-from intramodal.store.base import Filter
+from intramodal.evaluation.tasks import Mask, Points, RetrievalTask, Sides, read_labelled
+from intramodal.progress import tracked
+from intramodal.runs.run import Run
+from intramodal.runs.scores import MEDIA_TYPE, SCORES, QueryScores, pack_scores
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, PointId, VectorTable
+
+CLASSES = "per-class results"
+"""Name of the run's artefact with the figures of every class."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,8 +61,6 @@ class RetrievalResult:
     ties : str
     interval : Interval or None
         95% interval of the mAP; None where it was not asked for, or units are too few.
-    index : IndexResult or None
-        The store's own answers to the same queries, where they were asked for.
     """
 
     vector: str
@@ -71,7 +76,6 @@ class RetrievalResult:
     tie_width: float
     ties: str = "expected"
     interval: Interval | None = None
-    index: IndexResult | None = None
 
     @property
     def map(self) -> float:
@@ -96,7 +100,6 @@ class RetrievalResult:
                 "metrics": means,
                 "tie_width": self.tie_width,
                 "ties": self.ties,
-                "index": self.index and self.index.to_dict(),
                 "classes": {
                     name: {"ap": ap, "n_queries": n} for name, (ap, n) in self.class_mean().items()
                 },
@@ -116,6 +119,23 @@ class RetrievalResult:
                 "ap": self.ap,
                 **self.metrics,
             }
+        )
+
+    def scores(self) -> QueryScores:
+        """Return what every query scored, as a run keeps it."""
+        figures = {"n_relevant": self.n_relevant, "ap": self.ap, **self.metrics}
+        return QueryScores(self.field, self.vector, self.query_ids, figures)
+
+    def log_map(self, run: Run, name: str = "mAP") -> None:
+        """Record the mean average precision with its interval."""
+        ends = (self.interval.low, self.interval.high) if self.interval else None
+        run.log_metric(
+            name,
+            self.map,
+            vector=self.vector,
+            field=self.field,
+            interval=ends,
+            n=len(self.query_ids),
         )
 
     def _head(self) -> dict[str, Any]:
@@ -144,99 +164,175 @@ class RetrievalResult:
         )
 
 
-def evaluate_retrieval(  # noqa: PLR0913  settings with defaults
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class RetrievalResults(Results):
+    """Exact retrieval quality of several vectors for several label fields.
+
+    ``results[field, vector]`` is one `RetrievalResult`; iterating gives all of them.
+
+    Parameters
+    ----------
+    ties : str
+    min_class_size : int
+    tasks : list of RetrievalTask
+        One a field.
+    results : list of RetrievalResult
+        By field, then vector.
+    """
+
+    ties: Ties
+    min_class_size: int
+    tasks: list[RetrievalTask]
+    results: list[RetrievalResult]
+
+    def __getitem__(self, key: tuple[str, str]) -> RetrievalResult:
+        """Return the result of a field and a vector."""
+        return {(result.field, result.vector): result for result in self.results}[key]
+
+    def __iter__(self) -> Iterator[RetrievalResult]:
+        """Iterate over the results."""
+        return iter(self.results)
+
+    def to_dict(self, *, classes: bool = False) -> dict[str, Any]:
+        """Return what ``--json`` prints; with `classes` every class's mean AP, too."""
+        fields: dict[str, Any] = {t.field: t.counts() | {"vectors": {}} for t in self.tasks}
+        for result in self.results:
+            fields[result.field]["vectors"][result.vector] = _figures(result, classes=classes)
+        return {
+            **asdict(self.points),
+            "protocol": self.results[0].protocol,
+            "ties": self.ties,
+            "min_class_size": self.min_class_size,
+            "fields": fields,
+            "run_id": self.run_id,
+        }
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame, one row a query of every field and vector."""
+        return stacked_frames(result.to_frame() for result in self.results)
+
+    def record(self, run: Run) -> None:
+        """Record the figures, and the scores of every query and class."""
+        record_results(run, self.results)
+
+    def _repr_html_(self) -> str:
+        return "".join(result._repr_html_() for result in self.results)
+
+    def __repr__(self) -> str:
+        """Return the repr of each result, one a line."""
+        return "\n".join(map(repr, self.results))
+
+
+def record_results(run: Run, results: Sequence[RetrievalResult]) -> None:
+    """Record figures, and the scores of every query and class."""
+    for result in results:
+        result.log_map(run)
+        row = result.to_dict()
+        about: Any = {"vector": result.vector, "field": result.field}
+        figures = {**row["metrics"], "tie width": row["tie_width"]}
+        log_figures(run, figures, **about, n=len(result.query_ids))
+        run.log_metric("queries without positives", result.n_without_positives, **about)
+    run.save_artefact(SCORES, pack_scores([result.scores() for result in results]), MEDIA_TYPE)
+    run.save_artefact(CLASSES, {"rows": [result.to_dict() for result in results]})
+
+
+def _figures(result: RetrievalResult, *, classes: bool) -> dict[str, Any]:
+    row = result.to_dict()
+    figures = {name: row[name] for name in ("map", "interval", "population")}
+    figures |= {**row["metrics"], "tie_width": row["tie_width"]}
+    return figures | ({"classes": row["classes"]} if classes else {})
+
+
+def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     source: VectorTable | ImageCollection,
     *,
-    vector: str,
-    field: str,
-    split: str | tuple[Mask, Mask] | None = None,
+    vectors: Sequence[str] = ("raw", "pca"),
+    fields: Sequence[str],
+    sides: Sides | str | tuple[Mask, Mask] | None = None,
     ks: Sequence[int] = DEFAULT_KS,
     ties: Ties = "expected",
     min_class_size: int = 2,
     max_queries: int | None = None,
+    sample: int | None = None,
     device: str | None = None,
-    through: Literal["exact", "index"] | IndexSearch = "exact",
-    k: int = 100,
-    cluster: str | None = None,
+    resampling: Resampling = Resampling(),
     seed: int = 0,
-) -> RetrievalResult:
+    run: Run | None = None,
+) -> RetrievalResults:
     """Return exact retrieval figures over the full ranking (paper, section 6).
 
     Parameters
     ----------
     source : ImageCollection or VectorTable
         A collection is read once; or what `ImageCollection.table` has read.
-    vector : str
-        The named vector; compared by cosine.
-    field : str
-        Payload field: relevant is what shares a value. A query never finds itself.
-    split : str or pair of ndarray of shape (n,), bool, optional
-        Query set against gallery: a payload field whose values are ``test`` for what asks and
-        ``train`` for what answers, or two masks over the points in the order of their ids. By
-        default every picture asks all others (leave-one-out).
+    vectors : sequence of str
+        Named vectors; compared by cosine.
+    fields : sequence of str
+        Payload fields: relevant is what shares a value. A query never finds itself.
+    sides : Sides, str or pair of ndarray of shape (n,), bool, optional
+        Queries and gallery: `Sides`, a payload field with the values ``test`` and ``train``, or
+        two masks over the points in the order of their ids. By default every image is a query
+        against all others (leave-one-out).
     ks : sequence of int
     ties : {"expected", "sklearn", "best", "worst", "id"}
         See `rank`.
     min_class_size : int
         Classes with fewer images are left out.
     max_queries : int, optional
-        Where more could ask, so many are drawn; the gallery stays whole.
+        Where there are more queries, so many are drawn; the gallery stays whole.
+    sample : int, optional
+        Of a collection with more points, so many are drawn and read.
     device : str, optional
         A torch device to rank on, for example ``"cuda"``; without it numba does, on the CPU.
-    through : {"exact", "index"} or IndexSearch
-        ``"index"`` also asks the collection's store for the top `k`, as production does: the
-        result's `index` has what it answers, the other figures stay those of the exact ranking.
-        An `IndexSearch` says more: two stages, fusion, search parameters, its own k.
-    k : int
-        Answers a query, for ``through="index"``.
-    cluster : {"class", "image", "iid", "none"} or the name of a payload field, optional
-        What is resampled for the interval of the mAP: see `choose_population`; by default
-        classes from 20 on, else pictures, for which a CPU works some three times as long as for
-        the ranking. ``"none"`` leaves the interval out.
+    resampling : Resampling
+        Whom the intervals of the mAP speak for.
     seed : int
-        Of drawn queries, resampling, and which queries are timed.
+        Random seed of the resampling and of drawn points and queries.
+    run : Run, optional
+        Records the results.
 
     Raises
     ------
     InputError
-        If the field cannot serve as a label, nothing is relevant to any query, the class or
-        picture units are too few, or a table is to be searched through an index.
+        If a field cannot serve as a label, nothing is relevant to any query, or the units of the
+        resampling are too few.
 
     Examples
     --------
     >>> import numpy as np
     >>> X = np.array([[1, 0], [0, 1], [1, 0.1], [0.1, 1]], dtype=np.float32)
     >>> table = VectorTable([1, 2, 3, 4], {"raw": X}, {"kind": ["a", "b", "a", "b"]})
-    >>> evaluate_retrieval(table, vector="raw", field="kind").map
+    >>> evaluate_retrieval(table, vectors=["raw"], fields=["kind"])["kind", "raw"].map
     1.0
     """
-    search = _search(source, vector, through, k, split)
-    table = _table(source, vector, search, [field, split, cluster])
-    masks = split_masks(table, split)
-    task = RetrievalTask.from_table(
-        table,
-        field,
-        split=masks,
-        min_class_size=min_class_size,
-        max_queries=max_queries,
-        seed=seed,
+    sides, run = Sides.of(sides), run or Run()
+    wanted = [*fields, *sides.fields, *resampling.fields]
+    table = read_labelled(source, vectors, wanted, sample=sample, seed=seed)
+    rows, tasks = sides.tasks(
+        table, fields, min_class_size=min_class_size, max_queries=max_queries, seed=seed
     )
-    result = run_task(task, table, vector, ks=ks, ties=ties, device=device)
-    result = with_interval(result, task, table, cluster=cluster, seed=seed)
-    if search is None or not isinstance(source, ImageCollection):
-        return result
-    index = evaluate_index(
-        source,
-        table,
-        search,
-        field=field,
-        split=masks,
+    pairs = [(task, vector) for task in tasks for vector in vectors]
+    found = RetrievalResults(
+        points=Points.of(source, table, seed),
+        run_id=run.id,
+        ties=ties,
         min_class_size=min_class_size,
-        max_queries=max_queries,
-        cluster=cluster,
-        seed=seed,
+        tasks=tasks,
+        results=[
+            with_interval(
+                run_task(task, rows, vector, ks=ks, ties=ties, device=device),
+                task,
+                rows,
+                cluster=resampling.unit,
+                seed=seed,
+            )
+            for task, vector in tracked(pairs, "rank", total=len(pairs))
+        ],
     )
-    return replace(result, index=index)
+    if isinstance(source, ImageCollection):
+        run.log_origins(source.manifest.vectors)
+    run.keep(found)
+    return found
 
 
 def with_interval(
@@ -294,45 +390,6 @@ def result_of(
         tie_width=float(ranking.tie_width.mean()),
         ties=ties,
     )
-
-
-def _search(
-    source: VectorTable | ImageCollection,
-    vector: str,
-    through: str | IndexSearch,
-    k: int,
-    split: str | tuple[Mask, Mask] | None,
-) -> IndexSearch | None:
-    """Return how the store is to be asked; None if it is not."""
-    if through == "exact":
-        return None
-    search = IndexSearch(vector, k) if through == "index" else through
-    if not isinstance(search, IndexSearch):
-        raise InputError(f"through is 'exact', 'index' or an IndexSearch, got {through!r}")
-    if not isinstance(source, ImageCollection):
-        raise InputError(
-            "an index is asked through a collection, not a table; give the collection"
-        )
-    if search.vector != vector:
-        raise InputError(f"the search ranks by {search.vector!r}, not by {vector!r}; name one")
-    if search.where is None and isinstance(split, str):
-        return replace(search, where=Filter(equals={split: [SIDES[1]]}))
-    return search
-
-
-def _table(
-    source: VectorTable | ImageCollection,
-    vector: str,
-    search: IndexSearch | None,
-    fields: Sequence[Any],
-) -> VectorTable:
-    """Return the table, or read it: the vectors, and of `fields` what is the name of one."""
-    if isinstance(source, VectorTable):
-        return source
-    stages = (search.prefetch, search.fuse) if search else ()
-    vectors = dict.fromkeys(name for name in (vector, *stages) if name)
-    names = {name: None for name in fields if isinstance(name, str) and name not in UNITS}
-    return source.table(list(vectors), payload=list(names))
 
 
 def _moved(X: Floats, device: str | None) -> Any:

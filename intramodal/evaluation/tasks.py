@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import math
 from collections import Counter
@@ -15,6 +16,11 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError
 from intramodal.evaluation.ranking import Lists, Relevance, as_lists
+from intramodal.store.base import Filter
+from intramodal.store.collection import ImageCollection
+from intramodal.store.fields import fields_of
+from intramodal.store.filters import parse_filter
+from intramodal.store.origins import refuse_texts
 from intramodal.types import Floats, VectorTable, unit_rows
 
 Key = tuple[str, str | int | float | bool]
@@ -235,9 +241,6 @@ def _csr(lists: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.
 
 Mask = NDArray[np.bool_]
 
-SIDES = ("test", "train")
-"""Values of a split's field: what asks, and what answers."""
-
 
 @dataclass(frozen=True, eq=False)
 class RetrievalTask:
@@ -339,46 +342,21 @@ class RetrievalTask:
         G = X if answering == vector else unit_rows(table.vectors[answering])
         return _rows(X, self.query_rows), _rows(G, self.gallery_rows)
 
+    def counts(self) -> dict[str, int]:
+        """Return who takes part, and who is left out and why."""
+        return {
+            "n_queries": len(self.query_rows),
+            "n_gallery": len(self.gallery_rows),
+            "n_without_positives": self.n_without_positives,
+            "n_classes": len(self.codes.names),
+            "n_missing": self.codes.n_missing,
+            "n_dropped": self.codes.n_dropped,
+        }
+
     def query_labels(self) -> list[Any]:
         """Return the label of each query; a tuple for a multi-valued field."""
         label = dict(zip(self.codes.rows.tolist(), self.codes.labels(), strict=True))
         return [label[row] for row in self.query_rows.tolist()]
-
-
-def split_masks(
-    table: VectorTable, split: str | tuple[Mask, Mask] | None
-) -> tuple[Mask, Mask] | None:
-    """Return which rows of a table ask and which answer.
-
-    Parameters
-    ----------
-    table : VectorTable
-    split : str or pair of ndarray of shape (n,), bool, optional
-        A payload field with the values ``test`` and ``train``, or two masks.
-
-    Raises
-    ------
-    InputError
-        If one side is empty, or a mask is of another length.
-    """
-    if split is None:
-        return None
-    if isinstance(split, str):
-        require_read(table, fields=[split])
-        split = _side(table, split, SIDES[0]), _side(table, split, SIDES[1])
-    for mask, side in zip(split, ("query", "gallery"), strict=True):
-        if np.shape(mask) != (len(table),) or not np.any(mask):
-            raise InputError(
-                f"the {side} side of the split is true for {np.sum(mask):,} of {np.size(mask):,} "
-                f"rows and the table has {len(table):,}; give two masks over its rows, or a "
-                f"payload field with the values {' and '.join(SIDES)}"
-            )
-    return split
-
-
-def _side(table: VectorTable, field: str, side: str) -> Mask:
-    column = (v if isinstance(v, list | tuple) else [v] for v in table.payload[field])
-    return np.array([side in values for values in column], dtype=bool)
 
 
 def _positions(codes: LabelCodes, mask: Mask | None) -> NDArray[np.intp]:
@@ -470,3 +448,252 @@ def _itself(query_at: NDArray[np.int64]) -> Callable[[int, int], Lists]:
         return np.concatenate([[0], np.cumsum(at >= 0)]), at[at >= 0]
 
     return lists
+
+
+_MOST_NAMED = 5
+_N_LOOKED_AT = 200
+"""Points whose payload says which fields there are."""
+
+
+@dataclass(frozen=True)
+class FieldFilter:
+    """Points whose payload field has one of some values.
+
+    Parameters
+    ----------
+    field : str
+    values : tuple
+        As `parse_filter` reads them: ``2012`` is the text and the number.
+    """
+
+    field: str
+    values: tuple[Any, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> FieldFilter:
+        """Read ``FIELD=VALUE[,VALUE...]``.
+
+        Examples
+        --------
+        >>> FieldFilter.parse("split=test")
+        FieldFilter(field='split', values=('test',))
+        """
+        fields = parse_filter([text]).equals
+        if len(fields) != 1:
+            raise InputError(
+                f"queries and gallery are chosen by a payload field, for example split=test, got "
+                f"{text!r}"
+            )
+        ((field, values),) = fields.items()
+        return cls(field, tuple(values))
+
+    @property
+    def where(self) -> Filter:
+        """The same in the store's words."""
+        return Filter(equals={self.field: list(self.values)})
+
+    def mask(self, table: VectorTable) -> Mask:
+        """Return which rows of a table match.
+
+        Raises
+        ------
+        InputError
+            If none does; the closest values are named.
+        """
+        wanted = {_kind(value) for value in self.values}
+        column = [_items(value) for value in table.payload[self.field]]
+        found = np.array([not wanted.isdisjoint(map(_kind, items)) for items in column], bool)
+        if not found.any():
+            raise InputError(self._no_match(column))
+        return found
+
+    def _no_match(self, column: Sequence[Sequence[Any]]) -> str:
+        there = sorted({_text(item) for items in column for item in items})
+        wanted = ",".join(value for value in self.values if isinstance(value, str))
+        close = difflib.get_close_matches(wanted, there, n=3) or there[:_MOST_NAMED]
+        named = " or ".join(repr(value) for value in close) or "none"
+        return f"no point has {self.field}={wanted}; its values are {named}"
+
+
+Side = FieldFilter | Mask
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """The queries and the gallery of an evaluation, or the test images and the shots.
+
+    Parameters
+    ----------
+    queries, gallery : FieldFilter or ndarray of shape (n,), bool, optional
+        Which rows of a table are on that side; by default all.
+
+    Examples
+    --------
+    >>> Sides.of("split")
+    Sides(split=test | split=train)
+    """
+
+    queries: Side | None = None
+    gallery: Side | None = None
+
+    @classmethod
+    def of(cls, value: Sides | str | tuple[Mask, Mask] | None) -> Sides:
+        """Return the sides that two masks, or a field's values ``test`` and ``train``, mean."""
+        if isinstance(value, Sides):
+            return value
+        if isinstance(value, str):
+            return cls(*(FieldFilter(value, (side,)) for side in ("test", "train")))
+        return cls(*(np.asarray(mask) for mask in value)) if value is not None else cls()
+
+    @classmethod
+    def parse(cls, queries: str | None, gallery: str | None, split: str | None = None) -> Sides:
+        """Read two filters, ``FIELD=VALUE[,VALUE...]``, or the name of a field; see `of`."""
+        if split is not None and (queries is not None or gallery is not None):
+            raise InputError("--split already says what asks and what answers; leave out the rest")
+        if split is not None:
+            queries, gallery = f"{split}=test", f"{split}=train"
+        return cls(*(FieldFilter.parse(side) if side else None for side in (queries, gallery)))
+
+    @property
+    def fields(self) -> list[str]:
+        """Payload fields that must be read."""
+        return [s.field for s in (self.queries, self.gallery) if isinstance(s, FieldFilter)]
+
+    def apply(self, table: VectorTable) -> tuple[VectorTable, tuple[Mask, Mask] | None]:
+        """Return the rows of either side and the two masks over them; None for leave-one-out."""
+        if self.queries is None and self.gallery is None:
+            return table, None
+        require_read(table, fields=self.fields)
+        asks, answers = _mask(table, self.queries, "query"), _mask(table, self.gallery, "gallery")
+        rows = np.flatnonzero(asks | answers)
+        return table.take(rows), (asks[rows], answers[rows])
+
+    def tasks(
+        self,
+        table: VectorTable,
+        fields: Sequence[str],
+        *,
+        min_class_size: int = 2,
+        max_queries: int | None = None,
+        seed: int = 0,
+    ) -> tuple[VectorTable, list[RetrievalTask]]:
+        """Return the rows of either side, and the task of every label field over them."""
+        rows, split = self.apply(table)
+        return rows, [
+            RetrievalTask.from_table(
+                rows,
+                field,
+                split=split,
+                min_class_size=min_class_size,
+                max_queries=max_queries,
+                seed=seed,
+            )
+            for field in fields
+        ]
+
+    def __repr__(self) -> str:
+        """Return the two filters; a mask by its number of rows."""
+        return f"Sides({_spelled(self.queries)} | {_spelled(self.gallery)})"
+
+
+def _mask(table: VectorTable, side: Side | None, name: str) -> Mask:
+    if side is None:
+        return np.ones(len(table), dtype=bool)
+    if isinstance(side, FieldFilter):
+        return side.mask(table)
+    if side.shape != (len(table),) or not side.any():
+        raise InputError(
+            f"the {name} side of the split is true for {np.sum(side):,} of {np.size(side):,} "
+            f"rows and the table has {len(table):,}; give two masks over its rows, or a "
+            f"payload field with the values test and train"
+        )
+    return side
+
+
+def _spelled(side: Side | None) -> str:
+    if side is None:
+        return "all"
+    if isinstance(side, FieldFilter):
+        return f"{side.field}={','.join(map(_text, side.values))}"
+    return f"{np.sum(side):,} of {len(side):,} rows"
+
+
+def _items(value: Any) -> list[Any]:
+    items = value if isinstance(value, list | tuple) else [value]
+    return [item for item in items if isinstance(item, str | int | float)]
+
+
+def _kind(item: Any) -> tuple[str, Any]:
+    """Return what tells values apart: ``True`` and 1 are equal in Python, not in a payload."""
+    return ("bool" if isinstance(item, bool) else "", item)
+
+
+def _text(item: Any) -> str:
+    if isinstance(item, bool):
+        return "true" if item else "false"
+    if isinstance(item, float) and item.is_integer():
+        return str(int(item))  # 2012.0 is 2012, as it is in labels
+    return str(item)
+
+
+def read_labelled(
+    source: VectorTable | ImageCollection,
+    vectors: Sequence[str],
+    fields: Sequence[str],
+    *,
+    optional: Sequence[str] = (),
+    sample: int | None = None,
+    seed: int = 0,
+) -> VectorTable:
+    """Return vectors and payload fields of a collection, read once; a table as it is.
+
+    Of a collection with more than `sample` points so many are drawn; no point need have one of
+    the `optional` fields. Raises `NotFound` for a vector that is not there, and `InputError` for a
+    field in which no point has a value (the closest are named) or a vector that holds texts.
+    """
+    if isinstance(source, VectorTable):
+        require_read(source, vectors=vectors, fields=fields)
+        return source
+    refuse_texts(source, vectors)
+    names = list(dict.fromkeys([*fields, *optional]))
+    table = source.table(list(dict.fromkeys(vectors)), payload=names, sample=sample, seed=seed)
+    for field in fields:
+        if all(value is None for value in table.payload[field]):
+            raise InputError(_absent(source, field, len(table)))
+    return table
+
+
+@dataclass(frozen=True)
+class Points:
+    """The points that an evaluation read: of which collection (None for a table), how many.
+
+    `sample` says how many were drawn of how many, and by which seed; None where all were read.
+    """
+
+    collection: str | None
+    n_points: int
+    n_incomplete: int
+    sample: Mapping[str, int] | None
+
+    @classmethod
+    def of(cls, source: VectorTable | ImageCollection, table: VectorTable, seed: int) -> Points:
+        """Describe the table that was read from a source."""
+        name = None if isinstance(source, VectorTable) else source.name
+        return cls(name, len(table), table.n_incomplete, sample_of(table, seed))
+
+
+def sample_of(table: VectorTable, seed: int) -> dict[str, int] | None:
+    """Return how many points were drawn of how many, as JSON; None where all were read."""
+    if table.drawn_from is None or table.drawn_from <= len(table) + table.n_incomplete:
+        return None
+    return {"n_points": len(table), "of": table.drawn_from, "seed": seed}
+
+
+def _absent(collection: ImageCollection, field: str, n_points: int) -> str:
+    if n_points == 0:
+        return f"collection {collection.name!r} has no point with these vectors; ingest some first"
+    page = next(iter(collection.scroll(payload=True, batch_size=_N_LOOKED_AT)))
+    there = sorted({name for payload in page.payloads for name in fields_of(payload)})
+    close = difflib.get_close_matches(field, there, n=3) or there[:_MOST_NAMED]
+    hint = " or ".join(repr(name) for name in close) or "nothing: its points carry no payload"
+    return f"no point has a value in field {field!r}; {collection.name!r} has {hint}"

@@ -16,6 +16,9 @@ from intramodal.types import encoders_agree
 METADATA_KEY = "intramodal"
 """Top-level key of the collection metadata that belongs to us."""
 
+TEXT_INVERSION = "oti"
+"""Method of a vector that holds texts which stand for pictures."""
+
 _VERSION = 1
 
 

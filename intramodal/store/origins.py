@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from intramodal.errors import InputError, ManifestMismatchError, NotFound
 from intramodal.store.base import UNNAMED
 from intramodal.store.checks import require_vectors
 from intramodal.store.collection import ImageCollection
-from intramodal.store.manifest import VectorOrigin
+from intramodal.store.manifest import TEXT_INVERSION, VectorOrigin
 from intramodal.types import VectorMap, encoders_agree
 
 
@@ -90,3 +92,18 @@ def check_made_by(
             f"{collection.name!r} has no vector {vector!r} that this projection has made; run the "
             f"backfill first, or name the vector with --to"
         )
+
+
+def refuse_texts(collection: ImageCollection, vectors: Sequence[str]) -> None:
+    """Raise `InputError` for a vector of texts that stand for pictures.
+
+    They ask for pictures; texts ranked among texts would be taken for the figures of OTI.
+    """
+    origins = collection.manifest.vectors
+    for name in vectors:
+        if name in origins and origins[name].method == TEXT_INVERSION:
+            raise InputError(
+                f"{name!r} of {collection.name!r} holds texts that ask for pictures by "
+                f"{origins[name].source!r}, and is judged by `intramodal evaluate oti`; name a "
+                f"vector of the pictures"
+            )

@@ -10,6 +10,7 @@ from typing import Any
 from intramodal.errors import InputError
 from intramodal.evaluation.compare import CompareSettings, Comparison, compare_vectors
 from intramodal.evaluation.cost import vector_costs
+from intramodal.evaluation.tasks import read_labelled, sample_of
 from intramodal.ingest.vectors.matrices import read_matrix
 from intramodal.projection.projection import Projection
 from intramodal.reports.page import check_place
@@ -20,13 +21,7 @@ from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, VectorTable
 from intramodal.workflows.controls import load_for, sweeps, with_controls, with_rivals
 from intramodal.workflows.document import DOCUMENT, Evidence, build_document
-from intramodal.workflows.evidence import (
-    log_origins,
-    read_labelled,
-    sample_of,
-    scores_of,
-    stated,
-)
+from intramodal.workflows.evidence import log_origins, scores_of, stated
 from intramodal.workflows.model_check import warn_of_wrong_model
 from intramodal.workflows.workspace import Workspace, figures_kept, open_workspace, recorded
 

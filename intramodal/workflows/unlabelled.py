@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from intramodal.commands.target import Target, TextSource
 from intramodal.errors import InputError
 from intramodal.evaluation.agreement import Agreement, neighbour_overlap, pseudo_labels
 from intramodal.evaluation.cost import vector_costs
@@ -15,10 +16,9 @@ from intramodal.reports.page import check_place
 from intramodal.reports.pages import Disagreement, render_disagreements
 from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
+from intramodal.store.origins import refuse_texts
 from intramodal.types import VectorTable
-from intramodal.workflows.evaluate.targets import Target
-from intramodal.workflows.evaluate.texts import TextSource
-from intramodal.workflows.evidence import log_origins, refuse_texts, stated
+from intramodal.workflows.evidence import log_origins, stated
 from intramodal.workflows.fit import load_anchors
 from intramodal.workflows.search import describe, found, picture
 from intramodal.workflows.workspace import figures_kept, open_workspace, recorded

@@ -6,24 +6,22 @@ from typing import Any
 
 import click
 
+from intramodal.commands.job import JobCommand
 from intramodal.commands.options import (
     LIST,
     cluster_option,
-    json_option,
     labels_option,
     least_option,
     max_queries_option,
-    print_json,
-    runs_option,
     sample_option,
     sides_options,
-    store_option,
     vectors_option,
     whole_numbers,
 )
+from intramodal.commands.session import Session, session_options
 
 
-@click.command("retrieval")
+@click.command("retrieval", cls=JobCommand, job="evaluation.retrieval:evaluate_retrieval")
 @click.argument("collection")
 @vectors_option
 @labels_option
@@ -32,14 +30,10 @@ from intramodal.commands.options import (
 @click.option(
     "--ties",
     type=click.Choice(["expected", "sklearn", "best", "worst", "id"]),
-    default="expected",
-    show_default=True,
     help="Order of equal scores.",
 )
 @click.option(
     "--ks",
-    default="1,5,10",
-    show_default=True,
     type=LIST,
     callback=whole_numbers,
     help="Places for recall@k, precision@k and hit@k (hit@1 is R@1).",
@@ -48,28 +42,49 @@ from intramodal.commands.options import (
 @cluster_option
 @sample_option
 @max_queries_option
-@click.option("--seed", default=0, show_default=True, help="Of the interval and of what is drawn.")
+@click.option("--seed", type=int, help="Of the interval and of what is drawn.")
 @click.option("--device", help="Rank there, for example on cuda; default: on the CPU, by numba.")
-@store_option
-@runs_option
-@json_option
-def retrieval(as_json: bool, runs_url: str, **options: Any) -> None:
+@session_options()
+def retrieval(  # noqa: PLR0913  one an option
+    session: Session,
+    collection: str,
+    labels: list[str],
+    queries: str | None,
+    gallery: str | None,
+    split: str | None,
+    cluster: str | None,
+    classes: bool,
+    **knobs: Any,
+) -> None:
     """Rank exactly, over the full gallery: every picture asks all others, or two sets.
 
     \b
     intramodal evaluate retrieval photos --vectors raw,pca --labels category,season
     intramodal evaluate retrieval photos --labels category --split split
     """
-    from intramodal.workflows.evaluate.retrieval import RetrievalRequest, evaluate_collection
+    from intramodal.evaluation.resampling import Resampling
+    from intramodal.evaluation.retrieval import evaluate_retrieval
+    from intramodal.evaluation.tasks import Sides
 
-    result = evaluate_collection(RetrievalRequest(runs=runs_url, **options))
-    if as_json:
-        print_json(result)
-        return
-    _print_retrieval(result, 1 if 1 in options["ks"] else None)
+    sides = Sides.parse(queries, gallery, split)
+    with session.open() as at:
+        photos = at.collection(collection)
+        with at.ledger.run(
+            "evaluate-retrieval", parameters=session.stated(), seed=knobs["seed"]
+        ) as run:
+            found = evaluate_retrieval(
+                photos,
+                fields=labels,
+                sides=sides,
+                resampling=Resampling(cluster),
+                run=run,
+                **knobs,
+            )
+    k = 1 if 1 in knobs["ks"] else None
+    session.answer(found.to_dict(classes=classes), lambda result: _show(result, k))
 
 
-def _print_retrieval(result: dict[str, Any], k: int | None) -> None:
+def _show(result: dict[str, Any], k: int | None) -> None:
     from intramodal.commands.printing import (
         interval,
         note,

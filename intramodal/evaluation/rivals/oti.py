@@ -24,6 +24,7 @@ from intramodal.evaluation.retrieval import RetrievalResult, run_task
 from intramodal.evaluation.tasks import Mask, RetrievalTask
 from intramodal.memory import FittingBatches
 from intramodal.progress import progress
+from intramodal.store.manifest import TEXT_INVERSION
 from intramodal.types import (
     Encoder,
     Floats,
@@ -330,7 +331,7 @@ class InversionMap:
         If the model cannot be inverted.
     """
 
-    method = "oti"
+    method = TEXT_INVERSION
     default_vector = "oti"
 
     def __init__(self, model: InvertibleEncoder, settings: OtiSettings = OtiSettings()) -> None:

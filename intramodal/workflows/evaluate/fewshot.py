@@ -9,12 +9,12 @@ import numpy as np
 
 from intramodal.evaluation.fewshot import SHOTS, FewshotResult, FewshotTask, run_fewshot
 from intramodal.evaluation.results import json_values
+from intramodal.evaluation.tasks import Sides, read_labelled
 from intramodal.progress import tracked
 from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable
-from intramodal.workflows.evaluate.subsets import Sides
-from intramodal.workflows.evidence import log_origins, read_labelled, stated
+from intramodal.workflows.evidence import log_origins, stated
 from intramodal.workflows.workspace import open_workspace, recorded
 
 EPISODES = "per-episode results"

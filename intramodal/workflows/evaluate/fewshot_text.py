@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from intramodal.commands.target import Target, TextSource
 from intramodal.errors import InputError
 from intramodal.evaluation.fewshot import SHOTS, FewshotResult, FewshotTask
 from intramodal.evaluation.fewshot_text import METHODS, N_VALIDATION, run_fewshot_text
 from intramodal.evaluation.rivals.class_texts import TEMPLATES, ClassTexts, read_texts
 from intramodal.evaluation.rivals.tuning import DEFAULT_PRESET
+from intramodal.evaluation.tasks import read_labelled
 from intramodal.progress import tracked
 from intramodal.projection.anchors import AnchorSet
 from intramodal.types import VectorTable
 from intramodal.workflows.evaluate.fewshot import by_field, keep_results, sides_of
-from intramodal.workflows.evaluate.targets import Target
-from intramodal.workflows.evaluate.texts import TextSource
-from intramodal.workflows.evidence import log_origins, read_labelled, stated
+from intramodal.workflows.evidence import log_origins, stated
 from intramodal.workflows.workspace import open_workspace, recorded
 
 BY_IMAGES = ("prototype", "lda", "prototype+text", "lda+text")

@@ -8,22 +8,16 @@ from typing import Any
 
 from intramodal.errors import InputError
 from intramodal.evaluation.index import Denominator, IndexResult, IndexSearch, evaluate_index
+from intramodal.evaluation.resampling import Resampling
 from intramodal.evaluation.retrieval import RetrievalResult, evaluate_retrieval
+from intramodal.evaluation.tasks import FieldFilter, Mask, Sides, read_labelled
 from intramodal.progress import tracked
 from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, QueryScores, pack_scores
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable
-from intramodal.workflows.evaluate.subsets import Mask, Sides
-from intramodal.workflows.evidence import (
-    CLASSES,
-    cluster_fields,
-    log_map,
-    log_origins,
-    read_labelled,
-    stated,
-)
+from intramodal.workflows.evidence import CLASSES, cluster_fields, log_map, log_origins, stated
 from intramodal.workflows.workspace import open_workspace, recorded
 
 Split = tuple[Mask, Mask] | None
@@ -70,7 +64,7 @@ def evaluate_searches(request: IndexRequest) -> dict[str, Any]:
             fields = [*request.labels, *sides.fields, *cluster_fields(request.cluster)]
             everything = read_labelled(collection, vectors, fields)
             table, split = sides.apply(everything)
-            where = sides.gallery.where if sides.gallery else None
+            where = sides.gallery.where if isinstance(sides.gallery, FieldFilter) else None
             pairs = [(name, part) for name in request.labels for part in parts]
             exact = {pair: _exact(request, table, *pair, split) for pair in _plain(pairs)}
             results = [
@@ -152,15 +146,15 @@ def _exact(
     """Return the exact figures, equal scores in the order of ids, as a store gives them."""
     return evaluate_retrieval(
         table,
-        vector=vector,
-        field=name,
-        split=split,
+        vectors=[vector],
+        fields=[name],
+        sides=split,
         ks=(),
         ties="id",
         min_class_size=request.min_class_size,
-        cluster=request.cluster,
+        resampling=Resampling(request.cluster),
         seed=request.seed,
-    )
+    )[name, vector]
 
 
 def _judged(

@@ -7,11 +7,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from intramodal.commands.target import Target, TextSource
 from intramodal.errors import InputError
 from intramodal.evaluation.misalignment import measure_misalignment
-from intramodal.evaluation.resampling import NO_INTERVAL, Population, interval_population
+from intramodal.evaluation.resampling import (
+    NO_INTERVAL,
+    Population,
+    Resampling,
+    interval_population,
+)
 from intramodal.evaluation.retrieval import evaluate_retrieval
-from intramodal.evaluation.tasks import RetrievalTask, encode_labels
+from intramodal.evaluation.tasks import RetrievalTask, encode_labels, read_labelled
 from intramodal.progress import tracked
 from intramodal.projection.anchors import TEMPLATE, AnchorSet
 from intramodal.projection.projection import Projection
@@ -20,10 +26,8 @@ from intramodal.reports.pages import render_misalignment
 from intramodal.runs.ledger import RunLedger
 from intramodal.runs.run import Run
 from intramodal.types import Floats, VectorTable
-from intramodal.workflows.evaluate.targets import Target
-from intramodal.workflows.evaluate.texts import TextSource
 from intramodal.workflows.evaluate.views import View, require_used, views_of
-from intramodal.workflows.evidence import log_origins, read_labelled, stated
+from intramodal.workflows.evidence import log_origins, stated
 from intramodal.workflows.workspace import figures_kept, open_workspace, recorded
 
 ROWS = "misalignment"
@@ -187,7 +191,9 @@ def _retrieval(
     """Return the figure that decides, beside the indicators that do not."""
     if not request.with_map:
         return {"map": None, "n_queries": None}
-    found = evaluate_retrieval(table, vector=vector, field=name, ks=(), cluster=NO_INTERVAL)
+    found = evaluate_retrieval(
+        table, vectors=[vector], fields=[name], ks=(), resampling=Resampling(NO_INTERVAL)
+    )[name, vector]
     return {"map": found.map, "n_queries": len(found.query_ids)}
 
 

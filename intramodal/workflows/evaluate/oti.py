@@ -10,9 +10,10 @@ from urllib.parse import quote
 
 import numpy as np
 
+from intramodal.commands.target import Target
 from intramodal.errors import InputError
 from intramodal.evaluation.intervals import holm
-from intramodal.evaluation.retrieval import RetrievalResult
+from intramodal.evaluation.retrieval import RetrievalResult, record_results
 from intramodal.evaluation.rivals.oti import (
     TEXTS,
     Inversion,
@@ -24,16 +25,13 @@ from intramodal.evaluation.rivals.oti import (
     invert_images,
     text_rows,
 )
-from intramodal.evaluation.tasks import RetrievalTask
+from intramodal.evaluation.tasks import RetrievalTask, Sides, read_labelled
 from intramodal.ingest.backfill.copy import under_own_name
 from intramodal.ingest.backfill.in_place import backfill
 from intramodal.progress import tracked
 from intramodal.runs.run import Run
 from intramodal.types import Floats, PointId, VectorTable, unit_rows
-from intramodal.workflows.evaluate.retrieval import counts_of, keep_results
-from intramodal.workflows.evaluate.subsets import Sides
-from intramodal.workflows.evaluate.targets import Target
-from intramodal.workflows.evidence import cluster_fields, log_origins, read_labelled, stated
+from intramodal.workflows.evidence import cluster_fields, log_origins, stated
 from intramodal.workflows.workspace import open_workspace, recorded
 
 FOLDER = Path(".intramodal")
@@ -111,7 +109,7 @@ def evaluate_oti(request: OtiRequest) -> dict[str, Any]:
             log_origins(run, workspace.ledger, target.collection)
             fields = _by_field(tasks, found)
             _log(run, fields, cosines)
-            keep_results(run, [result for evidence in found for result in evidence.results])
+            record_results(run, [result for evidence in found for result in evidence.results])
     return {
         "collection": target.collection.name,
         "vector": target.vector,
@@ -251,7 +249,7 @@ def _by_field(
     adjusted = iter(holm([effect.p_value for effect in effects]))
     return {
         task.field: {
-            **counts_of(task),
+            **task.counts(),
             "vectors": {result.vector: _figures(result) for result in evidence.results},
             "differences": {
                 name: {

@@ -6,23 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from intramodal.commands.target import Target, TextSource
 from intramodal.errors import InputError
 from intramodal.evaluation.retrieval import RetrievalResult
+from intramodal.evaluation.tasks import read_labelled
 from intramodal.evaluation.text_retrieval import class_names, evaluate_text_retrieval
 from intramodal.evaluation.views import project_texts
 from intramodal.projection.anchors import TEMPLATE, AnchorSet
 from intramodal.projection.projection import Projection
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, pack_scores
 from intramodal.types import Floats
-from intramodal.workflows.evaluate.targets import Target
-from intramodal.workflows.evaluate.texts import TextSource
 from intramodal.workflows.evidence import (
     CLASSES,
     cluster_fields,
     log_figures,
     log_map,
     log_origins,
-    read_labelled,
     scores_of,
     stated,
 )

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from intramodal.commands.target import Target
 from intramodal.errors import InputError
 from intramodal.evaluation.views import adjust_mean, project_texts
 from intramodal.projection.projection import Projection
 from intramodal.types import Floats, encoders_agree
-from intramodal.workflows.evaluate.targets import Target
 
 Kind = Literal["stored", "projected", "mean adjusted"]
 

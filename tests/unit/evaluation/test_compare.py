@@ -15,7 +15,7 @@ from intramodal.errors import InputError, QueryMismatchError
 from intramodal.evaluation.compare import CompareSettings, compare, compare_vectors
 from intramodal.evaluation.fewshot import FewshotTask, run_fewshot
 from intramodal.evaluation.intervals import Effect, group_jackknife
-from intramodal.evaluation.resampling import choose_population
+from intramodal.evaluation.resampling import Resampling, choose_population
 from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.evaluation.verdict import combine, judge
@@ -71,7 +71,10 @@ def test_a_clearly_better_vector_is_adopted_and_the_mirror_is_not(
 def test_the_figures_are_those_of_the_two_results(rng: np.random.Generator) -> None:
     found = two_vectors(rng, noise=(2.0, 1.5))
     row = field(found)
-    a, b = (evaluate_retrieval(found, vector=v, field="label") for v in ("raw", "pca"))
+    a, b = (
+        evaluate_retrieval(found, vectors=[v], fields=["label"])["label", v]
+        for v in ("raw", "pca")
+    )
     assert row["map"] == {"raw": a.map, "pca": b.map}
     assert row["delta"] == pytest.approx(b.map - a.map, abs=1e-12)
     assert row["wins"] == int((b.ap > a.ap + 1e-9).sum())
@@ -86,7 +89,10 @@ def test_image_groups_are_left_out_as_queries_and_as_gallery(rng: np.random.Gene
 
     def difference(rows: np.ndarray) -> float:
         part = found.take(rows)
-        a, b = (evaluate_retrieval(part, vector=v, field="label").map for v in ("raw", "pca"))
+        a, b = (
+            evaluate_retrieval(part, vectors=[v], fields=["label"])["label", v].map
+            for v in ("raw", "pca")
+        )
         return b - a
 
     without = [difference(np.flatnonzero(shops != g)) for g in range(15)]
@@ -125,7 +131,10 @@ def test_pictures_are_left_out_one_by_one_whatever_the_seed(rng: np.random.Gener
     without = []
     for left in range(120):
         part = found.take(np.delete(np.arange(120), left))
-        a, b = (evaluate_retrieval(part, vector=v, field="label").map for v in ("raw", "pca"))
+        a, b = (
+            evaluate_retrieval(part, vectors=[v], fields=["label"])["label", v].map
+            for v in ("raw", "pca")
+        )
         without.append(b - a)
     expected = group_jackknife(first["delta"], np.array(without), np.ones(120))
     np.testing.assert_allclose(first["interval"], expected.interval, atol=1e-10)
@@ -190,7 +199,10 @@ def test_five_classes_that_decide_nothing_still_say_how_many_would(
     settings = CompareSettings(tasks=("retrieval",), cluster="class")
     row = field(found, settings)
     assert (row["interval"], row["verdict"]) == ([-1.0, 1.0], "inconclusive")
-    a, b = (evaluate_retrieval(found, vector=v, field="label") for v in ("raw", "pca"))
+    a, b = (
+        evaluate_retrieval(found, vectors=[v], fields=["label"])["label", v]
+        for v in ("raw", "pca")
+    )
     means = np.array([b.class_mean()[c][0] - a.class_mean()[c][0] for c in a.class_mean()])
     wanted = stats.norm.isf(0.025) + stats.norm.isf(0.2)
     needed = (wanted * means.std(ddof=1) / means.mean()) ** 2  # equal classes: a plain mean
@@ -233,8 +245,10 @@ def test_few_classes_are_no_population_while_their_pictures_are(rng: np.random.G
 
 def test_results_over_other_queries_are_refused(rng: np.random.Generator) -> None:
     found = two_vectors(rng, noise=(2.0, 1.5))
-    a = evaluate_retrieval(found, vector="raw", field="label")
-    b = evaluate_retrieval(found.take(np.arange(100)), vector="pca", field="label")
+    a = evaluate_retrieval(found, vectors=["raw"], fields=["label"])["label", "raw"]
+    b = evaluate_retrieval(found.take(np.arange(100)), vectors=["pca"], fields=["label"])[
+        "label", "pca"
+    ]
     with pytest.raises(QueryMismatchError, match="different queries"):
         compare(a, b)
 
@@ -248,7 +262,10 @@ def test_two_results_compare_like_the_vectors_they_came_from(
 ) -> None:
     found = two_vectors(rng, n_classes=n_classes, noise=(2.0, 1.5))
     a, b = (
-        evaluate_retrieval(found, vector=v, field="label", cluster=cluster) for v in ("raw", "pca")
+        evaluate_retrieval(found, vectors=[v], fields=["label"], resampling=Resampling(cluster))[
+            "label", v
+        ]
+        for v in ("raw", "pca")
     )
     row = field(found, CompareSettings(tasks=("retrieval",), cluster=cluster))
     got = compare(a, b, cluster=cluster)
@@ -266,7 +283,10 @@ def test_a_comparison_of_results_names_the_classes_and_queries_that_change_most(
     rng: np.random.Generator,
 ) -> None:
     found = two_vectors(rng, noise=(2.0, 1.7))
-    a, b = (evaluate_retrieval(found, vector=v, field="label") for v in ("raw", "pca"))
+    a, b = (
+        evaluate_retrieval(found, vectors=[v], fields=["label"])["label", v]
+        for v in ("raw", "pca")
+    )
     values = compare(a, b).to_dict()
     json.dumps(values, allow_nan=False)
     difference = b.ap - a.ap
@@ -287,8 +307,8 @@ def test_a_comparison_of_results_names_the_classes_and_queries_that_change_most(
 @pytest.mark.parametrize(
     ("evaluated", "asked", "message"),
     [
-        ({"cluster": "none"}, None, "evaluate both with cluster='image'"),
-        ({"cluster": "iid"}, "shop", "evaluate both with cluster='shop'"),
+        ({"resampling": Resampling("none")}, None, "evaluate both with cluster='image'"),
+        ({"resampling": Resampling("iid")}, "shop", "evaluate both with cluster='shop'"),
         ({"ties": "best"}, "image", "ties='expected'"),
     ],
 )
@@ -297,7 +317,8 @@ def test_results_without_what_a_population_needs_are_refused(
 ) -> None:
     found = two_vectors(rng, noise=(2.0, 1.5))
     a, b = (
-        evaluate_retrieval(found, vector=v, field="label", **evaluated) for v in ("raw", "pca")
+        evaluate_retrieval(found, vectors=[v], fields=["label"], **evaluated)["label", v]
+        for v in ("raw", "pca")
     )
     with pytest.raises(InputError, match=message):
         compare(a, b, cluster=asked)
@@ -305,7 +326,10 @@ def test_results_without_what_a_population_needs_are_refused(
 
 def test_few_classes_of_two_results_are_no_population(rng: np.random.Generator) -> None:
     found = two_vectors(rng, n_classes=4, noise=(2.0, 0.8))
-    a, b = (evaluate_retrieval(found, vector=v, field="label") for v in ("raw", "pca"))
+    a, b = (
+        evaluate_retrieval(found, vectors=[v], fields=["label"])["label", v]
+        for v in ("raw", "pca")
+    )
     with pytest.raises(InputError, match="4 classes and a statement"):
         compare(a, b, cluster="class")
     assert compare(a, b).interval[0] > 0

@@ -67,7 +67,7 @@ def test_the_bounds_are_the_least_and_most_over_all_rankings_that_begin_so() -> 
 def test_the_interval_of_an_exact_search_holds_the_exact_figure(
     collection: ImageCollection, table: VectorTable, k: int
 ) -> None:
-    exact = evaluate_retrieval(table, vector="raw", field="label", ties="id")
+    exact = evaluate_retrieval(table, vectors=["raw"], fields=["label"], ties="id")["label", "raw"]
     found = evaluate_index(
         collection, table, IndexSearch("raw", k, exact=True), field="label", n_timed=3
     )
@@ -81,7 +81,7 @@ def test_the_interval_of_an_exact_search_holds_the_exact_figure(
 def test_answers_to_the_end_of_the_gallery_give_the_exact_figure(
     collection: ImageCollection, table: VectorTable
 ) -> None:
-    exact = evaluate_retrieval(table, vector="pca", field="label", ties="id")
+    exact = evaluate_retrieval(table, vectors=["pca"], fields=["label"], ties="id")["label", "pca"]
     found = evaluate_index(collection, table, IndexSearch("pca", N - 1, exact=True), field="label")
     for figures in (found.ap, found.lower, found.upper):
         np.testing.assert_allclose(figures, exact.ap, atol=1e-12)
@@ -129,7 +129,7 @@ def test_answers_without_a_label_are_taken_out_and_counted(
 ) -> None:
     search = IndexSearch("raw", N - 1, exact=True)
     found = evaluate_index(collection, table, search, field="rare")
-    exact = evaluate_retrieval(table, vector="raw", field="rare", ties="id")
+    exact = evaluate_retrieval(table, vectors=["raw"], fields=["rare"], ties="id")["rare", "raw"]
     np.testing.assert_allclose(found.ap, exact.ap, atol=1e-12)
     assert found.n_outside == len(exact.ap) * (N // 2)
 

@@ -12,10 +12,11 @@ from intramodal.errors import InputError, NotFound
 from intramodal.evaluation.index import IndexSearch, evaluate_index
 from intramodal.evaluation.intervals import group_jackknife, sign_flip
 from intramodal.evaluation.ranking import Ties
-from intramodal.evaluation.resampling import choose_population
+from intramodal.evaluation.resampling import Resampling, choose_population
 from intramodal.evaluation.retrieval import RetrievalResult, evaluate_retrieval
-from intramodal.evaluation.tasks import RetrievalTask
+from intramodal.evaluation.tasks import RetrievalTask, Sides
 from intramodal.evaluation.text_retrieval import evaluate_text_retrieval
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.open import open_store
@@ -38,8 +39,18 @@ def pictures(n_classes: int, *, n: int = N, seed: int = 0) -> VectorTable:
     return VectorTable(list(range(n)), {"raw": X}, payload)
 
 
-def evaluated(table: VectorTable, **options: object) -> RetrievalResult:
-    return evaluate_retrieval(table, vector="raw", field="label", **options)  # type: ignore[arg-type]
+def evaluated(
+    table: VectorTable, *, split: Any = None, cluster: str | None = None, **options: Any
+) -> RetrievalResult:
+    found = evaluate_retrieval(
+        table,
+        vectors=["raw"],
+        fields=["label"],
+        sides=split,
+        resampling=Resampling(cluster),
+        **options,
+    )
+    return found["label", "raw"]
 
 
 def ends(found: object) -> tuple[float, float]:
@@ -167,38 +178,23 @@ def test_pictures_left_out_of_all_answers_give_the_interval_of_the_full_map(
 
 
 def test_an_index_is_asked_beside_the_exact_ranking(collection: ImageCollection) -> None:
-    found = evaluate_retrieval(
-        collection, vector="raw", field="label", split="split", through="index", k=5
-    )
-    exact = evaluated(pictures(4), split="split")
-    assert found.map == pytest.approx(exact.map, abs=1e-6)  # the store normalises its vectors
-    assert found.index is not None
-    assert (found.index.search.k, found.index.n_outside) == (5, 0)
-    assert found.index.query_ids == found.query_ids
-    assert found.index.lower.mean() - 1e-6 <= found.map <= found.index.upper.mean() + 1e-6
-    assert found.to_dict()["index"]["denominator"] == "all relevant"
-    search = IndexSearch("raw", 3, params={"hnsw_ef": 16})
-    assert evaluate_retrieval(
-        collection, vector="raw", field="label", through=search
-    ).index.search.k == 3  # type: ignore[union-attr]  # fmt: skip
+    table = collection.table(["raw"], payload=["label", "split"])
+    rows, split = Sides.of("split").apply(table)
+    where = Filter(equals={"split": ["train"]})
+    search = IndexSearch("raw", 5, where=where)
+    found = evaluate_index(collection, rows, search, field="label", split=split)
+    exact = evaluated(table, split="split")
+    assert (found.search.k, found.n_outside) == (5, 0)
+    assert found.query_ids == exact.query_ids
+    assert found.lower.mean() - 1e-6 <= exact.map <= found.upper.mean() + 1e-6
+    assert found.to_dict()["denominator"] == "all relevant"
 
 
-def test_an_index_is_asked_of_a_collection_and_by_the_vector_that_is_meant(
-    collection: ImageCollection,
-) -> None:
-    about = {"vector": "raw", "field": "label"}
-    with pytest.raises(InputError, match="give the collection"):
-        evaluate_retrieval(pictures(4), through="index", **about)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="'exact', 'index' or an IndexSearch"):
-        evaluate_retrieval(collection, through="hnsw", **about)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="not by 'raw'"):
-        evaluate_retrieval(collection, through=IndexSearch("pca"), **about)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("split", ["label", (np.ones(3, bool), np.ones(N, bool))])
-def test_a_split_without_a_side_is_refused(split: object) -> None:
+def test_a_split_without_a_side_is_refused() -> None:
     with pytest.raises(InputError, match="side of the split"):
-        evaluated(pictures(4), split=split)
+        evaluated(pictures(4), split=(np.ones(3, bool), np.ones(N, bool)))
+    with pytest.raises(InputError, match="no point has label=test; its values are 'c00' or"):
+        evaluated(pictures(4), split="label")
 
 
 def test_few_relevant_items_can_be_the_denominator(collection: ImageCollection) -> None:
@@ -232,10 +228,14 @@ def test_intervals_hold_the_true_figure_about_as_often_as_they_say() -> None:
 def test_what_a_table_was_read_without_is_named(collection: ImageCollection) -> None:
     table, texts = pictures(4), np.eye(4, DIM, dtype=np.float32)
     calls: list[Callable[[], object]] = [
-        lambda: evaluate_retrieval(table, vector="pca", field="label"),
-        lambda: evaluate_retrieval(table, vector="raw", field="year"),
-        lambda: evaluate_retrieval(table, vector="raw", field="label", split="side"),
-        lambda: evaluate_retrieval(table, vector="raw", field="label", cluster="year"),
+        lambda: evaluate_retrieval(table, vectors=["pca"], fields=["label"])["label", "pca"],
+        lambda: evaluate_retrieval(table, vectors=["raw"], fields=["year"])["year", "raw"],
+        lambda: evaluate_retrieval(table, vectors=["raw"], fields=["label"], sides="side")[
+            "label", "raw"
+        ],
+        lambda: evaluate_retrieval(
+            table, vectors=["raw"], fields=["label"], resampling=Resampling("year")
+        )["label", "raw"],
         lambda: evaluate_text_retrieval(table, texts, vector="pca", field="label"),
         lambda: evaluate_text_retrieval(table, texts, vector="raw", field="year"),
         lambda: evaluate_index(
@@ -249,9 +249,9 @@ def test_what_a_table_was_read_without_is_named(collection: ImageCollection) -> 
 
 def test_a_collection_names_the_vectors_that_it_has(collection: ImageCollection) -> None:
     with pytest.raises(NotFound, match="no vector 'pca'; it has 'raw'"):
-        evaluate_retrieval(collection, vector="pca", field="label")
+        evaluate_retrieval(collection, vectors=["pca"], fields=["label"])["label", "pca"]
     with pytest.raises(InputError, match="no point has a value in field 'year'"):
-        evaluate_retrieval(collection, vector="raw", field="year")
+        evaluate_retrieval(collection, vectors=["raw"], fields=["year"])["year", "raw"]
 
 
 @pytest.mark.parametrize("k", [1, 4, 15, 60])

@@ -61,8 +61,10 @@ def test_nan_is_refused_wherever_it_is(rng: np.random.Generator) -> None:
 def test_retrieval_is_evaluated_on_a_device(rng: np.random.Generator, device: str) -> None:
     X = rng.normal(size=(60, 8)).astype(np.float32)
     table = VectorTable(list(range(60)), {"raw": X}, {"label": [f"l{i % 5}" for i in range(60)]})
-    expected = evaluate_retrieval(table, vector="raw", field="label")
-    got = evaluate_retrieval(table, vector="raw", field="label", device=device)
+    expected = evaluate_retrieval(table, vectors=["raw"], fields=["label"])["label", "raw"]
+    got = evaluate_retrieval(table, vectors=["raw"], fields=["label"], device=device)[
+        "label", "raw"
+    ]
     np.testing.assert_allclose(got.ap, expected.ap, atol=ATOL[device])
 
 
@@ -71,4 +73,4 @@ def test_a_device_that_is_not_there_is_refused(rng: np.random.Generator, device:
     X = rng.normal(size=(20, 8)).astype(np.float32)
     table = VectorTable(list(range(20)), {"raw": X}, {"label": [f"l{i % 5}" for i in range(20)]})
     with pytest.raises(InputError, match="leave the device out"):
-        evaluate_retrieval(table, vector="raw", field="label", device=device)
+        evaluate_retrieval(table, vectors=["raw"], fields=["label"], device=device)["label", "raw"]

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from intramodal.evaluation.resampling import Resampling
 from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.projection import controls
 from intramodal.projection.projection import Projection
@@ -57,8 +58,13 @@ def map100(Z: np.ndarray, labels: list[str], *, least: int = 5) -> float:
     return (
         100
         * evaluate_retrieval(
-            table, vector="z", field="label", min_class_size=least, ks=(), cluster="none"
-        ).map
+            table,
+            vectors=["z"],
+            fields=["label"],
+            min_class_size=least,
+            ks=(),
+            resampling=Resampling("none"),
+        )["label", "z"].map
     )
 
 
@@ -178,8 +184,12 @@ def flickr(real_data: Path) -> VectorTable:
 def test_images_and_captions_find_each_other(flickr, asking, figure) -> None:
     asks = np.array([kind == asking for kind in flickr.payload["kind"]])
     found = evaluate_retrieval(
-        flickr, vector="raw", field="image", split=(asks, ~asks), cluster="none"
-    )
+        flickr,
+        vectors=["raw"],
+        fields=["image"],
+        sides=(asks, ~asks),
+        resampling=Resampling("none"),
+    )["image", "raw"]
     assert found.metrics["hit@1"].mean() == pytest.approx(figure, abs=1e-6)  # of 100 and of 500
 
 

@@ -41,7 +41,9 @@ def plain_map(
 
 def test_leave_one_out_equals_a_plain_loop(rng: np.random.Generator) -> None:
     X, labels = rng.normal(size=(60, 5)), rng.integers(0, 6, 60)
-    got = evaluate_retrieval(table(X, label=labels.tolist()), vector="raw", field="label")
+    got = evaluate_retrieval(table(X, label=labels.tolist()), vectors=["raw"], fields=["label"])[
+        "label", "raw"
+    ]
     expected = plain_map(X, labels[:, None] == labels, np.arange(60), np.arange(60))
     np.testing.assert_allclose(got.ap, expected, atol=EXACT)
     assert got.protocol == "leave-one-out"
@@ -52,8 +54,8 @@ def test_query_against_gallery_equals_a_plain_loop(rng: np.random.Generator) -> 
     X, labels = rng.normal(size=(60, 5)), rng.integers(0, 6, 60)
     asks = np.arange(60) < 20
     got = evaluate_retrieval(
-        table(X, label=labels.tolist()), vector="raw", field="label", split=(asks, ~asks)
-    )
+        table(X, label=labels.tolist()), vectors=["raw"], fields=["label"], sides=(asks, ~asks)
+    )["label", "raw"]
     expected = plain_map(X, labels[:, None] == labels, np.arange(20), np.arange(20, 60))
     np.testing.assert_allclose(got.ap, expected, atol=EXACT)
     assert (got.protocol, got.n_gallery) == ("query-gallery", 40)
@@ -64,7 +66,9 @@ def test_a_multi_valued_field_is_relevant_where_a_value_is_shared(
 ) -> None:
     X = rng.normal(size=(40, 5))
     values = [sorted(set(rng.integers(0, 5, 2).tolist())) for _ in range(40)]
-    got = evaluate_retrieval(table(X, tags=list(values)), vector="raw", field="tags")
+    got = evaluate_retrieval(table(X, tags=list(values)), vectors=["raw"], fields=["tags"])[
+        "tags", "raw"
+    ]
     shares = np.array([[bool(set(a) & set(b)) for b in values] for a in values])
     expected = plain_map(X, shares, np.arange(40), np.arange(40))
     np.testing.assert_allclose(got.ap, expected, atol=EXACT)
@@ -72,7 +76,9 @@ def test_a_multi_valued_field_is_relevant_where_a_value_is_shared(
 
 def test_a_query_never_finds_itself_not_even_among_duplicates() -> None:
     X = np.array([[1, 0], [1, 0], [0, 1], [0, 1]])
-    got = evaluate_retrieval(table(X, label=["a", "b", "a", "b"]), vector="raw", field="label")
+    got = evaluate_retrieval(
+        table(X, label=["a", "b", "a", "b"]), vectors=["raw"], fields=["label"]
+    )["label", "raw"]
     # Every query: its duplicate of the other class first, then one of two tied others.
     np.testing.assert_allclose(got.ap, (1 / 2 + 1 / 3) / 2, atol=EXACT)
 
@@ -80,7 +86,9 @@ def test_a_query_never_finds_itself_not_even_among_duplicates() -> None:
 def test_queries_without_positives_are_left_out_and_counted(rng: np.random.Generator) -> None:
     X = rng.normal(size=(5, 3))
     labels = ["a", "a", "b", "b", "c"]
-    got = evaluate_retrieval(table(X, label=labels), vector="raw", field="label", min_class_size=1)
+    got = evaluate_retrieval(
+        table(X, label=labels), vectors=["raw"], fields=["label"], min_class_size=1
+    )["label", "raw"]
     assert (len(got.ap), got.n_without_positives) == (4, 1)
 
 
@@ -89,16 +97,19 @@ def test_a_split_in_which_nothing_is_relevant_is_refused(rng: np.random.Generato
     asks = np.array([True, True, False, False])
     with pytest.raises(InputError, match="no query has a relevant picture"):
         evaluate_retrieval(
-            table(X, label=["a", "a", "b", "b"]), vector="raw", field="label", split=(asks, ~asks)
-        )
+            table(X, label=["a", "a", "b", "b"]),
+            vectors=["raw"],
+            fields=["label"],
+            sides=(asks, ~asks),
+        )["label", "raw"]
 
 
 def test_drawn_queries_have_the_figures_they_have_among_all(rng: np.random.Generator) -> None:
     X, labels = rng.normal(size=(60, 5)), rng.integers(0, 6, 60).tolist()
     whole, drawn, again, other = (
         evaluate_retrieval(
-            table(X, label=labels), vector="raw", field="label", max_queries=most, seed=seed
-        )
+            table(X, label=labels), vectors=["raw"], fields=["label"], max_queries=most, seed=seed
+        )["label", "raw"]
         for most, seed in ((None, 0), (20, 1), (20, 1), (20, 2))
     )
     ap = dict(zip(whole.query_ids, whole.ap, strict=True))
@@ -110,8 +121,12 @@ def test_drawn_queries_have_the_figures_they_have_among_all(rng: np.random.Gener
 def test_turning_all_vectors_changes_nothing(rng: np.random.Generator) -> None:
     X, labels = rng.normal(size=(60, 8)), rng.integers(0, 6, 60).tolist()
     turn, _ = np.linalg.qr(rng.normal(size=(8, 8)))
-    a = evaluate_retrieval(table(X, label=labels), vector="raw", field="label")
-    b = evaluate_retrieval(table(X @ turn, label=labels), vector="raw", field="label")
+    a = evaluate_retrieval(table(X, label=labels), vectors=["raw"], fields=["label"])[
+        "label", "raw"
+    ]
+    b = evaluate_retrieval(table(X @ turn, label=labels), vectors=["raw"], fields=["label"])[
+        "label", "raw"
+    ]
     np.testing.assert_allclose(a.ap, b.ap, atol=1e-6)  # float32 products of 8 terms
 
 
@@ -138,7 +153,9 @@ def projected(X: np.ndarray, real_data: Path) -> dict[str, np.ndarray]:
 def check(found: VectorTable, field: str, expected: tuple[float, ...]) -> None:
     n, n_classes, *figures = expected
     for vector, value, first in zip(("raw", "pca"), figures[:2], figures[2:], strict=True):
-        got = evaluate_retrieval(found, vector=vector, field=field, min_class_size=5)
+        got = evaluate_retrieval(found, vectors=[vector], fields=[field], min_class_size=5)[
+            field, vector
+        ]
         assert (len(got.ap), len(got.class_mean())) == (n, n_classes)
         assert got.map == pytest.approx(value, abs=1e-4)  # as the reference table promises
         assert got.metrics["hit@1"].mean() == pytest.approx(first, abs=6e-4)  # three digits

@@ -23,9 +23,12 @@ def test_every_point_is_the_map_of_the_first_columns(table: VectorTable) -> None
     assert (found.dims, found.n_queries) == ([3, 6], 80)
     for n, value in zip(found.dims, found.map, strict=True):
         part = VectorTable(table.ids, {"z": Z[:, :n]}, table.payload)
-        expected = evaluate_retrieval(part, vector="z", field="label").map
+        expected = evaluate_retrieval(part, vectors=["z"], fields=["label"])["label", "z"].map
         assert value == pytest.approx(expected, abs=1e-12)
-    assert found.raw_map == evaluate_retrieval(table, vector="raw", field="label").map
+    assert (
+        found.raw_map
+        == evaluate_retrieval(table, vectors=["raw"], fields=["label"])["label", "raw"].map
+    )
 
 
 def test_the_knee_is_the_fewest_dimensions_within_the_margin_of_the_best(

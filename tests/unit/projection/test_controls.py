@@ -133,7 +133,12 @@ def real_map(real_data: Path, column: int, make: object) -> float:
     kept = [i for i, label in enumerate(labels) if labels.count(label) >= 5]
     Z, labels = make(X[kept]), [labels[i] for i in kept]  # type: ignore[operator]
     table = VectorTable(list(range(len(Z))), {"z": Z}, {"label": labels})
-    return 100 * evaluate_retrieval(table, vector="z", field="label", min_class_size=5).map
+    return (
+        100
+        * evaluate_retrieval(table, vectors=["z"], fields=["label"], min_class_size=5)[
+            "label", "z"
+        ].map
+    )
 
 
 @pytest.mark.real_data

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from intramodal.errors import InputError, ManifestMismatchError, NotFound
 from intramodal.ingest.encoders.registry import load_encoder
+from intramodal.ingest.vectors.matrices import read_matrix
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
-from intramodal.types import Encoder, encoders_agree
+from intramodal.types import Encoder, Floats, encoders_agree
 
 DEFAULT_VECTOR = "raw"
 
@@ -100,6 +102,47 @@ class Target:
             f"texts must be projected as {self.vector!r} of {self.collection.name!r} was, by "
             f"projection {wanted[:12]}; give its file with --projection, got {given}"
         )
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """Where the texts of one target come from.
+
+    Parameters
+    ----------
+    target : Target
+    model : str, optional
+        By default the model that the manifest names.
+    file : Path, optional
+        Ready text embeddings instead, in the space of the encoder: not projected.
+    device, precision : str, optional
+    """
+
+    target: Target
+    model: str | None = None
+    file: Path | None = None
+    device: str | None = None
+    precision: str | None = None
+
+    def embed(self, prompts: Sequence[str]) -> Floats | None:
+        """Return the embeddings of the prompts, or those of the file; None without text tower."""
+        if self.file is not None:
+            return self._read
+        return self.encoder.encode_texts(list(prompts)) if self.encoder.has_text else None
+
+    @property
+    def name(self) -> str:
+        """Where the texts come from, for people."""
+        return str(self.file) if self.file is not None else self.encoder.name
+
+    @cached_property
+    def _read(self) -> Floats:
+        return read_matrix(Path(str(self.file)))
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The model, loaded when it is first needed."""
+        return self.target.load_encoder(self.model, device=self.device, precision=self.precision)
 
 
 def _default(name: str, there: Sequence[str]) -> str:

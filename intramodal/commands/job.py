@@ -1,0 +1,52 @@
+"""A command whose options have the defaults of its job: each is written once, in the job."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+
+class JobCommand(click.Command):
+    """A command that calls one job.
+
+    Parameters
+    ----------
+    job : str
+        Module below ``intramodal`` and function: ``"evaluation.retrieval:evaluate_retrieval"``. It
+        is imported when the command runs or shows its help, not before.
+    """
+
+    def __init__(self, *arguments: Any, job: str, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.job = job
+        self._is_filled = False
+
+    @property
+    def knobs(self) -> Mapping[str, inspect.Parameter]:
+        """Parameters of the job."""
+        module, _, function = self.job.partition(":")
+        found = getattr(importlib.import_module(f"intramodal.{module}"), function)
+        return inspect.signature(found).parameters
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the parameters; options without a default of their own have that of the job."""
+        if not self._is_filled:
+            self._is_filled = True
+            knobs = self.knobs
+            for option in self.params:
+                if isinstance(option, click.Option) and option.name in knobs:
+                    _fill(option, knobs[option.name].default)
+        return super().get_params(ctx)
+
+
+def _fill(option: click.Option, default: Any) -> None:
+    is_unset = default is None or default is False or default is inspect.Parameter.empty
+    if is_unset or default == () or option.multiple:
+        return
+    is_list = isinstance(default, tuple | list)
+    option.default = ",".join(map(str, default)) if is_list else default
+    option.show_default = True
