@@ -7,21 +7,15 @@ from typing import Any
 
 import click
 
-from intramodal.commands.options import (
-    json_option,
-    model_options,
-    print_json,
-    runs_option,
-    store_option,
-)
+from intramodal.commands.job import JobCommand
+from intramodal.commands.options import model_options
+from intramodal.commands.session import Session, session_options
 
 
-@click.command("fit")
+@click.command("fit", cls=JobCommand, job="projection.fit:fit_projection")
 @click.option(
     "--method",
     type=click.Choice(["pca", "isoclip"]),
-    default="pca",
-    show_default=True,
     help="PCA← of class-name texts, or the middle of the projectors' spectrum.",
 )
 @click.option("--model", help="Encoder whose text tower embeds the anchors, or whose projectors.")
@@ -48,8 +42,7 @@ from intramodal.commands.options import (
 )
 @click.option(
     "--normalize-text/--no-normalize-text",
-    default=True,
-    show_default=True,
+    default=None,
     help="Scale texts to unit length before their covariance.",
 )
 @click.option("--components", type=click.IntRange(1), help="Kept dimensions; default half.")
@@ -72,11 +65,9 @@ from intramodal.commands.options import (
     "-o", "--out", type=click.Path(path_type=Path), required=True, help="FILE.safetensors"
 )
 @model_options
-@store_option
-@runs_option
-@json_option
+@session_options()
 @click.pass_context
-def command(context: click.Context, /, as_json: bool, runs_url: str, **options: Any) -> None:
+def command(context: click.Context, /, session: Session, **options: Any) -> None:
     """Fit a projection (PCA←, centred PCA←, IsoCLIP) and save it as one file.
 
     \b
@@ -85,12 +76,69 @@ def command(context: click.Context, /, as_json: bool, runs_url: str, **options: 
     intramodal fit --method isoclip --model open_clip:ViT-B-32:openai -o isoclip.safetensors
     """
     _check_usage(context, options)
-    from intramodal.workflows.fit import FitRequest, fit_projection
+    from intramodal.projection.fit import fit_projection
+    from intramodal.runs.ledger import RunLedger
 
-    result = fit_projection(FitRequest(runs=runs_url, **options))
-    if as_json:
-        print_json(result)
-        return
+    with (
+        RunLedger.open(session.runs) as ledger,
+        ledger.run("fit", parameters=session.given()) as run,
+    ):
+        anchors, center = _anchors(session, options)
+        projection = fit_projection(
+            _source(options),
+            method=options["method"],
+            made_by=options["made_by"],
+            anchors=anchors,
+            normalize_text=options["normalize_text"],
+            components=options["components"],
+            center=center,
+            k_top=options["k_top"],
+            k_bottom=options["k_bottom"],
+        )
+        projection.save(options["out"])
+        run.log_fingerprint(
+            "projection", projection.method, projection.fingerprint, projection.recipe
+        )
+    found = {"projection": str(options["out"]), **projection.to_dict(), "run_id": run.id}
+    session.answer(found, _show)
+
+
+def _anchors(session: Session, options: dict[str, Any]) -> tuple[Any, Any]:
+    """Return the anchors and the centre of PCA←."""
+    if options["method"] != "pca":
+        return None, None
+    from intramodal.projection.anchors import load_anchors
+
+    anchors = load_anchors(options["anchors"], options["template"])
+    return anchors, _center(session, options["center"]) if options["center"] else None
+
+
+def _center(session: Session, place: str) -> Any:
+    """Return the mean that ``COLLECTION[:VECTOR]`` names; ``COLLECTION:`` is an unnamed vector."""
+    from intramodal.store.collection import ImageCollection
+    from intramodal.store.origins import center_of
+
+    name, has_vector, vector = place.partition(":")
+    with session.open_store() as store:
+        return center_of(ImageCollection.open(store, name), vector if has_vector else "raw")
+
+
+def _source(options: dict[str, Any]) -> Any:
+    """Return the encoder, the ready text embeddings or the ready projectors."""
+    if options["method"] == "pca" and options["text_vectors"] is not None:
+        from intramodal.ingest.vectors.matrices import read_matrix
+
+        return read_matrix(options["text_vectors"])
+    if options["method"] == "isoclip" and options["projectors"] is not None:
+        from intramodal.projection.isoclip import read_projectors
+
+        return read_projectors(options["projectors"])
+    from intramodal.ingest.encoders.registry import load_encoder
+
+    return load_encoder(options["model"], device=options["device"], precision=options["precision"])
+
+
+def _show(result: dict[str, Any]) -> None:
     from intramodal.commands.printing import note, print_table
 
     for warning in result["warnings"]:

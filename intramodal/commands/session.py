@@ -101,8 +101,14 @@ class Session:
         )
 
     def stated(self) -> dict[str, str]:
-        """Return the options that were given, as a run records them."""
+        """Return the options that were given and are no zero, as most runs record them."""
         return {key: str(_listed(value)) for key, value in self.options.items() if value}
+
+    def given(self) -> dict[str, str]:
+        """Return all options that have a value, as a run records them."""
+        return {
+            key: str(_listed(value)) for key, value in self.options.items() if value is not None
+        }
 
     @contextmanager
     def recorded_if_possible(self, kind: str) -> Iterator[Run]:

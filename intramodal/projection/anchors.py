@@ -6,6 +6,7 @@ the pictures show.
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -131,3 +132,21 @@ class AnchorSet:
     def __repr__(self) -> str:
         """Return count, template and the short fingerprint."""
         return f"AnchorSet({len(self)} names, {self.template!r}, {self.fingerprint[:12]})"
+
+
+BUILT_IN = ("imagenet", "wordnet")
+
+
+def load_anchors(which: str, template: str) -> AnchorSet:
+    """Return a built-in anchor set (imagenet, wordnet) or the names in a file."""
+    if which == "imagenet":
+        return AnchorSet.imagenet(template=template)
+    if which == "wordnet":
+        return AnchorSet.imagenet("wordnet", template=template)
+    if not Path(which).exists():
+        close = difflib.get_close_matches(which, BUILT_IN) or BUILT_IN
+        raise InputError(
+            f"there is no file of anchors {which!r}; did you mean {' or '.join(close)}, which are "
+            f"built in?"
+        )
+    return AnchorSet.from_file(Path(which), template=template)

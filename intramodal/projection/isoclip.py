@@ -10,6 +10,7 @@ a tower ends in a bias-free matrix, the same comes out of the stored vector: the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from intramodal.errors import InputError, RankError
 from intramodal.projection.projection import Projection, libraries
 from intramodal.types import Floats, fingerprint
 
+Projectors = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Those of image and text tower, (d, width) each."""
 METHOD = "isoclip"
 
 # simomagi/IsoCLIP, src/retrieval.py and src/encode_no_projection.py: the image-image settings,
@@ -189,3 +192,29 @@ def _checked(projector: NDArray[Any]) -> NDArray[np.float64]:
     if not W.any():
         raise InputError("a projector holds zeros only; give the weights that the tower ends in")
     return W
+
+
+def read_projectors(path: Path) -> Projectors:
+    """Read the tensors ``image`` (d, d_image) and ``text`` (d, d_text) of a safetensors file.
+
+    Raises
+    ------
+    InputError
+        If the file is no safetensors, or lacks one of them.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            image, text = (file.get_tensor(name) for name in ("image", "text"))
+    except (OSError, SafetensorError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read as projectors ({error}); give a safetensors file with the "
+            f"float tensors 'image' and 'text', each (dimensions of the vectors, width of the "
+            f"tower)"
+        ) from error
+    return _wide(image), _wide(text)
+
+
+def _wide(matrix: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(matrix, dtype=np.float64)

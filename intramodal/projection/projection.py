@@ -313,6 +313,19 @@ class Projection:
             )
         return found
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the facts that a person or a script needs, as JSON values."""
+        return {
+            "method": self.method,
+            "dim_in": self.dim_in,
+            "dim_out": self.dim_out,
+            "vector": self.default_vector,
+            "fingerprint": self.fingerprint,
+            "encoder": self.encoder,
+            **{key: self.recipe.get(key) for key in ("n_anchors", "rank", "k_top", "k_bottom")},
+            "warnings": list(self.warnings()),
+        }
+
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, under a temporary name first, then renamed."""
         about = {

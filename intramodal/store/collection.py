@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.errors import ManifestMismatchError, NotFound
+from intramodal.errors import InputError, ManifestMismatchError, NotFound
 from intramodal.store.base import CollectionInfo, Filter, Hits, Page, Store, VectorSpec
 from intramodal.store.fields import value_at
 from intramodal.store.manifest import Manifest, VectorOrigin
-from intramodal.types import Floats, Payload, PointId, VectorTable
+from intramodal.types import Floats, Payload, PointId, VectorTable, unit_rows
 
 
 def tabled(pages: Iterable[Page], vectors: Sequence[str], payload: Sequence[str]) -> VectorTable:
@@ -311,6 +311,38 @@ class ImageCollection:
         batches = (ids[i : i + SCROLL_BATCH] for i in range(0, len(ids), SCROLL_BATCH))
         pages = (self.store.retrieve(self.name, batch, **wanted) for batch in batches)
         return replace(tabled(pages, vectors, payload), drawn_from=n_there)
+
+    def center(self, vector: str, *, most: int | None = None) -> tuple[Floats, int]:
+        """Return the mean of unit vectors (d,) and how many points it is of, from one stream.
+
+        Points whose vector is missing, zero or not finite are left out.
+
+        Parameters
+        ----------
+        vector : str
+        most : int, optional
+            Points that are read, in id order; all by default.
+
+        Raises
+        ------
+        InputError
+            If no point has such a vector.
+        """
+        total: Any = 0.0
+        n = n_read = 0
+        for page in self.scroll(vectors=[vector], batch_size=min(most or 1000, 1000)):
+            X = page.vectors[vector]
+            X = unit_rows(X[np.isfinite(X).all(axis=1) & X.any(axis=1)])
+            total = total + X.sum(axis=0, dtype=np.float64)
+            n, n_read = n + len(X), n_read + len(page.ids)
+            if most is not None and n_read >= most:
+                break
+        if n == 0:
+            raise InputError(
+                f"no point of {self.name!r} has a vector {vector!r} to average; ingest pictures "
+                f"or name another vector"
+            )
+        return np.asarray(total / n, dtype=np.float32), n
 
     def neighbours(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from intramodal.errors import InputError, ManifestMismatchError, NotFound
+from intramodal.projection.fit import Center
 from intramodal.store.base import UNNAMED
 from intramodal.store.checks import require_vectors
 from intramodal.store.collection import ImageCollection
@@ -107,3 +108,24 @@ def refuse_texts(collection: ImageCollection, vectors: Sequence[str]) -> None:
                 f"{origins[name].source!r}, and is judged by `intramodal evaluate oti`; name a "
                 f"vector of the pictures"
             )
+
+
+def center_of(collection: ImageCollection, vector: str) -> Center:
+    """Return the mean of a collection's vector, for a centred projection.
+
+    Raises
+    ------
+    InputError
+        If the vector is projected already, or no point has it.
+    """
+    collection.vector_spec(vector)
+    origin = collection.origin(vector)
+    if origin.projection:
+        raise InputError(
+            f"{vector!r} of {collection.name!r} is projected already; average the encoder's own "
+            f"vectors, for example --center {collection.name}:{origin.source}"
+        )
+    mean, n = collection.center(vector)
+    facts = {"collection": collection.name, "vector": vector, "n": n}
+    made_by = (origin.encoder, origin.encoder_fingerprint)
+    return Center(mean, made_by, str(origin), facts)

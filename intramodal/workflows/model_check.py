@@ -15,7 +15,6 @@ from intramodal.errors import InputError
 from intramodal.projection.projection import Projection
 from intramodal.store.collection import ImageCollection
 from intramodal.types import encoders_agree
-from intramodal.workflows.corpus import mean_unit_vector
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +122,7 @@ def check_model(collection: ImageCollection, projection: Projection, source: str
     if spec is None or spec.size != projection.dim_in:
         return _unchecked(f"there is no vector {source!r} of {projection.dim_in} dimensions")
     try:
-        mean, n = mean_unit_vector(collection, source, most=MOST_POINTS)
+        mean, n = collection.center(source, most=MOST_POINTS)
     except InputError:
         return _unchecked(f"no point has a vector {source!r}")
     cosine = round(float(mean.astype(float) @ projection.text_mean.astype(float)), 4)

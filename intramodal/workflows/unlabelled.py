@@ -12,6 +12,7 @@ from intramodal.evaluation.agreement import Agreement, neighbour_overlap, pseudo
 from intramodal.evaluation.cost import vector_costs
 from intramodal.evaluation.retrieval import run_task
 from intramodal.evaluation.tasks import RetrievalTask
+from intramodal.projection.anchors import load_anchors
 from intramodal.reports.page import check_place
 from intramodal.reports.pages import Disagreement, render_disagreements
 from intramodal.runs.run import Run
@@ -19,7 +20,6 @@ from intramodal.store.collection import ImageCollection
 from intramodal.store.origins import refuse_texts
 from intramodal.types import VectorTable
 from intramodal.workflows.evidence import log_origins, stated
-from intramodal.workflows.fit import load_anchors
 from intramodal.workflows.search import describe, found, picture
 from intramodal.workflows.workspace import figures_kept, open_workspace, recorded
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import intramodal.workflows
+import intramodal
 from intramodal import open_store
 from intramodal.commands.options import DEFAULT_RUNS, DEFAULT_STORE
 from intramodal.runs.records import KINDS
@@ -95,8 +95,9 @@ def test_a_search_without_a_runs_database_that_can_be_used_answers(
 
 
 def test_the_kinds_of_runs_are_those_that_commands_record() -> None:
-    folder = Path(intramodal.workflows.__file__).parent
-    code = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
+    folder = Path(intramodal.__file__).parent
+    files = [path for part in ("commands", "workflows") for path in (folder / part).rglob("*.py")]
+    code = "".join(path.read_text(encoding="utf-8") for path in files)
     calls = r'\b(?:recorded|recorded_if_possible|ledger\.run)\(\s*(?:[\w.]+,\s*)?"([a-z-]+)"'
     assert tuple(sorted(set(re.findall(calls, code)))) == KINDS
     assert invoke("runs", "list", "--help").stdout.count("evaluate-") == 8

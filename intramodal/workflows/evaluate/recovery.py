@@ -13,14 +13,13 @@ from intramodal.commands.target import Target, TextSource
 from intramodal.errors import InputError, ModelError
 from intramodal.evaluation.recovery import check_norms, recovery_curve
 from intramodal.evaluation.views import project_texts
-from intramodal.projection.anchors import TEMPLATE
+from intramodal.projection.anchors import TEMPLATE, load_anchors
 from intramodal.projection.projection import Projection
 from intramodal.reports.page import check_place
 from intramodal.reports.pages import render_recovery
 from intramodal.runs.run import Run
 from intramodal.types import Floats
 from intramodal.workflows.evidence import log_origins, stated
-from intramodal.workflows.fit import load_anchors
 from intramodal.workflows.workspace import figures_kept, open_workspace, recorded
 
 CURVE = "recovery curve"

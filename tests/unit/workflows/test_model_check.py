@@ -17,7 +17,6 @@ from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.open import open_store
-from intramodal.workflows.corpus import mean_unit_vector
 from intramodal.workflows.model_check import FAMILIES, check_model, family_of
 from tests.cli.kit import invoke, run
 
@@ -132,18 +131,18 @@ def test_no_more_points_are_read_than_needed(
 ) -> None:
     X = rng.normal(size=(2600, 4)) + 1
     photos = holding(X)
-    mean, n = mean_unit_vector(photos, "raw", most=1500)
+    mean, n = photos.center("raw", most=1500)
     assert n == 2000  # whole pages
     np.testing.assert_allclose(mean, unit(X[:2000]).mean(axis=0), atol=1e-6)  # float32
-    assert mean_unit_vector(photos, "raw", most=100)[1] == 100
-    assert mean_unit_vector(photos, "raw")[1] == 2600
+    assert photos.center("raw", most=100)[1] == 100
+    assert photos.center("raw")[1] == 2600
 
 
 def test_a_mean_of_nothing_is_refused(
     holding: Callable[..., ImageCollection],
 ) -> None:
     with pytest.raises(InputError, match="no point of 'photos' has a vector 'raw'"):
-        mean_unit_vector(holding(np.empty((0, 4))), "raw")
+        holding(np.empty((0, 4))).center("raw")
 
 
 def test_a_model_that_the_collection_contradicts_is_refused_elsewhere_and_not_checked_here(
