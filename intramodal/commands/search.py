@@ -7,18 +7,12 @@ from typing import Any
 
 import click
 
-from intramodal.commands.options import (
-    LIST,
-    comma_list,
-    json_option,
-    model_options,
-    print_json,
-    runs_option,
-    store_option,
-)
+from intramodal.commands.job import JobCommand
+from intramodal.commands.options import LIST, comma_list, model_options
+from intramodal.commands.session import Session, session_options
 
 
-@click.command("search")
+@click.command("search", cls=JobCommand, job="store.search:search")
 @click.argument("collection")
 @click.option(
     "--image",
@@ -29,15 +23,13 @@ from intramodal.commands.options import (
 @click.option("--id", "point", help="Stored point to search with; it never finds itself.")
 @click.option(
     "--vectors",
-    default="raw,pca",
-    show_default=True,
     type=LIST,
     callback=comma_list,
     help="Comma-separated.",
 )
 @click.option("--projection", type=click.Path(path_type=Path), help="File, for --image on `pca`.")
 @click.option("--model", help="Encoder for --image and --text; default: as the manifest says.")
-@click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Answers.")
+@click.option("-k", "k", type=click.IntRange(1), help="Answers.")
 @click.option("--exact", is_flag=True, help="Compare with every point instead of the index.")
 @click.option(
     "--html", type=click.Path(path_type=Path), help="Also write a page of pictures: PAGE.html"
@@ -48,10 +40,8 @@ from intramodal.commands.options import (
     help="Folder the payload's paths are relative to, for the page; default the current one.",
 )
 @model_options
-@store_option
-@runs_option
-@json_option
-def command(as_json: bool, runs_url: str, **options: Any) -> None:
+@session_options()
+def command(session: Session, collection: str, **options: Any) -> None:
     """Show the nearest pictures under several vectors, side by side.
 
     It is recorded as a run; a runs database that cannot be written to costs a warning only.
@@ -62,12 +52,68 @@ def command(as_json: bool, runs_url: str, **options: Any) -> None:
     """
     if sum(options[name] is not None for name in ("image", "text", "point")) != 1:
         raise click.UsageError("give one of --image, --text and --id")
-    from intramodal.workflows.search import SearchRequest, search_collection
+    from intramodal.store.collection import ImageCollection
+    from intramodal.store.search import search
 
-    result = search_collection(SearchRequest(runs=runs_url, **options))
-    if as_json:
-        print_json(result)
-        return
+    with session.open_store() as store:
+        photos = ImageCollection.open(store, collection)
+        query = {"image": options["image"], "text": options["text"], "point": _point(options)}
+        with session.recorded_if_possible("search") as run:
+            found = search(
+                photos,
+                **query,
+                vectors=options["vectors"],
+                encoder=_loader(options),
+                projection=_projection(photos, options),
+                k=options["k"],
+                exact=options["exact"],
+            )
+            run.keep(found)
+            page = _write_page(photos, found, query, options)
+    session.answer({**found.to_dict(), **page, "run_id": run.id}, _show)
+
+
+def _point(options: dict[str, Any]) -> str | int | None:
+    point = options["point"]
+    return int(point) if point is not None and point.isdecimal() else point
+
+
+def _loader(options: dict[str, Any]) -> Any:
+    """Return a function that loads the model that was asked for, or that of the manifest."""
+    from intramodal.ingest.encoders.registry import load_encoder
+
+    def load(name: str) -> Any:
+        model = options["model"] or name
+        return load_encoder(model, device=options["device"], precision=options["precision"])
+
+    return load
+
+
+def _projection(photos: Any, options: dict[str, Any]) -> Any:
+    """Load the projection where a vector needs it."""
+    from intramodal.projection.projection import Projection
+
+    origins = photos.manifest.vectors
+    is_needed = any(v in origins and origins[v].projection for v in options["vectors"])
+    if options["image"] is None or options["projection"] is None or not is_needed:
+        return None
+    return Projection.load(options["projection"])
+
+
+def _write_page(photos: Any, found: Any, query: dict[str, Any], options: dict[str, Any]) -> Any:
+    """Write the page of pictures; say where it is and how many pictures it could show."""
+    if options["html"] is None:
+        return {}
+    from intramodal.reports.pages import render_search, search_page
+
+    page = search_page(
+        photos, found, **query, exact=options["exact"], pictures=options["pictures"]
+    )
+    render_search(page, options["html"])
+    return {"html": str(options["html"]), "n_pictures": page.n_pictures}
+
+
+def _show(result: dict[str, Any]) -> None:
     from intramodal.commands.printing import note, print_table
 
     names = list(result["vectors"])

@@ -132,6 +132,8 @@ class Projection:
     text_mean : ndarray of shape (dim_in,), optional
         float32; mean of the anchors' unit text embeddings: tells whether a collection's vectors
         are those of the model (not part of the map, nor of its fingerprint).
+    place : str, optional
+        The file it was read from, for messages.
 
     Examples
     --------
@@ -147,6 +149,7 @@ class Projection:
     offset: Floats | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     text_mean: Floats | None = None
+    place: str | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check shapes and values once, for every way in."""
@@ -358,6 +361,7 @@ class Projection:
                 tensors.get("offset"),
                 dict(about["recipe"]),
                 tensors.get("text_mean"),
+                str(path),
             )
             saved = about["fingerprint"]
         except (KeyError, TypeError, ValueError) as error:

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 from intramodal import plots
 from intramodal.reports.page import write_page
 from intramodal.reports.report import Picture
+from intramodal.reports.thumbnails import data_uri, thumbnail
+from intramodal.store.collection import ImageCollection
+from intramodal.store.search import SearchResults
+from intramodal.types import PointId
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,6 +60,11 @@ class SearchPage:
     is_exact: bool
     rankings: Mapping[str, Sequence[Found]]
 
+    @property
+    def n_pictures(self) -> int:
+        """How many answers could be shown."""
+        return sum(bool(hit.picture.image) for hits in self.rankings.values() for hit in hits)
+
     def elsewhere(self, point: str, vector: str) -> list[tuple[str, int | None]]:
         """Return the rank of a point under the other vectors; None beyond their answers.
 
@@ -71,6 +80,41 @@ class SearchPage:
             for other, hits in self.rankings.items()
             if other != vector
         ]
+
+
+def picture(folder: Path | None, point: PointId, payload: Mapping[str, Any]) -> Picture:
+    """Return a stored picture with its caption; its paths are relative to `folder`."""
+    path, label = payload.get("path"), payload.get("label")
+    caption = " · ".join(str(part) for part in (label, path or point) if part is not None)
+    return Picture(str(point), caption, thumbnail(folder or Path(), path, side=SIDE))
+
+
+def found(folder: Path | None, answers: Sequence[Mapping[str, Any]]) -> list[Found]:
+    """Return answers of `describe` with their pictures."""
+    return [Found(picture(folder, hit["id"], hit["payload"]), hit["score"]) for hit in answers]
+
+
+def search_page(
+    collection: ImageCollection,
+    results: SearchResults,
+    *,
+    image: Path | None = None,
+    text: str | None = None,
+    point: PointId | None = None,
+    exact: bool = False,
+    pictures: Path | None = None,
+) -> SearchPage:
+    """Return the page of a search; the payload's paths are relative to the folder `pictures`."""
+    kind = "id" if point is not None else "text" if text is not None else "image"
+    if text is not None:
+        query = Picture("", text)
+    elif image is not None:
+        query = Picture("", image.name, data_uri(image.read_bytes(), side=SIDE))
+    else:
+        page = collection.store.retrieve(collection.name, [point or ""], payload=True)
+        query = picture(pictures, page.ids[0], page.payloads[0])
+    rankings = {vector: found(pictures, hits) for vector, hits in results.vectors.items()}
+    return SearchPage(results.collection, query, kind, exact, rankings)
 
 
 def render_search(page: SearchPage, path: Path) -> None:

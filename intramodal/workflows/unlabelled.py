@@ -14,13 +14,13 @@ from intramodal.evaluation.retrieval import run_task
 from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.projection.anchors import load_anchors
 from intramodal.reports.page import check_place
-from intramodal.reports.pages import Disagreement, render_disagreements
+from intramodal.reports.pages import Disagreement, found, picture, render_disagreements
 from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
 from intramodal.store.origins import refuse_texts
+from intramodal.store.search import describe
 from intramodal.types import VectorTable
 from intramodal.workflows.evidence import log_origins, stated
-from intramodal.workflows.search import describe, found, picture
 from intramodal.workflows.workspace import figures_kept, open_workspace, recorded
 
 N_DISAGREEMENTS = 12

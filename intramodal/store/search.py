@@ -1,0 +1,175 @@
+"""The nearest images under several vectors, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from intramodal.errors import InputError, ManifestMismatchError
+from intramodal.projection.projection import Projection
+from intramodal.store.base import Hits
+from intramodal.store.collection import ImageCollection
+from intramodal.store.manifest import VectorOrigin
+from intramodal.types import Encoder, Floats, PointId, encoders_agree
+
+LoadEncoder = Callable[[str], Encoder]
+
+
+@dataclass(frozen=True)
+class SearchResults:
+    """The answers to one query.
+
+    Parameters
+    ----------
+    collection : str
+    vectors : dict of str to list of dict
+        By vector the answers, best first: "id", "score", "path", "payload".
+    origins : dict of str to VectorOrigin
+        Who made the vectors, as far as it is declared.
+    """
+
+    collection: str
+    vectors: Mapping[str, list[dict[str, Any]]]
+    origins: Mapping[str, VectorOrigin] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {"collection": self.collection, "vectors": dict(self.vectors)}
+
+    def record(self, run: Any) -> None:
+        """Write who made the vectors, and the best score of each, to a run."""
+        for vector, hits in self.vectors.items():
+            if vector in self.origins:
+                run.log_origin(vector, self.origins[vector])
+            best = hits[0]["score"] if hits else None
+            run.log_metric("best score", best, vector=vector, n=len(hits))
+
+
+def search(  # noqa: PLR0913  a job has as many knobs as it has
+    collection: ImageCollection,
+    *,
+    image: Path | None = None,
+    text: str | None = None,
+    point: PointId | None = None,
+    vectors: Sequence[str] = ("raw", "pca"),
+    encoder: Encoder | LoadEncoder | None = None,
+    projection: Projection | None = None,
+    k: int = 10,
+    exact: bool = False,
+) -> SearchResults:
+    """Return the k nearest points under each vector, with their paths and labels.
+
+    Parameters
+    ----------
+    collection : ImageCollection
+    image, text, point : Path, str, and str or int, optional
+        One of them: a picture file, a text (on vectors that are not projected), or the id of a
+        stored point, which never finds itself.
+    vectors : sequence of str
+    encoder : Encoder or callable, optional
+        For an image or a text: the model that made the vectors, or a function that loads the one
+        of the name that the manifest says, such as `load_encoder`.
+    projection : Projection, optional
+        For an image on a projected vector: the one that made it.
+    k : int
+        Answers.
+    exact : bool
+        Whether every point is compared, instead of asking the index.
+
+    Raises
+    ------
+    NotFound
+        If there is no such vector or point.
+    InputError
+        For a text on a projected vector, or a projection that is missing or another one.
+    ManifestMismatchError
+        If the encoder is not the one that made the vector.
+    """
+    query = Query(image, text, encoder, projection)
+    answers = {}
+    for vector in vectors:
+        if point is not None:
+            hits = collection.neighbours([point], using=vector, k=k, exact=exact)
+        else:
+            X = query.under(vector, collection.origin(vector))
+            hits = collection.search(X, using=vector, k=k, exact=exact)
+        answers[vector] = describe(collection, hits)
+    origins = collection.manifest.vectors
+    known = {vector: origins[vector] for vector in vectors if vector in origins}
+    return SearchResults(collection.name, answers, known)
+
+
+class Query:
+    """An image or a text as each vector sees it; a model embeds it once."""
+
+    def __init__(
+        self,
+        image: Path | None,
+        text: str | None,
+        encoder: Encoder | LoadEncoder | None,
+        projection: Projection | None,
+    ) -> None:
+        self._image, self._text = image, text
+        self._encoder, self._projection = encoder, projection
+        self._embedded: dict[str, tuple[tuple[str, str], Floats]] = {}
+
+    def under(self, vector: str, origin: VectorOrigin) -> Floats:
+        """Return the query (1, d) in the space of a vector."""
+        if self._text is not None and origin.projection:
+            raise InputError(
+                f"texts are compared with images on the encoder's own vector, and {vector!r} is "
+                f"projected; search with --vectors raw"
+            )
+        made_by, X = self._embed(origin.encoder)
+        if not encoders_agree(made_by, (origin.encoder, origin.encoder_fingerprint)):
+            raise ManifestMismatchError(
+                f"{vector!r} was made by {origin}, not by {made_by[0]} ({made_by[1][:12]}); "
+                f"search with the model that made it"
+            )
+        return _projected(X, self._projection, origin.projection) if origin.projection else X
+
+    def _embed(self, model: str) -> tuple[tuple[str, str], Floats]:
+        """Return the identity of a model and the query as it sees it."""
+        if self._encoder is None:
+            raise InputError("an image or a text needs the encoder that made the vectors")
+        key = self._encoder.name if isinstance(self._encoder, Encoder) else model
+        if key not in self._embedded:
+            loaded = self._encoder
+            encoder = loaded if isinstance(loaded, Encoder) else loaded(model)
+            if self._text is not None:
+                X = encoder.encode_texts([self._text])
+            else:
+                X = encoder.encode_images([self._image])
+            self._embedded[key] = ((encoder.name, encoder.fingerprint), X)
+        return self._embedded[key]
+
+
+def _projected(X: Floats, projection: Projection | None, wanted: str) -> Floats:
+    if projection is None:
+        raise InputError("searching a projected vector with a picture needs --projection FILE")
+    if projection.fingerprint != wanted:
+        raise InputError(
+            f"{projection.place or 'this'} is projection {projection.fingerprint[:12]}, the "
+            f"vector was made by {wanted[:12]}; give the file it was made with"
+        )
+    return projection.apply(np.asarray(X))
+
+
+def describe(collection: ImageCollection, hits: Hits) -> list[dict[str, Any]]:
+    """Return the answers to the first query, with their paths and payloads."""
+    ids, scores = hits.ids[0], hits.scores[0]
+    page = collection.store.retrieve(collection.name, ids, payload=True)
+    payloads = {str(i): payload for i, payload in zip(page.ids, page.payloads, strict=True)}
+    return [
+        {
+            "id": i,
+            "score": float(score),
+            "path": payloads[str(i)].get("path"),
+            "payload": payloads[str(i)],
+        }
+        for i, score in zip(ids, scores, strict=True)
+    ]
