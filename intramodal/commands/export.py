@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from intramodal.commands.options import json_option, print_json, runs_option, store_option
+from intramodal.commands.job import JobCommand
+from intramodal.commands.session import Session, session_options
 
 
-@click.command("export")
+@click.command("export", cls=JobCommand, job="ingest.vectors.export:export_vector")
 @click.argument("collection")
-@click.option("--vector", default="pca", show_default=True, help="Named vector.")
+@click.option("--vector", help="Named vector.")
 @click.option(
     "-o",
     "--out",
@@ -19,12 +21,8 @@ from intramodal.commands.options import json_option, print_json, runs_option, st
     required=True,
     help="FILE.npy, .safetensors or .parquet",
 )
-@store_option
-@runs_option
-@json_option
-def command(
-    collection: str, vector: str, out: Path, store: str, runs_url: str, as_json: bool
-) -> None:
+@session_options()
+def command(session: Session, collection: str, vector: str, out: Path) -> None:
     """Write a vector of all points to FILE.npy, with FILE.ids.csv beside it.
 
     Rows are in id order: whole numbers by value, then UUIDs. Points without the vector are left
@@ -33,11 +31,20 @@ def command(
     \b
     intramodal export photos --vector pca -o pca.npy
     """
-    from intramodal.workflows.export import export_vectors
+    from intramodal.ingest.vectors.export import export_vector
+    from intramodal.ingest.vectors.matrices import matrix_file
 
-    result = export_vectors(collection, vector=vector, out=out, store=store, runs=runs_url)
-    if as_json:
-        print_json(result)
-        return
+    matrix_file(out)  # refuses the name of a file before a store is opened
+    with session.open() as at:
+        photos = at.collection(collection)
+        photos.vector_spec(vector)
+        stated = {key: value for key, value in session.stated().items() if key != "runs"}
+        with at.ledger.run("export", parameters=stated) as run:
+            found = export_vector(photos, out, vector=vector, run=run)
+    session.answer(found.to_dict(), _show)
+
+
+def _show(result: dict[str, Any]) -> None:
     left_out = f", {result['missing']:,} points lack it" if result["missing"] else ""
-    click.echo(f"{result['rows']:,} x {result['dim']} -> {out} (ids: {result['ids']}{left_out})")
+    where = f"{result['out']} (ids: {result['ids']}{left_out})"
+    click.echo(f"{result['rows']:,} x {result['dim']} -> {where}")

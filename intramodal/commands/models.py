@@ -18,9 +18,9 @@ def command() -> None:
 @json_option
 def list_models(as_json: bool) -> None:
     """List models that the paper uses; any other name of these forms works, too."""
-    from intramodal.workflows.models import list_models as listed
+    from intramodal.ingest.encoders.names import known_models
 
-    rows = listed()
+    rows = [dict(model) for model in known_models()]
     if as_json:
         print_json({"models": rows})
         return
@@ -35,9 +35,10 @@ def list_models(as_json: bool) -> None:
 @json_option
 def convert_slip(source: Path, target: Path, as_json: bool) -> None:
     """Turn a SLIP checkpoint (.pt) into a folder that open_clip:local-dir:TARGET loads."""
-    from intramodal.workflows.models import convert_slip as convert
+    from intramodal.ingest.encoders.registry import convert_slip as convert
 
-    result = convert(source, target)
+    convert(source, target)
+    result = {"target": str(target), "model": f"open_clip:local-dir:{target}"}
     if as_json:
         print_json(result)
         return

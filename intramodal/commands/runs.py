@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from intramodal.commands.options import json_option, print_json, runs_option
+from intramodal.commands.session import Session, session_options
 from intramodal.runs.records import KINDS
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -37,31 +37,31 @@ def command() -> None:
 @command.command("list")
 @click.option("--kind", help=f"Only runs of this kind: {', '.join(KINDS)}, or a program's own.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Runs.")
-@runs_option
-@json_option
-def list_runs(kind: str | None, limit: int, runs_url: str, as_json: bool) -> None:
+@session_options(store=False)
+def list_runs(session: Session, kind: str | None, limit: int) -> None:
     """List the latest runs."""
-    from intramodal.workflows.runs import list_runs as listed
-
-    rows = listed(runs_url, kind=kind, limit=limit)
-    if as_json:
-        print_json({"runs": rows})
-        return
-    _print_runs(rows, ("run", "kind", "status", "started", "seconds>", "collection"))
+    with session.open_runs() as ledger:
+        runs = ledger.runs(kind=kind, limit=limit)
+        if kind is not None and not runs:
+            ledger.require_kind(kind)
+    rows = [run.to_dict() | {"collection": run.parameters.get("collection")} for run in runs]
+    columns = ("run", "kind", "status", "started", "seconds>", "collection")
+    session.answer({"runs": rows}, lambda found: _print_runs(found["runs"], columns))
 
 
 @command.command("show")
 @click.argument("run")
-@runs_option
-@json_option
-def show_run(run: str, runs_url: str, as_json: bool) -> None:
+@session_options(store=False)
+def show_run(session: Session, run: str) -> None:
     """Show one run; RUN is an id or its beginning."""
-    from intramodal.workflows.runs import show_run as shown
+    from intramodal.runs.frames import full_record
 
-    result = shown(runs_url, run)
-    if as_json:
-        print_json(result)
-        return
+    with session.open_runs() as ledger:
+        result = full_record(ledger, ledger.get(run))
+    session.answer(result, _print_run)
+
+
+def _print_run(result: dict[str, Any]) -> None:
     from intramodal.commands.printing import print_table
 
     about = result | {"command": " ".join(result["command"])}
@@ -78,24 +78,19 @@ def show_run(run: str, runs_url: str, as_json: bool) -> None:
 @command.command("compare")
 @click.argument("a")
 @click.argument("b")
-@runs_option
-@json_option
-def compare_runs(a: str, b: str, runs_url: str, as_json: bool) -> None:
+@session_options(store=False)
+def compare_runs(session: Session, a: str, b: str) -> None:
     """Show what differs between two runs, then their figures side by side.
 
     A and B are ids or their beginnings; a difference is B minus A.
     """
-    from intramodal.workflows.runs import compare_runs as compared
-
-    result = compared(runs_url, a, b)
-    if as_json:
-        print_json(result)
-        return
-    _print_comparison(result)
+    with session.open_runs() as ledger:
+        result = ledger.compare(a, b).to_dict()
+    session.answer(result, _print_comparison)
 
 
 @command.command("export")
-@click.argument("runs", nargs=-1)
+@click.argument("ids", nargs=-1, metavar="[RUNS]...")
 @click.option(
     "--format",
     "file_format",
@@ -105,10 +100,9 @@ def compare_runs(a: str, b: str, runs_url: str, as_json: bool) -> None:
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), required=True, help="File; for trec a folder."
 )
-@runs_option
-@json_option
+@session_options(store=False)
 def export_runs(
-    runs: tuple[str, ...], file_format: str | None, out: Path, runs_url: str, as_json: bool
+    session: Session, ids: tuple[str, ...], file_format: str | None, out: Path
 ) -> None:
     """Write runs for other programs; all of them unless RUNS names some.
 
@@ -120,13 +114,11 @@ def export_runs(
     intramodal runs export -o runs.csv
     intramodal runs export 20261124-1809 --format trec -o scores
     """
-    from intramodal.workflows.runs import write_runs
+    from intramodal.runs.frames import export_runs as write_runs
 
-    result = write_runs(runs_url, runs, out=out, file_format=file_format)
-    if as_json:
-        print_json(result)
-        return
-    click.echo(f"{result['n_runs']:,} runs -> {out}")
+    with session.open_runs() as ledger:
+        n = write_runs(ledger, out, ids=ids or None, file_format=file_format)
+    session.answer({"out": str(out), "n_runs": n}, lambda _: click.echo(f"{n:,} runs -> {out}"))
 
 
 @command.command("prune")
@@ -139,9 +131,8 @@ def export_runs(
     help="Only runs that ended so.",
 )
 @click.option("--yes", is_flag=True, help="Delete; without it nothing is changed.")
-@runs_option
-@json_option
-def prune_runs(as_json: bool, runs_url: str, **options: Any) -> None:
+@session_options(store=False)
+def prune_runs(session: Session, yes: bool, **which: Any) -> None:
     """Say which runs would be deleted; with --yes, delete them and all that belongs to them.
 
     Every option given must hold. A run that is RUNNING is never deleted.
@@ -149,15 +140,16 @@ def prune_runs(as_json: bool, runs_url: str, **options: Any) -> None:
     \b
     intramodal runs prune --older-than 30d --status FAILED
     """
-    if all(options[name] is None for name in ("older_than", "keep", "kind", "status")):
+    if all(which[name] is None for name in ("older_than", "keep", "kind", "status")):
         raise click.UsageError("say which: --older-than, --keep, --kind or --status")
-    from intramodal.workflows.runs import PruneRequest
-    from intramodal.workflows.runs import prune_runs as pruned
+    with session.open_runs() as ledger:
+        doomed = ledger.prune(**which, dry_run=not yes)
+        if which["kind"] is not None and not doomed:
+            ledger.require_kind(which["kind"])
+    session.answer({"deleted": yes, "runs": [run.to_dict() for run in doomed]}, _print_pruned)
 
-    result = pruned(PruneRequest(runs=runs_url, **options))
-    if as_json:
-        print_json(result)
-        return
+
+def _print_pruned(result: dict[str, Any]) -> None:
     _print_runs(result["runs"], ("run", "kind", "status", "started"))
     n = len(result["runs"])
     click.echo(f"{n:,} deleted" if result["deleted"] else f"{n:,} would be deleted; add --yes")

@@ -85,6 +85,12 @@ class Session:
         ):
             yield Workspace(store, ledger)
 
+    def open_runs(self) -> RunLedger:
+        """Open the runs database to look at it: one that is not there is not made."""
+        from intramodal.runs.ledger import RunLedger
+
+        return RunLedger.open(self.runs, create=False)
+
     def open_store(self, *, creates: bool = False, uploads: Uploads | None = None) -> Store:
         """Open the store alone, with the key from the environment; see `open`."""
         from intramodal.store.open import open_store

@@ -27,6 +27,7 @@ from intramodal.runs.database import Database, LedgerUnavailable, RunFinished, p
 from intramodal.runs.environment import command_line, git_state, package_versions, this_process
 from intramodal.runs.liveness import INTERVAL_S, heartbeat, mark_interrupted
 from intramodal.runs.records import (
+    KINDS,
     ArtefactRecord,
     FailureRecord,
     FingerprintKind,
@@ -112,6 +113,15 @@ class LedgerReader:
             query = query.limit(limit)
         with self._database.reading() as session:
             return RunTable(_run_record(row) for row in session.scalars(query))
+
+    def require_kind(self, kind: str) -> None:
+        """Raise `InputError` for a kind that neither our commands nor any run here has."""
+        known = sorted({*KINDS, *(run.kind for run in self.runs())})
+        if kind not in known:
+            close = difflib.get_close_matches(kind, known, n=3) or known
+            raise InputError(
+                f"there are no runs of kind {kind!r}; did you mean {' or '.join(close)}?"
+            )
 
     def get(self, id_or_prefix: str) -> RunRecord:
         """Return one run by its id or the beginning of it.

@@ -16,7 +16,7 @@ from intramodal.store.base import Filter, Page, Store, VectorSpec
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.open import open_store as open_again
 from intramodal.types import unit_rows
-from intramodal.workflows import export
+from intramodal.ingest.vectors import export
 from tests.cli.kit import invoke, run
 
 N, D = 2300, 6  # three pages

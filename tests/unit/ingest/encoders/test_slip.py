@@ -12,8 +12,7 @@ from click.testing import CliRunner
 
 from intramodal.cli import cli
 from intramodal.errors import ModelError
-from intramodal.ingest.encoders.registry import load_encoder
-from intramodal.ingest.encoders.slip import convert_slip
+from intramodal.ingest.encoders.registry import convert_slip, load_encoder
 from tests.tiny_models import TEXTS, Shelf, save_clip, save_slip
 
 torch = pytest.importorskip("torch")

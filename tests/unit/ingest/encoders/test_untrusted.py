@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from intramodal.errors import ModelError
-from intramodal.ingest.encoders.registry import load_encoder
-from intramodal.ingest.encoders.slip import convert_slip
+from intramodal.ingest.encoders.registry import convert_slip, load_encoder
 from tests.tiny_models import Save, Shelf, save_clip, save_dinov2, save_open_clip, save_slip
 
 for library in ("torch", "open_clip", "transformers"):

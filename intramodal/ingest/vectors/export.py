@@ -5,16 +5,15 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from intramodal.errors import InputError
 from intramodal.ingest.vectors.matrices import MatrixFile, MatrixMaker, matrix_file
+from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
-from intramodal.workflows.evidence import log_origins
-from intramodal.workflows.workspace import open_workspace, recorded
 
 _PAGE = 1000
 
@@ -31,7 +30,32 @@ class _Paths:
         return self.out.with_name(self.out.name + ".part"), self.ids.with_suffix(".csv.part")
 
 
-def export_vectors(name: str, *, vector: str, out: Path, store: str, runs: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ExportSummary:
+    """What was written: `rows` points of `dim` numbers; `missing` ones lack the vector."""
+
+    collection: str
+    vector: str
+    rows: int
+    missing: int
+    dim: int
+    out: str
+    ids: str
+    run_id: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+    def record(self, run: Run) -> None:
+        """Write the counts to a run."""
+        run.log_metric("rows", self.rows, vector=self.vector, n=self.rows)
+        run.log_metric("points without the vector", self.missing, vector=self.vector)
+
+
+def export_vector(
+    collection: ImageCollection, out: Path, *, vector: str = "pca", run: Run | None = None
+) -> ExportSummary:
     """Write one vector of all points to `out`, rows in the order of ``OUT.ids.csv``.
 
     Rows are in id order: whole numbers by value, then UUIDs by text. Points that lack the vector
@@ -40,48 +64,32 @@ def export_vectors(name: str, *, vector: str, out: Path, store: str, runs: str) 
 
     Parameters
     ----------
-    name : str
-        The collection.
-    vector : str
+    collection : ImageCollection
     out : Path
         ``.npy``, ``.safetensors`` (one tensor, named as the vector) or ``.parquet`` (columns
         ``id`` and ``vector``).
-    store, runs : str
-
-    Returns
-    -------
-    dict
-        "collection", "vector", "rows", "missing", "dim", "out", "ids", "run_id".
+    vector : str
+    run : Run, optional
+        Records the counts, and who made the vectors.
 
     Raises
     ------
     InputError
         For another suffix, or a place that cannot be written to.
     NotFound
-        If the collection or the vector is absent.
+        If the vector is absent.
     """
+    run = run or Run()
     make = matrix_file(out)
     paths = _Paths(out, out.with_suffix(".ids.csv"))
-    with open_workspace(store, runs) as workspace:
-        collection = ImageCollection.open(workspace.store, name)
-        dim = collection.vector_spec(vector).size
-        parameters = {"collection": name, "vector": vector, "out": str(out), "store": store}
-        with recorded(workspace, "export", parameters) as run:
-            log_origins(run, workspace.ledger, collection)
-            rows = _written(collection, vector, dim, paths, make)
-            missing = max(0, collection.count() - rows)
-            run.log_metric("rows", rows, vector=vector, n=rows)
-            run.log_metric("points without the vector", missing, vector=vector)
-    return {
-        "collection": name,
-        "vector": vector,
-        "rows": rows,
-        "missing": missing,
-        "dim": dim,
-        "out": str(out),
-        "ids": str(paths.ids),
-        "run_id": run.id,
-    }
+    dim = collection.vector_spec(vector).size
+    run.log_origins(collection.manifest.vectors)
+    rows = _written(collection, vector, dim, paths, make)
+    missing = max(0, collection.count() - rows)
+    places = str(out), str(paths.ids)
+    found = ExportSummary(collection.name, vector, rows, missing, dim, *places, run.id)
+    run.keep(found)
+    return found
 
 
 def _written(
