@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
-from types import TracebackType
-from typing import Any, cast
 
-from sqlalchemy import CursorResult, select, update
+from sqlalchemy import select, update
 
 from intramodal.errors import LedgerError
 from intramodal.runs.database import Database, LedgerUnavailable
@@ -23,84 +22,53 @@ GRACE = 3
 """A run is given up when its last beat is this many intervals old."""
 
 
-class Heartbeat:
-    """Calls `beat` every `interval_s` seconds in a thread, while the block lasts.
+@contextmanager
+def heartbeat(beat: Callable[[], None], interval_s: float | None) -> Iterator[None]:
+    """Call `beat` every `interval_s` seconds in a thread, while the block lasts; None for never.
 
-    Parameters
-    ----------
-    beat : callable
-        Writes the sign of life; a `LedgerError` is logged once and the next beat tries again.
-    interval_s : float
+    Without it, whether the run lives can only be told on its own host.
     """
-
-    def __init__(self, beat: Callable[[], None], interval_s: float) -> None:
-        self._beat = beat
-        self._interval_s = interval_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="run heartbeat", daemon=True)
-
-    def __enter__(self) -> None:
-        """Start beating."""
-        self._thread.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop; a beat that hangs in the database is not waited for longer than an interval."""
-        self._stop.set()
-        self._thread.join(timeout=self._interval_s)
-
-    def _run(self) -> None:
-        level = logging.WARNING
-        while not self._stop.wait(self._interval_s):
-            try:
-                self._beat()
-            except LedgerError as error:
-                log.log(level, "no heartbeat: %s", error)
-                level = logging.DEBUG
+    if interval_s is None:
+        yield
+        return
+    is_over = threading.Event()
+    thread = threading.Thread(
+        target=_keep_beating, args=(beat, interval_s, is_over), name="run heartbeat", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        # A beat that hangs in the database is not waited for longer than an interval.
+        thread.join(timeout=interval_s)
 
 
-class NullHeartbeat:
-    """No heartbeat: whether the run lives can only be told on its own host."""
-
-    def __enter__(self) -> None:
-        """Do nothing."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Do nothing."""
+def _keep_beating(beat: Callable[[], None], interval_s: float, is_over: threading.Event) -> None:
+    """Beat until it is over; an error is logged once, and the next beat tries again."""
+    level = logging.WARNING
+    while not is_over.wait(interval_s):
+        try:
+            beat()
+        except LedgerError as error:
+            log.log(level, "no heartbeat: %s", error)
+            level = logging.DEBUG
 
 
-def heartbeat(beat: Callable[[], None], interval_s: float | None) -> Heartbeat | NullHeartbeat:
-    """Return a heartbeat, or its null twin where `interval_s` is None."""
-    return NullHeartbeat() if interval_s is None else Heartbeat(beat, interval_s)
-
-
-def mark_interrupted(database: Database) -> list[str]:
+def mark_interrupted(database: Database) -> None:
     """Mark runs INTERRUPTED whose heartbeat is old or whose process here is gone.
 
-    Returns
-    -------
-    list of str
-        Ids of the runs that were marked. Empty too where the database can only be read: looking
-        at runs must not need the right to write.
+    None are marked where the database can only be read: looking must not need the right to write.
     """
     with database.reading() as session:
         query = select(RunRow, database_now().label("now")).where(RunRow.status == "RUNNING")
         seen = [(row.RunRow, row.now) for row in session.execute(query)]
     dead = [(run, why) for run, now in seen if (why := _why_dead(run, now))]
     try:
-        return [run.id for run, why in dead if _mark(database, run, why)]
+        for run, why in dead:
+            _mark(database, run, why)
     except LedgerUnavailable as error:
         log.debug("stale runs stay as they are: %s", error)
-        return []
 
 
 def _why_dead(run: RunRow, now: datetime) -> str | None:
@@ -114,7 +82,7 @@ def _why_dead(run: RunRow, now: datetime) -> str | None:
     return f"no sign of life from {run.host} for {silent_for.total_seconds():.0f} s"
 
 
-def _mark(database: Database, run: RunRow, why: str) -> bool:
+def _mark(database: Database, run: RunRow, why: str) -> None:
     unchanged = (
         RunRow.id == run.id,
         # It may have ended, or be back, since it was looked at.
@@ -124,5 +92,4 @@ def _mark(database: Database, run: RunRow, why: str) -> bool:
     # The last sign of life is the best guess at its end.
     values = {"status": "INTERRUPTED", "error": why, "finished": run.heartbeat}
     with database.writing() as session:
-        done = session.execute(update(RunRow).where(*unchanged).values(**values))
-        return cast("CursorResult[Any]", done).rowcount == 1
+        session.execute(update(RunRow).where(*unchanged).values(**values))

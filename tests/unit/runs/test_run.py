@@ -13,7 +13,7 @@ import pytest
 from intramodal.errors import LedgerError
 from intramodal.runs.environment import git_state, is_gone, this_process
 from intramodal.runs.ledger import RecordedRun, RunLedger
-from intramodal.runs.liveness import Heartbeat, NullHeartbeat, heartbeat
+from intramodal.runs.liveness import heartbeat
 from intramodal.runs.records import FailureRecord, FingerprintRecord
 from intramodal.runs.run import Run
 from intramodal.store.manifest import VectorOrigin
@@ -189,7 +189,8 @@ def test_a_heartbeat_beats_until_the_block_ends_and_survives_a_failing_database(
         if len(beats) in {2, 3}:
             raise LedgerError("locked")
 
-    with Heartbeat(beat, 0.01):
+    with heartbeat(beat, 0.01):
+        assert "run heartbeat" in {thread.name for thread in threading.enumerate()}
         assert enough.wait(timeout=20)
     n_beats = len(beats)
     assert threading.Event().wait(0.05) is False
@@ -199,6 +200,5 @@ def test_a_heartbeat_beats_until_the_block_ends_and_survives_a_failing_database(
 
 
 def test_no_interval_means_no_heartbeat() -> None:
-    assert isinstance(heartbeat(lambda: None, None), NullHeartbeat)
     with heartbeat(lambda: pytest.fail("it beat"), None):
-        pass
+        assert "run heartbeat" not in {thread.name for thread in threading.enumerate()}
