@@ -54,7 +54,7 @@ def list_runs(session: Session, kind: str | None, limit: int) -> None:
 @session_options(store=False)
 def show_run(session: Session, run: str) -> None:
     """Show one run; RUN is an id or its beginning."""
-    from intramodal.runs.frames import full_record
+    from intramodal.runs.interchange import full_record
 
     with session.open_runs() as ledger:
         result = full_record(ledger, ledger.get(run))
@@ -114,7 +114,7 @@ def export_runs(
     intramodal runs export -o runs.csv
     intramodal runs export 20261124-1809 --format trec -o scores
     """
-    from intramodal.runs.frames import export_runs as write_runs
+    from intramodal.runs.interchange import export_runs as write_runs
 
     with session.open_runs() as ledger:
         n = write_runs(ledger, out, ids=ids or None, file_format=file_format)

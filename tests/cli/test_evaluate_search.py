@@ -10,7 +10,7 @@ import pytest
 
 from intramodal import RunLedger
 from intramodal.commands.options import DEFAULT_RUNS
-from intramodal.runs.frames import export_runs
+from intramodal.runs.interchange import export_runs
 from intramodal.runs.scores import SCORES, unpack_scores
 from intramodal.workflows.evaluate.index import parse_search
 from intramodal.workflows.evidence import CLASSES

@@ -9,7 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from intramodal.errors import InputError
-from intramodal.runs.frames import export_runs
+from intramodal.runs.interchange import export_runs
 from intramodal.runs.ledger import RunLedger
 
 
