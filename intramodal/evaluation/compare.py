@@ -24,11 +24,11 @@ from intramodal.evaluation.resampling import (
     field_phrase,
     images_phrase,
 )
-from intramodal.evaluation.results import data_frame, html_table
 from intramodal.evaluation.retrieval import RetrievalResult, run_task
 from intramodal.evaluation.tasks import RetrievalTask, encode_labels
 from intramodal.evaluation.verdict import Outcome, combine, evidence, head, judge
 from intramodal.progress import tracked
+from intramodal.runs.frames import data_frame, html_table
 from intramodal.types import Floats, VectorTable, unit_rows
 
 N_CHANGED = 20

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from intramodal.evaluation.index import IndexSearch, recall_at_k, time_searches
-from intramodal.evaluation.results import json_values
+from intramodal.runs.frames import json_values
 from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable
 

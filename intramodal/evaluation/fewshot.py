@@ -17,12 +17,8 @@ from numpy.typing import NDArray
 from intramodal.errors import InputError
 from intramodal.evaluation.classifiers import FITS, Kind, fit_nested
 from intramodal.evaluation.kernels import load_mark_hits
-from intramodal.evaluation.results import (
-    data_frame,
-    html_table,
-    json_values,
-)
 from intramodal.evaluation.tasks import LabelCodes, encode_labels
+from intramodal.runs.frames import data_frame, html_table, json_values
 from intramodal.types import Floats, PointId, VectorTable, unit_rows
 
 SHOTS = (1, 2, 4, 8, 16)

@@ -14,14 +14,9 @@ from intramodal.errors import InputError
 from intramodal.evaluation.intervals import Interval
 from intramodal.evaluation.ranking import score_blocks
 from intramodal.evaluation.resampling import Population, interval_population
-from intramodal.evaluation.results import (
-    class_means,
-    data_frame,
-    html_table,
-    interval_values,
-    json_values,
-)
+from intramodal.evaluation.results import class_means, interval_values
 from intramodal.evaluation.tasks import Mask, RetrievalTask, require_read
+from intramodal.runs.frames import data_frame, html_table, json_values
 from intramodal.store.base import Distance, Filter, Hits
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, PointId, VectorTable, unit_rows

@@ -32,9 +32,9 @@ from intramodal.evaluation.cosines import (
     of_sample,
 )
 from intramodal.evaluation.resampling import Population
-from intramodal.evaluation.results import data_frame, html_table, json_values
 from intramodal.evaluation.tasks import encode_labels, require_read
 from intramodal.evaluation.views import text_directions
+from intramodal.runs.frames import data_frame, html_table, json_values
 from intramodal.types import Floats, VectorTable, unit_rows
 
 Array = NDArray[np.float64]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from intramodal.evaluation.intervals import pointwise, pooled
 from intramodal.evaluation.ranking import Lists, score_blocks
 from intramodal.evaluation.resampling import Population
-from intramodal.evaluation.results import json_values
 from intramodal.evaluation.tasks import RetrievalTask
+from intramodal.runs.frames import json_values
 from intramodal.types import Floats, VectorTable
 
 Array = NDArray[np.float64]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError
 from intramodal.evaluation.cosines import draw_any
-from intramodal.evaluation.results import data_frame, html_table, json_values
 from intramodal.progress import progress
+from intramodal.runs.frames import data_frame, html_table, json_values
 from intramodal.types import unit_rows
 
 Array = NDArray[np.float64]

@@ -1,18 +1,16 @@
-"""What the results of evaluations share: JSON values, data frames, tables, intervals."""
+"""What results of evaluations share: their base, class means, intervals as JSON values."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.errors import MissingDependencyError
 from intramodal.evaluation.intervals import Interval
 from intramodal.evaluation.tasks import Points
 from intramodal.runs.run import Run
@@ -74,64 +72,3 @@ def interval_values(found: Interval | None) -> dict[str, Any]:
     if found is None:
         return {"interval": None, "population": None}
     return {"interval": [found.low, found.high], "population": found.population}
-
-
-def json_values(value: Any) -> Any:
-    """Return a value made of dicts, sequences, arrays and scalars as JSON values.
-
-    NaN and infinity, which JSON does not have, become None.
-
-    Examples
-    --------
-    >>> json_values({"ap": np.array([0.5, np.nan]), "n": np.int64(2)})
-    {'ap': [0.5, None], 'n': 2}
-    """
-    if isinstance(value, Mapping):
-        return {str(key): json_values(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return json_values(value.tolist())
-    if isinstance(value, list | tuple):
-        return [json_values(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def data_frame(columns: Mapping[str, Any]) -> Any:
-    """Return a pandas data frame of columns; a single value fills its column.
-
-    Raises
-    ------
-    MissingDependencyError
-        Without pandas.
-    """
-    try:
-        import pandas as pd
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            "a data frame needs the package 'pandas'; pip install 'intramodal[notebook]'"
-        ) from error
-    return pd.DataFrame(dict(columns))
-
-
-def stacked_frames(frames: Iterable[Any]) -> Any:
-    """Return pandas data frames below each other."""
-    found = list(frames)
-    import pandas as pd
-
-    return pd.concat(found, ignore_index=True)
-
-
-def html_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return an HTML table for notebooks; texts are untrusted and escaped."""
-    cells = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in row) + "</tr>" for row in rows
-    )
-    return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float | np.floating):
-        return f"{value:.4f}" if math.isfinite(value) else "–"
-    if isinstance(value, int | np.integer):
-        return f"{value:,}"
-    return escape(str(value))

@@ -13,18 +13,10 @@ from intramodal.errors import InputError, MissingDependencyError
 from intramodal.evaluation.intervals import Interval
 from intramodal.evaluation.ranking import DEFAULT_KS, Ranking, Ties, rank
 from intramodal.evaluation.resampling import Resampling, interval_population
-from intramodal.evaluation.results import (
-    Results,
-    class_means,
-    data_frame,
-    html_table,
-    interval_values,
-    json_values,
-    log_figures,
-    stacked_frames,
-)
+from intramodal.evaluation.results import Results, class_means, interval_values, log_figures
 from intramodal.evaluation.tasks import Mask, Points, RetrievalTask, Sides, read_labelled
 from intramodal.progress import tracked
+from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
 from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, QueryScores, pack_scores
 from intramodal.store.collection import ImageCollection

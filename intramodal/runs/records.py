@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
-from html import escape
 from typing import Any, Literal
 
-from intramodal.errors import MissingDependencyError
+from intramodal.runs.frames import data_frame, html_table
 
 Status = Literal["RUNNING", "COMPLETE", "FAILED", "INTERRUPTED"]
 FingerprintKind = Literal["encoder", "projection", "collection"]
@@ -80,39 +79,21 @@ class RunTable(list[RunRecord]):
 
     def to_frame(self) -> Any:
         """Return a pandas data frame, one row a run; needs the extra ``notebook``."""
-        return _frame([run.to_dict() for run in self])
+        return data_frame([run.to_dict() for run in self])
 
     def _repr_html_(self) -> str:
-        return _html(_SHOWN, [[getattr(run, name) for name in _SHOWN] for run in self])
+        return html_table(_COLUMNS, [[_shown(getattr(run, n)) for n in _COLUMNS] for run in self])
 
 
-_SHOWN = ("id", "kind", "status", "started", "seconds", "host", "error")
+_COLUMNS = ("id", "kind", "status", "started", "seconds", "host", "error")
 
 
-def _frame(rows: Sequence[Mapping[str, Any]]) -> Any:
-    try:
-        import pandas as pd
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            "a data frame needs the package 'pandas'; pip install 'intramodal[notebook]'"
-        ) from error
-    return pd.DataFrame(rows)
-
-
-def _html(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in row) + "</tr>" for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _cell(value: Any) -> str:
+def _shown(value: Any, digits: int = 1) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
     if isinstance(value, float):
-        return f"{value:.1f}"
-    return "" if value is None else escape(str(value))
+        return f"{value:.{digits}f}"
+    return "" if value is None else str(value)
 
 
 @dataclass(frozen=True)
@@ -231,21 +212,19 @@ class RunComparison:
 
     def to_frame(self) -> Any:
         """Return a pandas data frame, one row a figure; needs the extra ``notebook``."""
-        return _frame([pair.to_dict() for pair in self.metrics])
+        return data_frame([pair.to_dict() for pair in self.metrics])
 
     def _repr_html_(self) -> str:
-        rows = [pair.to_dict() for pair in self.metrics]
-        parts = (self.parameters, self.packages, self.fingerprints)
-        differing = [[name, *values] for part in parts for name, values in part.items()]
-        shown = _html(("differs", self.a.id, self.b.id), differing) if differing else ""
         columns = ("figure", "vector", "field", self.a.id, self.b.id, "difference")
         keys = ("name", "vector", "field", "a", "b", "delta")
-        return shown + _html(columns, [[_rounded(row[key]) for key in keys] for row in rows])
+        # Most figures are fractions.
+        rows = [[_shown(getattr(pair, key), digits=4) for key in keys] for pair in self.metrics]
+        return self._differing() + html_table(columns, rows)
 
-
-def _rounded(value: Any) -> Any:
-    """Return a figure with four digits: most are fractions."""
-    return f"{value:.4f}" if isinstance(value, float) else value
+    def _differing(self) -> str:
+        parts = (self.parameters, self.packages, self.fingerprints)
+        rows = [[name, *map(_shown, values)] for part in parts for name, values in part.items()]
+        return html_table(("differs", self.a.id, self.b.id), rows) if rows else ""
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

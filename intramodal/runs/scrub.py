@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date
-from pathlib import PurePath
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
+
+from intramodal.runs.frames import plain
 
 MASK = "***"
 
@@ -101,37 +99,6 @@ def url_password(url: str) -> str | None:
     """Return the password inside a URL as it is written there, if there is one."""
     found = _URL_PASSWORD.search(url)
     return found.group(2) if found else None
-
-
-def plain(value: Any) -> Any:
-    """Return the nearest plain JSON value of one object; containers' items stay as they are.
-
-    Numbers that JSON lacks (NaN, infinities) become None: what cannot be computed. Unknown
-    objects become text.
-    """
-    if isinstance(value, bool | int | str | None):
-        return value
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    for types, convert in _CONVERSIONS:
-        if isinstance(value, types):
-            return convert(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if hasattr(value, "tolist"):  # numpy arrays and scalars
-        return plain(value.tolist())
-    return str(value)
-
-
-_CONVERSIONS: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = (
-    (Mapping, dict),
-    (list, list),
-    (tuple, list),
-    ((set, frozenset), lambda items: sorted(items, key=str)),
-    (PurePath, str),
-    (date, lambda day: day.isoformat()),
-    (bytes, lambda raw: raw.decode("utf-8", "backslashreplace")),
-)
 
 
 def _spellings(secret: str) -> list[str]:

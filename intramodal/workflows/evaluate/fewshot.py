@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from intramodal.evaluation.fewshot import SHOTS, FewshotResult, FewshotTask, run_fewshot
-from intramodal.evaluation.results import json_values
 from intramodal.evaluation.tasks import Sides, read_labelled
 from intramodal.progress import tracked
+from intramodal.runs.frames import json_values
 from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable

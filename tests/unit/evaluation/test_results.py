@@ -10,8 +10,8 @@ import pytest
 
 from intramodal.errors import MissingDependencyError
 from intramodal.evaluation.fewshot import FewshotResult
-from intramodal.evaluation.results import json_values
 from intramodal.evaluation.retrieval import RetrievalResult
+from intramodal.runs.frames import json_values
 
 HOSTILE = "<script>alert('x')</script>"
 
