@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tabulate import DataRow, TableFormat, tabulate
+
 from intramodal.evaluation.verdict import SHORT, p_value
 from intramodal.reports.page import number, signed, size, text
 from intramodal.reports.report import ReportDocument
@@ -21,6 +23,30 @@ _LATEX = {
 _LATEX_HEAD = (
     "% \\usepackage{booktabs} \\usepackage[T1]{fontenc}\n"
     "% Labels that are not Latin need LuaLaTeX or XeLaTeX and a font that has them.\n"
+)
+_MARKDOWN_GRID = TableFormat(
+    lineabove=None,
+    linebelowheader=lambda widths, _: "|:---" + "|---:" * (len(widths) - 1) + "|",
+    linebetweenrows=None,
+    linebelow=None,
+    headerrow=DataRow("|", "|", "|"),
+    datarow=DataRow("|", "|", "|"),
+    padding=1,
+    with_header_hide=None,
+)
+# An empty group first: a cell that begins with [ would be read as an argument of \\.
+_LATEX_ROW = DataRow("{}", " & ", r" \\")
+_LATEX_GRID = TableFormat(
+    lineabove=lambda widths, _: (
+        rf"\begin{{tabular}}{{l{'r' * (len(widths) - 1)}}}" + "\n\\toprule"
+    ),
+    linebelowheader=lambda *_: r"\midrule",
+    linebetweenrows=None,
+    linebelow=lambda *_: "\\bottomrule\n\\end{tabular}",
+    headerrow=_LATEX_ROW,
+    datarow=_LATEX_ROW,
+    padding=0,
+    with_header_hide=None,
 )
 
 
@@ -162,14 +188,15 @@ def _markdown(document: ReportDocument) -> str:
     lines += [md(document.about, 2000), ""] if document.about else []
     lines += [f"- **{md(name)}**: {md(words, 2000)}" for name, words in _verdicts(document)]
     for table in tables(document):
-        lines += ["", f"## {md(table.title)}", "", _md_row(table.columns)]
-        lines.append("|" + "|".join([":---"] + ["---:"] * (len(table.columns) - 1)) + "|")
-        lines += [_md_row(row) for row in table.rows]
+        lines += ["", f"## {md(table.title)}", "", _grid(table, md, _MARKDOWN_GRID)]
     return "\n".join(lines) + "\n"
 
 
-def _md_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(md(cell) for cell in cells) + " |"
+def _grid(table: Table, escaped: Callable[[str], str], style: TableFormat) -> str:
+    """Return head and rows in a style; cells are not padded, so that a diff shows what changed."""
+    rows = [[escaped(cell) for cell in row] for row in table.rows]
+    head = [escaped(column) for column in table.columns]
+    return tabulate(rows, head, tablefmt=style, stralign=None, disable_numparse=True)
 
 
 def md(value: str, limit: int = 120) -> str:
@@ -194,27 +221,8 @@ def _latex(document: ReportDocument) -> str:
     ]
     lines += [r"\end{itemize}"]
     for table in tables(document):
-        lines += _tabular(table)
+        lines += [rf"\subsection*{{{tex(table.title)}}}", _grid(table, tex, _LATEX_GRID)]
     return "\n".join(lines) + "\n"
-
-
-def _tabular(table: Table) -> list[str]:
-    columns = "l" + "r" * (len(table.columns) - 1)
-    return [
-        rf"\subsection*{{{tex(table.title)}}}",
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        _tex_row(table.columns),
-        r"\midrule",
-        *(_tex_row(row) for row in table.rows),
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-
-
-def _tex_row(cells: Sequence[str]) -> str:
-    # An empty group first: a cell that begins with [ would be read as an argument of \\.
-    return "{}" + " & ".join(tex(cell) for cell in cells) + r" \\"
 
 
 def tex(value: str, limit: int = 120) -> str:
