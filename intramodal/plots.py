@@ -38,6 +38,9 @@ _STYLE = {
     "legend.frameon": False,
 }
 
+_LEAST_ERROR = 1e-16
+"""Where an error is rounding alone, below which a logarithmic axis says nothing."""
+
 
 def shown(text: object, limit: int = 28) -> str:
     """Return untrusted text for an axis: printable, one line, shortened."""
@@ -254,3 +257,45 @@ def sweep_plot(sweep: Mapping[str, Any]) -> str:
         axes.legend(fontsize=7)
 
     return _draw(f"dimensions for {shown(sweep['field'])}", (3.6, 2.6), paint)
+
+
+def recovery_plot(result: Mapping[str, Any]) -> str:
+    """Return the error of recovered similarities by number of anchors, as one SVG element.
+
+    Parameters
+    ----------
+    result : mapping
+        Of `RecoveryCurve.to_dict`: "curve", "dim", "spread", "n_images", "n_pairs", "n_subsets".
+    """
+    rows = result["curve"]
+    sizes = [row["n_anchors"] for row in rows]
+    errors = [max(row["rms"], _LEAST_ERROR) for row in rows]
+    # A lower end below zero has no place on a logarithmic axis.
+    below = [min(row["rms_error"] or 0, 0.9 * e) for row, e in zip(rows, errors, strict=True)]
+    above = [row["rms_error"] or 0 for row in rows]
+
+    def paint(axes: Axes) -> None:
+        axes.errorbar(
+            *(sizes, errors),
+            yerr=[below, above],
+            marker="o",
+            markersize=3.5,
+            color=B_COLOR,
+            label="error ± standard error over subsets",
+        )
+        axes.axhline(
+            result["spread"], color=A_COLOR, linestyle="--", label="spread of the true ones"
+        )
+        axes.axvline(result["dim"], color=INK, linewidth=0.8, linestyle=":", label="dimensions")
+        axes.set_yscale("log")
+        # The default writes powers in TeX, which these plots do not parse.
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}")
+        axes.set_xlabel("anchors (texts)")
+        axes.set_ylabel("RMS error of similarity")
+        axes.set_title(
+            f"{result['n_images']:,} images, {result['n_pairs']:,} pairs, "
+            f"{result['n_subsets']} subsets"
+        )
+        axes.legend(fontsize=7)
+
+    return _draw("recovery by number of anchors", (4.8, 3.2), paint)

@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from intramodal import plots
 from intramodal.reports.page import write_page
-from intramodal.reports.report import Picture
-from intramodal.reports.thumbnails import data_uri, thumbnail
+from intramodal.reports.thumbnails import Picture, data_uri, thumbnail
 from intramodal.store.collection import ImageCollection
 from intramodal.store.search import SearchResults
 from intramodal.types import PointId
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 
 SIDE = 160
 """Longer side of a picture in pixels; about 5 kB each."""
@@ -155,8 +150,6 @@ def render_disagreements(
 
 _CLASS_COLORS = (plots.GAIN, plots.LOSS)
 _MODALITY_COLORS = (plots.B_COLOR, plots.A_COLOR)
-_LEAST_ERROR = 1e-16
-"""Where an error is rounding alone, below which a logarithmic axis says nothing."""
 
 
 def render_misalignment(result: Mapping[str, Any], path: Path, *, command: str) -> None:
@@ -192,52 +185,8 @@ def render_recovery(result: Mapping[str, Any], path: Path, *, command: str) -> N
     command : str
         How it was made.
     """
-    curve = recovery_plot(result)
+    curve = plots.recovery_plot(result)
     write_page("recovery.html.j2", path, result=result, curve=curve, command=command)
-
-
-def recovery_plot(result: Mapping[str, Any]) -> str:
-    """Return the error of recovered similarities by number of anchors, as one SVG element.
-
-    Parameters
-    ----------
-    result : mapping
-        Of `RecoveryCurve.to_dict`: "curve", "dim", "spread", "n_images", "n_pairs", "n_subsets".
-    """
-    rows = result["curve"]
-    sizes = [row["n_anchors"] for row in rows]
-    errors = [max(row["rms"], _LEAST_ERROR) for row in rows]
-    # A lower end below zero has no place on a logarithmic axis.
-    below = [min(row["rms_error"] or 0, 0.9 * e) for row, e in zip(rows, errors, strict=True)]
-    above = [row["rms_error"] or 0 for row in rows]
-
-    def paint(axes: Axes) -> None:
-        axes.errorbar(
-            *(sizes, errors),
-            yerr=[below, above],
-            marker="o",
-            markersize=3.5,
-            color=plots.B_COLOR,
-            label="error ± standard error over subsets",
-        )
-        axes.axhline(
-            result["spread"], color=plots.A_COLOR, linestyle="--", label="spread of the true ones"
-        )
-        axes.axvline(
-            result["dim"], color=plots.INK, linewidth=0.8, linestyle=":", label="dimensions"
-        )
-        axes.set_yscale("log")
-        # The default writes powers in TeX, which these plots do not parse.
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}")
-        axes.set_xlabel("anchors (texts)")
-        axes.set_ylabel("RMS error of similarity")
-        axes.set_title(
-            f"{result['n_images']:,} images, {result['n_pairs']:,} pairs, "
-            f"{result['n_subsets']} subsets"
-        )
-        axes.legend(fontsize=7)
-
-    return plots._draw("recovery by number of anchors", (4.8, 3.2), paint)
 
 
 def _by_modality(row: Mapping[str, Any]) -> str | None:

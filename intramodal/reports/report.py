@@ -12,27 +12,9 @@ from intramodal import plots
 from intramodal.errors import InputError
 from intramodal.evaluation.verdict import SHORT
 from intramodal.reports.page import render_page, write_text
+from intramodal.reports.thumbnails import Picture
 
 DOCUMENT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture of a page.
-
-    Parameters
-    ----------
-    id : str
-        Point id.
-    caption : str
-        Untrusted text: label, path.
-    image : str
-        A ``data:`` URI of a thumbnail; empty when the picture was not reachable.
-    """
-
-    id: str
-    caption: str
-    image: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 from intramodal.errors import ImageError
@@ -11,6 +12,25 @@ from intramodal.ingest.decode import decode_image
 
 SIDE = 96
 """Longer side of a thumbnail in pixels; about 2 kB each as WebP."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a page.
+
+    Parameters
+    ----------
+    id : str
+        Point id.
+    caption : str
+        Untrusted text: label, path.
+    image : str
+        A ``data:`` URI of a thumbnail; empty when the picture was not reachable.
+    """
+
+    id: str
+    caption: str
+    image: str = ""
 
 
 def thumbnail(folder: Path | None, key: object, *, side: int = SIDE) -> str:

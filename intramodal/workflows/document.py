@@ -13,8 +13,8 @@ from intramodal.evaluation.misalignment import measure_misalignment
 from intramodal.evaluation.precision_recall import precision_recall
 from intramodal.progress import tracked
 from intramodal.projection.projection import Projection
-from intramodal.reports.report import Answer, Neighbours, Picture, ReportDocument
-from intramodal.reports.thumbnails import thumbnail
+from intramodal.reports.report import Answer, Neighbours, ReportDocument
+from intramodal.reports.thumbnails import Picture, thumbnail
 from intramodal.runs.ledger import RunLedger
 from intramodal.store.base import Hits
 from intramodal.store.collection import ImageCollection

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from intramodal.reports.report import Answer, Neighbours, Picture, ReportDocument
+from intramodal.reports.report import Answer, Neighbours, ReportDocument
+from intramodal.reports.thumbnails import Picture
 
 HOSTILE = "<script>alert('x')</script>"
 RIGHT_TO_LEFT = "قطة صغيرة"
