@@ -104,12 +104,13 @@ def _write_page(photos: Any, found: Any, query: dict[str, Any], options: dict[st
     """Write the page of pictures; say where it is and how many pictures it could show."""
     if options["html"] is None:
         return {}
-    from intramodal.reports.pages import render_search, search_page
+    from intramodal.reports.pages import search_page
+    from intramodal.reports.report import render_report
 
     page = search_page(
         photos, found, **query, exact=options["exact"], pictures=options["pictures"]
     )
-    render_search(page, options["html"])
+    render_report(page, options["html"])
     return {"html": str(options["html"]), "n_pictures": page.n_pictures}
 
 

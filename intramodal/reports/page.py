@@ -4,34 +4,26 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from intramodal.errors import InputError
 from intramodal.evaluation.verdict import p_value
 from intramodal.plots import shown
 
 
-def write_page(template: str, path: Path, **values: Any) -> None:
-    """Render a template of this package and write it, under a temporary name first.
+class Page(Protocol):
+    """What is shown as one page."""
 
-    Parameters
-    ----------
-    template : str
-        Extends ``page.html.j2``, whose policy forbids scripts and any address but ``data:``.
-    path : Path
-    **values
-        Untrusted: every one is escaped.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written.
-    """
-    write_text(path, render_page(template, **values))
+    def html(self) -> str:
+        """Return the page; nothing in it is fetched from anywhere."""
+        ...
 
 
 def render_page(template: str, **values: Any) -> str:
-    """Return a rendered template of this package."""
+    """Return a template of this package with untrusted values, every one escaped.
+
+    It extends ``page.html.j2``, whose policy forbids scripts and any address but ``data:``.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from intramodal import plots
-from intramodal.reports.page import write_page
+from intramodal.reports.page import render_page
 from intramodal.reports.thumbnails import Picture, data_uri, thumbnail
 from intramodal.store.collection import ImageCollection
 from intramodal.store.search import SearchResults
@@ -76,6 +76,10 @@ class SearchPage:
             if other != vector
         ]
 
+    def html(self) -> str:
+        """Return the page."""
+        return render_page("search.html.j2", page=self)
+
 
 def picture(folder: Path | None, point: PointId, payload: Mapping[str, Any]) -> Picture:
     """Return a stored picture with its caption; its paths are relative to `folder`."""
@@ -112,11 +116,6 @@ def search_page(
     return SearchPage(results.collection, query, kind, exact, rankings)
 
 
-def render_search(page: SearchPage, path: Path) -> None:
-    """Write one self-contained page; nothing in it is fetched from anywhere."""
-    write_page("search.html.j2", path, page=page)
-
-
 @dataclass(frozen=True)
 class Disagreement:
     """One query. All texts are untrusted.
@@ -141,52 +140,80 @@ class Disagreement:
         return set.intersection(*ids) if ids else set()
 
 
-def render_disagreements(
-    rows: Sequence[Disagreement], path: Path, *, facts: Mapping[str, Any]
-) -> None:
-    """Write one self-contained page; `facts` is what ``compare --json`` prints."""
-    write_page("disagreements.html.j2", path, rows=rows, facts=facts)
+@dataclass(frozen=True)
+class DisagreementsPage:
+    """The queries on which two vectors agree least.
+
+    Parameters
+    ----------
+    rows : sequence of Disagreement
+    facts : mapping
+        What ``intramodal compare --json`` prints without labels.
+    """
+
+    rows: Sequence[Disagreement]
+    facts: Mapping[str, Any]
+
+    def html(self) -> str:
+        """Return the page."""
+        return render_page("disagreements.html.j2", rows=self.rows, facts=self.facts)
 
 
 _CLASS_COLORS = (plots.GAIN, plots.LOSS)
 _MODALITY_COLORS = (plots.B_COLOR, plots.A_COLOR)
 
 
-def render_misalignment(result: Mapping[str, Any], path: Path, *, command: str) -> None:
-    """Write figures and histograms of several vectors, side by side, as one offline page.
+@dataclass(frozen=True)
+class MisalignmentPage:
+    """Figures and histograms of several vectors, side by side.
 
     Parameters
     ----------
     result : mapping
         What ``intramodal evaluate misalignment --json`` prints. All texts are untrusted.
-    path : Path
     command : str
         How it was made.
     """
-    drawn = [
-        {
-            "row": row,
-            "by_class": _histogram(row, _CLASS_COLORS, f"by {row['field']}"),
-            "by_modality": _by_modality(row),
-        }
-        for row in result["rows"]
-    ]
-    write_page("misalignment.html.j2", path, result=result, drawn=drawn, command=command)
+
+    result: Mapping[str, Any]
+    command: str
+
+    def html(self) -> str:
+        """Return the page."""
+        drawn = [
+            {
+                "row": row,
+                "by_class": _histogram(row, _CLASS_COLORS, f"by {row['field']}"),
+                "by_modality": _by_modality(row),
+            }
+            for row in self.result["rows"]
+        ]
+        return render_page(
+            "misalignment.html.j2", result=self.result, drawn=drawn, command=self.command
+        )
 
 
-def render_recovery(result: Mapping[str, Any], path: Path, *, command: str) -> None:
-    """Write the recovery curve as one offline page.
+@dataclass(frozen=True)
+class RecoveryPage:
+    """The recovery curve.
 
     Parameters
     ----------
     result : mapping
         What ``intramodal evaluate recovery --json`` prints. All texts are untrusted.
-    path : Path
     command : str
         How it was made.
     """
-    curve = plots.recovery_plot(result)
-    write_page("recovery.html.j2", path, result=result, curve=curve, command=command)
+
+    result: Mapping[str, Any]
+    command: str
+
+    def html(self) -> str:
+        """Return the page."""
+        curve = plots.recovery_plot(self.result)
+        return render_page(
+            "recovery.html.j2", result=self.result, curve=curve, command=self.command
+        )
 
 
 def _by_modality(row: Mapping[str, Any]) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 from intramodal import plots
 from intramodal.errors import InputError
 from intramodal.evaluation.verdict import SHORT
-from intramodal.reports.page import render_page, write_text
+from intramodal.reports.page import Page, render_page, write_text
 from intramodal.reports.thumbnails import Picture
 
 DOCUMENT_VERSION = 1
@@ -125,19 +125,37 @@ _SHARES = ((1, 1), (0.5, 1), (0.25, 1), (0, 1), (0, 0.5), (0, 0.25), (0, 0.1), (
 
 
 def render_report(
-    documents: Sequence[ReportDocument], path: Path, *, limit_bytes: int = LIMIT_BYTES
+    results: Page | ReportDocument | Sequence[ReportDocument],
+    path: Path,
+    *,
+    limit_bytes: int = LIMIT_BYTES,
 ) -> None:
     """Write one self-contained page; nothing in it is fetched from anywhere.
 
     Parameters
     ----------
-    documents : sequence of ReportDocument
-        One section each; labels, paths and names in them are untrusted and escaped.
+    results : Page, ReportDocument or sequence of ReportDocument
+        A search, disagreements, misalignment or a recovery curve; or comparisons, one section
+        each. Labels, paths and names in them are untrusted and escaped.
     path : Path
         Written under a temporary name, then renamed.
     limit_bytes : int
-        Pictures, then plots, are left out until the page fits; it says so. Tables always stay.
+        Pictures, then plots of comparisons, are left out until the page fits; it says so. Tables
+        always stay.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
     """
+    if isinstance(results, ReportDocument):
+        results = [results]
+    page = _fitted(results, limit_bytes) if isinstance(results, Sequence) else results.html()
+    write_text(path, page)
+
+
+def _fitted(documents: Sequence[ReportDocument], limit_bytes: int) -> str:
+    """Return the page with as many pictures and plots as the limit allows."""
     drawn = [(document, _plots(document)) for document in documents]
     page = ""
     for pictures, plotted in _SHARES:
@@ -145,7 +163,7 @@ def render_report(
         page = _page(shown, n_left_out=_n_parts(drawn) - _n_parts(shown))
         if len(page.encode()) <= limit_bytes:
             break
-    write_text(path, page)
+    return page
 
 
 Drawn = tuple[ReportDocument, dict[str, Any]]

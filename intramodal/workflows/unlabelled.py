@@ -14,7 +14,8 @@ from intramodal.evaluation.retrieval import run_task
 from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.projection.anchors import load_anchors
 from intramodal.reports.page import check_place
-from intramodal.reports.pages import Disagreement, found, picture, render_disagreements
+from intramodal.reports.pages import Disagreement, DisagreementsPage, found, picture
+from intramodal.reports.report import render_report
 from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
 from intramodal.store.origins import refuse_texts
@@ -189,4 +190,4 @@ def _write_page(
         )
         for row, payload in zip(rows, asked.payloads, strict=True)
     ]
-    render_disagreements(shown, Path(str(request.report)), facts=result)
+    render_report(DisagreementsPage(shown, result), Path(str(request.report)))

@@ -22,7 +22,8 @@ from intramodal.progress import tracked
 from intramodal.projection.anchors import TEMPLATE, AnchorSet
 from intramodal.projection.projection import Projection
 from intramodal.reports.page import check_place
-from intramodal.reports.pages import render_misalignment
+from intramodal.reports.pages import MisalignmentPage
+from intramodal.reports.report import render_report
 from intramodal.runs.ledger import RunLedger
 from intramodal.runs.run import Run
 from intramodal.types import Floats, VectorTable
@@ -86,7 +87,8 @@ def measure_collections(request: MisalignmentRequest) -> dict[str, Any]:
             if request.report is not None:
                 command = workspace.ledger.get(str(run.id)).command
                 with figures_kept(run, "runs show"):
-                    render_misalignment(result, request.report, command=" ".join(command))
+                    page = MisalignmentPage(result, " ".join(command))
+                    render_report(page, request.report)
             return result
 
 

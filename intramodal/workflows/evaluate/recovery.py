@@ -16,7 +16,8 @@ from intramodal.evaluation.views import project_texts
 from intramodal.projection.anchors import TEMPLATE, load_anchors
 from intramodal.projection.projection import Projection
 from intramodal.reports.page import check_place
-from intramodal.reports.pages import render_recovery
+from intramodal.reports.pages import RecoveryPage
+from intramodal.reports.report import render_report
 from intramodal.runs.run import Run
 from intramodal.types import Floats
 from intramodal.workflows.evidence import log_origins, stated
@@ -84,7 +85,7 @@ def measure_recovery(request: RecoveryRequest) -> dict[str, Any]:
             if request.report is not None:
                 command = workspace.ledger.get(str(run.id)).command
                 with figures_kept(run, "runs show"):
-                    render_recovery(result, request.report, command=" ".join(command))
+                    render_report(RecoveryPage(result, " ".join(command)), request.report)
             return result
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from intramodal.errors import InputError
+from intramodal.reports.pages import Found, SearchPage
 from intramodal.reports.report import ReportDocument, render_report
-from tests.unit.reports.sample import document
+from intramodal.reports.thumbnails import Picture
+from tests.unit.reports.sample import HOSTILE, document
 
 
 class Elements(HTMLParser):
@@ -92,6 +94,17 @@ def test_long_labels_are_shortened(page: str) -> None:
 def test_several_runs_are_sections_of_one_page(tmp_path: Path) -> None:
     render_report([document(), document()], tmp_path / "two.html")
     assert (tmp_path / "two.html").read_text(encoding="utf-8").count("<article>") == 2
+
+
+def test_one_document_or_one_page_needs_no_list(page: str, tmp_path: Path) -> None:
+    render_report(document(), tmp_path / "one.html")
+    assert (tmp_path / "one.html").read_text(encoding="utf-8") == page
+    found = [Found(Picture("7", HOSTILE), 0.9)]
+    searched = SearchPage("pets", Picture("", HOSTILE), "text", True, {"raw": found, "pca": []})
+    render_report(searched, tmp_path / "search.html")
+    answer = (tmp_path / "search.html").read_text(encoding="utf-8")
+    assert "script" not in parsed(answer).tags
+    assert "&lt;script&gt;" in answer
 
 
 def test_pictures_then_plots_give_way_to_the_limit_and_the_tables_stay(tmp_path: Path) -> None:
