@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from intramodal import plots
 from intramodal.errors import InputError
 from intramodal.evaluation.verdict import SHORT
 from intramodal.reports.page import Page, render_page, write_text
 from intramodal.reports.thumbnails import Picture
+from intramodal.runs.run import Run
+
+if TYPE_CHECKING:
+    from intramodal.runs.ledger import RunLedger
+
+DOCUMENT = "report document"
+"""Name of the run's artefact that a report is rendered from."""
 
 DOCUMENT_VERSION = 1
 
@@ -92,6 +100,10 @@ class ReportDocument:
         """Return JSON values."""
         return {"version": DOCUMENT_VERSION, **asdict(self)}
 
+    def record(self, run: Run) -> None:
+        """Keep the document with a run, for `report_of_run`."""
+        run.save_artefact(DOCUMENT, self.to_dict(), media_type="application/json")
+
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> ReportDocument:
         """Read back what `to_dict` gave; raises `InputError` for anything else."""
@@ -111,6 +123,41 @@ def _neighbours(row: Mapping[str, Any]) -> Neighbours:
         for vector, hits in row["answers"].items()
     }
     return Neighbours(row["field"], Picture(**row["query"]), row["ap"], answers)
+
+
+def report_of_run(ledger: RunLedger, run_id: str) -> ReportDocument:
+    """Return the report that a recorded comparison stored.
+
+    Parameters
+    ----------
+    ledger : RunLedger
+    run_id : str
+        Id or the beginning of it; that of the latest comparison is `latest_comparison`.
+
+    Raises
+    ------
+    LedgerError
+        If there is no such run.
+    InputError
+        If it stored no report, or one of another version.
+    """
+    run = ledger.get(run_id)
+    if DOCUMENT not in {file.name for file in ledger.artefacts(run.id)}:
+        raise InputError(
+            f"run {run.id} is a {run.kind} run that is {run.status} and stored no report; choose "
+            f"a complete run of `intramodal compare`"
+        )
+    return ReportDocument.from_dict(json.loads(ledger.artefact(run.id, DOCUMENT)))
+
+
+def latest_comparison(ledger: RunLedger) -> str:
+    """Return the id of the latest complete comparison; raises `InputError` if there is none."""
+    found = ledger.runs(kind="compare", status="COMPLETE", limit=1)
+    if not found:
+        raise InputError(
+            f"no complete comparison is recorded in {ledger}; run `intramodal compare` first"
+        )
+    return found[0].id
 
 
 COLORS = {"better": "gain", "not_worse": "gain", "worse": "loss", "inconclusive": "unsure"}

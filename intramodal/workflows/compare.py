@@ -20,7 +20,7 @@ from intramodal.runs.scores import MEDIA_TYPE, SCORES, pack_scores
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, VectorTable
 from intramodal.workflows.controls import load_for, sweeps, with_controls, with_rivals
-from intramodal.workflows.document import DOCUMENT, Evidence, build_document
+from intramodal.workflows.document import Evidence, build_document
 from intramodal.workflows.evidence import log_origins, scores_of, stated
 from intramodal.workflows.model_check import warn_of_wrong_model
 from intramodal.workflows.workspace import Workspace, figures_kept, open_workspace, recorded
@@ -88,7 +88,7 @@ def compare_in(workspace: Workspace, request: CompareRequest) -> dict[str, Any]:
             ledger=workspace.ledger,
         )
         document = replace(document, sweep=_swept(evidence, request))
-        run.save_artefact(DOCUMENT, document.to_dict(), media_type="application/json")
+        run.keep(document)
     if request.report is not None:
         with figures_kept(run, "report"):
             render_report([document], request.report)

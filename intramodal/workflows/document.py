@@ -20,9 +20,6 @@ from intramodal.store.base import Hits
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, PointId, VectorTable
 
-DOCUMENT = "report document"
-"""Name of the run's artefact that a report is rendered from."""
-
 N_ANSWERS = 8
 N_QUERIES = 2
 """Queries shown per field that gain most, and as many that lose most."""

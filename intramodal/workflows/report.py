@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from intramodal.errors import InputError
 from intramodal.reports.page import write_text
-from intramodal.reports.report import ReportDocument, render_report
+from intramodal.reports.report import latest_comparison, render_report, report_of_run
 from intramodal.reports.tables import render_latex, render_markdown
 from intramodal.runs.ledger import RunLedger
-from intramodal.workflows.document import DOCUMENT
 
-FORMATS = ("html", "md", "latex")
 _SUFFIXES = {".html": "html", ".htm": "html", ".md": "md", ".tex": "latex", ".latex": "latex"}
 
 
@@ -25,8 +22,8 @@ def write_report(
     """Render the report of the given runs, of the latest comparison by default."""
     chosen = file_format or _by_suffix(out)
     with RunLedger.open(url, create=False) as ledger:
-        ids = [ledger.get(run).id for run in runs] or [_latest(ledger)]
-        documents = [_document(ledger, run_id) for run_id in ids]
+        ids = [ledger.get(run).id for run in runs] or [latest_comparison(ledger)]
+        documents = [report_of_run(ledger, run_id) for run_id in ids]
     if chosen == "html":
         render_report(documents, out)
     else:
@@ -42,22 +39,3 @@ def _by_suffix(out: Path) -> str:
             f"{out.with_suffix(close[0])}), or give --format"
         )
     return _SUFFIXES[out.suffix.lower()]
-
-
-def _document(ledger: RunLedger, run_id: str) -> ReportDocument:
-    if DOCUMENT not in {file.name for file in ledger.artefacts(run_id)}:
-        run = ledger.get(run_id)
-        raise InputError(
-            f"run {run_id} is a {run.kind} run that is {run.status} and stored no report; choose "
-            f"a complete run of `intramodal compare`"
-        )
-    return ReportDocument.from_dict(json.loads(ledger.artefact(run_id, DOCUMENT)))
-
-
-def _latest(ledger: RunLedger) -> str:
-    found = ledger.runs(kind="compare", status="COMPLETE", limit=1)
-    if not found:
-        raise InputError(
-            f"no complete comparison is recorded in {ledger}; run `intramodal compare` first"
-        )
-    return found[0].id

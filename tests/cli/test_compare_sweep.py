@@ -11,10 +11,10 @@ import pytest
 
 from intramodal import AnchorSet, ImageCollection, Projection, open_store
 from intramodal.commands.options import DEFAULT_RUNS, DEFAULT_STORE
+from intramodal.reports.report import DOCUMENT
 from intramodal.runs.ledger import RunLedger
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import point_id
-from intramodal.workflows.document import DOCUMENT
 from tests.cli.kit import run
 
 N, DIM = 96, 16
