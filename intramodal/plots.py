@@ -135,13 +135,7 @@ def _interval_bars(axes: Axes, points: Sequence[tuple[int, Mapping[str, Any]]]) 
 
 
 def class_plot(field: str, deltas: Sequence[Mapping[str, Any]], *, n_each: int = 8) -> str:
-    """Return the classes that gain and lose most average precision.
-
-    Parameters
-    ----------
-    deltas : sequence of mappings
-        "class", "delta" and "n_queries", in any order.
-    """
+    """Return the classes that gain and lose most AP; rows have "class", "delta", "n_queries"."""
     ordered = sorted(deltas, key=lambda row: row["delta"])
     rows = ordered if len(ordered) <= 2 * n_each else ordered[:n_each] + ordered[-n_each:]
 
@@ -162,14 +156,8 @@ def histogram_plot(
 ) -> str:
     """Return overlaid histograms that share their bins, with their intervals where known.
 
-    Parameters
-    ----------
-    parts : sequence of mappings
-        "label", "density" (n,) of area 1, and perhaps "interval" (2, n).
-    edges : sequence of float
-        (n + 1,), in cosine.
-    colors : sequence of str
-        One a part.
+    Each part has "label", "density" (n,) of area 1, and perhaps "interval" (2, n); `edges`
+    (n + 1,) are cosines.
     """
 
     def paint(axes: Axes) -> None:
@@ -190,14 +178,7 @@ def histogram_plot(
 
 
 def precision_recall_plot(curve: Mapping[str, Any]) -> str:
-    """Return precision by recall of both vectors.
-
-    Parameters
-    ----------
-    curve : mapping
-        "field", "recall", "precision" (by vector, the same length), "chance", "n_queries",
-        "n_averaged", and perhaps "interval" (by vector, lower and upper ends).
-    """
+    """Return precision by recall of both vectors, from `PrecisionRecall.to_dict`."""
 
     def paint(axes: Axes) -> None:
         for (name, precision), color in zip(
@@ -238,11 +219,8 @@ def spectrum_plot(ratio: Sequence[float], n_kept: int, n_anchors: int) -> str:
 def sweep_plot(sweep: Mapping[str, Any]) -> str:
     """Return mAP by number of kept dimensions, the knee marked.
 
-    Parameters
-    ----------
-    sweep : mapping
-        "field", "dims", "map" (same length), "raw_map", "knee" (a number of dimensions or None),
-        "n_queries".
+    `sweep` has "field", "dims" and "map" of one length, "raw_map", "knee" (a number of
+    dimensions or None), and perhaps "n_queries".
     """
 
     def paint(axes: Axes) -> None:
@@ -260,13 +238,7 @@ def sweep_plot(sweep: Mapping[str, Any]) -> str:
 
 
 def recovery_plot(result: Mapping[str, Any]) -> str:
-    """Return the error of recovered similarities by number of anchors, as one SVG element.
-
-    Parameters
-    ----------
-    result : mapping
-        Of `RecoveryCurve.to_dict`: "curve", "dim", "spread", "n_images", "n_pairs", "n_subsets".
-    """
+    """Return the error of recovered similarities by number of anchors: `RecoveryCurve.to_dict`."""
     rows = result["curve"]
     sizes = [row["n_anchors"] for row in rows]
     errors = [max(row["rms"], _LEAST_ERROR) for row in rows]

@@ -20,14 +20,7 @@ SIDE = 160
 
 @dataclass(frozen=True)
 class Found:
-    """One answer.
-
-    Parameters
-    ----------
-    picture : Picture
-    score : float
-        Cosine, or what the vector is compared by.
-    """
+    """One answer and its score: cosine, or what the vector is compared by."""
 
     picture: Picture
     score: float
@@ -35,25 +28,17 @@ class Found:
 
 @dataclass(frozen=True)
 class SearchPage:
-    """One query with its rankings. All texts are untrusted.
-
-    Parameters
-    ----------
-    collection : str
-    query : Picture
-        Without an image where the query is a text, or could not be reached.
-    kind : {"image", "text", "id"}
-    is_exact : bool
-        Whether every point was compared, instead of asking the index.
-    rankings : dict of str to sequence of Found
-        By vector, best first.
-    """
+    """One query with its rankings. All texts are untrusted."""
 
     collection: str
     query: Picture
+    """Without an image where the query is a text, or could not be reached."""
     kind: str
+    """One of "image", "text", "id"."""
     is_exact: bool
+    """Whether every point was compared, instead of asking the index."""
     rankings: Mapping[str, Sequence[Found]]
+    """By vector, best first."""
 
     @property
     def n_pictures(self) -> int:
@@ -118,21 +103,14 @@ def search_page(
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One query. All texts are untrusted.
-
-    Parameters
-    ----------
-    query : Picture
-    n_common, k : int
-        How many of the k nearest both vectors have.
-    rankings : dict of str to sequence of Found
-        By vector, best first.
-    """
+    """One query. All texts are untrusted."""
 
     query: Picture
     n_common: int
+    """How many of the `k` nearest both vectors have."""
     k: int
     rankings: Mapping[str, Sequence[Found]]
+    """By vector, best first."""
 
     def common(self) -> set[str]:
         """Return the ids that every vector has among its answers."""
@@ -142,17 +120,11 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class DisagreementsPage:
-    """The queries on which two vectors agree least.
-
-    Parameters
-    ----------
-    rows : sequence of Disagreement
-    facts : mapping
-        What ``intramodal compare --json`` prints without labels.
-    """
+    """The queries on which two vectors agree least."""
 
     rows: Sequence[Disagreement]
     facts: Mapping[str, Any]
+    """What ``intramodal compare --json`` prints without labels."""
 
     def html(self) -> str:
         """Return the page."""
@@ -165,18 +137,12 @@ _MODALITY_COLORS = (plots.B_COLOR, plots.A_COLOR)
 
 @dataclass(frozen=True)
 class MisalignmentPage:
-    """Figures and histograms of several vectors, side by side.
-
-    Parameters
-    ----------
-    result : mapping
-        What ``intramodal evaluate misalignment --json`` prints. All texts are untrusted.
-    command : str
-        How it was made.
-    """
+    """Figures and histograms of several vectors, side by side. All texts are untrusted."""
 
     result: Mapping[str, Any]
+    """What ``intramodal evaluate misalignment --json`` prints."""
     command: str
+    """How it was made."""
 
     def html(self) -> str:
         """Return the page."""
@@ -195,18 +161,12 @@ class MisalignmentPage:
 
 @dataclass(frozen=True)
 class RecoveryPage:
-    """The recovery curve.
-
-    Parameters
-    ----------
-    result : mapping
-        What ``intramodal evaluate recovery --json`` prints. All texts are untrusted.
-    command : str
-        How it was made.
-    """
+    """The recovery curve. All texts are untrusted."""
 
     result: Mapping[str, Any]
+    """What ``intramodal evaluate recovery --json`` prints."""
     command: str
+    """How it was made."""
 
     def html(self) -> str:
         """Return the page."""

@@ -36,21 +36,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """One query with its first answers under each vector.
-
-    Parameters
-    ----------
-    field : str
-        The label field that says what is relevant.
-    query : Picture
-    ap : dict of str to float
-        Average precision of this query under each vector.
-    answers : dict of str to list of Answer
-    """
+    """One query with its first answers under each vector."""
 
     field: str
+    """The label field that says what is relevant."""
     query: Picture
     ap: Mapping[str, float]
+    """Average precision of this query under each vector."""
     answers: Mapping[str, Sequence[Answer]]
 
 

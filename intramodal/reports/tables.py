@@ -52,18 +52,11 @@ _LATEX_GRID = TableFormat(
 
 @dataclass(frozen=True)
 class Table:
-    """One table; cells are untrusted text, not yet escaped.
-
-    Parameters
-    ----------
-    title : str
-    columns : sequence of str
-        The first holds names, the others figures.
-    rows : sequence of sequences of str
-    """
+    """One table; cells are untrusted text, not yet escaped."""
 
     title: str
     columns: Sequence[str]
+    """The first holds names, the others figures."""
     rows: Sequence[Sequence[str]]
 
 

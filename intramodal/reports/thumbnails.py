@@ -16,34 +16,20 @@ SIDE = 96
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of a page.
-
-    Parameters
-    ----------
-    id : str
-        Point id.
-    caption : str
-        Untrusted text: label, path.
-    image : str
-        A ``data:`` URI of a thumbnail; empty when the picture was not reachable.
-    """
+    """One picture of a page."""
 
     id: str
+    """Of the point."""
     caption: str
+    """Untrusted text: label, path."""
     image: str = ""
+    """A ``data:`` URI of a thumbnail; empty when the picture was not reachable."""
 
 
 def thumbnail(folder: Path | None, key: object, *, side: int = SIDE) -> str:
     """Return a picture of a folder as a ``data:`` URI; empty when it cannot be reached.
 
-    Parameters
-    ----------
-    folder : Path or None
-        Where the keys are relative to.
-    key : object
-        The payload's path: untrusted, and refused when it leads out of `folder`.
-    side : int
-        Longer side in pixels.
+    `key` is the payload's path: untrusted, and refused when it leads out of `folder`.
     """
     if folder is None or not isinstance(key, str):
         return ""
@@ -57,13 +43,7 @@ def thumbnail(folder: Path | None, key: object, *, side: int = SIDE) -> str:
 
 
 def data_uri(data: bytes, *, side: int = SIDE) -> str:
-    """Return the picture in a file's bytes as a small ``data:`` URI.
-
-    Raises
-    ------
-    ImageError
-        If the bytes are no picture.
-    """
+    """Return the picture in a file's bytes as a small ``data:`` URI; refuse other bytes."""
     picture = decode_image(data, target=side)
     picture.thumbnail((side, side))
     buffer = io.BytesIO()

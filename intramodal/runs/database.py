@@ -57,13 +57,7 @@ class RunFinished(LedgerError):  # noqa: N818 - a state, as NotFound
 
 
 def parse_url(url: str | Path) -> URL:
-    """Return the database URL of a SQLAlchemy URL or a plain file name.
-
-    Raises
-    ------
-    LedgerError
-        If it is neither, or names a database other than SQLite and PostgreSQL.
-    """
+    """Return the database URL of a SQLAlchemy URL or a plain file name; refuse any other."""
     if isinstance(url, Path) or "://" not in url:
         return URL.create("sqlite", database=str(url))
     try:
@@ -84,13 +78,10 @@ def parse_url(url: str | Path) -> URL:
 
 
 class Database:
-    """A runs database whose schema is up to date.
+    """A runs database.
 
-    Parameters
-    ----------
-    url : URL
-    lock_timeout_s : float
-        How long to wait for another process's write, and for a server's answer to a connection.
+    `lock_timeout_s` bounds the wait for another process's write, and for a server's answer to a
+    connection.
     """
 
     def __init__(self, url: URL, *, lock_timeout_s: float) -> None:
@@ -297,68 +288,54 @@ SchemaState = Literal["absent", "empty", "current", "older", "newer", "foreign"]
 
 @dataclass(frozen=True)
 class DatabaseFacts:
-    """What a runs database is.
-
-    Parameters
-    ----------
-    url : str
-        Its password masked.
-    backend, version : str
-        ``"sqlite"`` or ``"postgresql"``; the version is empty while there is no file.
-    folder : Path or None
-        Where a SQLite file lies or would lie.
-    state : str
-        Of the schema: "absent" (no file yet), "empty" (no tables yet), "current", "older" (the
-        next run upgrades it), "newer" (than this version can read), "foreign" (somebody else's).
-    schema : str or None
-        The stored revision.
-    n_runs : int
-        0 unless the schema is current.
-    """
+    """What a runs database is."""
 
     url: str
+    """Its password masked."""
     backend: str
+    """``"sqlite"`` or ``"postgresql"``."""
     version: str
+    """Empty while there is no file."""
     folder: Path | None
+    """Where a SQLite file lies or would lie."""
     state: SchemaState
+    """Of the schema. "absent": no file yet; "empty": no tables yet; "older": the next run
+    upgrades it; "newer": than this version can read; "foreign": somebody else's."""
     schema: str | None = None
+    """The stored revision."""
     n_runs: int = 0
+    """0 unless the schema is current."""
 
 
 def look_at(url: str | Path, *, lock_timeout_s: float = 3.0) -> DatabaseFacts:
-    """Return what a runs database is, without making or changing it.
-
-    Raises
-    ------
-    LedgerError
-        If it cannot be reached or read.
-    """
+    """Return what a runs database is, without making or changing it."""
     parsed = parse_url(url)
-    path = _file(parsed)
-    folder = None if path is None else path.parent
+    path = file_of(parsed)
     database = Database(parsed, lock_timeout_s=lock_timeout_s)
-    backend = parsed.get_backend_name()
     if path is not None and not path.exists():
-        return DatabaseFacts(database.label, backend, "", folder, "absent")
+        return DatabaseFacts(database.label, parsed.get_backend_name(), "", path.parent, "absent")
     try:
-        return _read(database, backend, folder)
+        return read_facts(database)
     finally:
         database.close()
 
 
 def folder_of(url: str | Path) -> Path | None:
     """Return where a SQLite file lies or would lie; None for a server or memory."""
-    path = _file(parse_url(url))
+    path = file_of(parse_url(url))
     return None if path is None else path.parent
 
 
-def _file(url: URL) -> Path | None:
+def file_of(url: URL) -> Path | None:
+    """Return the SQLite file of a URL; None for a server or memory."""
     name = url.database or ""
     is_file = url.get_backend_name() == "sqlite" and name not in {"", ":memory:"}
     return Path(name) if is_file and not name.startswith("file:") else None
 
 
-def _read(database: Database, backend: str, folder: Path | None) -> DatabaseFacts:
+def read_facts(database: Database) -> DatabaseFacts:
+    """Return what a database that is there says of itself."""
+    backend, path = database.url.get_backend_name(), file_of(database.url)
     asked = "sqlite_version()" if backend == "sqlite" else "current_setting('server_version')"
     with database.reading() as session:
         version = str(session.scalar(select(literal_column(asked))))
@@ -369,6 +346,7 @@ def _read(database: Database, backend: str, folder: Path | None) -> DatabaseFact
         n_runs = 0
         if state == "current":
             n_runs = session.scalar(select(func.count()).select_from(RunRow)) or 0
+    folder = None if path is None else path.parent
     return DatabaseFacts(database.label, backend, version, folder, state, schema, n_runs)
 
 

@@ -22,23 +22,15 @@ _GIT_TIMEOUT_S = 3.0
 
 @dataclass(frozen=True)
 class Process:
-    """A process, named so that it cannot be taken for another.
-
-    Parameters
-    ----------
-    host : str
-    pid : int
-    space : str
-        Boot and process-id namespace: two containers may share a host's name and yet have
-        different processes under one number. Empty where the system does not tell.
-    started : str
-        Start time in the system's own units: process numbers are used again. May be empty.
-    """
+    """A process, named so that it cannot be taken for another."""
 
     host: str
     pid: int
     space: str
+    """Boot and process-id namespace: two containers may share a host's name and yet have
+    different processes under one number. Empty where the system does not tell."""
     started: str
+    """Start time in the system's own units: process numbers are used again. May be empty."""
 
 
 def this_process() -> Process:

@@ -19,11 +19,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, delete, func, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from intramodal.errors import InputError, LedgerError
-from intramodal.runs.database import Database, LedgerUnavailable, RunFinished, parse_url
+from intramodal.runs.database import (
+    Database,
+    LedgerUnavailable,
+    RunFinished,
+    file_of,
+    parse_url,
+    read_facts,
+)
 from intramodal.runs.environment import command_line, git_state, package_versions, this_process
 from intramodal.runs.liveness import INTERVAL_S, heartbeat, mark_interrupted
 from intramodal.runs.records import (
@@ -42,7 +49,6 @@ from intramodal.runs.records import (
 )
 from intramodal.runs.run import Origin, Recordable, Run
 from intramodal.runs.schema import (
-    SCHEMA,
     ArtefactRow,
     CheckpointRow,
     FailureRow,
@@ -446,20 +452,13 @@ class RunLedger:
     def describe(self) -> dict[str, Any]:
         """Return backend, its version, the schema, the URL without password and the runs' number.
 
-        JSON values, for `doctor`.
+        JSON values.
         """
-        backend = self._database.url.get_backend_name()
-        version = (
-            "sqlite_version()" if backend == "sqlite" else "current_setting('server_version')"
-        )
-        with self._database.reading() as session:
-            return {
-                "url": self.url,
-                "backend": backend,
-                "version": session.scalar(select(literal_column(version))),
-                "schema": SCHEMA,
-                "n_runs": session.scalar(select(func.count()).select_from(RunRow)),
-            }
+        facts = read_facts(self._database)
+        return {
+            name: getattr(facts, name)
+            for name in ("url", "backend", "version", "schema", "n_runs")
+        }
 
     def close(self) -> None:
         """Close all connections; the ledger can still be used and opens them again."""
@@ -498,7 +497,9 @@ class RunLedger:
             If the run cannot be entered: before the block starts. Later trouble with the
             database does not reach the block (see `RecordedRun`).
         """
-        scrubber = Scrubber.from_environment(_secret_url(self._database))
+        scrubber = Scrubber.from_environment(
+            self._database.url.render_as_string(hide_password=False)
+        )
         facts = {
             "kind": _checked_kind(kind),
             "seed": _checked_seed(seed),
@@ -748,23 +749,19 @@ def _ending(run: RecordedRun) -> Iterator[None]:
         run.finish("INTERRUPTED", str(error) or "stopped by the user")
         raise
     except BaseException as error:
-        is_exit = isinstance(error, SystemExit) and not error.code
-        run.finish(*(("COMPLETE", None) if is_exit else ("FAILED", _error_sentence(error))))
+        if isinstance(error, SystemExit) and not error.code:
+            run.finish("COMPLETE")
+        else:
+            run.finish("FAILED", f"{type(error).__name__}: {error}"[:2000])
         raise
     run.finish("COMPLETE")
 
 
-def _error_sentence(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:2000]
-
-
 def _prepare_file(database: Database, *, create: bool) -> None:
     """Make the folder of a SQLite file, or refuse a file that is not there."""
-    name = database.url.database
-    is_file = database.url.get_backend_name() == "sqlite" and name and name != ":memory:"
-    if not is_file or str(name).startswith("file:"):
+    path = file_of(database.url)
+    if path is None:
         return
-    path = Path(str(name))
     if path.is_dir():
         raise LedgerError(f"the runs database {database.label} is a folder; name a file in it")
     if not create and not path.exists():
@@ -778,10 +775,6 @@ def _prepare_file(database: Database, *, create: bool) -> None:
             f"the folder of the runs database {path} cannot be made ({error.strerror}); "
             "give another file"
         ) from error
-
-
-def _secret_url(database: Database) -> str:
-    return database.url.render_as_string(hide_password=False)
 
 
 def _unused_id(session: Session, now: datetime) -> str:

@@ -41,21 +41,14 @@ _COUNTS = ("n_relevant",)
 
 @dataclass(frozen=True, eq=False)
 class QueryScores:
-    """What every query of one label field scored under one vector.
-
-    Parameters
-    ----------
-    field, vector : str
-    query_ids : sequence of str or int
-    figures : dict of str to ndarray of shape (n_queries,)
-        "ap", "ndcg", "recall@10", ...: fractions; NaN where there is none. "n_relevant" is a
-        count.
-    """
+    """What every query of one label field scored under one vector."""
 
     field: str
     vector: str
     query_ids: Sequence[str | int]
     figures: Mapping[str, NDArray[Any]]
+    """Each (n_queries,): "ap", "ndcg", "recall@10", ... are fractions, NaN where there is none;
+    "n_relevant" is a count."""
 
 
 def pack_scores(scores: Iterable[QueryScores]) -> bytes:
@@ -72,13 +65,7 @@ def pack_scores(scores: Iterable[QueryScores]) -> bytes:
 
 
 def unpack_scores(data: bytes) -> list[QueryScores]:
-    """Return what `pack_scores` packed; ids come back as text.
-
-    Raises
-    ------
-    LedgerError
-        If the bytes are something else.
-    """
+    """Return what `pack_scores` packed; ids come back as text."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             index = json.loads(str(stored["index"]))
@@ -103,7 +90,7 @@ def trec_lines(scores: QueryScores, run: str) -> str:
     Examples
     --------
     >>> scores = QueryScores("kind", "pca", [7], {"ap": np.array([0.5])})
-    >>> print(trec_lines(scores, "r1"), end="")
+    >>> print(trec_lines(scores, "r1"), end="")  # doctest: +NORMALIZE_WHITESPACE
     map                   	7	0.5000
     runid                 	all	r1
     num_q                 	all	1

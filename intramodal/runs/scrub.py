@@ -33,11 +33,8 @@ _NO_SECRETS = {"true", "false", "none", "null"}
 class Scrubber:
     """Removes secrets from what is about to be stored or shown.
 
-    Parameters
-    ----------
-    secrets : iterable of str
-        Literal values to mask wherever they occur, beside passwords in URLs and values that
-        follow a telling name (``--api-key X``, ``password=X``).
+    Masked are the given literal values wherever they occur, passwords in URLs, and values that
+    follow a telling name (``--api-key X``, ``password=X``).
 
     Examples
     --------
