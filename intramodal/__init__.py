@@ -10,11 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from intramodal.evaluation.agreement import compare_unlabelled as compare_unlabelled
     from intramodal.evaluation.agreement import neighbour_overlap as neighbour_overlap
     from intramodal.evaluation.agreement import pseudo_labels as pseudo_labels
-    from intramodal.evaluation.compare import CompareSettings as CompareSettings
     from intramodal.evaluation.compare import compare as compare
-    from intramodal.evaluation.compare import compare_vectors as compare_vectors
+    from intramodal.evaluation.compare import compare_results as compare_results
     from intramodal.evaluation.fewshot import evaluate_fewshot as evaluate_fewshot
     from intramodal.evaluation.fewshot_text import evaluate_fewshot_text as evaluate_fewshot_text
     from intramodal.evaluation.index import IndexSearch as IndexSearch
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from intramodal.evaluation.recovery import recover_with_anchors as recover_with_anchors
     from intramodal.evaluation.recovery import recover_without_anchors as recover_without_anchors
     from intramodal.evaluation.recovery import recovery_curve as recovery_curve
+    from intramodal.evaluation.resampling import Resampling as Resampling
     from intramodal.evaluation.retrieval import evaluate_retrieval as evaluate_retrieval
     from intramodal.evaluation.rivals.class_texts import ClassTexts as ClassTexts
     from intramodal.evaluation.rivals.class_texts import ClassWords as ClassWords
@@ -31,13 +32,16 @@ if TYPE_CHECKING:
     from intramodal.evaluation.rivals.oti import compare_inversion as compare_inversion
     from intramodal.evaluation.rivals.oti import evaluate_inversion as evaluate_inversion
     from intramodal.evaluation.rivals.oti import invert_images as invert_images
+    from intramodal.evaluation.tasks import Sides as Sides
     from intramodal.evaluation.text_retrieval import (
         evaluate_text_retrieval as evaluate_text_retrieval,
     )
     from intramodal.ingest.backfill.in_place import backfill as backfill
     from intramodal.ingest.encoders.registry import load_encoder as load_encoder
     from intramodal.ingest.sources.formats import open_source as open_source
+    from intramodal.ingest.vectors.export import export_vector as export_vector
     from intramodal.projection.anchors import AnchorSet as AnchorSet
+    from intramodal.projection.fit import fit_projection as fit_projection
     from intramodal.projection.isoclip import IsoClip as IsoClip
     from intramodal.projection.projection import Projection as Projection
     from intramodal.projection.text_pca import TextPCA as TextPCA
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
     from intramodal.runs.ledger import RunLedger as RunLedger
     from intramodal.store.collection import ImageCollection as ImageCollection
     from intramodal.store.open import open_store as open_store
+    from intramodal.store.search import search as search
 
 __version__ = "0.1.0"
 
@@ -52,25 +57,29 @@ _HOMES = {
     "AnchorSet": "projection.anchors",
     "ClassTexts": "evaluation.rivals.class_texts",
     "ClassWords": "evaluation.rivals.class_texts",
-    "CompareSettings": "evaluation.compare",
     "ImageCollection": "store.collection",
     "IndexSearch": "evaluation.index",
     "InversionMap": "evaluation.rivals.oti",
     "IsoClip": "projection.isoclip",
     "OtiSettings": "evaluation.rivals.oti",
     "Projection": "projection.projection",
+    "Resampling": "evaluation.resampling",
     "RunLedger": "runs.ledger",
+    "Sides": "evaluation.tasks",
     "TextPCA": "projection.text_pca",
     "backfill": "ingest.backfill.in_place",
     "compare": "evaluation.compare",
     "compare_inversion": "evaluation.rivals.oti",
-    "compare_vectors": "evaluation.compare",
+    "compare_results": "evaluation.compare",
+    "compare_unlabelled": "evaluation.agreement",
     "evaluate_fewshot": "evaluation.fewshot",
     "evaluate_fewshot_text": "evaluation.fewshot_text",
     "evaluate_index": "evaluation.index",
     "evaluate_inversion": "evaluation.rivals.oti",
     "evaluate_retrieval": "evaluation.retrieval",
     "evaluate_text_retrieval": "evaluation.text_retrieval",
+    "export_vector": "ingest.vectors.export",
+    "fit_projection": "projection.fit",
     "invert_images": "evaluation.rivals.oti",
     "load_encoder": "ingest.encoders.registry",
     "measure_misalignment": "evaluation.misalignment",
@@ -82,32 +91,37 @@ _HOMES = {
     "recover_without_anchors": "evaluation.recovery",
     "recovery_curve": "evaluation.recovery",
     "render_report": "reports.report",
+    "search": "store.search",
 }
 
 __all__ = [
     "AnchorSet",
     "ClassTexts",
     "ClassWords",
-    "CompareSettings",
     "ImageCollection",
     "IndexSearch",
     "InversionMap",
     "IsoClip",
     "OtiSettings",
     "Projection",
+    "Resampling",
     "RunLedger",
+    "Sides",
     "TextPCA",
     "__version__",
     "backfill",
     "compare",
     "compare_inversion",
-    "compare_vectors",
+    "compare_results",
+    "compare_unlabelled",
     "evaluate_fewshot",
     "evaluate_fewshot_text",
     "evaluate_index",
     "evaluate_inversion",
     "evaluate_retrieval",
     "evaluate_text_retrieval",
+    "export_vector",
+    "fit_projection",
     "invert_images",
     "load_encoder",
     "measure_misalignment",
@@ -119,6 +133,7 @@ __all__ = [
     "recover_without_anchors",
     "recovery_curve",
     "render_report",
+    "search",
 ]
 
 

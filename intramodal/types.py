@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from PIL import Image
+
+T = TypeVar("T")
 
 Floats = NDArray[np.float32]
 """float32 array; two dimensions unless the docstring says otherwise."""
@@ -263,10 +265,38 @@ class VectorTable:
     payload: dict[str, list[Any]] = field(default_factory=dict)
     n_incomplete: int = 0
     drawn_from: int | None = None
+    _remembered: dict[Hashable, Any] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         """Return the number of points."""
         return len(self.ids)
+
+    def remember(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what `make` gives; made once a key, however many evaluations ask for it."""
+        if key not in self._remembered:
+            self._remembered[key] = make()
+        found: T = self._remembered[key]
+        return found
+
+    def unit(self, vector: str, rows: NDArray[np.intp] | None = None) -> Floats:
+        """Return the rows of a vector (n, d) scaled to unit length, once for all evaluations.
+
+        Some rows only are scaled by themselves unless all have been.
+        """
+        if rows is None:
+            return self.remember(("unit", vector), lambda: unit_rows(self.vectors[vector]))
+        if ("unit", vector) in self._remembered:
+            return self.unit(vector)[rows]
+        return unit_rows(self.vectors[vector][rows])
+
+    def with_unit_vectors(self, vectors: Mapping[str, Floats]) -> VectorTable:
+        """Return the table with further vectors, held as the unit rows that they are."""
+        found = replace(self, vectors={**self.vectors, **vectors})
+        units = {("unit", name): X for name, X in vectors.items()}
+        found._remembered.update(self._remembered | units)
+        return found
 
     def take(self, rows: NDArray[np.intp]) -> VectorTable:
         """Return the given rows, in the given order."""

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 
+from intramodal.commands.job import JobCommand
 from intramodal.commands.options import (
     LIST,
     comma_list,
-    json_option,
     max_queries_option,
     model_options,
-    print_json,
-    runs_option,
     sample_option,
-    store_option,
 )
+from intramodal.commands.session import Session, figures_kept, session_options
 
 _ONLY_LABELLED = ("cluster", "projection", "beside", "sample", "max_queries")
 _ONLY_UNLABELLED = ("names", "model")
+_NOT_RECORDED_LABELLED = ("names", "model", "k", "device", "precision")
+_NOT_RECORDED_UNLABELLED = (*_ONLY_LABELLED, "labels", "tasks", "margin", "controls")
 
 
-@click.command("compare")
+@click.command("compare", cls=JobCommand, job="evaluation.compare:compare")
 @click.argument("collection")
 @click.option(
     "--vectors",
@@ -43,8 +42,6 @@ _ONLY_UNLABELLED = ("names", "model")
 @click.option(
     "--task",
     "tasks",
-    default="retrieval,fewshot",
-    show_default=True,
     type=LIST,
     callback=comma_list,
     help="Evidence to gather.",
@@ -56,25 +53,20 @@ _ONLY_UNLABELLED = ("names", "model")
 )
 @click.option(
     "--margin",
-    default=0.005,
-    show_default=True,
+    type=float,
     help="Largest harmless loss of mAP or accuracy, a fraction.",
 )
-@click.option(
-    "--min-class-size", type=click.IntRange(2), default=2, show_default=True, help="Images."
-)
+@click.option("--min-class-size", type=click.IntRange(2), help="Images.")
 @sample_option
 @max_queries_option
 @click.option(
     "--seed",
-    default=0,
-    show_default=True,
+    type=int,
     help="Of the resampling, the episodes and what is drawn.",
 )
 @click.option(
     "--controls/--no-controls",
-    default=True,
-    show_default=True,
+    default=None,
     help="Also retrieve with maps of the same size that use no texts; never part of the verdict.",
 )
 @click.option(
@@ -117,10 +109,8 @@ _ONLY_UNLABELLED = ("names", "model")
     help="Without labels: neighbours compared.",
 )
 @model_options
-@store_option
-@runs_option
-@json_option
-def command(as_json: bool, **options: Any) -> None:
+@session_options()
+def command(session: Session, collection: str, **options: Any) -> None:
     """Decide, per label field, whether vector B should replace vector A.
 
     Without labels there is no verdict; then see how many neighbours the vectors share, and the
@@ -132,38 +122,138 @@ def command(as_json: bool, **options: Any) -> None:
     """
     if len(options["vectors"]) != 2:
         raise click.UsageError("--vectors takes two names, for example raw,pca")
-    options["runs"] = options.pop("runs_url")
-    result = _labelled(options) if options["labels"] else _unlabelled(options)
-    if as_json:
-        print_json(result)
-    elif options["labels"]:
-        print_verdicts(result)
+    if options["labels"]:
+        _refuse(options, _ONLY_UNLABELLED, "without --labels only")
+        session.answer(_labelled(session, collection, options), print_verdicts)
     else:
-        _print_agreement(result)
+        _refuse(options, _ONLY_LABELLED, "with --labels only")
+        session.answer(_unlabelled(session, collection, options), _print_agreement)
 
 
-def _labelled(options: dict[str, Any]) -> dict[str, Any]:
-    from intramodal.workflows.compare import CompareRequest, compare_collection
+def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dict[str, Any]:
+    from intramodal.evaluation.compare import compare
+    from intramodal.evaluation.resampling import Resampling
+    from intramodal.projection.projection import Projection
+    from intramodal.reports.page import check_place
 
-    _refuse(options, _ONLY_UNLABELLED, "without --labels only")
-    return compare_collection(_request(CompareRequest, options))
+    check_place(options["report"])
+    a, b = options["vectors"]
+    with session.open() as at:
+        photos = at.collection(collection)
+        projection = _made(photos, b, options["projection"])
+        stated = session.stated(but=_NOT_RECORDED_LABELLED)
+        with at.ledger.run("compare", parameters=stated, seed=options["seed"]) as run:
+            found = compare(
+                photos,
+                a,
+                b,
+                fields=options["labels"],
+                tasks=options["tasks"],
+                margin=options["margin"],
+                min_class_size=options["min_class_size"],
+                controls=options["controls"],
+                beside=[Projection.load(path) for path in options["beside"]],
+                projection=projection,
+                texts=_texts(options["text_vectors"]),
+                sample=options["sample"],
+                max_queries=options["max_queries"],
+                resampling=Resampling(options["cluster"]),
+                seed=options["seed"],
+                run=run,
+            )
+            document = keep_document(found, run, at.ledger, pictures=options["pictures"])
+    write_report(document, options["report"], run)
+    return found.to_dict()
 
 
-def _unlabelled(options: dict[str, Any]) -> dict[str, Any]:
-    from intramodal.workflows.unlabelled import UnlabelledRequest, compare_unlabelled
+def keep_document(found: Any, run: Any, ledger: Any, **about: Any) -> Any:
+    """Keep what a report of a comparison is rendered from with its run, and return it."""
+    from intramodal.reports.report import DOCUMENT, document_of
 
-    _refuse(options, _ONLY_LABELLED, "with --labels only")
-    return compare_unlabelled(_request(UnlabelledRequest, options))
+    document = document_of(found, ledger=ledger, **about)
+    run.save_artefact(DOCUMENT, document.to_dict(), media_type="application/json")
+    return document
+
+
+def write_report(document: Any, path: Path | None, run: Any) -> None:
+    """Write the page of a recorded comparison, if there is a place for it."""
+    from intramodal.reports.report import render_report
+
+    if path is not None:
+        with figures_kept(run, "report"):
+            render_report(document, path)
+
+
+def _made(photos: Any, vector: str, path: Path | None) -> Any:
+    """Load the projection that made a vector; refuse another one."""
+    if path is None:
+        return None
+    from intramodal.projection.projection import Projection
+    from intramodal.store.origins import check_is
+
+    projection = Projection.load(path)
+    check_is(projection, photos, vector)
+    return projection
+
+
+def _texts(path: Path | None) -> Any:
+    if path is None:
+        return None
+    from intramodal.evaluation.texts import ReadyTexts
+    from intramodal.ingest.vectors.matrices import read_matrix
+
+    return ReadyTexts(read_matrix(path), str(path))
+
+
+def _unlabelled(session: Session, collection: str, options: dict[str, Any]) -> dict[str, Any]:
+    from intramodal.commands.target import Target, TextSource
+    from intramodal.errors import InputError
+    from intramodal.evaluation.agreement import compare_unlabelled
+    from intramodal.projection.anchors import load_anchors
+    from intramodal.reports.page import check_place
+
+    check_place(options["report"])
+    names, ready = options["names"], options["text_vectors"]
+    if names is None and (options["model"] or ready):
+        raise InputError(
+            "--model and --text-vectors serve pseudo-labels; give their class names with --names"
+        )
+    a, b = options["vectors"]
+    with session.open() as at:
+        photos = at.collection(collection)
+        on = {"device": options["device"], "precision": options["precision"]}
+        texts = TextSource(Target(photos, a), options["model"], ready, **on)
+        stated = session.stated(but=_NOT_RECORDED_UNLABELLED)
+        with at.ledger.run("compare-unlabelled", parameters=stated, seed=options["seed"]) as run:
+            found = compare_unlabelled(
+                photos,
+                a,
+                b,
+                k=options["k"],
+                names=None if names is None else load_anchors(names),
+                texts=texts,
+                min_class_size=options["min_class_size"],
+                seed=options["seed"],
+                run=run,
+            )
+            if options["report"] is not None:
+                _write_disagreements(photos, found, run, options)
+    return found.to_dict()
+
+
+def _write_disagreements(photos: Any, found: Any, run: Any, options: dict[str, Any]) -> None:
+    from intramodal.reports.pages import disagreements_page
+    from intramodal.reports.report import render_report
+
+    with figures_kept(run, "runs show"):
+        page = disagreements_page(photos, found, pictures=options["pictures"])
+        render_report(page, options["report"])
 
 
 def _refuse(options: dict[str, Any], names: tuple[str, ...], when: str) -> None:
     for name in names:
         if options[name] not in (None, ()):
             raise click.UsageError(f"--{name.replace('_', '-')} has a meaning {when}")
-
-
-def _request(kind: Any, options: dict[str, Any]) -> Any:
-    return kind(**{f.name: options[f.name] for f in fields(kind) if f.name in options})
 
 
 def _print_agreement(result: dict[str, Any]) -> None:

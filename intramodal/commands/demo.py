@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import shlex
+import time
 from pathlib import Path
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from intramodal.commands.options import json_option, print_json
+from intramodal.commands.options import json_option
+from intramodal.commands.session import Session, Workspace
+
+COLLECTION = "demo"
+FIELDS = ("identity", "subgroup", "category", "vendor")
+CLUSTER = "code_point"
+"""The same drawing idea by four vendors is one piece of evidence, not four."""
+
+TITLE = "Emoji by four vendors: raw against PCA←"
+ABOUT = (
+    "What this is: emoji drawn by four vendors, encoded by a small shipped model. Its image tower "
+    "was trained on ImageNet's labels and is locked; its text tower was fitted to the names of "
+    "other emoji and of ImageNet's classes, and nothing shown here was used to train it. It shows "
+    "how the tool works and, in small, what the paper reports: concepts gain and style loses. It "
+    "is not a benchmark, and its figures say nothing about your model or your pictures."
+)
 
 
 @click.command("demo")
@@ -30,12 +48,116 @@ def command(
     The pictures are emoji drawn by four vendors; the model is small and shipped, too. What they
     are, and are not, is said in the report.
     """
-    from intramodal.workflows.demo import run_demo
+    places = {"store": _typed(ctx, "store"), "runs": _typed(ctx, "runs")}
+    given = {
+        name: place or str(out / default)
+        for (name, place), default in zip(places.items(), ("store", "runs.db"), strict=True)
+    }
+    session = Session(**given, as_json=as_json, options={})
+    session.answer(_run(session, out), _show)
 
-    result = run_demo(out, store=_typed(ctx, "store"), runs=_typed(ctx, "runs"))
-    if as_json:
-        print_json(result)
-        return
+
+def _run(session: Session, out: Path) -> dict[str, Any]:
+    """Ingest, fit, compare and report; running it again encodes nothing and compares again."""
+    from intramodal.commands.compare import keep_document, write_report
+    from intramodal.demo import pictures_list
+    from intramodal.evaluation.compare import compare
+    from intramodal.evaluation.resampling import Resampling
+    from intramodal.ingest.vectors.matrices import read_matrix
+    from intramodal.projection.projection import Projection
+
+    started = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    report, projection, texts = (
+        out / name for name in ("report.html", "pca.safetensors", "texts.npy")
+    )
+    with session.open(creates=True) as at:
+        ingested = _ingested(session, at, projection, texts)
+        pictures = pictures_list().parent
+        stated = _stated(session, pictures, report, projection, texts)
+        with at.ledger.run("compare", parameters=stated, seed=0) as run:
+            found = compare(
+                at.collection(COLLECTION),
+                fields=FIELDS,
+                projection=Projection.load(projection),
+                texts=read_matrix(texts),
+                resampling=Resampling(CLUSTER),
+                run=run,
+            )
+            document = keep_document(
+                found, run, at.ledger, title=TITLE, about=ABOUT, pictures=pictures
+            )
+        first = next(at.store.scroll(COLLECTION, batch_size=1)).ids[0]
+    write_report(document, report, run)
+    return {
+        **found.to_dict(),
+        "n_images": ingested["written"] + ingested["skipped"] + ingested["updated"],
+        "n_failed": ingested["failed"],
+        "report": str(report),
+        "about": ABOUT,
+        "seconds": round(time.perf_counter() - started, 3),
+        "next": _next(session, out, pictures, str(first)),
+    }
+
+
+def _stated(
+    session: Session, pictures: Path, report: Path, projection: Path, texts: Path
+) -> dict[str, str]:
+    """Return the options of `compare` that would do the same, as its run records them."""
+    places = {"projection": projection, "text_vectors": texts, "report": report}
+    options = {
+        "collection": COLLECTION,
+        "store": session.store,
+        "runs": session.runs,
+        "labels": list(FIELDS),
+        "vectors": ["raw", "pca"],
+        "tasks": ["retrieval", "fewshot"],
+        "cluster": CLUSTER,
+        "margin": 0.005,
+        "min_class_size": 2,
+        **places,
+        "controls": True,
+        "pictures": pictures,
+        "title": TITLE,
+        "about": ABOUT,
+    }
+    return {name: str(value) for name, value in options.items()}
+
+
+def _next(session: Session, out: Path, pictures: Path, point: str) -> list[str]:
+    """Return commands that look further, as a shell takes them."""
+    places = ("--store", session.store, "--runs", session.runs)
+    page = ("--pictures", str(pictures), "--html", str(out / "search.html"))
+    commands = (
+        ("runs", "list", "--runs", session.runs),
+        ("search", COLLECTION, "--id", point, *places, *page),
+    )
+    return [shlex.join(["intramodal", *command]) for command in commands]
+
+
+def _ingested(
+    session: Session, at: Workspace, projection_file: Path, texts: Path
+) -> dict[str, Any]:
+    from intramodal.demo import fitted_once, pictures_list
+    from intramodal.ingest.encoders.registry import load_encoder
+    from intramodal.ingest.sources.formats import open_source
+    from intramodal.workflows.ingest import IngestRequest, ingest_in
+
+    encoder = load_encoder("demo")
+    request = IngestRequest(
+        source=str(pictures_list()),
+        collection=COLLECTION,
+        model=encoder.name,
+        store=session.store,
+        runs=session.runs,
+        projection=projection_file,
+    )
+    projection = fitted_once(encoder, projection_file, texts)
+    source = open_source(request.source, label_from=None)
+    return ingest_in(at, request, source, encoder, projection)
+
+
+def _show(result: dict[str, Any]) -> None:
     from intramodal.commands.compare import print_verdicts
     from intramodal.commands.printing import note
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,9 +106,13 @@ class Session:
             shard_key=uploads.shard_key,
         )
 
-    def stated(self) -> dict[str, str]:
-        """Return the options that were given and are no zero, as most runs record them."""
-        return {key: str(_listed(value)) for key, value in self.options.items() if value}
+    def stated(self, *, but: Sequence[str] = ()) -> dict[str, str]:
+        """Return the options that were given and are no zero, as most runs record them.
+
+        Without those that a command has for another of its jobs.
+        """
+        given = {key: value for key, value in self.options.items() if value and key not in but}
+        return {key: str(_listed(value)) for key, value in given.items()}
 
     def given(self) -> dict[str, str]:
         """Return all options that have a value, as a run records them."""

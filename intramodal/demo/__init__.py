@@ -7,6 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
+from intramodal.projection.anchors import AnchorSet
+from intramodal.projection.projection import Projection
+from intramodal.types import Encoder
+
 
 def pictures_list() -> Path:
     """Return the list of the shipped pictures.
@@ -24,3 +30,20 @@ def pictures_list() -> Path:
     'pictures.csv'
     """
     return Path(__file__).parent / "pictures" / "pictures.csv"
+
+
+def fitted_once(encoder: Encoder, path: Path, texts: Path) -> Projection:
+    """Fit PCA← once and save it with its texts: a second fit may differ in its last bits."""
+    if not (path.is_file() and texts.is_file()):
+        anchors = AnchorSet.imagenet()
+        embedded = encoder.encode_texts(anchors.prompts())
+        np.save(texts, embedded, allow_pickle=False)
+        if not path.is_file():
+            fitted = Projection.from_text(
+                embedded,
+                anchors=anchors,
+                encoder=encoder.name,
+                encoder_fingerprint=encoder.fingerprint,
+            )
+            fitted.save(path)
+    return Projection.load(path)

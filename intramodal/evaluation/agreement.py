@@ -15,14 +15,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
+from intramodal.evaluation.cost import vector_costs
 from intramodal.evaluation.ranking import score_blocks
-from intramodal.types import Floats, PointId, VectorTable, unit_rows
+from intramodal.evaluation.results import Results
+from intramodal.evaluation.retrieval import run_task
+from intramodal.evaluation.tasks import Points, RetrievalTask
+from intramodal.evaluation.texts import Texts, texts_of
+from intramodal.projection.anchors import AnchorSet
+from intramodal.runs.run import Run
+from intramodal.store.collection import ImageCollection
+from intramodal.store.origins import refuse_texts
+from intramodal.store.search import describe
+from intramodal.types import Encoder, Floats, PointId, VectorTable, unit_rows
 
 LOGIT_SCALE = 100.0
 """Softmax scale of CLIP's zero-shot classifier, where its training ends (Radford et al. 2021)."""
 
 N_QUERIES = 5000
 _Z = 1.959964
+
+N_DISAGREEMENTS = 12
+LEAST_CONFIDENCE = 0.5
+_PSEUDO = "pseudo-label"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +115,7 @@ def neighbour_overlap(
     if not 1 <= k < n:
         raise InputError(f"the {k} nearest of {n} images cannot be compared; give k from 1 to n-1")
     rows = np.sort(np.random.default_rng(seed).permutation(n)[:n_queries])
-    a, b = (_nearest(table.vectors[vector], rows, k) for vector in vectors)
+    a, b = (_nearest(table.unit(vector), rows, k) for vector in vectors)
     common = [len(np.intersect1d(x, y, assume_unique=True)) for x, y in zip(a, b, strict=True)]
     return Agreement(
         vectors=vectors,
@@ -112,9 +126,8 @@ def neighbour_overlap(
     )
 
 
-def _nearest(X: Floats, rows: NDArray[np.intp], k: int) -> NDArray[np.intp]:
+def _nearest(unit: Floats, rows: NDArray[np.intp], k: int) -> NDArray[np.intp]:
     """Return the k nearest rows of each of `rows`, itself not among them, of (len(rows), k)."""
-    unit = unit_rows(X)
     found = np.empty((len(rows), k), dtype=np.intp)
     for start, stop, S in score_blocks(unit[rows], unit):
         S[np.arange(stop - start), rows[start:stop]] = -np.inf
@@ -191,3 +204,177 @@ def pseudo_labels(X: Floats, text: Floats, names: Sequence[str]) -> PseudoLabels
         logits = LOGIT_SCALE * (S.astype(np.float64) - S.max(axis=1, keepdims=True))
         confidence[start:stop] = 1 / np.exp(logits).sum(axis=1)
     return PseudoLabels([names[i] for i in best.tolist()], confidence)
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class UnlabelledComparison(Results):
+    """How far two vectors agree, where, and what the texts think; never a verdict.
+
+    Parameters
+    ----------
+    agreement : Agreement
+    disagreements : list of dict
+        The images that agree least: "id", "overlap", and by vector their "answers".
+    pseudo_labels : dict or None
+        What the zero-shot labels say, where there are texts.
+    cost : dict
+        See `vector_costs`.
+    """
+
+    agreement: Agreement
+    disagreements: list[dict[str, Any]]
+    pseudo_labels: dict[str, Any] | None
+    cost: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``intramodal compare --json`` prints without labels."""
+        return {
+            "collection": self.points.collection,
+            "vectors": list(self.agreement.vectors),
+            "fields": {},
+            "agreement": {
+                **self.agreement.to_dict(),
+                "disagreements": [_plain(row) for row in self.disagreements],
+            },
+            "pseudo_labels": self.pseudo_labels,
+            "sentences": _sentences(self.agreement, self.pseudo_labels),
+            "cost": self.cost,
+            "run_id": self.run_id,
+        }
+
+    def record(self, run: Run) -> None:
+        """Write the overlap to a run."""
+        run.log_metric(
+            f"neighbour overlap@{self.agreement.k}",
+            float(self.agreement.overlap.mean()),
+            interval=self.agreement.interval,
+            n=len(self.agreement.ids),
+        )
+
+
+def compare_unlabelled(  # noqa: PLR0913  a job has as many knobs as it has
+    collection: ImageCollection,
+    a: str = "raw",
+    b: str = "pca",
+    *,
+    k: int = 10,
+    names: AnchorSet | None = None,
+    texts: Texts | Encoder | Floats | None = None,
+    min_class_size: int = 2,
+    seed: int = 0,
+    run: Run | None = None,
+) -> UnlabelledComparison:
+    """Compare two vectors without labels: how many neighbours they share, and where they do not.
+
+    Parameters
+    ----------
+    collection : ImageCollection
+    a, b : str
+    k : int
+        Neighbours that are compared.
+    names : AnchorSet, optional
+        Class names for zero-shot pseudo-labels.
+    texts : Texts, Encoder or ndarray of shape (n_names, d), optional
+        Embeds the names' prompts in the space of `a`, or their embeddings.
+    min_class_size : int
+        Pseudo-classes with fewer images are left out.
+    seed : int
+        Random seed of the queries, where there are many images.
+    run : Run, optional
+        Records the overlap.
+
+    Raises
+    ------
+    InputError
+        If there are not more than k images, or no text tower for the names.
+    """
+    run = run or Run()
+    refuse_texts(collection, [a, b])
+    table = collection.table([a, b])
+    agreement = neighbour_overlap(table, (a, b), k=k, seed=seed)
+    found = UnlabelledComparison(
+        points=Points.of(collection, table, seed),
+        run_id=run.id,
+        agreement=agreement,
+        disagreements=_disagreements(collection, agreement),
+        pseudo_labels=None
+        if names is None
+        else _pseudo_labelled(table, (a, b), names, texts, min_class_size),
+        cost=vector_costs(collection, table, [a, b]),
+    )
+    run.log_origins(collection.manifest.vectors)
+    run.keep(found)
+    return found
+
+
+def _pseudo_labelled(
+    table: VectorTable,
+    vectors: tuple[str, str],
+    names: AnchorSet,
+    texts: Texts | Encoder | Floats | None,
+    min_class_size: int,
+) -> dict[str, Any]:
+    if texts is None:
+        raise InputError("pseudo-labels need the texts of their names; give an encoder")
+    texts = texts_of(texts)
+    embedded = texts.embed(names.prompts())
+    if embedded is None:
+        raise InputError(f"{texts.name} has no text tower; pseudo-labels need one")
+    labels = pseudo_labels(table.vectors[vectors[0]], embedded, names.names)
+    table.payload[_PSEUDO] = labels.confident(LEAST_CONFIDENCE)
+    task = RetrievalTask.from_table(table, _PSEUDO, min_class_size=min_class_size)
+    return {
+        **labels.to_dict(LEAST_CONFIDENCE),
+        "texts": texts.name,
+        "map": {vector: run_task(task, table, vector, ks=()).map for vector in vectors},
+    }
+
+
+def _disagreements(collection: ImageCollection, agreement: Agreement) -> list[dict[str, Any]]:
+    """Return the queries that have fewest neighbours in common, with all their answers."""
+    overlap = dict(zip(agreement.ids, agreement.overlap.tolist(), strict=True))
+    return [
+        {
+            "id": point,
+            "overlap": overlap[point],
+            "answers": {
+                vector: describe(
+                    collection, collection.neighbours([point], using=vector, k=agreement.k)
+                )
+                for vector in agreement.vectors
+            },
+        }
+        for point in agreement.disagreements(N_DISAGREEMENTS)
+    ]
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    nearest = {vector: [hit["id"] for hit in hits] for vector, hits in row["answers"].items()}
+    return {"id": row["id"], "overlap": row["overlap"], "nearest": nearest}
+
+
+def _sentences(agreement: Agreement, labels: dict[str, Any] | None) -> list[str]:
+    a, b = agreement.vectors
+    told = [
+        f"No labels, hence no verdict: of the {agreement.k} nearest pictures {a} and {b} share "
+        f"{agreement.overlap.mean():.1%} ({_asked(agreement)}). That says how much "
+        f"would change, not whether for the better; judge the pictures on which they disagree."
+    ]
+    if labels is not None:
+        first, second = (labels["map"][vector] for vector in (a, b))
+        told.append(
+            f"By zero-shot pseudo-labels ({labels['n_confident']:,} of {labels['n_images']:,} "
+            f"pictures with a confidence of at least {labels['least_confidence']}; mean "
+            f"{labels['confidence']:.2f}) mAP is {first:.4f} with {a} and {second:.4f} with {b}. "
+            f"These labels come from the texts themselves and favour what texts can tell apart: "
+            f"a hint, not evidence."
+        )
+    return told
+
+
+def _asked(agreement: Agreement) -> str:
+    n, n_images = len(agreement.ids), agreement.n_images
+    if n == n_images:
+        return f"all {n:,} pictures asked"
+    low, high = agreement.interval
+    return f"95% interval [{low:.1%}, {high:.1%}], {n:,} of {n_images:,} pictures asked"

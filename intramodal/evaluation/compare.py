@@ -11,25 +11,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, QueryMismatchError
+from intramodal.evaluation.cost import vector_costs
 from intramodal.evaluation.fewshot import FewshotResult, FewshotTask, run_fewshot
 from intramodal.evaluation.intervals import Effect, holm, sign_flip
-from intramodal.evaluation.ranking import rank
+from intramodal.evaluation.misalignment import MisalignmentResult, measure_misalignment
+from intramodal.evaluation.precision_recall import PrecisionRecall, precision_recall
 from intramodal.evaluation.resampling import (
     CLASSES_FROM,
     IID_PHRASE,
     Population,
+    Resampling,
     check_classes,
     choose_population,
     classes_phrase,
     field_phrase,
     images_phrase,
 )
+from intramodal.evaluation.results import Results
 from intramodal.evaluation.retrieval import RetrievalResult, run_task
-from intramodal.evaluation.tasks import RetrievalTask, encode_labels
+from intramodal.evaluation.sweep import DimensionSweep, sweeps
+from intramodal.evaluation.tasks import Points, RetrievalTask, labels_of, read_labelled
+from intramodal.evaluation.texts import ReadyTexts
 from intramodal.evaluation.verdict import Outcome, combine, evidence, head, judge
 from intramodal.progress import tracked
+from intramodal.projection.controls import apply_controls
+from intramodal.projection.projection import Projection
 from intramodal.runs.frames import data_frame, html_table
-from intramodal.types import Floats, VectorTable, unit_rows
+from intramodal.runs.run import Run
+from intramodal.runs.scores import MEDIA_TYPE, SCORES, pack_scores
+from intramodal.store.collection import ImageCollection
+from intramodal.store.manifest import VectorOrigin
+from intramodal.store.model_check import ModelCheck, warn_of_wrong_model
+from intramodal.store.origins import check_fitted_for, check_is
+from intramodal.types import Floats, PointId, VectorTable, unit_rows
 
 N_CHANGED = 20
 _TIED = 1e-9
@@ -246,8 +260,38 @@ class FieldEvidence(PairedResults):
         return self.fewshot.get(DECIDING_CLASSIFIER, {})
 
 
+@dataclass(frozen=True)
+class Neighbour:
+    """One answer: its id, its score, and whether it shares the query's label."""
+
+    id: PointId
+    score: float
+    is_relevant: bool
+
+
+def _share(a: Any, b: Any) -> bool:
+    """Return whether two labels, or lists of labels, share a value."""
+    first, second = (set(v if isinstance(v, list) else [v]) - {None} for v in (a, b))
+    return bool(first & second)
+
+
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Context:
+    """What a comparison rests on, and what its report is computed from.
+
+    `table` holds both vectors, the label fields and the paths, and remembers classes, tasks and
+    unit rows; `projection` is what B was made with, `texts` (n, d) are in the space of A.
+    """
+
+    source: ImageCollection | VectorTable
+    table: VectorTable
+    projection: Projection | None
+    texts: Floats | None
+    min_class_size: int
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Comparison(Results):
     """Two vectors compared by several label fields.
 
     Parameters
@@ -259,12 +303,14 @@ class Comparison:
     margin : float
         Largest harmless loss, a fraction.
     fields : dict of str to FieldEvidence
+    context : Context
     """
 
     vectors: tuple[str, str]
     dims: tuple[int, int]
     margin: float
     fields: Mapping[str, FieldEvidence]
+    context: Context
 
     @cached_property
     def p_adjusted(self) -> dict[str, float]:
@@ -302,7 +348,12 @@ class Comparison:
         found = "; ".join(filter(None, [self._retrieval_words(field), self._fewshot_words(field)]))
         words = f"{head(verdict, self.vectors[1], self.margin, share)}. {found}. "
         words += f"This speaks of {row.population.phrase}, from {len(row.differences):,} queries"
-        return words + (self._needed(field) if verdict == "inconclusive" else "") + "."
+        words += (self._needed(field) if verdict == "inconclusive" else "") + "."
+        drawn = self.points.sample
+        if not drawn:
+            return words
+        among = f"{drawn['n_points']:,} of {drawn['of']:,} points"
+        return f"{words} Measured among {among}, drawn at random."
 
     def details(self) -> dict[str, dict[str, Any]]:
         """Return, per field, all classes and the queries that gain and lose most."""
@@ -316,11 +367,120 @@ class Comparison:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Return "vectors" and "fields" as ``intramodal compare --json`` prints them."""
+        """Return what ``intramodal compare --json`` prints."""
+        check = self.model_check
         return {
+            "collection": self.points.collection,
             "vectors": list(self.vectors),
             "fields": {name: self._field(name) for name in self.fields},
+            "cost": self.cost,
+            "model_check": check and check.to_dict(),
+            "sample": self.points.sample,
+            "run_id": self.run_id,
         }
+
+    def record(self, run: Run) -> None:
+        """Write the figures, and the scores of every query, to a run."""
+        for name, row in self.fields.items():
+            n, effect = len(row.differences), row.effect
+            for result in row.results:
+                run.log_metric("mAP", result.map, vector=result.vector, field=name, n=n)
+            run.log_metric(
+                "mAP delta",
+                effect.delta if effect else None,
+                field=name,
+                interval=effect.interval if effect else None,
+                n=n,
+            )
+        results = [result for row in self.fields.values() for result in row.results]
+        run.save_artefact(SCORES, pack_scores([each.scores() for each in results]), MEDIA_TYPE)
+
+    @cached_property
+    def cost(self) -> dict[str, Any] | None:
+        """What the vectors cost in the store; None for a table."""
+        source = self.context.source
+        if isinstance(source, VectorTable):
+            return None
+        return vector_costs(source, self.context.table, self.vectors)
+
+    @cached_property
+    def model_check(self) -> ModelCheck | None:
+        """Whether A is of the projection's model, as far as two means tell; warns if not."""
+        source, projection = self.context.source, self.context.projection
+        if projection is None or isinstance(source, VectorTable):
+            return None
+        return warn_of_wrong_model(source, projection, self.vectors[0])
+
+    @property
+    def origins(self) -> Mapping[str, VectorOrigin]:
+        """Who made the vectors, as far as the collection says."""
+        source = self.context.source
+        return {} if isinstance(source, VectorTable) else source.manifest.vectors
+
+    def nearest(self, field: str, query: PointId, *, k: int) -> dict[str, list[Neighbour]]:
+        """Return the k nearest images of a query in the store, by vector; none for a table."""
+        source, table = self.context.source, self.context.table
+        if isinstance(source, VectorTable):
+            return {}
+        label = dict(zip(table.ids, table.payload[field], strict=True))
+        found = {}
+        for vector in self.vectors:
+            hits = source.neighbours([query], using=vector, k=k)
+            found[vector] = [
+                Neighbour(hit, float(score), _share(label.get(query), label.get(hit)))
+                for hit, score in zip(hits.ids[0], hits.scores[0], strict=True)
+            ]
+        return found
+
+    def histograms(self) -> list[MisalignmentResult]:
+        """Return same- and other-class cosines of both vectors for every field.
+
+        Images against texts come with the first field only: they do not depend on the labels.
+        """
+        fields = list(self.fields)
+        pairs = [(field, vector) for field in fields for vector in self.vectors]
+        return [
+            measure_misalignment(
+                self.context.table,
+                vector=vector,
+                field=field,
+                texts=self._texts(vector) if field == fields[0] else None,
+                population=self.fields[field].population,
+            )
+            for field, vector in tracked(pairs, "histograms", total=len(pairs))
+        ]
+
+    def curves(self) -> list[PrecisionRecall]:
+        """Return the precision-recall curves of both vectors for every field."""
+        return [
+            precision_recall(
+                self.context.table,
+                vectors=list(self.vectors),
+                field=field,
+                min_class_size=self.context.min_class_size,
+                population=row.population,
+            )
+            for field, row in tracked(self.fields.items(), "curves", total=len(self.fields))
+        ]
+
+    def sweeps(self) -> list[DimensionSweep]:
+        """Return mAP by number of kept dimensions for every field; none without the projection."""
+        return sweeps(
+            self.context.table,
+            self.vectors[0],
+            list(self.fields),
+            self.context.projection,
+            texts=self.context.texts,
+            margin=self.margin,
+            min_class_size=self.context.min_class_size,
+        )
+
+    def _texts(self, vector: str) -> Floats | None:
+        """Return the texts in the space of a vector; None where they cannot be brought there."""
+        texts, projection = self.context.texts, self.context.projection
+        if texts is None or vector == self.vectors[0]:
+            return texts
+        return None if projection is None else projection.apply(texts)
 
     def to_frame(self) -> Any:
         """Return a pandas data frame, one row a field and query; needs the extra ``notebook``."""
@@ -419,74 +579,203 @@ MOST_MISSING = 0.5
 """A field that more points lack says too little about the collection."""
 
 
-@dataclass(frozen=True)
-class CompareSettings:
-    """How to compare; see `compare_vectors`."""
+@dataclass(frozen=True, eq=False)
+class Knobs:
+    """How one field is compared."""
 
-    cluster: str | None = None
-    tasks: tuple[str, ...] = TASKS
-    margin: float = 0.005
-    min_class_size: int = 2
-    seed: int = 0
-    others: tuple[str, ...] = ()
-    max_queries: int | None = None
+    others: tuple[str, ...]
+    tasks: tuple[str, ...]
+    min_class_size: int
+    max_queries: int | None
+    resampling: Resampling
+    seed: int
 
 
-def compare_vectors(
-    table: VectorTable,
-    a: str,
-    b: str,
+def compare(  # noqa: PLR0913  a job has as many knobs as it has
+    source: VectorTable | ImageCollection,
+    a: str = "raw",
+    b: str = "pca",
     *,
     fields: Sequence[str],
-    settings: CompareSettings | None = None,
+    tasks: Sequence[str] = TASKS,
+    margin: float = 0.005,
+    min_class_size: int = 2,
+    controls: bool = True,
+    beside: Sequence[Projection] = (),
+    projection: Projection | None = None,
+    texts: ReadyTexts | Floats | None = None,
+    sample: int | None = None,
+    max_queries: int | None = None,
+    resampling: Resampling = Resampling(),
+    seed: int = 0,
+    run: Run | None = None,
 ) -> Comparison:
     """Compare two vectors of the same points, per label field.
 
     Parameters
     ----------
-    table : VectorTable
-        With both vectors, the label fields, and the cluster field if it is one.
+    source : ImageCollection or VectorTable
     a, b : str
-        Names of the vectors in use and of the one that may replace it.
+        The vector in use and the one that may replace it.
     fields : sequence of str
         Payload fields; p-values are adjusted for their number (Holm).
-    settings : CompareSettings, optional
-        ``cluster``: what is resampled, see `choose_population`. ``tasks``: "retrieval" and
-        "fewshot". ``margin``: largest harmless loss, a fraction. ``min_class_size``: classes with
-        fewer images are left out. ``seed``: of resampling and episodes. ``others``: further
-        vectors of the table, retrieved beside B; they never change its verdict. ``max_queries``:
-        where more pictures could ask, so many are drawn; all answer.
+    tasks : sequence of {"retrieval", "fewshot"}
+        Evidence to gather.
+    margin : float
+        Largest harmless loss, a fraction.
+    min_class_size : int
+        Classes with fewer images are left out.
+    controls : bool
+        Whether maps of the same size that use no texts are retrieved with, too, where `b` was
+        projected from `a`; they never change the verdict.
+    beside : sequence of Projection
+        Others that are applied to `a` and retrieved with, too; never part of the verdict.
+    projection : Projection, optional
+        What made `b`: adds the controls that need it, and the sweep over fewer dimensions.
+    texts : ReadyTexts or ndarray of shape (n_texts, d), optional
+        Text embeddings in the space of `a`: images against texts, and the dimensions that the
+        projection drops.
+    sample : int, optional
+        Of a collection with more points, so many are drawn and read.
+    max_queries : int, optional
+        Where there are more queries, so many are drawn; the gallery stays whole.
+    resampling : Resampling
+        Whom the intervals speak for.
+    seed : int
+        Random seed of the resampling, the episodes and what is drawn.
+    run : Run, optional
+        Records the figures and every query's scores.
 
     Raises
     ------
     InputError
-        For a field that most points lack, that has one class, or too few units.
+        For a field that most points lack, that has one class, or too few units; texts of another
+        length; a projection whose vector is there already.
+    ManifestMismatchError
+        If a projection is not of the vectors it is given for.
     """
-    settings = settings or CompareSettings()
-    _check(table, a, b, fields, settings)
-    return Comparison(
+    run = run or Run()
+    if projection is not None and isinstance(source, ImageCollection):
+        check_is(projection, source, b)
+    table = _read(source, (a, b), fields, resampling, sample=sample, seed=seed)
+    whole = table
+    names: tuple[str, ...] = ()
+    if controls and isinstance(source, ImageCollection):
+        table, names = with_controls(source, table, (a, b), projection)
+    table, rivals = with_rivals(source, table, a, beside)
+    knobs = Knobs((*rivals, *names), tuple(tasks), min_class_size, max_queries, resampling, seed)
+    _check(table, a, b, fields, knobs, margin)
+    found = Comparison(
+        points=Points.of(source, whole, seed),
+        run_id=run.id,
         vectors=(a, b),
         dims=(table.vectors[a].shape[1], table.vectors[b].shape[1]),
-        margin=settings.margin,
+        margin=margin,
         fields={
-            field: _compared(table, a, b, field, settings)
+            field: _compared(table, a, b, field, knobs)
             for field in tracked(fields, "compare", total=len(fields))
         },
+        context=Context(
+            source, table, projection, _checked_texts(texts, table, a), min_class_size
+        ),
     )
+    if isinstance(source, ImageCollection):
+        run.log_origins(source.manifest.vectors)
+    run.keep(found)
+    return found
 
 
-def compare(
-    a: RetrievalResult, b: RetrievalResult, *, cluster: str | None = None, seed: int = 0
+def _read(
+    source: VectorTable | ImageCollection,
+    vectors: tuple[str, str],
+    fields: Sequence[str],
+    resampling: Resampling,
+    *,
+    sample: int | None,
+    seed: int,
+) -> VectorTable:
+    """Read both vectors, the label fields, the field of the units and the paths, once."""
+    if isinstance(source, VectorTable):
+        return read_labelled(source, vectors, fields)
+    wanted = [*fields, *resampling.fields]
+    return read_labelled(source, vectors, wanted, optional=["path"], sample=sample, seed=seed)
+
+
+def _checked_texts(texts: ReadyTexts | Floats | None, table: VectorTable, a: str) -> Floats | None:
+    if texts is None:
+        return None
+    ready = texts if isinstance(texts, ReadyTexts) else ReadyTexts(texts)
+    dim = table.vectors[a].shape[1]
+    if ready.rows.shape[1] != dim:
+        raise InputError(
+            f"{ready.name} holds texts of {ready.rows.shape[1]} dimensions, but {a!r} has {dim}; "
+            f"embed them with the model of that vector"
+        )
+    return ready.rows
+
+
+def with_controls(
+    collection: ImageCollection,
+    table: VectorTable,
+    vectors: tuple[str, str],
+    projection: Projection | None,
+) -> tuple[VectorTable, tuple[str, ...]]:
+    """Return the table with the controls of vector B as further vectors, and their names.
+
+    There are none unless B was projected from A. Controls that need the texts' directions need
+    the projection itself; the others need its size only.
+    """
+    a, b = vectors
+    origin = collection.manifest.vectors.get(b)
+    if origin is None or not origin.projection or origin.source != a:
+        return table, ()
+    size = np.eye(table.vectors[a].shape[1], table.vectors[b].shape[1], dtype=np.float32)
+    like = projection or Projection(size, origin.method, origin.encoder, "")
+    found = apply_controls(like, table.unit(a), has_texts=projection is not None)
+    controls = {name: unit_rows(Z) for name, Z in found.items() if name not in table.vectors}
+    return table.with_unit_vectors(controls), tuple(controls)
+
+
+def with_rivals(
+    source: VectorTable | ImageCollection,
+    table: VectorTable,
+    a: str,
+    projections: Sequence[Projection],
+) -> tuple[VectorTable, tuple[str, ...]]:
+    """Return the table with vector A as other projections map it, and their names.
+
+    Raises `ManifestMismatchError` if one was fitted for another model than made A, and
+    `InputError` if two have one name, or one that the table has.
+    """
+    found: dict[str, Floats] = {}
+    for projection in projections:
+        if isinstance(source, ImageCollection):
+            check_fitted_for(projection, source.origin(a))
+        name = projection.default_vector
+        if name in table.vectors or name in found:
+            raise InputError(
+                f"{projection.place or projection!r} makes a vector {name!r}, and there is one "
+                f"already; leave one out"
+            )
+        found[name] = unit_rows(projection.apply_to_unit(table.unit(a)))
+    return table.with_unit_vectors(found), tuple(found)
+
+
+def compare_results(
+    a: RetrievalResult,
+    b: RetrievalResult,
+    *,
+    resampling: Resampling = Resampling(),
+    seed: int = 0,
 ) -> PairedComparison:
     """Return how two results over the same queries differ, B minus A.
 
     Parameters
     ----------
     a, b : RetrievalResult
-    cluster : {"class", "image", "iid"}, the name of a payload field, or None
-        What is resampled, see `choose_population`; None is "class" from 20 classes on, else
-        "image". Where units leave the gallery ("image", a field), both results must have been
-        evaluated with that `cluster`, as they are by default.
+    resampling : Resampling
+        Whom the interval speaks for. Where units leave the gallery ("image", a field), both
+        results must have been evaluated with the same, as they are by default.
     seed : int
         Of the resampling.
 
@@ -495,7 +784,7 @@ def compare(
     QueryMismatchError
         If the results are not over the same queries, in the same order.
     InputError
-        For fewer than five units, or results evaluated with another `cluster`.
+        For fewer than five units, or results evaluated with another unit.
     """
     if a.query_ids != b.query_ids or a.labels != b.labels:
         raise QueryMismatchError(
@@ -504,6 +793,7 @@ def compare(
         )
     n_classes = len(a.class_mean())
     is_multi = any(isinstance(label, tuple) for label in a.labels)
+    cluster = resampling.unit
     if cluster is None:
         cluster = "class" if n_classes >= CLASSES_FROM and not is_multi else "image"
     if cluster in ("class", "iid"):
@@ -538,7 +828,7 @@ def _by_left_out(
         name = "image" if population == "images" else population
         raise InputError(
             f"the results do not hold what they are without each unit of {population!r}; "
-            f"evaluate both with cluster={name!r} and ties='expected', or use compare_vectors"
+            f"evaluate both with Resampling({name!r}) and ties='expected', or use compare"
         )
     effect = without_b.minus(without_a).effect(float((b.ap - a.ap).mean()))
     phrase = images_phrase(n_classes)
@@ -548,25 +838,23 @@ def _by_left_out(
 
 
 def _check(
-    table: VectorTable, a: str, b: str, fields: Sequence[str], settings: CompareSettings
+    table: VectorTable, a: str, b: str, fields: Sequence[str], knobs: Knobs, margin: float
 ) -> None:
-    unknown = sorted(set(settings.tasks) - set(TASKS))
-    if unknown or not settings.tasks:
+    unknown = sorted(set(knobs.tasks) - set(TASKS))
+    if unknown or not knobs.tasks:
         raise InputError(f"tasks are {' and '.join(TASKS)}, got {', '.join(unknown) or 'none'}")
     if not fields:
         raise InputError("no label field is given; name at least one payload field")
     if a == b:
         raise InputError(f"{a!r} is compared with itself; name two vectors")
-    if not 0 <= settings.margin < 1:
-        raise InputError(
-            f"the margin is a fraction from 0, for example 0.005, got {settings.margin}"
-        )
+    if not 0 <= margin < 1:
+        raise InputError(f"the margin is a fraction from 0, for example 0.005, got {margin}")
     for field in fields:
         _check_field(table, field)
 
 
 def _check_field(table: VectorTable, field: str) -> None:
-    codes = encode_labels(table.payload[field], field=field)
+    codes = labels_of(table, field)
     if codes.n_missing > MOST_MISSING * len(table):
         raise InputError(
             f"{codes.n_missing:,} of {len(table):,} points have no value in field {field!r}; "
@@ -574,20 +862,18 @@ def _check_field(table: VectorTable, field: str) -> None:
         )
 
 
-def _compared(
-    table: VectorTable, a: str, b: str, field: str, settings: CompareSettings
-) -> FieldEvidence:
-    task = RetrievalTask.from_table(
+def _compared(table: VectorTable, a: str, b: str, field: str, knobs: Knobs) -> FieldEvidence:
+    task = RetrievalTask.of_all(
         table,
         field,
-        min_class_size=settings.min_class_size,
-        max_queries=settings.max_queries,
-        seed=settings.seed,
+        min_class_size=knobs.min_class_size,
+        max_queries=knobs.max_queries,
+        seed=knobs.seed,
     )
-    population = choose_population(table, task, settings.cluster, seed=settings.seed)
-    results = [run_task(task, table, vector) for vector in (a, b, *settings.others)]
+    population = choose_population(table, task, knobs.resampling.unit, seed=knobs.seed)
+    results = [run_task(task, table, vector) for vector in (a, b, *knobs.others)]
     effects: list[Effect | None] = [None]
-    if "retrieval" in settings.tasks:
+    if "retrieval" in knobs.tasks:
         effects = [*population.retrieval_effects(table, task, results[0], results[1:])]
     return FieldEvidence(
         field=field,
@@ -595,10 +881,8 @@ def _compared(
         n_classes=len(task.codes.names),
         results=(results[0], results[1]),
         effect=effects[0],
-        fewshot={}
-        if task.codes.is_multi
-        else _fewshot(table, (a, b), field, population, settings),
-        tasks=settings.tasks,
+        fewshot={} if task.codes.is_multi else _fewshot(table, (a, b), field, population, knobs),
+        tasks=knobs.tasks,
         others=[
             OtherEvidence(result.vector, result.map, effect)
             for result, effect in zip(results[2:], effects[1:], strict=False)
@@ -612,9 +896,9 @@ def _fewshot(
     vectors: tuple[str, str],
     field: str,
     population: Population,
-    settings: CompareSettings,
+    knobs: Knobs,
 ) -> Mapping[str, Mapping[int, ShotEvidence]]:
-    if "fewshot" not in settings.tasks:
+    if "fewshot" not in knobs.tasks:
         return {}
     found = {}
     for classifier, n_episodes in N_EPISODES.items():
@@ -622,8 +906,8 @@ def _fewshot(
             table,
             field,
             n_episodes=n_episodes,
-            seed=settings.seed,
-            min_class_size=settings.min_class_size,
+            seed=knobs.seed,
+            min_class_size=knobs.min_class_size,
         )
         a, b = (run_fewshot(task, table, vector, [classifier])[classifier] for vector in vectors)
         found[classifier] = _shots(table, a, b, population)
@@ -640,85 +924,3 @@ def _shots(
             accuracies = float(a.accuracy[i].mean()), float(b.accuracy[i].mean())
             evidence[shots] = ShotEvidence(*accuracies, effect)
     return evidence
-
-
-@dataclass(frozen=True)
-class DimensionSweep:
-    """mAP of the first dimensions of a projected vector.
-
-    Parameters
-    ----------
-    field : str
-    dims : list of int
-        Ascending.
-    map : list of float
-        Of each number of dimensions.
-    raw_map : float
-        Of the vector that was projected.
-    knee : int
-        Fewest dimensions whose mAP is within `margin` of the best.
-    n_queries : int
-    """
-
-    field: str
-    dims: list[int]
-    map: list[float]
-    raw_map: float
-    knee: int
-    n_queries: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return dict(vars(self))
-
-
-def sweep_dimensions(  # noqa: PLR0913  settings with defaults
-    table: VectorTable,
-    Z: Floats,
-    *,
-    raw: str,
-    field: str,
-    dims: Sequence[int],
-    turns: bool = False,
-    margin: float = 0.005,
-    min_class_size: int = 2,
-) -> DimensionSweep:
-    """Return mAP by number of kept dimensions, leave-one-out.
-
-    Parameters
-    ----------
-    table : VectorTable
-        With the vector `raw` and the payload column `field`.
-    Z : ndarray of shape (n, k)
-        Projected vectors as the map gives them, not normalised: their columns are ordered, so
-        the first of them are the vectors of a smaller projection.
-    raw, field : str
-    dims : sequence of int
-        Numbers of columns of `Z` to keep.
-    turns : bool
-        Whether all directions together turn `raw` and drop nothing: as many dimensions as it has
-        then give its mAP, and are swept, too.
-    margin : float
-        Difference in mAP that does not count.
-    min_class_size : int
-    """
-    task = RetrievalTask.from_table(table, field, min_class_size=min_class_size)
-
-    def mean_ap(X: Floats) -> float:
-        unit = unit_rows(X)
-        ranking = rank(unit[task.query_rows], unit[task.gallery_rows], task.relevance, ks=())
-        return float(ranking.ap.mean())
-
-    found = {n: mean_ap(Z[:, :n]) for n in sorted(set(dims))}
-    raw_map = mean_ap(table.vectors[raw])
-    if turns:
-        found.setdefault(table.vectors[raw].shape[1], raw_map)
-    best = max(found.values())
-    return DimensionSweep(
-        field=field,
-        dims=list(found),
-        map=list(found.values()),
-        raw_map=raw_map,
-        knee=min(n for n, value in found.items() if value >= best - margin),
-        n_queries=len(task.query_rows),
-    )

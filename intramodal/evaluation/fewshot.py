@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from intramodal.errors import InputError
 from intramodal.evaluation.classifiers import FITS, Kind, fit_nested
 from intramodal.evaluation.kernels import load_mark_hits
-from intramodal.evaluation.tasks import LabelCodes, encode_labels
+from intramodal.evaluation.tasks import LabelCodes, encode_labels, labels_of
 from intramodal.runs.frames import data_frame, html_table, json_values
-from intramodal.types import Floats, PointId, VectorTable, unit_rows
+from intramodal.types import Floats, PointId, VectorTable
 
 SHOTS = (1, 2, 4, 8, 16)
 """The paper's numbers of shots (table 2)."""
@@ -190,13 +190,12 @@ class FewshotTask:
         X = table.vectors[vector]
         found, is_used = np.zeros((len(self.rows), X.shape[1]), dtype=np.float32), self._is_used()
         for start in range(0, len(found), _N_ROWS):
-            part = X[self.rows[start : start + _N_ROWS]]
-            if not np.isfinite(part).all():
+            if not np.isfinite(X[self.rows[start : start + _N_ROWS]]).all():
                 raise InputError(
                     f"vector {vector!r} holds NaN or infinity; leave those points out"
                 )
-            used = np.flatnonzero(is_used[start : start + _N_ROWS])
-            found[start + used] = unit_rows(part[used])
+            used = start + np.flatnonzero(is_used[start : start + _N_ROWS])
+            found[used] = table.unit(vector, self.rows[used])
         return found
 
     def _is_used(self) -> NDArray[np.bool_]:
@@ -245,12 +244,13 @@ def _labels(
     """Return the classes of the rows that take part, and counts of the others."""
     if field not in table.payload:
         raise InputError(f"the table was read without the field {field!r}; read it, too")
-    column = table.payload[field]
     n_unused = 0
-    if split is not None:
-        column = _within(split, column)
+    if split is None:
+        found = labels_of(table, field, min_class_size=min_class_size)
+    else:
+        column = _within(split, table.payload[field])
         n_unused = sum(side not in _SIDES for side in split)
-    found = encode_labels(column, min_class_size=min_class_size, field=field)
+        found = encode_labels(column, min_class_size=min_class_size, field=field)
     if found.is_multi:
         raise InputError(
             f"field {field!r} gives some points several classes, and few-shot accuracy needs one; "

@@ -19,7 +19,7 @@ from intramodal.evaluation.tasks import Mask, RetrievalTask, require_read
 from intramodal.runs.frames import data_frame, html_table, json_values
 from intramodal.store.base import Distance, Filter, Hits
 from intramodal.store.collection import ImageCollection
-from intramodal.types import Floats, PointId, VectorTable, unit_rows
+from intramodal.types import Floats, PointId, VectorTable
 
 Rows = NDArray[np.int64]
 """Rows of a table that answer one query, best first; -1 for answers that are not in it."""
@@ -514,8 +514,7 @@ def recall_of(
     is_there = np.asarray(np.isfinite(X).all(axis=1))
     if may_answer is not None:
         is_there &= may_answer
-    known = np.where(is_there[:, None], X, 0)
-    for start, stop, S in _nearness(X[rows], known, distance):
+    for start, stop, S in _nearness(table, search.vector, rows, is_there, distance):
         S[:, ~is_there] = -np.inf
         S[np.arange(stop - start), rows[start:stop]] = -np.inf
         for i in range(stop - start):
@@ -525,11 +524,24 @@ def recall_of(
     return recall
 
 
-def _nearness(Q: Floats, G: Floats, distance: Distance) -> Iterator[tuple[int, int, Floats]]:
-    """Yield (start, stop, scores of Q[start:stop] with G) where the nearest score highest."""
+def _nearness(
+    table: VectorTable,
+    vector: str,
+    rows: NDArray[np.intp],
+    is_there: Mask,
+    distance: Distance,
+) -> Iterator[tuple[int, int, Floats]]:
+    """Yield (start, stop, scores of those rows with all) where the nearest score highest.
+
+    What is not there may have any score.
+    """
     if distance == "Cosine":
-        yield from score_blocks(unit_rows(Q), unit_rows(G))
-    elif distance == "Dot":
+        U = table.unit(vector)
+        yield from score_blocks(U[rows], U)
+        return
+    X = table.vectors[vector]
+    Q, G = X[rows], np.where(is_there[:, None], X, 0)
+    if distance == "Dot":
         yield from score_blocks(Q, G)
     else:
         from scipy.spatial.distance import cdist

@@ -32,7 +32,7 @@ from intramodal.evaluation.cosines import (
     of_sample,
 )
 from intramodal.evaluation.resampling import Population
-from intramodal.evaluation.tasks import encode_labels, require_read
+from intramodal.evaluation.tasks import labels_of, require_read
 from intramodal.evaluation.views import text_directions
 from intramodal.runs.frames import data_frame, html_table, json_values
 from intramodal.types import Floats, VectorTable, unit_rows
@@ -321,11 +321,11 @@ def modality_gap(images: NDArray[Any], texts: NDArray[Any]) -> float:
 
 def _images(table: VectorTable, vector: str, field: str) -> tuple[Floats, ClassPairs]:
     require_read(table, vectors=[vector], fields=[field])
-    codes = encode_labels(table.payload[field], field=field)
-    X = table.vectors[vector][codes.rows]
-    if not np.isfinite(X).all():
+    codes = labels_of(table, field)
+    if not np.isfinite(table.vectors[vector][codes.rows]).all():
         raise InputError(f"vector {vector!r} holds NaN or infinity; leave those points out")
-    return unit_rows(X), ClassPairs(codes)
+    X = table.unit(vector)
+    return X if len(codes) == len(X) else X[codes.rows], ClassPairs(codes)
 
 
 def _checked_texts(texts: Floats, X: Floats, vector: str) -> Floats:

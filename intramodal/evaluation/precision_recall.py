@@ -99,7 +99,7 @@ def precision_recall(
     InputError
         If the field cannot serve as a label.
     """
-    task = RetrievalTask.from_table(table, field, min_class_size=min_class_size)
+    task = RetrievalTask.of_all(table, field, min_class_size=min_class_size)
     n = task.relevance.n_queries
     rows = np.unique(np.linspace(0, n - 1, num=min(n, max_queries)).round().astype(np.intp))
     units = None if population is None else _Units.of(population, task, rows)

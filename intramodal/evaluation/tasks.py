@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -21,7 +20,7 @@ from intramodal.store.collection import ImageCollection
 from intramodal.store.fields import fields_of
 from intramodal.store.filters import parse_filter
 from intramodal.store.origins import refuse_texts
-from intramodal.types import Floats, VectorTable, unit_rows
+from intramodal.types import Floats, VectorTable
 
 Key = tuple[str, str | int | float | bool]
 """Kind and value of a class; the kind keeps ``True``, ``1`` and ``"1"`` apart."""
@@ -72,6 +71,38 @@ class LabelCodes:
     def class_sizes(self) -> NDArray[np.int64]:
         """Number of kept rows in each class, of shape (n_classes,)."""
         return np.bincount(self.indices, minlength=len(self.names)).astype(np.int64)
+
+    def at_least(self, min_class_size: int, field: str = "label") -> LabelCodes:
+        """Return the classes of so many rows; the others are dropped.
+
+        Raises `InputError` where fewer than two are left.
+        """
+        sizes = self.class_sizes
+        is_kept = sizes >= min_class_size
+        _require_two(self.values, sizes, int(is_kept.sum()), min_class_size, field)
+        if is_kept.all():
+            return self
+        names = _names([self.values[i] for i in np.flatnonzero(is_kept)])
+        order = np.argsort(np.array(names, dtype=object), kind="stable")
+        place = np.full(len(sizes), -1, dtype=np.int64)
+        place[np.flatnonzero(is_kept)[order]] = np.arange(len(order))
+        owner = np.repeat(np.arange(len(self)), np.diff(self.indptr))
+        member = is_kept[self.indices]
+        owner, classes = owner[member], place[self.indices[member]]
+        classes = classes[np.lexsort((classes, owner))]
+        lengths = np.bincount(owner, minlength=len(self))
+        rows = self.rows[lengths > 0]
+        return LabelCodes(
+            rows=rows,
+            codes=classes[:0] if self.is_multi else classes,
+            names=[names[i] for i in order],
+            values=[self.values[i] for i in np.flatnonzero(is_kept)[order]],
+            n_missing=self.n_missing,
+            n_dropped=self.n_dropped + len(self) - len(rows),
+            is_multi=self.is_multi,
+            indptr=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[lengths > 0])]),
+            indices=classes,
+        )
 
     def labels(self) -> list[Any]:
         """Return the name of each kept row's class; a tuple of names for a multi-valued field."""
@@ -137,31 +168,39 @@ def encode_labels(
     if min_class_size < 1:
         raise InputError(f"min_class_size must be a whole number from 1, got {min_class_size}")
     found = _all_keys(column, field)
-    sizes: Counter[Key] = Counter()
-    for keys, n in Counter(found).items():
-        sizes.update(dict.fromkeys(keys, n))
-    kept = {key for key, size in sizes.items() if size >= min_class_size}
-    _require_two(kept, sizes, min_class_size, field)
-    names = _names(kept)
-    order = sorted(kept, key=names.__getitem__)
+    keys = list({key for row in found for key in row})
+    names = dict(zip(keys, _names([key[1] for key in keys]), strict=True))
+    order = sorted(keys, key=names.__getitem__)
     code = {key: i for i, key in enumerate(order)}
-    codes_of = {keys: sorted(code[key] for key in keys & kept) for keys in set(found)}
-    classes = [codes_of[keys] for keys in found]
+    codes_of = {row: sorted(code[key] for key in row) for row in set(found)}
+    classes = [codes_of[row] for row in found]
     rows = np.array([row for row, codes in enumerate(classes) if codes], dtype=np.intp)
-    n_missing = sum(not keys for keys in found)
-    is_multi = any(len(keys) > 1 for keys in found)
+    is_multi = any(len(row) > 1 for row in codes_of)
     indptr, indices = _csr([codes for codes in classes if codes])
     return LabelCodes(
         rows=rows,
         codes=indices[:0] if is_multi else indices,
         names=[names[key] for key in order],
         values=[key[1] for key in order],
-        n_missing=n_missing,
-        n_dropped=len(found) - n_missing - len(rows),
+        n_missing=len(found) - len(rows),
+        n_dropped=0,
         is_multi=is_multi,
         indptr=indptr,
         indices=indices,
-    )
+    ).at_least(min_class_size, field)
+
+
+def labels_of(table: VectorTable, field: str, *, min_class_size: int = 1) -> LabelCodes:
+    """Return the classes of a field of a table, whose column is encoded once.
+
+    As `encode_labels`; raises `InputError` also for a field that was not read.
+    """
+    require_read(table, fields=[field])
+
+    def encoded() -> LabelCodes:
+        return encode_labels(table.payload[field], field=field)
+
+    return table.remember(("labels", field), encoded).at_least(min_class_size, field)
 
 
 def _all_keys(column: Sequence[Any], field: str) -> list[frozenset[Key]]:
@@ -206,31 +245,38 @@ def _key(item: Any, row: int, field: str) -> Key | None:
     )
 
 
-def _require_two(kept: set[Key], sizes: Counter[Key], least: int, field: str) -> None:
-    if not sizes:
+def _require_two(
+    values: Sequence[Any], sizes: NDArray[np.int64], n_kept: int, least: int, field: str
+) -> None:
+    if not len(sizes):
         raise InputError(
             f"no point has a value in field {field!r}; choose a payload field that holds labels"
         )
     if len(sizes) == 1:
-        (only, n), *_ = sizes.items()
         raise InputError(
-            f"field {field!r} has one class only, {str(only[1])!r} in {n} points; choose a field "
-            f"with at least two"
+            f"field {field!r} has one class only, {str(values[0])!r} in {sizes[0]} points; choose "
+            f"a field with at least two"
         )
-    if len(kept) < 2:
+    if n_kept < 2:
         raise InputError(
-            f"field {field!r} has {len(kept)} classes of at least {least} points, of "
-            f"{len(sizes)} in all (the largest has {max(sizes.values())}); lower the least class "
+            f"field {field!r} has {n_kept} classes of at least {least} points, of "
+            f"{len(sizes)} in all (the largest has {sizes.max()}); lower the least class "
             f"size or choose a field with larger classes"
         )
 
 
-def _names(keys: Iterable[Key]) -> dict[Key, str]:
+def _names(values: Sequence[Any]) -> list[str]:
     """Return one text a class, all different."""
-    plain = {key: str(key[1]) for key in keys}
-    if len(set(plain.values())) == len(plain):
+    plain = [str(value) for value in values]
+    if len(set(plain)) == len(plain):
         return plain
-    return {key: f"{text} ({key[0]})" for key, text in plain.items()}
+    return [f"{text} ({_kind_of(value)})" for text, value in zip(plain, values, strict=True)]
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, str):
+        return "text"
+    return "bool" if isinstance(value, bool) else "number"
 
 
 def _csr(lists: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -305,8 +351,7 @@ class RetrievalTask:
         InputError
             If the field cannot serve as a label, or no query has anything relevant.
         """
-        require_read(table, fields=[field])
-        codes = encode_labels(table.payload[field], min_class_size=min_class_size, field=field)
+        codes = labels_of(table, field, min_class_size=min_class_size)
         asks, answers = (_positions(codes, mask) for mask in split or (None, None))
         members = _members(codes, answers)
         n_found = _n_relevant(codes, asks, answers, members)
@@ -334,12 +379,31 @@ class RetrievalTask:
             n_without_positives=len(asks) - len(able),
         )
 
+    @classmethod
+    def of_all(
+        cls,
+        table: VectorTable,
+        field: str,
+        *,
+        min_class_size: int = 2,
+        max_queries: int | None = None,
+        seed: int = 0,
+    ) -> RetrievalTask:
+        """Return the task in which each row asks all others, built once a table; `from_table`."""
+        drawn = None if max_queries is None else (max_queries, seed)
+
+        def built() -> RetrievalTask:
+            return cls.from_table(
+                table, field, min_class_size=min_class_size, max_queries=max_queries, seed=seed
+            )
+
+        return table.remember(("task", field, min_class_size, drawn), built)
+
     def vectors(self, table: VectorTable, vector: str) -> tuple[Floats, Floats]:
         """Return unit queries (n_queries, d) and unit gallery (n_gallery, d)."""
         answering = self.answered_by.get(vector, vector)
         require_read(table, vectors=[vector, answering])
-        X = unit_rows(table.vectors[vector])
-        G = X if answering == vector else unit_rows(table.vectors[answering])
+        X, G = table.unit(vector), table.unit(answering)
         return _rows(X, self.query_rows), _rows(G, self.gallery_rows)
 
     def counts(self) -> dict[str, int]:

@@ -29,7 +29,7 @@ class ReadyTexts:
     """Precomputed embeddings (n, dim), one row a prompt."""
 
     rows: Floats
-    name: str = "texts"
+    name: str = "the array"
 
     def embed(self, prompts: Sequence[str]) -> Floats | None:
         """Return the embeddings, whatever the prompts."""

@@ -137,7 +137,7 @@ class AnchorSet:
 BUILT_IN = ("imagenet", "wordnet")
 
 
-def load_anchors(which: str, template: str) -> AnchorSet:
+def load_anchors(which: str, template: str = TEMPLATE) -> AnchorSet:
     """Return a built-in anchor set (imagenet, wordnet) or the names in a file."""
     if which == "imagenet":
         return AnchorSet.imagenet(template=template)

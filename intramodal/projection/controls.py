@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError
 from intramodal.projection.projection import Projection
-from intramodal.types import Floats, unit_rows
+from intramodal.types import Floats
 
 _SAME = 1e-3
 """Cosines of directions fitted twice to the same texts lie nearer to 1, whatever the threads."""
@@ -46,22 +46,22 @@ def bottom_components(like: Projection) -> Projection:
     return _control(like, "bottom", Q[:, like.dim_out :])
 
 
-def image_pca(like: Projection, X: NDArray[Any]) -> Projection:
-    """Return the principal directions of images `X` (n, dim_in), in place of those of texts."""
+def image_pca(like: Projection, X: Floats) -> Projection:
+    """Return the principal directions of unit images `X` (n, dim_in), not those of texts."""
     from intramodal.projection.text_pca import principal_directions
 
-    images = unit_rows(X).astype(np.float64)
+    images = X.astype(np.float64)
     _, directions = principal_directions(images - images.mean(axis=0))
     return _control(like, "image_pca", directions[: like.dim_out].T)
 
 
-def centring(like: Projection, X: NDArray[Any]) -> Projection:
-    """Return the map that subtracts the mean of images `X` (n, dim_in) and drops nothing."""
+def centring(like: Projection, X: Floats) -> Projection:
+    """Return the map that subtracts the mean of unit images `X` (n, dim_in) and drops nothing."""
     return _control(like, "centring", np.eye(like.dim_in), offset=_mean(X))
 
 
-def centred(like: Projection, X: NDArray[Any]) -> Projection:
-    """Return `like` after subtracting the mean of images `X` (n, dim_in): centred PCA←."""
+def centred(like: Projection, X: Floats) -> Projection:
+    """Return `like` after subtracting the mean of unit images `X` (n, dim_in): centred PCA←."""
     return _control(like, f"{like.method}_centered", like.matrix, offset=_mean(X))
 
 
@@ -96,8 +96,8 @@ def first_components(like: Projection, n: int) -> Projection:
     return _control(like, f"{like.method}:{n}", like.matrix[:, :n])
 
 
-def apply_controls(like: Projection, X: NDArray[Any], *, has_texts: bool) -> dict[str, Floats]:
-    """Return images `X` (n, dim_in) under every control of a projection, by the control's name.
+def apply_controls(like: Projection, X: Floats, *, has_texts: bool) -> dict[str, Floats]:
+    """Return unit images `X` (n, dim_in) under every control of a projection, by its name.
 
     Parameters
     ----------
@@ -112,11 +112,11 @@ def apply_controls(like: Projection, X: NDArray[Any], *, has_texts: bool) -> dic
         made.append(bottom_components(like))
     if has_texts and like.offset is None:
         made.append(centred(like, X))
-    return {control.method: control.apply(X) for control in made}
+    return {control.method: control.apply_to_unit(X) for control in made}
 
 
-def _mean(X: NDArray[Any]) -> Floats:
-    return np.asarray(unit_rows(X).mean(axis=0, dtype=np.float64), dtype=np.float32)
+def _mean(X: Floats) -> Floats:
+    return np.asarray(X.mean(axis=0, dtype=np.float64), dtype=np.float32)
 
 
 def _control(

@@ -7,7 +7,7 @@ and the mean of the corpus for centred PCA←.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -260,7 +260,13 @@ class Projection:
         InputError
             For another shape, or values that are not finite.
         """
-        X = np.asanyarray(X)
+        return self._mapped(np.asanyarray(X), _finite_unit_rows)
+
+    def apply_to_unit(self, X: Floats) -> Floats:
+        """Return the new vectors (n, dim_out) of unit rows (n, dim_in), as `apply` of them."""
+        return self._mapped(X, _finite_rows)
+
+    def _mapped(self, X: NDArray[Any], unit_of: Callable[[NDArray[Any]], Floats]) -> Floats:
         if X.ndim != 2 or X.shape[1] != self.dim_in:
             raise InputError(
                 f"this projection takes vectors of shape (n, {self.dim_in}), got {X.shape}; "
@@ -269,9 +275,9 @@ class Projection:
         Z = np.empty((len(X), self.dim_out), dtype=np.float32)
         for start in range(0, len(X), _BLOCK_ROWS):
             rows = slice(start, start + _BLOCK_ROWS)
-            unit = _finite_unit_rows(X[rows])
+            unit = unit_of(X[rows])
             if self.offset is not None:
-                unit -= self.offset
+                unit = unit - self.offset
             np.matmul(unit, self.matrix, out=Z[rows])
         return Z
 
@@ -415,6 +421,12 @@ def _recipe(fitted: Any, anchors: AnchorSet) -> dict[str, Any]:
         "spectrum": [float(value) for value in fitted.spectrum_],
         "libraries": libraries(),
     }
+
+
+def _finite_rows(X: NDArray[Any]) -> Floats:
+    if not np.isfinite(X).all():
+        raise InputError("vectors to project hold NaN or infinity; leave those points out")
+    return X
 
 
 def _finite_unit_rows(X: NDArray[Any]) -> Floats:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from intramodal import plots
+from intramodal.evaluation.agreement import UnlabelledComparison
 from intramodal.reports.page import render_page
 from intramodal.reports.thumbnails import Picture, data_uri, thumbnail
 from intramodal.store.collection import ImageCollection
@@ -129,6 +130,24 @@ class DisagreementsPage:
     def html(self) -> str:
         """Return the page."""
         return render_page("disagreements.html.j2", rows=self.rows, facts=self.facts)
+
+
+def disagreements_page(
+    collection: ImageCollection, results: UnlabelledComparison, *, pictures: Path | None = None
+) -> DisagreementsPage:
+    """Return the page of the images on which two vectors agree least."""
+    rows, k = results.disagreements, results.agreement.k
+    asked = collection.store.retrieve(collection.name, [row["id"] for row in rows], payload=True)
+    shown = [
+        Disagreement(
+            picture(pictures, row["id"], payload),
+            round(row["overlap"] * k),
+            k,
+            {name: found(pictures, hits) for name, hits in row["answers"].items()},
+        )
+        for row, payload in zip(rows, asked.payloads, strict=True)
+    ]
+    return DisagreementsPage(shown, results.to_dict())
 
 
 _CLASS_COLORS = (plots.GAIN, plots.LOSS)

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from intramodal import plots
 from intramodal.errors import InputError
+from intramodal.evaluation.compare import Comparison
 from intramodal.evaluation.verdict import SHORT
 from intramodal.reports.page import Page, render_page, write_text
-from intramodal.reports.thumbnails import Picture
+from intramodal.reports.thumbnails import Picture, thumbnail
 from intramodal.runs.run import Run
+from intramodal.types import PointId
 
 if TYPE_CHECKING:
     from intramodal.runs.ledger import RunLedger
@@ -117,6 +119,116 @@ def _neighbours(row: Mapping[str, Any]) -> Neighbours:
     return Neighbours(row["field"], Picture(**row["query"]), row["ap"], answers)
 
 
+N_ANSWERS = 8
+N_QUERIES = 2
+"""Queries shown per field that gain most, and as many that lose most."""
+
+
+def document_of(
+    comparison: Comparison,
+    *,
+    ledger: RunLedger | None = None,
+    title: str = "",
+    about: str = "",
+    pictures: Path | None = None,
+) -> ReportDocument:
+    """Return the document of a comparison of a collection.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    ledger : RunLedger, optional
+        Knows how the run and the projection were made.
+    title, about : str
+    pictures : Path, optional
+        Folder that the payload's paths are relative to; without it there are captions only.
+    """
+    details = comparison.details()
+    result = comparison.to_dict()
+    shown = _Shown(comparison, pictures)
+    return ReportDocument(
+        title=title or f"{' or '.join(result['vectors'])} in {result['collection']}",
+        about=about,
+        comparison=result,
+        details=details,
+        misalignment=[
+            found.to_dict() | {"vector": found.vector} for found in comparison.histograms()
+        ],
+        precision_recall=[found.to_dict() for found in comparison.curves()],
+        spectrum=_spectrum(comparison, ledger),
+        neighbours=[
+            row for field, found in details.items() for row in shown.changed(field, found)
+        ],
+        run=_reproduction(comparison, ledger) if ledger else {},
+        sweep=[found.to_dict() for found in comparison.sweeps()],
+    )
+
+
+def _spectrum(comparison: Comparison, ledger: RunLedger | None) -> dict[str, Any]:
+    """Return the anchors' spectrum, from the projection's file or the run that fitted it."""
+    origin = comparison.origins.get(comparison.vectors[1])
+    recipe: Mapping[str, Any] = {}
+    if comparison.context.projection is not None:
+        recipe = comparison.context.projection.recipe
+    elif ledger is not None and origin and origin.projection:
+        recipe = ledger.facts(origin.projection)
+    total = sum(recipe.get("spectrum", ()))
+    if not total:
+        return {}
+    return {
+        "explained_variance_ratio": [value / total for value in recipe["spectrum"]],
+        "n_kept": recipe["n_components"],
+        "n_anchors": recipe["n_anchors"],
+        "rank": recipe["rank"],
+    }
+
+
+def _reproduction(comparison: Comparison, ledger: RunLedger) -> dict[str, Any]:
+    run = ledger.get(str(comparison.run_id))
+    made_by = {name or "unnamed": str(origin) for name, origin in comparison.origins.items()}
+    return {
+        "run": run.id,
+        "command": " ".join(run.command),
+        "started": run.started.isoformat(timespec="seconds"),
+        "seed": run.seed,
+        "vectors made by": made_by,
+        "packages": dict(run.packages),
+    }
+
+
+class _Shown:
+    """The queries of a comparison that changed most, with pictures."""
+
+    def __init__(self, comparison: Comparison, pictures: Path | None) -> None:
+        self._comparison, self._pictures = comparison, pictures
+        self._table = comparison.context.table
+        self._rows = {point: row for row, point in enumerate(self._table.ids)}
+
+    def changed(self, field: str, details: Mapping[str, Any]) -> list[Neighbours]:
+        """Return the queries that gain and lose most by a field, with their first answers."""
+        gain, lose = details["queries_gain"], details["queries_lose"]
+        chosen = gain[:N_QUERIES] + lose[:N_QUERIES]
+        return [self._neighbours(field, query) for query in chosen]
+
+    def _neighbours(self, field: str, query: Mapping[str, Any]) -> Neighbours:
+        answers = {
+            vector: [
+                Answer(self._picture(hit.id, field), hit.score, hit.is_relevant) for hit in hits
+            ]
+            for vector, hits in self._comparison.nearest(field, query["id"], k=N_ANSWERS).items()
+        }
+        return Neighbours(field, self._picture(query["id"], field), query["ap"], answers)
+
+    def _picture(self, point: PointId, field: str) -> Picture:
+        label, path = self._fact(point, field), self._fact(point, "path")
+        return Picture(str(point), f"{label} · {path or point}", thumbnail(self._pictures, path))
+
+    def _fact(self, point: PointId, name: str) -> Any:
+        """Return a payload value; None for a point that came after the table was read."""
+        row = self._rows.get(point)
+        return None if row is None else self._table.payload[name][row]
+
+
 def report_of_run(ledger: RunLedger, run_id: str) -> ReportDocument:
     """Return the report that a recorded comparison stored.
 
@@ -164,7 +276,7 @@ _SHARES = ((1, 1), (0.5, 1), (0.25, 1), (0, 1), (0, 0.5), (0, 0.25), (0, 0.1), (
 
 
 def render_report(
-    results: Page | ReportDocument | Sequence[ReportDocument],
+    results: Page | Comparison | ReportDocument | Sequence[ReportDocument],
     path: Path,
     *,
     limit_bytes: int = LIMIT_BYTES,
@@ -173,7 +285,7 @@ def render_report(
 
     Parameters
     ----------
-    results : Page, ReportDocument or sequence of ReportDocument
+    results : Page, Comparison, ReportDocument or sequence of ReportDocument
         A search, disagreements, misalignment or a recovery curve; or comparisons, one section
         each. Labels, paths and names in them are untrusted and escaped.
     path : Path
@@ -187,6 +299,8 @@ def render_report(
     InputError
         If the file cannot be written.
     """
+    if isinstance(results, Comparison):
+        results = document_of(results)
     if isinstance(results, ReportDocument):
         results = [results]
     page = _fitted(results, limit_bytes) if isinstance(results, Sequence) else results.html()

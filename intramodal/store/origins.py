@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from intramodal.errors import InputError, ManifestMismatchError, NotFound
 from intramodal.projection.fit import Center
+from intramodal.projection.projection import Projection
 from intramodal.store.base import UNNAMED
 from intramodal.store.checks import require_vectors
 from intramodal.store.collection import ImageCollection
@@ -129,3 +130,14 @@ def center_of(collection: ImageCollection, vector: str) -> Center:
     facts = {"collection": collection.name, "vector": vector, "n": n}
     made_by = (origin.encoder, origin.encoder_fingerprint)
     return Center(mean, made_by, str(origin), facts)
+
+
+def check_is(projection: Projection, collection: ImageCollection, vector: str) -> None:
+    """Raise `ManifestMismatchError` unless this projection has made a vector."""
+    wanted = collection.origin(vector).projection
+    if projection.fingerprint != wanted:
+        made_by = f"projection {wanted[:12]}" if wanted else "an encoder"
+        raise ManifestMismatchError(
+            f"{projection.place or 'this'} is projection {projection.fingerprint[:12]}, but "
+            f"{vector!r} was made by {made_by}; give the file it was made with"
+        )

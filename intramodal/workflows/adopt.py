@@ -15,9 +15,9 @@ from intramodal.projection.projection import Projection
 from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
+from intramodal.store.model_check import warn_of_wrong_model
 from intramodal.types import Encoder, Floats, PointId, declared_fingerprint, unit_rows
 from intramodal.workflows.evidence import log_origin, stated
-from intramodal.workflows.model_check import warn_of_wrong_model
 from intramodal.workflows.workspace import open_workspace, recorded
 
 N_ENCODED = 16

@@ -17,8 +17,8 @@ from intramodal.runs.run import Run
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
 from intramodal.store.filters import parse_filter
+from intramodal.store.model_check import warn_of_wrong_model
 from intramodal.workflows.adopt import declare_model, declared
-from intramodal.workflows.model_check import warn_of_wrong_model
 from intramodal.workflows.workspace import Uploads, open_workspace, reach_store, recorded
 
 

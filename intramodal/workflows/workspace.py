@@ -6,10 +6,11 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from intramodal.commands.session import Uploads as Uploads
+from intramodal.commands.session import Workspace as Workspace
 from intramodal.errors import InputError, LedgerError, NotFound
 from intramodal.runs.ledger import RunLedger
 from intramodal.runs.run import Run
@@ -20,23 +21,6 @@ log = logging.getLogger(__name__)
 
 _PATIENCE_S = 1.0
 """How long a search waits for a runs database that another process writes to."""
-
-
-@dataclass(frozen=True)
-class Uploads:
-    """How a server is written to; see `open_store`."""
-
-    streams: int | None = None
-    nodes: tuple[str, ...] = ()
-    shard_key: str | None = None
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """An open store and an open ledger."""
-
-    store: Store
-    ledger: RunLedger
 
 
 @contextmanager

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from intramodal import Projection
-from intramodal.commands.options import DEFAULT_RUNS, DEFAULT_STORE
-from intramodal.errors import InputError
-from intramodal.workflows.compare import CompareRequest, compare_collection
 from tests.cli.kit import N, invoke, make_photos, run
 
 
@@ -150,15 +146,15 @@ def test_a_run_without_a_report_is_named_as_what_it_is(photos: str) -> None:
 def test_the_report_shows_images_against_texts_where_texts_are_given(
     photos: str, rng: np.random.Generator
 ) -> None:
-    request = CompareRequest(photos, DEFAULT_STORE, DEFAULT_RUNS, ["kind"], report=Path("r.html"))
-    compare_collection(request)
+    command = ("compare", photos, "--labels", "kind", "-o", "r.html")
+    run(*command)
     assert "Images and texts" not in Path("r.html").read_text(encoding="utf-8")
     np.save("texts.npy", rng.normal(size=(30, 16)).astype(np.float32))
-    compare_collection(replace(request, text_vectors=Path("texts.npy")))
+    run(*command, "--text-vectors", "texts.npy")
     assert "Images and texts" in Path("r.html").read_text(encoding="utf-8")
     np.save("texts.npy", rng.normal(size=(30, 8)).astype(np.float32))
-    with pytest.raises(InputError, match="8 dimensions, but 'raw' has 16"):
-        compare_collection(replace(request, text_vectors=Path("texts.npy")))
+    refused = run(*command, "--text-vectors", "texts.npy", code=1)["error"]["message"]
+    assert "texts.npy holds texts of 8 dimensions, but 'raw' has 16" in refused
 
 
 def test_the_seed_and_the_cluster_are_the_callers(photos: str) -> None:

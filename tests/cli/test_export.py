@@ -12,11 +12,11 @@ import pytest
 from intramodal import ImageCollection, open_store
 from intramodal.commands.options import DEFAULT_STORE
 from intramodal.errors import StoreError
+from intramodal.ingest.vectors import export
 from intramodal.store.base import Filter, Page, Store, VectorSpec
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.open import open_store as open_again
 from intramodal.types import unit_rows
-from intramodal.ingest.vectors import export
 from tests.cli.kit import invoke, run
 
 N, D = 2300, 6  # three pages

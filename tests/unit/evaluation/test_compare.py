@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from intramodal.errors import InputError, QueryMismatchError
-from intramodal.evaluation.compare import CompareSettings, compare, compare_vectors
+from intramodal.evaluation.compare import compare, compare_results
 from intramodal.evaluation.fewshot import FewshotTask, run_fewshot
 from intramodal.evaluation.intervals import Effect, group_jackknife
 from intramodal.evaluation.resampling import Resampling, choose_population
@@ -22,7 +22,7 @@ from intramodal.evaluation.verdict import combine, judge
 from intramodal.projection.text_pca import TextPCA
 from intramodal.types import VectorTable, unit_rows
 
-RETRIEVAL = CompareSettings(tasks=("retrieval",))
+RETRIEVAL = {"tasks": ("retrieval",)}
 
 
 def clustered(
@@ -49,9 +49,9 @@ def two_vectors(
 
 
 def field(
-    found: VectorTable, settings: CompareSettings = RETRIEVAL, name: str = "label"
+    found: VectorTable, settings: dict[str, Any] = RETRIEVAL, name: str = "label"
 ) -> dict[str, Any]:
-    comparison = compare_vectors(found, "raw", "pca", fields=[name], settings=settings)
+    comparison = compare(found, "raw", "pca", fields=[name], **settings)
     row: dict[str, Any] = comparison.to_dict()["fields"][name]
     return row
 
@@ -59,8 +59,8 @@ def field(
 def test_a_clearly_better_vector_is_adopted_and_the_mirror_is_not(
     rng: np.random.Generator,
 ) -> None:
-    better = field(two_vectors(rng, noise=(2.0, 0.8)), CompareSettings())
-    worse = field(two_vectors(rng, noise=(0.8, 2.0)), CompareSettings())
+    better = field(two_vectors(rng, noise=(2.0, 0.8)), {})
+    worse = field(two_vectors(rng, noise=(0.8, 2.0)), {})
     assert (better["verdict_retrieval"], better["verdict_fewshot"]) == ("better", "better")
     assert (worse["verdict_retrieval"], worse["verdict_fewshot"]) == ("worse", "worse")
     assert better["sentence"].startswith("Adopt pca: better. mAP rises from")
@@ -85,7 +85,7 @@ def test_image_groups_are_left_out_as_queries_and_as_gallery(rng: np.random.Gene
     """The jackknife over a payload field equals ranking again without each of its values."""
     found = two_vectors(rng, noise=(2.0, 1.5))
     shops = np.array([int(str(s).split()[1]) for s in found.payload["shop"]])
-    row = field(found, CompareSettings(tasks=("retrieval",), cluster="shop"))
+    row = field(found, {"tasks": ("retrieval",), "resampling": Resampling("shop")})
 
     def difference(rows: np.ndarray) -> float:
         part = found.take(rows)
@@ -111,7 +111,8 @@ def test_the_default_population_depends_on_the_number_of_classes(rng: np.random.
 
 def test_independent_queries_are_labelled_as_what_they_are_not(rng: np.random.Generator) -> None:
     row = field(
-        two_vectors(rng, noise=(2.0, 1.9)), CompareSettings(tasks=("retrieval",), cluster="iid")
+        two_vectors(rng, noise=(2.0, 1.9)),
+        {"tasks": ("retrieval",), "resampling": Resampling("iid")},
     )
     assert row["population"] == "iid"
     assert "which they are not" in row["sentence"]
@@ -119,14 +120,12 @@ def test_independent_queries_are_labelled_as_what_they_are_not(rng: np.random.Ge
 
 def test_the_same_call_twice_gives_the_same_figures(rng: np.random.Generator) -> None:
     found = two_vectors(rng, noise=(2.0, 1.9))
-    assert field(found, CompareSettings(seed=5)) == field(found, CompareSettings(seed=5))
+    assert field(found, {"seed": 5}) == field(found, {"seed": 5})
 
 
 def test_pictures_are_left_out_one_by_one_whatever_the_seed(rng: np.random.Generator) -> None:
     found = two_vectors(rng, noise=(2.0, 1.9))
-    first, second = (
-        field(found, CompareSettings(tasks=("retrieval",), seed=seed)) for seed in (0, 5)
-    )
+    first, second = (field(found, {"tasks": ("retrieval",), "seed": seed}) for seed in (0, 5))
     assert first == second
     without = []
     for left in range(120):
@@ -142,16 +141,16 @@ def test_pictures_are_left_out_one_by_one_whatever_the_seed(rng: np.random.Gener
 
 def test_several_fields_are_adjusted_for_their_number(rng: np.random.Generator) -> None:
     found = two_vectors(rng, noise=(2.0, 1.9))
-    fields = compare_vectors(
-        found, "raw", "pca", fields=["label", "shop"], settings=RETRIEVAL
-    ).to_dict()["fields"]
+    fields = compare(found, "raw", "pca", fields=["label", "shop"], **RETRIEVAL).to_dict()[
+        "fields"
+    ]
     first, second = sorted(fields.values(), key=lambda row: row["p_value"])
     assert first["p_adjusted"] == pytest.approx(min(1, 2 * first["p_value"]))
     assert second["p_adjusted"] >= second["p_value"]
 
 
 def test_the_object_holds_json_values_with_the_documented_keys(rng: np.random.Generator) -> None:
-    row = field(two_vectors(rng, noise=(2.0, 1.9)), CompareSettings())
+    row = field(two_vectors(rng, noise=(2.0, 1.9)), {})
     json.dumps(row, allow_nan=False)
     assert list(row) == [
         *("map", "delta", "interval", "population", "p_value", "p_adjusted"),
@@ -162,7 +161,7 @@ def test_the_object_holds_json_values_with_the_documented_keys(rng: np.random.Ge
 
 
 def test_a_multi_valued_field_is_compared_by_pictures(rng: np.random.Generator) -> None:
-    row = field(two_vectors(rng, n_classes=30, noise=(2.0, 1.9)), CompareSettings(), "tags")
+    row = field(two_vectors(rng, n_classes=30, noise=(2.0, 1.9)), {}, "tags")
     assert row["population"] == "images"
     assert (row["fewshot"], row["verdict_fewshot"]) == (None, "inconclusive")
 
@@ -171,12 +170,12 @@ def test_evidence_that_cannot_be_had_decides_nothing(rng: np.random.Generator) -
     """Retrieval alone is enough for better and worse, or where it alone was asked for."""
     found = two_vectors(rng, n_classes=30, noise=(2.0, 2.0))
     found.vectors["pca"] = found.vectors["raw"]
-    both = field(found, CompareSettings(), "tags")
+    both = field(found, {}, "tags")
     assert (both["verdict_retrieval"], both["verdict"]) == ("not_worse", "inconclusive")
     assert "few-shot accuracy needs one value a picture" in both["sentence"]
     assert "--task retrieval judges by retrieval alone" in both["sentence"]
     assert field(found, RETRIEVAL, "tags")["verdict"] == "not_worse"
-    shots = field(found, CompareSettings(tasks=("fewshot",)))
+    shots = field(found, {"tasks": ("fewshot",)})
     assert [shots[key] for key in ("delta", "interval", "p_value", "p_adjusted")] == [None] * 4
     assert shots["verdict_retrieval"] == "inconclusive"
     assert shots["verdict"] == shots["verdict_fewshot"] == "not_worse"
@@ -196,7 +195,7 @@ def test_five_classes_that_decide_nothing_still_say_how_many_would(
 ) -> None:
     """No pattern of five signs reaches p < 0.05; how far the classes spread is known."""
     found = two_vectors(rng, n_classes=5, noise=(2.0, 1.2))
-    settings = CompareSettings(tasks=("retrieval",), cluster="class")
+    settings = {"tasks": ("retrieval",), "resampling": Resampling("class")}
     row = field(found, settings)
     assert (row["interval"], row["verdict"]) == ([-1.0, 1.0], "inconclusive")
     a, b = (
@@ -211,7 +210,7 @@ def test_five_classes_that_decide_nothing_still_say_how_many_would(
 
 def test_details_name_the_classes_and_queries_that_change_most(rng: np.random.Generator) -> None:
     found = two_vectors(rng, noise=(2.0, 1.7))
-    details = compare_vectors(found, "raw", "pca", fields=["label"], settings=RETRIEVAL).details()
+    details = compare(found, "raw", "pca", fields=["label"], **RETRIEVAL).details()
     assert len(details["label"]["classes"]) == 6
     gains = [row["delta"] for row in details["label"]["queries_gain"]]
     assert gains == sorted(gains, reverse=True)
@@ -223,14 +222,14 @@ def test_details_name_the_classes_and_queries_that_change_most(rng: np.random.Ge
     [
         ("same", RETRIEVAL, "one class only"),
         ("rare", RETRIEVAL, "80 of 120 points have no value"),
-        ("label", CompareSettings(tasks=("guess",)), "tasks are retrieval and fewshot"),
-        ("label", CompareSettings(margin=-1), "margin is a fraction"),
-        ("label", CompareSettings(cluster="nothing"), "cluster field 'nothing'"),
-        ("tags", CompareSettings(cluster="class"), "--cluster image"),
+        ("label", {"tasks": ("guess",)}, "tasks are retrieval and fewshot"),
+        ("label", {"margin": -1}, "margin is a fraction"),
+        ("label", {"resampling": Resampling("nothing")}, "cluster field 'nothing'"),
+        ("tags", {"resampling": Resampling("class")}, "--cluster image"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_a_sentence(
-    rng: np.random.Generator, name: str, settings: CompareSettings, message: str
+    rng: np.random.Generator, name: str, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         field(two_vectors(rng, noise=(2.0, 1.9)), settings, name)
@@ -239,7 +238,7 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(
 def test_few_classes_are_no_population_while_their_pictures_are(rng: np.random.Generator) -> None:
     found = two_vectors(rng, n_classes=4, noise=(2.0, 0.8))
     with pytest.raises(InputError, match="at least 5; use --cluster image"):
-        field(found, CompareSettings(cluster="class"))
+        field(found, {"resampling": Resampling("class")})
     assert field(found)["verdict"] == "better"
 
 
@@ -250,7 +249,7 @@ def test_results_over_other_queries_are_refused(rng: np.random.Generator) -> Non
         "label", "pca"
     ]
     with pytest.raises(QueryMismatchError, match="different queries"):
-        compare(a, b)
+        compare_results(a, b)
 
 
 @pytest.mark.parametrize(
@@ -267,8 +266,8 @@ def test_two_results_compare_like_the_vectors_they_came_from(
         ]
         for v in ("raw", "pca")
     )
-    row = field(found, CompareSettings(tasks=("retrieval",), cluster=cluster))
-    got = compare(a, b, cluster=cluster)
+    row = field(found, {"tasks": ("retrieval",), "resampling": Resampling(cluster)})
+    got = compare_results(a, b, resampling=Resampling(cluster))
     assert got.population == row["population"] == population
     assert (got.delta, got.p_value, list(got.interval)) == pytest.approx(
         (row["delta"], row["p_value"], pytest.approx(row["interval"], abs=1e-12)), abs=1e-12
@@ -276,7 +275,7 @@ def test_two_results_compare_like_the_vectors_they_came_from(
     assert got.counts() == {name: row[name] for name in ("wins", "ties", "losses")}
     spoken = row["sentence"].split(". ")[2]
     assert got.sentence.endswith(spoken if spoken.endswith(".") else f"{spoken}.")
-    assert compare(a, b, cluster=cluster).to_dict() == got.to_dict()
+    assert compare_results(a, b, resampling=Resampling(cluster)).to_dict() == got.to_dict()
 
 
 def test_a_comparison_of_results_names_the_classes_and_queries_that_change_most(
@@ -287,7 +286,7 @@ def test_a_comparison_of_results_names_the_classes_and_queries_that_change_most(
         evaluate_retrieval(found, vectors=[v], fields=["label"])["label", v]
         for v in ("raw", "pca")
     )
-    values = compare(a, b).to_dict()
+    values = compare_results(a, b).to_dict()
     json.dumps(values, allow_nan=False)
     difference = b.ap - a.ap
     by_class = {
@@ -300,15 +299,15 @@ def test_a_comparison_of_results_names_the_classes_and_queries_that_change_most(
     assert {*gains, *(row["class"] for row in values["classes_lose"])} == set(by_class)
     assert values["queries_gain"][0]["id"] == a.query_ids[int(np.argmax(difference))]
     assert values["queries_lose"][0]["id"] == a.query_ids[int(np.argmin(difference))]
-    page = compare(a, b)._repr_html_()
+    page = compare_results(a, b)._repr_html_()
     assert "new pictures of these 6 classes, from 120 queries" in page
 
 
 @pytest.mark.parametrize(
     ("evaluated", "asked", "message"),
     [
-        ({"resampling": Resampling("none")}, None, "evaluate both with cluster='image'"),
-        ({"resampling": Resampling("iid")}, "shop", "evaluate both with cluster='shop'"),
+        ({"resampling": Resampling("none")}, None, r"evaluate both with Resampling\('image'\)"),
+        ({"resampling": Resampling("iid")}, "shop", r"evaluate both with Resampling\('shop'\)"),
         ({"ties": "best"}, "image", "ties='expected'"),
     ],
 )
@@ -321,7 +320,7 @@ def test_results_without_what_a_population_needs_are_refused(
         for v in ("raw", "pca")
     )
     with pytest.raises(InputError, match=message):
-        compare(a, b, cluster=asked)
+        compare_results(a, b, resampling=Resampling(asked))
 
 
 def test_few_classes_of_two_results_are_no_population(rng: np.random.Generator) -> None:
@@ -331,8 +330,8 @@ def test_few_classes_of_two_results_are_no_population(rng: np.random.Generator) 
         for v in ("raw", "pca")
     )
     with pytest.raises(InputError, match="4 classes and a statement"):
-        compare(a, b, cluster="class")
-    assert compare(a, b).interval[0] > 0
+        compare_results(a, b, resampling=Resampling("class"))
+    assert compare_results(a, b).interval[0] > 0
 
 
 def test_few_shot_accuracies_of_equal_vectors_rarely_differ(rng: np.random.Generator) -> None:
@@ -397,7 +396,7 @@ def test_a_comparison_is_a_frame_of_queries_and_a_table_of_verdicts(
     pytest.importorskip("pandas")
     found = two_vectors(rng, noise=(2.0, 0.8))
     names = ["label", "shop"]
-    comparison = compare_vectors(found, "raw", "pca", fields=names, settings=RETRIEVAL)
+    comparison = compare(found, "raw", "pca", fields=names, **RETRIEVAL)
     frame = comparison.to_frame()
     assert list(frame.columns) == ["field", "query", "label", "raw", "pca"]
     assert len(frame) == sum(len(row.differences) for row in comparison.fields.values())
@@ -431,14 +430,14 @@ def test_cifar_is_better(real_data: Path) -> None:
     folder = real_data / "cifar10-500-clip-b32"
     labels = np.load(folder / "image_labels.npy").tolist()
     found = with_pca(np.load(folder / "image_embeddings.npy"), real_data, {"label": labels})
-    assert field(found, CompareSettings(min_class_size=5))["verdict"] == "better"
+    assert field(found, {"min_class_size": 5})["verdict"] == "better"
 
 
 @pytest.mark.real_data
 def test_fashion_gains_in_kinds_and_loses_in_usage_and_gender(real_data: Path) -> None:
     names = ["subCategory", "articleType", "gender", "usage"]
-    found = compare_vectors(
-        fashion(real_data), "raw", "pca", fields=names, settings=CompareSettings(min_class_size=5)
+    found = compare(
+        fashion(real_data), "raw", "pca", fields=names, **{"min_class_size": 5}
     ).to_dict()["fields"]
     verdicts = {name: row["verdict"] for name, row in found.items()}
     assert verdicts == {

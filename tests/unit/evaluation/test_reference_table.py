@@ -152,7 +152,7 @@ def test_the_corpus_mean_adds_what_the_reference_says(texts, images, field, gain
     # These gains are over classes of two images and more.
     X, labels = images[field]
     like = pca(texts)
-    with_mean = map100(controls.centred(like, X).apply(X), labels, least=2)
+    with_mean = map100(controls.centred(like, unit_rows(X)).apply(X), labels, least=2)
     assert with_mean - map100(like.apply(X), labels, least=2) == pytest.approx(gain, abs=ONE_DIGIT)
 
 

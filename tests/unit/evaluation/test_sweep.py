@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from intramodal.evaluation.compare import sweep_dimensions
 from intramodal.evaluation.retrieval import evaluate_retrieval
+from intramodal.evaluation.sweep import sweep_dimensions
 from intramodal.types import VectorTable
 
 

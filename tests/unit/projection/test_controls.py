@@ -60,7 +60,7 @@ def test_the_controls_are_orthonormal_and_as_large_as_the_projection(
         controls.random_projection(half),
         controls.truncation(half),
         controls.bottom_components(half),
-        controls.image_pca(half, X),
+        controls.image_pca(half, unit_rows(X)),
     ):
         assert control.matrix.shape == (12, 6), control
         np.testing.assert_allclose(control.matrix.T @ control.matrix, np.eye(6), atol=ROUNDING)
@@ -81,15 +81,19 @@ def test_nothing_is_left_of_a_projection_that_drops_nothing(half: Projection) ->
 
 def test_the_image_directions_carry_the_most_variance(half: Projection, X: np.ndarray) -> None:
     unit = unit_rows(X)
-    found = controls.image_pca(half, X).apply(X).var(axis=0).sum()
+    found = controls.image_pca(half, unit_rows(X)).apply(X).var(axis=0).sum()
     _, singular, _ = np.linalg.svd(unit - unit.mean(axis=0))
     assert found == pytest.approx((singular[:6] ** 2).sum() / len(X), rel=1e-5)
 
 
 def test_centring_takes_the_mean_of_the_unit_images_away(half: Projection, X: np.ndarray) -> None:
-    np.testing.assert_allclose(controls.centring(half, X).apply(X).mean(axis=0), 0, atol=ROUNDING)
+    np.testing.assert_allclose(
+        controls.centring(half, unit_rows(X)).apply(X).mean(axis=0), 0, atol=ROUNDING
+    )
     expected = (unit_rows(X) - unit_rows(X).mean(axis=0)) @ half.matrix
-    np.testing.assert_allclose(controls.centred(half, X).apply(X), expected, atol=ROUNDING)
+    np.testing.assert_allclose(
+        controls.centred(half, unit_rows(X)).apply(X), expected, atol=ROUNDING
+    )
 
 
 def test_the_random_control_depends_on_the_seed_only(half: Projection) -> None:
@@ -101,8 +105,8 @@ def test_controls_that_need_the_texts_directions_are_left_out_without_them(
     half: Projection, X: np.ndarray
 ) -> None:
     free = {"random", "truncation", "image_pca", "centring"}
-    assert set(controls.apply_controls(half, X, has_texts=False)) == free
-    all_of_them = set(controls.apply_controls(half, X, has_texts=True))
+    assert set(controls.apply_controls(half, unit_rows(X), has_texts=False)) == free
+    all_of_them = set(controls.apply_controls(half, unit_rows(X), has_texts=True))
     assert all_of_them == free | {"bottom", "pca_centered"}
 
 
@@ -147,7 +151,9 @@ def real_map(real_data: Path, column: int, make: object) -> float:
 def test_controls_give_the_reference_figures(real_data: Path, name: str, column: int) -> None:
     like = real_projection(real_data)
     found = real_map(
-        real_data, column, lambda X: controls.apply_controls(like, X, has_texts=True)[name]
+        real_data,
+        column,
+        lambda X: controls.apply_controls(like, unit_rows(X), has_texts=True)[name],
     )
     assert found == pytest.approx(REFERENCE[name][column], abs=0.006)  # two digits, rounded
 

@@ -16,8 +16,8 @@ from intramodal.projection.projection import Projection
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
+from intramodal.store.model_check import FAMILIES, check_model, family_of
 from intramodal.store.open import open_store
-from intramodal.workflows.model_check import FAMILIES, check_model, family_of
 from tests.cli.kit import invoke, run
 
 MODEL = "open_clip:ViT-B-32:openai"

@@ -1,0 +1,133 @@
+"""How many dimensions of a projection are worth keeping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from intramodal.evaluation.ranking import rank
+from intramodal.evaluation.tasks import RetrievalTask
+from intramodal.projection.controls import all_directions
+from intramodal.projection.projection import Projection
+from intramodal.types import Floats, VectorTable, unit_rows
+
+_SWEPT = 8
+# Eighths of the dimensions, as far as the projection has them.
+
+
+@dataclass(frozen=True)
+class DimensionSweep:
+    """mAP of the first dimensions of a projected vector.
+
+    Parameters
+    ----------
+    field : str
+    dims : list of int
+        Ascending.
+    map : list of float
+        Of each number of dimensions.
+    raw_map : float
+        Of the vector that was projected.
+    knee : int
+        Fewest dimensions whose mAP is within `margin` of the best.
+    n_queries : int
+    """
+
+    field: str
+    dims: list[int]
+    map: list[float]
+    raw_map: float
+    knee: int
+    n_queries: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return dict(vars(self))
+
+
+def sweep_dimensions(  # noqa: PLR0913  settings with defaults
+    table: VectorTable,
+    Z: Floats,
+    *,
+    raw: str,
+    field: str,
+    dims: Sequence[int],
+    turns: bool = False,
+    margin: float = 0.005,
+    min_class_size: int = 2,
+) -> DimensionSweep:
+    """Return mAP by number of kept dimensions, leave-one-out.
+
+    Parameters
+    ----------
+    table : VectorTable
+        With the vector `raw` and the payload column `field`.
+    Z : ndarray of shape (n, k)
+        Projected vectors as the map gives them, not normalised: their columns are ordered, so
+        the first of them are the vectors of a smaller projection.
+    raw, field : str
+    dims : sequence of int
+        Numbers of columns of `Z` to keep.
+    turns : bool
+        Whether all directions together turn `raw` and drop nothing: as many dimensions as it has
+        then give its mAP, and are swept, too.
+    margin : float
+        Difference in mAP that does not count.
+    min_class_size : int
+    """
+    task = RetrievalTask.of_all(table, field, min_class_size=min_class_size)
+
+    def mean_ap(unit: Floats) -> float:
+        ranking = rank(unit[task.query_rows], unit[task.gallery_rows], task.relevance, ks=())
+        return float(ranking.ap.mean())
+
+    found = {n: mean_ap(unit_rows(Z[:, :n])) for n in sorted(set(dims))}
+    raw_map = mean_ap(table.unit(raw))
+    if turns:
+        found.setdefault(table.vectors[raw].shape[1], raw_map)
+    best = max(found.values())
+    return DimensionSweep(
+        field=field,
+        dims=list(found),
+        map=list(found.values()),
+        raw_map=raw_map,
+        knee=min(n for n, value in found.items() if value >= best - margin),
+        n_queries=len(task.query_rows),
+    )
+
+
+def sweeps(
+    table: VectorTable,
+    raw: str,
+    fields: Sequence[str],
+    projection: Projection | None,
+    *,
+    texts: Floats | None,
+    margin: float,
+    min_class_size: int,
+) -> list[DimensionSweep]:
+    """Return one sweep over kept dimensions a field; none without the projection.
+
+    With the texts that it was fitted to the sweep goes on beyond the dimensions that it keeps.
+    """
+    if projection is None:
+        return []
+    if texts is not None:
+        projection = all_directions(projection, texts)
+    Z = projection.apply_to_unit(table.unit(raw))
+    eighths = [round(n * projection.dim_in / _SWEPT) for n in range(1, _SWEPT + 1)]
+    dims = [max(1, n) for n in eighths if n < projection.dim_out] + [projection.dim_out]
+    return [
+        sweep_dimensions(
+            table,
+            Z,
+            raw=raw,
+            field=field,
+            dims=dims,
+            turns=projection.method == "pca",
+            margin=margin,
+            min_class_size=min_class_size,
+        )
+        for field in fields
+    ]
