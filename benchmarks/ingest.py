@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from intramodal import ImageCollection, Projection, load_encoder, open_source, open_store
-from intramodal.ingest.pipeline import encoder_origin, ingest
+from intramodal.ingest.pipeline import encoder_origin, ingest_images
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import Encoder, ImageRecord
 
@@ -117,10 +117,10 @@ def timed_ingest(
     with tempfile.TemporaryDirectory(dir=folder) as store, open_store(store) as opened:
         collection = ImageCollection.create(opened, "photos", vectors)
         watch = Stopwatch()
-        summary = ingest(
+        summary = ingest_images(
             source,
             collection,
-            encoder,
+            encoder=encoder,
             projection=projection,
             batch_size=BATCH,
             workers=workers,

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from intramodal.commands.options import (
-    json_option,
-    model_options,
-    print_json,
-    runs_option,
-    store_option,
-)
+from intramodal.commands.job import JobCommand
+from intramodal.commands.options import model_options
+from intramodal.commands.session import Session, session_options
 
 
-@click.command("adopt")
+@click.command("adopt", cls=JobCommand, job="ingest.adopt:adopt_collection")
 @click.argument("collection")
-@click.option("--vector", default="raw", show_default=True, help="Its name; '' if unnamed.")
+@click.option("--vector", help="Its name; '' if unnamed.")
 @click.option("--made-by", required=True, help="Model that made the vector.")
 @click.option(
     "--pictures",
@@ -31,10 +28,15 @@ from intramodal.commands.options import (
     help="A projection of that model: its texts are compared with the vectors.",
 )
 @model_options
-@store_option
-@runs_option
-@json_option
-def command(as_json: bool, runs_url: str, **options: Any) -> None:
+@session_options()
+def command(
+    session: Session,
+    collection: str,
+    projection: Path | None,
+    device: str | None,
+    precision: str | None,
+    **knobs: Any,
+) -> None:
     """Declare which model made the vectors of a collection that is not ours.
 
     The dimension is checked for known models, and a sample where pictures or texts are at hand.
@@ -44,13 +46,17 @@ def command(as_json: bool, runs_url: str, **options: Any) -> None:
     intramodal adopt products --vector image --made-by open_clip:ViT-B-32:openai
     intramodal adopt products --vector image --made-by demo --pictures ~/pictures
     """
-    from intramodal.workflows.adopt import AdoptRequest, adopt_collection
+    from intramodal.ingest.adopt import adopt_collection
+    from intramodal.ingest.encoders.registry import load_encoder
+    from intramodal.projection.projection import Projection
 
-    result = adopt_collection(AdoptRequest(runs=runs_url, **options))
-    if as_json:
-        print_json(result)
-        return
-    _print(result)
+    fitted = Projection.load(projection) if projection else None
+    load = partial(load_encoder, device=device, precision=precision)
+    with session.open() as at:
+        photos = at.collection(collection)
+        with at.ledger.run("adopt", parameters=session.stated()) as run:
+            found = adopt_collection(photos, projection=fitted, encoder=load, run=run, **knobs)
+    session.answer({**found.to_dict(), "collection": collection, "run_id": run.id}, _print)
 
 
 def _print(result: dict[str, Any]) -> None:

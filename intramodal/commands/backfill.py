@@ -8,13 +8,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from intramodal.commands.options import (
-    json_option,
-    print_json,
-    runs_option,
-    store_option,
-    upload_options,
-)
+from intramodal.commands.job import JobCommand
+from intramodal.commands.options import upload_options
+from intramodal.commands.session import Session, Uploads, session_options
 
 _MOST_SHOWN = 20
 _ALONE = ("verify", "recompute", "rollback")
@@ -47,7 +43,7 @@ def _checked_filter(
     return value
 
 
-@click.command("backfill")
+@click.command("backfill", cls=JobCommand, job="ingest.backfill.in_place:backfill")
 @click.argument("collection")
 @click.option(
     "--projection",
@@ -57,8 +53,6 @@ def _checked_filter(
 @click.option(
     "--from",
     "source",
-    default="raw",
-    show_default=True,
     help="Vector to project; '' if it has no name.",
 )
 @click.option("--to", "vector", help="Vector to fill; default: the projection's own name.")
@@ -89,9 +83,7 @@ def _checked_filter(
     "--rollback", is_flag=True, help="Undo: remove the vector, or switch aliases back from a copy."
 )
 @click.option("--yes", is_flag=True, help="Roll back although points of the copy are left behind.")
-@click.option(
-    "--batch-size", type=click.IntRange(1), default=1000, show_default=True, help="Points."
-)
+@click.option("--batch-size", type=click.IntRange(1), help="Points.")
 @click.option("--throttle", type=click.FloatRange(min=0, min_open=True), help="Points per second.")
 @click.option(
     "--wait/--no-wait",
@@ -102,11 +94,9 @@ def _checked_filter(
 @click.option("--seed", default=0, show_default=True, help="Of the sample that is compared.")
 @click.option("--dry-run", is_flag=True, help="Print the plan with its costs; change nothing.")
 @upload_options
-@store_option
-@runs_option
-@json_option
+@session_options()
 @click.pass_context
-def command(ctx: click.Context, /, as_json: bool, runs_url: str, **options: Any) -> None:
+def command(ctx: click.Context, /, session: Session, collection: str, **options: Any) -> None:
     """Add the projected vector to a collection, from its stored vectors.
 
     Nothing is encoded again; other vectors and payload stay as they are; killed at any moment,
@@ -120,15 +110,131 @@ def command(ctx: click.Context, /, as_json: bool, runs_url: str, **options: Any)
     intramodal backfill photos --rollback
     """
     _check_combination(ctx, options)
-    from intramodal.workflows.backfill import BackfillRequest, backfill_collection
-
-    result = backfill_collection(BackfillRequest(runs=runs_url, **options))
-    if as_json:
-        print_json(result)
-    else:
-        _print(result)
+    result = _done(session, collection, options)
+    session.answer(result, _print)
     if result.get("stale"):
         ctx.exit(1)
+
+
+def _done(session: Session, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Do what the options ask for; returns what ``--json`` prints."""
+    if options["rollback"]:
+        return _rolled_back(session, name, options)
+    from intramodal.projection.projection import Projection
+
+    projection = Projection.load(options["projection"])
+    where = {"vector": options["vector"], "source": options["source"]}
+    if options["verify"] is not None:
+        return _verified(session, name, projection, where, options)
+    if options["dry_run"]:
+        return _planned(session, name, projection, where, options)
+    return _backfilled(session, name, projection, where, options)
+
+
+def _backfilled(
+    session: Session, name: str, projection: Any, where: dict[str, Any], options: dict[str, Any]
+) -> dict[str, Any]:
+    from intramodal.ingest.adopt import declare_model
+    from intramodal.ingest.pipeline import log_projection
+    from intramodal.store.model_check import warn_of_wrong_model
+
+    uploads = Uploads(options["upload_streams"], options["nodes"])
+    with session.open(uploads=uploads) as at:
+        photos = _opened(at.store, name)
+        if options["made_by"] is not None:
+            declare_model(photos, options["source"], options["made_by"])
+        with at.ledger.run("backfill", parameters=_recorded(session)) as run:
+            log_projection(run, projection)
+            check = warn_of_wrong_model(photos, projection, options["source"])
+            done = _run(photos, projection, where, options, run)
+    return {**done.to_dict(), "model_check": check.to_dict(), "run_id": run.id}
+
+
+def _run(
+    photos: Any, projection: Any, where: dict[str, Any], options: dict[str, Any], run: Any
+) -> Any:
+    """Call the job: in place, for some points anew, or into a copy."""
+    from intramodal.ingest.backfill.copy import copy_collection
+    from intramodal.ingest.backfill.in_place import backfill, recompute
+    from intramodal.store.filters import parse_filter
+
+    pace = {"batch_size": options["batch_size"], "throttle": options["throttle"], "run": run}
+    if options["recompute"]:
+        wanted = parse_filter(options["recompute"])
+        return recompute(photos, projection, where=wanted, **where, **pace)
+    pace["reindex"] = options["wait"]
+    new = options["new_collection"]
+    if new is None:
+        return backfill(photos, projection, **where, **pace)
+    seed = options["seed"]
+    return copy_collection(photos, projection, new_collection=new, seed=seed, **where, **pace)
+
+
+def _planned(
+    session: Session, name: str, projection: Any, where: dict[str, Any], options: dict[str, Any]
+) -> dict[str, Any]:
+    from intramodal.ingest.adopt import declared
+    from intramodal.store.model_check import warn_of_wrong_model
+
+    with session.open_store() as store:
+        photos = _opened(store, name)
+        if options["made_by"] is not None:
+            # In this object only: a plan changes nothing in the store.
+            origin = declared(options["made_by"])
+            photos.manifest = photos.manifest.with_vector(options["source"], origin)
+        plan = _plan(photos, projection, where, options)
+        check = warn_of_wrong_model(photos, projection, options["source"])
+    return {**plan.to_dict(), "model_check": check.to_dict()}
+
+
+def _plan(photos: Any, projection: Any, where: dict[str, Any], options: dict[str, Any]) -> Any:
+    from intramodal.ingest.backfill.plan import plan_backfill, plan_copy, plan_recompute
+    from intramodal.store.filters import parse_filter
+
+    if options["recompute"]:
+        wanted = parse_filter(options["recompute"])
+        return plan_recompute(photos, projection, where=wanted, **where)
+    new = options["new_collection"]
+    if new is None:
+        return plan_backfill(photos, projection, **where)
+    return plan_copy(photos, projection, new_collection=new, **where)
+
+
+def _verified(
+    session: Session, name: str, projection: Any, where: dict[str, Any], options: dict[str, Any]
+) -> dict[str, Any]:
+    from intramodal.ingest.backfill.verify import verify_vector
+
+    # Not recorded as a run: it writes nothing, and must work with a read-only key.
+    with session.open_store() as store:
+        n, seed = options["verify"], options["seed"]
+        return verify_vector(_opened(store, name), projection, n=n, seed=seed, **where).to_dict()
+
+
+def _rolled_back(session: Session, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    from intramodal.ingest.backfill.rollback import rollback_vector
+
+    if options["dry_run"]:
+        with session.open_store() as store:
+            photos = _opened(store, name)
+            return rollback_vector(photos, vector=options["vector"], dry_run=True).to_dict()
+    with session.open() as at:
+        photos = _opened(at.store, name)
+        with at.ledger.run("backfill", parameters=_recorded(session)) as run:
+            done = rollback_vector(photos, vector=options["vector"], yes=options["yes"])
+    return {**done.to_dict(), "run_id": run.id}
+
+
+def _opened(store: Any, name: str) -> Any:
+    """Open a collection under its own name: what changes it must not follow a moved alias."""
+    from intramodal.store.collection import ImageCollection
+
+    return ImageCollection.open(store, store.aliases().get(name, name))
+
+
+def _recorded(session: Session) -> dict[str, str]:
+    unset = (None, (), False)
+    return {key: str(value) for key, value in session.options.items() if value not in unset}
 
 
 def _check_combination(ctx: click.Context, options: dict[str, Any]) -> None:

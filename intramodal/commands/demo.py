@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from intramodal.commands.ingest import PICTURES_DEFAULTS
 from intramodal.commands.options import json_option
 from intramodal.commands.session import Session, Workspace
 
@@ -140,21 +141,25 @@ def _ingested(
 ) -> dict[str, Any]:
     from intramodal.demo import fitted_once, pictures_list
     from intramodal.ingest.encoders.registry import load_encoder
+    from intramodal.ingest.pipeline import images_collection, ingest_images
     from intramodal.ingest.sources.formats import open_source
-    from intramodal.workflows.ingest import IngestRequest, ingest_in
 
     encoder = load_encoder("demo")
-    request = IngestRequest(
-        source=str(pictures_list()),
-        collection=COLLECTION,
-        model=encoder.name,
-        store=session.store,
-        runs=session.runs,
-        projection=projection_file,
-    )
     projection = fitted_once(encoder, projection_file, texts)
-    source = open_source(request.source, label_from=None)
-    return ingest_in(at, request, source, encoder, projection)
+    source = open_source(str(pictures_list()))
+    stated = PICTURES_DEFAULTS | {
+        "source": str(pictures_list()),
+        "collection": COLLECTION,
+        "model": encoder.name,
+        "store": session.store,
+        "runs": session.runs,
+        "projection": str(projection_file),
+        **{"prune": False, "yes": False, "dry_run": False, "nodes": []},
+    }
+    with at.ledger.run("ingest", parameters=stated) as run:
+        pictures = images_collection(at.store, COLLECTION, encoder=encoder, projection=projection)
+        done = ingest_images(source, pictures, encoder=encoder, projection=projection, run=run)
+    return done.to_dict()
 
 
 def _show(result: dict[str, Any]) -> None:

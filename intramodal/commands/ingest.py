@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from intramodal.commands.options import (
-    json_option,
-    model_options,
-    print_json,
-    runs_option,
-    store_option,
-    upload_options,
-)
+from intramodal.commands.options import model_options, upload_options
+from intramodal.commands.session import Session, Uploads, Workspace, session_options
+from intramodal.errors import InputError
 
 _COUNTS = ("written", "skipped", "updated", "projected", "failed", "pruned")
 _MOST_SHOWN = 20
 _LONGEST_PATH = 4096
+
+PICTURES_DEFAULTS = {
+    **dict.fromkeys(
+        (
+            *("projection", "dataset", "label_from", "workers", "max_failures", "shards"),
+            *("replicas", "write_consistency", "upload_streams", "shard_key", "device"),
+            "precision",
+        )
+    ),
+    "batch_size": 32,
+}
+VECTORS_DEFAULTS = {"vector": "raw", "batch_size": 1000}
+"""What a run records of options that were not given."""
 
 _PICTURES_ONLY = ("label_from", "workers", "prune", "dry_run", "yes", "device", "precision")
 _VECTORS_ONLY = ("metadata", "id_column", "vector", "tensor", "vector_column")
@@ -106,10 +115,9 @@ _FILE = click.Path(path_type=Path)
 )
 @upload_options
 @model_options
-@store_option
-@runs_option
-@json_option
-def command(as_json: bool, runs_url: str, **options: Any) -> None:
+@session_options()
+@click.pass_context
+def command(ctx: click.Context, /, session: Session, **options: Any) -> None:
     """Write pictures, or ready vectors, into a collection.
 
     With --model, SOURCE is a folder, a CSV / TSV / JSONL / Parquet list with a `path` column, tar
@@ -122,7 +130,6 @@ def command(as_json: bool, runs_url: str, **options: Any) -> None:
     intramodal ingest list.csv --collection shop --model demo --projection pca.safetensors
     intramodal ingest X.npy --metadata meta.csv --id-column sku --collection shop --made-by demo
     """
-    ctx = click.get_current_context()
     given = {
         name
         for name in options
@@ -131,15 +138,11 @@ def command(as_json: bool, runs_url: str, **options: Any) -> None:
     is_vectors = _holds_vectors(options, given)
     _check_prune(options, given, vectors=is_vectors)
     if is_vectors:
-        result = _ingest_vectors(runs_url, options)
-    else:
-        result = _ingest_pictures(runs_url, options)
-    if as_json:
-        print_json(result)
+        session.answer(_ingested_vectors(session, options), _print)
     elif options["dry_run"]:
-        _print_plan(result)
+        session.answer(_planned(options, session), _print_plan)
     else:
-        _print(result)
+        session.answer(_ingested_images(session, options), _print)
 
 
 def _holds_vectors(options: dict[str, Any], given: set[str]) -> bool:
@@ -191,25 +194,167 @@ def _spelled(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _ingest_pictures(runs_url: str, options: dict[str, Any]) -> dict[str, Any]:
-    from intramodal.workflows.ingest import IngestRequest, ingest_pictures
+def _source(options: dict[str, Any]) -> Any:
+    """Open the pictures, once all names are known to be good."""
+    from intramodal.ingest.encoders.names import parse_name
+    from intramodal.ingest.pipeline import check_dataset
+    from intramodal.ingest.sources.formats import open_source
+    from intramodal.store.checks import check_name
 
-    return ingest_pictures(
-        IngestRequest(runs=runs_url, **_without(options, *_VECTORS_ONLY, "made_by"))
+    parse_name(options["model"])
+    check_name(options["collection"])
+    dataset = options["dataset"]
+    check_dataset(options["collection"] if dataset is None else dataset)
+    return open_source(options["source"], label_from=options["label_from"])
+
+
+def _planned(options: dict[str, Any], session: Session) -> dict[str, Any]:
+    """Return what a prune would delete; loads no model and opens no runs database."""
+    from intramodal.ingest.lookup import plan_prune
+    from intramodal.store.collection import ImageCollection
+
+    source = _source(options)
+    with session.open_store() as store:
+        photos = ImageCollection.open(store, options["collection"])
+        return plan_prune(source, photos, dataset=options["dataset"]).to_dict()
+
+
+def _ingested_images(session: Session, options: dict[str, Any]) -> dict[str, Any]:
+    """Encode pictures, once all that an existing store says has been checked.
+
+    The store is opened for writing after the model is loaded: one that cannot be loaded leaves
+    nothing behind.
+    """
+    from intramodal.ingest.encoders.registry import load_encoder
+    from intramodal.ingest.pipeline import images_collection, ingest_images
+
+    source, projection = _source(options), _projection(options)
+    if session.has_store():
+        with session.open(creates=True) as at:
+            _check_before_loading(at, options["collection"], projection)
+    encoder = load_encoder(
+        options["model"], device=options["device"], precision=options["precision"]
+    )
+    names = ("dataset", "batch_size", "workers", "max_failures", "prune", "yes")
+    knobs = {name: options[name] for name in names if options[name] is not None}
+    with session.open(creates=True, uploads=_uploads(options)) as at:
+        stated = _recorded(session, PICTURES_DEFAULTS, but=(*_VECTORS_ONLY, "made_by"))
+        with at.ledger.run("ingest", parameters=stated) as run:
+            photos = images_collection(
+                at.store,
+                options["collection"],
+                encoder=encoder,
+                projection=projection,
+                dataset=options["dataset"],
+                options=_cluster(options),
+            )
+            done = ingest_images(
+                source, photos, encoder=encoder, projection=projection, run=run, **knobs
+            )
+    return {**done.to_dict(), "run_id": run.id}
+
+
+def _check_before_loading(at: Workspace, name: str, projection: Any) -> None:
+    from intramodal.ingest.pipeline import RAW, check_projection
+
+    if at.store.exists(name):
+        photos = at.collection(name)
+        check_projection(photos, photos.origin(RAW), projection)
+
+
+def _ingested_vectors(session: Session, options: dict[str, Any]) -> dict[str, Any]:
+    """Write ready vectors, once files, ids, the projection and the collection are checked."""
+    from intramodal.ingest.adopt import declared
+    from intramodal.ingest.vectors.load import (
+        check_target,
+        check_vectors,
+        ingest_vectors,
+        vectors_collection,
+        vectors_of,
+    )
+    from intramodal.store.checks import check_name
+
+    name, made_by, vector = (options[key] for key in ("collection", "made_by", "vector"))
+    vector = "raw" if vector is None else vector
+    check_name(name)
+    if not made_by.strip():
+        raise InputError("the model that made the vectors has no name; give --made-by MODEL")
+    ready, projection = _ready(options), _projection(options)
+    vectors = vectors_of(ready, declared(made_by), vector, projection)
+    check_vectors(vectors)
+    knobs = {n: options[n] for n in ("batch_size", "max_failures") if options[n] is not None}
+    with session.open(creates=True, uploads=_uploads(options)) as at:
+        if at.store.exists(name):
+            check_target(at.collection(name), vector, vectors)
+        stated = _recorded(session, VECTORS_DEFAULTS, but=(*_PICTURES_ONLY, "model"))
+        with at.ledger.run("ingest", parameters=stated) as run:
+            shop = vectors_collection(
+                at.store,
+                name,
+                vectors,
+                vector=vector,
+                dataset=options["dataset"],
+                options=_cluster(options),
+            )
+            done = ingest_vectors(
+                ready,
+                shop,
+                vector=vector,
+                made_by=made_by,
+                projection=projection,
+                run=run,
+                **knobs,
+            )
+    return {**done.to_dict(), "ids": ready.ids_from, "run_id": run.id}
+
+
+def _ready(options: dict[str, Any]) -> Any:
+    from intramodal.ingest.vectors.ready import open_ready
+
+    dataset = options["dataset"]
+    return open_ready(
+        Path(options["source"]),
+        dataset=options["collection"] if dataset is None else dataset,
+        is_told=dataset is not None,
+        table=options["metadata"],
+        id_column=options["id_column"],
+        tensor=options["tensor"],
+        vector_column=options["vector_column"],
     )
 
 
-def _ingest_vectors(runs_url: str, options: dict[str, Any]) -> dict[str, Any]:
-    from intramodal.workflows.ingest_vectors import VectorsRequest, ingest_ready_vectors
+def _projection(options: dict[str, Any]) -> Any:
+    if options["projection"] is None:
+        return None
+    from intramodal.projection.projection import Projection
 
-    return ingest_ready_vectors(
-        VectorsRequest(runs=runs_url, **_without(options, *_PICTURES_ONLY, "model"))
-    )
+    return Projection.load(options["projection"])
 
 
-def _without(options: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Return the options but for `names` and for those that nobody set."""
-    return {k: v for k, v in options.items() if k not in names and v is not None}
+def _uploads(options: dict[str, Any]) -> Uploads:
+    return Uploads(options["upload_streams"], options["nodes"], options["shard_key"])
+
+
+def _cluster(options: dict[str, Any]) -> dict[str, int]:
+    """Return the settings of a new collection on several nodes, as far as they are given."""
+    given = {
+        "shard_number": options["shards"],
+        "replication_factor": options["replicas"],
+        "write_consistency_factor": options["write_consistency"],
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _recorded(
+    session: Session, defaults: Mapping[str, Any], *, but: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return the options of pictures, or of ready vectors, as a run records them."""
+    kept = {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in session.options.items()
+        if key not in but and value is not None
+    }
+    return {**defaults, **kept}
 
 
 def _print(result: dict[str, Any]) -> None:

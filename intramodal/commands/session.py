@@ -106,6 +106,12 @@ class Session:
             shard_key=uploads.shard_key,
         )
 
+    def has_store(self) -> bool:
+        """Return whether the store can hold anything: opening a directory would make it."""
+        from intramodal.store.open import is_directory
+
+        return not is_directory(self.store) or Path(self.store).exists()
+
     def stated(self, *, but: Sequence[str] = ()) -> dict[str, str]:
         """Return the options that were given and are no zero, as most runs record them.
 

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -36,6 +36,7 @@ from intramodal.progress import progress
 from intramodal.projection.projection import Projection
 from intramodal.runs.records import FailureRecord
 from intramodal.runs.run import Run
+from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.origins import check_fitted_for, projected_origin
@@ -514,11 +515,47 @@ class IngestSummary:
         return asdict(self)
 
 
-def ingest(  # noqa: PLR0913  a job with many settings, each with a default
+def images_collection(
+    store: Store,
+    name: str,
+    *,
+    encoder: Encoder,
+    projection: Projection | None = None,
+    dataset: str | None = None,
+    options: Mapping[str, int] | None = None,
+) -> ImageCollection:
+    """Open the collection of an encoder's images, or make it; with a projection, both vectors.
+
+    Parameters
+    ----------
+    store : Store
+    name : str
+    encoder : Encoder
+    projection : Projection, optional
+    dataset : str, optional
+        Namespace of the point ids; the collection's name by default.
+    options : mapping, optional
+        "shard_number", "replication_factor" and "write_consistency_factor" of a new collection.
+
+    Raises
+    ------
+    ManifestMismatchError
+        If its vectors were made by another model or projection.
+    """
+    raw = encoder_origin(encoder)
+    vectors = {RAW: (encoder.dim, raw)}
+    if projection is not None:
+        check_fitted_for(projection, raw)
+        origin = projected_origin(projection, raw, RAW)
+        vectors[projection.default_vector] = (projection.dim_out, origin)
+    return ImageCollection.ensure(store, name, vectors, dataset=dataset, options=options or {})
+
+
+def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
     source: Iterable[ImageRecord],
     collection: ImageCollection,
-    encoder: Encoder,
     *,
+    encoder: Encoder,
     projection: Projection | None = None,
     dataset: str | None = None,
     batch_size: int = 32,
@@ -560,11 +597,7 @@ def ingest(  # noqa: PLR0913  a job with many settings, each with a default
     yes : bool
         Delete them also where they are more than a tenth of the data set and more than 10 points.
     run : Run, optional
-        Takes failures and figures.
-
-    Returns
-    -------
-    IngestSummary
+        Takes failures and figures, and who made the vectors.
 
     Raises
     ------
@@ -578,6 +611,7 @@ def ingest(  # noqa: PLR0913  a job with many settings, each with a default
     """
     started = time.perf_counter()
     run = run or Run()
+    _log_identities(run, encoder, projection)
     if workers is not None and workers < 0:
         raise InputError(f"workers must be at least 0, got {workers}")
     name = collection.name if dataset is None else dataset
@@ -605,6 +639,19 @@ def ingest(  # noqa: PLR0913  a job with many settings, each with a default
         failures=failures.listed,
         seconds=round(time.perf_counter() - started, 3),
     )
+
+
+def _log_identities(run: Run, encoder: Encoder, projection: Projection | None) -> None:
+    """Record the encoder, the device and precision it ran with, and the projection."""
+    facts = {**encoder.identity, "precision": encoder.precision, "device": encoder.device}
+    run.log_fingerprint("encoder", encoder.name, encoder.fingerprint, facts)
+    if projection is not None:
+        log_projection(run, projection)
+
+
+def log_projection(run: Run, projection: Projection) -> None:
+    """Record a projection with how it was made."""
+    run.log_fingerprint("projection", projection.method, projection.fingerprint, projection.recipe)
 
 
 def _load(

@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 
 from intramodal.errors import Unsupported
-from intramodal.ingest.backfill.copy import copy_with_projection
+from intramodal.ingest.adopt import declare_model
+from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.ingest.backfill.in_place import backfill, recompute
-from intramodal.ingest.backfill.rollback import rollback
-from intramodal.ingest.pipeline import ingest
+from intramodal.ingest.backfill.rollback import rollback_vector
+from intramodal.ingest.pipeline import ingest_images
 from intramodal.ingest.vectors.load import ingest_vectors, vectors_of
 from intramodal.ingest.vectors.ready import open_ready
 from intramodal.store.base import Filter, Store
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import METADATA_KEY, VectorOrigin
 from intramodal.types import ImageRecord, PointId, point_id
-from intramodal.workflows.adopt import declare_model
 from tests.contract.foreign import add_foreign, digests, payload_of
 from tests.contract.test_foreign import NAME, STORES, opened
 from tests.plain_encoder import DIM, PlainEncoder, collection_for, plain_projection
@@ -69,7 +69,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 def fill(store: Store) -> None:
     """Ingest pictures; others have added vectors and payload to their points."""
-    ingest(PICTURES, collection_for(store, ENCODER, name=NAME), ENCODER)
+    ingest_images(PICTURES, collection_for(store, ENCODER, name=NAME), encoder=ENCODER)
     add_foreign(store, NAME, IDS)
     for n, point in enumerate(IDS):
         store.set_payload(NAME, [point], payload_of(n))
@@ -95,7 +95,7 @@ def with_pca(store: Store, *, filled: bool = True) -> ImageCollection:
 def ingest_of_changed_and_relabelled_pictures(store: Store, folder: Path) -> About:
     source = [picture(0, shade=900), *PICTURES[1:5], picture(5, shelf="new"), *PICTURES[6:]]
     source.append(picture(N))
-    summary = ingest(source, shop(store), ENCODER)
+    summary = ingest_images(source, shop(store), encoder=ENCODER)
     assert (summary.written, summary.updated, summary.skipped) == (2, 1, N - 2)
     added = frozenset([point_id(NAME, f"{N}.png")])
     return About(frozenset([IDS[0], IDS[5]]), ("raw",), ("sha256", "shelf"), added=added)
@@ -103,7 +103,7 @@ def ingest_of_changed_and_relabelled_pictures(store: Store, folder: Path) -> Abo
 
 def ingest_where_the_projection_is_added_but_not_filled(store: Store, folder: Path) -> About:
     collection = with_pca(store, filled=False)
-    summary = ingest(PICTURES, collection, ENCODER, projection=PROJECTION)
+    summary = ingest_images(PICTURES, collection, encoder=ENCODER, projection=PROJECTION)
     assert (summary.projected, summary.written) == (N, 0)
     return About(EVERY, ("pca",))
 
@@ -111,7 +111,7 @@ def ingest_where_the_projection_is_added_but_not_filled(store: Store, folder: Pa
 def ingest_of_changed_pictures_with_the_projection(store: Store, folder: Path) -> About:
     collection = with_pca(store)
     source = [picture(n, shade=900 + n) if n < 3 else picture(n) for n in range(N)]
-    assert ingest(source, collection, ENCODER, projection=PROJECTION).written == 3
+    assert ingest_images(source, collection, encoder=ENCODER, projection=PROJECTION).written == 3
     return About(EVERY, ("raw", "pca"), ("sha256",))
 
 
@@ -133,7 +133,7 @@ def ingest_of_ready_vectors(store: Store, folder: Path) -> About:
 
 
 def pruning(store: Store, folder: Path) -> About:
-    summary = ingest(PICTURES[2:], shop(store), ENCODER, prune=True)
+    summary = ingest_images(PICTURES[2:], shop(store), encoder=ENCODER, prune=True)
     assert (summary.pruned, summary.skipped) == (2, N - 2)
     return About(deleted=frozenset(IDS[:2]))
 
@@ -153,12 +153,12 @@ def filling_in_place_again(store: Store, folder: Path) -> About:
 
 def recomputing(store: Store, folder: Path) -> About:
     collection = with_pca(store)
-    assert recompute(collection, PROJECTION, Filter({"label": ["a", "b"]})).projected == 16
+    assert recompute(collection, PROJECTION, where=Filter({"label": ["a", "b"]})).projected == 16
     return About(EVERY, ("pca",))
 
 
 def rolling_back(store: Store, folder: Path) -> About:
-    assert rollback(with_pca(store)).removed == N
+    assert rollback_vector(with_pca(store)).removed == N
     return About()
 
 
@@ -176,7 +176,7 @@ def adopting(store: Store, folder: Path) -> About:
 
 def copying_what_a_copy_would_lose(store: Store, folder: Path) -> About:
     with pytest.raises(Unsupported, match="sparse or multi vector"):
-        copy_with_projection(shop(store), PROJECTION, "new")
+        copy_collection(shop(store), PROJECTION, new_collection="new")
     assert not store.exists("new")
     return About()
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from intramodal.runs.ledger import RunLedger
-from intramodal.runs.schema import SCHEMA
+from intramodal.runs.models import SCHEMA
+
+from intramodal.runs import RunLedger
 
 TARGET = Path(__file__).with_name("ledger-0001.db")
 

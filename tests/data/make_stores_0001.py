@@ -28,12 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from intramodal.projection.artifact import Projection
 
-from intramodal.ingest.backfill.copy import copy_with_projection
-from intramodal.ingest.backfill.in_place import backfill
-from intramodal.ingest.backfill.rollback import rollback
-from intramodal.projection.projection import Projection
-from intramodal.runs.ledger import RunLedger
+from intramodal.ingest.backfill import backfill, copy_with_projection, rollback
+from intramodal.runs import RunLedger
 from intramodal.store.base import VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin

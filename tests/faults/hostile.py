@@ -340,7 +340,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 def ingest_and_tell(location: str, store: str) -> dict[str, Any]:
     """Ingest a source and return the summary, the hashes, the growth in MB and opened files."""
-    from intramodal.ingest.pipeline import ingest
+    from intramodal.ingest.pipeline import ingest_images
     from intramodal.ingest.sources.formats import open_source
     from intramodal.store.open import open_store
     from tests.plain_encoder import PlainEncoder, collection_for
@@ -353,7 +353,7 @@ def ingest_and_tell(location: str, store: str) -> dict[str, Any]:
         encoder.preprocess(Image.open(io.BytesIO(encoded(Image.new("L", (9, 9)), "PNG"))))
         before = highest_mb()
         sys.addaudithook(lambda event, args: _note(opened, event, args))
-        summary = ingest(open_source(location), collection, encoder, workers=2)
+        summary = ingest_images(open_source(location), collection, encoder=encoder, workers=2)
         after = highest_mb()
         pages = list(collection.scroll(payload=["path", "sha256"]))
     stored = [payload for page in pages for payload in page.payloads]

@@ -23,10 +23,10 @@ import numpy as np
 from PIL import Image
 
 from intramodal.errors import InputError
-from intramodal.ingest.backfill.copy import copy_with_projection
+from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.ingest.backfill.in_place import backfill
-from intramodal.ingest.backfill.rollback import rollback
-from intramodal.ingest.pipeline import ingest
+from intramodal.ingest.backfill.rollback import rollback_vector
+from intramodal.ingest.pipeline import ingest_images
 from intramodal.ingest.sources.formats import open_source
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
@@ -155,7 +155,7 @@ def pca_origin() -> VectorOrigin:
 def load(world: Path, photos: ImageCollection, *, prune: bool = False) -> int:
     encoder = PlainEncoder()
     source = open_source(str(world / "pictures"), label_from="parent")
-    summary = ingest(
+    summary = ingest_images(
         *(source, photos, encoder),
         projection=plain_projection(encoder),
         batch_size=PICTURES_A_BATCH,
@@ -175,7 +175,7 @@ def do_backfill(world: Path, location: Path) -> int:
 def do_rollback(world: Path, location: Path) -> int:
     with open_store(str(location)) as store:
         try:
-            return rollback(ImageCollection.open(store, "shop")).removed
+            return rollback_vector(ImageCollection.open(store, "shop")).removed
         except InputError as error:
             if "nothing to undo" in str(error):  # what a repetition is told
                 return 0
@@ -186,7 +186,7 @@ def do_copy(world: Path, location: Path) -> int:
     with open_store(str(location)) as store:
         shop = ImageCollection.open(store, "shop")
         projection = plain_projection(PlainEncoder())
-        return copy_with_projection(shop, projection, "new", batch_size=BATCH).copied
+        return copy_collection(shop, projection, new_collection="new", batch_size=BATCH).copied
 
 
 def do_ingest(world: Path, location: Path) -> int:

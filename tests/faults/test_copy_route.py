@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from intramodal.errors import StoreError, Unsupported
-from intramodal.ingest.backfill.copy import copy_with_projection
+from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.ingest.backfill.in_place import backfill
 from intramodal.ingest.backfill.plan import plan_backfill, plan_copy
 from intramodal.ingest.backfill.points import CopySummary
-from intramodal.ingest.backfill.rollback import rollback
+from intramodal.ingest.backfill.rollback import rollback_vector
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
@@ -75,13 +75,16 @@ def test_a_server_below_1_18_is_told_of_the_copy_and_gets_it(
             with pytest.raises(Unsupported, match=r"Qdrant 1\.17\.1 .*--new-collection NAME"):
                 act(photos, truth.projection)
         assert set(ImageCollection.open(store, "photos").manifest.vectors) == {"raw"}
-        assert plan_copy(photos, truth.projection, "new").aliases == ["listed", "shown"]
-        summary = copy_with_projection(photos, truth.projection, "new")
+        assert plan_copy(photos, truth.projection, new_collection="new").aliases == [
+            "listed",
+            "shown",
+        ]
+        summary = copy_collection(photos, truth.projection, new_collection="new")
         assert (summary.copied, summary.projected, summary.compared) == (N, N, 200)
         truth.check(old_server.storage.points("photos"), is_projected=False)
         truth.check(old_server.storage.points("shown"), is_projected=True)
         assert store.info("new").indexes == {"label": "keyword"}
-        assert rollback(ImageCollection.open(store, "new")).aliases == ["listed", "shown"]
+        assert rollback_vector(ImageCollection.open(store, "new")).aliases == ["listed", "shown"]
         truth.check(old_server.storage.points("shown"), is_projected=False)
 
 
@@ -90,7 +93,7 @@ def test_the_copy_of_an_old_server_is_filled_but_its_vector_not_removed(
 ) -> None:
     with open_store(old_server.url) as store:
         assert isinstance(store, ServerStore)
-        copy_with_projection(fill(store, truth), truth.projection, "new")
+        copy_collection(fill(store, truth), truth.projection, new_collection="new")
         new = ImageCollection.open(store, "new")
         new.write(truth.ids[:5], {"raw": truth.X[:5]}, truth.payloads[:5])
         assert backfill(new, truth.projection).projected == 5
@@ -122,7 +125,7 @@ def test_whatever_breaks_the_copy_is_whole_before_clients_are_switched(
 def attempt(store: ServerStore, truth: Truth) -> StoreError | None:
     try:
         photos = ImageCollection.open(store, "photos")
-        copy_with_projection(photos, truth.projection, "new", batch_size=100)
+        copy_collection(photos, truth.projection, new_collection="new", batch_size=100)
     except StoreError as error:
         return error
     return None
@@ -148,7 +151,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_copy(projection: Projection, location: str) -> CopySummary:
     with open_store(location) as store:
         collection = ImageCollection.open(store, "shop")
-        return copy_with_projection(collection, projection, "new", batch_size=BATCH)
+        return copy_collection(collection, projection, new_collection="new", batch_size=BATCH)
 
 
 def kill_copy(batch: int, pause_s: float, location: str) -> None:

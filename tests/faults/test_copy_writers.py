@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intramodal.ingest.backfill.copy import copy_with_projection
+from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
@@ -88,8 +88,8 @@ def test_no_update_of_a_writer_to_both_collections_is_lost(store: Store) -> None
     started = time.monotonic()
     with Writer(store) as writer:
         shop = ImageCollection.open(store, "shop")
-        summary = copy_with_projection(
-            shop, PROJECTION, "new", batch_size=250, throttle=N / SECONDS
+        summary = copy_collection(
+            shop, PROJECTION, new_collection="new", batch_size=250, throttle=N / SECONDS
         )
     assert writer.error is None
     assert time.monotonic() - started >= 0.9 * SECONDS

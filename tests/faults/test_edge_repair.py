@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from intramodal.errors import Conflict, Locked, NotFound, StoreError, Unsupported
-from intramodal.ingest.backfill.copy import copy_with_projection
+from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.ingest.backfill.in_place import backfill
-from intramodal.ingest.backfill.rollback import rollback
+from intramodal.ingest.backfill.rollback import rollback_vector
 from intramodal.runs.ledger import RunLedger
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
@@ -90,7 +90,7 @@ def test_a_store_killed_within_a_change_of_its_vectors_opens_without_the_vector(
         assert store.aliases() == {"shown": "shop"}
         assert "pca" not in (shard_of(location) / "edge_config.json").read_text()
         # Whatever was interrupted, both can be repeated.
-        assert rollback(shop).removed == 0
+        assert rollback_vector(shop).removed == 0
         assert backfill(shop, projection()).projected == N
         assert shop.origin("pca").is_complete
     assert points(location) == made
@@ -100,7 +100,7 @@ def test_a_store_killed_within_a_change_of_its_vectors_opens_without_the_vector(
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
         # float32 dot products over 24 terms, stored normalised
         np.testing.assert_allclose(table.vectors["pca"], expected, atol=1e-6)
-        assert rollback(ImageCollection.open(store, "shop")).removed == N
+        assert rollback_vector(ImageCollection.open(store, "shop")).removed == N
     assert points(location) == made
 
 
@@ -108,7 +108,7 @@ def test_a_copy_that_0_1_has_begun_is_completed(stores: Path, made: Points) -> N
     location = stores / "copied-half"
     with open_store(str(location)) as store:
         shop = ImageCollection.open(store, "shop")
-        summary = copy_with_projection(shop, projection(), "shop_v2")
+        summary = copy_collection(shop, projection(), new_collection="shop_v2")
         assert (summary.copied, summary.aliases) == (N - 100, ["shown"])
     assert points(location, "shop_v2") == made
 

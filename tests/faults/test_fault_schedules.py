@@ -10,7 +10,7 @@ import pytest
 
 from intramodal.errors import StoreError
 from intramodal.ingest.backfill.in_place import backfill
-from intramodal.ingest.pipeline import encoder_origin, ingest
+from intramodal.ingest.pipeline import encoder_origin, ingest_images
 from intramodal.store.collection import ImageCollection
 from intramodal.store.origins import projected_origin
 from intramodal.store.server.store import ServerStore
@@ -55,7 +55,9 @@ def take_up(store: ServerStore, pictures: Pictures, *, is_projected: bool) -> No
         vectors["pca"] = (D // 2, projected_origin(truth.projection, origin, "raw"))
     collection = ImageCollection.ensure(store, NAME, vectors)
     projection = truth.projection if is_projected else None
-    summary = ingest(records, collection, encoder, projection=projection, batch_size=200)
+    summary = ingest_images(
+        records, collection, encoder=encoder, projection=projection, batch_size=200
+    )
     assert (summary.failed, summary.updated, summary.pruned) == (0, 0, 0)
     assert summary.written + summary.skipped == N_POINTS
 

@@ -12,7 +12,7 @@ import pytest
 
 from intramodal.errors import AccessDenied, InputError, NotFound, StoreError, StoreUnavailable
 from intramodal.ingest.backfill.in_place import backfill
-from intramodal.ingest.pipeline import encoder_origin, ingest
+from intramodal.ingest.pipeline import encoder_origin, ingest_images
 from intramodal.store.base import VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.server.client import Retry, connect_server
@@ -102,7 +102,7 @@ def test_pictures_arrive_once_through_faults_of_every_kind(
     server.rpc_faults = [
         PASSING[rng.integers(len(PASSING))] if rng.random() < 0.4 else None for _ in range(500)
     ]
-    assert ingest(records, photos, encoder, batch_size=50).written == N
+    assert ingest_images(records, photos, encoder=encoder, batch_size=50).written == N
     if is_projected:
         backfill(photos, truth.projection, batch_size=100)
     truth.check(server.storage.points(NAME), is_projected=is_projected)

@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 
 from intramodal.ingest.backfill.in_place import backfill
-from intramodal.ingest.pipeline import IngestSummary, ingest
+from intramodal.ingest.pipeline import IngestSummary, ingest_images
 from intramodal.ingest.sources.formats import open_source
 from intramodal.ingest.vectors.load import ingest_vectors, vectors_of
 from intramodal.ingest.vectors.matrices import NpyMatrix
@@ -90,8 +90,13 @@ def run_ingest(encoder: PlainEncoder, pictures: str, store: str) -> IngestSummar
     with open_store(store) as opened:
         collection = collection_for(opened, encoder, projection)
         source = open_source(pictures, label_from="parent")
-        return ingest(
-            source, collection, encoder, projection=projection, batch_size=INGEST_BATCH, workers=2
+        return ingest_images(
+            source,
+            collection,
+            encoder=encoder,
+            projection=projection,
+            batch_size=INGEST_BATCH,
+            workers=2,
         )
 
 

@@ -13,7 +13,7 @@ import pytest
 from qdrant_client import models
 
 from intramodal.errors import InputError, NotFound, StoreError, Unsupported
-from intramodal.ingest.backfill.copy import copy_with_projection
+from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.ingest.backfill.in_place import backfill
 from intramodal.store.base import Cluster
 from intramodal.store.collection import ImageCollection
@@ -122,7 +122,7 @@ def test_a_copy_would_lose_the_keys_and_names_the_way_that_is_open(
 ) -> None:
     photos = ImageCollection.open(store, NAME)
     with pytest.raises(Unsupported, match="backfill in place"):
-        copy_with_projection(photos, truth.projection, "photos_v2")
+        copy_collection(photos, truth.projection, new_collection="photos_v2")
     assert store.collections() == [NAME]
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from intramodal.errors import AccessDenied, InputError, NotFound, StoreError
-from intramodal.ingest.backfill.copy import copy_with_projection
+from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.ingest.backfill.in_place import backfill
-from intramodal.ingest.pipeline import encoder_origin, ingest
+from intramodal.ingest.pipeline import encoder_origin, ingest_images
 from intramodal.store.base import Cluster
 from intramodal.store.collection import ImageCollection
 from intramodal.store.origins import projected_origin
@@ -131,7 +131,9 @@ def test_batches_of_pictures_too_small_to_be_split_are_under_way_together(
     with opened(empty.url, grpc=grpc) as store:
         photos = ImageCollection.create(store, NAME, vectors, options={"shard_number": 3})
         meeting = empty.before = Meeting(3)
-        done = ingest(records, photos, encoder, projection=truth.projection, batch_size=40)
+        done = ingest_images(
+            records, photos, encoder=encoder, projection=truth.projection, batch_size=40
+        )
     assert (done.written, done.failed) == (N, 0)
     assert meeting.most == 3
     truth.check(empty.storage.points(NAME), is_projected=True)
@@ -142,7 +144,7 @@ def test_a_copy_is_written_in_parallel(empty: WireServer, truth: Truth) -> None:
         upserted(store, truth)
         meeting = empty.before = Meeting(3)
         photos = ImageCollection.open(store, NAME)
-        done = copy_with_projection(photos, truth.projection, "photos_v2")
+        done = copy_collection(photos, truth.projection, new_collection="photos_v2")
     assert (done.copied, meeting.most) == (N, 3), "the copy has as many shards"
     truth.check(empty.storage.points("photos_v2"), is_projected=True)
 

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from intramodal import ImageCollection, open_store
+from intramodal.ingest.pipeline import images_collection, ingest_images
 from intramodal.ingest.sources.formats import open_source
-from intramodal.workflows.ingest import IngestRequest, ingest_in
-from intramodal.workflows.workspace import open_workspace
+from intramodal.runs.ledger import RunLedger
 from tests.cli.kit import run
 from tests.databases import VARIABLE, postgres_schema
 from tests.plain_encoder import PlainEncoder, write_pictures
@@ -42,12 +42,15 @@ class HeldEncoder(PlainEncoder):
 
 
 def ingest_all(encoder: PlainEncoder, collection: str, source: str, store: str, runs: str) -> Any:
-    request = IngestRequest(
-        source, collection, encoder.name, store, runs, label_from="parent", batch_size=BATCH
-    )
-    with open_workspace(store, runs, creates=True) as workspace:
-        opened = open_source(source, label_from="parent")
-        return ingest_in(workspace, request, opened, encoder, None)
+    opened = open_source(source, label_from="parent")
+    with (
+        RunLedger.open(runs) as ledger,
+        open_store(store) as place,
+        ledger.run("ingest", parameters={"collection": collection}) as run,
+    ):
+        found = images_collection(place, collection, encoder=encoder)
+        done = ingest_images(opened, found, encoder=encoder, batch_size=BATCH, run=run)
+    return {**done.to_dict(), "run_id": run.id}
 
 
 @pytest.fixture(scope="module")

@@ -386,11 +386,11 @@ def _differs(was: Floats, now: Floats, tolerance: float) -> NDArray[np.bool_]:
     return np.asarray(np.where(is_finite, is_off, np.isfinite(now).any(axis=1)))
 
 
-def copy_with_projection(  # noqa: PLR0913  a job with many settings, each with a default
+def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     collection: ImageCollection,
     projection: Projection,
-    new_collection: str,
     *,
+    new_collection: str,
     vector: str | None = None,
     source: str = "raw",
     batch_size: int = 1000,

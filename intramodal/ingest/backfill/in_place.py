@@ -101,8 +101,8 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
 def recompute(  # noqa: PLR0913  as `backfill`
     collection: ImageCollection,
     projection: VectorMap,
-    where: Filter,
     *,
+    where: Filter,
     vector: str | None = None,
     source: str = "raw",
     batch_size: int = 1000,

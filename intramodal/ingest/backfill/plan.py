@@ -201,12 +201,12 @@ def plan_backfill(
 def plan_copy(
     collection: ImageCollection,
     projection: Projection,
-    new_collection: str,
     *,
+    new_collection: str,
     vector: str | None = None,
     source: str = "raw",
 ) -> BackfillPlan:
-    """Return what `copy_with_projection` would do, with the same refusals, changing nothing."""
+    """Return what `copy_collection` would do, with the same refusals, changing nothing."""
     vector = vector or projection.default_vector
     collection = original_of(collection, new_collection)
     copy = Copy(collection, projection, new_collection, source, vector)
@@ -238,8 +238,8 @@ def plan_copy(
 def plan_recompute(
     collection: ImageCollection,
     projection: Projection,
-    where: Filter,
     *,
+    where: Filter,
     vector: str | None = None,
     source: str = "raw",
 ) -> MendingPlan:

@@ -68,7 +68,7 @@ class RollbackSummary:
         return {**asdict(self), "sentence": self.sentence}
 
 
-def rollback(
+def rollback_vector(
     collection: ImageCollection,
     *,
     vector: str | None = None,

@@ -81,8 +81,8 @@ class VerifySummary:
 def verify_vector(
     collection: ImageCollection,
     projection: Projection,
-    n: int,
     *,
+    n: int,
     vector: str | None = None,
     source: str = "raw",
     seed: int = 0,

@@ -15,18 +15,19 @@ from intramodal.errors import InputError, NotFound
 from intramodal.ingest.failures import Failures
 from intramodal.ingest.lookup import index_payload
 from intramodal.ingest.payload import by_payload, changed_keys, without_none
-from intramodal.ingest.pipeline import RAW, IngestSummary
+from intramodal.ingest.pipeline import RAW, IngestSummary, log_projection
 from intramodal.ingest.vectors.ready import Block, ReadyVectors
 from intramodal.ingest.workers import Threads
 from intramodal.progress import progress
 from intramodal.projection.projection import Projection
 from intramodal.runs.records import FailureRecord
 from intramodal.runs.run import Run
-from intramodal.store.base import Page, VectorSpec
+from intramodal.store.base import Page, Store, VectorSpec
+from intramodal.store.checks import check_spec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.origins import check_fitted_for, projected_origin
-from intramodal.types import Floats, Payload, PointId, unit_rows
+from intramodal.types import Floats, Payload, PointId, declared_fingerprint, unit_rows
 
 # Largest difference of a component under which a stored vector is the given one: the engine
 # normalises in float32, and a projection's last bits depend on BLAS and the batch. Vectors of
@@ -162,15 +163,19 @@ def _relabel(
 
 DEFAULT_BATCH = 1000
 
+Vectors = Mapping[str, tuple[int, VectorOrigin]]
+"""Size and origin of each vector."""
+
 _MOST_WRITES = 2
 """Batches that wait or are being written while the next one is read."""
 
 
-def ingest_vectors(
+def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
     ready: ReadyVectors,
     collection: ImageCollection,
     *,
     vector: str = RAW,
+    made_by: str | None = None,
     projection: Projection | None = None,
     batch_size: int = DEFAULT_BATCH,
     max_failures: int | None = None,
@@ -191,6 +196,8 @@ def ingest_vectors(
         With the vectors that `vectors_of` names.
     vector : str
         Named vector of the rows.
+    made_by : str, optional
+        The model that made them, for the record; by default as the collection says.
     projection : Projection, optional
         Its vector is written beside, in the same upsert.
     batch_size : int
@@ -208,9 +215,13 @@ def ingest_vectors(
         If the store fails for longer than its deadline.
     """
     started = time.perf_counter()
+    run = run or Run()
+    made_by = made_by or collection.origin(vector).encoder
+    run.log_fingerprint("encoder", made_by, declared_fingerprint(made_by), {"declared": True})
+    if projection is not None:
+        log_projection(run, projection)
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
-    run = run or Run()
     failures = Failures(run, max_failures, "rows")
     loading = _Loading(ready, collection, vector, projection, failures)
     try:
@@ -230,7 +241,46 @@ def ingest_vectors(
     )
     for figure in ("written", "skipped", "updated", "failed"):
         run.log_metric(figure, getattr(summary, figure))
+    if not collection.origin(vector).is_complete:
+        collection.finish_vector(vector)
     return summary
+
+
+def vectors_collection(
+    store: Store,
+    name: str,
+    vectors: Vectors,
+    *,
+    vector: str = RAW,
+    dataset: str | None = None,
+    options: Mapping[str, int] | None = None,
+) -> ImageCollection:
+    """Open the collection of ready vectors, or make it, or add the vector that it lacks.
+
+    Parameters
+    ----------
+    store : Store
+    name : str
+    vectors : dict of str to (int, VectorOrigin)
+        As `vectors_of` gives them.
+    vector : str
+        The one that the rows are.
+    dataset : str, optional
+        Namespace of the point ids; the collection's name by default.
+    options : mapping, optional
+        "shard_number", "replication_factor" and "write_consistency_factor" of a new collection.
+
+    Raises
+    ------
+    ManifestMismatchError, InputError
+        As `check_target`.
+    """
+    if not store.exists(name):
+        return ImageCollection.create(store, name, vectors, dataset=dataset, options=options or {})
+    known = ImageCollection.open(store, name)
+    if check_target(known, vector, vectors):
+        known.add_vector(vector, *vectors[vector])
+    return known
 
 
 def vectors_of(
@@ -262,9 +312,13 @@ def vectors_of(
     return {**vectors, projection.default_vector: (projection.dim_out, projected)}
 
 
-def check_target(
-    collection: ImageCollection, vector: str, vectors: dict[str, tuple[int, VectorOrigin]]
-) -> bool:
+def check_vectors(vectors: Vectors) -> None:
+    """Raise `InputError` for a name or a size that no store takes."""
+    for name, (size, _) in vectors.items():
+        check_spec(name, VectorSpec(size))
+
+
+def check_target(collection: ImageCollection, vector: str, vectors: Vectors) -> bool:
     """Return whether `vector` must be added first; raise unless the collection takes them all.
 
     Raises

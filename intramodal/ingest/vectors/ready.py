@@ -111,6 +111,11 @@ class ReadyVectors:
         Whether the data set is in the payload of all rows, unless a column has that name.
     """
 
+    @property
+    def ids_from(self) -> str:
+        """What the ids of the points come from, for people."""
+        return "row numbers" if self.id_column is None else f"column {self.id_column}"
+
     def __init__(
         self,
         matrix: Matrix,

@@ -16,10 +16,10 @@ from intramodal.errors import (
     StoreError,
     Unsupported,
 )
-from intramodal.ingest.backfill.copy import copy_with_projection
+from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.ingest.backfill.in_place import backfill
 from intramodal.ingest.backfill.plan import plan_copy
-from intramodal.ingest.backfill.rollback import rollback
+from intramodal.ingest.backfill.rollback import rollback_vector
 from intramodal.projection.projection import Projection
 from intramodal.store.base import UNNAMED, Filter, Store, VectorSpec
 from intramodal.store.collection import ImageCollection
@@ -50,7 +50,7 @@ def test_everything_arrives_beside_the_projected_vector(store: Store) -> None:
     store.set_metadata("photos", {"owner": "the shop"})
     store.ensure_index("photos", "label", "keyword")
     before = contents(photos)
-    summary = copy_with_projection(photos, PROJECTION, "new", batch_size=25)
+    summary = copy_collection(photos, PROJECTION, new_collection="new", batch_size=25)
     assert (summary.copied, summary.projected, summary.compared) == (N, N, N)
     assert (summary.unprojectable, summary.only_in_new, summary.aliases) == (0, 0, [])
     assert contents(photos) == before
@@ -72,7 +72,7 @@ def test_an_unnamed_vector_becomes_raw(store: Store) -> None:
     shop.declare(UNNAMED, ORIGIN)
     ids: list[PointId] = list(range(5))
     shop.write(ids, {UNNAMED: rows(range(5))}, payloads(range(5)))
-    copy_with_projection(shop, PROJECTION, "new", source=UNNAMED)
+    copy_collection(shop, PROJECTION, new_collection="new", source=UNNAMED)
     new = copied(store)
     assert {name: spec.size for name, spec in new.info().vectors.items()} == {
         "raw": D, "pca": D // 2,
@@ -98,7 +98,7 @@ def mixed_shop(store: Store) -> ImageCollection:
 
 def test_points_keep_the_vectors_they_have_and_lack_those_they_lack(store: Store) -> None:
     shop = mixed_shop(store)
-    summary = copy_with_projection(shop, PROJECTION, "new")
+    summary = copy_collection(shop, PROJECTION, new_collection="new")
     names = ["raw", "text", "half"]
     assert contents(copied(store), names) == contents(shop, names)
     assert store.info("new").vectors["text"] == VectorSpec(4, "Dot")
@@ -112,8 +112,8 @@ def test_points_keep_the_vectors_they_have_and_lack_those_they_lack(store: Store
 
 def test_a_repeat_copies_nothing(store: Store) -> None:
     photos = photos_in(store)
-    copy_with_projection(photos, PROJECTION, "new")
-    again = copy_with_projection(photos, PROJECTION, "new")
+    copy_collection(photos, PROJECTION, new_collection="new")
+    again = copy_collection(photos, PROJECTION, new_collection="new")
     assert (again.copied, again.projected, again.skipped) == (0, 0, N)
     assert again.sentence.startswith("nothing to do, 0 points cannot be projected")
 
@@ -127,9 +127,9 @@ def test_a_stopped_copy_goes_on_with_what_is_missing(store: Store) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        copy_with_projection(photos, Meddling(stop), "new", batch_size=20)
+        copy_collection(photos, Meddling(stop), new_collection="new", batch_size=20)
     assert not copied(store).origin("pca").is_complete
-    rest = copy_with_projection(photos, PROJECTION, "new", batch_size=20)
+    rest = copy_collection(photos, PROJECTION, new_collection="new", batch_size=20)
     assert (rest.copied, rest.skipped) == (N - 40, 40)
     assert contents(copied(store)) == contents(photos)
     assert_projected(copied(store))
@@ -143,7 +143,7 @@ def test_points_added_meanwhile_are_copied_by_another_pass(store: Store) -> None
         for ids in left:
             write(photos, ids)
 
-    summary = copy_with_projection(photos, Meddling(add), "new")
+    summary = copy_collection(photos, Meddling(add), new_collection="new")
     assert (summary.copied, summary.only_in_new) == (N + 5, 0)
     assert contents(copied(store)) == contents(photos)
 
@@ -156,7 +156,7 @@ def test_points_deleted_meanwhile_are_counted_said_and_kept(store: Store) -> Non
         if next(pages, None) == 1:
             store.delete("photos", [0, 1])
 
-    summary = copy_with_projection(photos, Meddling(delete), "new", batch_size=20)
+    summary = copy_collection(photos, Meddling(delete), new_collection="new", batch_size=20)
     assert summary.only_in_new == 2
     assert "'new' holds 2 points that 'photos' lacks" in summary.sentence
     assert copied(store).count() == N
@@ -177,7 +177,7 @@ def test_points_that_a_writer_brings_to_both_meanwhile_are_never_overwritten(sto
         store.upsert("new", [3, 4], {**fresh, "pca": projected}, told)
 
     store.set_alias("shown", "photos")
-    copy_with_projection(photos, Meddling(write_both), "new")
+    copy_collection(photos, Meddling(write_both), new_collection="new")
     page = store.retrieve("shown", [3, 4], vectors=["raw"], payload=True)
     assert page.payloads == [{"by": "the writer"}] * 2
     # float32 rows, divided by their length once more
@@ -196,7 +196,7 @@ def test_a_writer_between_its_two_writes_does_not_stop_the_switch(store: Store) 
         if name:
             store.set_payload(name, [3], {"label": "another"})
 
-    done = copy_with_projection(photos, Meddling(step), "new", batch_size=20)
+    done = copy_collection(photos, Meddling(step), new_collection="new", batch_size=20)
     assert done.aliases == ["shown"]
     assert contents(copied(store)) == contents(photos)
 
@@ -211,7 +211,7 @@ def test_a_point_changed_during_the_copy_stops_the_switch(store: Store) -> None:
             store.set_payload("photos", [3], {"label": "another"})
 
     with pytest.raises(StoreError, match=r"point 3 of 'new' differs .* its payload"):
-        copy_with_projection(photos, Meddling(change), "new", batch_size=20)
+        copy_collection(photos, Meddling(change), new_collection="new", batch_size=20)
     assert store.aliases() == {"shown": "photos"}
 
 
@@ -225,7 +225,7 @@ def test_a_vector_changed_during_the_copy_stops_the_switch(store: Store) -> None
             store.update_vectors("photos", "raw", [3], rows([3], salt=1))
 
     with pytest.raises(StoreError, match=r"point 3 of 'new' differs .* the vector 'raw'"):
-        copy_with_projection(photos, Meddling(change), "new", batch_size=20)
+        copy_collection(photos, Meddling(change), new_collection="new", batch_size=20)
     assert store.aliases() == {"shown": "photos"}
 
 
@@ -233,7 +233,7 @@ def test_all_aliases_of_the_old_collection_are_switched(store: Store) -> None:
     photos = photos_in(store)
     store.create("other", {"raw": VectorSpec(2)})
     store.set_aliases({"shown": "photos", "listed": "photos", "else": "other"})
-    summary = copy_with_projection(photos, PROJECTION, "new")
+    summary = copy_collection(photos, PROJECTION, new_collection="new")
     assert summary.aliases == ["listed", "shown"]
     assert store.aliases() == {"shown": "new", "listed": "new", "else": "other"}
     assert ImageCollection.open(store, "shown").count(Filter(has_vector="pca")) == N
@@ -242,11 +242,11 @@ def test_all_aliases_of_the_old_collection_are_switched(store: Store) -> None:
 def test_after_the_switch_deleted_points_do_not_return(store: Store) -> None:
     photos = photos_in(store)
     store.set_alias("shown", "photos")
-    copy_with_projection(photos, PROJECTION, "new")
+    copy_collection(photos, PROJECTION, new_collection="new")
     store.delete("new", [1, 2, 3])
     write(copied(store), range(500, 503))
     for collection in (photos, copied(store)):  # by its own name; and what the alias means now
-        again = copy_with_projection(collection, PROJECTION, "new")
+        again = copy_collection(collection, PROJECTION, new_collection="new")
         assert (again.copied, again.aliases) == (0, [])
     assert copied(store).count() == N
     assert_projected(copied(store))
@@ -259,13 +259,13 @@ def test_an_alias_stands_for_its_collection_before_and_after_the_switch(store: S
     def shown() -> ImageCollection:
         return ImageCollection.open(store, "shown")
 
-    assert plan_copy(shown(), PROJECTION, "new").collection == "photos"
-    assert copy_with_projection(shown(), PROJECTION, "new").aliases == ["shown"]
-    assert plan_copy(shown(), PROJECTION, "new").notes == [
+    assert plan_copy(shown(), PROJECTION, new_collection="new").collection == "photos"
+    assert copy_collection(shown(), PROJECTION, new_collection="new").aliases == ["shown"]
+    assert plan_copy(shown(), PROJECTION, new_collection="new").notes == [
         "nothing is copied: clients use 'new' already; what they deleted stays deleted"
     ]
-    assert rollback(shown()).aliases == ["shown"]
-    notes = plan_copy(shown(), PROJECTION, "new").notes
+    assert rollback_vector(shown()).aliases == ["shown"]
+    notes = plan_copy(shown(), PROJECTION, new_collection="new").notes
     assert "'new' holds 60 points already, which stay" in notes
     assert store.aliases() == {"shown": "photos"}
 
@@ -273,17 +273,17 @@ def test_an_alias_stands_for_its_collection_before_and_after_the_switch(store: S
 def test_the_copy_of_a_collection_that_is_gone_says_so(store: Store) -> None:
     photos = photos_in(store)
     store.set_alias("shown", "photos")
-    copy_with_projection(photos, PROJECTION, "new")
+    copy_collection(photos, PROJECTION, new_collection="new")
     store.drop("photos")
     with pytest.raises(InputError, match="leave out --new-collection"):
-        copy_with_projection(copied(store), PROJECTION, "new")
+        copy_collection(copied(store), PROJECTION, new_collection="new")
 
 
 def test_a_stale_projection_of_the_old_collection_is_not_copied(store: Store) -> None:
     photos = photos_in(store)
     backfill(photos, PROJECTION)
     store.update_vectors("photos", "raw", [3], rows([3], salt=1))
-    copy_with_projection(photos, PROJECTION, "new")
+    copy_collection(photos, PROJECTION, new_collection="new")
     assert_projected(copied(store))
 
 
@@ -298,7 +298,7 @@ def taken_by_an_alias(store: Store) -> None:
 
 def copied_through_another(store: Store) -> None:
     other = Projection(-MATRIX, "pca", "test", "ab")
-    copy_with_projection(ImageCollection.open(store, "photos"), other, "new")
+    copy_collection(ImageCollection.open(store, "photos"), other, new_collection="new")
 
 
 @pytest.mark.parametrize("occupy", [taken, taken_by_an_alias, copied_through_another])
@@ -306,9 +306,9 @@ def test_a_name_that_is_taken_by_anything_else_is_refused(store: Store, occupy: 
     photos = photos_in(store)
     occupy(store)
     before = store.info("new")
-    for act in (plan_copy, copy_with_projection):
+    for act in (plan_copy, copy_collection):
         with pytest.raises(Conflict, match="another --new-collection"):
-            act(photos, PROJECTION, "new")
+            act(photos, PROJECTION, new_collection="new")
     assert store.info("new") == before
 
 
@@ -334,9 +334,9 @@ def test_what_cannot_be_copied_is_refused_before_anything_is_made(
     photos.declare("raw", ORIGIN)
     options = dict(options)
     new = options.pop("new", "new")
-    for act in (plan_copy, copy_with_projection):
+    for act in (plan_copy, copy_collection):
         with pytest.raises(error, match=said):
-            act(photos, PROJECTION, new, **options)
+            act(photos, PROJECTION, new_collection=new, **options)
     assert store.collections() == ["photos"]
 
 
@@ -345,7 +345,7 @@ def test_an_unnamed_vector_beside_a_raw_one_needs_another_name(store: Store) -> 
     store.add_vector("shop", "raw", VectorSpec(2))
     shop.declare(UNNAMED, ORIGIN)
     with pytest.raises(InputError, match="another vector's name"):
-        copy_with_projection(shop, PROJECTION, "new", source=UNNAMED)
+        copy_collection(shop, PROJECTION, new_collection="new", source=UNNAMED)
     assert store.collections() == ["shop"]
 
 
@@ -362,7 +362,7 @@ def test_what_a_copy_would_lose_is_refused(
     photos = photos_in(store, n=1)
     monkeypatch.setattr(store, "settings", lambda name: settings)
     with pytest.raises(Unsupported, match=said):
-        copy_with_projection(photos, PROJECTION, "new")
+        copy_collection(photos, PROJECTION, new_collection="new")
     assert store.collections() == ["photos"]
 
 
@@ -374,6 +374,6 @@ def test_numbers_that_the_engine_reads_in_its_own_way_do_not_stop_the_switch(sto
         scores = np.exp(rng.normal(scale=6, size=40))
         payload = {"scores": (scores / scores.sum()).tolist(), "phash": 2**64 - 1 - point}
         store.set_payload("photos", [point], payload)
-    assert copy_with_projection(photos, PROJECTION, "new").aliases == ["shown"]
+    assert copy_collection(photos, PROJECTION, new_collection="new").aliases == ["shown"]
     phashes = [page.payloads for page in copied(store).scroll(payload=["phash"])]
     assert phashes == [page.payloads for page in photos.scroll(payload=["phash"])]

@@ -76,7 +76,7 @@ def test_the_plan_of_a_copy_counts_both_collections_and_names_what_is_switched(
 ) -> None:
     photos = photos_in(store)
     store.set_alias("shown", "photos")
-    plan = plan_copy(photos, PROJECTION, "new")
+    plan = plan_copy(photos, PROJECTION, new_collection="new")
     half, links = D // 2, graph(store)
     assert plan.bytes_added == N * (D + half) * 4
     assert plan.vector_bytes == (N * D * 4, N * (2 * D + half) * 4)
@@ -89,7 +89,7 @@ def test_the_plan_of_a_copy_counts_both_collections_and_names_what_is_switched(
 
 
 def test_without_an_alias_the_plan_says_that_clients_need_the_new_name(store: Store) -> None:
-    plan = plan_copy(photos_in(store), PROJECTION, "new")
+    plan = plan_copy(photos_in(store), PROJECTION, new_collection="new")
     assert plan.aliases == []
     assert "clients must be given the new name 'new'" in plan.notes[-1]
 
@@ -98,14 +98,14 @@ def test_an_unnamed_vector_is_planned_as_raw(store: Store) -> None:
     shop = shop_in(store, {UNNAMED: VectorSpec(D)})
     shop.declare(UNNAMED, ORIGIN)
     shop.write([1], {UNNAMED: rows([1])}, [{}])
-    plan = plan_copy(shop, PROJECTION, "new", source=UNNAMED)
+    plan = plan_copy(shop, PROJECTION, new_collection="new", source=UNNAMED)
     assert (plan.n_points, plan.n_missing, plan.bytes_added) == (1, 1, (D + D // 2) * 4)
 
 
 def test_the_plan_of_a_recomputation_counts_the_matching_points(store: Store) -> None:
     photos = photos_in(store)
     backfill(photos, PROJECTION)
-    plan = plan_recompute(photos, PROJECTION, Filter(equals={"label": "l1"}))
+    plan = plan_recompute(photos, PROJECTION, where=Filter(equals={"label": "l1"}))
     assert plan.n_matching == N // 3
 
 

@@ -159,8 +159,8 @@ def test_a_source_changed_between_reading_and_writing_leaves_a_stale_vector_that
 
     backfill(photos, Meddling(change))
     assert backfill(photos, PROJECTION).projected == 0  # it has one
-    assert verify_vector(photos, PROJECTION, N).stale_ids == [3]
-    recompute(photos, PROJECTION, Filter(ids=[3]))
+    assert verify_vector(photos, PROJECTION, n=N).stale_ids == [3]
+    recompute(photos, PROJECTION, where=Filter(ids=[3]))
     assert_projected(photos)
 
 
@@ -225,14 +225,14 @@ def test_recomputing_mends_the_matching_points_alone(store: Store) -> None:
     backfill(photos, PROJECTION)
     store.update_vectors("photos", "raw", [0, 1, 3], rows([0, 1, 3], salt=2))
     before = contents(photos, ["raw", "pca"])
-    summary = recompute(photos, PROJECTION, Filter(equals={"label": "l0"}))
+    summary = recompute(photos, PROJECTION, where=Filter(equals={"label": "l0"}))
     assert (summary.projected, summary.skipped) == (N // 3, 0)
     after = contents(photos, ["raw", "pca"])
     changed = {i for i in before if after[i] != before[i]}
     # A product of other rows may round the last bit of a row otherwise.
     assert {0, 3} <= changed <= set(range(0, N, 3))
     assert all(after[i][1]["raw"] == before[i][1]["raw"] for i in before)
-    recompute(photos, PROJECTION, Filter(ids=[1]))
+    recompute(photos, PROJECTION, where=Filter(ids=[1]))
     assert_projected(photos)
 
 
@@ -243,7 +243,7 @@ def test_recomputing_fills_points_that_lack_the_vector_and_lists_the_hopeless(
     backfill(photos, PROJECTION)
     write(photos, range(5))
     photos.write([500], {"raw": np.zeros((1, D), np.float32)}, [{}])
-    summary = recompute(photos, PROJECTION, Filter())
+    summary = recompute(photos, PROJECTION, where=Filter())
     assert (summary.projected, summary.unprojectable) == (N, 1)
     assert_projected(photos, lacking=1)
 
@@ -251,12 +251,12 @@ def test_recomputing_fills_points_that_lack_the_vector_and_lists_the_hopeless(
 def test_recomputing_needs_a_vector_of_this_projection(store: Store) -> None:
     photos = photos_in(store)
     with pytest.raises(NotFound, match="run the backfill first"):
-        recompute(photos, PROJECTION, Filter())
+        recompute(photos, PROJECTION, where=Filter())
     backfill(photos, PROJECTION)
     other = Projection(-MATRIX, "pca", "test", "ab")
     before = contents(photos, ["pca"])
     with pytest.raises(ManifestMismatchError):
-        recompute(photos, other, Filter())
+        recompute(photos, other, where=Filter())
     assert contents(photos, ["pca"]) == before
 
 

@@ -11,9 +11,9 @@ from intramodal.errors import (
     NotFound,
     Unsupported,
 )
-from intramodal.ingest.backfill.copy import copy_with_projection
+from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.ingest.backfill.in_place import backfill
-from intramodal.ingest.backfill.rollback import rollback
+from intramodal.ingest.backfill.rollback import rollback_vector
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
@@ -24,10 +24,10 @@ def test_in_place_the_vector_and_its_entry_go_and_nothing_else(store: Store) -> 
     photos = photos_in(store)
     before, known = contents(photos), photos.manifest
     backfill(photos, PROJECTION)
-    plan = rollback(photos, dry_run=True)
+    plan = rollback_vector(photos, dry_run=True)
     assert (plan.removed, plan.is_plan) == (N, True)
     assert set(photos.info().vectors) == {"raw", "pca"}
-    done = rollback(photos)
+    done = rollback_vector(photos)
     assert (done.vector, done.removed, done.is_plan) == ("pca", N, False)
     assert set(photos.info().vectors) == {"raw"}
     assert ImageCollection.open(store, "photos").manifest == known
@@ -41,7 +41,7 @@ def test_a_backfill_that_was_stopped_can_be_undone(store: Store) -> None:
     photos.manifest = photos.manifest.without_vector("pca")
     store.set_metadata("photos", photos.manifest.to_metadata())
     with pytest.raises(InputError, match="nothing to undo"):  # nobody knows what made it
-        rollback(photos)
+        rollback_vector(photos)
     store.delete_vector("photos", "pca")
 
     class Stops(Projection):
@@ -50,7 +50,7 @@ def test_a_backfill_that_was_stopped_can_be_undone(store: Store) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         backfill(photos, Stops(MATRIX, "pca", "test", "ab"))
-    assert rollback(photos).removed == 0
+    assert rollback_vector(photos).removed == 0
     assert set(photos.info().vectors) == {"raw"}
 
 
@@ -58,7 +58,7 @@ def test_a_rollback_that_was_killed_is_completed_by_a_repeat(store: Store) -> No
     photos = photos_in(store)
     backfill(photos, PROJECTION)
     store.delete_vector("photos", "pca")  # as far as the first one came
-    assert rollback(ImageCollection.open(store, "photos")).removed == 0
+    assert rollback_vector(ImageCollection.open(store, "photos")).removed == 0
     assert set(ImageCollection.open(store, "photos").manifest.vectors) == {"raw"}
 
 
@@ -69,7 +69,7 @@ def test_a_vector_that_no_projection_has_made_is_never_removed(
     photos = photos_in(store)
     before = contents(photos)
     with pytest.raises(InputError, match="nothing to undo"):
-        rollback(photos, vector=vector, yes=True)
+        rollback_vector(photos, vector=vector, yes=True)
     assert contents(photos) == before
 
 
@@ -78,8 +78,8 @@ def test_of_several_projected_vectors_one_must_be_named(store: Store) -> None:
     backfill(photos, PROJECTION)
     backfill(photos, Projection(-MATRIX, "pca", "test", "ab"), vector="other")
     with pytest.raises(InputError, match="'other', 'pca' with --to"):
-        rollback(photos)
-    rollback(photos, vector="other")
+        rollback_vector(photos)
+    rollback_vector(photos, vector="other")
     assert set(photos.info().vectors) == {"raw", "pca"}
 
 
@@ -93,7 +93,7 @@ def test_a_server_that_cannot_remove_a_vector_leaves_the_manifest(
     backfill(photos, PROJECTION)
     monkeypatch.setattr(store, "check_adds_vectors", refuse)
     with pytest.raises(Unsupported):
-        rollback(photos)
+        rollback_vector(photos)
     assert "pca" in ImageCollection.open(store, "photos").manifest.vectors
 
 
@@ -102,7 +102,7 @@ def copied(store: Store) -> ImageCollection:
     """Return the copy of `photos`, to which the alias `shown` was switched."""
     photos = photos_in(store)
     store.set_aliases({"shown": "photos"})
-    copy_with_projection(photos, PROJECTION, "new")
+    copy_collection(photos, PROJECTION, new_collection="new")
     return ImageCollection.open(store, "new")
 
 
@@ -111,19 +111,19 @@ def test_after_a_copy_clients_are_sent_back_and_nothing_is_dropped(
 ) -> None:
     store.set_alias("own", "new")  # not switched by us
     before = contents(copied, ["raw", "pca"])
-    assert rollback(copied, dry_run=True).aliases == ["shown"]
+    assert rollback_vector(copied, dry_run=True).aliases == ["shown"]
     assert store.aliases()["shown"] == "new"
-    done = rollback(copied)
+    done = rollback_vector(copied)
     assert (done.back_to, done.aliases, done.only_in_new) == ("photos", ["shown"], 0)
     assert store.aliases() == {"shown": "photos", "own": "new"}
     assert contents(copied, ["raw", "pca"]) == before
 
 
 def test_a_rolled_back_copy_can_be_switched_again(store: Store, copied: ImageCollection) -> None:
-    rollback(copied)
+    rollback_vector(copied)
     photos = ImageCollection.open(store, "photos")
     write(photos, range(700, 703))
-    again = copy_with_projection(photos, PROJECTION, "new")
+    again = copy_collection(photos, PROJECTION, new_collection="new")
     assert (again.copied, again.aliases) == (3, ["shown"])
     assert store.aliases() == {"shown": "new"}
 
@@ -132,19 +132,19 @@ def test_points_that_only_the_copy_has_are_not_left_behind_unasked(
     store: Store, copied: ImageCollection
 ) -> None:
     write(copied, range(900, 905))
-    plan = rollback(copied, dry_run=True)
+    plan = rollback_vector(copied, dry_run=True)
     assert plan.only_in_new == 5
     with pytest.raises(Conflict, match=r"holds 5 points that 'photos' lacks .*--yes"):
-        rollback(copied)
+        rollback_vector(copied)
     assert store.aliases() == {"shown": "new"}
-    done = rollback(copied, yes=True)
+    done = rollback_vector(copied, yes=True)
     assert (done.only_in_new, store.aliases()) == (5, {"shown": "photos"})
 
 
 def test_without_an_alias_there_is_nothing_to_switch_and_it_is_said(store: Store) -> None:
     photos = photos_in(store)
-    copy_with_projection(photos, PROJECTION, "new")
-    done = rollback(ImageCollection.open(store, "new"))
+    copy_collection(photos, PROJECTION, new_collection="new")
+    done = rollback_vector(ImageCollection.open(store, "new"))
     assert (done.aliases, done.back_to) == ([], "photos")
     assert "give clients the name 'photos' again" in done.sentence
     assert store.collections() == ["new", "photos"]
@@ -155,7 +155,7 @@ def test_nothing_leads_back_to_a_collection_that_is_gone(
 ) -> None:
     store.drop("photos")
     with pytest.raises(NotFound, match="'photos', which is gone"):
-        rollback(copied)
+        rollback_vector(copied)
     assert store.aliases() == {"shown": "new"}
 
 
@@ -163,7 +163,7 @@ def test_another_vector_of_a_copy_is_removed_in_place(
     store: Store, copied: ImageCollection
 ) -> None:
     backfill(copied, Projection(-MATRIX, "pca", "test", "ab"), vector="other")
-    assert rollback(copied, vector="other").back_to is None
+    assert rollback_vector(copied, vector="other").back_to is None
     assert set(copied.info().vectors) == {"raw", "pca"}
     assert store.aliases() == {"shown": "new"}
 
@@ -174,4 +174,4 @@ def test_a_record_that_is_not_ours_is_refused(
 ) -> None:
     store.set_metadata("new", {"intramodal_copy": spoilt})
     with pytest.raises(ManifestMismatchError, match="intramodal_copy"):
-        rollback(copied)
+        rollback_vector(copied)

@@ -27,7 +27,7 @@ def test_a_fresh_backfill_has_nothing_stale(store: Store) -> None:
     photos = photos_in(store)
     backfill(photos, PROJECTION)
     before = contents(photos, ["raw", "pca"])
-    found = verify_vector(photos, PROJECTION, 10 * N)
+    found = verify_vector(photos, PROJECTION, n=10 * N)
     assert (found.checked, found.stale, found.stale_ids, found.unverifiable) == (N, 0, [], 0)
     assert found.largest_deviation <= found.tolerance
     assert contents(photos, ["raw", "pca"]) == before
@@ -40,7 +40,7 @@ def test_a_changed_source_is_found_with_its_ids(store: Store) -> None:
     changed = rows([4, 40], salt=3)
     was = contents(photos, ["pca"])
     store.update_vectors("photos", "raw", [4, 40], changed)
-    found = verify_vector(photos, PROJECTION, N)
+    found = verify_vector(photos, PROJECTION, n=N)
     assert (found.checked, found.stale, found.stale_ids) == (N, 2, [4, 40])
     Z = changed.astype(np.float64) @ MATRIX
     Z /= np.linalg.norm(Z, axis=1, keepdims=True)
@@ -58,14 +58,14 @@ def test_the_smallest_change_that_matters_is_found_and_rounding_is_not(store: St
     nudged[0, 0] = np.nextafter(nudged[0, 0], np.float32(2))  # one unit in the last place
     nudged[1, 0] += np.float32(1e-3)
     store.update_vectors("photos", "raw", [0, 1], nudged)
-    assert verify_vector(photos, PROJECTION, 2).stale_ids == [1]
+    assert verify_vector(photos, PROJECTION, n=2).stale_ids == [1]
 
 
 def test_the_sample_is_seeded_and_of_the_size_asked_for(store: Store) -> None:
     photos = photos_in(store)
     backfill(photos, PROJECTION)
     store.update_vectors("photos", "raw", list(range(N)), rows(range(N), salt=5))
-    one, same, other = (verify_vector(photos, PROJECTION, 7, seed=s) for s in (1, 1, 2))
+    one, same, other = (verify_vector(photos, PROJECTION, n=7, seed=s) for s in (1, 1, 2))
     assert one == same
     assert len(one.stale_ids) == one.checked == 7
     assert one.stale_ids != other.stale_ids
@@ -75,7 +75,7 @@ def test_a_point_whose_source_is_gone_cannot_be_checked(store: Store) -> None:
     photos = photos_in(store, n=3)
     backfill(photos, PROJECTION)
     store.update_vectors("photos", "raw", [1], np.zeros((1, D), np.float32))
-    found = verify_vector(photos, PROJECTION, 3)
+    found = verify_vector(photos, PROJECTION, n=3)
     assert (found.checked, found.unverifiable, found.stale) == (2, 1, 0)
 
 
@@ -83,7 +83,7 @@ def test_points_that_lack_the_vector_are_not_in_the_sample(store: Store) -> None
     photos = photos_in(store)
     backfill(photos, PROJECTION)
     write(photos, range(10))
-    assert verify_vector(photos, PROJECTION, N).checked == N - 10
+    assert verify_vector(photos, PROJECTION, n=N).checked == N - 10
 
 
 def test_a_vector_stored_as_half_floats_is_not_stale(store: Store) -> None:
@@ -92,15 +92,15 @@ def test_a_vector_stored_as_half_floats_is_not_stale(store: Store) -> None:
     photos.declare("pca", projected_origin(PROJECTION, photos.origin("raw"), "raw"))
     ids = list(range(N))
     store.update_vectors("photos", "pca", ids, PROJECTION.apply(rows(ids)))
-    assert verify_vector(photos, PROJECTION, N).stale == 0
+    assert verify_vector(photos, PROJECTION, n=N).stale == 0
 
 
 def test_a_vector_of_another_projection_is_refused(store: Store) -> None:
     photos = photos_in(store, n=2)
     with pytest.raises(NotFound, match="run the backfill first"):
-        verify_vector(photos, PROJECTION, 1)
+        verify_vector(photos, PROJECTION, n=1)
     backfill(photos, PROJECTION)
     with pytest.raises(ManifestMismatchError):
-        verify_vector(photos, Projection(-MATRIX, "pca", "test", "ab"), 1)
+        verify_vector(photos, Projection(-MATRIX, "pca", "test", "ab"), n=1)
     with pytest.raises(InputError, match="at least 1"):
-        verify_vector(photos, PROJECTION, 0)
+        verify_vector(photos, PROJECTION, n=0)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from intramodal.ingest.pipeline import ingest
+from intramodal.ingest.pipeline import ingest_images
 from intramodal.ingest.sources.formats import open_source
 from intramodal.ingest.vectors.load import ingest_vectors, vectors_of
 from intramodal.ingest.vectors.ready import open_ready
@@ -64,7 +64,9 @@ def test_pictures_with_payload_that_is_too_deep_are_listed(
     source = make(tmp_path)
     with open_store(str(tmp_path / "store")) as store:
         encoder = PlainEncoder()
-        summary = ingest(open_source(source), collection_for(store, encoder), encoder)
+        summary = ingest_images(
+            open_source(source), collection_for(store, encoder), encoder=encoder
+        )
     assert (summary.written, summary.failed) == (FINE.count(True), FINE.count(False))
     reasons = [failure["reason"] for failure in summary.failures]
     assert sum("nested deeper than 32 levels; flatten it" in reason for reason in reasons) >= 2

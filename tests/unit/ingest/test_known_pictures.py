@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from intramodal.errors import StoreError
-from intramodal.ingest.pipeline import ingest
+from intramodal.ingest.pipeline import ingest_images
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 def with_empty_pca(store: Store, encoder: PlainEncoder, projection: Projection) -> ImageCollection:
     """Return a collection of all pictures, to which `pca` was added but not filled."""
     collection = collection_for(store, encoder)
-    ingest(records(), collection, encoder)
+    ingest_images(records(), collection, encoder=encoder)
     origin = VectorOrigin(
         encoder.name, encoder.fingerprint, projection=projection.fingerprint, source="raw"
     )
@@ -41,7 +41,7 @@ def test_unchanged_pictures_without_the_projection_are_projected_from_their_stor
     store.update_vectors("photos", "pca", full, ours)
     before = contents(collection)
     relabelled = [record(n, shelf=n) if n == 40 else record(n) for n in range(N)]
-    summary = ingest(relabelled, collection, encoder, projection=projection)
+    summary = ingest_images(relabelled, collection, encoder=encoder, projection=projection)
     assert counts(summary) == (0, 10, 0, 0, 0)
     assert summary.projected == N - 10
     assert encoder.n_encoded == N  # by the first ingest
@@ -58,7 +58,7 @@ def test_unchanged_pictures_without_the_projection_are_projected_from_their_stor
     assert {key: rows for key, (_, _, rows) in after.items()} == {
         key: rows for key, (_, _, rows) in before.items()
     }
-    again = ingest(relabelled, collection, encoder, projection=projection)
+    again = ingest_images(relabelled, collection, encoder=encoder, projection=projection)
     assert (again.projected, again.skipped) == (0, N)
 
 
@@ -68,7 +68,7 @@ def test_a_stored_vector_that_cannot_be_projected_is_listed(
     collection = with_empty_pca(store, encoder, projection)
     zero = point_id("photos", "00003.png")
     store.update_vectors("photos", "raw", [zero], np.zeros((1, DIM), dtype=np.float32))
-    summary = ingest(records(), collection, encoder, projection=projection)
+    summary = ingest_images(records(), collection, encoder=encoder, projection=projection)
     assert (summary.projected, summary.failed) == (N - 1, 1)
     assert summary.failures == [
         {"item": "00003.png", "stage": "project", "reason": "its vector 'raw' is zero"}
@@ -79,12 +79,12 @@ def test_a_changed_picture_keeps_what_others_have_added_to_its_point(
     store: Store, encoder: PlainEncoder, projection: Projection
 ) -> None:
     collection = collection_for(store, encoder, projection)
-    ingest(records(), collection, encoder, projection=projection)
+    ingest_images(records(), collection, encoder=encoder, projection=projection)
     changed = point_id("photos", "00005.png")
     store.set_payload("photos", [changed], {"reviewed": {"by": ["a", None]}})
     source = [replace(record(n), read=lambda: png(500)) if n == 5 else record(n) for n in range(N)]
     before = contents(collection, ["raw", "pca"])
-    summary = ingest(source, collection, encoder, projection=projection)
+    summary = ingest_images(source, collection, encoder=encoder, projection=projection)
     assert counts(summary) == (1, N - 1, 0, 0, 0)
     after = contents(collection, ["raw", "pca"])
     _, payload, rows = after.pop("00005.png")
@@ -117,7 +117,7 @@ def test_a_picture_whose_write_broke_off_is_encoded_again_whatever_it_is_by_then
     store: Store, encoder: PlainEncoder, projection: Projection, vector: str
 ) -> None:
     collection = collection_for(store, encoder, projection)
-    ingest(records(3), collection, encoder, projection=projection)
+    ingest_images(records(3), collection, encoder=encoder, projection=projection)
     before = contents(collection, ["raw", "pca"])
     changed = [record(0), replace(record(1), read=lambda: png(500)), record(2)]
     broken: Any = ImageCollection(
@@ -126,9 +126,9 @@ def test_a_picture_whose_write_broke_off_is_encoded_again_whatever_it_is_by_then
         collection.manifest,
     )
     with pytest.raises(StoreError, match="the disk is full"):
-        ingest(changed, broken, encoder, projection=projection)
+        ingest_images(changed, broken, encoder=encoder, projection=projection)
     # The old picture is back: its hash alone would say that nothing is to do.
-    summary = ingest(records(3), collection, encoder, projection=projection)
+    summary = ingest_images(records(3), collection, encoder=encoder, projection=projection)
     assert counts(summary) == (1, 2, 0, 0, 0)
     assert contents(collection, ["raw", "pca"]) == before
 
@@ -158,26 +158,26 @@ def test_two_ingests_at_once_never_leave_a_vector_under_the_hash_of_another(
     store: Store, encoder: PlainEncoder, projection: Projection, vector: str
 ) -> None:
     collection = collection_for(store, encoder, projection)
-    ingest(records(2), collection, encoder, projection=projection)
+    ingest_images(records(2), collection, encoder=encoder, projection=projection)
     one, other = (
         [replace(record(n), read=lambda n=n, v=version: png(v + n)) for n in range(2)]
         for version in (500, 600)
     )
 
     def run_other() -> None:
-        ingest(other, collection, Elsewhere(), projection=projection)
+        ingest_images(other, collection, encoder=Elsewhere(), projection=projection)
 
     overlapping: Any = ImageCollection(
         Overlapping(store, vector, run_other),  # type: ignore[arg-type]  # it passes on all else
         "photos",
         collection.manifest,
     )
-    ingest(one, overlapping, encoder, projection=projection)
-    assert ingest(other, collection, encoder, projection=projection).written == 2
+    ingest_images(one, overlapping, encoder=encoder, projection=projection)
+    assert ingest_images(other, collection, encoder=encoder, projection=projection).written == 2
     table = collection.table(["raw", "pca"])
     expected = unit_rows(projection.apply(table.vectors["raw"]))
     np.testing.assert_allclose(table.vectors["pca"], expected, atol=1e-6)
-    assert ingest(other, collection, encoder, projection=projection).skipped == 2
+    assert ingest_images(other, collection, encoder=encoder, projection=projection).skipped == 2
 
 
 class Deleting(PlainEncoder):
@@ -196,14 +196,14 @@ def test_a_point_that_is_deleted_meanwhile_is_listed_and_the_others_are_written(
     store: Store, encoder: PlainEncoder
 ) -> None:
     collection = collection_for(store, encoder)
-    ingest(records(4), collection, encoder)
+    ingest_images(records(4), collection, encoder=encoder)
     changed = [replace(record(n), read=lambda n=n: png(500 + n)) for n in range(4)]
     deleting = Deleting(store, point_id("photos", "00002.png"))
-    summary = ingest(changed, collection, deleting)
+    summary = ingest_images(changed, collection, encoder=deleting)
     assert counts(summary) == (3, 0, 0, 1, 0)
     assert summary.failures[0]["item"] == "00002.png"
     assert "deleted meanwhile; run the same command again" in summary.failures[0]["reason"]
-    assert counts(ingest(changed, collection, encoder)) == (1, 3, 0, 0, 0)
+    assert counts(ingest_images(changed, collection, encoder=encoder)) == (1, 3, 0, 0, 0)
 
 
 class Adding(PlainEncoder):
@@ -229,11 +229,11 @@ def test_a_point_that_another_writer_adds_meanwhile_keeps_all_it_has(
     )
     point = point_id("photos", "00001.png")
     source: list[ImageRecord] = records(3)
-    ingest(source, collection, Adding(store, point))
+    ingest_images(source, collection, encoder=Adding(store, point))
     page = store.retrieve("photos", [point], vectors=["caption"], payload=True)
     assert page.payloads == [{"by": "another"}]
     assert np.isfinite(page.vectors["caption"]).all()
-    assert counts(ingest(source, collection, encoder)) == (1, 2, 0, 0, 0)
+    assert counts(ingest_images(source, collection, encoder=encoder)) == (1, 2, 0, 0, 0)
     page = store.retrieve("photos", [point], vectors=["caption"], payload=True)
     assert page.payloads[0]["by"] == "another"
     assert page.payloads[0]["path"] == "00001.png"

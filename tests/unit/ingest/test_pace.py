@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from intramodal.ingest.pipeline import MOST_WORKERS, ingest, workers_for
+from intramodal.ingest.pipeline import MOST_WORKERS, ingest_images, workers_for
 from intramodal.store.base import Store
 from intramodal.types import ImageRecord
 from tests.plain_encoder import PlainEncoder, collection_for
@@ -37,7 +37,12 @@ def test_there_are_as_many_workers_as_forward_passes_that_decoding_fills(
 def test_a_slow_encoder_keeps_one_worker(store: Store) -> None:
     # Two pictures of 16 x 16 would have to take half a second.
     encoder = PlainEncoder(seconds=0.5)
-    ingest([record(n) for n in range(5)], collection_for(store, encoder), encoder, batch_size=2)
+    ingest_images(
+        [record(n) for n in range(5)],
+        collection_for(store, encoder),
+        encoder=encoder,
+        batch_size=2,
+    )
     assert encoder.threads == {"decode-0"}
 
 
@@ -52,5 +57,5 @@ def test_slow_reading_gets_more_workers(store: Store, encoder: PlainEncoder) -> 
 
     # Batches of two pictures take 40 ms to read, and no time to encode.
     source = [slow(n) for n in range(30)]
-    ingest(source, collection_for(store, encoder), encoder, batch_size=2)
+    ingest_images(source, collection_for(store, encoder), encoder=encoder, batch_size=2)
     assert {"decode-0", "decode-1"} <= encoder.threads

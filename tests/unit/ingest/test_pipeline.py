@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from intramodal.ingest.decode import decode_image
-from intramodal.ingest.pipeline import ingest
+from intramodal.ingest.pipeline import ingest_images
 from intramodal.ingest.sources.formats import open_source
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Store
@@ -27,7 +27,7 @@ def test_every_picture_gets_both_vectors_and_its_payload(
     store: Store, encoder: PlainEncoder, projection: Projection
 ) -> None:
     collection = collection_for(store, encoder, projection)
-    summary = ingest(records(), collection, encoder, projection=projection)
+    summary = ingest_images(records(), collection, encoder=encoder, projection=projection)
     assert counts(summary) == (N, 0, 0, 0, 0)
     assert collection.count() == N
     for n in (0, 1, N - 1):
@@ -54,10 +54,10 @@ def test_batches_are_full_and_do_not_change_the_vectors(
     store: Store, encoder: PlainEncoder
 ) -> None:
     some = collection_for(store, encoder, name="some")
-    ingest(records(), some, encoder)
+    ingest_images(records(), some, encoder=encoder)
     assert encoder.batches == [32, 32, N - 64]
     other = collection_for(store, encoder, name="other")
-    ingest(records(), other, encoder, batch_size=9, workers=3)
+    ingest_images(records(), other, encoder=encoder, batch_size=9, workers=3)
     rows = [{k: v[2] for k, v in contents(collection).items()} for collection in (some, other)]
     assert rows[0] == rows[1]
 
@@ -66,7 +66,7 @@ def test_batches_are_full_and_do_not_change_the_vectors(
 def test_decoding_happens_in_the_workers(
     store: Store, encoder: PlainEncoder, workers: int, expected: set[str]
 ) -> None:
-    ingest(records(), collection_for(store, encoder), encoder, workers=workers)
+    ingest_images(records(), collection_for(store, encoder), encoder=encoder, workers=workers)
     assert encoder.threads == expected
 
 
@@ -81,7 +81,7 @@ def test_indexes_are_there_before_the_first_picture_is(
             seen.append(dict(collection.info().indexes))
             return super().encode_pixels(pixels)
 
-    ingest(records(), collection, Looking())
+    ingest_images(records(), collection, encoder=Looking())
     assert seen[0] == {"dataset": "keyword", "label": "keyword"}
 
 
@@ -89,17 +89,17 @@ def test_the_index_of_numbered_labels_takes_numbers_and_a_made_one_stays(
     store: Store, encoder: PlainEncoder
 ) -> None:
     numbered = collection_for(store, encoder, name="numbered")
-    ingest([record(1, label=7)], numbered, encoder)
+    ingest_images([record(1, label=7)], numbered, encoder=encoder)
     assert numbered.info().indexes["label"] == "integer"
     mine = collection_for(store, encoder, name="mine")
     store.ensure_index("mine", "label", "integer")
-    ingest(records(3), mine, encoder)
+    ingest_images(records(3), mine, encoder=encoder)
     assert mine.info().indexes == {"dataset": "keyword", "label": "integer"}
 
 
 def test_the_summary_is_json(store: Store, encoder: PlainEncoder) -> None:
     source = [*records(3), broken(1)]
-    summary = ingest(source, collection_for(store, encoder), encoder)
+    summary = ingest_images(source, collection_for(store, encoder), encoder=encoder)
     plain = json.loads(json.dumps(summary.to_dict()))
     assert plain.pop("seconds") >= 0
     reason = "not a picture, or cut off within its header"
@@ -117,9 +117,9 @@ def test_a_repeat_encodes_and_changes_nothing(
     store: Store, encoder: PlainEncoder, projection: Projection
 ) -> None:
     collection = collection_for(store, encoder, projection)
-    ingest(records(), collection, encoder, projection=projection)
+    ingest_images(records(), collection, encoder=encoder, projection=projection)
     before = contents(collection, ["raw", "pca"])
-    again = ingest(records(), collection, encoder, projection=projection)
+    again = ingest_images(records(), collection, encoder=encoder, projection=projection)
     assert counts(again) == (0, N, 0, 0, 0)
     assert encoder.n_encoded == N
     assert contents(collection, ["raw", "pca"]) == before
@@ -129,12 +129,12 @@ def test_a_changed_file_is_encoded_again_and_keeps_what_others_added(
     store: Store, encoder: PlainEncoder
 ) -> None:
     collection = collection_for(store, encoder)
-    ingest(records(), collection, encoder)
+    ingest_images(records(), collection, encoder=encoder)
     changed = point_id("photos", "00003.png")
     store.set_payload("photos", [changed], {"reviewed": True})
     source = records()
     source[3] = replace(source[3], read=lambda: png(999))
-    summary = ingest(source, collection, encoder)
+    summary = ingest_images(source, collection, encoder=encoder)
     assert counts(summary) == (1, N - 1, 0, 0, 0)
     assert encoder.n_encoded == N + 1
     _, payload, _ = contents(collection)["00003.png"]
@@ -146,11 +146,11 @@ def test_changed_payload_alone_is_written_without_encoding(
     store: Store, encoder: PlainEncoder
 ) -> None:
     collection = collection_for(store, encoder)
-    ingest([record(n, old=n) for n in range(N)], collection, encoder)
+    ingest_images([record(n, old=n) for n in range(N)], collection, encoder=encoder)
     before = contents(collection)
     store.set_payload("photos", [before["00001.png"][0]], {"reviewed": True})
     source = [record(n, label="new" if n % 2 else f"l{n % 3}", old=None) for n in range(N)]
-    summary = ingest(source, collection, encoder)
+    summary = ingest_images(source, collection, encoder=encoder)
     assert counts(summary) == (0, 0, N, 0, 0)
     assert encoder.n_encoded == N
     after = contents(collection)
@@ -161,7 +161,7 @@ def test_changed_payload_alone_is_written_without_encoding(
     assert payload["label"] == "new"
     assert "old" not in payload
     assert payload["reviewed"] is True
-    assert counts(ingest(source, collection, encoder)) == (0, N, 0, 0, 0)
+    assert counts(ingest_images(source, collection, encoder=encoder)) == (0, N, 0, 0, 0)
 
 
 def test_the_same_bytes_under_two_paths_are_two_points(
@@ -169,14 +169,14 @@ def test_the_same_bytes_under_two_paths_are_two_points(
 ) -> None:
     collection = collection_for(store, encoder)
     twins = [ImageRecord(key, lambda: png(5)) for key in ("a.png", "b.png")]
-    assert ingest(twins, collection, encoder).written == 2
-    assert counts(ingest(twins, collection, encoder)) == (0, 2, 0, 0, 0)
+    assert ingest_images(twins, collection, encoder=encoder).written == 2
+    assert counts(ingest_images(twins, collection, encoder=encoder)) == (0, 2, 0, 0, 0)
 
 
 def test_data_sets_do_not_touch_each_other(store: Store, encoder: PlainEncoder) -> None:
     collection = collection_for(store, encoder)
-    ingest(records(5), collection, encoder)
-    ingest(records(5), collection, encoder, dataset="more")
+    ingest_images(records(5), collection, encoder=encoder)
+    ingest_images(records(5), collection, encoder=encoder, dataset="more")
     assert collection.count() == 10
     page = store.retrieve("photos", [point_id("more", "00001.png")], payload=["dataset"])
     assert page.payloads == [{"dataset": "more"}]
@@ -190,7 +190,7 @@ def test_a_picture_that_occurs_twice_is_written_once_and_listed(
     source = records(distance)
     source.append(replace(record(0), read=lambda: png(77)))
     for _ in range(2):
-        summary = ingest(source, collection, encoder)
+        summary = ingest_images(source, collection, encoder=encoder)
         assert summary.failed == 1
         assert "occurs twice" in summary.failures[0]["reason"]
     assert counts(summary) == (0, distance, 0, 1, 0)
@@ -198,25 +198,31 @@ def test_a_picture_that_occurs_twice_is_written_once_and_listed(
 
 def test_pictures_that_are_gone_stay_unless_pruned(store: Store, encoder: PlainEncoder) -> None:
     collection = collection_for(store, encoder)
-    ingest(records(), collection, encoder)
-    ingest(records(5), collection, encoder, dataset="more")
+    ingest_images(records(), collection, encoder=encoder)
+    ingest_images(records(5), collection, encoder=encoder, dataset="more")
     own = {"raw": np.ones((2, DIM), dtype=np.float32)}
     foreign = [{"dataset": "photos", "path": "00069.png"}, {"dataset": "photos"}]
     collection.write([7, point_id("elsewhere", "x")], own, foreign)
     rest = records(N - 20)
-    assert counts(ingest(rest, collection, encoder)) == (0, N - 20, 0, 0, 0)
+    assert counts(ingest_images(rest, collection, encoder=encoder)) == (0, N - 20, 0, 0, 0)
     assert collection.count() == N + 7
-    assert counts(ingest(rest, collection, encoder, prune=True, yes=True)) == (0, N - 20, 0, 0, 20)
+    assert counts(ingest_images(rest, collection, encoder=encoder, prune=True, yes=True)) == (
+        0,
+        N - 20,
+        0,
+        0,
+        20,
+    )
     assert collection.count() == N - 20 + 7
-    assert ingest(rest, collection, encoder, prune=True).pruned == 0
+    assert ingest_images(rest, collection, encoder=encoder, prune=True).pruned == 0
 
 
 def test_a_broken_picture_is_not_gone(store: Store, encoder: PlainEncoder) -> None:
     collection = collection_for(store, encoder)
-    ingest(records(5), collection, encoder)
+    ingest_images(records(5), collection, encoder=encoder)
     source = records(5)
     source[2] = replace(source[2], read=lambda: b"")
-    summary = ingest(source, collection, encoder, prune=True)
+    summary = ingest_images(source, collection, encoder=encoder, prune=True)
     assert counts(summary) == (0, 4, 0, 1, 0)
     assert collection.count() == 5
 
@@ -229,8 +235,8 @@ def test_nothing_is_pruned_when_parts_of_the_source_are_hidden(
     for n in range(3):
         (tmp_path / f"{n}.png").write_bytes(png(n))
     listed.write_text("".join(f'{{"path": "{n}.png"}}\n' for n in range(3)))
-    ingest(open_source(str(listed)), collection, encoder)
+    ingest_images(open_source(str(listed)), collection, encoder=encoder)
     listed.write_text('{"path": "0.png"}\n{"path": "1.p\n')
-    summary = ingest(open_source(str(listed)), collection, encoder, prune=True)
+    summary = ingest_images(open_source(str(listed)), collection, encoder=encoder, prune=True)
     assert counts(summary) == (0, 1, 0, 1, 0)
     assert "nothing is pruned" in caplog.text

@@ -12,7 +12,7 @@ from intramodal.errors import InputError, IntramodalError, ManifestMismatchError
 from intramodal.ingest import workers as threads
 from intramodal.ingest.failures import MOST_LISTED, Failures
 from intramodal.ingest.lookup import Seen
-from intramodal.ingest.pipeline import ingest
+from intramodal.ingest.pipeline import ingest_images
 from intramodal.projection.projection import Projection
 from intramodal.runs.ledger import RunLedger
 from intramodal.runs.records import FailureRecord
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 def test_another_model_is_refused(store: Store, encoder: PlainEncoder) -> None:
     collection = collection_for(store, encoder)
     with pytest.raises(ManifestMismatchError, match="'raw' was made by plain"):
-        ingest(records(), collection, PlainEncoder(seed=1))
+        ingest_images(records(), collection, encoder=PlainEncoder(seed=1))
     assert collection.count() == 0
 
 
@@ -41,15 +41,17 @@ def test_another_or_no_projection_is_refused(
 ) -> None:
     collection = collection_for(store, encoder, projection)
     with pytest.raises(ManifestMismatchError, match="'pca' was made by"):
-        ingest(records(), collection, encoder, projection=plain_projection(encoder, seed=6))
+        ingest_images(
+            records(), collection, encoder=encoder, projection=plain_projection(encoder, seed=6)
+        )
     other = plain_projection(PlainEncoder(seed=1))
     with pytest.raises(ManifestMismatchError, match="fitted for"):
-        ingest(records(), collection, encoder, projection=other)
+        ingest_images(records(), collection, encoder=encoder, projection=other)
     with pytest.raises(InputError, match="would lack it; give --projection"):
-        ingest(records(), collection, encoder)
+        ingest_images(records(), collection, encoder=encoder)
     bare = collection_for(store, encoder, name="bare")
     with pytest.raises(ManifestMismatchError, match="no 'pca'"):
-        ingest(records(), bare, encoder, projection=projection)
+        ingest_images(records(), bare, encoder=encoder, projection=projection)
     assert encoder.n_encoded == 0
 
 
@@ -67,7 +69,7 @@ def test_another_or_no_projection_is_refused(
 def test_settings_that_cannot_be_used_are_refused(setting: dict[str, Any]) -> None:
     encoder = PlainEncoder()
     with open_store(":memory:") as store, pytest.raises(InputError):
-        ingest(records(), collection_for(store, encoder), encoder, **setting)
+        ingest_images(records(), collection_for(store, encoder), encoder=encoder, **setting)
 
 
 # What fails
@@ -81,7 +83,7 @@ def test_every_failure_is_told_to_the_run_and_stops_nothing(
 
     source = [*records(), *(broken(n) for n in range(150)), ImageRecord("x.png", unreadable)]
     with RunLedger.open(":memory:") as ledger, ledger.run("ingest") as run:
-        summary = ingest(source, collection_for(store, encoder), encoder, run=run)
+        summary = ingest_images(source, collection_for(store, encoder), encoder=encoder, run=run)
         logged = ledger.failures(run.id)
         written = [m.value for m in ledger.metrics(run.id) if m.name == "written"]
     assert counts(summary) == (N, 0, 0, 151, 0)
@@ -109,7 +111,7 @@ def test_payload_that_cannot_be_stored_is_the_pictures_failure(
     encoder = PlainEncoder()
     with open_store(":memory:") as store:
         source = [record(0), record(1, **payload), record(2)]
-        summary = ingest(source, collection_for(store, encoder), encoder)
+        summary = ingest_images(source, collection_for(store, encoder), encoder=encoder)
     assert counts(summary) == (2, 0, 0, 1, 0)
     assert said in summary.failures[0]["reason"]
 
@@ -119,19 +121,19 @@ def test_columns_named_like_our_own_keys_are_kept_under_another_name(
 ) -> None:
     collection = collection_for(store, encoder)
     source = [record(0, sha256="theirs", dataset="theirs", path="theirs", tags=(1, 2))]
-    ingest(source, collection, encoder)
+    ingest_images(source, collection, encoder=encoder)
     _, payload, _ = contents(collection)["00000.png"]
     assert payload == {
         "path": "00000.png", "sha256": hashlib.sha256(png(0)).hexdigest(), "dataset": "photos",
         "source_path": "theirs", "source_sha256": "theirs", "source_dataset": "theirs",
         "label": "l0", "tags": [1, 2],
     }  # fmt: skip
-    assert ingest(source, collection, encoder).skipped == 1
+    assert ingest_images(source, collection, encoder=encoder).skipped == 1
 
 
 def test_a_key_that_is_no_text_is_listed(store: Store, encoder: PlainEncoder) -> None:
     source = [record(0), ImageRecord("caf\udce9.png", lambda: png(1))]
-    summary = ingest(source, collection_for(store, encoder), encoder)
+    summary = ingest_images(source, collection_for(store, encoder), encoder=encoder)
     assert counts(summary) == (1, 0, 0, 1, 0)
     assert summary.failures[0]["item"] == "./caf\\xe9.png"
 
@@ -146,7 +148,7 @@ def test_vectors_that_are_none_are_the_pictures_failure(store: Store) -> None:
     encoder = Sometimes()
     collection = collection_for(store, encoder)
     with np.errstate(invalid="ignore"):
-        summary = ingest(records(), collection, encoder)
+        summary = ingest_images(records(), collection, encoder=encoder)
     assert counts(summary) == (N - 3, 0, 0, 3, 0)
     assert {f["stage"] for f in summary.failures} == {"encode"}
     assert [f["item"] for f in summary.failures] == ["00003.png", "00004.png", "00005.png"]
@@ -158,17 +160,26 @@ def test_too_many_failures_stop_the_ingest_and_keep_what_was_done(
 ) -> None:
     collection = collection_for(store, encoder)
     source = [*records(40), *(broken(n) for n in range(5)), *(record(n) for n in range(40, N))]
-    assert ingest(source, collection, encoder, max_failures=5, dataset="all").failed == 5
+    assert (
+        ingest_images(source, collection, encoder=encoder, max_failures=5, dataset="all").failed
+        == 5
+    )
     with (
         RunLedger.open(":memory:") as ledger,
         pytest.raises(InputError, match=r"5 pictures failed and 4 are allowed .*broken-0\.png"),
         ledger.run("ingest") as run,
     ):
-        ingest(source, collection, encoder, max_failures=4, run=run)
+        ingest_images(source, collection, encoder=encoder, max_failures=4, run=run)
     n_done = collection.count() - N
     assert n_done == 32  # the full batch before the broken ones
     mended = [*records(40), *(record(n) for n in range(40, N))]
-    assert counts(ingest(mended, collection, encoder)) == (N - n_done, n_done, 0, 0, 0)
+    assert counts(ingest_images(mended, collection, encoder=encoder)) == (
+        N - n_done,
+        n_done,
+        0,
+        0,
+        0,
+    )
 
 
 def test_the_summary_lists_only_so_many_failures() -> None:
@@ -190,10 +201,16 @@ def test_an_error_in_a_decoding_thread_ends_the_ingest(
     source = [*records(50), ImageRecord("x.png", explode), *(record(n) for n in range(50, 5000))]
     collection = collection_for(store, encoder)
     with pytest.raises(ZeroDivisionError, match="in a thread"):
-        ingest(source, collection, encoder, workers=2)
+        ingest_images(source, collection, encoder=encoder, workers=2)
     n_done = collection.count()
     assert n_done in (0, 32)  # the write of the first batch may not have begun
-    assert counts(ingest(records(50), collection, encoder)) == (50 - n_done, n_done, 0, 0, 0)
+    assert counts(ingest_images(records(50), collection, encoder=encoder)) == (
+        50 - n_done,
+        n_done,
+        0,
+        0,
+        0,
+    )
 
 
 def test_an_error_in_the_writing_thread_ends_the_ingest(store: Store) -> None:
@@ -205,7 +222,9 @@ def test_an_error_in_the_writing_thread_ends_the_ingest(store: Store) -> None:
 
     encoder = Dropping()
     with pytest.raises(NotFound, match="photos"):
-        ingest((record(n) for n in range(5000)), collection_for(store, encoder), encoder)
+        ingest_images(
+            (record(n) for n in range(5000)), collection_for(store, encoder), encoder=encoder
+        )
     assert len(encoder.batches) < 10
 
 
@@ -215,7 +234,7 @@ def test_an_error_of_the_source_ends_the_ingest(store: Store, encoder: PlainEnco
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        ingest(failing(), collection_for(store, encoder), encoder)
+        ingest_images(failing(), collection_for(store, encoder), encoder=encoder)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -228,11 +247,17 @@ def test_ctrl_c_ends_the_ingest_and_a_repeat_goes_on(store: Store, workers: int)
 
     collection = collection_for(store, PlainEncoder())
     with pytest.raises(KeyboardInterrupt):
-        ingest(records(600), collection, Interrupted(), workers=workers)
+        ingest_images(records(600), collection, encoder=Interrupted(), workers=workers)
     n_done = collection.count()
     assert n_done in (32, 64, 96)  # whole batches; the last ones may not have begun
     encoder = PlainEncoder()
-    assert counts(ingest(records(600), collection, encoder)) == (600 - n_done, n_done, 0, 0, 0)
+    assert counts(ingest_images(records(600), collection, encoder=encoder)) == (
+        600 - n_done,
+        n_done,
+        0,
+        0,
+        0,
+    )
     assert encoder.n_encoded == 600 - n_done
 
 
@@ -249,7 +274,7 @@ def test_a_picture_that_never_comes_is_not_waited_for_for_ever(
     with open_store(":memory:") as store:
         collection = collection_for(store, encoder)
         with pytest.raises(IntramodalError, match=r"waited 3 s for one step \(decode\)"):
-            ingest([record(0), ImageRecord("x.png", stuck)], collection, encoder)
+            ingest_images([record(0), ImageRecord("x.png", stuck)], collection, encoder=encoder)
     comes.set()
     for thread in threading.enumerate():
         if thread.name.startswith("decode"):
@@ -271,7 +296,7 @@ def test_the_source_is_never_far_ahead_of_the_encoder(store: Store, encoder: Pla
             gaps.append(n_taken - self.n_encoded)
             return super().encode_pixels(pixels)
 
-    ingest(counted(), collection_for(store, encoder), Looking(), workers=2)
+    ingest_images(counted(), collection_for(store, encoder), encoder=Looking(), workers=2)
     # Two chunks of 256 being looked up, one being decoded, a batch and its window.
     assert max(gaps) <= 3 * 256 + 2 * 32 + 2
 

@@ -12,7 +12,7 @@ import pytest
 
 from intramodal.errors import InputError, SourceError
 from intramodal.ingest.lookup import Seen, plan_prune
-from intramodal.ingest.pipeline import ingest
+from intramodal.ingest.pipeline import ingest_images
 from intramodal.ingest.sources.base import Records, Source
 from intramodal.ingest.sources.formats import open_source
 from intramodal.ingest.sources.pictures import FolderSource
@@ -53,25 +53,28 @@ def test_more_than_a_tenth_and_ten_points_are_deleted_with_yes_only(
     n_gone: int,
     is_deleted: bool,
 ) -> None:
-    ingest(records(n_stored), collection, encoder)
+    ingest_images(records(n_stored), collection, encoder=encoder)
     rest = records(n_stored - n_gone)
     assert plan_prune(rest, collection).needs_yes is not is_deleted
     if not is_deleted:
         with pytest.raises(InputError, match=rf"{n_gone} of {n_stored} points .* --prune --yes"):
-            ingest(rest, collection, encoder, prune=True)
+            ingest_images(rest, collection, encoder=encoder, prune=True)
         assert collection.count() == n_stored
-    assert ingest(rest, collection, encoder, prune=True, yes=not is_deleted).pruned == n_gone
+    assert (
+        ingest_images(rest, collection, encoder=encoder, prune=True, yes=not is_deleted).pruned
+        == n_gone
+    )
     assert {r.key for r in rest} == set(contents(collection))
 
 
 def test_a_refused_prune_keeps_what_was_written_and_is_a_failed_run(
     collection: ImageCollection, encoder: PlainEncoder
 ) -> None:
-    ingest(records(N), collection, encoder)
+    ingest_images(records(N), collection, encoder=encoder)
     source = [record(n) for n in range(20, N + 5)]
     with RunLedger.open(":memory:") as ledger:
         with pytest.raises(InputError, match="20 of 30"), ledger.run("ingest") as run:
-            ingest(source, collection, encoder, prune=True, run=run)
+            ingest_images(source, collection, encoder=encoder, prune=True, run=run)
         (listed,) = ledger.runs()
         figures = {metric.name: metric.value for metric in ledger.metrics(listed.id)}
     assert collection.count() == N + 5
@@ -83,25 +86,27 @@ def test_a_refused_prune_keeps_what_was_written_and_is_a_failed_run(
 def test_what_the_same_load_adds_is_not_counted_as_the_data_set(
     collection: ImageCollection, encoder: PlainEncoder
 ) -> None:
-    ingest(records(N), collection, encoder)
+    ingest_images(records(N), collection, encoder=encoder)
     changed = replace(record(0), read=lambda: png(999))
     elsewhere = [changed, *(replace(r, key=f"moved/{r.key}") for r in records(300))]
     assert plan_prune(elsewhere, collection).n_dataset == N
     with pytest.raises(InputError, match="29 of 30 points"):
-        ingest(elsewhere, collection, encoder, prune=True)
+        ingest_images(elsewhere, collection, encoder=encoder, prune=True)
 
 
 def test_what_no_ingest_has_written_is_not_counted_and_stays(
     collection: ImageCollection, encoder: PlainEncoder
 ) -> None:
-    ingest(records(N), collection, encoder)
-    ingest(records(N), collection, encoder, dataset="more")
+    ingest_images(records(N), collection, encoder=encoder)
+    ingest_images(records(N), collection, encoder=encoder, dataset="more")
     foreign = [{"dataset": "photos", "path": f"{n}.png"} for n in range(500)]
     X = np.ones((500, DIM), dtype=np.float32)
     collection.write(list(range(500)), {"raw": X}, foreign)
     with pytest.raises(InputError, match="20 of 30 points"):
-        ingest(records(10), collection, encoder, prune=True)
-    assert ingest(records(10), collection, encoder, prune=True, yes=True).pruned == 20
+        ingest_images(records(10), collection, encoder=encoder, prune=True)
+    assert (
+        ingest_images(records(10), collection, encoder=encoder, prune=True, yes=True).pruned == 20
+    )
     assert collection.count() == 10 + N + 500
 
 
@@ -155,9 +160,11 @@ def test_nothing_is_pruned_after_a_source_that_may_hide_pictures(
     open_broken: Callable[[Path], Source],
 ) -> None:
     put(tmp_path, "0.png", "1.png")
-    ingest([replace(record(n), key=f"{n}.png") for n in range(3)], collection, encoder)
+    ingest_images(
+        [replace(record(n), key=f"{n}.png") for n in range(3)], collection, encoder=encoder
+    )
     source = open_broken(tmp_path)
-    summary = ingest(source, collection, encoder, prune=True, yes=True)
+    summary = ingest_images(source, collection, encoder=encoder, prune=True, yes=True)
     assert (summary.pruned, collection.count()) == (0, 3)
     assert f"nothing is pruned, as the source may hold more images: {source.gap}" in caplog.text
     plan = plan_prune(open_broken(tmp_path), collection)
@@ -167,11 +174,11 @@ def test_nothing_is_pruned_after_a_source_that_may_hide_pictures(
 def test_nothing_is_pruned_after_a_source_that_yields_nothing(
     collection: ImageCollection, encoder: PlainEncoder, tmp_path: Path
 ) -> None:
-    ingest(records(3), collection, encoder)
+    ingest_images(records(3), collection, encoder=encoder)
     source = open_source(str(put(tmp_path / "mounted", "1.png")))
     (tmp_path / "mounted/1.png").unlink()
     for empty in (source, [], iter(())):
-        assert ingest(empty, collection, encoder, prune=True, yes=True).pruned == 0
+        assert ingest_images(empty, collection, encoder=encoder, prune=True, yes=True).pruned == 0
         assert plan_prune(empty, collection).gap == "it has yielded none"
     assert collection.count() == 3
 
@@ -182,9 +189,9 @@ def test_pictures_that_cannot_be_read_or_decoded_are_not_gone(
     def unmounted() -> bytes:
         raise OSError(5, "Input/output error")
 
-    ingest(records(5), collection, encoder)
+    ingest_images(records(5), collection, encoder=encoder)
     source = [replace(record(n), read=unmounted if n else lambda: b"") for n in range(5)]
-    summary = ingest(source, collection, encoder, prune=True, yes=True)
+    summary = ingest_images(source, collection, encoder=encoder, prune=True, yes=True)
     assert [f["stage"] for f in summary.failures] == ["decode", *["read"] * 4]
     assert (summary.pruned, collection.count()) == (0, 5)
 
@@ -196,15 +203,23 @@ def test_an_ingest_that_ends_early_prunes_nothing(
         yield record(0)
         raise KeyboardInterrupt
 
-    ingest(records(5), collection, encoder)
+    ingest_images(records(5), collection, encoder=encoder)
     put(tmp_path, "0.png", "1.png")
     (tmp_path / "list.csv").write_text('path,label\n0.png,x\n1.png,"x\n')
     with pytest.raises(SourceError, match="line 3 of"):
-        ingest(open_source(str(tmp_path / "list.csv")), collection, encoder, prune=True, yes=True)
+        ingest_images(
+            open_source(str(tmp_path / "list.csv")),
+            collection,
+            encoder=encoder,
+            prune=True,
+            yes=True,
+        )
     with pytest.raises(KeyboardInterrupt):
-        ingest(interrupted(), collection, encoder, prune=True, yes=True)
+        ingest_images(interrupted(), collection, encoder=encoder, prune=True, yes=True)
     with pytest.raises(InputError, match="1 pictures failed and 0 are allowed"):
-        ingest([broken(1)], collection, encoder, prune=True, yes=True, max_failures=0)
+        ingest_images(
+            [broken(1)], collection, encoder=encoder, prune=True, yes=True, max_failures=0
+        )
     assert {f"{n:05}.png" for n in range(5)} <= set(contents(collection))
 
 
@@ -217,8 +232,8 @@ def test_the_plan_lists_exactly_what_a_prune_then_deletes_and_changes_nothing(
     def unread() -> bytes:
         raise AssertionError("a plan reads keys only")
 
-    ingest(records(N), collection, encoder)
-    ingest(records(N), collection, encoder, dataset="more")
+    ingest_images(records(N), collection, encoder=encoder)
+    ingest_images(records(N), collection, encoder=encoder, dataset="more")
     before = contents(collection)
     kept = sorted(rng.choice(N, size=N - 12, replace=False).tolist())
     plan = plan_prune([replace(record(n), read=unread) for n in kept], collection)
@@ -226,7 +241,7 @@ def test_the_plan_lists_exactly_what_a_prune_then_deletes_and_changes_nothing(
     expected = [f"{n:05}.png" for n in range(N) if n not in kept]
     assert (plan.paths, plan.n_gone, plan.n_dataset) == (expected, 12, N)
     source = [record(n) for n in kept]
-    assert ingest(source, collection, encoder, prune=True, yes=True).pruned == 12
+    assert ingest_images(source, collection, encoder=encoder, prune=True, yes=True).pruned == 12
     pages = collection.scroll(payload=True, where=Filter(equals={"dataset": "photos"}))
     there = [payload["path"] for page in pages for payload in page.payloads]
     assert sorted(there) == [f"{n:05}.png" for n in kept]
@@ -245,7 +260,9 @@ def test_a_plan_lists_only_so_many_paths_and_counts_all(store: Store) -> None:
     assert (plan.n_gone, len(plan.paths)) == (n, 10_000)
     assert plan.paths == sorted(plan.paths)
     assert set(plan.paths) < set(keys)
-    assert ingest([record(n)], collection, encoder, prune=True, yes=True).pruned == n
+    assert (
+        ingest_images([record(n)], collection, encoder=encoder, prune=True, yes=True).pruned == n
+    )
     assert collection.count() == 1
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,12 @@ import numpy as np
 
 from intramodal.errors import ImageError, InputError, ManifestMismatchError
 from intramodal.ingest.encoders.names import KNOWN_MODELS
-from intramodal.ingest.encoders.registry import load_encoder
 from intramodal.projection.projection import Projection
 from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
-from intramodal.store.model_check import warn_of_wrong_model
+from intramodal.store.model_check import ModelCheck, warn_of_wrong_model
 from intramodal.types import Encoder, Floats, PointId, declared_fingerprint, unit_rows
-from intramodal.workflows.evidence import log_origin, stated
-from intramodal.workflows.workspace import open_workspace, recorded
 
 N_ENCODED = 16
 LEAST_COSINE = 0.98
@@ -28,56 +26,89 @@ _N_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
-class AdoptRequest:
-    """What to declare; the options of ``intramodal adopt``."""
+class AdoptSummary:
+    """What was declared, and what could be checked before.
+
+    Parameters
+    ----------
+    collection, vector : str
+    size : int
+    made_by : str
+        The model.
+    pictures : dict or None
+        "n", "lowest" and "median" cosine of pictures that were encoded again.
+    model_check : ModelCheck or None
+        Of the texts of a projection.
+    """
 
     collection: str
+    vector: str
+    size: int
     made_by: str
-    store: str
-    runs: str
-    vector: str = "raw"
-    pictures: Path | None = None
-    projection: Path | None = None
-    device: str | None = None
-    precision: str | None = None
+    pictures: Mapping[str, Any] | None
+    model_check: ModelCheck | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+    def record(self, run: Run) -> None:
+        """Write the cosines to a run."""
+        if self.pictures:
+            for name in ("lowest", "median"):
+                cosine = self.pictures[name]
+                n = self.pictures["n"]
+                run.log_metric(f"{name} cosine", cosine, vector=self.vector, n=n)
 
 
-def adopt_collection(request: AdoptRequest) -> dict[str, Any]:
-    """Check the dimension and, where they are at hand, pictures and texts; then declare.
+def adopt_collection(
+    collection: ImageCollection,
+    *,
+    made_by: str,
+    vector: str = "raw",
+    pictures: Path | None = None,
+    encoder: Encoder | Callable[[str], Encoder] | None = None,
+    projection: Projection | None = None,
+    run: Run | None = None,
+) -> AdoptSummary:
+    """Declare which model made a vector of a collection, once what can be checked agrees.
+
+    The dimension is checked for known models. Vectors and payload stay as they are.
+
+    Parameters
+    ----------
+    collection : ImageCollection
+    made_by : str
+        Name of the model.
+    vector : str
+    pictures : Path, optional
+        Folder the payload's ``path`` is relative to: some are encoded again and compared.
+    encoder : Encoder or callable, optional
+        For the pictures: the model, or a function that loads it by its name.
+    projection : Projection, optional
+        One of that model: its texts are compared with the vectors.
+    run : Run, optional
+        Records what was declared and found.
 
     Raises
     ------
     ManifestMismatchError
         If something does not agree; nothing is declared then.
+    InputError
+        If no picture can be reached.
     """
-    projection = Projection.load(request.projection) if request.projection else None
-    with open_workspace(request.store, request.runs) as workspace:
-        collection = ImageCollection.open(workspace.store, request.collection)
-        with recorded(workspace, "adopt", stated(request)) as run:
-            return {**_adopted(collection, request, projection, run), "run_id": run.id}
-
-
-def _adopted(
-    collection: ImageCollection, request: AdoptRequest, projection: Projection | None, run: Run
-) -> dict[str, Any]:
-    size = collection.vector_spec(request.vector).size
-    _check_dimension(request.made_by, request.vector, size)
-    pictures = _check_pictures(collection, request) if request.pictures else None
-    declare_model(collection, request.vector, request.made_by)
-    log_origin(run, request.vector, collection.origin(request.vector))
-    if pictures:
-        for name in ("lowest", "median"):
-            cosine = pictures[name]
-            run.log_metric(f"{name} cosine", cosine, vector=request.vector, n=pictures["n"])
-    texts = projection and warn_of_wrong_model(collection, projection, request.vector)
-    return {
-        "collection": request.collection,
-        "vector": request.vector,
-        "size": size,
-        "made_by": request.made_by,
-        "pictures": pictures,
-        "model_check": texts.to_dict() if texts else None,
-    }
+    run = run or Run()
+    size = collection.vector_spec(vector).size
+    _check_dimension(made_by, vector, size)
+    seen = None
+    if pictures is not None:
+        seen = _check_pictures(collection, vector, made_by, pictures, encoder)
+    declare_model(collection, vector, made_by)
+    run.log_origin(vector, collection.origin(vector))
+    check = warn_of_wrong_model(collection, projection, vector) if projection else None
+    found = AdoptSummary(collection.name, vector, size, made_by, seen, check)
+    run.keep(found)
+    return found
 
 
 def declare_model(collection: ImageCollection, vector: str, made_by: str) -> None:
@@ -102,19 +133,26 @@ def _check_dimension(made_by: str, vector: str, size: int) -> None:
             )
 
 
-def _check_pictures(collection: ImageCollection, request: AdoptRequest) -> dict[str, Any]:
+def _check_pictures(
+    collection: ImageCollection,
+    vector: str,
+    made_by: str,
+    folder: Path,
+    encoder: Encoder | Callable[[str], Encoder] | None,
+) -> dict[str, Any]:
     """Encode some stored pictures again, and compare with what is stored."""
-    points, images = _reachable(collection, Path(str(request.pictures)))
-    encoder = load_encoder(request.made_by, device=request.device, precision=request.precision)
-    stored = collection.store.retrieve(collection.name, points, vectors=[request.vector]).vectors[
-        request.vector
-    ]
+    points, images = _reachable(collection, folder)
+    if encoder is None:
+        raise InputError(f"pictures are compared by an encoder; give that of {made_by}")
+    if not isinstance(encoder, Encoder):
+        encoder = encoder(made_by)
+    stored = collection.store.retrieve(collection.name, points, vectors=[vector]).vectors[vector]
     cosines = _cosines(encoder, images, stored)
     found = {"n": len(points), "lowest": float(cosines.min()), "median": float(np.median(cosines))}
     if found["median"] < LEAST_COSINE:
         raise ManifestMismatchError(
-            f"{len(points)} pictures encoded by {request.made_by} have a median cosine of "
-            f"{found['median']:.3f} to their stored {request.vector!r}, and at least "
+            f"{len(points)} pictures encoded by {made_by} have a median cosine of "
+            f"{found['median']:.3f} to their stored {vector!r}, and at least "
             f"{LEAST_COSINE} is expected of the same model; give the model that made the vectors"
         )
     return found
