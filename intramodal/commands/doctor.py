@@ -1,10 +1,30 @@
-"""``intramodal doctor``."""
+"""``intramodal doctor``: whether everything is there that the commands need.
+
+It looks only, unless it is asked to repair.
+"""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
 import click
 
-from intramodal.commands.options import json_option, print_json, runs_option, store_option
+from intramodal import __version__
+from intramodal.commands.session import Session, session_options
+from intramodal.errors import InputError, IntramodalError
+
+if TYPE_CHECKING:
+    from intramodal.runs.database import DatabaseFacts
+    from intramodal.store.base import Store
 
 _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
@@ -16,29 +36,294 @@ _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
     help="Repair an embedded store: set a log that cannot be read aside, and delete folders of no "
     "collection that hold no points.",
 )
-@store_option
-@runs_option
-@json_option
+@session_options()
 @click.pass_context
-def command(ctx: click.Context, repair: bool, store: str, runs_url: str, as_json: bool) -> None:
+def command(ctx: click.Context, /, session: Session, repair: bool) -> None:
     """Check what the commands need: Python, torch, numba, store, runs, model cache, disk.
 
     Each line is ok, a warning or a problem, with the remedy; the exit code is 1 if there is a
     problem. Every collection is opened, which completes a change that a kill has interrupted.
     Nothing else is created or changed, unless --repair is given.
     """
-    from intramodal.workflows.doctor import examine
-
-    result = examine(store, runs_url, repair=repair)
-    if as_json:
-        print_json(result)
-    else:
-        from intramodal.commands.printing import printable
-
-        for row in result["checks"]:
-            state = click.style(f"{row['state']:<8}", fg=_COLORS[row["state"]])
-            click.echo(f"{state} {row['name']:<7} {printable(row['detail'], limit=400)}")
-            if row["remedy"]:
-                click.echo(f"{'':<16} -> {printable(row['remedy'], limit=400)}")
+    result = diagnose(session.store, session.runs, repair=repair)
+    session.answer(result, _show)
     if result["state"] == "problem":
         ctx.exit(1)
+
+
+def _show(result: dict[str, Any]) -> None:
+    from intramodal.commands.printing import printable
+
+    for row in result["checks"]:
+        state = click.style(f"{row['state']:<8}", fg=_COLORS[row["state"]])
+        click.echo(f"{state} {row['name']:<7} {printable(row['detail'], limit=400)}")
+        if row["remedy"]:
+            click.echo(f"{'':<16} -> {printable(row['remedy'], limit=400)}")
+
+
+State = Literal["ok", "warning", "problem"]
+
+_LITTLE_BYTES, _NO_BYTES = 2 * 10**9, 100 * 10**6
+"""Free space below which an index or a model may not fit; below which nothing does."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the doctor's answer.
+
+    Parameters
+    ----------
+    name : str
+    state : {"ok", "warning", "problem"}
+    detail : str
+        What was found.
+    remedy : str
+        What to do about it; empty when it is ok.
+    """
+
+    name: str
+    state: State
+    detail: str
+    remedy: str = ""
+
+
+def diagnose(store: str, runs: str, *, repair: bool = False) -> dict[str, Any]:
+    """Return every check and the worst state among them; JSON values, no secrets.
+
+    With `repair` the store is repaired first, and what was done is among the checks.
+    """
+    from intramodal.runs.scrub import Scrubber
+
+    scrubber = Scrubber.from_environment(store, runs)
+    checks = [
+        *(_guarded("repair", lambda: _repair(store)) if repair else []),
+        *_guarded("python", _python),
+        *_guarded("torch", _torch),
+        *_guarded("numba", _numba),
+        *_guarded("store", lambda: _store(store)),
+        *_guarded("runs", lambda: _runs(runs)),
+        *_guarded("models", _models),
+        *_guarded("disk", lambda: _disk(store, runs)),
+    ]
+    worst = max((check.state for check in checks), key=["ok", "warning", "problem"].index)
+    rows = [{k: scrubber.text(v) for k, v in asdict(check).items()} for check in checks]
+    return {"version": __version__, "state": worst, "checks": rows}
+
+
+def _guarded(name: str, look: Callable[[], Check | Iterator[Check]]) -> list[Check]:
+    """Return what a check found; its own trouble is a problem, and the others go on."""
+    try:
+        found = look()
+        return [found] if isinstance(found, Check) else list(found)
+    except IntramodalError as error:
+        sentence, _, remedy = str(error).rpartition("; ")
+        return [Check(name, "problem", sentence or remedy, remedy if sentence else "")]
+    except (OSError, RuntimeError, ImportError) as error:
+        reason = " ".join(str(error).split())[:300]
+        return [Check(name, "problem", reason, "the message names the cause")]
+
+
+def _python() -> Check:
+    detail = f"{platform.python_version()} on {platform.platform()}; intramodal {__version__}"
+    return Check("python", "ok", detail)
+
+
+def _torch() -> Check:
+    if importlib.util.find_spec("torch") is None:
+        return Check(
+            "torch",
+            "warning",
+            "not installed: no model can be loaded; existing vectors can be used all the same",
+            "pip install 'intramodal[encoders]' to encode pictures and texts",
+        )
+    import torch
+
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if n_gpus:
+        names = {torch.cuda.get_device_name(i) for i in range(n_gpus)}
+        return Check("torch", "ok", f"{torch.__version__}; {n_gpus} x {', '.join(sorted(names))}")
+    has_cuda = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU build"
+    return Check("torch", "ok", f"{torch.__version__}; no GPU in sight ({has_cuda}); CPU is used")
+
+
+def _numba() -> Check:
+    from intramodal.evaluation.kernels import KERNELS, VARIABLE
+
+    chosen = os.environ.get(VARIABLE) or KERNELS[0]
+    if chosen not in KERNELS:
+        raise InputError(
+            f"{VARIABLE} is {chosen!r}, not {' or '.join(KERNELS)}; set it to one, or unset it"
+        )
+    if chosen == "plain":
+        return Check("numba", "ok", f"not used: {VARIABLE}=plain chooses the NumPy kernel")
+    found = _why_not_compiled()
+    if found:
+        return Check("numba", "problem", found, f"set {VARIABLE}=plain, or install numba again")
+    return Check("numba", "ok", f"{metadata.version('numba')}; compiles")
+
+
+def _why_not_compiled() -> str:
+    """Compile a small function; return what went wrong, or nothing."""
+    try:
+        numba: Any = importlib.import_module("numba")
+        errors = importlib.import_module("numba.core.errors")
+    except (ImportError, OSError) as error:
+        return f"cannot be imported ({error})"
+    try:
+        result = numba.njit(_doubled)(21)
+    except (errors.NumbaError, OSError, RuntimeError) as error:
+        return f"does not compile ({' '.join(str(error).split())[:200]})"
+    return "" if result == _doubled(21) else f"a compiled function answers {result}"
+
+
+def _doubled(x: int) -> int:
+    return 2 * x
+
+
+def _store(location: str) -> Iterator[Check]:
+    """Yield what the store is, then each collection of it that cannot be opened."""
+    from intramodal.store.open import is_directory
+
+    if is_directory(location) and not Path(location).exists():
+        detail = f"{location} is not there yet; the first ingest makes it"
+        yield _absent("store", detail, location)
+        return
+    with Session(location, "", as_json=False, options={}).open_store() as store:
+        yield _described(store, location)
+        remedy = "intramodal doctor --repair does what is safe; else restore a backup"
+        for reason in store.problems().values():
+            yield Check("store", "problem", reason, remedy)
+
+
+def _described(store: Store, location: str) -> Check:
+    from intramodal.store.open import is_directory
+
+    facts = store.describe()
+    n = len(store.collections())
+    words = [f"{facts['backend']} {facts['version']} at {facts['location']}", f"{n} collections"]
+    protocol = facts.get("protocol", "none")
+    words += [] if protocol == "none" else [f"by {protocol}"]
+    words += [f"{key.replace('_', ' ')} at most {n:,}" for key, n in facts["limits"].items()]
+    detail = ", ".join(words)
+    if not facts.get("adds_vectors", True):
+        return Check(
+            "store",
+            "warning",
+            f"{detail}; it cannot add a vector to a collection that exists",
+            "upgrade the server to 1.18, or backfill into a copy",
+        )
+    if is_directory(location) and not os.access(location, os.W_OK):
+        return Check("store", "problem", f"{detail}; not writable", "allow writing to it")
+    return Check("store", "ok", detail)
+
+
+def _repair(location: str) -> Iterator[Check]:
+    with Session(location, "", as_json=False, options={}).open_store() as store:
+        done = store.repair()
+    if not done:
+        yield Check("repair", "ok", "nothing is to be repaired")
+    for sentence, is_well in done.items():
+        remedy = "restore it from a backup, or delete it if nothing is missing"
+        state: State = "ok" if is_well else "problem"
+        yield Check("repair", state, sentence, "" if is_well else remedy)
+
+
+def _runs(url: str) -> Check:
+    from intramodal.runs.database import look_at
+
+    facts = look_at(url)
+    what = f"{facts.backend} {facts.version} at {facts.url}".replace("  ", " ")
+    if facts.state == "absent":
+        detail = f"{facts.url} is not there yet; the first run makes it"
+        return _absent("runs", detail, facts.folder or Path())
+    return _schema(facts, what)
+
+
+def _schema(facts: DatabaseFacts, what: str) -> Check:
+    if facts.state == "current":
+        detail = f"{what}, schema {facts.schema} is up to date, {facts.n_runs:,} runs"
+        return Check("runs", "ok", detail)
+    if facts.state == "empty":
+        return Check("runs", "ok", f"{what} is empty; the first run makes its tables")
+    if facts.state == "older":
+        words = f"{what} has schema {facts.schema}, of an earlier version"
+        return Check("runs", "warning", words, "the next command that uses it upgrades it")
+    if facts.state == "newer":
+        words = f"{what} has schema {facts.schema}, newer than this version knows"
+        return Check("runs", "problem", words, "upgrade intramodal, or give another --runs")
+    words = f"{what} holds a table 'runs' that is not intramodal's"
+    return Check("runs", "problem", words, "give the runs a database or schema of their own")
+
+
+def _absent(name: str, detail: str, path: str | Path) -> Check:
+    above = _existing(Path(path))
+    if above.is_dir() and os.access(above, os.W_OK):
+        return Check(name, "ok", detail)
+    why = f"{above} is not writable" if above.is_dir() else f"{above} is not a folder"
+    return Check(name, "problem", f"{detail}, but {why}", f"give another --{name}")
+
+
+def _models() -> Check:
+    folder = model_cache()
+    size = f"{_size(folder) / 1e9:.1f} GB in" if folder.is_dir() else "nothing yet in"
+    detail = f"{size} {folder}"
+    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in {"1", "true", "yes", "on"}:
+        return Check("models", "ok", f"{detail}; HF_HUB_OFFLINE is set, nothing is downloaded")
+    if not os.access(_existing(folder), os.W_OK):
+        remedy = "set HF_HOME to a folder that can be written"
+        return Check("models", "warning", f"{detail}, not writable", remedy)
+    return Check("models", "ok", detail)
+
+
+def model_cache() -> Path:
+    """Return where downloaded models lie: what the hub's own client would answer."""
+    if hub := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
+        return Path(hub).expanduser()
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or f"{caches}/huggingface"
+    return Path(home).expanduser() / "hub"
+
+
+def _size(folder: Path) -> int:
+    """Return the bytes of the files below; links, which the hub uses for names, count nothing."""
+    total = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            path = Path(where) / name
+            if not path.is_symlink():
+                total += path.stat().st_size if path.exists() else 0
+    return total
+
+
+def _disk(store: str, runs: str) -> Iterator[Check]:
+    """Yield the free space where the store and the runs lie, one line a file system."""
+    from intramodal.runs.database import folder_of
+
+    places = [Path(store)] if "://" not in store and store != ":memory:" else []
+    folder = folder_of(runs)
+    places += [folder] if folder is not None else []
+    devices: dict[int, Path] = {}
+    for place in places:
+        above = _existing(place)
+        devices.setdefault(above.stat().st_dev, above)
+    for above in devices.values():
+        yield _free(above)
+
+
+def _free(folder: Path) -> Check:
+    free = shutil.disk_usage(folder).free
+    detail = f"{free / 1e9:.1f} GB free in {folder.resolve()}"
+    remedy = "free some space, or name another --store and --runs"
+    if free < _NO_BYTES:
+        return Check("disk", "problem", detail, remedy)
+    return (
+        Check("disk", "warning", detail, remedy)
+        if free < _LITTLE_BYTES
+        else Check("disk", "ok", detail)
+    )
+
+
+def _existing(path: Path) -> Path:
+    """Return the nearest folder or file above that is there."""
+    path = path.absolute()
+    return next(place for place in (path, *path.parents) if place.exists())

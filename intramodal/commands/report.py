@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
+from typing import Any
 
 import click
 
-from intramodal.commands.options import json_option, print_json, runs_option
+from intramodal.commands.session import Session, session_options
+from intramodal.errors import InputError
 
 
 @click.command("report")
-@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.argument("names", nargs=-1, metavar="[RUN]...")
 @click.option(
     "-o",
     "--out",
@@ -25,22 +28,44 @@ from intramodal.commands.options import json_option, print_json, runs_option
     type=click.Choice(["html", "md", "latex"]),
     help="The page, or its tables as Markdown or LaTeX; default: the suffix of --out.",
 )
-@runs_option
-@json_option
-def command(
-    runs: tuple[str, ...], out: Path, file_format: str | None, runs_url: str, as_json: bool
-) -> None:
+@session_options(store=False)
+def command(session: Session, names: tuple[str, ...], out: Path, file_format: str | None) -> None:
     """Write the report of comparisons; RUN is an id or its beginning, the latest by default.
 
     \b
     intramodal report -o report.html
     intramodal report 20261124-1809 -o tables.md
     """
-    from intramodal.workflows.report import write_report
+    from intramodal.reports.page import write_text
+    from intramodal.reports.report import latest_comparison, render_report, report_of_run
+    from intramodal.reports.tables import render_latex, render_markdown
 
-    result = write_report(runs, out=out, url=runs_url, file_format=file_format)
-    if as_json:
-        print_json(result)
-        return
+    chosen = file_format or _by_suffix(out)
+    with session.open_runs() as ledger:
+        ids = [ledger.get(run).id for run in names] or [latest_comparison(ledger)]
+        documents = [report_of_run(ledger, run_id) for run_id in ids]
+    if chosen == "html":
+        render_report(documents, out)
+    else:
+        write_text(out, {"md": render_markdown, "latex": render_latex}[chosen](documents))
+    size = out.stat().st_size
+    found = {"report": str(out), "bytes": size, "run_id": ids[0], "run_ids": ids}
+    session.answer(found, _show)
+
+
+def _show(result: dict[str, Any]) -> None:
     ids = ", ".join(result["run_ids"])
     click.echo(f"{result['report']} ({result['bytes'] / 1e6:.1f} MB), run {ids}")
+
+
+_SUFFIXES = {".html": "html", ".htm": "html", ".md": "md", ".tex": "latex", ".latex": "latex"}
+
+
+def _by_suffix(out: Path) -> str:
+    if out.suffix.lower() not in _SUFFIXES:
+        close = difflib.get_close_matches(out.suffix.lower(), _SUFFIXES, n=1) or [".html"]
+        raise InputError(
+            f"{out} does not say what to write; name it .html, .md or .tex (for example "
+            f"{out.with_suffix(close[0])}), or give --format"
+        )
+    return _SUFFIXES[out.suffix.lower()]
