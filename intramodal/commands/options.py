@@ -186,15 +186,11 @@ template_option = click.option(
 )
 shots_option = click.option(
     "--shots",
-    default="1,2,4,8,16",
-    show_default=True,
     type=LIST,
     callback=whole_numbers,
     help="Labelled images a class.",
 )
-draws_option = click.option(
-    "--seed", default=0, show_default=True, help="Of the draws; nested and paired."
-)
+draws_option = click.option("--seed", type=int, help="Of the draws; nested and paired.")
 split_option = click.option(
     "--split",
     metavar="FIELD",

@@ -128,20 +128,24 @@ class TextSource:
         """Return the embeddings of the prompts, or those of the file; None without text tower."""
         if self.file is not None:
             return self._read
-        return self.encoder.encode_texts(list(prompts)) if self.encoder.has_text else None
+        return self._loaded.encode_texts(list(prompts)) if self._loaded.has_text else None
 
     @property
     def name(self) -> str:
         """Where the texts come from, for people."""
-        return str(self.file) if self.file is not None else self.encoder.name
+        return str(self.file) if self.file is not None else self._loaded.name
 
     @cached_property
     def _read(self) -> Floats:
         return read_matrix(Path(str(self.file)))
 
+    @property
+    def encoder(self) -> Encoder | None:
+        """The model, loaded when it is first needed; None for ready embeddings."""
+        return None if self.file is not None else self._loaded
+
     @cached_property
-    def encoder(self) -> Encoder:
-        """The model, loaded when it is first needed."""
+    def _loaded(self) -> Encoder:
         return self.target.load_encoder(self.model, device=self.device, precision=self.precision)
 
 

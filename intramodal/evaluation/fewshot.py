@@ -16,9 +16,22 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError
 from intramodal.evaluation.classifiers import FITS, Kind, fit_nested
+from intramodal.evaluation.intervals import student_interval
 from intramodal.evaluation.kernels import load_mark_hits
-from intramodal.evaluation.tasks import LabelCodes, encode_labels, labels_of
-from intramodal.runs.frames import data_frame, html_table, json_values
+from intramodal.evaluation.results import Results
+from intramodal.evaluation.tasks import (
+    LabelCodes,
+    Mask,
+    Points,
+    Sides,
+    encode_labels,
+    labels_of,
+    read_labelled,
+)
+from intramodal.progress import tracked
+from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
+from intramodal.runs.run import Run
+from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, PointId, VectorTable
 
 SHOTS = (1, 2, 4, 8, 16)
@@ -301,6 +314,9 @@ def _without_validation(split: Sequence[Any] | None) -> Sequence[Any] | None:
     return split if split is None else [None if side == "val" else side for side in split]
 
 
+EPISODES = "per-episode results"
+"""Name of the run's artefact with the accuracy of every episode and class."""
+
 _N_WEIGHTS = 2**14
 """Classes of classifiers held at once, d + 1 floats each; or those of one episode if more."""
 _N_COLUMNS = 2048
@@ -375,6 +391,15 @@ class FewshotResult:
             return np.full(len(self.shots), np.nan)
         return np.asarray(self.accuracy.std(axis=1, ddof=1) / np.sqrt(n_episodes))
 
+    def interval(self, at: int) -> tuple[float, float] | None:
+        """Return the 95% interval of the mean accuracy at one number of shots (an index).
+
+        Student's t over the episodes: how well their number pins the mean down on these images,
+        not what other images would give. None for a single episode, or where nothing was tested.
+        """
+        n_episodes = self.accuracy.shape[1]
+        return student_interval(self.mean[at], self.standard_error[at], n_episodes)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON values, without the per-image arrays; NaN becomes None."""
         rows = zip(self.mean, self.standard_error, self.n_test, self.n_pool, strict=True)
@@ -427,20 +452,128 @@ class FewshotResult:
         )
 
 
-def evaluate_fewshot(  # noqa: PLR0913 - one option a choice of the protocol
-    table: VectorTable,
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class FewshotResults(Results):
+    """Few-shot accuracy of several vectors for several label fields.
+
+    ``results[field, vector]`` holds one `FewshotResult` a classifier; iterating gives all.
+
+    Parameters
+    ----------
+    results : list of FewshotResult
+        By field, vector, classifier.
+    split : str or None
+        Payload field of the two sides.
+    test_share : float or None
+    episodes, seed : int
+    """
+
+    results: list[FewshotResult]
+    split: str | None
+    test_share: float | None
+    episodes: int
+    seed: int
+
+    def __getitem__(self, key: tuple[str, str]) -> dict[str, FewshotResult]:
+        """Return the results of a field and a vector, by classifier."""
+        found = {r.classifier: r for r in self.results if (r.field, r.vector) == key}
+        if not found:
+            raise KeyError(key)
+        return found
+
+    def __iter__(self) -> Iterator[FewshotResult]:
+        """Iterate over the results."""
+        return iter(self.results)
+
+    def to_dict(self, *, classes: bool = False) -> dict[str, Any]:
+        """Return what ``--json`` prints; with `classes` every class's accuracy, too."""
+        return {
+            "collection": self.points.collection,
+            "n_points": self.points.n_points,
+            "n_incomplete": self.points.n_incomplete,
+            "split": self.split,
+            "test_share": self.test_share,
+            "seed": self.seed,
+            "n_episodes": self.episodes,
+            "fields": by_field(self.results, with_classes=classes),
+            "run_id": self.run_id,
+        }
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame, one row an episode of every result."""
+        return stacked_frames(result.to_frame() for result in self.results)
+
+    def record(self, run: Run) -> None:
+        """Record the figures, and the accuracy of every episode and class."""
+        for result in self.results:
+            for at, shots in enumerate(result.shots):
+                run.log_metric(
+                    f"accuracy, {result.classifier}, {shots} shots",
+                    float(result.mean[at]),
+                    vector=result.vector,
+                    field=result.field,
+                    interval=result.interval(at),
+                    n=result.accuracy.shape[1],
+                )
+        rows = [{**r.to_dict(), "episodes": json_values(r.accuracy)} for r in self.results]
+        run.save_artefact(EPISODES, {"rows": rows})
+
+    def _repr_html_(self) -> str:
+        return "".join(result._repr_html_() for result in self.results)
+
+    def __repr__(self) -> str:
+        """Return the repr of each result, one a line."""
+        return "\n".join(map(repr, self.results))
+
+
+def by_field(results: list[FewshotResult], *, with_classes: bool) -> dict[str, Any]:
+    """Return the figures by field, vector, classifier and shots."""
+    found: dict[str, Any] = {}
+    for result in results:
+        extra = {k: result.extra[k] for k in ("n_missing", "n_dropped", "n_outside_split")}
+        entry = found.setdefault(
+            result.field,
+            {"n_images": len(result.ids), "n_classes": len(result.class_names)}
+            | {**extra, "vectors": {}},
+        )
+        by_classifier = entry["vectors"].setdefault(result.vector, {})
+        by_classifier[result.classifier] = _by_shots(result, with_classes=with_classes)
+    return found
+
+
+def _by_shots(result: FewshotResult, *, with_classes: bool) -> dict[str, Any]:
+    rows = {}
+    for at, shots in enumerate(result.shots):
+        row = {
+            "accuracy": result.mean[at],
+            "interval": result.interval(at),
+            "standard_error": result.standard_error[at],
+            "n_test": result.n_test[at],
+            "n_classes": result.extra["n_classes"][at],
+        }
+        if with_classes:
+            names = zip(result.class_names, result.class_accuracy[at], strict=True)
+            row["classes"] = dict(names)
+        rows[str(shots)] = row
+    values: dict[str, Any] = json_values(rows)
+    return values
+
+
+def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
+    source: VectorTable | ImageCollection,
     *,
-    vector: str,
-    field: str,
+    vectors: Sequence[str] = ("raw", "pca"),
+    fields: Sequence[str],
+    sides: Sides | str | tuple[Mask, Mask] | None = None,
     classifiers: Sequence[str] = ("prototype", "lda"),
     shots: Sequence[int] = SHOTS,
-    n_episodes: int = 50,
-    seed: int = 0,
-    min_class_size: int = 2,
-    split: Sequence[Any] | None = None,
+    episodes: int = 50,
     test_share: float | None = None,
-) -> dict[str, FewshotResult]:
-    """Return the few-shot accuracy of one vector, one result a classifier (paper, section 5).
+    min_class_size: int = 2,
+    seed: int = 0,
+    run: Run | None = None,
+) -> FewshotResults:
+    """Return few-shot accuracies without text (paper, section 5).
 
     At s shots the classes with more than s images take part, the first s of each permutation
     are the shots, and all other images of these classes are tested. Equal scores go to the class
@@ -448,36 +581,38 @@ def evaluate_fewshot(  # noqa: PLR0913 - one option a choice of the protocol
 
     Parameters
     ----------
-    table : VectorTable
-        Of `ImageCollection.table`.
-    vector : str
-        The named vector; rows are scaled to unit length here.
-    field : str
-        Payload field with one class an image.
+    source : ImageCollection or VectorTable
+    vectors : sequence of str
+        Named vectors; rows are scaled to unit length here.
+    fields : sequence of str
+        Payload fields with one class an image.
+    sides : Sides, str or pair of ndarray of shape (n,), bool, optional
+        Shots come from the gallery side (``train``), the query side (``test``) is tested; here
+        classes with s training images and a test image take part. By default all that are no
+        shots are tested.
     classifiers : sequence of {"prototype", "lda"}
         Nearest prototype: cosine to the mean of the unit shots. LDA: common covariance with the
         shrinkage of Kubokawa and Srivastava, equal priors; without scatter within classes, as at
         one shot, its covariance is the identity and it is the prototype classifier.
     shots : sequence of int
-        Labelled images a class. What fewer than two classes can serve becomes NaN.
-    n_episodes : int
-    seed : int
-        Same points, labels and seed: same episodes, whatever the vector.
-    min_class_size : int
-        Classes with fewer images are left out.
-    split : sequence of length n, optional
-        "train", "test" or something else for each row of the table: shots come from the
-        first, the second is tested, the rest takes no part. Here classes with s training images
-        and a test image take part.
+        Labelled images per class. What fewer than two classes can serve becomes NaN.
+    episodes : int
+        Draws of the shots.
     test_share : float, optional
-        Instead of `split`: this share of every class, between 0 and 1 and one image at least, is
+        Instead of `sides`: this share of every class, between 0 and 1 and one image at least, is
         drawn once by the seed and tested in all episodes, so that all shots are tested on the
         same images.
+    min_class_size : int
+        Classes with fewer images are left out.
+    seed : int
+        Same points, labels and seed: same episodes, whatever the vector.
+    run : Run, optional
+        Records the results.
 
     Raises
     ------
     InputError
-        If the field cannot serve as a label, or an option is outside its range.
+        If a field cannot serve as a label, or an option is outside its range.
 
     Notes
     -----
@@ -485,17 +620,39 @@ def evaluate_fewshot(  # noqa: PLR0913 - one option a choice of the protocol
     16,384 classes and 8 MB of scores (one episode's, one image's, if these are more), 2048
     contrasts of shots in float64, and a byte for each image and classifier of a block.
     """
-    task = FewshotTask.from_table(
-        table,
-        field,
-        shots=shots,
-        n_episodes=n_episodes,
-        seed=seed,
-        min_class_size=min_class_size,
-        split=split,
+    sides, run = Sides.of(sides), run or Run()
+    table = read_labelled(source, vectors, [*fields, *sides.fields])
+    rows, split = sides.named(table)
+    tasks = [
+        FewshotTask.from_table(
+            rows,
+            name,
+            shots=shots,
+            n_episodes=episodes,
+            seed=seed,
+            min_class_size=min_class_size,
+            split=split,
+            test_share=test_share,
+        )
+        for name in fields
+    ]
+    asked = [(task, vector) for task in tasks for vector in vectors]
+    results: list[FewshotResult] = []
+    for task, vector in tracked(asked, "episodes", total=len(asked)):
+        results += run_fewshot(task, rows, vector, classifiers).values()
+    found = FewshotResults(
+        points=Points.of(source, table, seed),
+        run_id=run.id,
+        results=results,
+        split=sides.split,
         test_share=test_share,
+        episodes=episodes,
+        seed=seed,
     )
-    return run_fewshot(task, table, vector, classifiers)
+    if isinstance(source, ImageCollection):
+        run.log_origins(source.manifest.vectors)
+    run.keep(found)
+    return found
 
 
 def run_fewshot(

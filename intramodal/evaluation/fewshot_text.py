@@ -7,7 +7,7 @@ paired. Constants of a method are searched on validation images, never on tested
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,18 +20,26 @@ from intramodal.evaluation.fewshot import (
     SHOTS,
     Counts,
     FewshotResult,
+    FewshotResults,
     FewshotTask,
+    by_field,
     fewshot_result,
     run_fewshot,
 )
 from intramodal.evaluation.rivals.ape import fit_ape
 from intramodal.evaluation.rivals.base import Episode, Fitted, Method
-from intramodal.evaluation.rivals.class_texts import ClassTexts
+from intramodal.evaluation.rivals.class_texts import TEMPLATES, ClassTexts, DescribedClasses
 from intramodal.evaluation.rivals.coder import fit_coder, fit_coder_zero_shot
 from intramodal.evaluation.rivals.linear import fit_lda_text, fit_prototype_text
 from intramodal.evaluation.rivals.tip import fit_tip_adapter, fit_tip_x, fit_zero_shot
 from intramodal.evaluation.rivals.tuning import DEFAULT_PRESET, check_preset
-from intramodal.types import Floats, VectorTable
+from intramodal.evaluation.tasks import Mask, Points, Sides, read_labelled
+from intramodal.evaluation.texts import Texts, texts_of
+from intramodal.progress import tracked
+from intramodal.projection.anchors import AnchorSet
+from intramodal.runs.run import Run
+from intramodal.store.collection import ImageCollection
+from intramodal.types import Encoder, Floats, VectorTable
 
 METHODS: dict[str, Method] = {
     "zero-shot": fit_zero_shot,
@@ -51,88 +59,224 @@ N_VALIDATION = 4
 """Validation images a class: CoOp's protocol (Zhou et al. 2022), which all these papers follow."""
 
 
-def evaluate_fewshot_text(  # noqa: PLR0913 - one option a choice of the protocol
-    table: VectorTable,
-    texts: ClassTexts,
-    *,
-    vector: str,
-    field: str,
-    methods: Sequence[str] = tuple(METHODS),
-    image_vector: str | None = None,
-    preset: str = DEFAULT_PRESET,
-    shots: Sequence[int] = SHOTS,
-    n_episodes: int = 10,
-    n_validation: int = N_VALIDATION,
-    seed: int = 0,
-    min_class_size: int = 2,
-    split: Sequence[Any] | None = None,
-    test_share: float | None = None,
-) -> dict[str, FewshotResult]:
-    """Return the few-shot accuracy of methods that know the class names, one result a method.
+BY_IMAGES = ("prototype", "lda", "prototype+text", "lda+text")
+"""Methods that compare images by a vector of their own choice, each of `by` in turn."""
 
-    Episodes, classes and tests are those of `evaluate_fewshot` with the same seed, less
-    `n_validation` images of every class, the last of each permutation. At s shots min(s,
-    `n_validation`) of them tune (as in CoOp); none is ever a shot or tested in its episode.
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class FewshotTextResults(FewshotResults):
+    """Few-shot accuracy of methods that know the class names.
 
     Parameters
     ----------
-    table : VectorTable
-        Of `ImageCollection.table`.
-    texts : ClassTexts
-        Of all classes of the field, by the text tower that belongs to `vector`.
+    vector : str
+        The images in the space of the texts.
+    texts : str
+        Where these come from.
+    template, preset : str
+    validation : int
+    """
+
+    vector: str
+    texts: str
+    template: str
+    preset: str
+    validation: int
+
+    def to_dict(self, *, classes: bool = False) -> dict[str, Any]:
+        """Return what ``--json`` prints; with `classes` every class's accuracy, too."""
+        return {
+            "collection": self.points.collection,
+            "vector": self.vector,
+            "texts": self.texts,
+            "template": self.template,
+            "preset": self.preset,
+            "n_validation": self.validation,
+            "n_episodes": self.episodes,
+            "seed": self.seed,
+            "fields": by_field(self.results, with_classes=classes),
+            "run_id": self.run_id,
+        }
+
+
+def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
+    source: VectorTable | ImageCollection,
+    *,
+    texts: ClassTexts | Texts | Encoder | Floats,
+    vector: str = "raw",
+    fields: Sequence[str],
+    methods: Sequence[str] = tuple(METHODS),
+    by: Sequence[str] = (),
+    shots: Sequence[int] = SHOTS,
+    episodes: int = 10,
+    validation: int = N_VALIDATION,
+    preset: str = DEFAULT_PRESET,
+    template: str = TEMPLATES[0],
+    words: DescribedClasses | None = None,
+    sides: Sides | str | tuple[Mask, Mask] | None = None,
+    test_share: float | None = None,
+    min_class_size: int = 2,
+    seed: int = 0,
+    run: Run | None = None,
+) -> FewshotTextResults:
+    """Return the few-shot accuracy of methods that know the class names.
+
+    Episodes, classes and tests are those of `evaluate_fewshot` with the same seed, less
+    `validation` images of every class, the last of each permutation. At s shots min(s,
+    `validation`) of them tune (as in CoOp); none is ever a shot or tested in its episode.
+
+    Parameters
+    ----------
+    source : ImageCollection or VectorTable
+    texts : ClassTexts, Texts, Encoder or ndarray of shape (n_classes, d)
+        Of all classes of the fields, by the text tower that belongs to `vector`; an array has
+        one row per class in alphabetical order.
     vector : str
         The images in the space of the texts; rows are scaled to unit length here.
-    field : str
-        Payload field with one class an image.
+    fields : sequence of str
+        Payload fields with one class an image.
     methods : sequence of str
         Of `METHODS`; and "prototype" and "lda", which use no text, for curves beside them.
-    image_vector : str, optional
+    by : sequence of str
         What "prototype", "lda", "prototype+text" and "lda+text" compare images by, for example
         a projected vector; `vector` unless given.
-    preset : str
-        Data set whose published ranges of search, or constants, are taken.
     shots : sequence of int
-        Labelled images a class. What fewer than two classes can serve becomes NaN.
-    n_episodes : int
+        Labelled images per class. What fewer than two classes can serve becomes NaN.
+    episodes : int
         Fewer are the first of more.
-    n_validation : int
+    validation : int
         With 0 nothing is tuned: constants are the preset's, and "tip-x", which has none, is
         refused.
-    seed : int
-    min_class_size : int
-        Classes with fewer images are left out.
-    split : sequence of length n, optional
-        As in `evaluate_fewshot`; rows named "val" tune if there are any.
-    test_share : float, optional
+    preset : str
+        Data set whose published ranges of search, or constants, are taken.
+    template : str
+        ``{}`` is the class name.
+    words : DescribedClasses, optional
+        Further texts for CODER, which the encoder of `texts` embeds.
+    sides, test_share, min_class_size, seed
         As in `evaluate_fewshot`.
+    run : Run, optional
+        Records the results.
 
     Returns
     -------
-    dict of str to FewshotResult
-        Constants of every episode are in ``extra["parameters"]``, by shots.
+    FewshotTextResults
+        Constants of every episode are in each result's ``extra["parameters"]``, by shots.
 
     Raises
     ------
     InputError
-        If the field cannot serve as a label, a class has no text, or an option is out of range.
+        If a field cannot serve as a label, a class has no text, or an option is out of range.
 
     Notes
     -----
     Images are not augmented: a stored vector is one view, where the papers average ten.
     """
-    task = FewshotTask.from_table(
-        table,
-        field,
-        shots=shots,
-        n_episodes=n_episodes,
-        seed=seed,
-        min_class_size=min_class_size,
-        split=split,
+    sides, run = Sides.of(sides), run or Run()
+    place = texts if isinstance(texts, ClassTexts) else texts_of(texts)
+    vectors = list(dict.fromkeys([vector, *by]))
+    table = read_labelled(source, vectors, [*fields, *sides.fields])
+    rows, split = sides.named(table)
+    results: list[FewshotResult] = []
+    for name in tracked(fields, "methods", total=len(fields)):
+        task = FewshotTask.from_table(
+            rows,
+            name,
+            shots=shots,
+            n_episodes=episodes,
+            seed=seed,
+            min_class_size=min_class_size,
+            split=split,
+            test_share=test_share,
+            n_validation=validation,
+        )
+        of_classes = _class_texts(place, task, template, words)
+        results += _by_each(task, rows, of_classes, vector, methods, by or [vector], preset)
+    found = FewshotTextResults(
+        points=Points.of(source, table, seed),
+        run_id=run.id,
+        results=results,
+        split=sides.split,
         test_share=test_share,
-        n_validation=n_validation,
+        episodes=episodes,
+        seed=seed,
+        vector=vector,
+        texts="class texts" if isinstance(place, ClassTexts) else place.name,
+        template=template,
+        preset=preset,
+        validation=validation,
     )
-    return run_fewshot_text(
-        task, table, texts, vector, methods, image_vector=image_vector, preset=preset
+    if isinstance(source, ImageCollection):
+        run.log_origins(source.manifest.vectors)
+    run.keep(found)
+    return found
+
+
+def _by_each(
+    task: FewshotTask,
+    rows: VectorTable,
+    texts: ClassTexts,
+    vector: str,
+    methods: Sequence[str],
+    by: Sequence[str],
+    preset: str,
+) -> list[FewshotResult]:
+    """Return the results of all methods; those that compare images, by every vector."""
+    found: list[FewshotResult] = []
+    for n, image_vector in enumerate(by):
+        some = [name for name in methods if n == 0 or name in BY_IMAGES]
+        if some or n == 0:
+            results = run_fewshot_text(
+                task, rows, texts, vector, some, image_vector=image_vector, preset=preset
+            )
+            found += results.values()
+    return found
+
+
+def _class_texts(
+    texts: ClassTexts | Texts, task: FewshotTask, template: str, words: DescribedClasses | None
+) -> ClassTexts:
+    if isinstance(texts, ClassTexts):
+        return texts
+    if words is not None:
+        return _described(texts, task, template, words)
+    embedded = texts.embed(AnchorSet(tuple(task.names), template).prompts())
+    if embedded is None:
+        raise InputError(
+            f"{texts.name} has no text tower; give ready embeddings with --text-vectors"
+        )
+    if len(embedded) != len(task.names):
+        raise InputError(
+            f"field {task.field!r} has {len(task.names)} classes and {texts.name} "
+            f"{len(embedded)} texts; give one a class, in the order of their names"
+        )
+    return ClassTexts.from_arrays(task.names, embedded)
+
+
+def _described(
+    texts: Texts, task: FewshotTask, template: str, words: DescribedClasses
+) -> ClassTexts:
+    """Return the names' texts with further ones, embedded by the model."""
+    encoder = texts.encoder
+    if encoder is None:
+        raise InputError(
+            f"{words.place} holds texts that a model must embed, and {texts.name} ready "
+            f"embeddings; give --model instead of --text-vectors"
+        )
+    if set(words.by_class).isdisjoint(task.names):
+        raise InputError(
+            f"{words.place} says nothing of a class of field {task.field!r}; its classes are "
+            f"{_some(words.by_class)}, the field's {_some(task.names)}"
+        )
+    return ClassTexts.encode(encoder, task.names, templates=[template], words=words.by_class)
+
+
+def _some(names: Iterable[str]) -> str:
+    found = sorted(names)
+    return ", ".join(repr(name) for name in found[:_MOST_NAMED]) + (
+        ", ..." if len(found) > _MOST_NAMED else ""
     )
 
 

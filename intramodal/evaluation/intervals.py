@@ -194,6 +194,16 @@ def group_jackknife(
     return Effect(theta, (theta - half, theta + half), p_value, n_groups, float(error))
 
 
+def student_interval(mean: float, error: float, n: int) -> tuple[float, float] | None:
+    """Return the 95% interval of a mean of n draws with a standard error; None without one."""
+    from scipy.stats import t as student
+
+    if not np.isfinite(error):
+        return None
+    half = float(student.ppf((1 + LEVEL) / 2, n - 1) * error)
+    return float(mean - half), float(mean + half)
+
+
 def holm(p_values: list[float]) -> list[float]:
     """Return p-values adjusted for their number (Holm, 1979), in the same order.
 

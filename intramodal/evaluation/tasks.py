@@ -623,6 +623,20 @@ class Sides:
         """Payload fields that must be read."""
         return [s.field for s in (self.queries, self.gallery) if isinstance(s, FieldFilter)]
 
+    @property
+    def split(self) -> str | None:
+        """The field whose values ``test`` and ``train`` are the two sides, if they are."""
+        queries, gallery = self.queries, self.gallery
+        if not isinstance(queries, FieldFilter) or not isinstance(gallery, FieldFilter):
+            return None
+        is_split = (queries.values, gallery.values) == (("test",), ("train",))
+        return queries.field if is_split and queries.field == gallery.field else None
+
+    def named(self, table: VectorTable) -> tuple[VectorTable, list[str] | None]:
+        """Return the rows of either side, and "test" or "train" for each; None without sides."""
+        rows, masks = self.apply(table)
+        return rows, None if masks is None else np.where(masks[0], "test", "train").tolist()
+
     def apply(self, table: VectorTable) -> tuple[VectorTable, tuple[Mask, Mask] | None]:
         """Return the rows of either side and the two masks over them; None for leave-one-out."""
         if self.queries is None and self.gallery is None:

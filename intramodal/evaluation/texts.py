@@ -19,6 +19,11 @@ class Texts(Protocol):
         """Where the texts come from, for people."""
         ...
 
+    @property
+    def encoder(self) -> Encoder | None:
+        """What embeds them; None for ready embeddings."""
+        ...
+
     def embed(self, prompts: Sequence[str]) -> Floats | None:
         """Return the embeddings of prompts (n, dim); None without a text tower."""
         ...
@@ -30,6 +35,7 @@ class ReadyTexts:
 
     rows: Floats
     name: str = "the array"
+    encoder: Encoder | None = None
 
     def embed(self, prompts: Sequence[str]) -> Floats | None:
         """Return the embeddings, whatever the prompts."""

@@ -157,8 +157,8 @@ def test_fewshot_gives_the_mean_and_the_interval_over_the_draws() -> None:
     table = table.take(np.argsort(table.ids))
     for vector in ("raw", "pca"):
         results = evaluate_fewshot(
-            table, vector=vector, field="kind", shots=[1, 4], n_episodes=6, seed=3
-        )
+            table, vectors=[vector], fields=["kind"], shots=[1, 4], episodes=6, seed=3
+        )["kind", vector]
         for classifier, result in results.items():
             rows = found["fields"]["kind"]["vectors"][vector][classifier]
             for at, shots in enumerate(("1", "4")):

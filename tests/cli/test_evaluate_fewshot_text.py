@@ -38,12 +38,11 @@ def test_every_method_gives_what_the_function_gives(W: np.ndarray) -> None:
         table = ImageCollection.open(store, "photos").table(["raw"], payload=["kind"])
     expected = evaluate_fewshot_text(
         table,
-        ClassTexts.from_arrays(sorted(set(table.payload["kind"])), W),
-        vector="raw",
-        field="kind",
+        texts=ClassTexts.from_arrays(sorted(set(table.payload["kind"])), W),
+        fields=["kind"],
         shots=(1, 2),
-        n_episodes=3,
-    )
+        episodes=3,
+    )["kind", "raw"]
     by_method = found["fields"]["kind"]["vectors"]["raw"]
     assert set(by_method) == set(METHODS)
     for method, shots in by_method.items():
@@ -109,14 +108,13 @@ def test_texts_of_a_file_are_embedded_by_the_model(tmp_path: Path) -> None:
     found = run(*common, *methods, "--class-texts", str(file))
     expected = evaluate_fewshot_text(
         table,
-        ClassTexts.encode(encoder, names, words=read_texts(file)),
-        vector="raw",
-        field="kind",
+        texts=ClassTexts.encode(encoder, names, words=read_texts(file)),
+        fields=["kind"],
         methods=["coder-zero-shot", "coder"],
         shots=(1, 2),
-        n_episodes=3,
-        n_validation=2,
-    )
+        episodes=3,
+        validation=2,
+    )["kind", "raw"]
     for method, shots in found["fields"]["kind"]["vectors"]["raw"].items():
         for row, mean in zip(shots.values(), expected[method].mean, strict=True):
             assert row["accuracy"] == pytest.approx(mean, abs=1e-12)

@@ -6,37 +6,31 @@ from typing import Any
 
 import click
 
+from intramodal.commands.job import JobCommand
 from intramodal.commands.options import (
     LIST,
     classes_option,
     draws_option,
-    json_option,
     labels_option,
     least_option,
     names,
-    print_json,
-    runs_option,
     shots_option,
     split_option,
-    store_option,
     test_share_option,
     vectors_option,
 )
+from intramodal.commands.session import Session, session_options
 
 
-@click.command("fewshot")
+@click.command("fewshot", cls=JobCommand, job="evaluation.fewshot:evaluate_fewshot")
 @click.argument("collection")
 @vectors_option
 @labels_option
 @shots_option
-@click.option(
-    "--episodes", type=click.IntRange(1), default=50, show_default=True, help="Draws of the shots."
-)
+@click.option("--episodes", type=click.IntRange(1), help="Draws of the shots.")
 @draws_option
 @click.option(
     "--classifiers",
-    default="prototype,lda",
-    show_default=True,
     type=LIST,
     callback=names,
     help="Comma-separated: prototype, lda.",
@@ -45,22 +39,30 @@ from intramodal.commands.options import (
 @test_share_option
 @least_option
 @classes_option
-@store_option
-@runs_option
-@json_option
-def fewshot(as_json: bool, runs_url: str, **options: Any) -> None:
+@session_options()
+def fewshot(
+    session: Session,
+    collection: str,
+    labels: list[str],
+    split: str | None,
+    classes: bool,
+    **knobs: Any,
+) -> None:
     """Classify with few labelled pictures a class, without text.
 
     \b
     intramodal evaluate fewshot photos --labels category --shots 1,4,16
     """
-    from intramodal.workflows.evaluate.fewshot import FewshotRequest, evaluate_shots
+    from intramodal.evaluation.fewshot import evaluate_fewshot
+    from intramodal.evaluation.tasks import Sides
 
-    result = evaluate_shots(FewshotRequest(runs=runs_url, **options))
-    if as_json:
-        print_json(result)
-        return
-    print_accuracy(result)
+    sides = Sides.parse(None, None, split)
+    with session.open() as at:
+        photos = at.collection(collection)
+        stated = session.stated()
+        with at.ledger.run("evaluate-fewshot", parameters=stated, seed=knobs["seed"]) as run:
+            found = evaluate_fewshot(photos, fields=labels, sides=sides, run=run, **knobs)
+    session.answer(found.to_dict(classes=classes), print_accuracy)
 
 
 def print_accuracy(result: dict[str, Any]) -> None:

@@ -8,32 +8,28 @@ from typing import Any
 import click
 
 from intramodal.commands.evaluate.fewshot import print_accuracy
+from intramodal.commands.job import JobCommand
 from intramodal.commands.options import (
     LIST,
     classes_option,
     comma_list,
     draws_option,
-    json_option,
     labels_option,
     least_option,
     model_options,
     names,
-    print_json,
-    runs_option,
     shots_option,
     split_option,
-    store_option,
     test_share_option,
 )
+from intramodal.commands.session import Session, session_options
 
 
-@click.command("fewshot-text")
+@click.command("fewshot-text", cls=JobCommand, job="evaluation.fewshot_text:evaluate_fewshot_text")
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
 @labels_option
 @click.option(
     "--methods",
-    default="zero-shot,coder-zero-shot,tip-adapter,tip-x,coder,ape,lda+text,prototype+text",
-    show_default=True,
     type=LIST,
     callback=names,
     help="Comma-separated; also prototype and lda, which use no text.",
@@ -45,29 +41,21 @@ from intramodal.commands.options import (
     help="Vectors by which prototype, lda and their +text forms compare images; default VECTOR.",
 )
 @shots_option
-@click.option(
-    "--episodes", type=click.IntRange(1), default=10, show_default=True, help="Draws of the shots."
-)
+@click.option("--episodes", type=click.IntRange(1), help="Draws of the shots.")
 @click.option(
     "--validation",
     type=click.IntRange(0),
-    default=4,
-    show_default=True,
     help="Further images a class that tune the constants; 0 takes the published ones.",
 )
 @click.option(
     "--preset",
-    default="imagenet",
-    show_default=True,
     help="Data set whose published constants and ranges are taken.",
 )
 @draws_option
 @split_option
 @test_share_option
 @least_option
-@click.option(
-    "--template", default="a photo of a {}.", show_default=True, help="{} is the class name."
-)
+@click.option("--template", help="{} is the class name.")
 @click.option("--model", help="Encodes the texts; default: the model that made the vector.")
 @click.option(
     "--text-vectors",
@@ -82,22 +70,47 @@ from intramodal.commands.options import (
 )
 @classes_option
 @model_options
-@store_option
-@runs_option
-@json_option
-def fewshot_text(as_json: bool, runs_url: str, **options: Any) -> None:
+@session_options()
+def fewshot_text(
+    session: Session,
+    target: str,
+    labels: list[str],
+    split: str | None,
+    class_texts: Path | None,
+    classes: bool,
+    **options: Any,
+) -> None:
     """Classify with few labelled pictures a class and the class names: the rival methods.
 
     \b
     intramodal evaluate fewshot-text photos --labels category --by raw,pca
     """
-    from intramodal.workflows.evaluate.fewshot_text import (
-        FewshotTextRequest,
-        evaluate_with_texts,
-    )
+    from intramodal.commands.target import Target, TextSource
+    from intramodal.errors import InputError
+    from intramodal.evaluation.fewshot_text import evaluate_fewshot_text
+    from intramodal.evaluation.rivals.class_texts import DescribedClasses
+    from intramodal.evaluation.tasks import Sides
 
-    result = evaluate_with_texts(FewshotTextRequest(runs=runs_url, **options))
-    if as_json:
-        print_json(result)
-        return
-    print_accuracy(result)
+    of_texts = [options.pop(name) for name in ("model", "text_vectors", "device", "precision")]
+    with session.open() as at:
+        photos = Target.open(at.store, target)
+        if photos.is_projected:
+            raise InputError(
+                f"texts are compared with images on the encoder's own vector, and "
+                f"{photos.vector!r} is projected; name `raw`, and the other with --by"
+            )
+        stated = session.stated()
+        with at.ledger.run(
+            "evaluate-fewshot-text", parameters=stated, seed=options["seed"]
+        ) as run:
+            found = evaluate_fewshot_text(
+                photos.collection,
+                texts=TextSource(photos, *of_texts),
+                vector=photos.vector,
+                fields=labels,
+                words=None if class_texts is None else DescribedClasses.read(class_texts),
+                sides=Sides.parse(None, None, split),
+                run=run,
+                **options,
+            )
+    session.answer(found.to_dict(classes=classes), print_accuracy)

@@ -167,6 +167,19 @@ class ClassTexts:
         return ClassTexts(names, self.W[rows], self.bank[kept], owners, self.is_name[kept])
 
 
+@dataclass(frozen=True)
+class DescribedClasses:
+    """Further texts by class, and where they come from, for messages."""
+
+    by_class: Mapping[str, ClassWords]
+    place: str = "the class texts"
+
+    @classmethod
+    def read(cls, path: Path) -> DescribedClasses:
+        """Read the texts of a JSON file; see `read_texts`."""
+        return cls(read_texts(path), str(path))
+
+
 def read_texts(path: Path) -> dict[str, ClassWords]:
     """Return the texts by class of a JSON file.
 

@@ -121,8 +121,8 @@ def test_lda_scores_are_those_of_the_published_formula(rng, d, n_classes, n_shot
 
 def test_with_one_shot_lda_is_the_prototype_classifier(rng):
     found = evaluate_fewshot(
-        clusters(rng), vector="raw", field="label", shots=(1, 2), n_episodes=20
-    )
+        clusters(rng), vectors=["raw"], fields=["label"], shots=(1, 2), episodes=20
+    )["label", "raw"]
     prototype, lda = found["prototype"], found["lda"]
     np.testing.assert_array_equal(lda.n_correct[0], prototype.n_correct[0])
     assert (lda.n_correct[1] != prototype.n_correct[1]).any()
@@ -163,9 +163,11 @@ def test_both_kernels_say_what_argmax_says(rng, kernel):
 
 def test_a_run_on_the_plain_kernel_gives_the_same_numbers(rng, monkeypatch):
     table = clusters(rng)
-    compiled = evaluate_fewshot(table, vector="raw", field="label", n_episodes=5)
+    compiled = evaluate_fewshot(table, vectors=["raw"], fields=["label"], episodes=5)[
+        "label", "raw"
+    ]
     monkeypatch.setenv("INTRAMODAL_KERNEL", "plain")
-    plain = evaluate_fewshot(table, vector="raw", field="label", n_episodes=5)
+    plain = evaluate_fewshot(table, vectors=["raw"], fields=["label"], episodes=5)["label", "raw"]
     for name, result in plain.items():
         np.testing.assert_array_equal(result.n_correct, compiled[name].n_correct)
 
@@ -194,7 +196,9 @@ def test_fewer_shots_are_the_first_of_more_and_fewer_episodes_the_first_of_more(
 def test_same_seed_same_figures_and_another_seed_others(rng):
     table = clusters(rng)
     a, b, c = (
-        evaluate_fewshot(table, vector="raw", field="label", seed=seed, n_episodes=10)["lda"]
+        evaluate_fewshot(table, vectors=["raw"], fields=["label"], seed=seed, episodes=10)[
+            "label", "raw"
+        ]["lda"]
         for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(a.accuracy, b.accuracy)
@@ -205,7 +209,7 @@ def test_two_vectors_are_tested_on_the_same_episodes(rng):
     table = clusters(rng)
     table.vectors["noise"] = rng.normal(size=(len(table), 3)).astype(np.float32)
     a, b = (
-        evaluate_fewshot(table, vector=v, field="label", n_episodes=9)["prototype"]
+        evaluate_fewshot(table, vectors=[v], fields=["label"], episodes=9)["label", v]["prototype"]
         for v in ("raw", "noise")
     )
     np.testing.assert_array_equal(a.n_tested, b.n_tested)
@@ -220,7 +224,7 @@ def test_rotations_and_lengths_of_vectors_change_nothing(rng, classifier):
     lengths = rng.uniform(0.1, 10.0, size=(len(table), 1))
     table.vectors["turned"] = (lengths * table.vectors["raw"] @ Q).astype(np.float32)
     a, b = (
-        evaluate_fewshot(table, vector=v, field="label", n_episodes=20)[classifier]
+        evaluate_fewshot(table, vectors=[v], fields=["label"], episodes=20)["label", v][classifier]
         for v in ("raw", "turned")
     )
     np.testing.assert_array_equal(a.n_correct, b.n_correct)
@@ -244,7 +248,9 @@ def test_random_vectors_are_classified_at_chance(rng):
         vectors={"raw": rng.normal(size=(2000, 16)).astype(np.float32)},
         payload={"label": [str(i % 4) for i in range(2000)]},
     )
-    found = evaluate_fewshot(table, vector="raw", field="label", shots=(1, 16), n_episodes=4)
+    found = evaluate_fewshot(table, vectors=["raw"], fields=["label"], shots=(1, 16), episodes=4)[
+        "label", "raw"
+    ]
     # Leaking shots into the test would show at 16 shots: 64 of 2000 right at once. Standard
     # deviation of an episode: sqrt(.25 * .75 / 1936) = .0098; 4 of them, episodes as one.
     for result in found.values():
@@ -252,7 +258,9 @@ def test_random_vectors_are_classified_at_chance(rng):
 
 
 def test_per_image_counts_add_up_to_episodes_and_classes(rng):
-    result = evaluate_fewshot(clusters(rng), vector="raw", field="label", n_episodes=8)["lda"]
+    result = evaluate_fewshot(clusters(rng), vectors=["raw"], fields=["label"], episodes=8)[
+        "label", "raw"
+    ]["lda"]
     for row in range(3):
         weights = result.n_test[row] * 8
         assert result.n_correct[row].sum() / weights == pytest.approx(result.mean[row])
@@ -265,8 +273,8 @@ def test_per_image_counts_add_up_to_episodes_and_classes(rng):
 
 def test_classes_without_enough_images_take_no_part_and_hopeless_shots_are_nan(rng):
     result = evaluate_fewshot(
-        clusters(rng), vector="raw", field="label", shots=(16, 3, 12), n_episodes=4
-    )["prototype"]
+        clusters(rng), vectors=["raw"], fields=["label"], shots=(16, 3, 12), episodes=4
+    )["label", "raw"]["prototype"]
     assert result.shots == (3, 12, 16)
     assert result.extra["n_classes"] == [4, 1, 1]
     assert np.isfinite(result.accuracy[0]).all()
@@ -284,9 +292,10 @@ def test_a_split_draws_shots_from_training_rows_and_tests_test_rows_only(rng):
     place = np.where(np.array(split) == "train", codes, 1 - codes)
     X = np.eye(2)[place] + 0.01 * rng.normal(size=(n, 2))
     table = VectorTable(list(range(n)), {"raw": X.astype(np.float32)}, {"label": codes.tolist()})
-    result = evaluate_fewshot(
-        table, vector="raw", field="label", shots=(1, 10, 11), n_episodes=5, split=split
-    )["prototype"]
+    task = FewshotTask.from_table(
+        table, "label", shots=(1, 10, 11), n_episodes=5, seed=0, split=split
+    )
+    result = run_fewshot(task, table, "raw", ["prototype"])["prototype"]
     assert result.mean.tolist()[:2] == [0.0, 0.0]
     assert np.isnan(result.mean[2])
     assert result.ids == list(range(20, 36))
@@ -299,9 +308,9 @@ def test_a_split_draws_shots_from_training_rows_and_tests_test_rows_only(rng):
 def test_a_test_share_tests_the_same_images_of_every_class_with_all_shots(rng):
     table = clusters(rng, sizes=(3, 6, 10, 40))
     table.payload["label"][:2] = None, None
-    options = {"vector": "raw", "field": "label", "shots": (1, 2), "n_episodes": 4}
+    options = {"vectors": ["raw"], "fields": ["label"], "shots": (1, 2), "episodes": 4}
     a, b, c = (
-        evaluate_fewshot(table, test_share=0.4, seed=seed, **options)["prototype"]
+        evaluate_fewshot(table, test_share=0.4, seed=seed, **options)["label", "raw"]["prototype"]
         for seed in (1, 1, 2)
     )
     labels = np.array([label for label in table.payload["label"] if label])
@@ -354,18 +363,20 @@ def test_equal_scores_go_to_the_class_whose_name_comes_first():
         vectors={"raw": np.ones((12, 4), dtype=np.float32)},
         payload={"label": ["c", "b", "a"] * 4},
     )
-    for result in evaluate_fewshot(table, vector="raw", field="label", shots=(1, 2)).values():
+    for result in evaluate_fewshot(table, vectors=["raw"], fields=["label"], shots=(1, 2))[
+        "label", "raw"
+    ].values():
         assert result.class_accuracy.tolist() == [[1.0, 0.0, 0.0]] * 2
 
 
 @pytest.mark.parametrize(("n_columns", "n_scores"), [(1, 1), (7, 40)])
 def test_block_sizes_change_nothing(rng, monkeypatch, n_columns, n_scores):
     table = clusters(rng)
-    before = evaluate_fewshot(table, vector="raw", field="label", n_episodes=5)
+    before = evaluate_fewshot(table, vectors=["raw"], fields=["label"], episodes=5)["label", "raw"]
     monkeypatch.setattr(fewshot, "_N_WEIGHTS", n_columns)
     monkeypatch.setattr(fewshot, "_N_COLUMNS", n_columns)
     monkeypatch.setattr(fewshot, "_N_SCORES", n_scores)
-    after = evaluate_fewshot(table, vector="raw", field="label", n_episodes=5)
+    after = evaluate_fewshot(table, vectors=["raw"], fields=["label"], episodes=5)["label", "raw"]
     for name, result in before.items():
         np.testing.assert_array_equal(result.n_correct, after[name].n_correct)
         np.testing.assert_array_equal(result.accuracy, after[name].accuracy)
@@ -374,42 +385,57 @@ def test_block_sizes_change_nothing(rng, monkeypatch, n_columns, n_scores):
 def test_points_without_a_label_and_small_classes_are_left_out_and_counted(rng):
     table = clusters(rng)
     table.payload["label"][0] = None
-    result = evaluate_fewshot(table, vector="raw", field="label", min_class_size=9)["prototype"]
+    result = evaluate_fewshot(table, vectors=["raw"], fields=["label"], min_class_size=9)[
+        "label", "raw"
+    ]["prototype"]
     assert result.extra["n_missing"] == 1
     assert result.extra["n_dropped"] >= 8
     assert "0000" not in result.ids
 
 
+HALF = np.arange(50) < 25
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"field": "place"}, "without the field 'place'"),
-        ({"vector": "pca"}, "no vector 'pca', only raw"),
+        ({"fields": ["place"]}, "without the field 'place'"),
+        ({"vectors": ["pca"]}, "without the vector 'pca', only with raw"),
         ({"classifiers": ["svm"]}, "no classifier 'svm'; choose from lda, prototype"),
         ({"shots": ()}, "shots must be whole numbers"),
         ({"shots": (0, 1)}, "shots must be whole numbers"),
         ({"shots": (1.5,)}, "shots must be whole numbers"),
-        ({"n_episodes": 0}, "n_episodes"),
-        ({"split": ["train"] * 3}, "split has 3 values for 50 points"),
-        ({"split": ["train"] * 50}, "split names no 'test' row"),
+        ({"episodes": 0}, "n_episodes"),
         ({"test_share": 0.0}, "test_share must lie between 0 and 1"),
         ({"test_share": 1.0}, "test_share must lie between 0 and 1"),
-        ({"test_share": 0.5, "split": ["train", "test"] * 25}, "leave out test_share"),
-        ({"field": "tags"}, "gives some points several classes"),
+        ({"test_share": 0.5, "sides": (HALF, ~HALF)}, "leave out test_share"),
+        ({"fields": ["tags"]}, "gives some points several classes"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_in_one_sentence(rng, options, words):
     table = clusters(rng)
     table.payload["tags"] = [["x", "y"]] + ["x", "y"] * 24 + ["x"]
     with pytest.raises(InputError, match=words):
-        evaluate_fewshot(table, **{"vector": "raw", "field": "label", **options})
+        evaluate_fewshot(table, **{"vectors": ["raw"], "fields": ["label"], **options})
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [
+        (["train"] * 3, "split has 3 values for 50 points"),
+        (["train"] * 50, "split names no 'test' row"),
+    ],
+)
+def test_a_split_that_names_no_sides_is_refused(rng, split, words):
+    with pytest.raises(InputError, match=words):
+        FewshotTask.from_table(clusters(rng), "label", split=split)
 
 
 def test_nan_is_refused(rng):
     table = clusters(rng)
     table.vectors["raw"][3, 2] = np.nan
     with pytest.raises(InputError, match="NaN"):
-        evaluate_fewshot(table, vector="raw", field="label")
+        evaluate_fewshot(table, vectors=["raw"], fields=["label"])["label", "raw"]
 
 
 # Nearest prototype, %, at 1, 4 and 16 shots on raw and on PCA← vectors, from an independent
@@ -459,13 +485,13 @@ def test_prototype_accuracy_on_real_vectors_is_that_of_the_reference(real_tables
     for vector, expected in zip(("raw", "pca"), REFERENCE[field], strict=True):
         found = evaluate_fewshot(
             table,
-            vector=vector,
-            field=field,
+            vectors=[vector],
+            fields=[field],
             classifiers=["prototype"],
             shots=(1, 4, 16),
-            n_episodes=500,
+            episodes=500,
             min_class_size=5,
-        )["prototype"]
+        )[field, vector]["prototype"]
         spread = found.accuracy.std(axis=1, ddof=1)
         # The reference is itself a mean of 50 draws, printed to 0.05 points.
         tolerance = 3 * spread * np.sqrt(1 / 50 + 1 / 500) + 0.0005

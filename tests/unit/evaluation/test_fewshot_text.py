@@ -36,8 +36,14 @@ def scene(rng: np.random.Generator, noise: float = 1.2) -> tuple[VectorTable, Cl
 
 
 def run(table: VectorTable, texts: ClassTexts, **options) -> dict[str, FewshotResult]:
-    defaults = {"vector": "raw", "field": "label", "n_episodes": 4, "shots": (1, 2, 4)}
-    return evaluate_fewshot_text(table, texts, **{**defaults, **options})
+    renamed = {"n_episodes": "episodes", "n_validation": "validation"}
+    defaults = {"episodes": 4, "shots": (1, 2, 4)}
+    options = {renamed.get(name, name): value for name, value in options.items()}
+    by = options.pop("image_vector", None)
+    options["by"] = [] if by is None else [by]
+    options["fields"] = [options.pop("field", "label")]
+    found = evaluate_fewshot_text(table, texts=texts, **{**defaults, **options})
+    return {result.classifier: result for result in found}
 
 
 def test_zero_shot_is_the_nearest_text_whatever_the_shots(rng):
@@ -68,7 +74,9 @@ def test_the_same_shots_are_drawn_as_without_text(rng, n_validation):
 
 def test_without_validation_images_the_tests_are_those_of_evaluate_fewshot(rng):
     table, texts = scene(rng)
-    plain = evaluate_fewshot(table, vector="raw", field="label", shots=(1, 2, 4), n_episodes=4)
+    plain = evaluate_fewshot(
+        table, vectors=["raw"], fields=["label"], shots=(1, 2, 4), episodes=4
+    )["label", "raw"]
     found = run(table, texts, methods=["tip-adapter"], n_validation=0)["tip-adapter"]
     np.testing.assert_array_equal(found.n_tested, plain["prototype"].n_tested)
 
@@ -118,11 +126,9 @@ def test_a_test_share_keeps_shots_and_tuning_out_of_the_tests(rng):
     )
     for drawn in (task.draws, task.validation):
         assert not task.is_test[drawn[drawn >= 0]].any()
-    found = evaluate_fewshot_text(
+    found = run(
         table,
         texts,
-        vector="raw",
-        field="label",
         methods=["tip-adapter"],
         shots=(1, 2),
         n_episodes=6,
@@ -228,8 +234,8 @@ def test_results_are_json_and_keep_the_constants(rng):
         ({"n_validation": -1}, "n_validation must be a whole number from 0"),
         ({"n_validation": 0}, "tip-x has no published constants"),
         ({"shots": (0,)}, "shots must be whole numbers"),
-        ({"vector": "pca"}, "no vector 'pca'"),
-        ({"image_vector": "pca"}, "no vector 'pca'"),
+        ({"vector": "pca"}, "without the vector 'pca'"),
+        ({"image_vector": "pca"}, "without the vector 'pca'"),
         ({"field": "place"}, "without the field 'place'"),
     ],
 )
