@@ -59,11 +59,20 @@ from intramodal.store.server.cluster import (
 from intramodal.store.server.convert import upsert_request
 from intramodal.types import Floats, Payload, PointId
 
+log = logging.getLogger(__name__)
+
+_REST_BATCH, _GRPC_BATCH, _UPDATE_BATCH, _QUERY_BATCH = 256, 1000, 500, 100
+_READ_BATCH, _ID_BATCH = 1000, 10_000
 _ADDS_VECTORS_SINCE = (1, 18)
+_INSERTS_SINCE = (1, 16)
+"""Older servers ignore the update filter in silence."""
 
 
-class ServerCollections(Store):
-    """Creates, describes, changes and drops collections through qdrant-client.
+class ServerStore(Store):
+    """Collections of a Qdrant server, or of the client's local mode.
+
+    Use `intramodal.store.open.open_store`. Requests that fail for a passing reason are repeated,
+    with growing pauses, until a deadline.
 
     Parameters
     ----------
@@ -91,6 +100,29 @@ class ServerCollections(Store):
         self._has_warned = False
         # Local mode takes payload indexes and forgets them.
         self._local_indexes: dict[str, dict[str, str]] = {}
+
+    def __repr__(self) -> str:
+        """Return the address, without secrets."""
+        return f"ServerStore({self.location!r})"
+
+    def describe(self) -> dict[str, Any]:
+        """Return backend, version, location without secrets, and limits."""
+        connection = self._connection
+        rest_limit = {"request_bytes": 32 * 1024 * 1024}
+        return {
+            "backend": connection.kind,
+            "location": self.location,
+            "version": connection.version,
+            "protocol": "none" if self._is_local else "grpc" if connection.uses_grpc else "rest",
+            "adds_vectors": self._adds_vectors,
+            "limits": {} if self._is_local or connection.uses_grpc else rest_limit,
+        }
+
+    def close(self) -> None:
+        """Release the connection; calling it twice is fine."""
+        for streams in self._streams.values():
+            streams.close()
+        self._server.close()
 
     def collections(self) -> list[str]:
         """Return the names of all collections, sorted."""
@@ -140,6 +172,12 @@ class ServerCollections(Store):
             if len(attempts) == 1 or not self._is_defined(name, vectors, metadata or {}):
                 raise
 
+    def _is_defined(
+        self, name: str, vectors: Mapping[str, VectorSpec], metadata: Mapping[str, Any]
+    ) -> bool:
+        info = self.info(name)
+        return info.vectors == dict(vectors) and info.metadata == dict(metadata)
+
     def info(self, name: str) -> CollectionInfo:
         """Return counts, vector definitions, metadata and status; `NotFound` if absent."""
         info = self._server.look(name)
@@ -179,6 +217,22 @@ class ServerCollections(Store):
         self._server.forget()
         self._local_indexes.pop(name, None)
 
+    def optimize(self, name: str, *, deadline_s: float = 3600.0) -> None:
+        """Wait until the collection is green; `StoreUnavailable` at the deadline."""
+        if self._status(name) == "grey":  # restarted: waits for any change before it optimizes
+            self._server.call(
+                f"wake the optimizer of {name!r}",
+                lambda: self._server.client.update_collection(
+                    name, optimizers_config=models.OptimizersConfigDiff()
+                ),
+            )
+        self._server.wait_until(
+            lambda: self._status(name) == "green", lambda: f"{name!r} is optimized", deadline_s
+        )
+
+    def _status(self, name: str) -> str:
+        return str(models.CollectionStatus(self._server.look(name).status).value)
+
     def add_vector(self, name: str, vector: str, spec: VectorSpec) -> None:
         """Add a named vector to a collection that holds points; repeating it does nothing."""
         check_spec(vector, spec)
@@ -198,14 +252,10 @@ class ServerCollections(Store):
         )
         return self._wait_until_known(name, vector, spec)
 
-    def check_adds_vectors(self) -> None:
-        """Raise `Unsupported` below server 1.18."""
-        if not self._adds_vectors:
-            raise Unsupported(
-                f"Qdrant {self._connection.version} at {self.location} cannot add or delete a "
-                f"vector of an existing collection; upgrade it to 1.18.2 or later, or copy into a "
-                f"new collection (--new-collection NAME)"
-            )
+    def _wait_until_known(self, name: str, vector: str, spec: VectorSpec) -> None:
+        if not self._is_local:
+            wait_until_known(self._server, name, vector, spec, self._cluster.nodes)
+        self._server.look(name)
 
     def delete_vector(self, name: str, vector: str) -> None:
         """Remove a named vector from the collection and all its points; `NotFound` if absent."""
@@ -216,6 +266,19 @@ class ServerCollections(Store):
             lambda: self._server.client.delete_vector_name(name, vector, wait=True),
         )
         self._server.forget()
+
+    def check_adds_vectors(self) -> None:
+        """Raise `Unsupported` below server 1.18."""
+        if not self._adds_vectors:
+            raise Unsupported(
+                f"Qdrant {self._connection.version} at {self.location} cannot add or delete a "
+                f"vector of an existing collection; upgrade it to 1.18.2 or later, or copy into a "
+                f"new collection (--new-collection NAME)"
+            )
+
+    @property
+    def _adds_vectors(self) -> bool:
+        return self._is_local or self._connection.version_numbers >= _ADDS_VECTORS_SINCE
 
     def ensure_index(self, name: str, field: str, kind: IndexKind) -> None:
         """Create a payload index unless it is there."""
@@ -240,6 +303,12 @@ class ServerCollections(Store):
         if mine:
             self._local_indexes[target] = {**mine, **self._local_indexes.get(target, {})}
 
+    def _create_index(self, name: str, field: str, schema: Any) -> None:
+        self._server.call(
+            f"index {field!r} of {name!r}",
+            lambda: self._server.client.create_payload_index(name, field, schema, wait=True),
+        )
+
     def aliases(self) -> dict[str, str]:
         """Return alias -> collection."""
         answer = self._server.call("list aliases", lambda: self._server.client.get_aliases())
@@ -259,74 +328,6 @@ class ServerCollections(Store):
             raise NotFound(f"there is no alias {alias!r} at {self.location}")
         self._change_aliases([_deletion(alias)])
 
-    def optimize(self, name: str, *, deadline_s: float = 3600.0) -> None:
-        """Wait until the collection is green; `StoreUnavailable` at the deadline."""
-        if self._status(name) == "grey":  # restarted: waits for any change before it optimizes
-            self._server.call(
-                f"wake the optimizer of {name!r}",
-                lambda: self._server.client.update_collection(
-                    name, optimizers_config=models.OptimizersConfigDiff()
-                ),
-            )
-        self._server.wait_until(
-            lambda: self._status(name) == "green", lambda: f"{name!r} is optimized", deadline_s
-        )
-
-    def describe(self) -> dict[str, Any]:
-        """Return backend, version, location without secrets, and limits."""
-        connection = self._connection
-        rest_limit = {"request_bytes": 32 * 1024 * 1024}
-        return {
-            "backend": connection.kind,
-            "location": self.location,
-            "version": connection.version,
-            "protocol": "none" if self._is_local else "grpc" if connection.uses_grpc else "rest",
-            "adds_vectors": self._adds_vectors,
-            "limits": {} if self._is_local or connection.uses_grpc else rest_limit,
-        }
-
-    def close(self) -> None:
-        """Release the connection; calling it twice is fine."""
-        for streams in self._streams.values():
-            streams.close()
-        self._server.close()
-
-    def __repr__(self) -> str:
-        """Return the address, without secrets."""
-        return f"ServerStore({self.location!r})"
-
-    @property
-    def _adds_vectors(self) -> bool:
-        return self._is_local or self._connection.version_numbers >= _ADDS_VECTORS_SINCE
-
-    def _is_defined(
-        self, name: str, vectors: Mapping[str, VectorSpec], metadata: Mapping[str, Any]
-    ) -> bool:
-        info = self.info(name)
-        return info.vectors == dict(vectors) and info.metadata == dict(metadata)
-
-    def _wait_until_known(self, name: str, vector: str, spec: VectorSpec) -> None:
-        if not self._is_local:
-            wait_until_known(self._server, name, vector, spec, self._cluster.nodes)
-        self._server.look(name)
-
-    def _streams_of(self, known: Known) -> Streams:
-        """Return one stream a shard, or as many as were asked for; local mode has one."""
-        asked = self._cluster.upload_streams or min(MOST_BY_DEFAULT, known.n_shards)
-        n = 1 if self._is_local else asked
-        if n not in self._streams:
-            self._streams[n] = Streams(n)
-        return self._streams[n]
-
-    def _status(self, name: str) -> str:
-        return str(models.CollectionStatus(self._server.look(name).status).value)
-
-    def _create_index(self, name: str, field: str, schema: Any) -> None:
-        self._server.call(
-            f"index {field!r} of {name!r}",
-            lambda: self._server.client.create_payload_index(name, field, schema, wait=True),
-        )
-
     def _change_aliases(self, actions: list[Any]) -> None:
         self._server.call(
             "change aliases",
@@ -334,41 +335,6 @@ class ServerCollections(Store):
                 change_aliases_operations=actions
             ),
         )
-
-
-def _deletion(alias: str) -> models.DeleteAliasOperation:
-    return models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))
-
-
-def _creation(alias: str, name: str) -> models.CreateAliasOperation:
-    return models.CreateAliasOperation(
-        create_alias=models.CreateAlias(collection_name=name, alias_name=alias)
-    )
-
-
-log = logging.getLogger(__name__)
-
-_REST_BATCH, _GRPC_BATCH, _UPDATE_BATCH, _QUERY_BATCH = 256, 1000, 500, 100
-_READ_BATCH, _ID_BATCH = 1000, 10_000
-_INSERTS_SINCE = (1, 16)
-"""Older servers ignore the update filter in silence."""
-
-
-class ServerStore(ServerCollections):
-    """Collections of a Qdrant server, or of the client's local mode.
-
-    Use `intramodal.store.open.open_store`. Requests that fail for a passing reason are repeated,
-    with growing pauses, until a deadline.
-
-    Parameters
-    ----------
-    connection : Connection
-        From `intramodal.store.server.client`; closed with the store.
-    retry : Retry, optional
-        Also gives clock and sleep to everything that waits.
-    cluster : Cluster, optional
-        How a cluster is used.
-    """
 
     def upsert(
         self,
@@ -390,10 +356,6 @@ class ServerStore(ServerCollections):
         """Write the points that are absent, whole; those that exist stay untouched."""
         self._warn_of_replacing()
         self._write(name, ids, vectors, payloads, only_absent=True)
-
-    @property
-    def _largest_number(self) -> int:
-        return LARGEST_SIGNED if self._connection.uses_grpc else LARGEST_UNSIGNED
 
     def _warn_of_replacing(self) -> None:
         is_new_enough = self._connection.version_numbers >= _INSERTS_SINCE
@@ -435,21 +397,32 @@ class ServerStore(ServerCollections):
         size = self._batch_size(known, most, width, payloads)
         self._streams_of(known).send(send, len(points), size)
 
-    def upload_streams(self, name: str) -> int:
-        """Return how many writes to a collection are best under way at once."""
-        return self._streams_of(self._server.know(name)).n
+    def _write_points(
+        self,
+        name: str,
+        ids: list[Any],
+        vectors: Mapping[str, Floats],
+        payloads: Sequence[Payload],
+        key: ShardKey | None,
+        *,
+        only_absent: bool,
+    ) -> None:
+        replaced = convert.NO_POINT if only_absent else None
 
-    def delete(self, name: str, ids: Sequence[PointId]) -> None:
-        """Delete points; absent ids are ignored."""
-        points = canonical_ids(ids)
-        self._server.look(name)
-        known = self._server.know(name)
+        def upload() -> None:
+            request = upsert_request(name, ids, vectors, payloads, key, replaced)
+            self._server.client.grpc_points.Upsert(request, timeout=self._connection.timeout_s)
 
-        def send(part: slice) -> None:
-            for key, rows in self._by_key(name, known, points, part, are_new=None):
-                self._delete_points(name, [points[row] for row in rows], key)
+        def upsert() -> None:
+            batch = models.Batch(
+                ids=ids, vectors=convert.point_vectors(vectors), payloads=list(payloads)
+            )
+            self._server.client.upsert(
+                name, batch, wait=True, shard_key_selector=key, update_filter=replaced
+            )
 
-        in_batches(send, len(points), _ID_BATCH)
+        send = upload if self._connection.uses_grpc else upsert
+        self._server.call_spreading(f"write points to {name!r}", name, vectors, send)
 
     def update_vectors(
         self, name: str, vector: str, ids: Sequence[PointId], X: Floats, *, wait: bool = True
@@ -467,6 +440,25 @@ class ServerStore(ServerCollections):
         size = self._batch_size(known, _UPDATE_BATCH, X.shape[1])
         self._streams_of(known).send(send, len(points), size)
 
+    def _update_points(
+        self,
+        name: str,
+        vector: str,
+        changes: list[models.PointVectors],
+        key: ShardKey | None,
+        *,
+        wait: bool,
+    ) -> None:
+        def update() -> None:
+            result = self._server.client.update_vectors(
+                name, changes, wait=wait, shard_key_selector=key
+            )
+            # The one write whose missing result the client does not notice over REST (1.20).
+            if result is None:
+                raise ResponseHandlingException(ValueError("no result"))
+
+        self._server.call_spreading(f"update {vector!r} in {name!r}", name, [vector], update)
+
     def set_payload(self, name: str, ids: Sequence[PointId], payload: Payload) -> None:
         """Merge the same payload keys into the given points."""
         payload = checked_payload(payload, largest=self._largest_number)
@@ -478,6 +470,82 @@ class ServerStore(ServerCollections):
                 self._set_payload_of(name, [points[row] for row in rows], payload, key)
 
         in_batches(send, len(points), _ID_BATCH)
+
+    def _set_payload_of(
+        self, name: str, ids: list[Any], payload: Payload, key: ShardKey | None
+    ) -> None:
+        self._server.call(
+            f"set payload in {name!r}",
+            lambda: self._server.client.set_payload(
+                name, payload, points=ids, wait=True, shard_key_selector=key
+            ),
+        )
+
+    def delete(self, name: str, ids: Sequence[PointId]) -> None:
+        """Delete points; absent ids are ignored."""
+        points = canonical_ids(ids)
+        self._server.look(name)
+        known = self._server.know(name)
+
+        def send(part: slice) -> None:
+            for key, rows in self._by_key(name, known, points, part, are_new=None):
+                self._delete_points(name, [points[row] for row in rows], key)
+
+        in_batches(send, len(points), _ID_BATCH)
+
+    def _delete_points(self, name: str, ids: list[Any], key: ShardKey | None) -> None:
+        self._server.call(
+            f"delete points of {name!r}",
+            lambda: self._server.client.delete(
+                name, points_selector=ids, wait=True, shard_key_selector=key
+            ),
+        )
+
+    def upload_streams(self, name: str) -> int:
+        """Return how many writes to a collection are best under way at once."""
+        return self._streams_of(self._server.know(name)).n
+
+    def _streams_of(self, known: Known) -> Streams:
+        """Return one stream a shard, or as many as were asked for; local mode has one."""
+        asked = self._cluster.upload_streams or min(MOST_BY_DEFAULT, known.n_shards)
+        n = 1 if self._is_local else asked
+        if n not in self._streams:
+            self._streams[n] = Streams(n)
+        return self._streams[n]
+
+    def _batch_size(
+        self, known: Known, most: int, width: int, payloads: Sequence[Payload] = ()
+    ) -> int:
+        return batch_size(self._connection, known.limits, most, width, payloads)
+
+    def _by_key(
+        self,
+        name: str,
+        known: Known,
+        points: Sequence[PointId],
+        part: slice,
+        *,
+        are_new: bool | None = False,
+    ) -> Iterator[tuple[ShardKey | None, list[int]]]:
+        """Yield the rows of a part by the key of their shards; one group where there are none.
+
+        Absent points are new ones, or none may be; None: they are left out.
+        """
+        if not known.has_shard_keys:
+            yield None, list(range(part.start, part.stop))
+            return
+        ids = points[part]
+        keys = keys_of(self._server, name, ids)
+        if are_new:
+            keys = with_new_points(name, ids, keys, self._cluster.shard_key)
+        elif are_new is not None:
+            require_all(name, ids, keys)
+        for key, places in by_key(ids, keys).items():
+            yield key, [part.start + place for place in places]
+
+    @property
+    def _largest_number(self) -> int:
+        return LARGEST_SIGNED if self._connection.uses_grpc else LARGEST_UNSIGNED
 
     def scroll(
         self,
@@ -573,109 +641,6 @@ class ServerStore(ServerCollections):
         most = plan.most(known.limits.answers_a_query)
         return rank(search, len(plan.Q), k, distance=plan.distance(known.specs), most=most)
 
-    def count(self, name: str, where: Filter | None = None) -> int:
-        """Return the exact number of (matching) points."""
-        condition = spell(convert.CLIENT, where)
-        answer = self._server.call(
-            f"count {name!r}",
-            lambda: self._server.client.count(name, count_filter=condition, exact=True),
-        )
-        return int(answer.count)
-
-    def _batch_size(
-        self, known: Known, most: int, width: int, payloads: Sequence[Payload] = ()
-    ) -> int:
-        return batch_size(self._connection, known.limits, most, width, payloads)
-
-    def _by_key(
-        self,
-        name: str,
-        known: Known,
-        points: Sequence[PointId],
-        part: slice,
-        *,
-        are_new: bool | None = False,
-    ) -> Iterator[tuple[ShardKey | None, list[int]]]:
-        """Yield the rows of a part by the key of their shards; one group where there are none.
-
-        Absent points are new ones, or none may be; None: they are left out.
-        """
-        if not known.has_shard_keys:
-            yield None, list(range(part.start, part.stop))
-            return
-        ids = points[part]
-        keys = keys_of(self._server, name, ids)
-        if are_new:
-            keys = with_new_points(name, ids, keys, self._cluster.shard_key)
-        elif are_new is not None:
-            require_all(name, ids, keys)
-        for key, places in by_key(ids, keys).items():
-            yield key, [part.start + place for place in places]
-
-    def _write_points(
-        self,
-        name: str,
-        ids: list[Any],
-        vectors: Mapping[str, Floats],
-        payloads: Sequence[Payload],
-        key: ShardKey | None,
-        *,
-        only_absent: bool,
-    ) -> None:
-        replaced = convert.NO_POINT if only_absent else None
-
-        def upload() -> None:
-            request = upsert_request(name, ids, vectors, payloads, key, replaced)
-            self._server.client.grpc_points.Upsert(request, timeout=self._connection.timeout_s)
-
-        def upsert() -> None:
-            batch = models.Batch(
-                ids=ids, vectors=convert.point_vectors(vectors), payloads=list(payloads)
-            )
-            self._server.client.upsert(
-                name, batch, wait=True, shard_key_selector=key, update_filter=replaced
-            )
-
-        send = upload if self._connection.uses_grpc else upsert
-        self._server.call_spreading(f"write points to {name!r}", name, vectors, send)
-
-    def _update_points(
-        self,
-        name: str,
-        vector: str,
-        changes: list[models.PointVectors],
-        key: ShardKey | None,
-        *,
-        wait: bool,
-    ) -> None:
-        def update() -> None:
-            result = self._server.client.update_vectors(
-                name, changes, wait=wait, shard_key_selector=key
-            )
-            # The one write whose missing result the client does not notice over REST (1.20).
-            if result is None:
-                raise ResponseHandlingException(ValueError("no result"))
-
-        self._server.call_spreading(f"update {vector!r} in {name!r}", name, [vector], update)
-
-    def _set_payload_of(
-        self, name: str, ids: list[Any], payload: Payload, key: ShardKey | None
-    ) -> None:
-        self._server.call(
-            f"set payload in {name!r}",
-            lambda: self._server.client.set_payload(
-                name, payload, points=ids, wait=True, shard_key_selector=key
-            ),
-        )
-
-    def _delete_points(self, name: str, ids: list[Any], key: ShardKey | None) -> None:
-        self._server.call(
-            f"delete points of {name!r}",
-            lambda: self._server.client.delete(
-                name, points_selector=ids, wait=True, shard_key_selector=key
-            ),
-        )
-
     def _search(
         self, name: str, plan: SearchPlan, rows: Sequence[int], filters: Sequence[Any], limit: int
     ) -> list[Answer]:
@@ -687,6 +652,25 @@ class ServerStore(ServerCollections):
             f"search {name!r}", lambda: self._server.client.query_batch_points(name, requests)
         )
         return [convert.answer(response) for response in responses]
+
+    def count(self, name: str, where: Filter | None = None) -> int:
+        """Return the exact number of (matching) points."""
+        condition = spell(convert.CLIENT, where)
+        answer = self._server.call(
+            f"count {name!r}",
+            lambda: self._server.client.count(name, count_filter=condition, exact=True),
+        )
+        return int(answer.count)
+
+
+def _deletion(alias: str) -> models.DeleteAliasOperation:
+    return models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))
+
+
+def _creation(alias: str, name: str) -> models.CreateAliasOperation:
+    return models.CreateAliasOperation(
+        create_alias=models.CreateAlias(collection_name=name, alias_name=alias)
+    )
 
 
 def _check_limits(name: str, limits: convert.Limits, k: int, *, exact: bool) -> None:
