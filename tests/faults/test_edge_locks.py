@@ -19,7 +19,7 @@ from intramodal.store.open import open_store
 
 pytest.importorskip("fcntl")
 
-# As versions before 0.2 take it, of a file or of a folder; says so, and keeps it until told.
+# As version 0.1 takes it, of a file or of a folder; says so, and keeps it until told.
 _OLD_WAY = """
 import fcntl, os, sys
 path = sys.argv[1]
@@ -136,6 +136,6 @@ def test_a_lock_leaves_its_file_as_it_is(folder: Path) -> None:
 def test_a_lock_does_not_make_the_folder_of_a_store_anew(tmp_path: Path) -> None:
     with open_store(str(tmp_path / "store")) as store:
         (tmp_path / "store").rename(tmp_path / "elsewhere")
-        with pytest.raises(StoreError, match="cannot write to .*: No such file or directory"):
+        with pytest.raises(StoreError, match=r"cannot write to .*: No such file or directory"):
             store.set_alias("now", "photos")
     assert not (tmp_path / "store").exists()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import lock_descriptor
 
 from intramodal.errors import Locked, StoreError
 from intramodal.store.base import VectorSpec
@@ -177,38 +178,18 @@ def _file_lock(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StoreError(f"cannot write to {path.parent}: {error.strerror or error}") from error
     with file:
-        _wait_for(lambda: _try_lock(file), path)
+        _wait_for(file.fileno(), path.parent)
         yield  # closing the file releases the lock
 
 
-def _wait_for(acquire: Callable[[], bool], path: Path) -> None:
+def _wait_for(descriptor: int, folder: Path) -> None:
+    # `filelock.FileLock` has a deadline of its own, but makes the folder anew where it is gone,
+    # and some versions delete the file or change its mode.
     deadline = time.monotonic() + _LOCK_DEADLINE_S
-    while not acquire():
+    while not lock_descriptor(descriptor, blocking=False):
         if time.monotonic() > deadline:
             raise Locked(
-                f"another process has been changing {path.parent} for {_LOCK_DEADLINE_S:.0f} s; "
+                f"another process has been changing {folder} for {_LOCK_DEADLINE_S:.0f} s; "
                 f"try again when it is done"
             )
         time.sleep(_POLL_S)
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(file: IO[bytes]) -> bool:
-        try:
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _try_lock(file: IO[bytes]) -> bool:
-        try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import lock_descriptor
+
 from intramodal.errors import StoreError
 
 CONFIG_FILE = "edge_config.json"
@@ -90,21 +92,11 @@ def hold(folder: Path) -> Iterator[bool]:
     if sys.platform == "win32" or not log.is_dir():
         yield True
         return
-    import fcntl
-
     descriptor = os.open(log, os.O_RDONLY)
     try:
-        yield _try_lock(fcntl, descriptor)
+        yield lock_descriptor(descriptor, blocking=False)
     finally:
         os.close(descriptor)  # releases it
-
-
-def _try_lock(fcntl: Any, descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def looks_like_a_collection(folder: Path) -> bool:
