@@ -22,11 +22,23 @@ def test_point_ids_are_uuids_that_depend_on_data_set_and_path_only() -> None:
     assert len({first, point_id("pets", "cats/2.jpg"), point_id("zoo", "cats/1.jpg")}) == 3
 
 
-@pytest.mark.parametrize("key", ["1.jpg", "a/b/1.jpg", "é/ü.png", "", "x" * 5000])
-def test_point_ids_are_the_ones_that_the_standard_library_makes(key: str) -> None:
-    namespace = uuid.UUID("5f2d7a0e-6c43-5d0b-9f5e-1d8b7a3c9e10")  # never changes: ids are stored
-    for n in range(20):  # every variant digit
-        assert point_id("pets", f"{key}{n}") == str(uuid.uuid5(namespace, f"pets/{key}{n}"))
+NAMESPACE = uuid.UUID("5f2d7a0e-6c43-5d0b-9f5e-1d8b7a3c9e10")  # never changes: ids are stored
+
+
+@pytest.mark.parametrize("dataset", ["pets", "", "тест/🦊"])
+@pytest.mark.parametrize("key", ["1.jpg", "a/b/1.jpg", "é/ü.png", "", "\0\n", "x" * 5000])
+def test_point_ids_are_the_ones_that_the_standard_library_makes(dataset: str, key: str) -> None:
+    for n in ("", *range(20)):  # every variant digit
+        expected = uuid.uuid5(NAMESPACE, f"{dataset}/{key}{n}")
+        assert point_id(dataset, f"{key}{n}") == str(expected)
+
+
+def test_a_name_that_is_no_unicode_has_no_id_as_in_the_standard_library() -> None:
+    half = "\ud800.jpg"  # of a surrogate pair
+    with pytest.raises(UnicodeEncodeError):
+        uuid.uuid5(NAMESPACE, half)
+    with pytest.raises(UnicodeEncodeError):
+        point_id("pets", half)
 
 
 def test_fingerprint_separates_blobs_that_only_differ_in_where_they_end() -> None:
