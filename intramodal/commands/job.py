@@ -18,11 +18,20 @@ class JobCommand(click.Command):
     job : str
         Module below ``intramodal`` and function: ``"evaluation.retrieval:evaluate_retrieval"``. It
         is imported when the command runs or shows its help, not before.
+    renamed : mapping of str to str, optional
+        Parameters of the job whose options have another name: ``{"timed": "n_timed"}``.
     """
 
-    def __init__(self, *arguments: Any, job: str, **settings: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        job: str,
+        renamed: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
         super().__init__(*arguments, **settings)
         self.job = job
+        self.renamed = renamed or {}
         self._is_filled = False
 
     @property
@@ -38,8 +47,9 @@ class JobCommand(click.Command):
             self._is_filled = True
             knobs = self.knobs
             for option in self.params:
-                if isinstance(option, click.Option) and option.name in knobs:
-                    _fill(option, knobs[option.name].default)
+                name = self.renamed.get(str(option.name), str(option.name))
+                if isinstance(option, click.Option) and name in knobs:
+                    _fill(option, knobs[name].default)
         return super().get_params(ctx)
 
 
