@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from intramodal.evaluation.index import IndexSearch, recall_at_k, time_searches
+from intramodal.evaluation.index import IndexSearch, answers_of, recall_at_k, time_searches
 from intramodal.runs.frames import json_values
 from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable
@@ -23,19 +23,14 @@ _RAM_FACTOR = 1.5
 def vector_costs(
     collection: ImageCollection, table: VectorTable, vectors: Sequence[str]
 ) -> dict[str, Any]:
-    """Return bytes, memory estimates, latency and recall@10 of each vector.
-
-    And of the two-stage search in which the last vector finds the candidates and the first one
-    ranks them; it needs both in memory. Latency is that of single searches as this process sees
-    them, the network included; recall is against the exact ranking of the same stored vectors.
-    """
-    searches = [(IndexSearch(vector, _K), [vector]) for vector in vectors]
+    """Return bytes, memory estimates, latency and recall@10 of each vector, and of two stages."""
+    searches = [IndexSearch(vector) for vector in vectors]
     if len(vectors) > 1:
-        first, last = vectors[0], vectors[-1]
-        searches.append((IndexSearch(first, _K, prefetch=last), [first, last]))
+        # The last vector finds the candidates, the first one ranks them: both are in memory.
+        searches.append(IndexSearch(vectors[0], prefetch=vectors[-1]))
     return {
-        search.name: _size(table, needed) | _measured(collection, table, search)
-        for search, needed in searches
+        search.name: _size(table, search.vectors) | _measured(collection, table, search)
+        for search in searches
     }
 
 
@@ -54,10 +49,11 @@ def _measured(
     collection: ImageCollection, table: VectorTable, search: IndexSearch
 ) -> dict[str, Any]:
     rows = np.linspace(0, len(table) - 1, num=min(len(table), N_PROBES)).astype(np.intp)
-    latency = time_searches(collection, table, search, rows)
+    # Of single searches as this process sees them, the network included.
+    latency = time_searches(collection, table, search, rows, _K)
     distance = collection.info().vectors[search.vector].distance
-    answers = search.ask(collection, table, rows)
-    recall = recall_at_k(table, search, rows, answers, distance=distance)
+    answers = answers_of(collection, table, search, rows, _K)
+    recall = recall_at_k(table, search, rows, answers, _K, distance=distance)
     p50, p95 = np.percentile(latency, [50, 95])
     found: dict[str, Any] = json_values(
         {

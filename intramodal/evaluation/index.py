@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,10 +14,23 @@ from numpy.typing import NDArray
 from intramodal.errors import InputError
 from intramodal.evaluation.intervals import Interval
 from intramodal.evaluation.ranking import score_blocks
-from intramodal.evaluation.resampling import Population, interval_population
-from intramodal.evaluation.results import class_means, interval_values
-from intramodal.evaluation.tasks import Mask, RetrievalTask, require_read
-from intramodal.runs.frames import data_frame, html_table, json_values
+from intramodal.evaluation.resampling import Population, Resampling, interval_population
+from intramodal.evaluation.results import Results, class_means, interval_values
+from intramodal.evaluation.retrieval import CLASSES, RetrievalResult, run_task, with_interval
+from intramodal.evaluation.tasks import (
+    FieldFilter,
+    Mask,
+    Points,
+    RetrievalTask,
+    Sides,
+    read_labelled,
+    require_read,
+    tasks_of,
+)
+from intramodal.progress import tracked
+from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
+from intramodal.runs.run import Run
+from intramodal.runs.scores import MEDIA_TYPE, SCORES, QueryScores, pack_scores
 from intramodal.store.base import Distance, Filter, Hits
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, PointId, VectorTable
@@ -74,14 +88,12 @@ def map_at_k_interval(
     population: Population | None,
     most: int | None,
 ) -> Interval | None:
-    """Return the interval of the mAP@k, the mean of `ap`.
-
-    A picture that is left out leaves the answers, too, and another one comes up from below.
-    """
+    """Return the interval of the mAP@k, the mean of `ap` (n_queries,)."""
     if population is None:
         return None
     groups = population.groups_of(task)
 
+    # A picture that is left out leaves the answers, too, and another one comes up from below.
     def without() -> Iterator[NDArray[np.float64]]:
         chances = _chances(task, table, answers)
         pairs = _paired(task, table, answers)
@@ -96,11 +108,9 @@ def map_at_k_interval(
 def _chances(
     task: RetrievalTask, table: VectorTable, answers: Sequence[Rows]
 ) -> NDArray[np.float64]:
-    """Return each query's chance (n_queries,) that the picture below its answers is relevant.
-
-    The share of the relevant in the lower half of the answers, which are few: drawn towards that
-    of all queries, as `_PRIOR` more answers would. 0 where nothing is below.
-    """
+    """Return each query's chance (n_queries,) that the picture below its answers is relevant."""
+    # The share of the relevant in the lower half of the answers, which are few: drawn towards that
+    # of all queries, as `_PRIOR` more answers would. 0 where nothing is below.
     found = np.zeros((len(answers), 2))
     is_below = np.ones(len(answers), dtype=bool)
     for i, (places, relevant) in enumerate(_paired(task, table, answers)):
@@ -141,24 +151,9 @@ def _ap_without(
 def certified_ap(
     is_relevant: NDArray[np.bool_], n_relevant: int, n_gallery: int
 ) -> tuple[float, float, float]:
-    """Return AP@k, and the least and most AP of any full ranking that begins so.
-
-    With h of the R relevant items among the k answers, the others stand last in the worst case
-    and at the places k + 1, ... in the best.
-
-    Parameters
-    ----------
-    is_relevant : ndarray of shape (k,), bool
-        The answers, best first.
-    n_relevant, n_gallery : int
-        R, and the number of items ranked.
-
-    Examples
-    --------
-    >>> ap, least, most = certified_ap(np.array([True, False]), 2, 4)
-    >>> ap, least, round(most, 3)
-    (0.5, 0.75, 0.833)
-    """
+    """Return AP@k, and the least and most AP of any full ranking that begins so, (k,)."""
+    # With h of the R relevant items among the k answers, the others stand last in the worst case
+    # and at the places k + 1, ... in the best.
     found = np.flatnonzero(is_relevant) + 1.0
     sure = float((np.arange(1, len(found) + 1) / found).sum())
     missing = np.arange(1, n_relevant - len(found) + 1)
@@ -171,7 +166,6 @@ def certified_ap(
 Denominator = Literal["relevant", "min"]
 DENOMINATORS: dict[Denominator, str] = {"relevant": "all relevant", "min": "min(k, relevant)"}
 
-N_TIMED = 200
 _N_WARM = 5
 _CANDIDATES_AN_ANSWER = 4
 
@@ -184,8 +178,6 @@ class IndexSearch:
     ----------
     vector : str
         Ranks the answers.
-    k : int
-        Answers a query.
     prefetch : str, optional
         Two stages: this vector gives the candidates, `vector` ranks them.
     fuse : str, optional
@@ -201,7 +193,7 @@ class IndexSearch:
     """
 
     vector: str
-    k: int = 100
+    _: KW_ONLY
     prefetch: str | None = None
     fuse: str | None = None
     candidates: int | None = None
@@ -214,6 +206,28 @@ class IndexSearch:
         if self.prefetch and self.fuse:
             raise InputError("a search is either fused or has a prefetch; give one of the two")
 
+    @classmethod
+    def parse(cls, text: str) -> IndexSearch:
+        """Read ``V``, ``FIRST:V`` (two stages) or ``V+W`` (fused).
+
+        Examples
+        --------
+        >>> IndexSearch.parse("pca:raw").name
+        'pca > raw'
+        """
+        first, colon, second = text.partition(":")
+        one, plus, other = text.partition("+")
+        if colon and first and second and not plus:
+            return cls(second, prefetch=first)
+        if plus and one and other and not colon:
+            return cls(one, fuse=other)
+        if colon or plus or not text:
+            raise InputError(
+                f"a search is a vector, FIRST:SECOND in two stages, or ONE+OTHER fused, got "
+                f"{text!r}"
+            )
+        return cls(text)
+
     @property
     def name(self) -> str:
         """What the search is called in tables."""
@@ -221,35 +235,44 @@ class IndexSearch:
             return f"{self.prefetch} > {self.vector}"
         return f"{self.vector} + {self.fuse}" if self.fuse else self.vector
 
-    def ask(self, collection: ImageCollection, table: VectorTable, rows: NDArray[np.intp]) -> Hits:
-        """Return the answers to the table's rows, never the row itself."""
+    @property
+    def vectors(self) -> list[str]:
+        """The vectors it compares, the one that ranks first."""
+        return [name for name in (self.vector, self.prefetch, self.fuse) if name]
+
+    def ask(
+        self, collection: ImageCollection, table: VectorTable, rows: NDArray[np.intp], k: int
+    ) -> Hits:
+        """Return the k answers to each of the table's rows, never the row itself."""
         return collection.store.query_batch(  # `search` would ask for the vectors' names each time
             collection.name,
             table.vectors[self.vector][rows],
             using=self.vector,
-            k=self.k,
+            k=k,
             exact=self.exact,
             exclude=[table.ids[row] for row in rows],
             where=self.where,
-            params={**self.params, **self._stages(table, rows)},
+            params={**self.params, **self._stages(table, rows, k)},
         )
 
-    def _stages(self, table: VectorTable, rows: NDArray[np.intp]) -> dict[str, Any]:
+    def _stages(self, table: VectorTable, rows: NDArray[np.intp], k: int) -> dict[str, Any]:
         other = self.prefetch or self.fuse
         if other is None:
             return {}
-        limit = self.candidates or self.k * _CANDIDATES_AN_ANSWER
+        limit = self.candidates or k * _CANDIDATES_AN_ANSWER
         stage = {"using": other, "limit": limit, "Q": table.vectors[other][rows]}
         return {"prefetch" if self.prefetch else "fuse": stage}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class IndexResult:
-    """Quality of the store's answers for one label field.
+    """Quality of the store's answers to one search for one label field.
 
     Parameters
     ----------
     search : IndexSearch
+    k : int
+        Answers a query.
     field : str
     query_ids : list of str or int
         Queries that have at least one relevant gallery item, ascending.
@@ -278,6 +301,7 @@ class IndexResult:
     """
 
     search: IndexSearch
+    k: int
     field: str
     query_ids: list[PointId]
     labels: list[Any]
@@ -297,15 +321,15 @@ class IndexResult:
         """Return the mean AP@k and the number of queries of every class, by label."""
         return class_means(self.labels, self.ap)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON values, without the per-query arrays."""
+    def to_dict(self, *, classes: bool = False) -> dict[str, Any]:
+        """Return the figures as JSON values; with `classes` every class's mean AP@k, too."""
         p50, p95, p99 = np.percentile(self.latency_ms, [50, 95, 99])
         values: dict[str, Any] = json_values(
             {
                 "search": self.search.name,
                 "distance": self.distance,
                 "field": self.field,
-                "k": self.search.k,
+                "k": self.k,
                 "map_at_k": self.ap.mean(),
                 "denominator": DENOMINATORS[self.denominator],
                 **interval_values(self.interval),
@@ -316,7 +340,11 @@ class IndexResult:
                 "latency_ms": {"p50": p50, "p95": p95, "p99": p99, "n": len(self.latency_ms)},
             }
         )
-        return values
+        return values | ({"classes": self._classes()} if classes else {})
+
+    def _classes(self) -> dict[str, Any]:
+        means = self.class_mean().items()
+        return {str(name): {"ap": ap, "n_queries": n} for name, (ap, n) in means}
 
     def to_frame(self) -> Any:
         """Return a pandas data frame, one row a query; needs the extra ``notebook``."""
@@ -326,16 +354,28 @@ class IndexResult:
     @property
     def scores(self) -> dict[str, NDArray[Any]]:
         """Figures of every query by name, as a run keeps them."""
-        k = self.search.k
         return {
             "n_relevant": self.n_relevant,
             "n_answers": self.n_answers,
             # trec_eval's map_cut is over all relevant items.
-            f"ap@{k}" if self.denominator == "relevant" else f"ap@{k}_of_min": self.ap,
+            f"ap@{self.k}" if self.denominator == "relevant" else f"ap@{self.k}_of_min": self.ap,
             "ap_least": self.lower,
             "ap_most": self.upper,
-            f"exact_recall@{k}": self.recall,
+            f"exact_recall@{self.k}": self.recall,
         }
+
+    def log(self, run: Run) -> None:
+        """Record the figures."""
+        row = self.to_dict()
+        about = {"vector": row["search"], "field": row["field"], "n": row["n_queries"]}
+        over = "" if self.denominator == "relevant" else f", over {row['denominator']}"
+        run.log_metric(f"mAP@{self.k}{over}", row["map_at_k"], interval=row["interval"], **about)
+        for name, value in zip(("least", "most"), row["map_interval"], strict=True):
+            run.log_metric(f"mAP at {name}, by {self.k} answers", value, **about)
+        run.log_metric(f"recall@{self.k}", row["recall"], **about)
+        timed = {**about, "n": row["latency_ms"]["n"]}
+        for name in ("p50", "p95", "p99"):
+            run.log_metric(f"latency {name}, ms", row["latency_ms"][name], **timed)
 
     def _repr_html_(self) -> str:
         plain = self.to_dict()
@@ -344,81 +384,271 @@ class IndexResult:
     def __repr__(self) -> str:
         """Return search, field and the figures."""
         return (
-            f"IndexResult({self.search.name!r} by {self.field!r}, mAP@{self.search.k} "
+            f"IndexResult({self.search.name!r} by {self.field!r}, mAP@{self.k} "
             f"{self.ap.mean():.4f}, full mAP within [{self.lower.mean():.4f}, "
             f"{self.upper.mean():.4f}], recall {self.recall.mean():.4f})"
         )
 
 
-def evaluate_index(  # noqa: PLR0913  settings with defaults
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class IndexResults(Results):
+    """Quality of the store's answers to several searches for several label fields.
+
+    ``results[field, name]`` is one `IndexResult`; iterating gives all of them.
+
+    Parameters
+    ----------
+    k : int
+        Answers a query.
+    searches : list of IndexSearch
+    results : list of IndexResult
+        By field, then search.
+    exact : mapping of (str, str) to RetrievalResult
+        The exact ranking by field and vector, equal scores in the order of the ids, as a store
+        gives them. A fused search has none.
+    """
+
+    k: int
+    searches: list[IndexSearch]
+    results: list[IndexResult]
+    exact: Mapping[tuple[str, str], RetrievalResult]
+
+    def __getitem__(self, key: tuple[str, str]) -> IndexResult:
+        """Return the result of a field and a search, by its name."""
+        return {(result.field, result.search.name): result for result in self.results}[key]
+
+    def __iter__(self) -> Iterator[IndexResult]:
+        """Iterate over the results."""
+        return iter(self.results)
+
+    def to_dict(self, *, classes: bool = False) -> dict[str, Any]:
+        """Return what ``--json`` prints; with `classes` every class's mean AP@k, too.
+
+        "exact" says whether every search is, "params" are those that all searches share.
+        """
+        points = asdict(self.points)
+        first, *others = (dict(search.params) for search in self.searches)
+        return {
+            "collection": points["collection"],
+            "k": self.k,
+            "exact": all(search.exact for search in self.searches),
+            "params": {
+                name: value
+                for name, value in first.items()
+                if all(name in params and params[name] == value for params in others)
+            },
+            "n_points": points["n_points"],
+            "n_incomplete": points["n_incomplete"],
+            "rows": [self._row(result, classes=classes) for result in self.results],
+            "run_id": self.run_id,
+        }
+
+    def _row(self, result: IndexResult, *, classes: bool) -> dict[str, Any]:
+        """Return what is shown of a search: its own figures, and what the vector is capable of."""
+        found = None if result.search.fuse else self.exact[result.field, result.search.vector]
+        beside = found.to_dict() if found else {}
+        return {
+            **result.to_dict(classes=classes),
+            "exact_map": beside.get("map"),
+            "exact_interval": beside.get("interval"),
+        }
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame, one row a query of every field and search."""
+        return stacked_frames(result.to_frame() for result in self.results)
+
+    def record(self, run: Run) -> None:
+        """Record the figures, and the scores of every query and class."""
+        for found in self.exact.values():
+            found.log_map(run, "mAP exact")
+        for result in self.results:
+            result.log(run)
+        scores = [
+            QueryScores(result.field, result.search.name, result.query_ids, result.scores)
+            for result in self.results
+        ]
+        run.save_artefact(SCORES, pack_scores(scores), MEDIA_TYPE)
+        run.save_artefact(CLASSES, {"rows": [row.to_dict(classes=True) for row in self.results]})
+
+    def _repr_html_(self) -> str:
+        return "".join(result._repr_html_() for result in self.results)
+
+    def __repr__(self) -> str:
+        """Return the repr of each result, one a line."""
+        return "\n".join(map(repr, self.results))
+
+
+def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
     collection: ImageCollection,
-    table: VectorTable,
-    search: IndexSearch,
     *,
-    field: str,
-    split: tuple[Mask, Mask] | None = None,
+    searches: Sequence[IndexSearch],
+    fields: Sequence[str],
+    sides: Sides | str | tuple[Mask, Mask] | None = None,
+    k: int = 100,
+    denominator: Denominator = "relevant",
     min_class_size: int = 2,
     max_queries: int | None = None,
-    denominator: Denominator = "relevant",
-    cluster: str | None = None,
-    n_timed: int = N_TIMED,
+    n_timed: int = 200,
+    resampling: Resampling = Resampling(),
     seed: int = 0,
-) -> IndexResult:
-    """Ask the store as production does, and judge its answers.
+    run: Run | None = None,
+) -> IndexResults:
+    """Ask the store as production does, and judge its answers beside the exact ranking.
 
     What the model loses and what the index or quantisation loses are two figures: the first is
-    the exact mAP of `evaluate_retrieval`, the second is `recall` and the distance of the two.
+    the exact mAP, the second is the recall and the distance of the two.
 
     Parameters
     ----------
     collection : ImageCollection
-    table : VectorTable
-        Of `collection`, with the vectors of the search and the payload `field`.
-    search : IndexSearch
-    field, split, min_class_size, max_queries, cluster
-        As in `evaluate_retrieval`. Give ``search.where`` the filter of the second mask, else
-        answers outside of it take up places and are taken out.
+        Read once, and then asked.
+    searches : sequence of IndexSearch
+    fields, sides, min_class_size, max_queries
+        As in `evaluate_retrieval`. Where the gallery is chosen by a payload field, the searches
+        are filtered by it; answers outside of a gallery given as a mask are taken out.
+    k : int
+        Answers a query.
     denominator : {"relevant", "min"}
         Of the mAP@k: all R relevant items, as trec_eval's; or min(k, R), as Cross-the-Gap's.
     n_timed : int
         Queries asked one by one for the latency.
+    resampling : Resampling
+        Whom the intervals of the mAP and the mAP@k speak for.
     seed : int
-        Chooses those, drawn queries, and the resampling behind the interval.
+        Random seed of the resampling, of drawn queries, and of those that are timed.
+    run : Run, optional
+        Records the results.
 
     Raises
     ------
     InputError
-        If the field cannot serve as a label.
+        For a table instead of a collection, searches of the same name, or as
+        `evaluate_retrieval`.
     """
+    _check(collection, searches, denominator)
+    sides, run = Sides.of(sides), run or Run()
+    vectors = [name for search in searches for name in search.vectors]
+    table = read_labelled(collection, vectors, [*fields, *sides.fields, *resampling.fields])
+    rows, split = sides.apply(table)
+    tasks = tasks_of(
+        rows, fields, split, min_class_size=min_class_size, max_queries=max_queries, seed=seed
+    )
+    filtered = [_filtered(search, sides) for search in searches]
+    exact = _exact(tasks, filtered, rows, resampling, seed)
+    pairs = [(task, search) for task in tasks for search in filtered]
+    found = IndexResults(
+        points=Points.of(collection, table, seed),
+        run_id=run.id,
+        k=k,
+        searches=filtered,
+        results=[
+            judge_search(
+                collection,
+                rows,
+                task,
+                search,
+                k=k,
+                may_answer=split[1] if split is not None else None,
+                denominator=denominator,
+                n_timed=n_timed,
+                cluster=resampling.unit,
+                seed=seed,
+            )
+            for task, search in tracked(pairs, "search", total=len(pairs))
+        ],
+        exact=exact,
+    )
+    run.log_origins(collection.manifest.vectors)
+    run.keep(found)
+    return found
+
+
+def _check(collection: Any, searches: Sequence[IndexSearch], denominator: str) -> None:
+    if not isinstance(collection, ImageCollection):
+        raise InputError(
+            "an index is asked through a collection, not a table; give the collection"
+        )
     if denominator not in DENOMINATORS:
         raise InputError(
             f"the denominator of mAP@k is {' or '.join(DENOMINATORS)}, got {denominator!r}"
         )
-    task = RetrievalTask.from_table(
-        table,
-        field,
-        split=split,
-        min_class_size=min_class_size,
-        max_queries=max_queries,
-        seed=seed,
-    )
+    if not searches:
+        raise InputError("there is no search to evaluate; give at least one")
+    name, n = Counter(search.name for search in searches).most_common(1)[0]
+    if n > 1:
+        raise InputError(f"{n} searches are called {name!r}; evaluate them one by one")
+
+
+def _filtered(search: IndexSearch, sides: Sides) -> IndexSearch:
+    """Return the search with the filter of the gallery, unless it has one of its own."""
+    if search.where is None and isinstance(sides.gallery, FieldFilter):
+        return replace(search, where=sides.gallery.where)
+    return search
+
+
+def _exact(
+    tasks: Sequence[RetrievalTask],
+    searches: Sequence[IndexSearch],
+    table: VectorTable,
+    resampling: Resampling,
+    seed: int,
+) -> dict[tuple[str, str], RetrievalResult]:
+    """Return the exact figures by field and vector, equal scores in the order of ids."""
+    vectors = dict.fromkeys(search.vector for search in searches if not search.fuse)
+    pairs = [(task, vector) for task in tasks for vector in vectors]
+    return {
+        (task.field, vector): with_interval(
+            run_task(task, table, vector, ks=(), ties="id"),
+            task,
+            table,
+            cluster=resampling.unit,
+            seed=seed,
+        )
+        for task, vector in tracked(pairs, "rank", total=len(pairs))
+    }
+
+
+def judge_search(  # noqa: PLR0913  what a job hands on
+    collection: ImageCollection,
+    table: VectorTable,
+    task: RetrievalTask,
+    search: IndexSearch,
+    *,
+    k: int,
+    may_answer: Mask | None = None,
+    denominator: Denominator = "relevant",
+    n_timed: int = 200,
+    cluster: str | None = None,
+    seed: int = 0,
+) -> IndexResult:
+    """Return the figures of one search for a task; only rows of the mask (n,) may answer."""
     population = interval_population(table, task, cluster, seed=seed)
-    require_read(table, vectors=[v for v in (search.vector, search.prefetch, search.fuse) if v])
+    require_read(table, vectors=search.vectors)
     rows = task.query_rows
-    answers = _asked(collection, table, search, rows)
-    most = search.k if denominator == "min" else None
+    answers = answers_of(collection, table, search, rows, k)
+    most = k if denominator == "min" else None
     judged = judge(task, table, answers, most)
-    may_answer = split[1] if split is not None and search.where is not None else None
     distance = collection.info().vectors[search.vector].distance
+    recall = recall_at_k(
+        table,
+        search,
+        rows,
+        answers,
+        k,
+        # Without a filter the store may answer with what is not in the gallery.
+        may_answer=may_answer if search.where is not None else None,
+        distance=distance,
+    )
     timed = np.random.default_rng(seed).permutation(rows)[:n_timed]
     return IndexResult(
         search=search,
-        field=field,
+        k=k,
+        field=task.field,
         query_ids=[table.ids[row] for row in rows],
         labels=task.query_labels(),
-        recall=recall_of(table, search, rows, answers, may_answer=may_answer, distance=distance),
+        recall=recall,
         n_outside=sum(map(len, answers)) - int(judged["n_answers"].sum()),
-        latency_ms=time_searches(collection, table, search, timed),
+        latency_ms=time_searches(collection, table, search, timed, k),
         distance=distance,
         denominator=denominator,
         interval=map_at_k_interval(task, table, answers, judged["ap"], population, most),
@@ -426,28 +656,38 @@ def evaluate_index(  # noqa: PLR0913  settings with defaults
     )
 
 
-def _asked(
-    collection: ImageCollection, table: VectorTable, search: IndexSearch, rows: NDArray[np.intp]
+def answers_of(
+    collection: ImageCollection,
+    table: VectorTable,
+    search: IndexSearch,
+    rows: NDArray[np.intp],
+    k: int,
 ) -> list[Rows]:
     """Return the rows of the table that answer each query, best first; -1 for others."""
     row_of = {point: row for row, point in enumerate(table.ids)}
     answers: list[Rows] = []
     for start in range(0, len(rows), _BATCH):
-        found = search.ask(collection, table, rows[start : start + _BATCH])
-        answers += [rows_of(ids, row_of) for ids in found.ids]
+        found = search.ask(collection, table, rows[start : start + _BATCH], k)
+        answers += [
+            np.array([row_of.get(point, -1) for point in ids], dtype=np.int64) for ids in found.ids
+        ]
     return answers
 
 
 def time_searches(
-    collection: ImageCollection, table: VectorTable, search: IndexSearch, rows: NDArray[np.intp]
+    collection: ImageCollection,
+    table: VectorTable,
+    search: IndexSearch,
+    rows: NDArray[np.intp],
+    k: int,
 ) -> NDArray[np.float64]:
-    """Return milliseconds of single searches, after a few that are not timed."""
+    """Return milliseconds (n_rows,) of single searches, after a few that are not timed."""
     for row in rows[:_N_WARM]:
-        search.ask(collection, table, np.array([row]))
+        search.ask(collection, table, np.array([row]), k)
     seconds = []
     for row in rows:
         started = time.perf_counter()
-        search.ask(collection, table, np.array([row]))
+        search.ask(collection, table, np.array([row]), k)
         seconds.append(time.perf_counter() - started)
     return np.asarray(seconds) * 1e3
 
@@ -461,52 +701,15 @@ def recall_at_k(
     table: VectorTable,
     search: IndexSearch,
     rows: NDArray[np.intp],
-    hits: Hits,
-    *,
-    may_answer: Mask | None = None,
-    distance: Distance = "Cosine",
-) -> NDArray[np.float64]:
-    """Return the share of each query's answers that score as high as the exact k-th.
-
-    Equal scores are equally right, whichever of them the store chose. Answers that are not in the
-    table, because they lack one of its vectors, cannot be judged: they shorten both lists.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_queries,)
-        Rows of the table that asked.
-    hits : Hits
-        Their answers.
-    may_answer : ndarray of shape (n,), bool, optional
-        Rows that may answer; all by default.
-    distance : {"Cosine", "Dot", "Euclid", "Manhattan"}
-        By which the collection compares this vector.
-
-    Returns
-    -------
-    ndarray of shape (n_queries,)
-        Over ``min(k, number of rows that may answer)``. NaN for a fused search.
-    """
-    row_of = {point: row for row, point in enumerate(table.ids)}
-    answers = [rows_of(ids, row_of) for ids in hits.ids]
-    return recall_of(table, search, rows, answers, may_answer=may_answer, distance=distance)
-
-
-def rows_of(ids: Sequence[PointId], row_of: Mapping[PointId, int]) -> Rows:
-    """Return the rows of a table's points; -1 for others."""
-    return np.array([row_of.get(point, -1) for point in ids], dtype=np.int64)
-
-
-def recall_of(
-    table: VectorTable,
-    search: IndexSearch,
-    rows: NDArray[np.intp],
     answers: Sequence[Rows],
+    k: int,
     *,
     may_answer: Mask | None = None,
     distance: Distance = "Cosine",
 ) -> NDArray[np.float64]:
-    """Return what `recall_at_k` does, of answers that are rows of the table already."""
+    """Return the share (n_queries,) of each query's answers that score as the exact top k do."""
+    # Equal scores are equally right, whichever of them the store chose. Answers that are not in
+    # the table, because they lack one of its vectors, cannot be judged: they shorten both lists.
     recall = np.full(len(rows), np.nan)
     if search.fuse:
         return recall
@@ -520,7 +723,7 @@ def recall_of(
         for i in range(stop - start):
             given = answers[start + i]
             inside = given[given >= 0]
-            recall[start + i] = _share(S[i], inside, search.k - (len(given) - len(inside)))
+            recall[start + i] = _share(S[i], inside, k - (len(given) - len(inside)))
     return recall
 
 
@@ -531,10 +734,7 @@ def _nearness(
     is_there: Mask,
     distance: Distance,
 ) -> Iterator[tuple[int, int, Floats]]:
-    """Yield (start, stop, scores of those rows with all) where the nearest score highest.
-
-    What is not there may have any score.
-    """
+    """Yield (start, stop, scores of those rows with all); what is not there may have any score."""
     if distance == "Cosine":
         U = table.unit(vector)
         yield from score_blocks(U[rows], U)

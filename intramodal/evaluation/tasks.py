@@ -657,21 +657,41 @@ class Sides:
     ) -> tuple[VectorTable, list[RetrievalTask]]:
         """Return the rows of either side, and the task of every label field over them."""
         rows, split = self.apply(table)
-        return rows, [
-            RetrievalTask.from_table(
-                rows,
-                field,
-                split=split,
-                min_class_size=min_class_size,
-                max_queries=max_queries,
-                seed=seed,
-            )
-            for field in fields
-        ]
+        return rows, tasks_of(
+            rows,
+            fields,
+            split,
+            min_class_size=min_class_size,
+            max_queries=max_queries,
+            seed=seed,
+        )
 
     def __repr__(self) -> str:
         """Return the two filters; a mask by its number of rows."""
         return f"Sides({_spelled(self.queries)} | {_spelled(self.gallery)})"
+
+
+def tasks_of(
+    table: VectorTable,
+    fields: Sequence[str],
+    split: tuple[Mask, Mask] | None,
+    *,
+    min_class_size: int = 2,
+    max_queries: int | None = None,
+    seed: int = 0,
+) -> list[RetrievalTask]:
+    """Return the task of every label field; see `RetrievalTask.from_table`."""
+    return [
+        RetrievalTask.from_table(
+            table,
+            field,
+            split=split,
+            min_class_size=min_class_size,
+            max_queries=max_queries,
+            seed=seed,
+        )
+        for field in fields
+    ]
 
 
 def _mask(table: VectorTable, side: Side | None, name: str) -> Mask:

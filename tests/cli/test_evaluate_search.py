@@ -10,10 +10,10 @@ import pytest
 
 from intramodal import RunLedger
 from intramodal.commands.options import DEFAULT_RUNS
+from intramodal.evaluation.index import IndexSearch
+from intramodal.evaluation.retrieval import CLASSES
 from intramodal.runs.interchange import export_runs
 from intramodal.runs.scores import SCORES, unpack_scores
-from intramodal.workflows.evaluate.index import parse_search
-from intramodal.workflows.evidence import CLASSES
 from tests.cli.evaluated import N, invoke, make_shop, pictures, run
 
 
@@ -61,7 +61,7 @@ def test_the_gallery_is_filtered_where_the_search_happens() -> None:
 @pytest.mark.parametrize("text", ["", "raw:", "+pca", "a:b+c", "a+b:c"])
 def test_a_search_that_cannot_be_meant_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="in two stages"):
-        parse_search(text)
+        IndexSearch.parse(text)
 
 
 def test_the_names_of_the_classes_ask_for_their_images() -> None:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
 
+from intramodal.commands.job import JobCommand
 from intramodal.commands.options import (
     LIST,
     cluster_option,
-    json_option,
     labels_option,
     least_option,
     names,
-    print_json,
-    runs_option,
     sides_options,
-    store_option,
 )
+from intramodal.commands.session import Session, session_options
 
 
-@click.command("index")
+@click.command(
+    "index",
+    cls=JobCommand,
+    job="evaluation.index:evaluate_index",
+    renamed={"timed": "n_timed"},
+)
 @click.argument("collection")
 @click.option(
     "--searches",
@@ -32,7 +36,7 @@ from intramodal.commands.options import (
     "ONE+OTHER, fused by their places.",
 )
 @labels_option
-@click.option("-k", type=click.IntRange(1), default=100, show_default=True, help="Answers.")
+@click.option("-k", type=click.IntRange(1), help="Answers.")
 @click.option(
     "--candidates",
     type=click.IntRange(1),
@@ -51,24 +55,33 @@ from intramodal.commands.options import (
 @click.option(
     "--denominator",
     type=click.Choice(["relevant", "min"]),
-    default="relevant",
-    show_default=True,
     help="Of mAP@k: all relevant items, or min(k, relevant).",
 )
 @click.option("--classes", is_flag=True, help="Every class's mean AP@k in the JSON, too.")
 @cluster_option
-@click.option(
-    "--timed",
-    type=click.IntRange(1),
-    default=200,
-    show_default=True,
-    help="Queries asked one by one for the latency.",
-)
-@click.option("--seed", default=0, show_default=True, help="Of those, and of the interval.")
-@store_option
-@runs_option
-@json_option
-def index(as_json: bool, runs_url: str, **options: Any) -> None:
+@click.option("--timed", type=click.IntRange(1), help="Queries asked one by one for the latency.")
+@click.option("--seed", type=int, help="Of those, and of the interval.")
+@session_options()
+def index(  # noqa: PLR0913  one an option
+    session: Session,
+    collection: str,
+    searches: list[str],
+    labels: list[str],
+    candidates: int | None,
+    exact: bool,
+    ef: int | None,
+    indexed_only: bool,
+    ignore_quantization: bool,
+    rescore: bool | None,
+    oversampling: float | None,
+    queries: str | None,
+    gallery: str | None,
+    split: str | None,
+    classes: bool,
+    cluster: str | None,
+    timed: int,
+    **knobs: Any,
+) -> None:
     """Ask the store as production does, and tell what the index loses from what the model does.
 
     mAP@k, over all relevant items, is what k answers are sure to give of the full mAP, which lies
@@ -79,16 +92,48 @@ def index(as_json: bool, runs_url: str, **options: Any) -> None:
     intramodal evaluate index photos --labels category --searches raw,pca,pca:raw,raw+pca
     intramodal evaluate index photos --labels category -k 10 --ef 64
     """
-    from intramodal.workflows.evaluate.index import IndexRequest, evaluate_searches
+    from intramodal.evaluation.index import IndexSearch, evaluate_index
+    from intramodal.evaluation.resampling import Resampling
+    from intramodal.evaluation.tasks import Sides
 
-    result = evaluate_searches(IndexRequest(runs=runs_url, **options))
-    if as_json:
-        print_json(result)
-        return
-    _print_index(result)
+    sides = Sides.parse(queries, gallery, split)
+    quantization = {
+        "ignore": ignore_quantization or None,
+        "rescore": rescore,
+        "oversampling": oversampling,
+    }
+    params = _given(
+        hnsw_ef=ef,
+        indexed_only=indexed_only or None,
+        quantization=_given(**quantization) or None,
+    )
+    asked = [
+        replace(IndexSearch.parse(text), candidates=candidates, exact=exact, params=params)
+        for text in searches
+    ]
+    with session.open() as at:
+        photos = at.collection(collection)
+        with at.ledger.run(
+            "evaluate-index", parameters=session.stated(), seed=knobs["seed"]
+        ) as run:
+            found = evaluate_index(
+                photos,
+                searches=asked,
+                fields=labels,
+                sides=sides,
+                n_timed=timed,
+                resampling=Resampling(cluster),
+                run=run,
+                **knobs,
+            )
+    session.answer(found.to_dict(classes=classes), _show)
 
 
-def _print_index(result: dict[str, Any]) -> None:
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _show(result: dict[str, Any]) -> None:
     from intramodal.commands.printing import (
         interval,
         note,

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 
 from intramodal.errors import InputError
-from intramodal.evaluation.index import IndexSearch, certified_ap, evaluate_index, recall_at_k
+from intramodal.evaluation.index import (
+    IndexResult,
+    IndexSearch,
+    certified_ap,
+    evaluate_index,
+    recall_at_k,
+)
 from intramodal.evaluation.retrieval import evaluate_retrieval
-from intramodal.store.base import Distance, Filter, Hits, VectorSpec
+from intramodal.store.base import Distance, Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.open import open_store
@@ -46,6 +53,13 @@ def table(collection: ImageCollection) -> VectorTable:
     return collection.table(["raw", "pca"], payload=FIELDS)
 
 
+def asked(
+    collection: ImageCollection, search: IndexSearch, *, field: str = "label", **options: Any
+) -> IndexResult:
+    (found,) = evaluate_index(collection, searches=[search], fields=[field], **options)
+    return found
+
+
 def plain_ap(ranking: np.ndarray) -> float:
     places = np.flatnonzero(ranking) + 1
     return float(np.mean(np.arange(1, len(places) + 1) / places))
@@ -68,9 +82,7 @@ def test_the_interval_of_an_exact_search_holds_the_exact_figure(
     collection: ImageCollection, table: VectorTable, k: int
 ) -> None:
     exact = evaluate_retrieval(table, vectors=["raw"], fields=["label"], ties="id")["label", "raw"]
-    found = evaluate_index(
-        collection, table, IndexSearch("raw", k, exact=True), field="label", n_timed=3
-    )
+    found = asked(collection, IndexSearch("raw", exact=True), k=k, n_timed=3)
     assert (found.lower <= exact.ap + 1e-12).all()
     assert (exact.ap <= found.upper + 1e-12).all()
     assert (found.recall == 1).all()
@@ -82,27 +94,26 @@ def test_answers_to_the_end_of_the_gallery_give_the_exact_figure(
     collection: ImageCollection, table: VectorTable
 ) -> None:
     exact = evaluate_retrieval(table, vectors=["pca"], fields=["label"], ties="id")["label", "pca"]
-    found = evaluate_index(collection, table, IndexSearch("pca", N - 1, exact=True), field="label")
+    found = asked(collection, IndexSearch("pca", exact=True), k=N - 1)
     for figures in (found.ap, found.lower, found.upper):
         np.testing.assert_allclose(figures, exact.ap, atol=1e-12)
 
 
 def test_a_two_stage_search_of_all_candidates_is_a_search_by_the_second_stage(
-    collection: ImageCollection, table: VectorTable
+    collection: ImageCollection,
 ) -> None:
-    plain = evaluate_index(collection, table, IndexSearch("raw", 10), field="label")
-    two = IndexSearch("raw", 10, prefetch="pca", candidates=N)
-    found = evaluate_index(collection, table, two, field="label")
+    plain = asked(collection, IndexSearch("raw"), k=10)
+    two = IndexSearch("raw", prefetch="pca", candidates=N)
+    found = asked(collection, two, k=10)
     np.testing.assert_array_equal(found.ap, plain.ap)
-    few = IndexSearch("raw", 10, prefetch="pca", candidates=10)
-    assert evaluate_index(collection, table, few, field="label").recall.mean() < 1
+    few = IndexSearch("raw", prefetch="pca", candidates=10)
+    assert asked(collection, few, k=10).recall.mean() < 1
 
 
 def test_two_stages_of_few_candidates_lose_what_the_first_does_not_find(
     collection: ImageCollection, table: VectorTable
 ) -> None:
-    search = IndexSearch("raw", 10, prefetch="pca", candidates=10)
-    found = evaluate_index(collection, table, search, field="label")
+    found = asked(collection, IndexSearch("raw", prefetch="pca", candidates=10), k=10)
     X = [table.vectors[v] / np.linalg.norm(table.vectors[v], axis=1)[:, None] for v in
          ("raw", "pca")]  # fmt: skip
     for row in range(N):
@@ -114,10 +125,8 @@ def test_two_stages_of_few_candidates_lose_what_the_first_does_not_find(
         assert found.recall[row] == pytest.approx(len(tops[0] & tops[1]) / 10)
 
 
-def test_a_fused_search_has_no_exact_ranking_to_recall(
-    collection: ImageCollection, table: VectorTable
-) -> None:
-    found = evaluate_index(collection, table, IndexSearch("raw", 10, fuse="pca"), field="label")
+def test_a_fused_search_has_no_exact_ranking_to_recall(collection: ImageCollection) -> None:
+    found = asked(collection, IndexSearch("raw", fuse="pca"), k=10)
     assert np.isnan(found.recall).all()
     assert found.to_dict()["recall"] is None
     assert found.to_dict()["search"] == "raw + pca"
@@ -127,8 +136,7 @@ def test_a_fused_search_has_no_exact_ranking_to_recall(
 def test_answers_without_a_label_are_taken_out_and_counted(
     collection: ImageCollection, table: VectorTable
 ) -> None:
-    search = IndexSearch("raw", N - 1, exact=True)
-    found = evaluate_index(collection, table, search, field="rare")
+    found = asked(collection, IndexSearch("raw", exact=True), field="rare", k=N - 1)
     exact = evaluate_retrieval(table, vectors=["raw"], fields=["rare"], ties="id")["rare", "raw"]
     np.testing.assert_allclose(found.ap, exact.ap, atol=1e-12)
     assert found.n_outside == len(exact.ap) * (N // 2)
@@ -137,8 +145,8 @@ def test_answers_without_a_label_are_taken_out_and_counted(
 def test_a_filtered_gallery_answers_alone(collection: ImageCollection, table: VectorTable) -> None:
     asks = np.array([value == "test" for value in table.payload["split"]])
     where = Filter(equals={"split": "train"})
-    search = IndexSearch("raw", 10, exact=True, where=where)
-    found = evaluate_index(collection, table, search, field="label", split=(asks, ~asks))
+    search = IndexSearch("raw", exact=True, where=where)
+    found = asked(collection, search, k=10, sides=(asks, ~asks))
     assert found.n_outside == 0
     assert (found.recall == 1).all()
     assert len(found.ap) == asks.sum()
@@ -148,14 +156,14 @@ def test_equal_scores_are_equally_right() -> None:
     X = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], dtype=np.float32)
     table = VectorTable([0, 1, 2, 3], {"raw": X})
     rows = np.array([0, 0, 0])
-    hits = Hits([[1], [2], [3]], [np.ones(1, np.float32)] * 3)
-    recall = recall_at_k(table, IndexSearch("raw", 1), rows, hits)
+    answers = [np.array([1]), np.array([2]), np.array([3])]
+    recall = recall_at_k(table, IndexSearch("raw"), rows, answers, 1)
     np.testing.assert_array_equal(recall, [1, 1, 0])
 
 
 def test_a_search_cannot_be_fused_and_have_two_stages() -> None:
     with pytest.raises(InputError, match="one of the two"):
-        IndexSearch("raw", 10, prefetch="pca", fuse="pca")
+        IndexSearch("raw", prefetch="pca", fuse="pca")
 
 
 @pytest.mark.parametrize("distance", ["Cosine", "Dot", "Euclid", "Manhattan"])
@@ -167,7 +175,6 @@ def test_recall_is_by_the_distance_that_the_collection_uses(
     store.create("foreign", {"raw": VectorSpec(6, distance)})
     store.upsert("foreign", list(range(90)), {"raw": X}, [{"label": n % 5} for n in range(90)])
     foreign = ImageCollection.open(store, "foreign")
-    table = foreign.table(["raw"], payload=["label"])
-    found = evaluate_index(foreign, table, IndexSearch("raw", 9, exact=True), field="label")
+    found = asked(foreign, IndexSearch("raw", exact=True), k=9)
     assert (found.recall == 1).all()
     assert found.to_dict()["distance"] == distance

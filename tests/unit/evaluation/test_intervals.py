@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, NotFound
-from intramodal.evaluation.index import IndexSearch, evaluate_index
+from intramodal.evaluation.index import IndexResult, IndexSearch, evaluate_index, judge_search
 from intramodal.evaluation.intervals import group_jackknife, sign_flip
 from intramodal.evaluation.ranking import Ties
 from intramodal.evaluation.resampling import Resampling, choose_population
 from intramodal.evaluation.retrieval import RetrievalResult, evaluate_retrieval
-from intramodal.evaluation.tasks import RetrievalTask, Sides
+from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.evaluation.text_retrieval import evaluate_text_retrieval
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
@@ -51,6 +51,11 @@ def evaluated(
         **options,
     )
     return found["label", "raw"]
+
+
+def searched(collection: ImageCollection, search: IndexSearch, **options: Any) -> IndexResult:
+    (found,) = evaluate_index(collection, searches=[search], fields=["label"], **options)
+    return found
 
 
 def ends(found: object) -> tuple[float, float]:
@@ -169,25 +174,64 @@ def test_pictures_left_out_of_all_answers_give_the_interval_of_the_full_map(
     collection: ImageCollection, denominator: str
 ) -> None:
     # With all of the gallery among the answers nothing could have come up from below.
-    table = collection.table(["raw"], payload=["label"])
-    search = IndexSearch("raw", N - 1, exact=True)
-    found = evaluate_index(collection, table, search, field="label", denominator=denominator)  # type: ignore[arg-type]
-    exact = evaluated(table)
+    search = IndexSearch("raw", exact=True)
+    found = searched(collection, search, k=N - 1, denominator=denominator)
+    exact = evaluated(collection.table(["raw"], payload=["label"]))
     assert found.ap.mean() == pytest.approx(exact.map, abs=1e-6)  # another float32 product
     assert ends(found.interval) == pytest.approx(ends(exact.interval), abs=1e-4)
 
 
 def test_an_index_is_asked_beside_the_exact_ranking(collection: ImageCollection) -> None:
-    table = collection.table(["raw"], payload=["label", "split"])
-    rows, split = Sides.of("split").apply(table)
-    where = Filter(equals={"split": ["train"]})
-    search = IndexSearch("raw", 5, where=where)
-    found = evaluate_index(collection, rows, search, field="label", split=split)
-    exact = evaluated(table, split="split")
-    assert (found.search.k, found.n_outside) == (5, 0)
-    assert found.query_ids == exact.query_ids
-    assert found.lower.mean() - 1e-6 <= exact.map <= found.upper.mean() + 1e-6
-    assert found.to_dict()["denominator"] == "all relevant"
+    several = evaluate_index(
+        collection, searches=[IndexSearch("raw")], fields=["label"], sides="split", k=5
+    )
+    found, beside = several["label", "raw"], several.exact["label", "raw"]
+    exact = evaluated(pictures(4), split="split")
+    assert beside.map == pytest.approx(exact.map, abs=1e-6)  # the store normalises its vectors
+    assert (found.k, found.n_outside) == (5, 0)
+    assert found.search.where == Filter(equals={"split": ["train"]})
+    assert found.query_ids == beside.query_ids
+    assert found.lower.mean() - 1e-6 <= beside.map <= found.upper.mean() + 1e-6
+    (row,) = several.to_dict()["rows"]
+    assert (row["denominator"], row["exact_map"]) == ("all relevant", beside.map)
+    search = IndexSearch("raw", params={"hnsw_ef": 16})
+    assert searched(collection, search, k=3).k == 3
+
+
+def test_drawn_queries_are_the_same_beside_the_exact_ranking(collection: ImageCollection) -> None:
+    several = evaluate_index(
+        collection, searches=[IndexSearch("raw")], fields=["label"], max_queries=9, seed=4
+    )
+    found, beside = several["label", "raw"], several.exact["label", "raw"]
+    assert found.query_ids == beside.query_ids
+    assert len(found.ap) == 9
+
+
+def test_an_index_is_asked_of_a_collection_and_by_searches_that_are_told_apart(
+    collection: ImageCollection,
+) -> None:
+    about: Any = {"searches": [IndexSearch("raw")], "fields": ["label"]}
+    with pytest.raises(InputError, match="through a collection, not a table; give the collection"):
+        evaluate_index(pictures(4), **about)  # type: ignore[arg-type]
+    twice = [IndexSearch("raw"), IndexSearch("raw", exact=True)]
+    with pytest.raises(InputError, match="2 searches are called 'raw'; evaluate them one by one"):
+        evaluate_index(collection, searches=twice, fields=["label"])
+    with pytest.raises(InputError, match="no search to evaluate"):
+        evaluate_index(collection, searches=[], fields=["label"])
+
+
+def test_what_searches_share_is_said_once(collection: ImageCollection) -> None:
+    searches = [
+        IndexSearch("raw", exact=True, params={"hnsw_ef": 16, "indexed_only": True}),
+        IndexSearch("raw", prefetch="raw", params={"hnsw_ef": 16, "indexed_only": False}),
+    ]
+    found = evaluate_index(collection, searches=searches, fields=["label"], k=3, n_timed=1)
+    told = found.to_dict()
+    assert (told["k"], told["exact"], told["params"]) == (3, False, {"hnsw_ef": 16})
+    alone = evaluate_index(
+        collection, searches=searches[:1], fields=["label"], n_timed=1
+    ).to_dict()
+    assert (alone["exact"], alone["params"]) == (True, dict(searches[0].params))
 
 
 def test_a_split_without_a_side_is_refused() -> None:
@@ -198,9 +242,8 @@ def test_a_split_without_a_side_is_refused() -> None:
 
 
 def test_few_relevant_items_can_be_the_denominator(collection: ImageCollection) -> None:
-    table = collection.table(["raw"], payload=["label"])
     over_all, over_k = (
-        evaluate_index(collection, table, IndexSearch("raw", 7), field="label", denominator=name)
+        searched(collection, IndexSearch("raw"), k=7, denominator=name)
         for name in ("relevant", "min")
     )
     assert (over_all.n_relevant > 7).all()
@@ -208,7 +251,7 @@ def test_few_relevant_items_can_be_the_denominator(collection: ImageCollection) 
     np.testing.assert_array_equal(over_k.lower, over_all.lower)
     assert over_k.to_dict()["denominator"] == "min(k, relevant)"
     with pytest.raises(InputError, match="relevant or min"):
-        evaluate_index(collection, table, IndexSearch("raw"), field="label", denominator="hits")  # type: ignore[arg-type]
+        searched(collection, IndexSearch("raw"), denominator="hits")
 
 
 def test_intervals_hold_the_true_figure_about_as_often_as_they_say() -> None:
@@ -238,8 +281,12 @@ def test_what_a_table_was_read_without_is_named(collection: ImageCollection) -> 
         )["label", "raw"],
         lambda: evaluate_text_retrieval(table, texts, vector="pca", field="label"),
         lambda: evaluate_text_retrieval(table, texts, vector="raw", field="year"),
-        lambda: evaluate_index(
-            collection, table, IndexSearch("raw", prefetch="pca"), field="label"
+        lambda: judge_search(
+            collection,
+            table,
+            RetrievalTask.from_table(table, "label"),
+            IndexSearch("raw", prefetch="pca"),
+            k=100,
         ),
     ]
     for call in calls:
@@ -252,6 +299,8 @@ def test_a_collection_names_the_vectors_that_it_has(collection: ImageCollection)
         evaluate_retrieval(collection, vectors=["pca"], fields=["label"])["label", "pca"]
     with pytest.raises(InputError, match="no point has a value in field 'year'"):
         evaluate_retrieval(collection, vectors=["raw"], fields=["year"])["year", "raw"]
+    with pytest.raises(NotFound, match="no vector 'pca'; it has 'raw'"):
+        searched(collection, IndexSearch("raw", prefetch="pca"))
 
 
 @pytest.mark.parametrize("k", [1, 4, 15, 60])
@@ -259,7 +308,7 @@ def test_the_interval_at_k_is_as_wide_as_if_the_store_was_asked_without_each_pic
     collection: ImageCollection, k: int
 ) -> None:
     table = collection.table(["raw"], payload=["label"])
-    found = evaluate_index(collection, table, IndexSearch("raw", k, exact=True), field="label")
+    found = searched(collection, IndexSearch("raw", exact=True), k=k)
     labels = np.array(table.payload["label"])
     S = table.vectors["raw"] @ table.vectors["raw"].T
     np.fill_diagonal(S, -2)
