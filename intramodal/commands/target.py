@@ -149,6 +149,33 @@ class TextSource:
         return self.target.load_encoder(self.model, device=self.device, precision=self.precision)
 
 
+@dataclass(frozen=True)
+class RequiredTexts(TextSource):
+    """Texts that a command cannot do without, and the file that projects them, if any."""
+
+    projection: Path | None = None
+
+    def embed(self, prompts: Sequence[str]) -> Floats:
+        """Return the embeddings of the prompts, or those of the file, in the encoder's space."""
+        found = super().embed(prompts)
+        if found is None:
+            raise InputError(
+                f"{self.name} has no text tower; give ready embeddings with --text-vectors"
+            )
+        if self.target.is_projected and self.projection is None:
+            raise InputError(
+                f"{self.target.vector!r} is projected and texts must be, too; give its file with "
+                f"--projection, or ask on `raw`"
+            )
+        return found
+
+    def load_projection(self) -> Projection | None:
+        """Return the projection of the file, if the vector is a projected one."""
+        if self.projection is None or not self.target.is_projected:
+            return None
+        return self.target.projection_among([(self.projection, Projection.load(self.projection))])
+
+
 def _default(name: str, there: Sequence[str]) -> str:
     if DEFAULT_VECTOR in there:
         return DEFAULT_VECTOR

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
 from intramodal.evaluation.intervals import Interval
 from intramodal.evaluation.ranking import (
+    DEFAULT_KS,
     Groups,
     Lists,
     Ranking,
@@ -17,68 +22,221 @@ from intramodal.evaluation.ranking import (
     leave_group_out,
     rank,
 )
-from intramodal.evaluation.resampling import Population, interval_population
-from intramodal.evaluation.retrieval import RetrievalResult
-from intramodal.evaluation.tasks import RetrievalTask, encode_labels, require_read
-from intramodal.evaluation.views import text_directions
-from intramodal.types import Floats, VectorTable, unit_rows
+from intramodal.evaluation.resampling import Population, Resampling, interval_population
+from intramodal.evaluation.results import Results, log_figures
+from intramodal.evaluation.retrieval import CLASSES, RetrievalResult
+from intramodal.evaluation.tasks import (
+    LabelCodes,
+    Points,
+    RetrievalTask,
+    labels_of,
+    read_labelled,
+)
+from intramodal.evaluation.texts import Texts, texts_of
+from intramodal.evaluation.views import project_texts, text_directions
+from intramodal.projection.anchors import TEMPLATE, AnchorSet
+from intramodal.projection.projection import Projection
+from intramodal.runs.frames import stacked_frames
+from intramodal.runs.run import Run
+from intramodal.runs.scores import MEDIA_TYPE, SCORES, pack_scores
+from intramodal.store.collection import ImageCollection
+from intramodal.types import Encoder, Floats, VectorTable
 
 NOTHING: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 NO_ROWS: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
 
-def class_names(table: VectorTable, field: str, *, min_class_size: int = 1) -> list[str]:
-    """Return the classes of a label field, in the order in which their texts are expected."""
-    require_read(table, fields=[field])
-    return encode_labels(table.payload[field], min_class_size=min_class_size, field=field).names
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class TextRetrievalResults(Results):
+    """How well the texts of classes find their images, by several label fields.
+
+    ``results[field]`` is one `RetrievalResult`, with one query a class, whose id and label are the
+    class; iterating gives all of them.
+
+    Parameters
+    ----------
+    vector : str
+    texts : str
+        Where they come from, for people.
+    template : str
+    results : list of RetrievalResult
+    """
+
+    vector: str
+    texts: str
+    template: str
+    results: list[RetrievalResult]
+
+    def __getitem__(self, field: str) -> RetrievalResult:
+        """Return the result of a field."""
+        return {result.field: result for result in self.results}[field]
+
+    def __iter__(self) -> Iterator[RetrievalResult]:
+        """Iterate over the results."""
+        return iter(self.results)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``--json`` prints."""
+        points = asdict(self.points)
+        return {
+            "collection": points["collection"],
+            "vector": self.vector,
+            "texts": self.texts,
+            "template": self.template,
+            "n_points": points["n_points"],
+            "n_incomplete": points["n_incomplete"],
+            "fields": {result.field: _figures(result) for result in self.results},
+            "run_id": self.run_id,
+        }
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame, one row a class of every field."""
+        return stacked_frames(result.to_frame() for result in self.results)
+
+    def record(self, run: Run) -> None:
+        """Record the figures, and the scores of every class."""
+        for result in self.results:
+            result.log_map(run)
+            figures = result.to_dict()["metrics"]
+            log_figures(run, figures, vector=result.vector, field=result.field, n=len(result.ap))
+        run.save_artefact(SCORES, pack_scores([r.scores() for r in self.results]), MEDIA_TYPE)
+        run.save_artefact(CLASSES, {"rows": [result.to_dict() for result in self.results]})
+
+    def _repr_html_(self) -> str:
+        return "".join(result._repr_html_() for result in self.results)
+
+    def __repr__(self) -> str:
+        """Return the repr of each result, one a line."""
+        return "\n".join(map(repr, self.results))
 
 
-def evaluate_text_retrieval(  # noqa: PLR0913  settings with defaults
-    table: VectorTable,
-    texts: Floats,
+def _figures(result: RetrievalResult) -> dict[str, Any]:
+    row = result.to_dict()
+    return {
+        **{name: row[name] for name in ("map", "interval", "population")},
+        **row["metrics"],
+        "n_classes": row["n_queries"],
+        "n_gallery": row["n_gallery"],
+        "classes": {name: entry["ap"] for name, entry in row["classes"].items()},
+    }
+
+
+def evaluate_text_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
+    source: VectorTable | ImageCollection,
     *,
-    vector: str,
-    field: str,
-    ks: tuple[int, ...] = (1, 5, 10),
+    texts: Texts | Encoder | Floats,
+    vector: str = "raw",
+    fields: Sequence[str],
+    template: str = TEMPLATE,
+    projection: Projection | None = None,
+    ks: Sequence[int] = DEFAULT_KS,
     ties: Ties = "expected",
     min_class_size: int = 1,
-    cluster: str | None = None,
+    resampling: Resampling = Resampling(),
     seed: int = 0,
-) -> RetrievalResult:
+    run: Run | None = None,
+) -> TextRetrievalResults:
     """Return how well the text of each class finds its images, over the full ranking.
 
     Parameters
     ----------
-    table : VectorTable
-        With the vector and the payload column `field`.
-    texts : ndarray of shape (n_classes, d)
-        Embeddings of the prompts of `class_names`, in the space of `vector`.
-    vector, field : str
-    ks : tuple of int
+    source : ImageCollection or VectorTable
+        A collection is read once; or what `ImageCollection.table` has read.
+    texts : Encoder, ndarray of shape (n_classes, dim), or Texts
+        The encoder of the images; or ready embeddings in its space, one row a class in the order
+        of their names.
+    vector : str
+        Named vector of the images; compared by cosine.
+    fields : sequence of str
+        Payload fields whose classes ask.
+    template : str
+        Prompt; ``{}`` is the class name.
+    projection : Projection, optional
+        The one that made the vector: it brings the texts into its space.
+    ks : sequence of int
     ties : {"expected", "sklearn", "best", "worst", "id"}
     min_class_size : int
         Classes with fewer images are left out, as queries and as gallery.
-    cluster, seed
-        Of the interval, as in `evaluate_retrieval`: other classes would ask other texts, other
-        pictures would be found by these.
-
-    Returns
-    -------
-    RetrievalResult
-        One query a class; its id and label are the class.
+    resampling : Resampling
+        Whom the intervals speak for, as in `evaluate_retrieval`: other classes would ask other
+        texts, other images would be found by these.
+    seed : int
+        Random seed of the resampling.
+    run : Run, optional
+        Records the results.
 
     Raises
     ------
     InputError
-        If the texts do not fit the classes or the vector.
+        If the texts do not fit the classes or the vector, or it is projected otherwise.
     """
-    require_read(table, vectors=[vector], fields=[field])
-    codes = encode_labels(table.payload[field], min_class_size=min_class_size, field=field)
-    X = unit_rows(table.vectors[vector])[codes.rows]
-    if texts.shape != (len(codes.names), X.shape[1]):
+    run = run or Run()
+    table = read_labelled(source, [vector], [*fields, *resampling.fields])
+    results = []
+    for field in fields:
+        codes = labels_of(table, field, min_class_size=min_class_size)
+        T = _embedded(texts_of(texts), codes.names, template)
+        T = _in_space(source, vector, T, projection)
+        task, X = _asked_by_classes(table, codes, T, vector, field)
+        T = text_directions(T)
+        ranking = rank(T, X, task.relevance, ks=ks, ties=ties)
+        population = interval_population(table, task, resampling.unit, seed=seed)
+        within = _interval(population, task, ranking, T, X) if population else None
+        results.append(_result(task, ranking, vector, ties, within))
+    found = TextRetrievalResults(
+        points=Points.of(source, table, seed),
+        run_id=run.id,
+        vector=vector,
+        texts=texts_of(texts).name,
+        template=template,
+        results=results,
+    )
+    if isinstance(source, ImageCollection):
+        run.log_origins(source.manifest.vectors)
+    run.keep(found)
+    return found
+
+
+def _embedded(texts: Texts, names: Sequence[str], template: str) -> Floats:
+    """Return the embeddings (n_classes, dim) of the classes' prompts."""
+    found = texts.embed(AnchorSet(tuple(names), template).prompts())
+    if found is None:
+        raise InputError(f"{texts.name} has no text tower; give ready embeddings of the classes")
+    return found
+
+
+def _in_space(
+    source: VectorTable | ImageCollection, vector: str, T: Floats, projection: Projection | None
+) -> Floats:
+    """Return the texts (n_classes, dim) in the space of the vector, (n_classes, d)."""
+    origin = source.manifest.vectors.get(vector) if isinstance(source, ImageCollection) else None
+    if projection is None:
+        if origin is not None and origin.projection:
+            raise InputError(
+                f"{vector!r} is projected and texts must be, too; give the projection that made "
+                f"it, or ask on `raw`"
+            )
+        return T
+    if origin is not None and origin.projection != projection.fingerprint:
+        raise InputError(
+            f"texts must be projected as {vector!r} was, by projection "
+            f"{origin.projection[:12] or 'none'}, got {projection.fingerprint[:12]}"
+        )
+    found = project_texts(T, projection)
+    if found is None:
+        raise InputError(f"{vector!r} is centred and takes no texts; ask on `raw`")
+    return found
+
+
+def _asked_by_classes(
+    table: VectorTable, codes: LabelCodes, T: Floats, vector: str, field: str
+) -> tuple[RetrievalTask, Floats]:
+    """Return the task in which each class asks, and its gallery (n_gallery, d) of unit rows."""
+    X = table.unit(vector, codes.rows)
+    if T.shape != (len(codes.names), X.shape[1]):
         raise InputError(
             f"field {field!r} has {len(codes.names)} classes and {vector!r} {X.shape[1]} "
-            f"dimensions, got texts of shape {texts.shape}; give one text a class, in order"
+            f"dimensions, got texts of shape {T.shape}; give one text a class, in order"
         )
     owner = np.repeat(np.arange(len(codes)), np.diff(codes.indptr))
     members = [np.sort(owner[codes.indices == c]) for c in range(len(codes.names))]
@@ -90,22 +248,23 @@ def evaluate_text_retrieval(  # noqa: PLR0913  settings with defaults
         return as_lists([NOTHING] * (stop - start))
 
     relevance = Relevance(positives, ignored, len(members))
-    T = text_directions(texts)
-    ranking = rank(T, X, relevance, ks=ks, ties=ties)
     # No row of the table asks.
-    task = RetrievalTask(field, "text-image", codes, NO_ROWS, codes.rows, NOTHING, relevance, 0)
-    population = interval_population(table, task, cluster, seed=seed)
-    interval = _interval(population, task, ranking, T, X) if population else None
+    return RetrievalTask(field, "text-image", codes, NO_ROWS, codes.rows, NOTHING, relevance, 0), X
+
+
+def _result(
+    task: RetrievalTask, ranking: Ranking, vector: str, ties: Ties, interval: Interval | None
+) -> RetrievalResult:
     return RetrievalResult(
         vector=vector,
-        field=field,
-        protocol="text-image",
-        query_ids=list(codes.names),
-        labels=list(codes.names),
+        field=task.field,
+        protocol=task.protocol,
+        query_ids=list(task.codes.names),
+        labels=list(task.codes.names),
         ap=ranking.ap,
         metrics=ranking.figures,
         n_relevant=ranking.n_relevant,
-        n_gallery=len(X),
+        n_gallery=len(task.gallery_rows),
         n_without_positives=0,
         tie_width=float(ranking.tie_width.mean()),
         ties=ties,

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from intramodal.commands.options import (
-    FILE,
-    cluster_option,
-    json_option,
-    labels_option,
-    model_options,
-    print_json,
-    runs_option,
-    store_option,
-)
+from intramodal.commands.job import JobCommand
+from intramodal.commands.options import FILE, cluster_option, labels_option, model_options
+from intramodal.commands.session import Session, session_options
 
 
-@click.command("text")
+@click.command("text", cls=JobCommand, job="evaluation.text_retrieval:evaluate_text_retrieval")
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
 @labels_option
-@click.option(
-    "--template", default="a photo of a {}", show_default=True, help="{} is the class name."
-)
+@click.option("--template", help="{} is the class name.")
 @click.option("--model", help="Encodes the texts; default: the model that made the vector.")
 @click.option(
     "--text-vectors",
@@ -32,35 +24,54 @@ from intramodal.commands.options import (
 )
 @click.option("--projection", type=FILE, help="The file a projected vector was made with.")
 @click.option(
-    "--min-class-size",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Images; smaller classes are left out.",
+    "--min-class-size", type=click.IntRange(1), help="Images; smaller classes are left out."
 )
 @cluster_option
-@click.option("--seed", default=0, show_default=True, help="Of the interval.")
+@click.option("--seed", type=int, help="Of the interval.")
 @model_options
-@store_option
-@runs_option
-@json_option
-def text(as_json: bool, runs_url: str, **options: Any) -> None:
+@session_options()
+def text(  # noqa: PLR0913  one an option
+    session: Session,
+    target: str,
+    labels: list[str],
+    model: str | None,
+    text_vectors: Path | None,
+    projection: Path | None,
+    cluster: str | None,
+    device: str | None,
+    precision: str | None,
+    **knobs: Any,
+) -> None:
     """Let the name of every class ask for its images (text-image retrieval).
 
     \b
     intramodal evaluate text photos --labels category
     intramodal evaluate text photos:pca --labels category --projection pca.safetensors
     """
-    from intramodal.workflows.evaluate.text_retrieval import TextRetrievalRequest, evaluate_texts
+    from intramodal.commands.target import RequiredTexts, Target
+    from intramodal.evaluation.resampling import Resampling
+    from intramodal.evaluation.text_retrieval import evaluate_text_retrieval
 
-    result = evaluate_texts(TextRetrievalRequest(runs=runs_url, **options))
-    if as_json:
-        print_json(result)
-        return
-    _print_text(result)
+    with session.open() as at:
+        photos = Target.open(at.store, target)
+        texts = RequiredTexts(photos, model, text_vectors, device, precision, projection)
+        with at.ledger.run(
+            "evaluate-text", parameters=session.stated(), seed=knobs["seed"]
+        ) as run:
+            found = evaluate_text_retrieval(
+                photos.collection,
+                texts=texts,
+                vector=photos.vector,
+                fields=labels,
+                projection=texts.load_projection(),
+                resampling=Resampling(cluster),
+                run=run,
+                **knobs,
+            )
+    session.answer(found.to_dict(), _show)
 
 
-def _print_text(result: dict[str, Any]) -> None:
+def _show(result: dict[str, Any]) -> None:
     from intramodal.commands.printing import (
         interval,
         note,

@@ -136,7 +136,7 @@ def test_few_queries_speak_of_no_others() -> None:
 def test_texts_of_many_classes_are_their_own_units() -> None:
     table = pictures(25)
     texts = np.random.default_rng(3).normal(size=(25, DIM)).astype(np.float32)
-    result = evaluate_text_retrieval(table, texts, vector="raw", field="label")
+    result = evaluate_text_retrieval(table, texts=texts, fields=["label"])["label"]
     assert result.interval is not None
     assert result.interval.population == "classes"
     expected = sign_flip(result.ap, np.ones(25), seed=0)
@@ -146,13 +146,13 @@ def test_texts_of_many_classes_are_their_own_units() -> None:
 def test_pictures_are_left_out_of_what_texts_find() -> None:
     table = pictures(4)
     texts = np.random.default_rng(3).normal(size=(4, DIM)).astype(np.float32)
-    result = evaluate_text_retrieval(table, texts, vector="raw", field="label")
+    result = evaluate_text_retrieval(table, texts=texts, fields=["label"])["label"]
     groups = image_groups(table)
     without = [
         evaluate_text_retrieval(
             table.take(np.flatnonzero(groups != g)),
-            texts, vector="raw", field="label", cluster="none",
-        ).map
+            texts=texts, fields=["label"], resampling=Resampling("none"),
+        )["label"].map
         for g in range(groups.max() + 1)
     ]  # fmt: skip
     expected = group_jackknife(result.map, np.array(without), np.bincount(groups).astype(float))
@@ -279,8 +279,8 @@ def test_what_a_table_was_read_without_is_named(collection: ImageCollection) -> 
         lambda: evaluate_retrieval(
             table, vectors=["raw"], fields=["label"], resampling=Resampling("year")
         )["label", "raw"],
-        lambda: evaluate_text_retrieval(table, texts, vector="pca", field="label"),
-        lambda: evaluate_text_retrieval(table, texts, vector="raw", field="year"),
+        lambda: evaluate_text_retrieval(table, texts=texts, vector="pca", fields=["label"]),
+        lambda: evaluate_text_retrieval(table, texts=texts, fields=["year"]),
         lambda: judge_search(
             collection,
             table,
