@@ -18,6 +18,8 @@ class JobCommand(click.Command):
     job : str
         Module below ``intramodal`` and function: ``"evaluation.retrieval:evaluate_retrieval"``. It
         is imported when the command runs or shows its help, not before.
+    settings : str, optional
+        A value that the job takes, some of whose fields are options, too: module and class.
     renamed : mapping of str to str, optional
         Parameters of the job whose options have another name: ``{"timed": "n_timed"}``.
     """
@@ -26,20 +28,21 @@ class JobCommand(click.Command):
         self,
         *arguments: Any,
         job: str,
+        settings: str | None = None,
         renamed: Mapping[str, str] | None = None,
-        **settings: Any,
+        **attributes: Any,
     ) -> None:
-        super().__init__(*arguments, **settings)
+        super().__init__(*arguments, **attributes)
         self.job = job
+        self.settings = settings
         self.renamed = renamed or {}
         self._is_filled = False
 
     @property
     def knobs(self) -> Mapping[str, inspect.Parameter]:
-        """Parameters of the job."""
-        module, _, function = self.job.partition(":")
-        found = getattr(importlib.import_module(f"intramodal.{module}"), function)
-        return inspect.signature(found).parameters
+        """Parameters of the job and of its settings."""
+        of_settings = _parameters(self.settings) if self.settings else {}
+        return {**of_settings, **_parameters(self.job)}
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the parameters; options without a default of their own have that of the job."""
@@ -51,6 +54,12 @@ class JobCommand(click.Command):
                 if isinstance(option, click.Option) and name in knobs:
                     _fill(option, knobs[name].default)
         return super().get_params(ctx)
+
+
+def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
+    module, _, function = name.partition(":")
+    found = getattr(importlib.import_module(f"intramodal.{module}"), function)
+    return inspect.signature(found).parameters
 
 
 def _fill(option: click.Option, default: Any) -> None:
