@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from intramodal.evaluation.rivals.class_texts import ClassTexts as ClassTexts
     from intramodal.evaluation.rivals.class_texts import ClassWords as ClassWords
     from intramodal.evaluation.rivals.oti import InversionMap as InversionMap
+    from intramodal.evaluation.rivals.oti import KeptTexts as KeptTexts
     from intramodal.evaluation.rivals.oti import OtiSettings as OtiSettings
-    from intramodal.evaluation.rivals.oti import compare_inversion as compare_inversion
     from intramodal.evaluation.rivals.oti import evaluate_inversion as evaluate_inversion
     from intramodal.evaluation.rivals.oti import invert_images as invert_images
+    from intramodal.evaluation.rivals.oti import stored_texts as stored_texts
     from intramodal.evaluation.tasks import Sides as Sides
     from intramodal.evaluation.text_retrieval import (
         evaluate_text_retrieval as evaluate_text_retrieval,
@@ -61,6 +62,7 @@ _HOMES = {
     "IndexSearch": "evaluation.index",
     "InversionMap": "evaluation.rivals.oti",
     "IsoClip": "projection.isoclip",
+    "KeptTexts": "evaluation.rivals.oti",
     "OtiSettings": "evaluation.rivals.oti",
     "Projection": "projection.projection",
     "Resampling": "evaluation.resampling",
@@ -69,7 +71,6 @@ _HOMES = {
     "TextPCA": "projection.text_pca",
     "backfill": "ingest.backfill.in_place",
     "compare": "evaluation.compare",
-    "compare_inversion": "evaluation.rivals.oti",
     "compare_results": "evaluation.compare",
     "compare_unlabelled": "evaluation.agreement",
     "evaluate_fewshot": "evaluation.fewshot",
@@ -92,6 +93,7 @@ _HOMES = {
     "recovery_curve": "evaluation.recovery",
     "render_report": "reports.report",
     "search": "store.search",
+    "stored_texts": "evaluation.rivals.oti",
 }
 
 __all__ = [
@@ -102,6 +104,7 @@ __all__ = [
     "IndexSearch",
     "InversionMap",
     "IsoClip",
+    "KeptTexts",
     "OtiSettings",
     "Projection",
     "Resampling",
@@ -111,7 +114,6 @@ __all__ = [
     "__version__",
     "backfill",
     "compare",
-    "compare_inversion",
     "compare_results",
     "compare_unlabelled",
     "evaluate_fewshot",
@@ -134,6 +136,7 @@ __all__ = [
     "recovery_curve",
     "render_report",
     "search",
+    "stored_texts",
 ]
 
 

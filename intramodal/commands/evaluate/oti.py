@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 
+from intramodal.commands.job import JobCommand
 from intramodal.commands.options import (
     LIST,
     cluster_option,
     comma_list,
-    json_option,
     labels_option,
     least_option,
     max_queries_option,
     model_options,
-    print_json,
-    runs_option,
     sides_options,
-    store_option,
 )
+from intramodal.commands.session import Session, session_options
+from intramodal.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from intramodal.commands.target import Target
+    from intramodal.evaluation.rivals.oti import InversionMap, Invert, KeptTexts
+    from intramodal.runs.run import Run
+    from intramodal.types import Floats, PointId
+
+FOLDER = Path(".intramodal")
+"""Where texts are kept unless a file or a named vector is asked for."""
 
 
-@click.command("oti")
+@click.command(
+    "oti",
+    cls=JobCommand,
+    job="evaluation.rivals.oti:evaluate_inversion",
+    settings="evaluation.rivals.oti:OtiSettings",
+    renamed={"steps": "n_steps"},
+)
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
 @labels_option
 @click.option(
@@ -43,17 +60,11 @@ from intramodal.commands.options import (
     type=click.Path(path_type=Path, dir_okay=False),
     help="Keep the texts in this file; default ./.intramodal/oti-COLLECTION-VECTOR.safetensors.",
 )
-@click.option(
-    "--template", default="a photo of {}", show_default=True, help="{} is the pseudo-word."
-)
-@click.option(
-    "--steps", type=click.IntRange(1), default=150, show_default=True, help="Of AdamW, a picture."
-)
+@click.option("--template", help="{} is the pseudo-word.")
+@click.option("--steps", type=click.IntRange(1), help="Of AdamW, a picture.")
 @click.option(
     "--batch-size",
     type=click.IntRange(1),
-    default=64,
-    show_default=True,
     help="Pictures at once; halved where memory runs out.",
 )
 @max_queries_option
@@ -61,16 +72,30 @@ from intramodal.commands.options import (
 @least_option
 @cluster_option
 @click.option(
-    "--seed",
-    default=42,
-    show_default=True,
-    help="Of the words' starts, the draw of queries and the resampling.",
+    "--seed", type=int, help="Of the words' starts, the draw of queries and the resampling."
 )
 @model_options
-@store_option
-@runs_option
-@json_option
-def oti(as_json: bool, runs_url: str, **options: Any) -> None:
+@session_options()
+def oti(  # noqa: PLR0913  one an option
+    session: Session,
+    target: str,
+    labels: list[str],
+    vectors: list[str],
+    model: str | None,
+    to: str | None,
+    out: Path | None,
+    template: str,
+    steps: int,
+    batch_size: int,
+    queries: str | None,
+    gallery: str | None,
+    split: str | None,
+    cluster: str | None,
+    seed: int,
+    device: str | None,
+    precision: str | None,
+    **knobs: Any,
+) -> None:
     """Let texts that stand for pictures ask (textual inversion, OTI: a rival).
 
     A pseudo-word in "a photo of {}" is moved until its text is nearest to the picture's stored
@@ -81,18 +106,79 @@ def oti(as_json: bool, runs_url: str, **options: Any) -> None:
     intramodal evaluate oti photos --labels category --max-queries 500
     intramodal evaluate oti photos --labels category --split split --to oti
     """
-    from intramodal.workflows.evaluate.oti import OtiRequest, evaluate_oti
+    from intramodal.commands.target import Target
+    from intramodal.evaluation.resampling import Resampling
+    from intramodal.evaluation.rivals.oti import (
+        InversionMap,
+        OtiSettings,
+        evaluate_inversion,
+        vectors_beside,
+    )
+    from intramodal.evaluation.tasks import Sides
 
-    if options["to"] is not None and options["out"] is not None:
+    if to is not None and out is not None:
         raise click.UsageError("--to and --out exclude each other")
-    result = evaluate_oti(OtiRequest(runs=runs_url, **options))
-    if as_json:
-        print_json(result)
-        return
-    _print(result)
+    sides = Sides.parse(queries, gallery, split)
+    with session.open() as at:
+        photos = Target.open(at.store, target)
+        beside = vectors_beside(photos.collection, photos.vector, vectors)
+        if to in beside:
+            raise InputError(f"{to!r} is compared with the texts; keep them under another name")
+        encoder = photos.load_encoder(model, device=device, precision=precision)
+        settings = OtiSettings(template, n_steps=steps, seed=seed, batch_size=batch_size)
+        made = InversionMap(encoder, settings)
+        with at.ledger.run("evaluate-oti", parameters=session.stated(), seed=seed) as run:
+            found = evaluate_inversion(
+                photos.collection,
+                made,
+                vector=photos.vector,
+                vectors=beside,
+                fields=labels,
+                sides=sides,
+                invert=_kept(photos, made, to, out, run),
+                resampling=Resampling(cluster),
+                seed=seed,
+                run=run,
+                **knobs,
+            )
+    session.answer(found.to_dict(), _show)
 
 
-def _print(result: dict[str, Any]) -> None:
+def _kept(
+    photos: Target, made: InversionMap, to: str | None, out: Path | None, run: Run
+) -> Invert:
+    """Return what inverts pictures and keeps their texts in a vector or a file."""
+    if to is not None:
+        return _backfilled(photos, made, to, run)
+    name = f"oti-{photos.collection.name}-{photos.vector}"
+    return made.kept_in(out or FOLDER / f"{quote(name, safe=' ')}.safetensors")
+
+
+def _backfilled(photos: Target, made: InversionMap, vector: str, run: Run) -> Invert:
+    """Return what fills a named vector of the points that lack it, and reads that of all."""
+    from intramodal.evaluation.rivals.oti import KeptTexts, stored_texts
+    from intramodal.ingest.backfill.copy import under_own_name
+    from intramodal.ingest.backfill.in_place import backfill
+
+    def invert(ids: Sequence[PointId], X: Floats) -> KeptTexts:
+        own = under_own_name(photos.collection)
+        # No index is waited for: what asks is never searched.
+        done = backfill(
+            own,
+            made,
+            vector=vector,
+            source=photos.vector,
+            only=ids,
+            batch_size=made.settings.batch_size,
+            reindex=False,
+            run=run,
+        )
+        return KeptTexts(stored_texts(own, vector, ids), done.projected, {"vector": vector})
+
+    return invert
+
+
+def _show(result: dict[str, Any]) -> None:
     from intramodal.commands.printing import (
         interval,
         note,

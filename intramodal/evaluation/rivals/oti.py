@@ -12,18 +12,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, MismatchError, ModelError
-from intramodal.evaluation.intervals import Effect
-from intramodal.evaluation.resampling import Population, interval_population
-from intramodal.evaluation.retrieval import RetrievalResult, run_task
-from intramodal.evaluation.tasks import Mask, RetrievalTask
+from intramodal.evaluation.intervals import Effect, holm
+from intramodal.evaluation.resampling import Population, Resampling, interval_population
+from intramodal.evaluation.results import Results
+from intramodal.evaluation.retrieval import RetrievalResult, record_results, run_task
+from intramodal.evaluation.tasks import (
+    Mask,
+    Points,
+    RetrievalTask,
+    Sides,
+    read_labelled,
+    tasks_of,
+)
 from intramodal.memory import FittingBatches
-from intramodal.progress import progress
+from intramodal.progress import progress, tracked
+from intramodal.runs.frames import stacked_frames
+from intramodal.runs.run import Run
+from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import TEXT_INVERSION
 from intramodal.types import (
     Encoder,
@@ -57,15 +68,7 @@ class Inverted(NamedTuple):
 
 @dataclass
 class InversionFile:
-    """Results by picture, in memory and, with a path, on disk.
-
-    Parameters
-    ----------
-    path : Path or None
-    recipe : mapping
-        JSON values: model and settings, which every result of the file shares.
-    found : dict of str or int to Inverted
-    """
+    """Results by picture, in memory and, with a path, on disk; all of one model and settings."""
 
     path: Path | None
     recipe: Mapping[str, Any]
@@ -75,15 +78,7 @@ class InversionFile:
 
     @classmethod
     def open(cls, path: Path | None, recipe: Mapping[str, Any]) -> InversionFile:
-        """Return the results at `path`, if there are any yet.
-
-        Raises
-        ------
-        InputError
-            If the file is none of these.
-        MismatchError
-            If it was made with another model or other settings.
-        """
+        """Return the results at `path`, if there are any yet; refuses those of another recipe."""
         if path is None or not path.exists():
             return cls(path, recipe)
         about, arrays = _read(path)
@@ -221,6 +216,18 @@ class OtiSettings:
                 raise InputError(f"{name} must be larger than 0, got {getattr(self, name)}")
 
 
+class KeptTexts(NamedTuple):
+    """Texts (n, d) of pictures in their order; how many are new; where all are kept."""
+
+    texts: Floats
+    n_new: int
+    place: Mapping[str, str]
+
+
+Invert = Callable[[Sequence[PointId], Floats], KeptTexts]
+"""Makes the texts of pictures from their ids and vectors (n, d), and may keep them."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Inversion:
     """Pictures said by the text tower.
@@ -257,7 +264,7 @@ class Inversion:
 
 
 def invert_images(
-    encoder: InvertibleEncoder,
+    encoder: Encoder,
     X: Floats,
     keys: Sequence[PointId],
     *,
@@ -299,15 +306,15 @@ def invert_images(
     from its own random numbers, so that neither batches nor neighbours change a result beyond
     float32 rounding. AdamW does not notice: it divides by the gradient's own size.
     """
-    _check(encoder, X, keys)
+    model = _checked(encoder, X, keys)
     X, digests = unit_rows(X), row_digests(X)
-    file = InversionFile.open(path, _recipe(encoder, settings))
+    file = InversionFile.open(path, _recipe(model, settings))
     todo = [row for row, key in enumerate(keys) if not file.holds(key, digests[row])]
 
     def invert(part: slice) -> tuple[list[int], tuple[Floats, ...]]:
-        return todo[part], _inverted(encoder, X[todo[part]], settings)
+        return todo[part], _inverted(model, X[todo[part]], settings)
 
-    batches = FittingBatches(encoder.device, settings.batch_size)
+    batches = FittingBatches(model.device, settings.batch_size)
     with progress(len(keys), "invert", unit="img") as bar, file.kept():
         bar.update(len(keys) - len(todo))
         for rows, found in batches.over(len(todo), invert):
@@ -334,14 +341,13 @@ class InversionMap:
     method = TEXT_INVERSION
     default_vector = "oti"
 
-    def __init__(self, model: InvertibleEncoder, settings: OtiSettings = OtiSettings()) -> None:
-        _check_model(model)
-        self.model = model
+    def __init__(self, model: Encoder, settings: OtiSettings = OtiSettings()) -> None:
+        self.model = _invertible(model)
         self.settings = settings
         self.encoder = model.name
         self.encoder_fingerprint = model.fingerprint
         self.dim_in = self.dim_out = model.dim
-        self.recipe = _recipe(model, settings)
+        self.recipe = _recipe(self.model, settings)
         self.fingerprint = fingerprint({"method": self.method, **self.recipe})
         self._batches = FittingBatches(model.device, settings.batch_size)
 
@@ -360,6 +366,15 @@ class InversionMap:
             len(X), lambda part: _started(self.model, X[part], self.settings)
         )
         return np.concatenate([np.empty(0, np.float32), *parts])
+
+    def kept_in(self, path: Path | None) -> Invert:
+        """Return what inverts pictures and keeps them in a file; see `invert_images`."""
+
+        def invert(ids: Sequence[PointId], X: Floats) -> KeptTexts:
+            found = invert_images(self.model, X, ids, settings=self.settings, path=path)
+            return KeptTexts(found.texts, found.n_new, {} if path is None else {"file": str(path)})
+
+        return invert
 
 
 def _inverted(encoder: InvertibleEncoder, X: Floats, settings: OtiSettings) -> tuple[Floats, ...]:
@@ -429,12 +444,10 @@ def _placed(encoder: TextInvertible, template: str) -> tuple[str, str]:
 
 
 def _starts(X: Floats, width: int, settings: OtiSettings) -> Floats:
-    """Return where the words (n, width) start.
-
-    The signs of a vector are what neither scaling nor a store's half precision changes; pictures
-    that share them all start alike.
-    """
+    """Return where the words (n, width) start."""
     rows = []
+    # The signs of a vector are what neither scaling nor a store's half precision changes; pictures
+    # that share them all start alike.
     for signs in np.packbits(X > 0, axis=1):
         digest = hashlib.sha256(signs.tobytes()).digest()
         rng = np.random.default_rng([settings.seed, int.from_bytes(digest[:8], "little")])
@@ -448,15 +461,16 @@ def _recipe(encoder: InvertibleEncoder, settings: OtiSettings) -> dict[str, Any]
     return {"encoder": encoder.fingerprint, **decides}
 
 
-def _check_model(encoder: Encoder) -> None:
+def _invertible(encoder: Encoder) -> InvertibleEncoder:
     if not isinstance(encoder, TextInvertible):
         raise ModelError(
             f"{encoder.name} has no text tower to invert pictures with; take a CLIP-like model"
         )
+    return cast("InvertibleEncoder", encoder)
 
 
-def _check(encoder: InvertibleEncoder, X: Floats, keys: Sequence[PointId]) -> None:
-    _check_model(encoder)
+def _checked(encoder: Encoder, X: Floats, keys: Sequence[PointId]) -> InvertibleEncoder:
+    model = _invertible(encoder)
     if X.ndim != 2 or X.shape[1] != encoder.dim or len(X) != len(keys):
         raise InputError(
             f"{len(keys)} keys and {encoder.dim} dimensions need vectors of shape "
@@ -468,6 +482,7 @@ def _check(encoder: InvertibleEncoder, X: Floats, keys: Sequence[PointId]) -> No
         raise InputError("keys must be different, and one is there twice; give each picture one")
     if not np.isfinite(X).all() or not X.any(axis=1).all():
         raise InputError("a vector is zero, NaN or infinity; leave those pictures out")
+    return model
 
 
 TEXTS = "oti"
@@ -476,16 +491,10 @@ TEXTS = "oti"
 
 @dataclass(frozen=True, eq=False)
 class InversionEvidence:
-    """How texts of pictures retrieve, and vectors of the pictures, by one label field.
+    """How texts and then vectors of pictures retrieve by one field, over the same queries.
 
-    Parameters
-    ----------
-    population : Population or None
-        What intervals and differences speak of; None where it was left out, or pictures are few.
-    results : list of RetrievalResult
-        Of the texts, then of every vector, over the same queries.
-    effects : mapping of str to Effect
-        Difference in mAP: the texts less each vector, by its name; empty without a population.
+    `effects` are the differences in mAP by vector: the texts less that vector; empty where there
+    is no population.
     """
 
     population: Population | None
@@ -493,40 +502,295 @@ class InversionEvidence:
     effects: Mapping[str, Effect]
 
 
-def evaluate_inversion(
-    table: VectorTable,
-    inversion: Inversion,
-    *,
-    vector: str,
-    field: str,
-    split: tuple[Mask, Mask] | None = None,
-    min_class_size: int = 2,
-) -> RetrievalResult:
-    """Return exact retrieval figures with pseudo-words asking and pictures answering.
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class InversionResults(Results):
+    """How texts of pictures retrieve, and vectors of the pictures, by several label fields.
 
-    A picture is never in the gallery of its own pseudo-word.
+    ``results[field, "oti"]`` is the `RetrievalResult` of the texts, ``results[field, vector]``
+    that of a vector, over the same queries; iterating gives all of them.
 
     Parameters
     ----------
-    table : VectorTable
-        With the payload column `field`.
-    inversion : Inversion
-        Of pictures of the table, by their ids; those that are not inverted only answer.
     vector : str
-        The pictures in the space of the texts: the vector that was inverted.
-    field : str
-        Payload field: relevant is what shares a value.
-    split : pair of ndarray of shape (n,), bool, optional
-        Rows that ask and rows that answer; without it all that are inverted ask all others.
-    min_class_size : int
-        Classes with fewer images are left out.
+        The vector that was inverted.
+    inversion : InversionMap or Inversion
+        What inverted the queries, or had inverted them.
+    n_queries : int
+        Pictures that have a text.
+    kept : KeptTexts
+    cosines : mapping of str to number
+        Mean cosine of picture and text before the first and after the last step, and how many
+        got nearer.
+    tasks : list of RetrievalTask
+        One a field.
+    evidence : list of InversionEvidence
+        Of each task.
     """
-    texts = text_rows(table.ids, inversion.keys, inversion.texts)
-    is_inverted = np.isfinite(texts[:, 0])
-    asks, answers = split or (is_inverted, np.ones(len(table), dtype=bool))
-    sides = None if split is None and is_inverted.all() else (asks & is_inverted, answers)
-    task = RetrievalTask.from_table(table, field, split=sides, min_class_size=min_class_size)
-    return run_task(*asked_by_texts(task, table, texts, vector), TEXTS)
+
+    vector: str
+    inversion: InversionMap | Inversion
+    n_queries: int
+    kept: KeptTexts
+    cosines: Mapping[str, Any]
+    tasks: list[RetrievalTask]
+    evidence: list[InversionEvidence]
+
+    def __getitem__(self, key: tuple[str, str]) -> RetrievalResult:
+        """Return the result of a field and a vector; the texts are called ``"oti"``."""
+        return {(result.field, result.vector): result for result in self}[key]
+
+    def __iter__(self) -> Iterator[RetrievalResult]:
+        """Iterate over the results, by field."""
+        return (result for evidence in self.evidence for result in evidence.results)
+
+    @property
+    def effects(self) -> dict[tuple[str, str], Effect]:
+        """Difference in mAP by field and vector: the texts less that vector."""
+        return {
+            (task.field, vector): effect
+            for task, evidence in zip(self.tasks, self.evidence, strict=True)
+            for vector, effect in evidence.effects.items()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``--json`` prints; p-values are adjusted over all differences (Holm)."""
+        points = asdict(self.points)
+        made = self.inversion if isinstance(self.inversion, InversionMap) else None
+        texts = {**self.kept.place, "n_new": self.kept.n_new, "n": self.n_queries, **self.cosines}
+        return {
+            "collection": points["collection"],
+            "vector": self.vector,
+            "model": made and made.encoder,
+            "settings": made and asdict(made.settings),
+            "texts": texts,
+            "n_points": points["n_points"],
+            "n_incomplete": points["n_incomplete"],
+            "protocol": self.tasks[0].protocol,
+            "fields": self._fields(),
+            "run_id": self.run_id,
+        }
+
+    def _fields(self) -> dict[str, Any]:
+        adjusted = iter(holm([effect.p_value for effect in self.effects.values()]))
+        return {
+            task.field: {
+                **task.counts(),
+                "vectors": {result.vector: _figures(result) for result in evidence.results},
+                "differences": {
+                    name: {
+                        "delta": effect.delta,
+                        "interval": list(effect.interval),
+                        "p_value": effect.p_value,
+                        "p_adjusted": next(adjusted),
+                    }
+                    for name, effect in evidence.effects.items()
+                },
+            }
+            for task, evidence in zip(self.tasks, self.evidence, strict=True)
+        }
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame, one row a query of every field, texts and vectors."""
+        return stacked_frames(result.to_frame() for result in self)
+
+    def record(self, run: Run) -> None:
+        """Record cosines, figures, differences, and the scores of every query and class."""
+        for name, value in self.cosines.items():
+            run.log_metric(name.replace("_", " "), value, vector=TEXTS)
+        for task, evidence in zip(self.tasks, self.evidence, strict=True):
+            for vector, effect in evidence.effects.items():
+                run.log_metric(
+                    f"mAP of {TEXTS} less this",
+                    effect.delta,
+                    vector=vector,
+                    field=task.field,
+                    interval=effect.interval,
+                    n=len(task.query_rows),
+                )
+        record_results(run, list(self))
+
+    def _repr_html_(self) -> str:
+        return "".join(result._repr_html_() for result in self)
+
+    def __repr__(self) -> str:
+        """Return the repr of each result, one a line."""
+        return "\n".join(map(repr, self))
+
+
+def _figures(result: RetrievalResult) -> dict[str, Any]:
+    row = result.to_dict()
+    return {**{k: row[k] for k in ("map", "interval", "population")}, **row["metrics"]}
+
+
+def evaluate_inversion(  # noqa: PLR0913  a job has as many knobs as it has
+    source: VectorTable | ImageCollection,
+    inversion: InversionMap | Inversion,
+    *,
+    vector: str = "raw",
+    vectors: Sequence[str] | None = None,
+    fields: Sequence[str],
+    sides: Sides | str | tuple[Mask, Mask] | None = None,
+    min_class_size: int = 2,
+    max_queries: int | None = None,
+    invert: Invert | None = None,
+    resampling: Resampling = Resampling(),
+    seed: int = OtiSettings.seed,
+    run: Run | None = None,
+) -> InversionResults:
+    """Return exact retrieval figures with pseudo-words as queries, beside the images' vectors.
+
+    An image is never in the gallery of its own pseudo-word.
+
+    Parameters
+    ----------
+    source : ImageCollection or VectorTable
+        A collection is read once; or what `ImageCollection.table` has read.
+    inversion : InversionMap or Inversion
+        Inverts the queries; or images that are inverted already, by their ids: all others only
+        answer.
+    vector : str
+        The images in the space of the texts: the vector that is inverted, and answers.
+    vectors : sequence of str, optional
+        Named vectors to compare with; by default `vector` and those projected from it.
+    fields, sides, min_class_size, max_queries
+        As in `evaluate_retrieval`.
+    invert : callable, optional
+        Gets ids and vectors (n, d) of all queries, and returns their `KeptTexts`:
+        ``inversion.kept_in(path)`` goes on with a file. To keep them as a named vector, fill it by
+        `backfill` and return `stored_texts`. By default texts are kept nowhere.
+    resampling : Resampling
+        Whom intervals and differences speak for.
+    seed : int
+        Random seed of the resampling and of drawn queries.
+    run : Run, optional
+        Records the results.
+
+    Raises
+    ------
+    InputError
+        If the vector is made from another one, an inverted image is not in the source, or as
+        `evaluate_retrieval`.
+    """
+    run = run or Run()
+    others = vectors_beside(source, vector, vectors)
+    if isinstance(inversion, InversionMap):
+        run.log_fingerprint(
+            "projection", inversion.method, inversion.fingerprint, inversion.recipe
+        )
+    sides = Sides.of(sides)
+    wanted = [*fields, *sides.fields, *resampling.fields]
+    table = read_labelled(source, [vector, *others], wanted)
+    rows, split = _taking_part(table, sides, vector, inversion)
+    tasks = tasks_of(
+        rows, fields, split, min_class_size=min_class_size, max_queries=max_queries, seed=seed
+    )
+    asking = np.unique(np.concatenate([task.query_rows for task in tasks]))
+    ids, X = [rows.ids[row] for row in asking], rows.vectors[vector][asking]
+    kept, cosines = _inverted_queries(inversion, invert, ids, X)
+    texts = text_rows(rows.ids, ids, kept.texts)
+    found = InversionResults(
+        points=Points.of(source, rows, seed),
+        run_id=run.id,
+        vector=vector,
+        inversion=inversion,
+        n_queries=len(ids),
+        kept=kept,
+        cosines=cosines,
+        tasks=tasks,
+        evidence=[
+            compare_inversion(
+                task,
+                rows,
+                texts,
+                vector=vector,
+                others=others,
+                cluster=resampling.unit,
+                seed=seed,
+            )
+            for task in tracked(tasks, "rank", total=len(tasks))
+        ],
+    )
+    if isinstance(source, ImageCollection):
+        run.log_origins(source.manifest.vectors)
+    run.keep(found)
+    return found
+
+
+def vectors_beside(
+    source: VectorTable | ImageCollection, vector: str, vectors: Sequence[str] | None
+) -> list[str]:
+    """Return the vectors to compare with: those named, or `vector` and its projections."""
+    if isinstance(source, VectorTable):
+        return list(vectors or [vector])
+    origins, there = source.manifest.vectors, source.info().vectors
+    if vector in origins and origins[vector].projection:
+        raise InputError(
+            f"texts are in the encoder's own space and {vector!r} is made from another "
+            f"vector; invert that one"
+        )
+    projected = [
+        name
+        for name, origin in origins.items()
+        if origin.source == vector and origin.method != TEXT_INVERSION and name in there
+    ]
+    return list(vectors or [vector, *projected])
+
+
+def _taking_part(
+    table: VectorTable, sides: Sides, vector: str, inversion: InversionMap | Inversion
+) -> tuple[VectorTable, tuple[Mask, Mask] | None]:
+    """Return the rows of either side that can be inverted, and who asks and who answers."""
+    rows, split = sides.apply(table)
+    X = rows.vectors[vector]
+    usable = np.isfinite(X).all(axis=1) & X.any(axis=1)
+    if not usable.all():
+        rows = rows.take(np.flatnonzero(usable))
+        split = split and (split[0][usable], split[1][usable])
+    if isinstance(inversion, InversionMap):
+        return rows, split
+    _require_there(inversion.keys, table.ids)
+    inverted = set(inversion.keys)
+    may_ask = np.array([point in inverted for point in rows.ids])
+    if split is None and may_ask.all():
+        return rows, None
+    asks, answers = split or (may_ask, np.ones(len(rows), dtype=bool))
+    return rows, (asks & may_ask, answers)
+
+
+def _inverted_queries(
+    inversion: InversionMap | Inversion,
+    invert: Invert | None,
+    ids: Sequence[PointId],
+    X: Floats,
+) -> tuple[KeptTexts, dict[str, Any]]:
+    """Return the texts of queries with vectors (n, d), and how near they came to the pictures."""
+    if isinstance(inversion, InversionMap):
+        kept = (invert or inversion.kept_in(None))(ids, X)
+        before = inversion.started(X)
+    else:
+        row_of = {key: row for row, key in enumerate(inversion.keys)}
+        at = [row_of[point] for point in ids]
+        kept = KeptTexts(inversion.texts[at], inversion.n_new, {})
+        before = inversion.started[at]
+    after = np.einsum("ij,ij->i", unit_rows(X), unit_rows(kept.texts))
+    return kept, {
+        "cosine_before": float(before.mean()),
+        "cosine_after": float(after.mean()),
+        "n_nearer": int((after > before).sum()),
+    }
+
+
+_READ_AT_ONCE = 1000
+
+
+def stored_texts(collection: ImageCollection, vector: str, ids: Sequence[PointId]) -> Floats:
+    """Return the texts (n, d) in a named vector of some points, NaN where there is none."""
+    parts = []
+    for start in range(0, len(ids), _READ_AT_ONCE):
+        part = ids[start : start + _READ_AT_ONCE]
+        page = collection.store.retrieve(collection.name, part, vectors=[vector])
+        parts.append(text_rows(part, page.ids, page.vectors[vector]))
+    return np.concatenate(parts)
 
 
 def compare_inversion(
@@ -539,24 +803,7 @@ def compare_inversion(
     cluster: str | None = None,
     seed: int = 0,
 ) -> InversionEvidence:
-    """Return how the texts retrieve, and how much better or worse than vectors of the pictures.
-
-    Parameters
-    ----------
-    task : RetrievalTask
-    table : VectorTable
-        With `vector`, `others` and the labels.
-    texts : ndarray of shape (n, d)
-        The text of each row of the table that asks in the task.
-    vector : str
-        The pictures in the space of the texts, which answer them.
-    others : sequence of str
-        Vectors by which pictures ask and answer.
-    cluster : str, optional
-        What is resampled for the intervals; see `evaluate_retrieval`.
-    seed : int
-        Of the resampling.
-    """
+    """Return how the texts (n, d) of the rows that ask retrieve, beside other vectors."""
     task, table = asked_by_texts(task, table, texts, vector)
     results = [run_task(task, table, name) for name in (TEXTS, *others)]
     population = interval_population(table, task, cluster, seed=seed)
@@ -579,26 +826,25 @@ def asked_by_texts(
         raise InputError(f"the table has a vector {TEXTS!r} already; read it under another name")
     if not np.isfinite(texts[task.query_rows]).all():
         raise InputError("a picture that asks has no text; invert all that ask")
-    # Rows without a text never ask, but are scaled with the others.
-    vectors = {**table.vectors, TEXTS: np.nan_to_num(texts)}
-    return replace(task, answered_by={TEXTS: vector}), replace(table, vectors=vectors)
+    # Rows without a text never ask.
+    table = table.with_unit_vectors({TEXTS: unit_rows(np.nan_to_num(texts))})
+    return replace(task, answered_by={TEXTS: vector}), table
 
 
 def text_rows(ids: Sequence[PointId], keys: Sequence[PointId], texts: Floats) -> Floats:
-    """Return the text of each of `ids` as rows (n, d), NaN where there is none.
-
-    Raises
-    ------
-    InputError
-        If one of the keys is not among the ids.
-    """
+    """Return the text of each of `ids` as rows (n, d), NaN where there is none."""
+    _require_there(keys, ids)
     row_of = {point: row for row, point in enumerate(ids)}
-    absent = [key for key in keys if key not in row_of]
-    if absent:
-        raise InputError(f"{len(absent)} inverted pictures are not in the table, as {absent[0]!r}")
     rows = np.full((len(ids), texts.shape[1]), np.nan, dtype=np.float32)
     rows[[row_of[key] for key in keys]] = texts
     return rows
+
+
+def _require_there(keys: Sequence[PointId], ids: Sequence[PointId]) -> None:
+    there = set(ids)
+    absent = [key for key in keys if key not in there]
+    if absent:
+        raise InputError(f"{len(absent)} inverted pictures are not in the table, as {absent[0]!r}")
 
 
 def _negative(effect: Effect) -> Effect:

@@ -15,16 +15,24 @@ import pytest
 
 import intramodal
 from intramodal.errors import InputError, MismatchError, ModelError
+from intramodal.evaluation.resampling import Resampling
 from intramodal.evaluation.rivals import oti as oti_file
 from intramodal.evaluation.rivals.oti import (
     InversionMap,
+    KeptTexts,
     OtiSettings,
     compare_inversion,
     evaluate_inversion,
     invert_images,
+    stored_texts,
 )
 from intramodal.evaluation.tasks import RetrievalTask
+from intramodal.ingest.backfill.in_place import backfill
 from intramodal.ingest.encoders.registry import load_encoder
+from intramodal.projection.projection import Projection
+from intramodal.store.collection import ImageCollection
+from intramodal.store.manifest import VectorOrigin
+from intramodal.store.open import open_store
 from intramodal.types import VectorTable, unit_rows
 from tests.tiny_models import DIM, Shelf, save_clip, save_dinov2, save_open_clip, save_siglip
 
@@ -33,6 +41,7 @@ for library in ("torch", "open_clip", "transformers", "sentencepiece"):
 
 PICTURES = Path(intramodal.__file__).parent / "demo" / "pictures"
 SHORT = OtiSettings(n_steps=5)
+PLAIN = Resampling("none")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +81,7 @@ def assert_nearer(demo: Any, table: VectorTable, settings: OtiSettings, least: f
     assert (found.cosines > found.started + 0.1).all()
     assert found.cosines.mean() > least > found.started.mean()
     # Relevant are the other three vendors' drawings of the same emoji.
-    result = evaluate_inversion(table, found, vector="raw", field="identity")
+    result = evaluate_inversion(table, found, fields=["identity"])["identity", "oti"]
     assert len(result.query_ids) == result.n_gallery == len(table)
     assert result.n_relevant.tolist() == [3] * len(table)
 
@@ -319,13 +328,13 @@ def test_retrieval_refuses_pictures_that_the_table_lacks(encoder, X):
     found = invert_images(encoder, X, list(range(7)), settings=SHORT)
     table = VectorTable(list(range(6)), {"raw": X[:6]}, {"label": list("aabbcc")})
     with pytest.raises(InputError, match="1 inverted pictures are not in the table"):
-        evaluate_inversion(table, found, vector="raw", field="label")
+        evaluate_inversion(table, found, fields=["label"])
 
 
 def test_texts_ask_and_pictures_answer_leave_one_out(encoder, X):
     found = invert_images(encoder, X, [6, 5, 4, 3, 2, 1, 0], settings=SHORT)
     table = VectorTable(list(range(7)), {"raw": X[::-1]}, {"label": list("aabbabb")})
-    result = evaluate_inversion(table, found, vector="raw", field="label")
+    result = evaluate_inversion(table, found, fields=["label"], resampling=PLAIN)["label", "oti"]
     labels = dict(zip(table.ids, table.payload["label"], strict=True))
     for key, ap in zip(result.query_ids, result.ap, strict=True):
         scores = unit_rows(X) @ unit_rows(found.texts)[found.keys.index(key)]
@@ -338,7 +347,7 @@ def test_texts_ask_and_pictures_answer_leave_one_out(encoder, X):
 def test_pictures_without_a_text_answer_but_never_ask(encoder, X):
     found = invert_images(encoder, X[[1, 4]], [1, 4], settings=SHORT)
     table = VectorTable(list(range(7)), {"raw": X}, {"label": list("abababa")})
-    result = evaluate_inversion(table, found, vector="raw", field="label")
+    result = evaluate_inversion(table, found, fields=["label"], resampling=PLAIN)["label", "oti"]
     assert (result.query_ids, result.n_gallery) == ([1, 4], 7)
     scores = unit_rows(found.texts) @ unit_rows(X).T
     for row, key in enumerate([1, 4]):
@@ -348,8 +357,8 @@ def test_pictures_without_a_text_answer_but_never_ask(encoder, X):
         assert result.ap[row] == pytest.approx(np.mean(precision))
     evens, everything = np.arange(7) % 2 == 0, np.ones(7, dtype=bool)
     split = evaluate_inversion(
-        table, found, vector="raw", field="label", split=(evens, everything)
-    )
+        table, found, fields=["label"], sides=(evens, everything), resampling=PLAIN
+    )["label", "oti"]
     assert split.query_ids == [4]
 
 
@@ -381,6 +390,72 @@ def test_differences_are_those_of_the_results_and_have_the_sign_of_texts_less_ve
     taken = VectorTable(table.ids, {"raw": X, "oti": X}, table.payload)
     with pytest.raises(InputError, match="a vector 'oti' already"):
         compare_inversion(task, taken, X, vector="raw", others=["raw"])
+
+
+@pytest.fixture
+def photos(encoder: Any) -> ImageCollection:
+    """Return twelve points with two vectors, one of them made from the other."""
+    X = np.random.default_rng(5).normal(size=(12, DIM)).astype(np.float32)
+    half = Projection(np.eye(DIM, DIM // 2, dtype=np.float32), "pca", encoder.name,
+                      encoder.fingerprint)  # fmt: skip
+    raw = VectorOrigin(encoder.name, encoder.fingerprint)
+    pca = replace(raw, projection=half.fingerprint, source="raw")
+    made = ImageCollection.create(
+        open_store(":memory:"), "photos", {"raw": (DIM, raw), "pca": (DIM // 2, pca)}
+    )
+    payloads = [{"label": f"l{i % 3}"} for i in range(12)]
+    made.store.upsert("photos", list(range(12)), {"raw": X, "pca": half.apply(X)}, payloads)
+    return made
+
+
+def test_a_collection_is_inverted_and_judged_in_one_call_wherever_texts_are_kept(
+    encoder, photos, tmp_path
+):
+    made = InversionMap(encoder, SHORT)
+
+    def backfilled(ids: Any, X: np.ndarray) -> KeptTexts:
+        done = backfill(photos, made, only=ids, reindex=False)
+        return KeptTexts(stored_texts(photos, "oti", ids), done.projected, {"vector": "oti"})
+
+    path = tmp_path / "texts.safetensors"
+    plain, file, again, vector = (
+        evaluate_inversion(photos, made, fields=["label"], invert=invert)
+        for invert in (None, made.kept_in(path), made.kept_in(path), backfilled)
+    )
+    assert [result.vector for result in plain] == ["oti", "raw", "pca"]
+    assert list(plain.effects) == [("label", "raw"), ("label", "pca")]
+    assert plain.effects["label", "raw"].delta == pytest.approx(
+        plain["label", "oti"].map - plain["label", "raw"].map
+    )
+    told = plain.to_dict()
+    assert (told["collection"], told["model"], told["protocol"]) == (
+        "photos", encoder.name, "leave-one-out"
+    )  # fmt: skip
+    assert [found.kept.n_new for found in (plain, file, again, vector)] == [12, 12, 0, 12]
+    assert [found.kept.place for found in (plain, file, vector)] == [
+        {}, {"file": str(path)}, {"vector": "oti"}
+    ]  # fmt: skip
+    for other in (file, again, vector):
+        # A store keeps unit vectors.
+        np.testing.assert_allclose(
+            unit_rows(other.kept.texts), unit_rows(plain.kept.texts), atol=1e-5
+        )
+        assert other["label", "oti"].map == pytest.approx(plain["label", "oti"].map, abs=1e-3)
+    ready = invert_images(encoder, *_read(photos), settings=SHORT)
+    same = evaluate_inversion(photos, ready, fields=["label"])
+    assert same["label", "oti"].map == pytest.approx(plain["label", "oti"].map)
+    assert same.cosines["cosine_before"] == pytest.approx(plain.cosines["cosine_before"])
+    assert same.to_dict()["settings"] is None
+
+
+def _read(photos: ImageCollection) -> tuple[np.ndarray, list[Any]]:
+    table = photos.table(["raw"])
+    return table.vectors["raw"], table.ids
+
+
+def test_a_vector_that_is_made_from_another_is_not_inverted(encoder, photos):
+    with pytest.raises(InputError, match="'pca' is made from another vector; invert that one"):
+        evaluate_inversion(photos, InversionMap(encoder, SHORT), vector="pca", fields=["label"])
 
 
 def test_importing_it_loads_no_torch():
