@@ -14,6 +14,7 @@ from intramodal.projection.projection import Projection
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
+from intramodal.store.origins import projection_of
 from intramodal.types import Encoder, Floats, encoders_agree
 
 DEFAULT_VECTOR = "raw"
@@ -85,24 +86,6 @@ class Target:
             )
         return encoder
 
-    def projection_among(self, files: Sequence[tuple[Path, Projection]]) -> Projection:
-        """Return the projection that made the vector.
-
-        Raises
-        ------
-        InputError
-            If it is not among the files.
-        """
-        wanted = self.collection.origin(self.vector).projection
-        for _, projection in files:
-            if projection.fingerprint == wanted:
-                return projection
-        given = ", ".join(f"{path} ({p.fingerprint[:12]})" for path, p in files) or "none"
-        raise InputError(
-            f"texts must be projected as {self.vector!r} of {self.collection.name!r} was, by "
-            f"projection {wanted[:12]}; give its file with --projection, got {given}"
-        )
-
 
 @dataclass(frozen=True)
 class TextSource:
@@ -173,7 +156,8 @@ class RequiredTexts(TextSource):
         """Return the projection of the file, if the vector is a projected one."""
         if self.projection is None or not self.target.is_projected:
             return None
-        return self.target.projection_among([(self.projection, Projection.load(self.projection))])
+        projection = Projection.load(self.projection)
+        return projection_of(self.target.collection, self.target.vector, [projection])
 
 
 def _default(name: str, there: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from intramodal.errors import InputError, QueryMismatchError
 from intramodal.evaluation.cost import vector_costs
 from intramodal.evaluation.fewshot import FewshotResult, FewshotTask, run_fewshot
 from intramodal.evaluation.intervals import Effect, holm, sign_flip
-from intramodal.evaluation.misalignment import MisalignmentResult, measure_misalignment
+from intramodal.evaluation.misalignment import MisalignmentResult, misalignment_of
 from intramodal.evaluation.precision_recall import PrecisionRecall, precision_recall
 from intramodal.evaluation.resampling import (
     CLASSES_FROM,
@@ -440,7 +440,7 @@ class Comparison(Results):
         fields = list(self.fields)
         pairs = [(field, vector) for field in fields for vector in self.vectors]
         return [
-            measure_misalignment(
+            misalignment_of(
                 self.context.table,
                 vector=vector,
                 field=field,

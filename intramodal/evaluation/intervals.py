@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -192,6 +193,17 @@ def group_jackknife(
         return Effect(theta, (theta, theta), float(theta == 0), n_groups, 0.0)
     p_value = float(2 * student.sf(abs(theta) / error, n_groups - 1))
     return Effect(theta, (theta - half, theta + half), p_value, n_groups, float(error))
+
+
+_NORMAL_975 = 1.959964
+
+
+def sampled_interval(row: Mapping[str, Any], name: str) -> tuple[float, float] | None:
+    """Return the normal 95% interval of a sampled figure; None where all pairs were taken."""
+    error = row["standard_errors"].get(name)
+    if error is None or row[name] is None:
+        return None
+    return row[name] - _NORMAL_975 * error, row[name] + _NORMAL_975 * error
 
 
 def student_interval(mean: float, error: float, n: int) -> tuple[float, float] | None:

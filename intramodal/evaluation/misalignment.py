@@ -8,10 +8,10 @@ and retrieval decides about it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,13 +31,37 @@ from intramodal.evaluation.cosines import (
     draw_any,
     of_sample,
 )
-from intramodal.evaluation.resampling import Population
-from intramodal.evaluation.tasks import labels_of, require_read
-from intramodal.evaluation.views import text_directions
+from intramodal.evaluation.intervals import sampled_interval
+from intramodal.evaluation.resampling import Population, interval_population
+from intramodal.evaluation.results import Results
+from intramodal.evaluation.retrieval import run_task
+from intramodal.evaluation.tasks import (
+    Points,
+    RetrievalTask,
+    labels_of,
+    read_labelled,
+    require_read,
+)
+from intramodal.evaluation.texts import Texts, project_texts, text_directions, texts_of
+from intramodal.progress import tracked
+from intramodal.projection.anchors import TEMPLATE, AnchorSet
+from intramodal.projection.projection import Projection
 from intramodal.runs.frames import data_frame, html_table, json_values
-from intramodal.types import Floats, VectorTable, unit_rows
+from intramodal.runs.run import Run
+from intramodal.store.collection import ImageCollection
+from intramodal.store.manifest import VectorOrigin
+from intramodal.store.origins import projection_of
+from intramodal.types import Encoder, Floats, VectorTable, encoders_agree, unit_rows
 
 Array = NDArray[np.float64]
+
+ROWS = "misalignment"
+"""Name of the run's artefact with figures and histograms."""
+
+_RECORDED = ("auc", "overlap", "d_prime", "same_mean", "other_mean")
+_MODALITY_RECORDED = ("gap", "overlap", "image_mean", "text_mean")
+_NOT_ORTHONORMAL = 1e-3
+"""float32 directions are orthonormal to about 1e-6."""
 
 _MODALITY_FIGURES = ("overlap", "gap", "image_mean", "text_mean", "n_image", "n_text")
 
@@ -217,7 +241,342 @@ _FIGURES = (
 )
 
 
-def measure_misalignment(  # noqa: PLR0913  settings with defaults
+@dataclass(frozen=True, eq=False)
+class VectorOf:
+    """One vector to measure, and the texts of the model that made it.
+
+    Parameters
+    ----------
+    source : ImageCollection or VectorTable
+    vector : str
+    texts : Texts, Encoder or ndarray of shape (n_classes, d), optional
+        Of the class names, in the encoder's own space; an array has one row per class in
+        alphabetical order.
+    """
+
+    source: ImageCollection | VectorTable
+    vector: str = "raw"
+    texts: Texts | Encoder | Floats | None = None
+
+    @property
+    def name(self) -> str | None:
+        """The collection's name; None for a table."""
+        return None if isinstance(self.source, VectorTable) else self.source.name
+
+    @property
+    def origin(self) -> VectorOrigin | None:
+        """Who made the vector; None where nobody has declared it."""
+        if isinstance(self.source, VectorTable):
+            return None
+        return self.source.manifest.vectors.get(self.vector)
+
+    @property
+    def is_projected(self) -> bool:
+        """Whether the vector is known to be a projection of another."""
+        return self.origin is not None and bool(self.origin.projection)
+
+    @property
+    def size(self) -> int:
+        """Its dimensions."""
+        if isinstance(self.source, VectorTable):
+            return int(self.source.vectors[self.vector].shape[1])
+        return self.source.info().vectors[self.vector].size
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class MisalignmentResults(Results):
+    """Indicators of several vectors, side by side.
+
+    Parameters
+    ----------
+    rows : list of dict
+        One a field, vector and view: "collection", "vector", "view", "field", "map", the figures
+        and histograms of `MisalignmentResult.to_dict`.
+    max_pairs, seed : int
+    """
+
+    rows: list[dict[str, Any]]
+    max_pairs: int | None
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``--json`` prints."""
+        about = {"max_pairs": self.max_pairs, "seed": self.seed}
+        return {**about, "rows": self.rows, "run_id": self.run_id}
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame, one row a field, vector and view; without histograms."""
+        names = ("collection", "vector", "view", "field", "map", *_FIGURES)
+        return data_frame({name: [row[name] for row in self.rows] for name in names})
+
+    def record(self, run: Run) -> None:
+        """Record the figures; a vector of one collection among several has both names."""
+        is_alone = len({row["collection"] for row in self.rows}) == 1
+        for row in self.rows:
+            vector = row["vector"] if is_alone else f"{row['collection']}:{row['vector']}"
+            about = {"vector": vector, "field": row["field"]}
+            n_pairs = row["n_same"] + row["n_other"]
+            run.log_metric("mAP", row["map"], n=row["n_queries"], **about)
+            for name in _RECORDED:
+                run.log_metric(
+                    name, row[name], interval=sampled_interval(row, name), n=n_pairs, **about
+                )
+            beside = row["modality"]
+            for name in _MODALITY_RECORDED if beside else ():
+                interval = sampled_interval(beside, name)
+                run.log_metric(
+                    f"modality {name}",
+                    beside[name],
+                    interval=interval,
+                    n=beside["n_text"],
+                    **about,
+                )
+        run.save_artefact(ROWS, {"rows": self.rows})
+
+
+def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has
+    source: ImageCollection | VectorTable | Sequence[VectorOf],
+    *,
+    vectors: Sequence[str] = ("raw",),
+    fields: Sequence[str],
+    texts: Texts | Encoder | Floats | None = None,
+    template: str = TEMPLATE,
+    projections: Sequence[Projection] = (),
+    bins: int = 80,
+    max_pairs: int | None = None,
+    with_map: bool = True,
+    with_bands: bool = False,
+    seed: int = 0,
+    run: Run | None = None,
+) -> MisalignmentResults:
+    """Compare cosines of same- and other-class pairs, and of images and texts.
+
+    Parameters
+    ----------
+    source : ImageCollection, VectorTable or sequence of VectorOf
+        Vectors of several collections stand side by side.
+    vectors : sequence of str
+        Of a single source.
+    fields : sequence of str
+        Payload fields; pairs are of the same class if they share a value.
+    texts : Texts, Encoder or ndarray of shape (n_classes, d), optional
+        Of a single source: class names in the encoder's own space.
+    template : str
+        ``{}`` is the class name.
+    projections : sequence of Projection
+        Also show an encoder's vector after these, and with the mean adjusted; they project the
+        texts for a vector that one of them made.
+    bins : int
+        Of the histograms.
+    max_pairs : int, optional
+        Sample so many pairs, with standard errors; by default all.
+    with_map : bool
+        Also rank exactly: mAP decides, the indicators describe.
+    with_bands : bool
+        Add intervals of the histograms over all pairs; takes as long again.
+    seed : int
+        Random seed of the sample.
+    run : Run, optional
+        Records the results.
+
+    Raises
+    ------
+    InputError
+        If a field cannot serve as a label, a projection fits none of the vectors, or the texts
+        are of another length than a vector.
+    """
+    run = run or Run()
+    if isinstance(source, ImageCollection | VectorTable):
+        source = [VectorOf(source, vector, texts) for vector in vectors]
+    require_used(projections, source)
+    names = list(dict.fromkeys(target.name for target in source))
+    how = _How(list(fields), template, bins, max_pairs, with_map, with_bands, seed)
+    rows: list[dict[str, Any]] = []
+    n_points = n_incomplete = 0
+    for target in tracked(source, "measure", total=len(source)):
+        table = read_labelled(target.source, [target.vector], fields)
+        n_points, n_incomplete = n_points + len(table), n_incomplete + table.n_incomplete
+        rows += how.rows(target, table, views_of(target, projections, source))
+    named = ", ".join(name for name in names if name) or None
+    found = MisalignmentResults(
+        points=Points(named, n_points, n_incomplete, None),
+        run_id=run.id,
+        rows=_side_by_side(rows, fields, names),
+        max_pairs=max_pairs,
+        seed=seed,
+    )
+    for target in source:
+        if isinstance(target.source, ImageCollection):
+            run.log_origins(target.source.manifest.vectors)
+    for projection in projections:
+        name = projection.place or projection.method
+        run.log_fingerprint("projection", name, projection.fingerprint, projection.recipe)
+    run.keep(found)
+    return found
+
+
+def _side_by_side(
+    rows: Sequence[dict[str, Any]], fields: Sequence[str], names: Sequence[str | None]
+) -> list[dict[str, Any]]:
+    """Return the rows of a field together, of each collection what is adjusted last."""
+    return sorted(
+        rows,
+        key=lambda row: (
+            *(fields.index(row["field"]), names.index(row["collection"])),
+            row["view"] == "mean adjusted",
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _How:
+    """How each vector is measured."""
+
+    fields: list[str]
+    template: str
+    bins: int
+    max_pairs: int | None
+    with_map: bool
+    with_bands: bool
+    seed: int
+
+    def rows(
+        self, target: VectorOf, table: VectorTable, shown: Sequence[View]
+    ) -> Iterator[dict[str, Any]]:
+        texts = None if target.texts is None else texts_of(target.texts)
+        for name in self.fields:
+            embedded = self._embedded(texts, table, name) if texts else None
+            for view in shown:
+                yield {
+                    "collection": target.name,
+                    "vector": view.vector,
+                    "view": view.kind,
+                    "model": target.origin.encoder if target.origin else None,
+                    "texts": texts.name if texts else None,
+                    "field": name,
+                    "n_points": len(table),
+                    **self._figures(view, table.vectors[target.vector], embedded, table, name),
+                }
+
+    def _embedded(self, texts: Texts, table: VectorTable, name: str) -> Floats | None:
+        """Return the embeddings of the class names, in the encoder's own space."""
+        names = labels_of(table, name).names
+        return texts.embed(AnchorSet(tuple(names), self.template).prompts())
+
+    def _figures(
+        self, view: View, X: Floats, texts: Floats | None, table: VectorTable, name: str
+    ) -> dict[str, Any]:
+        images, beside = view.make(X, texts)
+        shown = replace(table, vectors={view.vector: images})
+        result = misalignment_of(
+            shown,
+            vector=view.vector,
+            field=name,
+            texts=beside,
+            n_bins=self.bins,
+            max_pairs=self.max_pairs,
+            seed=self.seed,
+            population=self._population(shown, name),
+        )
+        return {**self._retrieval(shown, view.vector, name), **result.to_dict()}
+
+    def _population(self, table: VectorTable, name: str) -> Population | None:
+        """Return whom the bands of the plots speak of; None where nothing is drawn."""
+        if not self.with_bands or self.max_pairs is not None:
+            return None
+        task = RetrievalTask.of_all(table, name)
+        return interval_population(table, task, None, seed=self.seed)
+
+    def _retrieval(self, table: VectorTable, vector: str, name: str) -> dict[str, Any]:
+        """Return the figure that decides, beside the indicators that do not."""
+        if not self.with_map:
+            return {"map": None, "n_queries": None}
+        task = RetrievalTask.of_all(table, name)
+        (found,) = (run_task(task, table, vector, ks=()) for _ in tracked([0], "rank", total=1))
+        return {"map": found.map, "n_queries": len(found.query_ids)}
+
+
+Kind = Literal["stored", "projected", "mean adjusted"]
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to look at a vector, under a name for tables.
+
+    The projection of a stored, projected vector is applied to the texts only.
+    """
+
+    kind: Kind
+    vector: str
+    projection: Projection | None = None
+
+    def make(self, X: Floats, texts: Floats | None) -> tuple[Floats, Floats | None]:
+        """Return the stored images X (n, d) and the encoder's texts as this view compares them."""
+        if self.projection is None:
+            return X, texts
+        if self.kind == "mean adjusted":
+            return adjust_mean(X, self.projection), texts
+        images = X if self.kind == "stored" else self.projection.apply(X)
+        return images, None if texts is None else project_texts(texts, self.projection)
+
+
+def views_of(
+    target: VectorOf, projections: Sequence[Projection], targets: Sequence[VectorOf]
+) -> list[View]:
+    """Return the stored vector, and what the projections make of it.
+
+    Those made for the target's encoder are applied to its own vector, not to one that is projected
+    already; what another target stores is not computed a second time.
+    """
+    if target.is_projected and isinstance(target.source, ImageCollection):
+        made = target.source, target.vector, projections
+        own = projection_of(*made) if target.texts is not None else None
+        return [View("stored", target.vector, own)]
+    found = [View("stored", target.vector)]
+    for projection in projections:
+        if not takes(projection, target):
+            continue
+        if not any(_stores(other, target, projection) for other in targets):
+            found.append(View("projected", projection.default_vector, projection))
+        found.append(View("mean adjusted", f"{projection.default_vector}_adjusted", projection))
+    return found
+
+
+def takes(projection: Projection, target: VectorOf) -> bool:
+    """Return whether a projection was made for the vectors of a target."""
+    if target.is_projected:
+        return False
+    origin = target.origin
+    if origin is None:
+        return target.size == projection.dim_in
+    return encoders_agree(
+        (origin.encoder, origin.encoder_fingerprint),
+        (projection.encoder, projection.encoder_fingerprint),
+    )
+
+
+def require_used(projections: Sequence[Projection], targets: Sequence[VectorOf]) -> None:
+    """Raise `InputError` for a projection that no target has any use for."""
+    for projection in projections:
+        made = {t.origin.projection for t in targets if t.origin is not None}
+        if projection.fingerprint in made or any(takes(projection, t) for t in targets):
+            continue
+        raise InputError(
+            f"{projection.place or projection!r} projects vectors of {projection.encoder}, and "
+            f"none of the given vectors is its own; give the projection that was fitted for one "
+            f"of them"
+        )
+
+
+def _stores(other: VectorOf, target: VectorOf, projection: Projection) -> bool:
+    return (
+        other.name == target.name
+        and other.origin is not None
+        and other.origin.projection == projection.fingerprint
+    )
+
+
+def misalignment_of(  # noqa: PLR0913  settings with defaults
     table: VectorTable,
     *,
     vector: str,
@@ -405,3 +764,53 @@ def _modality(
         standard_errors=errors if is_sampled else {},
         bands=of_sample(contrast) if is_sampled else bands,
     )
+
+
+def adjust_mean(
+    X: NDArray[Any], projection: Projection, *, mean: NDArray[Any] | None = None
+) -> Floats:
+    """Return images projected within the full space, with the lost part of a mean put back.
+
+    ``Q L Q^T x + Q (1 - L) Q^T mean`` (equation 12), where ``Q L Q^T`` is the projection's matrix
+    times its transpose. Distances between rows are those of the projected images; cosines move
+    back up, which shows that a histogram of cosines is no indicator. Texts are compared with
+    these images as the encoder gave them.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, dim_in)
+        Images; rows are normalised here.
+    projection : Projection
+        With orthonormal directions; an offset makes no difference.
+    mean : ndarray of shape (dim_in,), optional
+        By default that of the unit rows of `X`.
+
+    Raises
+    ------
+    InputError
+        For images of another length, or directions that are not orthonormal.
+
+    Examples
+    --------
+    >>> half = Projection(np.eye(2, 1, dtype=np.float32), "pca", "clip", "3f9a")
+    >>> adjust_mean(np.array([[1.0, 0.0], [0.0, 1.0]]), half)
+    array([[1. , 0.5],
+           [0. , 0.5]], dtype=float32)
+    """
+    X = np.asarray(X)
+    if X.ndim != 2 or X.shape[1] != projection.dim_in:
+        raise InputError(
+            f"this projection takes vectors of shape (n, {projection.dim_in}), got {X.shape}; "
+            f"give the vectors of {projection.encoder}"
+        )
+    Q = projection.matrix
+    off = np.abs(Q.T @ Q - np.eye(Q.shape[1], dtype=np.float32)).max()
+    if off > _NOT_ORTHONORMAL:
+        raise InputError(
+            f"the directions of projection {projection.method!r} are not orthonormal (by "
+            f"{off:.3g}), so they say nothing about a lost mean; adjust the mean of pca only"
+        )
+    unit = unit_rows(X)
+    mu = unit.mean(axis=0, dtype=np.float64) if mean is None else np.asarray(mean, np.float64)
+    lost = mu - Q @ (Q.T @ mu)
+    return np.asarray(unit @ Q @ Q.T + lost, dtype=np.float32)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.errors import InputError
+from intramodal.errors import InputError, ModelError
 from intramodal.evaluation.cosines import draw_any
+from intramodal.evaluation.intervals import student_interval
+from intramodal.evaluation.results import Results
+from intramodal.evaluation.tasks import Points
+from intramodal.evaluation.texts import Texts, project_texts, texts_of
 from intramodal.progress import progress
+from intramodal.projection.anchors import AnchorSet
+from intramodal.projection.projection import Projection
 from intramodal.runs.frames import data_frame, html_table, json_values
-from intramodal.types import unit_rows
+from intramodal.runs.run import Run
+from intramodal.store.collection import ImageCollection
+from intramodal.store.origins import projection_of
+from intramodal.types import Encoder, Floats, VectorTable, unit_rows
 
 Array = NDArray[np.float64]
 
@@ -519,7 +528,171 @@ class RecoveryCurve:
         )
 
 
-def recovery_curve(
+CURVE = "recovery curve"
+"""Name of the run's artefact."""
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class RecoveryResults(Results):
+    """How well a vector's image-image similarities follow from image-text ones.
+
+    Parameters
+    ----------
+    vector, texts : str
+        The vector, and where the anchors' embeddings come from.
+    n_points, n_zero : int
+        Points whose vector points somewhere; and those whose vector is zero.
+    curve : RecoveryCurve
+    without_anchors : NormsCheck
+    """
+
+    vector: str
+    texts: str
+    n_points: int
+    n_zero: int
+    curve: RecoveryCurve
+    without_anchors: NormsCheck
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``--json`` prints."""
+        return {
+            "collection": self.points.collection,
+            "vector": self.vector,
+            "texts": self.texts,
+            "n_points": self.n_points,
+            "n_zero": self.n_zero,
+            **self.curve.to_dict(),
+            "without_anchors": self.without_anchors.to_dict(),
+            "run_id": self.run_id,
+        }
+
+    def record(self, run: Run) -> None:
+        """Record the figures by number of anchors, and the curve."""
+        result = self.to_dict()
+        for row in result["curve"]:
+            for name in ("rms", "pearson", "spearman"):
+                run.log_metric(
+                    f"recovery {name}, {row['n_anchors']} anchors",
+                    row[name],
+                    vector=self.vector,
+                    interval=_interval(row, name, result["n_subsets"]),
+                    n=result["n_pairs"],
+                )
+        run.save_artefact(CURVE, result)
+
+
+def _interval(row: Mapping[str, Any], name: str, n_subsets: int) -> tuple[float, float] | None:
+    """Return the 95% interval over the draw of the anchors, by Student's t."""
+    mean, error = row[name], row[f"{name}_error"]
+    if error is None or mean is None:
+        return None
+    return student_interval(mean, error, n_subsets)
+
+
+def recovery_curve(  # noqa: PLR0913  a job has as many knobs as it has
+    source: ImageCollection | VectorTable,
+    *,
+    texts: Texts | Encoder | Floats,
+    vector: str = "raw",
+    anchors: AnchorSet | None = None,
+    projection: Projection | None = None,
+    sizes: Sequence[int] = (),
+    subsets: int = 5,
+    pairs: int = 20_000,
+    seed: int = 0,
+    run: Run | None = None,
+) -> RecoveryResults:
+    """Return how well image-image similarities follow from image-text ones, by number of anchors.
+
+    Parameters
+    ----------
+    source : ImageCollection or VectorTable
+    texts : Texts, Encoder or ndarray of shape (n_anchors, d)
+        Of the anchors, in the encoder's own space.
+    vector : str
+    anchors : AnchorSet, optional
+        What an encoder embeds; by default the class names of ImageNet.
+    projection : Projection, optional
+        The one that made a projected vector.
+    sizes : sequence of int
+        Numbers of anchors; by default shares of the dimensions, and all.
+    subsets : int
+        Random orders of the anchors; each gives nested subsets.
+    pairs : int
+        Of images, drawn.
+    seed : int
+        Random seed of images, pairs and anchors.
+    run : Run, optional
+        Records the results.
+
+    Raises
+    ------
+    ModelError
+        If the encoder has no text tower.
+    InputError
+        If the projection of a projected vector is missing, or fewer than two points have a vector
+        that is not zero.
+    """
+    run, place = run or Run(), texts_of(texts)
+    T = _in_space(source, vector, place, anchors or AnchorSet.imagenet(), projection)
+    table = source if isinstance(source, VectorTable) else source.table([vector])
+    X = _with_length(source, vector, table.vectors[vector])
+    found = RecoveryResults(
+        points=Points.of(source, table, seed),
+        run_id=run.id,
+        vector=vector,
+        texts=place.name,
+        n_points=len(X),
+        n_zero=len(table) - len(X),
+        curve=curve_of(X, T, sizes=sizes or None, n_subsets=subsets, n_pairs=pairs, seed=seed),
+        without_anchors=check_norms(X, T, seed=seed),
+    )
+    if isinstance(source, ImageCollection):
+        run.log_origins(source.manifest.vectors)
+    run.keep(found)
+    return found
+
+
+def _in_space(
+    source: ImageCollection | VectorTable,
+    vector: str,
+    texts: Texts,
+    anchors: AnchorSet,
+    projection: Projection | None,
+) -> Floats:
+    """Return the anchors' embeddings in the space of the vector."""
+    found = texts.embed(anchors.prompts())
+    if found is None:
+        raise ModelError(
+            f"{texts.name} has no text tower, so there are no image-text similarities; choose a "
+            f"collection of a model with one"
+        )
+    origin = None if isinstance(source, VectorTable) else source.manifest.vectors.get(vector)
+    if isinstance(source, VectorTable) or origin is None or not origin.projection:
+        return found
+    made = projection_of(source, vector, [projection] if projection else [])
+    projected = project_texts(found, made)
+    if projected is None:
+        raise InputError(
+            f"vector {vector!r} was made with the pictures' mean taken off, in which texts "
+            f"have no part; measure {source.name}:raw"
+        )
+    return projected
+
+
+def _with_length(source: ImageCollection | VectorTable, vector: str, X: Floats) -> Floats:
+    """Return the vectors that point somewhere; a failed encoder may have left zeros."""
+    X = X[np.any(X, axis=1)]
+    if len(X) < 2:
+        name = "the table" if isinstance(source, VectorTable) else f"collection {source.name!r}"
+        raise InputError(
+            f"{name} has {len(X)} points with a vector "
+            f"{vector!r} that is not zero; pairs need at least 2"
+        )
+    return X
+
+
+def curve_of(
     X: NDArray[Any],
     T: NDArray[Any],
     *,

@@ -92,6 +92,7 @@ class RetrievalResult:
                 "metrics": means,
                 "tie_width": self.tie_width,
                 "ties": self.ties,
+                "index": None,  # what runs of 0.1 recorded; the store's answers are IndexResults
                 "classes": {
                     name: {"ap": ap, "n_queries": n} for name, (ap, n) in self.class_mean().items()
                 },

@@ -32,8 +32,7 @@ from intramodal.evaluation.tasks import (
     labels_of,
     read_labelled,
 )
-from intramodal.evaluation.texts import Texts, texts_of
-from intramodal.evaluation.views import project_texts, text_directions
+from intramodal.evaluation.texts import Texts, project_texts, text_directions, texts_of
 from intramodal.projection.anchors import TEMPLATE, AnchorSet
 from intramodal.projection.projection import Projection
 from intramodal.runs.frames import stacked_frames

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from intramodal.types import Encoder, Floats
+from intramodal.errors import InputError
+from intramodal.projection.projection import Projection
+from intramodal.types import Encoder, Floats, unit_rows
 
 
 class Texts(Protocol):
@@ -62,6 +65,53 @@ def texts_of(source: Texts | Encoder | Floats) -> Texts:
     """Return texts from an encoder, an array, or what is `Texts` already."""
     if isinstance(source, np.ndarray):
         return ReadyTexts(source)
-    if isinstance(source, Encoder):
-        return EncodedTexts(source)
-    return source
+    # By its class: asking a lazy source for its attributes would load the model.
+    if hasattr(type(source), "embed"):
+        return cast(Texts, source)
+    return EncodedTexts(cast(Encoder, source))
+
+
+def text_directions(texts: NDArray[Any]) -> Floats:
+    """Return texts (n, d) scaled to unit length.
+
+    Raises
+    ------
+    InputError
+        For a row of zeros, which points nowhere.
+    """
+    is_zero = ~np.any(texts, axis=1)
+    if is_zero.any():
+        raise InputError(
+            f"row {int(is_zero.argmax())} of the texts is zero and points nowhere; embed it again"
+        )
+    return unit_rows(texts)
+
+
+def project_texts(texts: NDArray[Any], projection: Projection) -> Floats | None:
+    """Return texts (n, dim_out) in the space of the projected images, ``Q^T t``.
+
+    Parameters
+    ----------
+    texts : ndarray of shape (n, dim_in)
+        Of the projection's encoder; rows are normalised here.
+    projection : Projection
+
+    Returns
+    -------
+    ndarray or None
+        None for a projection that subtracts the images' mean: texts have no part in it.
+
+    Raises
+    ------
+    InputError
+        For texts of another length.
+    """
+    T = np.asarray(texts)
+    if T.ndim != 2 or T.shape[1] != projection.dim_in:
+        raise InputError(
+            f"this projection takes texts of shape (n, {projection.dim_in}), got {T.shape}; give "
+            f"the text embeddings of {projection.encoder}"
+        )
+    if projection.offset is not None:
+        return None
+    return np.asarray(unit_rows(T) @ projection.matrix, dtype=np.float32)

@@ -141,3 +141,18 @@ def check_is(projection: Projection, collection: ImageCollection, vector: str) -
             f"{projection.place or 'this'} is projection {projection.fingerprint[:12]}, but "
             f"{vector!r} was made by {made_by}; give the file it was made with"
         )
+
+
+def projection_of(
+    collection: ImageCollection, vector: str, projections: Sequence[Projection]
+) -> Projection:
+    """Return the projection that made a vector; raise `InputError` if it is not among them."""
+    wanted = collection.origin(vector).projection
+    for projection in projections:
+        if projection.fingerprint == wanted:
+            return projection
+    named = (f"{p.place or p!r} ({p.fingerprint[:12]})" for p in projections)
+    raise InputError(
+        f"texts must be projected as {vector!r} of {collection.name!r} was, by projection "
+        f"{wanted[:12]}; give its file with --projection, got {', '.join(named) or 'none'}"
+    )

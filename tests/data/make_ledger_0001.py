@@ -13,9 +13,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from intramodal.runs.models import SCHEMA
-
-from intramodal.runs import RunLedger
+from intramodal.runs.ledger import RunLedger
+from intramodal.runs.schema import SCHEMA
 
 TARGET = Path(__file__).with_name("ledger-0001.db")
 

@@ -1,6 +1,7 @@
 """Made `stores-0001.tar.xz`: embedded stores and a runs database, written by 0.1.0 (23a6645).
 
-Run with that tree, not with a newer one: `python tests/data/make_stores_0001.py`, where strace is.
+Run with that tree and the script of its time, not with newer ones:
+`python tests/data/make_stores_0001.py`, where strace is.
 The stores, each with 200 points of two segments, `raw` (24) and in some `pca` (12):
 
 - ``whole``: filled, indexed, with an alias; ``runs.db`` holds the runs that made it.
@@ -28,10 +29,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from intramodal.projection.artifact import Projection
 
-from intramodal.ingest.backfill import backfill, copy_with_projection, rollback
-from intramodal.runs import RunLedger
+from intramodal.ingest.backfill.copy import copy_collection
+from intramodal.ingest.backfill.in_place import backfill
+from intramodal.ingest.backfill.rollback import rollback_vector
+from intramodal.projection.projection import Projection
+from intramodal.runs.ledger import RunLedger
 from intramodal.store.base import VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
@@ -94,9 +97,9 @@ def work(what: str, where: str) -> None:
         if what == "backfill":
             backfill(shop, projection())
         elif what == "rollback":
-            rollback(shop)
+            rollback_vector(shop)
         elif what == "half-copy":
-            copy_with_projection(shop, projection(Halting), "shop_v2", batch_size=100)
+            copy_collection(shop, projection(Halting), new_collection="shop_v2", batch_size=100)
 
 
 def make_added_half(folder: Path) -> None:

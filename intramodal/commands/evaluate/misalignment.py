@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
+from intramodal.commands.job import JobCommand
 from intramodal.commands.options import (
     FILE,
-    json_option,
     labels_option,
     model_options,
-    print_json,
     report_option,
-    runs_option,
-    store_option,
     template_option,
 )
+from intramodal.commands.session import Session, Workspace, figures_kept, session_options
+from intramodal.errors import InputError
 
 
-@click.command("misalignment")
+@click.command("misalignment", cls=JobCommand, job="evaluation.misalignment:measure_misalignment")
 @click.argument("targets", nargs=-1, required=True, metavar="COLLECTION[:VECTOR]...")
 @labels_option
 @click.option(
@@ -46,28 +46,30 @@ from intramodal.commands.options import (
     help="Also show `raw` after this projection, and with the mean adjusted; projects the texts "
     "for a vector that it made.",
 )
-@click.option(
-    "--bins", type=click.IntRange(1), default=80, show_default=True, help="Of the histograms."
-)
+@click.option("--bins", type=click.IntRange(1), help="Of the histograms.")
 @click.option(
     "--max-pairs",
     type=click.IntRange(2),
     help="Sample so many pairs, with standard errors; default all pairs.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of the sample.")
+@click.option("--seed", type=int, help="Of the sample.")
 @click.option(
     "--map/--no-map",
     "with_map",
-    default=True,
-    show_default=True,
+    default=None,
     help="Also rank exactly, as evaluate retrieval does; takes longest on large collections.",
 )
 @report_option
 @model_options
-@store_option
-@runs_option
-@json_option
-def misalignment(as_json: bool, runs_url: str, **options: Any) -> None:
+@session_options()
+def misalignment(
+    session: Session,
+    targets: tuple[str, ...],
+    labels: list[str],
+    projections: tuple[Path, ...],
+    report: Path | None,
+    **options: Any,
+) -> None:
     """Compare cosines of same- and other-class pairs, and of images and texts, side by side.
 
     VECTOR is `raw` unless it is named. The paper finds these indicators alike in models with and
@@ -77,18 +79,71 @@ def misalignment(as_json: bool, runs_url: str, **options: Any) -> None:
     intramodal evaluate misalignment clip siglip siglip2 dino --labels category --texts
     intramodal evaluate misalignment photos --labels category --projection pca.safetensors
     """
-    from intramodal.workflows.evaluate.misalignment import (
-        MisalignmentRequest,
-        measure_collections,
-    )
+    from intramodal.commands.target import Target
+    from intramodal.evaluation.misalignment import measure_misalignment, require_used
+    from intramodal.projection.projection import Projection
+    from intramodal.reports.page import check_place
 
-    lists = ("targets", "models", "text_vectors", "projections")
-    options |= {name: list(options[name]) for name in lists}
-    result = measure_collections(MisalignmentRequest(runs=runs_url, **options))
-    if as_json:
-        print_json(result)
-        return
-    _print_misalignment(result)
+    check_place(report)
+    maps = [Projection.load(path) for path in projections]
+    names = ("template", "bins", "max_pairs", "with_map", "seed")
+    knobs = {name: options[name] for name in names}
+    with session.open() as at:
+        opened = [Target.open(at.store, text) for text in targets]
+        measured = _measured(opened, options)
+        require_used(maps, measured)
+        collections = dict.fromkeys(target.collection.name for target in opened)
+        stated = {**session.stated(), "collection": ", ".join(collections)}
+        with at.ledger.run(
+            "evaluate-misalignment", parameters=stated, seed=options["seed"]
+        ) as run:
+            found = measure_misalignment(
+                measured,
+                fields=labels,
+                projections=maps,
+                with_bands=report is not None,
+                run=run,
+                **knobs,
+            )
+            if report is not None:
+                _write_report(found.to_dict(), at, run, report)
+    session.answer(found.to_dict(), _print_misalignment)
+
+
+def _measured(targets: list[Any], options: dict[str, Any]) -> list[Any]:
+    """Return every target with the texts that it is compared with, if any are asked for."""
+    from intramodal.commands.target import TextSource
+    from intramodal.evaluation.misalignment import VectorOf
+
+    models, files = options["models"], options["text_vectors"]
+    if not (options["texts"] or models or files):
+        return [VectorOf(target.collection, target.vector) for target in targets]
+    models = _spread(models, len(targets), "--model")
+    files = _spread(files, len(targets), "--text-vectors")
+    on = (options["device"], options["precision"])
+    return [
+        VectorOf(target.collection, target.vector, TextSource(target, model, file, *on))
+        for target, model, file in zip(targets, models, files, strict=True)
+    ]
+
+
+def _spread(given: tuple[Any, ...], n: int, option: str) -> list[Any]:
+    """Return one value a target: the single one for all, or as many as there are."""
+    if len(given) > 1 and len(given) != n:
+        raise InputError(
+            f"{option} is given {len(given)} times for {n} collections; give it once, or once "
+            f"for each in the same order"
+        )
+    return list(given) * n if len(given) == 1 else list(given) or [None] * n
+
+
+def _write_report(result: dict[str, Any], at: Workspace, run: Any, report: Path) -> None:
+    from intramodal.reports.pages import MisalignmentPage
+    from intramodal.reports.report import render_report
+
+    command = " ".join(at.ledger.get(str(run.id)).command)
+    with figures_kept(run, "runs show"):
+        render_report(MisalignmentPage(result, command), report)
 
 
 _BY_CLASS = {

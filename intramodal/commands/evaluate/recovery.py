@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
+from intramodal.commands.job import JobCommand
 from intramodal.commands.options import (
     FILE,
     LIST,
-    json_option,
     model_options,
-    print_json,
     report_option,
-    runs_option,
-    store_option,
     template_option,
     whole_numbers,
 )
+from intramodal.commands.session import Session, Workspace, figures_kept, session_options
 
 
-@click.command("recovery")
+@click.command("recovery", cls=JobCommand, job="evaluation.recovery:recovery_curve")
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
 @click.option("--model", help="Model for the texts; default: as the manifest says.")
 @click.option(
@@ -43,33 +42,63 @@ from intramodal.commands.options import (
 @click.option(
     "--subsets",
     type=click.IntRange(1),
-    default=5,
-    show_default=True,
     help="Random orders of the anchors; each gives nested subsets.",
 )
-@click.option(
-    "--pairs", type=click.IntRange(2), default=20_000, show_default=True, help="Of images, drawn."
-)
-@click.option("--seed", default=0, show_default=True, help="Of images, pairs and anchors.")
+@click.option("--pairs", type=click.IntRange(2), help="Of images, drawn.")
+@click.option("--seed", type=int, help="Of images, pairs and anchors.")
 @report_option
 @model_options
-@store_option
-@runs_option
-@json_option
-def recovery(as_json: bool, runs_url: str, **options: Any) -> None:
+@session_options()
+def recovery(session: Session, target: str, report: Path | None, **options: Any) -> None:
     """Show how well image-image similarities follow from image-text ones, by number of anchors.
 
     \b
     intramodal evaluate recovery photos
     intramodal evaluate recovery photos --text-vectors T.npy --sizes 64,128,256,512,1000
     """
-    from intramodal.workflows.evaluate.recovery import RecoveryRequest, measure_recovery
+    from intramodal.commands.target import Target, TextSource
+    from intramodal.evaluation.recovery import recovery_curve
+    from intramodal.projection.anchors import load_anchors
+    from intramodal.reports.page import check_place
 
-    result = measure_recovery(RecoveryRequest(runs=runs_url, **options))
-    if as_json:
-        print_json(result)
-        return
-    _print_recovery(result)
+    check_place(report)
+    with session.open() as at:
+        photos = Target.open(at.store, target)
+        stated = {**session.stated(), "collection": photos.collection.name}
+        with at.ledger.run("evaluate-recovery", parameters=stated, seed=options["seed"]) as run:
+            source = [options[name] for name in ("model", "text_vectors", "device", "precision")]
+            found = recovery_curve(
+                photos.collection,
+                texts=TextSource(photos, *source),
+                vector=photos.vector,
+                anchors=load_anchors(options["anchors"], options["template"]),
+                projection=_projection(photos, options["projection"]),
+                sizes=options["sizes"],
+                subsets=options["subsets"],
+                pairs=options["pairs"],
+                seed=options["seed"],
+                run=run,
+            )
+            if report is not None:
+                _write_report(found.to_dict(), at, run, report)
+    session.answer(found.to_dict(), _print_recovery)
+
+
+def _projection(photos: Any, path: Path | None) -> Any:
+    if path is None or not photos.is_projected:
+        return None
+    from intramodal.projection.projection import Projection
+
+    return Projection.load(path)
+
+
+def _write_report(result: dict[str, Any], at: Workspace, run: Any, report: Path) -> None:
+    from intramodal.reports.pages import RecoveryPage
+    from intramodal.reports.report import render_report
+
+    command = " ".join(at.ledger.get(str(run.id)).command)
+    with figures_kept(run, "runs show"):
+        render_report(RecoveryPage(result, command), report)
 
 
 def _print_recovery(result: dict[str, Any]) -> None:

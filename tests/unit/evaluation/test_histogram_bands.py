@@ -11,7 +11,7 @@ from scipy.stats import t as student
 
 from intramodal.evaluation import cosines as histogram_bands
 from intramodal.evaluation.intervals import N_GROUPS, pooled
-from intramodal.evaluation.misalignment import MisalignmentResult, measure_misalignment
+from intramodal.evaluation.misalignment import MisalignmentResult, misalignment_of
 from intramodal.evaluation.resampling import Population
 from intramodal.types import VectorTable, unit_rows
 
@@ -34,7 +34,7 @@ def measured(
     table: VectorTable, units: np.ndarray, field: str = "label", **options: object
 ) -> MisalignmentResult:
     population = Population("images", units, "new pictures", "queries", seed=5)
-    return measure_misalignment(
+    return misalignment_of(
         table, vector="raw", field=field, n_bins=12, population=population, **options
     )
 
@@ -118,7 +118,7 @@ def test_units_are_left_out_whole_and_rows_outside_are_units_of_their_own(
 
 
 def test_a_sample_of_pairs_has_wilsons_interval_in_every_bin(table: VectorTable) -> None:
-    found = measure_misalignment(table, vector="raw", field="label", n_bins=9, max_pairs=301)
+    found = misalignment_of(table, vector="raw", field="label", n_bins=9, max_pairs=301)
     assert found.bands is not None
     widths = np.diff(found.edges)
     for band, density, n in (
@@ -154,7 +154,7 @@ def test_bands_are_as_wide_as_other_pictures_make_them() -> None:
 
 
 def test_all_pairs_without_a_population_have_no_band(table: VectorTable) -> None:
-    found = measure_misalignment(table, vector="raw", field="label")
+    found = misalignment_of(table, vector="raw", field="label")
     assert found.bands is None
     assert "speaks_of" not in found.to_dict()
     assert all("interval" not in part for part in found.to_dict()["parts"])

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from intramodal.errors import InputError
 from intramodal.evaluation import cosines as pairs
 from intramodal.evaluation.cosines import ClassPairs, Contrast, count_sample, draw_any, fine_bins
-from intramodal.evaluation.misalignment import measure_misalignment, modality_gap
+from intramodal.evaluation.misalignment import misalignment_of, modality_gap
 from intramodal.evaluation.tasks import encode_labels
 from intramodal.projection.text_pca import TextPCA
 from intramodal.types import VectorTable, unit_rows
@@ -49,7 +49,7 @@ def all_cosines(table: VectorTable, field: str) -> tuple[np.ndarray, np.ndarray]
 
 @pytest.mark.parametrize("field", ["label", "tags"])
 def test_figures_equal_direct_computations_over_every_pair(table, field):
-    result = measure_misalignment(table, vector="raw", field=field, n_bins=30)
+    result = misalignment_of(table, vector="raw", field=field, n_bins=30)
     cosines, is_same = all_cosines(table, field)
     same, other = cosines[is_same], cosines[~is_same]
     assert (result.n_same, result.n_other) == (len(same), len(other))
@@ -64,7 +64,7 @@ def test_figures_equal_direct_computations_over_every_pair(table, field):
 
 
 def test_histograms_and_overlap_equal_numpy(table):
-    result = measure_misalignment(table, vector="raw", field="label", n_bins=30)
+    result = misalignment_of(table, vector="raw", field="label", n_bins=30)
     cosines, is_same = all_cosines(table, "label")
     expected = [
         np.histogram(part, result.edges, density=True)[0]
@@ -86,9 +86,9 @@ def test_histograms_and_overlap_equal_numpy(table):
 @pytest.mark.parametrize("n_cosines", [1, 61, 1000])
 @pytest.mark.parametrize("field", ["label", "tags"])
 def test_block_sizes_change_nothing(table, monkeypatch, n_cosines, field):
-    before = measure_misalignment(table, vector="raw", field=field, texts=np.eye(3, 10))
+    before = misalignment_of(table, vector="raw", field=field, texts=np.eye(3, 10))
     monkeypatch.setattr(pairs, "_N_COSINES", n_cosines)
-    after = measure_misalignment(table, vector="raw", field=field, texts=np.eye(3, 10))
+    after = misalignment_of(table, vector="raw", field=field, texts=np.eye(3, 10))
     # Another block is another order of float32 sums: a cosine may move into the next fine bin.
     assert after.auc == pytest.approx(before.auc, abs=1e-5)
     assert after.n_same == before.n_same
@@ -101,7 +101,7 @@ def test_ties_count_one_half():
         vectors={"raw": np.eye(1, 3, dtype=np.float32).repeat(6, axis=0)},
         payload={"label": ["a", "b"] * 3},
     )
-    result = measure_misalignment(table, vector="raw", field="label")
+    result = misalignment_of(table, vector="raw", field="label")
     assert result.auc == 0.5
     assert result.auc_error == 0.5  # nothing is known about the order within one fine bin
     assert result.overlap == pytest.approx(1.0)
@@ -112,7 +112,7 @@ def test_ties_count_one_half():
 def test_classes_apart_have_no_overlap_and_a_full_auc():
     X = np.repeat(np.eye(3), 4, axis=0).astype(np.float32)
     table = VectorTable(list(range(12)), {"raw": X}, {"label": [i // 4 for i in range(12)]})
-    result = measure_misalignment(table, vector="raw", field="label")
+    result = misalignment_of(table, vector="raw", field="label")
     assert (result.auc, result.overlap) == (1.0, 0.0)
     assert result.same_mean == pytest.approx(1.0, abs=FINE)
     assert result.other_mean == pytest.approx(0.0, abs=FINE)
@@ -120,7 +120,7 @@ def test_classes_apart_have_no_overlap_and_a_full_auc():
 
 def test_modality_figures_equal_direct_computations(table, rng):
     texts = (rng.normal(size=(7, 10)) + 0.5).astype(np.float32)
-    result = measure_misalignment(table, vector="raw", field="label", texts=texts).modality
+    result = misalignment_of(table, vector="raw", field="label", texts=texts).modality
     rows = [i for i, label in enumerate(table.payload["label"]) if label is not None]
     X, T = unit_rows(table.vectors["raw"][rows]), unit_rows(texts)
     between = (X.astype(np.float64) @ T.T.astype(np.float64)).ravel()
@@ -142,11 +142,11 @@ def test_the_gap_is_that_of_unit_rows_and_zero_for_equal_sets(rng):
 
 
 def test_a_sample_estimates_the_figures_over_all_pairs_within_its_errors(table):
-    exact = measure_misalignment(table, vector="raw", field="tags", texts=np.eye(3, 10))
+    exact = misalignment_of(table, vector="raw", field="tags", texts=np.eye(3, 10))
     names = ("overlap", "auc", "d_prime", "same_mean", "other_mean")
     scores = []
     for seed in range(60):
-        sample = measure_misalignment(
+        sample = misalignment_of(
             table, vector="raw", field="tags", texts=np.eye(3, 10), max_pairs=1500, seed=seed
         )
         assert (sample.n_same, sample.n_other) == (750, 750)
@@ -182,7 +182,7 @@ def test_drawn_pairs_of_each_kind_are_equally_likely(rng):
 
 def test_the_same_seed_gives_the_same_sample(table):
     a, b, c = (
-        measure_misalignment(table, vector="raw", field="label", max_pairs=200, seed=seed)
+        misalignment_of(table, vector="raw", field="label", max_pairs=200, seed=seed)
         for seed in (1, 1, 2)
     )
     assert a.to_dict() == b.to_dict()
@@ -190,8 +190,8 @@ def test_the_same_seed_gives_the_same_sample(table):
 
 
 def test_a_sample_as_large_as_all_pairs_is_all_pairs(table):
-    exact = measure_misalignment(table, vector="raw", field="label")
-    sample = measure_misalignment(table, vector="raw", field="label", max_pairs=57 * 56 // 2)
+    exact = misalignment_of(table, vector="raw", field="label")
+    sample = misalignment_of(table, vector="raw", field="label", max_pairs=57 * 56 // 2)
     assert sample.to_dict() == exact.to_dict()
 
 
@@ -217,7 +217,7 @@ def test_rounding_beyond_one_stays_in_the_last_bins():
 
 
 def test_the_dictionary_is_what_a_report_draws(table):
-    result = measure_misalignment(table, vector="raw", field="label", texts=np.eye(3, 10))
+    result = misalignment_of(table, vector="raw", field="label", texts=np.eye(3, 10))
     row = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert row["title"] == "raw by label"
     assert len(row["edges"]) == 81
@@ -250,13 +250,13 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence(table, monkeypatch, 
     table.payload["unique"] = list(range(60))
     table.payload["shared"] = [["all", str(i % 2)] for i in range(60)]
     with pytest.raises(InputError, match=words):
-        measure_misalignment(table, **{"vector": "raw", "field": "label", **options})
+        misalignment_of(table, **{"vector": "raw", "field": "label", **options})
 
 
 def test_nan_is_refused(table):
     table.vectors["raw"][5, 0] = np.nan
     with pytest.raises(InputError, match="NaN"):
-        measure_misalignment(table, vector="raw", field="label")
+        misalignment_of(table, vector="raw", field="label")
 
 
 def test_a_contrast_of_few_counts_is_computed_by_hand():
@@ -295,7 +295,7 @@ def cifar(real_data) -> tuple[VectorTable, dict[str, np.ndarray]]:
 )
 def test_real_vectors_give_the_reference_figures(cifar, vector, auc, same, other, gap):
     table, texts = cifar
-    result = measure_misalignment(table, vector=vector, field="label", texts=texts[vector])
+    result = misalignment_of(table, vector=vector, field="label", texts=texts[vector])
     # As printed in the reference: three and four decimals.
     assert result.auc == pytest.approx(auc, abs=6e-4)
     assert result.same_mean == pytest.approx(same, abs=6e-5)
@@ -310,7 +310,7 @@ def test_mean_adjustment_moves_the_histograms_back_up(cifar):
     # Section 3.2 of the paper: lower cosines after projection come from shorter vectors.
     table, _ = cifar
     raw, pca, adjusted = (
-        measure_misalignment(table, vector=v, field="label") for v in ("raw", "pca", "adjusted")
+        misalignment_of(table, vector=v, field="label") for v in ("raw", "pca", "adjusted")
     )
     assert pca.same_mean < raw.same_mean
     assert adjusted.same_mean > pca.same_mean + 0.2

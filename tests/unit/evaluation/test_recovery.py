@@ -14,10 +14,10 @@ from intramodal.errors import InputError
 from intramodal.evaluation import recovery
 from intramodal.evaluation.recovery import (
     MAX_IMAGES,
+    curve_of,
     n_norms_needed,
     recover_with_anchors,
     recover_without_anchors,
-    recovery_curve,
 )
 
 PROMISED = 1e-6
@@ -168,7 +168,7 @@ def test_a_system_beyond_the_memory_is_refused(rng, monkeypatch, n):
 
 def test_the_curve_ends_at_the_truth_and_equals_a_projection_before(rng):
     X, T = draw(rng, 60, 12, cone=0.5), draw(rng, 40, 12, cone=0.5)
-    curve = recovery_curve(X, T, sizes=[3, 8, 12, 40], n_subsets=4, n_pairs=500, seed=3)
+    curve = curve_of(X, T, sizes=[3, 8, 12, 40], n_subsets=4, n_pairs=500, seed=3)
     assert curve.n_free.tolist() == [9, 4, 0, 0]
     assert curve.rms[2:].max() < PROMISED
     assert curve.pearson[2:].min() > 1 - PROMISED
@@ -187,7 +187,7 @@ def test_the_curve_ends_at_the_truth_and_equals_a_projection_before(rng):
 
 
 def test_the_rows_carry_errors_over_the_subsets(rng):
-    curve = recovery_curve(
+    curve = curve_of(
         draw(rng, 30, 6), draw(rng, 20, 6), sizes=[2, 6, 20], n_subsets=5, n_pairs=100
     )
     rows = curve.rows()
@@ -204,19 +204,19 @@ def test_the_rows_carry_errors_over_the_subsets(rng):
 
 def test_the_same_seed_gives_the_same_curve(rng):
     X, T = draw(rng, 30, 6), draw(rng, 20, 6)
-    a, b, c = (recovery_curve(X, T, sizes=[3], seed=seed).to_dict() for seed in (1, 1, 2))
+    a, b, c = (curve_of(X, T, sizes=[3], seed=seed).to_dict() for seed in (1, 1, 2))
     assert a == b
     assert a["curve"] != c["curve"]
 
 
 def test_default_sizes_are_shares_of_the_dimensions_up_to_all_texts(rng):
     X, T = draw(rng, 10, 32), draw(rng, 45, 32)
-    curve = recovery_curve(X, T, n_subsets=1, n_pairs=10)
+    curve = curve_of(X, T, n_subsets=1, n_pairs=10)
     assert curve.sizes.tolist() == [2, 4, 8, 16, 24, 32, 40, 45]
 
 
 def test_of_many_images_a_sample_is_taken(rng):
-    curve = recovery_curve(draw(rng, MAX_IMAGES + 10, 3), draw(rng, 5, 3), sizes=[2], n_pairs=50)
+    curve = curve_of(draw(rng, MAX_IMAGES + 10, 3), draw(rng, 5, 3), sizes=[2], n_pairs=50)
     assert curve.n_images == MAX_IMAGES
 
 
@@ -233,14 +233,14 @@ def test_of_many_images_a_sample_is_taken(rng):
 )
 def test_a_curve_that_cannot_be_drawn_is_refused(X, T, options, words):
     with pytest.raises(InputError, match=words):
-        recovery_curve(X, T, **options)
+        curve_of(X, T, **options)
 
 
 @pytest.mark.real_data
 def test_a_thousand_class_names_fix_the_similarities_of_real_pictures(real_data: Path):
     X = np.load(real_data / "cifar10-500-clip-b32" / "image_embeddings.npy")
     T = np.load(real_data / "imagenet-text-clip-b32" / "a_photo_of_a_X.npy")
-    curve = recovery_curve(X, T, sizes=[128, 1000], n_subsets=2, n_pairs=5000)
+    curve = curve_of(X, T, sizes=[128, 1000], n_subsets=2, n_pairs=5000)
     assert curve.n_free.tolist() == [384, 0]
     assert curve.rms[1].max() < PROMISED
     assert curve.condition[1, 0] == pytest.approx(np.linalg.cond(unit(T)), rel=1e-6)

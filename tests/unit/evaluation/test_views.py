@@ -7,8 +7,9 @@ import pytest
 
 from intramodal.errors import InputError
 from intramodal.evaluation import recovery as recovery_check
+from intramodal.evaluation.misalignment import adjust_mean
 from intramodal.evaluation.recovery import check_norms
-from intramodal.evaluation.views import adjust_mean, project_texts
+from intramodal.evaluation.texts import project_texts
 from intramodal.projection.anchors import AnchorSet
 from intramodal.projection.projection import Projection
 from intramodal.projection.text_pca import TextPCA

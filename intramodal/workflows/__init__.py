@@ -1,1 +1,0 @@
-"""The few functions that join layers; the command line calls only these."""

@@ -1,1 +1,0 @@
-"""Evaluate the vectors of a collection: retrieval, few-shot, misalignment, recovery."""
