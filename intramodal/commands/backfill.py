@@ -43,7 +43,13 @@ def _checked_filter(
     return value
 
 
-@click.command("backfill", cls=JobCommand, job="ingest.backfill.in_place:backfill")
+@click.command(
+    "backfill",
+    cls=JobCommand,
+    job="ingest.backfill.in_place:backfill",
+    settings="ingest.backfill.copy:copy_collection",
+    renamed={"wait": "reindex"},
+)
 @click.argument("collection")
 @click.option(
     "--projection",
@@ -87,11 +93,10 @@ def _checked_filter(
 @click.option("--throttle", type=click.FloatRange(min=0, min_open=True), help="Points per second.")
 @click.option(
     "--wait/--no-wait",
-    default=True,
-    show_default=True,
+    default=None,
     help="Wait until the index is built again, if there was one.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of the sample that is compared.")
+@click.option("--seed", type=int, help="Of the sample that is compared.")
 @click.option("--dry-run", is_flag=True, help="Print the plan with its costs; change nothing.")
 @upload_options
 @session_options()

@@ -23,7 +23,12 @@ _NOT_RECORDED_LABELLED = ("names", "model", "k", "device", "precision")
 _NOT_RECORDED_UNLABELLED = (*_ONLY_LABELLED, "labels", "tasks", "margin", "controls")
 
 
-@click.command("compare", cls=JobCommand, job="evaluation.compare:compare")
+@click.command(
+    "compare",
+    cls=JobCommand,
+    job="evaluation.compare:compare",
+    settings="evaluation.agreement:compare_unlabelled",
+)
 @click.argument("collection")
 @click.option(
     "--vectors",
@@ -104,8 +109,6 @@ _NOT_RECORDED_UNLABELLED = (*_ONLY_LABELLED, "labels", "tasks", "margin", "contr
 @click.option(
     "-k",
     type=click.IntRange(1),
-    default=10,
-    show_default=True,
     help="Without labels: neighbours compared.",
 )
 @model_options

@@ -12,7 +12,12 @@ from intramodal.commands.options import model_options
 from intramodal.commands.session import Session, session_options
 
 
-@click.command("fit", cls=JobCommand, job="projection.fit:fit_projection")
+@click.command(
+    "fit",
+    cls=JobCommand,
+    job="projection.fit:fit_projection",
+    settings="projection.anchors:load_anchors",
+)
 @click.option(
     "--method",
     type=click.Choice(["pca", "isoclip"]),
@@ -33,13 +38,9 @@ from intramodal.commands.session import Session, session_options
 @click.option("--made-by", help="Model that made --text-vectors or --projectors.")
 @click.option(
     "--anchors",
-    default="imagenet",
-    show_default=True,
     help="imagenet, wordnet, or a text file with one class name a line.",
 )
-@click.option(
-    "--template", default="a photo of a {}", show_default=True, help="{} is the class name."
-)
+@click.option("--template", help="{} is the class name.")
 @click.option(
     "--normalize-text/--no-normalize-text",
     default=None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -19,7 +19,8 @@ class JobCommand(click.Command):
         Module below ``intramodal`` and function: ``"evaluation.retrieval:evaluate_retrieval"``. It
         is imported when the command runs or shows its help, not before.
     settings : str, optional
-        A value that the job takes, some of whose fields are options, too: module and class.
+        What makes a value that the job takes: module and class or function; its parameters are
+        options, too.
     renamed : mapping of str to str, optional
         Parameters of the job whose options have another name: ``{"timed": "n_timed"}``.
     """
@@ -39,10 +40,20 @@ class JobCommand(click.Command):
         self._is_filled = False
 
     @property
+    def function(self) -> Callable[..., Any]:
+        """The job."""
+        return _function(self.job)
+
+    @property
     def knobs(self) -> Mapping[str, inspect.Parameter]:
-        """Parameters of the job and of its settings."""
+        """Parameters of the job, and what makes one of its values where that says more."""
         of_settings = _parameters(self.settings) if self.settings else {}
-        return {**of_settings, **_parameters(self.job)}
+        of_job = _parameters(self.job)
+        unset = {name for name in of_job if of_job[name].default is None}
+        return {
+            **of_job,
+            **{n: p for n, p in of_settings.items() if n not in of_job or n in unset},
+        }
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the parameters; options without a default of their own have that of the job."""
@@ -56,10 +67,14 @@ class JobCommand(click.Command):
         return super().get_params(ctx)
 
 
-def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
+def _function(name: str) -> Callable[..., Any]:
     module, _, function = name.partition(":")
-    found = getattr(importlib.import_module(f"intramodal.{module}"), function)
-    return inspect.signature(found).parameters
+    found: Callable[..., Any] = getattr(importlib.import_module(f"intramodal.{module}"), function)
+    return found
+
+
+def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(_function(name)).parameters
 
 
 def _fill(option: click.Option, default: Any) -> None:

@@ -129,8 +129,6 @@ labels_option = click.option(
 )
 vectors_option = click.option(
     "--vectors",
-    default="raw,pca",
-    show_default=True,
     type=LIST,
     callback=names,
     help="Comma-separated.",
@@ -138,8 +136,6 @@ vectors_option = click.option(
 least_option = click.option(
     "--min-class-size",
     type=click.IntRange(2),
-    default=2,
-    show_default=True,
     help="Images; smaller classes are left out.",
 )
 
@@ -181,9 +177,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 report_option = click.option(
     "-o", "--report", type=FILE, help="Also write tables and plots as one page: FILE.html"
 )
-template_option = click.option(
-    "--template", default="a photo of a {}", show_default=True, help="{} is the class name."
-)
+template_option = click.option("--template", help="{} is the class name.")
 shots_option = click.option(
     "--shots",
     type=LIST,

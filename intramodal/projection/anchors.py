@@ -137,16 +137,16 @@ class AnchorSet:
 BUILT_IN = ("imagenet", "wordnet")
 
 
-def load_anchors(which: str, template: str = TEMPLATE) -> AnchorSet:
+def load_anchors(anchors: str = BUILT_IN[0], template: str = TEMPLATE) -> AnchorSet:
     """Return a built-in anchor set (imagenet, wordnet) or the names in a file."""
-    if which == "imagenet":
+    if anchors == "imagenet":
         return AnchorSet.imagenet(template=template)
-    if which == "wordnet":
+    if anchors == "wordnet":
         return AnchorSet.imagenet("wordnet", template=template)
-    if not Path(which).exists():
-        close = difflib.get_close_matches(which, BUILT_IN) or BUILT_IN
+    if not Path(anchors).exists():
+        close = difflib.get_close_matches(anchors, BUILT_IN) or BUILT_IN
         raise InputError(
-            f"there is no file of anchors {which!r}; did you mean {' or '.join(close)}, which are "
-            f"built in?"
+            f"there is no file of anchors {anchors!r}; did you mean {' or '.join(close)}, which "
+            f"are built in?"
         )
-    return AnchorSet.from_file(Path(which), template=template)
+    return AnchorSet.from_file(Path(anchors), template=template)

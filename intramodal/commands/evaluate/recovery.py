@@ -19,7 +19,12 @@ from intramodal.commands.options import (
 from intramodal.commands.session import Session, Workspace, figures_kept, session_options
 
 
-@click.command("recovery", cls=JobCommand, job="evaluation.recovery:recovery_curve")
+@click.command(
+    "recovery",
+    cls=JobCommand,
+    job="evaluation.recovery:recovery_curve",
+    settings="projection.anchors:load_anchors",
+)
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
 @click.option("--model", help="Model for the texts; default: as the manifest says.")
 @click.option(
@@ -27,8 +32,6 @@ from intramodal.commands.session import Session, Workspace, figures_kept, sessio
 )
 @click.option(
     "--anchors",
-    default="imagenet",
-    show_default=True,
     help="imagenet, wordnet, or a text file with one class name a line.",
 )
 @template_option

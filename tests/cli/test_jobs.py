@@ -1,0 +1,126 @@
+"""Every command against its job: what an option sets, and where its default is written."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from intramodal.cli import cli
+from intramodal.commands.job import JobCommand
+from intramodal.ingest.pipeline import images_collection, ingest_images
+from intramodal.ingest.sources.formats import open_source
+from intramodal.ingest.vectors.load import ingest_vectors
+from intramodal.ingest.vectors.ready import open_ready
+
+SESSION = {"store", "runs_url", "as_json", "upload_streams", "nodes", "_click_default_help"}
+"""Options of session.py: where, and how a server is written to."""
+PRINTING = {"classes", "report", "pictures", "html", "out"}
+"""What is printed, or written beside."""
+MADE_OF = {
+    "fields": {"labels"},
+    "a": {"vectors"},
+    "sides": {"queries", "gallery", "split"},
+    "resampling": {"cluster"},
+    "texts": {"model", "models", "text_vectors", "device", "precision", "texts"},
+    "encoder": {"model", "device", "precision"},
+    "source": {"target", "targets", "model", "text_vectors", "projectors", "device", "precision"},
+    "collection": {"made_by", "rollback", "verify", "recompute", "yes", "dry_run"},
+    "searches": {"ef", "indexed_only", "ignore_quantization", "rescore", "oversampling", "exact"}
+    | {"candidates"},
+    "words": {"class_texts"},
+    "anchors": {"anchors", "template"},
+    "names": {"names"},
+    "by": {"by"},
+    "invert": {"to"},
+}
+"""By parameter of a job, the options that its value is made of, and those of a command's other
+jobs on the same collection."""
+OWN = {
+    ("compare", "vectors"): "raw,pca",  # a and b of `compare`, in one option
+    ("index", "searches"): "raw,pca,pca:raw",  # read by IndexSearch.parse
+}
+"""Defaults that no job has."""
+
+
+def commands(group: click.Command = cli, name: str = "") -> Iterator[tuple[str, JobCommand]]:
+    if isinstance(group, click.Group):
+        context = click.Context(group)
+        for child in group.list_commands(context):
+            found = group.get_command(context, child)
+            assert found is not None
+            yield from commands(found, child)
+    elif isinstance(group, JobCommand):
+        yield name, group
+
+
+JOBS = dict(commands())
+
+
+def options(command: JobCommand) -> list[click.Option]:
+    found = command.get_params(click.Context(command))
+    return [one for one in found if isinstance(one, click.Option) and one.name != "help"]
+
+
+def default_of(option: click.Option) -> object:
+    """Return the default; None without one, which newer releases of click call UNSET."""
+    found = option.default
+    return None if found in (False, ()) or "UNSET" in repr(found) else found
+
+
+def test_every_command_that_does_something_calls_a_job() -> None:
+    assert set(JOBS) == {
+        *("fit", "backfill", "adopt", "compare", "search", "export"),
+        *("retrieval", "fewshot", "fewshot-text", "index", "text", "misalignment"),
+        *("recovery", "oti"),
+    }
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_every_option_is_a_parameter_of_the_job_of_the_session_or_of_printing(name: str) -> None:
+    command = JOBS[name]
+    made = {option for job, parts in MADE_OF.items() if job in command.knobs for option in parts}
+    known = {*command.knobs, *command.renamed, *SESSION, *PRINTING, *made}
+    assert {option.name for option in options(command)} - known == set()
+
+
+def test_the_options_of_an_ingest_are_those_of_its_two_jobs_and_of_what_these_take() -> None:
+    jobs = (ingest_images, ingest_vectors, open_source, open_ready, images_collection)
+    known = {name for job in jobs for name in inspect.signature(job).parameters}
+    made = {"collection", "model", "device", "precision", "metadata", "dry_run", "shard_key"}
+    made |= {"shards", "replicas", "write_consistency"}  # `options` of a new collection
+    found = cli.get_command(click.Context(cli), "ingest")
+    assert found is not None
+    given = [one for one in found.params if isinstance(one, click.Option)]
+    assert {one.name for one in given} - known - made - SESSION == set()
+    # Each job has a default of its own: none is written a second time.
+    shown = {one.name for one in given if default_of(one) is not None}
+    assert shown == {"store", "runs_url"}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_every_default_is_that_of_the_job(name: str) -> None:
+    command = JOBS[name]
+    for option in options(command):
+        knob = command.knobs.get(command.renamed.get(str(option.name), str(option.name)))
+        default = default_of(option)
+        if option.name in SESSION or default is None:
+            continue
+        if (name, option.name) in OWN:
+            assert default == OWN[name, option.name]
+            continue
+        assert knob is not None, option.name
+        assert knob.default is not inspect.Parameter.empty, option.name
+        wanted = knob.default
+        is_list = isinstance(wanted, tuple | list)
+        assert default == (",".join(map(str, wanted)) if is_list else wanted)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_job_takes_few_arguments_by_position(name: str) -> None:
+    found = inspect.signature(JOBS[name].function).parameters.values()
+    by_position = [one for one in found if one.kind is one.POSITIONAL_OR_KEYWORD]
+    assert len(by_position) <= (3 if name == "compare" else 2)  # compare(source, a, b)
+    assert not any(one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL) for one in found)
