@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import intramodal
+from tests.cli.test_jobs import JOBS
 
 HEAVY = {
     "torch", "open_clip", "transformers", "sklearn", "scipy", "numba", "matplotlib", "jinja2",
@@ -32,7 +33,7 @@ def test_public_names_are_sorted_and_all_of_them_load() -> None:
 
 
 def test_an_unknown_public_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="No intramodal attribute nothing"):
         _ = intramodal.nothing
 
 
@@ -54,8 +55,20 @@ def test_each_job_loads_only_what_it_needs(code: str, allowed: set[str]) -> None
     assert loaded_by(code) & HEAVY <= allowed
 
 
+def test_no_public_name_is_that_of_a_folder_or_module() -> None:
+    # `from intramodal import x` would give one or the other, by what was imported before.
+    folder = Path(intramodal.__file__).parent
+    taken = {path.stem for path in folder.iterdir()}
+    assert taken.isdisjoint(intramodal.__all__)
+
+
 def test_type_checkers_see_the_same_public_names_as_python() -> None:
-    tree = ast.parse(Path(intramodal.__file__).read_text(encoding="utf-8"))
+    stub = Path(intramodal.__file__).with_suffix(".pyi")
+    tree = ast.parse(stub.read_text(encoding="utf-8"))
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    typed = {alias.asname for node in imports for alias in node.names if alias.asname}
-    assert typed == set(intramodal.__all__) - {"__version__"}
+    typed = {alias.asname for node in imports for alias in node.names}
+    assert typed == set(intramodal.__all__)
+
+
+def test_every_job_of_a_command_is_public() -> None:
+    assert {job.function.__name__ for job in JOBS.values()} <= set(intramodal.__all__)
