@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.evaluation.kernels import device, figures, load_kernel, load_leave_out
+from intramodal.evaluation.kernels import figures, gpu, load_kernel, load_leave_out
 from intramodal.types import Floats
 
 Ties = Literal["expected", "sklearn", "best", "worst", "id"]
@@ -142,7 +142,7 @@ def rank(
     order = np.asarray(sorted(set(ks)), dtype=np.int64)
     sums = np.zeros((len(Q), figures.N_FIXED + 2 * len(order)))
     n_relevant = np.zeros(len(Q), dtype=np.int64)
-    module = load_kernel(kernel) if isinstance(Q, np.ndarray) else device
+    module = load_kernel(kernel) if isinstance(Q, np.ndarray) else gpu
     for start, stop, S in score_blocks(Q, G, block_bytes):
         pos_ptr, pos_idx = relevance.positives(start, stop)
         ign_ptr, ign_idx = relevance.ignored(start, stop)

@@ -28,14 +28,15 @@ def load_kernel(name: str | None = None) -> Any:
         raise InputError(
             f"there is no ranking kernel {chosen!r}; set {VARIABLE} to {' or '.join(KERNELS)}"
         )
-    return importlib.import_module(f"intramodal.evaluation.kernels.{chosen}")
+    module = {"compiled": "cpu"}.get(chosen, chosen)
+    return importlib.import_module(f"intramodal.evaluation.kernels.{module}")
 
 
 def load_mark_hits(name: str | None = None) -> Any:
     """Return the `mark_hits` of a kernel; see `load_kernel`."""
-    return importlib.import_module(f"{load_kernel(name).__name__}_hits").mark_hits
+    return load_kernel(name).mark_hits
 
 
 def load_leave_out(name: str | None = None) -> Any:
     """Return the `leave_out_block` of a kernel; see `load_kernel`."""
-    return importlib.import_module(f"{load_kernel(name).__name__}_leave_out").leave_out_block
+    return load_kernel(name).leave_out_block

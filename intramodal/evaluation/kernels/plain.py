@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.evaluation.kernels import figures
+from intramodal.types import Floats
 
 Ints = NDArray[np.int64]
 
@@ -58,3 +59,41 @@ def groups_of_equals(
     columns = (values, above, tied, seen, n_relevant)
     rows = zip(*(column[::-1].tolist() for column in columns), strict=True)
     return [(v, c, n, p, r) for v, c, n, p, r in rows]
+
+
+def mark_hits(
+    scores: Floats, bias: Floats, truth: NDArray[np.int64], hits: NDArray[np.bool_]
+) -> None:
+    """Do what the compiled kernel's `mark_hits` does."""
+    by_classifier = (scores + bias).reshape(*hits.shape, -1)
+    # The first of equal scores: so does argmax.
+    hits[:] = by_classifier.argmax(axis=2) == truth[:, None]
+
+
+def leave_out_block(
+    S: NDArray[np.float32],
+    pos_ptr: Ints,
+    pos_idx: Ints,
+    groups: Ints,
+    own: Ints,
+    query: Ints,
+    out: NDArray[np.float64],
+) -> None:
+    """Do what the compiled kernel's `leave_out_block` does."""
+    for q in range(len(S)):
+        positives = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
+        for g in range(out.shape[1]):
+            left = positives[groups[positives] != g]
+            if g == own[q] or not len(left):
+                continue
+            visible = groups != g
+            if query[q] >= 0:
+                visible[query[q]] = False
+            out[q, g] = _average_precision(S[q][visible], S[q][left])
+
+
+def _average_precision(scores: NDArray[np.float32], relevant: NDArray[np.float32]) -> float:
+    total = sum(
+        figures.precision_sum(c, n, p, r) for _, c, n, p, r in groups_of_equals(scores, relevant)
+    )
+    return total / len(relevant)

@@ -1,0 +1,516 @@
+"""The compiled kernel: one pass over the scores of a query, no sort of the gallery.
+
+Only the scores of the relevant items are sorted; they cut the line into intervals, and how many
+gallery items lie in each is all that is needed. The range of the relevant scores is divided into
+equal buckets. Most hold no relevant score, so counting a bucket is enough; the few items that
+share one with a relevant score are compared with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from intramodal.evaluation.kernels import figures
+
+_add_single = numba.njit(cache=True)(figures.add_single)
+_add_tied = numba.njit(cache=True)(figures.add_tied)
+_add_top_k = numba.njit(cache=True)(figures.add_top_k)
+
+_AP_ID = figures.AP_ID
+_LEAST_BUCKETS, _MOST_BUCKETS = 64, 4096  # their counters fill half a first-level cache
+_BUCKETS_PER_ITEM = 16
+_CHUNK = 512
+_CROWD = 16
+"""Relevant items in one bucket from which on sorting them by insertion would cost too much."""
+_LARGEST = 3e38
+"""Nearly the largest float32: a scale that is infinite would make zero times it NaN."""
+
+
+@numba.njit(cache=True, inline="always")
+def _bucket(score: Any, least: Any, scale: Any, top: Any) -> Any:
+    """Return the bucket of a score: 0 below `least`, the last one is `top` + 1.
+
+    All in the scores' own precision: rounding may move a bucket's edge, but the same way for
+    every score, so that the order of buckets never contradicts that of scores. Comparisons
+    instead of `min` and `max`, whose rules for NaN keep the compiler from doing many at once.
+    """
+    place = (score - least) * scale
+    place = place if place > np.float32(-1) else np.float32(-1)
+    place = place if place < top else top
+    return np.int32(place + np.float32(1))
+
+
+@numba.njit(cache=True)
+def _scale(scores: Any) -> Any:
+    """Return least, scale and top: what `_bucket` needs to divide the range of `scores`."""
+    least, most = scores.min(), scores.max()
+    n_buckets = max(_LEAST_BUCKETS, min(_MOST_BUCKETS, _BUCKETS_PER_ITEM * len(scores)))
+    spread = float(most) - float(least)
+    scale = min(n_buckets / spread, _LARGEST) if spread > 0 else 0.0
+    return least, np.float32(scale), np.float32(n_buckets - 1)
+
+
+@numba.njit(cache=True)
+def _sort_within_buckets(t: Any, m: int, most: int) -> None:
+    """Sort t[:m], whose buckets are in order already and hold at most `most` items each."""
+    if most > _CROWD:
+        t[:m] = np.sort(t[:m])
+        return
+    for i in range(1, m):
+        value, j = t[i], i
+        while j > 0 and t[j - 1] > value:
+            t[j] = t[j - 1]
+            j -= 1
+        t[j] = value
+
+
+@numba.njit(cache=True)
+def _ascending(scores: Any) -> Any:
+    """Return the scores in order with infinity behind them, and their grid.
+
+    No search runs past an infinite end. The grid is table, least, scale, top; table[b] is the
+    first relevant item from bucket b on. Unsigned: numba would check a signed index for being
+    negative, at every look-up.
+    """
+    least, scale, top = _scale(scores)
+    table = np.zeros(int(top) + 3, dtype=np.uint32)
+    for score in scores:
+        table[np.uint64(_bucket(score, least, scale, top)) + np.uint64(1)] += np.uint32(1)
+    most = table.max()
+    for b in range(1, len(table)):
+        table[b] += table[b - 1]
+    t = np.empty(len(scores) + 1, dtype=scores.dtype)
+    filled = table.copy()
+    for score in scores:
+        bucket = np.uint64(_bucket(score, least, scale, top))
+        t[filled[bucket]] = score
+        filled[bucket] += np.uint32(1)
+    t[-1] = np.inf
+    _sort_within_buckets(t, len(scores), most)
+    return t, (table, least, scale, top)
+
+
+@numba.njit(cache=True, inline="always")
+def _interval(score: Any, t: Any, grid: Any) -> Any:
+    """Return how many relevant scores (ascending) are below `score`."""
+    table, least, scale, top = grid
+    place = np.uint64(table[np.uint64(_bucket(score, least, scale, top))])
+    place += np.uint64(t[place] < score)  # mostly all: no jump that could be guessed wrong
+    while t[place] < score:
+        place += np.uint64(1)
+    return place
+
+
+@numba.njit(cache=True)
+def _sift(scores: Any, grid: Any, is_shared: Any, counts: Any, kept: Any) -> int:
+    """Count the items of each bucket; keep those of shared ones, return how many.
+
+    `kept` has room for one more than there are scores: each is written, and stays if counted.
+    """
+    _, least, scale, top = grid
+    places = np.empty(_CHUNK, dtype=np.int32)
+    chunk = np.full(_CHUNK, -np.inf, dtype=scores.dtype)
+    n = np.uint64(0)
+    for start in range(0, len(scores), _CHUNK):
+        size = min(_CHUNK, len(scores) - start)
+        part = scores[start : start + size]
+        if size < _CHUNK:
+            chunk[:size] = part
+            part = chunk
+        for i in range(_CHUNK):  # of known length: the compiler makes it sixteen at once
+            places[i] = _bucket(part[i], least, scale, top)
+        for i in range(size):
+            bucket = np.uint64(places[i])
+            counts[bucket] += 1
+            kept[n] = part[i]
+            n += np.uint64(is_shared[bucket])
+    return int(n)
+
+
+@numba.njit(cache=True)
+def _add_unshared(counts: Any, is_shared: Any, t: Any, grid: Any, below: Any) -> None:
+    """Add the counts of the buckets without relevant items to the interval they lie in."""
+    _, least, scale, top = grid
+    total = np.int32(0)
+    for b in range(len(counts)):
+        total += counts[b] * np.int32(not is_shared[b])
+        counts[b] = total
+    before = np.int32(0)
+    for j in range(len(t) - 1):
+        until = counts[np.uint64(_bucket(t[j], least, scale, top))]
+        below[j] += until - before
+        before = until
+    below[len(t) - 1] += total - before
+
+
+@numba.njit(cache=True)
+def _place_all(scores: Any, t: Any, grid: Any, kept: Any, below: Any, equal: Any) -> None:
+    table = grid[0]
+    is_shared = table[1:] != table[:-1]
+    counts = np.zeros(len(is_shared), dtype=np.int32)
+    n_kept = _sift(scores, grid, is_shared.view(np.uint8), counts, kept)
+    _add_unshared(counts, is_shared, t, grid, below)
+    for i in range(n_kept):
+        place = _interval(kept[i], t, grid)
+        below[place] += 1
+        equal[place] += t[place] == kept[i]
+
+
+@numba.njit(cache=True)
+def _take_out(scores: Any, t: Any, grid: Any, below: Any, equal: Any) -> None:
+    for i in range(len(scores)):
+        place = _interval(scores[i], t, grid)
+        below[place] -= 1
+        equal[place] -= t[place] == scores[i]
+
+
+@numba.njit(cache=True)
+def _by_id(scores: Any, value: Any, positives: Any, ignored: Any, c: int, p: int) -> float:
+    """Return the sum of precisions of a tied group whose items stand in the gallery's order."""
+    is_positive = np.zeros(len(scores), dtype=np.bool_)
+    is_ignored = np.zeros(len(scores), dtype=np.bool_)
+    is_positive[positives] = True
+    is_ignored[ignored] = True
+    total = 0.0
+    rank, found = c, p
+    for i in range(len(scores)):
+        if scores[i] == value and not is_ignored[i]:
+            rank += 1
+            if is_positive[i]:
+                found += 1
+                total += found / rank
+    return total
+
+
+@numba.njit(cache=True)
+def _rank_one(scores: Any, positives: Any, ignored: Any, ks: Any, kept: Any, row: Any) -> None:
+    m = len(positives)
+    t, grid = _ascending(scores[positives])
+    below = np.zeros(m + 1, dtype=np.int32)
+    equal = np.zeros(m + 1, dtype=np.int32)
+    _place_all(scores, t, grid, kept, below, equal)
+    _take_out(scores[ignored], t, grid, below, equal)
+    c, p, high = below[m], 0, m
+    while high > 0:
+        low = high - 1
+        while low > 0 and t[low - 1] == t[low]:
+            low -= 1
+        n, r = equal[low], high - low
+        if n == 1:
+            _add_single(row, c, p, m)
+        else:
+            _add_tied(row, c, n, p, r, m)
+            row[_AP_ID] += _by_id(scores, t[low], positives, ignored, c, p)
+        _add_top_k(row, ks, c, n, p, r)
+        c += below[low]
+        p += r
+        high = low
+
+
+@numba.njit(cache=True, parallel=True)
+def rank_block(
+    S: Any, pos_ptr: Any, pos_idx: Any, ign_ptr: Any, ign_idx: Any, ks: Any, out: Any
+) -> None:
+    """Fill `out` (b, n_figures, zeros) with the sums of `figures` for each row of `S` (b, n).
+
+    Parameters
+    ----------
+    S : ndarray of shape (b, n)
+        float32 scores without NaN.
+    pos_ptr, pos_idx : ndarray of shape (b + 1,) and (n_positives,)
+        Relevant columns of each row, none of them ignored.
+    ign_ptr, ign_idx : ndarray of shape (b + 1,) and (n_ignored,)
+        Columns that are not there for that row: the query itself, junk.
+    ks : ndarray of shape (n_ks,)
+    """
+    for q in numba.prange(len(S)):
+        positives = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
+        if len(positives) > 0:
+            ignored = ign_idx[ign_ptr[q] : ign_ptr[q + 1]]
+            kept = np.empty(S.shape[1] + 1, dtype=S.dtype)
+            _rank_one(S[q], positives, ignored, ks, kept, out[q])
+
+
+# The compiled kernel of classification: one pass over the scores, no winner is looked up.
+#
+# One thread: it costs a fiftieth of the product that made the scores, and threads that wait for
+# each other cost more.
+
+
+@numba.njit(cache=True)
+def _wins(scores: Any, bias: Any, start: Any, own: Any, stop: Any) -> Any:
+    """Return whether column `own` has more than those before it, and no less than those after.
+
+    No early end: without branches the compiler compares many columns at once. NaN never wins.
+    """
+    value = scores[own] + bias[own]
+    n_ahead = np.int32(0)
+    for j in range(start, own):
+        n_ahead += np.int32(not scores[j] + bias[j] < value)
+    for j in range(own + np.uint64(1), stop):
+        n_ahead += np.int32(not scores[j] + bias[j] <= value)
+    return n_ahead == 0
+
+
+@numba.njit(cache=True)
+def mark_hits(scores: Any, bias: Any, truth: Any, hits: Any) -> None:
+    """Say which images are classified right; the first of equal scores wins.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n, P K), float32
+        Of P classifiers of K classes each, without the bias.
+    bias : ndarray of shape (P K,), float32
+    truth : ndarray of shape (n,), int64
+        Class of each image.
+    hits : ndarray of shape (n, P), bool
+        Written.
+    """
+    # Unsigned: numba would check a signed index for being negative, at every look-up.
+    n_classes = np.uint64(scores.shape[1] // hits.shape[1])
+    for i in range(len(scores)):
+        row = scores[i]
+        for p in range(hits.shape[1]):
+            start = np.uint64(p) * n_classes
+            own = start + np.uint64(truth[i])
+            hits[i, p] = _wins(row, bias, start, own, start + n_classes)
+
+
+# The compiled kernel that ranks once and gives what each query scores without each group.
+#
+# A gallery item stands above the relevant scores that are lower and, rarely, on one of them; the
+# items of a group, best first, cut the relevant scores into runs. Within a run the group takes the
+# same number of items from above, ``n`` in all and ``g`` relevant, and the sum of the precisions
+# (p + 1 - g)/(c + 1 - n) is linear in g: the difference of two running sums, one pair for each n.
+# Groups of up to n items so cost n passes over the relevant scores, however many they are. Large
+# groups walk over the scores one by one instead.
+
+_precision_sum = numba.njit(cache=True)(figures.precision_sum)
+
+
+@numba.njit(cache=True)
+def _levels_of(t: Any) -> Any:
+    """Return the level of each place of `t`, and p and r of each level.
+
+    Level 0 is the best score; the last place is above all of them.
+    """
+    m = len(t) - 1
+    level = np.full(m + 1, -1, dtype=np.int64)
+    for j in range(m - 1, -1, -1):
+        level[j] = level[j + 1] + (t[j] != t[j + 1])
+    r = np.zeros(level[0] + 1, dtype=np.int64)
+    for j in range(m):
+        r[level[j]] += 1
+    return level, np.cumsum(r) - r, r
+
+
+@numba.njit(cache=True)
+def _keys(scores: Any, itself: int, t: Any, grid: Any, level: Any) -> Any:
+    """Return where each item stands, 2 l above level l and 2 l + 1 on it, and counts of that."""
+    keys = np.empty(len(scores), dtype=np.int32)
+    counts = np.zeros(2 * level[0] + 3, dtype=np.int64)
+    for i in range(len(scores)):
+        place = _interval(scores[i], t, grid)
+        keys[i] = 2 * level[place] + 2 - (t[place] == scores[i])
+        counts[keys[i]] += 1
+    if itself >= 0:
+        counts[keys[itself]] -= 1
+        keys[itself] = len(counts) - 1  # below all that is relevant: as if it were not there
+    return keys, counts
+
+
+@numba.njit(cache=True)
+def _by_key(keys: Any, counts: Any) -> Any:
+    """Return the items that stand above or on a relevant one, best first."""
+    ends = np.cumsum(counts) - counts
+    order = np.empty(ends[-1], dtype=np.int32)
+    for i in range(len(keys)):
+        if keys[i] < len(counts) - 1:
+            order[ends[keys[i]]] = i
+            ends[keys[i]] += 1
+    return order
+
+
+@numba.njit(cache=True)
+def _members(order: Any, keys: Any, positives: Any, groups: Any, starts: Any) -> Any:
+    """Return the items of each group, best first, in one array with room for each group.
+
+    Group g has ``sizes[g]`` of them from ``starts[g]`` on: their keys, and if they are relevant.
+    """
+    relevant = np.zeros(len(keys), dtype=np.uint8)
+    relevant[positives] = 1
+    sizes = np.zeros(len(starts) - 1, dtype=np.int32)
+    own_keys = np.empty(starts[-1], dtype=np.int32)
+    own_relevant = np.empty(starts[-1], dtype=np.uint8)
+    for i in order:
+        g = groups[i]
+        if g >= 0:
+            slot = starts[g] + sizes[g]
+            own_keys[slot], own_relevant[slot] = keys[i], relevant[i]
+            sizes[g] += 1
+    return sizes, own_keys, own_relevant
+
+
+@numba.njit(cache=True)
+def _on_level(levels: Any, at: Any, above: Any, gone: Any, n: Any, r: Any) -> float:
+    """Return the sum of precisions of a level without some items.
+
+    Without `above` items above it, `gone` of them relevant, and `n` on it, `r` of them relevant.
+    """
+    c, n_tied, p, r_tied = levels
+    if r == r_tied[at]:
+        return 0.0
+    return float(_precision_sum(c[at] - above, n_tied[at] - n, p[at] - gone, r_tied[at] - r))
+
+
+@numba.njit(cache=True, inline="always")
+def _tied(keys: Any, relevant: Any, first: Any, end: Any, key: Any) -> Any:
+    """Return how many of the items first .. end have a key, and how many of those are relevant."""
+    n, r = 0, 0
+    while first + n < end and keys[first + n] == key:
+        r += relevant[first + n]
+        n += 1
+    return n, r
+
+
+@numba.njit(cache=True)
+def _walked(levels: Any, keys: Any, relevant: Any, first: Any, end: Any) -> float:
+    """Return the sum of precisions without the items from `first` to `end`, level by level."""
+    i, gone, total = first, 0, 0.0
+    for at in range(len(levels[0])):
+        while i < end and keys[i] <= 2 * at:
+            i += 1
+        n, r = _tied(keys, relevant, i, end, 2 * at + 1)
+        total += _on_level(levels, at, i - first, gone, n, r)
+        i += n
+        gone += r
+    return total
+
+
+@numba.njit(cache=True)
+def _run_sums(levels: Any, above: int, sums: Any) -> None:
+    """Fill `sums` (n_levels + 1, 2) with running sums without `above` items above each level.
+
+    Of the precisions, and of what each loses for every relevant one among those items.
+    """
+    c, n, p, r = levels
+    for at in range(len(c)):
+        precision, loss = 0.0, 0.0
+        if c[at] >= above and n[at] == 1:
+            loss = 1 / (c[at] - above + 1)
+            precision = (p[at] + 1) * loss
+        elif c[at] >= above:
+            precision = _precision_sum(c[at] - above, n[at], p[at], r[at])
+            loss = _precision_sum(c[at] - above, n[at], p[at] + 1, r[at]) - precision
+        sums[at + 1, 0] = sums[at, 0] + precision
+        sums[at + 1, 1] = sums[at, 1] + loss
+
+
+@numba.njit(cache=True)
+def _in_runs(levels: Any, members: Any, starts: Any, active: Any, totals: Any) -> None:
+    """Fill `totals` of the active groups with the sum of precisions without their items.
+
+    Round n ends the runs that have n items of their group above them.
+    """
+    sizes, keys, relevant = members
+    taken, gone, start = np.zeros_like(sizes), np.zeros_like(sizes), np.zeros_like(sizes)
+    sums = np.zeros((len(levels[0]) + 1, 2))
+    n_active, above = len(active), 0
+    while n_active > 0:
+        _run_sums(levels, above, sums)
+        n_left = 0
+        for g in active[:n_active]:
+            first, end = starts[g] + above, starts[g] + sizes[g]
+            key = keys[first] if first < end else 2 * len(levels[0])
+            if taken[g] == above:  # else its last items were tied: more of them than one
+                stop = key >> 1
+                totals[g] += sums[stop, 0] - sums[start[g], 0]
+                totals[g] -= gone[g] * (sums[stop, 1] - sums[start[g], 1])
+                start[g] = stop
+                taken[g] += 1
+                if key & 1:
+                    n, r = _tied(keys, relevant, first, end, key)
+                    totals[g] += _on_level(levels, stop, above, gone[g], n, r)
+                    start[g] = stop + 1
+                    taken[g] += n - 1
+                    gone[g] += r
+            active[n_left] = g
+            n_left += taken[g] <= sizes[g]
+        n_active = n_left
+        above += 1
+
+
+@numba.njit(cache=True)
+def _leave_out_one(
+    scores: Any, positives: Any, itself: int, groups: Any, starts: Any, most: int, row: Any
+) -> None:
+    t, grid = _ascending(scores[positives])
+    level, p, r = _levels_of(t)
+    keys, counts = _keys(scores, itself, t, grid, level)
+    c = np.cumsum(counts)[:-1:2]  # above level l stand the keys up to 2 l
+    levels = (c, counts[1::2], p, r)
+    members = _members(_by_key(keys, counts), keys, positives, groups, starts)
+    sizes, own_keys, own_relevant = members
+    totals = np.zeros(len(sizes))
+    is_large = starts[1:] - starts[:-1] > most
+    _in_runs(levels, members, starts, np.flatnonzero(~is_large), totals)
+    for g in range(len(sizes)):
+        first, end = starts[g], starts[g] + sizes[g]
+        if is_large[g]:
+            totals[g] = _walked(levels, own_keys, own_relevant, first, end)
+        n_left = len(positives) - own_relevant[first:end].sum()
+        if n_left > 0:
+            row[g] = totals[g] / n_left
+
+
+@numba.njit(cache=True, parallel=True)
+def _leave_out(S: Any, positives: Any, groups: Any, query: Any, most: Any, out: Any) -> None:
+    pos_ptr, pos_idx = positives
+    gallery, own, starts = groups
+    for q in numba.prange(len(S)):
+        relevant = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
+        if len(relevant) > 0:
+            _leave_out_one(S[q], relevant, query[q], gallery, starts, most, out[q])
+            if own[q] >= 0:
+                out[q, own[q]] = np.nan
+
+
+def leave_out_block(
+    S: Any, pos_ptr: Any, pos_idx: Any, groups: Any, own: Any, query: Any, out: Any
+) -> None:
+    """Fill `out` (b, n_groups, NaN) with each query's average precision without each group.
+
+    Entries are NaN where the query itself is in the group, or nothing relevant is left. Takes
+    O(n + n_levels * sqrt(n)) time and O(n) memory a query at most, however many groups there are.
+
+    Parameters
+    ----------
+    S : ndarray of shape (b, n)
+    pos_ptr, pos_idx : as in `rank_block`
+    groups : ndarray of shape (n,)
+        Group of each column; -1 for none.
+    own : ndarray of shape (b,)
+        Group of each query; -1 for none.
+    query : ndarray of shape (b,)
+        Column that is the query itself; -1 for none.
+    """
+    sizes = np.bincount(groups[groups >= 0], minlength=out.shape[1])
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    most = _largest_in_runs(sizes)
+    _leave_out(S, (pos_ptr, pos_idx), (groups, own, starts), query, most, out)
+
+
+def _largest_in_runs(sizes: Any) -> int:
+    """Return up to which size groups are taken in runs: what needs the fewest passes.
+
+    Examples
+    --------
+    >>> _largest_in_runs(np.array([1] * 1000 + [2, 900]))
+    2
+    """
+    most = np.arange(int(sizes.max(initial=0)) + 1)
+    n_larger = len(sizes) - np.searchsorted(np.sort(sizes), most, side="right")
+    return int(np.argmin(most + n_larger))
