@@ -20,7 +20,7 @@ import click
 
 from intramodal import __version__
 from intramodal.commands.session import Session, session_options
-from intramodal.errors import InputError, IntramodalError
+from intramodal.errors import IntramodalError
 
 if TYPE_CHECKING:
     from intramodal.runs.database import DatabaseFacts
@@ -147,18 +147,9 @@ def _torch() -> Check:
 
 
 def _numba() -> Check:
-    from intramodal.evaluation.kernels import KERNELS, VARIABLE
-
-    chosen = os.environ.get(VARIABLE) or KERNELS[0]
-    if chosen not in KERNELS:
-        raise InputError(
-            f"{VARIABLE} is {chosen!r}, not {' or '.join(KERNELS)}; set it to one, or unset it"
-        )
-    if chosen == "plain":
-        return Check("numba", "ok", f"not used: {VARIABLE}=plain chooses the NumPy kernel")
     found = _why_not_compiled()
     if found:
-        return Check("numba", "problem", found, f"set {VARIABLE}=plain, or install numba again")
+        return Check("numba", "problem", found, "install numba again")
     return Check("numba", "ok", f"{metadata.version('numba')}; compiles")
 
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from intramodal.errors import InputError
 from intramodal.evaluation.classifiers import FITS, Kind, fit_nested
 from intramodal.evaluation.intervals import student_interval
-from intramodal.evaluation.kernels import load_mark_hits
 from intramodal.evaluation.results import Results
 from intramodal.evaluation.tasks import (
     LabelCodes,
@@ -746,7 +745,8 @@ def _hits(
     X: Floats, images: NDArray[np.intp], truth: NDArray[np.int64], W: Floats
 ) -> NDArray[np.bool_]:
     """Return which images each of P classifiers (P, K, d + 1) has right, of shape (m, P)."""
-    mark_hits = load_mark_hits()
+    from intramodal.evaluation.kernels.cpu import mark_hits  # numba: when it is needed
+
     hits = np.empty((len(images), len(W)), dtype=bool)
     width = max(1, _N_COLUMNS // W.shape[1])
     size = max(1, _N_SCORES // (width * W.shape[1]))

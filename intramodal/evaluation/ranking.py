@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.evaluation.kernels import figures, gpu, load_kernel, load_leave_out
+from intramodal.evaluation.kernels import figures
 from intramodal.types import Floats
 
 Ties = Literal["expected", "sklearn", "best", "worst", "id"]
@@ -103,7 +103,6 @@ def rank(
     ks: Sequence[int] = DEFAULT_KS,
     ties: Ties = "expected",
     block_bytes: int | None = None,
-    kernel: str | None = None,
 ) -> Ranking:
     """Rank the whole gallery for every query and return exact figures.
 
@@ -122,8 +121,6 @@ def rank(
     block_bytes : int, optional
         Memory for scores. By default `BLOCK_BYTES`, and with more than 65,536 gallery items, what
         `LEAST_ROWS` queries take: at d = 512, half of what the gallery takes.
-    kernel : {"compiled", "plain"}, optional
-        By default ``INTRAMODAL_KERNEL``, else compiled; for arrays.
 
     Raises
     ------
@@ -138,21 +135,23 @@ def rank(
     >>> rank(G[:2], G, Relevance(positives, itself, 2)).ap
     array([1., 1.])
     """
+    from intramodal.evaluation.kernels import cpu, gpu  # numba: when it is needed
+
     _check(Q, G, relevance, ks, ties)
     order = np.asarray(sorted(set(ks)), dtype=np.int64)
     sums = np.zeros((len(Q), figures.N_FIXED + 2 * len(order)))
     n_relevant = np.zeros(len(Q), dtype=np.int64)
-    module = load_kernel(kernel) if isinstance(Q, np.ndarray) else gpu
+    kernel = cpu if isinstance(Q, np.ndarray) else gpu
     for start, stop, S in score_blocks(Q, G, block_bytes):
         pos_ptr, pos_idx = relevance.positives(start, stop)
         ign_ptr, ign_idx = relevance.ignored(start, stop)
-        module.rank_block(S, pos_ptr, pos_idx, ign_ptr, ign_idx, order, sums[start:stop])
+        kernel.rank_block(S, pos_ptr, pos_idx, ign_ptr, ign_idx, order, sums[start:stop])
         n_relevant[start:stop] = np.diff(pos_ptr)
     return _ranking(sums, n_relevant, order, ties)
 
 
 def leave_group_out(
-    Q: Floats, G: Floats, relevance: Relevance, groups: Groups, *, kernel: str | None = None
+    Q: Floats, G: Floats, relevance: Relevance, groups: Groups
 ) -> Iterator[NDArray[np.float64]]:
     """Yield, block by block, each query's average precision (b, n_groups) without each group.
 
@@ -162,10 +161,11 @@ def leave_group_out(
 
     Parameters
     ----------
-    Q, G, relevance, kernel : as in `rank`
+    Q, G, relevance : as in `rank`
     groups : Groups
     """
-    leave_out = load_leave_out(kernel)
+    from intramodal.evaluation.kernels.cpu import leave_out_block
+
     n_rows = max(1, BLOCK_BYTES // (8 * groups.n_groups))
     for first, last, scores in score_blocks(Q, G):
         for start in range(first, last, n_rows):
@@ -174,7 +174,7 @@ def leave_group_out(
             pos_ptr, pos_idx = relevance.positives(start, stop)
             own, query = groups.own[start:stop], groups.query[start:stop]
             S = scores[start - first : stop - first]
-            leave_out(S, pos_ptr, pos_idx, groups.gallery, own, query, ap)
+            leave_out_block(S, pos_ptr, pos_idx, groups.gallery, own, query, ap)
             yield ap
 
 

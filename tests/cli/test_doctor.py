@@ -24,7 +24,7 @@ from tests.cli.kit import invoke, make_photos, run
 def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "INTRAMODAL_KERNEL"):
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -91,14 +91,6 @@ def test_a_file_that_is_no_database_is_a_problem() -> None:
     found = examined("--runs", "runs.db", code=1)["runs"]
     assert "is not a SQLite database" in found["detail"]
     assert found["remedy"] == "give another file"
-
-
-@pytest.mark.parametrize(("kernel", "code"), [("plain", 0), ("fast", 1)])
-def test_the_kernel_that_the_environment_chooses_is_named(
-    monkeypatch: pytest.MonkeyPatch, kernel: str, code: int
-) -> None:
-    monkeypatch.setenv("INTRAMODAL_KERNEL", kernel)
-    assert kernel in examined(code=code)["numba"]["detail"]
 
 
 def test_no_torch_is_a_warning_with_the_command_that_installs_it(

@@ -1,7 +1,7 @@
 """The kernel for scores that are torch tensors: counted where they are, for example on a GPU.
 
 A row is sorted and its positives are looked up in it. Queries with ties among or around their
-positives are rare and go through the compiled kernel, so that all kernels agree on them.
+positives are rare and go through the compiled kernel, so that both agree on them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.evaluation.kernels import figures, load_kernel
+from intramodal.evaluation.kernels import cpu, figures
 
 Ints = NDArray[np.int64]
 
@@ -95,15 +95,10 @@ def _rank_tied(
     ks: Ints,
     out: NDArray[np.float64],
 ) -> None:
-    compiled = load_kernel("compiled")
     for row in rows.tolist():
-        lists = [
-            part
-            for pointers, indices in (positives, ignored)
-            for part in _one(pointers, indices, row)
-        ]
         scores = S[row : row + 1].cpu().numpy()
-        compiled.rank_block(scores, *lists, ks, out[row : row + 1])
+        relevant, hidden = _one(*positives, row), _one(*ignored, row)
+        cpu.rank_block(scores, *relevant, *hidden, ks, out[row : row + 1])
 
 
 def _one(pointers: Ints, indices: Ints, row: int) -> tuple[Ints, Ints]:

@@ -1,4 +1,4 @@
-"""The ranking kernels against scikit-learn, plain loops and every order of ties."""
+"""The ranking kernel against scikit-learn, its oracle and every order of ties."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, ndcg_score
 
 from intramodal.errors import InputError
-from intramodal.evaluation.kernels import KERNELS
+from intramodal.evaluation.kernels import cpu, figures, plain
 from intramodal.evaluation.ranking import (
     Groups,
     Ranking,
@@ -37,11 +37,37 @@ def relevance(positives: Sequence[Sequence[int]], ignored: Sequence[Sequence[int
 def one_query(
     scores: Sequence[float], relevant: Sequence[bool], junk: Sequence[int] = (), **options: object
 ) -> Ranking:
-    """Rank one query whose scores are given: the gallery has one dimension."""
+    """Rank one query whose scores are given, by a kernel that agrees with its oracle.
+
+    The gallery has one dimension.
+    """
     gallery = np.asarray(scores, dtype=np.float32)[:, None]
     positives = [i for i in np.flatnonzero(relevant) if i not in junk]
     query = np.ones((1, 1), dtype=np.float32)
-    return rank(query, gallery, relevance([positives], [list(junk)]), **options)  # type: ignore[arg-type]
+    lists = relevance([positives], [list(junk)])
+    got = rank(query, gallery, lists, **options)  # type: ignore[arg-type]
+    assert_oracle_agrees(query @ gallery.T, lists)
+    return got
+
+
+def assert_oracle_agrees(S: np.ndarray, lists: Relevance) -> None:
+    """Compare every sum that the kernel makes of scores (n_queries, n) with the oracle's."""
+    n, ks = len(S), np.array([1, 3, 10])
+    got, expected = (np.zeros((n, figures.N_FIXED + 2 * len(ks))) for _ in range(2))
+    for kernel, out in ((cpu, got), (plain, expected)):
+        kernel.rank_block(S, *lists.positives(0, n), *lists.ignored(0, n), ks, out)
+    np.testing.assert_allclose(got, expected, rtol=EXACT, atol=EXACT)
+
+
+def left_out_by_oracle(
+    X: np.ndarray, G: np.ndarray, lists: Relevance, groups: Groups
+) -> np.ndarray:
+    """Return the average precision (n, n_groups) without each group, ranked again."""
+    n = len(X)
+    out = np.full((n, groups.n_groups), np.nan)
+    split = groups.gallery, groups.own, groups.query
+    plain.leave_out_block(X @ G.T, *lists.positives(0, n), *split, out)
+    return out
 
 
 def average_precision(ordered: Sequence[bool]) -> float:
@@ -66,13 +92,10 @@ def tied_case(rng: np.random.Generator, n: int) -> tuple[list[float], list[bool]
     return rng.integers(-2, 2, n).astype(float).tolist(), relevant.tolist()
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_expected_figures_are_means_over_every_order_of_ties(
-    rng: np.random.Generator, kernel: str
-) -> None:
+def test_expected_figures_are_means_over_every_order_of_ties(rng: np.random.Generator) -> None:
     for _ in range(25):
         scores, relevant = tied_case(rng, 6)
-        got = one_query(scores, relevant, kernel=kernel, ks=(1, 3))
+        got = one_query(scores, relevant, ks=(1, 3))
         rankings = orders(scores, relevant)
         m = sum(relevant)
         expected = {
@@ -93,14 +116,13 @@ def test_expected_figures_are_means_over_every_order_of_ties(
             assert got.figures[name][0] == pytest.approx(value, abs=EXACT), name
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(("ties", "choose"), [("best", max), ("worst", min)])
 def test_best_and_worst_are_the_extremes_of_every_order(
-    rng: np.random.Generator, kernel: str, ties: str, choose: type
+    rng: np.random.Generator, ties: str, choose: type
 ) -> None:
     for _ in range(25):
         scores, relevant = tied_case(rng, 6)
-        got = one_query(scores, relevant, kernel=kernel, ties=ties)
+        got = one_query(scores, relevant, ties=ties)
         extreme = choose(average_precision(o) for o in orders(scores, relevant))
         assert got.ap[0] == pytest.approx(extreme, abs=EXACT)
 
@@ -111,32 +133,30 @@ cases = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=1, max_s
 
 
 @settings(deadline=None)  # the first call compiles
-@given(cases, st.sampled_from(KERNELS))
-def test_sklearn_ties_equal_scikit_learn(rows: list[tuple[int, bool]], kernel: str) -> None:
+@given(cases)
+def test_sklearn_ties_equal_scikit_learn(rows: list[tuple[int, bool]]) -> None:
     """Duplicates, negative scores, one positive and all positives are among the cases."""
     scores, relevant = zip(*rows, strict=True)
-    got = one_query(scores, relevant, kernel=kernel, ties="sklearn")
+    got = one_query(scores, relevant, ties="sklearn")
     assert got.ap[0] == pytest.approx(average_precision_score(relevant, scores), abs=EXACT)
 
 
 @settings(deadline=None)
-@given(cases, st.sampled_from(KERNELS))
-def test_ndcg_equals_scikit_learn(rows: list[tuple[int, bool]], kernel: str) -> None:
+@given(cases)
+def test_ndcg_equals_scikit_learn(rows: list[tuple[int, bool]]) -> None:
     scores, relevant = zip(*rows, strict=True)
-    got = one_query(scores, relevant, kernel=kernel)
+    got = one_query(scores, relevant)
     # scikit-learn needs two items, and averages tied gains as we do.
     if len(rows) > 1:
         assert got.figures["ndcg"][0] == pytest.approx(ndcg_score([relevant], [scores]), abs=EXACT)
 
 
 @settings(deadline=None)
-@given(cases, st.sampled_from(KERNELS))
-def test_id_ties_follow_the_order_of_the_gallery(
-    rows: list[tuple[int, bool]], kernel: str
-) -> None:
+@given(cases)
+def test_id_ties_follow_the_order_of_the_gallery(rows: list[tuple[int, bool]]) -> None:
     scores, relevant = zip(*rows, strict=True)
     order = np.argsort(-np.asarray(scores), kind="stable")
-    got = one_query(scores, relevant, kernel=kernel, ties="id")
+    got = one_query(scores, relevant, ties="id")
     assert got.ap[0] == pytest.approx(average_precision(np.asarray(relevant)[order]), abs=EXACT)
 
 
@@ -166,15 +186,14 @@ def plain_trapezoid(
     return total
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_trapezoid_with_junk_equals_the_plain_code(rng: np.random.Generator, kernel: str) -> None:
+def test_trapezoid_with_junk_equals_the_plain_code(rng: np.random.Generator) -> None:
     for _ in range(50):
         scores = rng.permutation(30).astype(float).tolist()  # no ties: the plain code has no rule
         relevant = (rng.random(30) < 0.3).tolist()
         junk = rng.choice(30, 6, replace=False).tolist()
         if not any(r for i, r in enumerate(relevant) if i not in junk):
             continue
-        got = one_query(scores, relevant, junk, kernel=kernel)
+        got = one_query(scores, relevant, junk)
         expected = plain_trapezoid(scores, relevant, junk)
         assert got.trapezoid_ap[0] == pytest.approx(expected, abs=EXACT)
 
@@ -187,13 +206,12 @@ def labelled(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, 
     return X, labels, relevance(others, [[i] for i in range(n)])
 
 
-def test_blocks_of_any_size_and_both_kernels_give_the_same_figures(
-    rng: np.random.Generator,
-) -> None:
+def test_blocks_of_any_size_give_the_same_figures(rng: np.random.Generator) -> None:
     X, _, relevant = labelled(rng, 50)
     whole = rank(X, X, relevant)
-    for kernel, block_bytes in itertools.product(KERNELS, (1, 50 * 4 * 7)):
-        got = rank(X, X, relevant, kernel=kernel, block_bytes=block_bytes)
+    assert_oracle_agrees(X @ X.T, relevant)
+    for block_bytes in (1, 50 * 4 * 7):
+        got = rank(X, X, relevant, block_bytes=block_bytes)
         np.testing.assert_allclose(got.ap, whole.ap, atol=EXACT)
         for name, values in whole.figures.items():
             np.testing.assert_allclose(got.figures[name], values, atol=EXACT, err_msg=name)
@@ -210,14 +228,11 @@ def test_the_order_of_the_gallery_does_not_matter(rng: np.random.Generator) -> N
     np.testing.assert_allclose(shuffled.ap, rank(X, X, relevant).ap, atol=EXACT)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_leaving_a_group_out_equals_ranking_without_its_images(
-    rng: np.random.Generator, kernel: str
-) -> None:
+def test_leaving_a_group_out_equals_ranking_without_its_images(rng: np.random.Generator) -> None:
     X, labels, relevant = labelled(rng, 40)
     groups = rng.integers(0, 5, 40)
     split = Groups(groups, groups, np.arange(40), 5)
-    got = np.concatenate(list(leave_group_out(X, X, relevant, split, kernel=kernel)))
+    got = np.concatenate(list(leave_group_out(X, X, relevant, split)))
     for g in range(5):
         left = np.flatnonzero(groups != g)
         others = [
@@ -227,6 +242,7 @@ def test_leaving_a_group_out_equals_ranking_without_its_images(
         expected = np.full(40, np.nan)
         expected[left] = rank(X[left], X[left], relevance(others, own)).ap
         np.testing.assert_allclose(got[:, g], expected, atol=EXACT)
+    np.testing.assert_allclose(left_out_by_oracle(X, X, relevant, split), got, atol=EXACT)
 
 
 drawn_units = st.lists(
@@ -257,10 +273,9 @@ def test_units_of_any_size_are_left_out_as_by_ranking_again(
         [[j for j in range(n) if labels[j] == labels[i] and j != itself[i]] for i in range(n)],
         [[i] if asked_by_pictures else [] for i in range(n)],
     )
-    got, expected = (
-        np.concatenate(list(leave_group_out(np.ones_like(G), G, relevant, split, kernel=kernel)))
-        for kernel in KERNELS
-    )
+    Q = np.ones_like(G)
+    got = np.concatenate(list(leave_group_out(Q, G, relevant, split)))
+    expected = left_out_by_oracle(Q, G, relevant, split)
     np.testing.assert_allclose(got, expected, atol=EXACT)
 
 
@@ -268,10 +283,8 @@ def test_rows_without_a_unit_are_never_left_out(rng: np.random.Generator) -> Non
     X, _, relevant = labelled(rng, 30)
     groups = np.where(np.arange(30) < 10, np.arange(30) % 4, -1)
     split = Groups(groups, groups, np.arange(30), 4)
-    got, expected = (
-        np.concatenate(list(leave_group_out(X, X, relevant, split, kernel=kernel)))
-        for kernel in KERNELS
-    )
+    got = np.concatenate(list(leave_group_out(X, X, relevant, split)))
+    expected = left_out_by_oracle(X, X, relevant, split)
     np.testing.assert_allclose(got, expected, atol=EXACT)
 
 
@@ -313,17 +326,16 @@ def spread(rng: np.random.Generator, kind: str, n: int) -> np.ndarray:
     return normal
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("kind", ["even", "one far away", "few levels", "many powers"])
 @pytest.mark.parametrize("n", [511, 512, 1300])  # below, at and beyond what is counted at a time
 @pytest.mark.parametrize("share", [0.01, 0.5])
 def test_long_rankings_equal_scikit_learn(
-    rng: np.random.Generator, kernel: str, kind: str, n: int, share: float
+    rng: np.random.Generator, kind: str, n: int, share: float
 ) -> None:
     scores = spread(rng, kind, n)
     relevant = rng.random(n) < share
     relevant[rng.integers(n)] = True
-    got = one_query(scores.tolist(), relevant.tolist(), ties="sklearn", kernel=kernel)
+    got = one_query(scores.tolist(), relevant.tolist(), ties="sklearn")
     assert got.ap[0] == pytest.approx(average_precision_score(relevant, scores), abs=EXACT)
 
 
@@ -332,7 +344,6 @@ def test_long_rankings_equal_scikit_learn(
     [
         ({"ties": "random"}, "ties must be one of"),
         ({"ks": (0,)}, "counted from 1"),
-        ({"kernel": "gpu"}, "INTRAMODAL_KERNEL"),
     ],
 )
 def test_unknown_options_are_refused(change: dict[str, object], message: str) -> None:
@@ -343,9 +354,3 @@ def test_unknown_options_are_refused(change: dict[str, object], message: str) ->
 def test_nan_is_refused() -> None:
     with pytest.raises(InputError, match="NaN"):
         one_query([1.0, float("nan")], [True, False])
-
-
-def test_the_environment_chooses_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("INTRAMODAL_KERNEL", "typo")
-    with pytest.raises(InputError, match="compiled or plain"):
-        one_query([1.0, 0.0], [True, False])
