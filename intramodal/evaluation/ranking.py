@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.evaluation.kernels import figures
 from intramodal.types import Floats
 
 Ties = Literal["expected", "sklearn", "best", "worst", "id"]
@@ -23,14 +22,6 @@ BLOCK_BYTES = 64 * 2**20
 """Scores held at a time, where that is `LEAST_ROWS` queries or more."""
 LEAST_ROWS = 256
 """With fewer queries at a time a product takes several times as long: it waits for the gallery."""
-
-_AP = {
-    "expected": figures.AP,
-    "sklearn": figures.AP_SKLEARN,
-    "best": figures.AP_BEST,
-    "worst": figures.AP_WORST,
-    "id": figures.AP_ID,
-}
 
 
 @dataclass(frozen=True)
@@ -139,7 +130,7 @@ def rank(
 
     _check(Q, G, relevance, ks, ties)
     order = np.asarray(sorted(set(ks)), dtype=np.int64)
-    sums = np.zeros((len(Q), figures.N_FIXED + 2 * len(order)))
+    sums = np.zeros((len(Q), cpu.N_FIXED + 2 * len(order)))
     n_relevant = np.zeros(len(Q), dtype=np.int64)
     kernel = cpu if isinstance(Q, np.ndarray) else gpu
     for start, stop, S in score_blocks(Q, G, block_bytes):
@@ -225,27 +216,36 @@ def _is_finite(X: Any) -> bool:
 
 
 def _ranking(sums: NDArray[np.float64], n_relevant: Ints, ks: Ints, ties: Ties) -> Ranking:
+    from intramodal.evaluation.kernels import cpu
+
     counted = np.where(n_relevant > 0, n_relevant, 1)[:, None]
     means = sums / counted
     ideal = np.concatenate(
         [[1.0], np.cumsum(1 / np.log2(np.arange(2, n_relevant.max(initial=0) + 2)))]
     )
     named = {
-        "ap@r": means[:, figures.AP_AT_R],
-        "r_precision": means[:, figures.R_PRECISION],
-        "mrr": sums[:, figures.MRR],
-        "ndcg": sums[:, figures.NDCG] / ideal[n_relevant],
+        "ap@r": means[:, cpu.AP_AT_R],
+        "r_precision": means[:, cpu.R_PRECISION],
+        "mrr": sums[:, cpu.MRR],
+        "ndcg": sums[:, cpu.NDCG] / ideal[n_relevant],
     }
     for i, k in enumerate(ks.tolist()):
-        found = figures.N_FIXED + 2 * i
+        found = cpu.N_FIXED + 2 * i
         named[f"recall@{k}"] = means[:, found]
         named[f"precision@{k}"] = sums[:, found] / k
         named[f"hit@{k}"] = sums[:, found + 1]
+    by_ties = {
+        "expected": cpu.AP,
+        "sklearn": cpu.AP_SKLEARN,
+        "best": cpu.AP_BEST,
+        "worst": cpu.AP_WORST,
+        "id": cpu.AP_ID,
+    }
     means[n_relevant == 0] = np.nan
     return Ranking(
-        ap=means[:, _AP[ties]],
-        tie_width=means[:, figures.AP_BEST] - means[:, figures.AP_WORST],
-        trapezoid_ap=means[:, figures.AP_TRAPEZOID],
+        ap=means[:, by_ties[ties]],
+        tie_width=means[:, cpu.AP_BEST] - means[:, cpu.AP_WORST],
+        trapezoid_ap=means[:, cpu.AP_TRAPEZOID],
         figures={name: np.where(n_relevant > 0, values, np.nan) for name, values in named.items()},
         n_relevant=n_relevant,
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.evaluation.kernels import cpu, figures
+from intramodal.evaluation.kernels import cpu
 
 Ints = NDArray[np.int64]
 
@@ -66,7 +66,7 @@ def _places(S: Any, pointers: Ints, indices: Ints) -> tuple[Any, Any]:
 
 
 def _figures(above: Any, is_there: Any, ks: Ints) -> Any:
-    """Return the sums of `figures.add_single` and `add_top_k` over each query's positives."""
+    """Return the sums of `cpu.add_single` and `add_top_k` over each query's positives."""
     import torch
 
     c = above.double()
@@ -75,12 +75,12 @@ def _figures(above: Any, is_there: Any, ks: Ints) -> Any:
     precision = (p + 1) / (c + 1)
     before = torch.where(c > 0, p / c.clamp(min=1), 1.0)
     among_r = above < m
-    columns: list[Any] = [precision] * figures.N_FIXED
-    columns[figures.AP_TRAPEZOID] = 0.5 * (precision + before)
-    columns[figures.AP_AT_R] = precision * among_r
-    columns[figures.R_PRECISION] = among_r.double()
-    columns[figures.MRR] = torch.where(p == 0, 1 / (c + 1), 0.0)
-    columns[figures.NDCG] = 1 / torch.log2(c + 2)
+    columns: list[Any] = [precision] * cpu.N_FIXED
+    columns[cpu.AP_TRAPEZOID] = 0.5 * (precision + before)
+    columns[cpu.AP_AT_R] = precision * among_r
+    columns[cpu.R_PRECISION] = among_r.double()
+    columns[cpu.MRR] = torch.where(p == 0, 1 / (c + 1), 0.0)
+    columns[cpu.NDCG] = 1 / torch.log2(c + 2)
     for k in ks.tolist():
         inside = (above < k).double()
         columns += [inside, torch.where(p == 0, inside, 0.0)]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, ndcg_score
 
 from intramodal.errors import InputError
-from intramodal.evaluation.kernels import cpu, figures, plain
+from intramodal.evaluation.kernels import cpu
 from intramodal.evaluation.ranking import (
     Groups,
     Ranking,
@@ -22,6 +22,7 @@ from intramodal.evaluation.ranking import (
     leave_group_out,
     rank,
 )
+from tests.unit.evaluation import plain_kernels
 
 EXACT = 1e-12  # float64 sums of at most 60 terms
 
@@ -53,8 +54,8 @@ def one_query(
 def assert_oracle_agrees(S: np.ndarray, lists: Relevance) -> None:
     """Compare every sum that the kernel makes of scores (n_queries, n) with the oracle's."""
     n, ks = len(S), np.array([1, 3, 10])
-    got, expected = (np.zeros((n, figures.N_FIXED + 2 * len(ks))) for _ in range(2))
-    for kernel, out in ((cpu, got), (plain, expected)):
+    got, expected = (np.zeros((n, cpu.N_FIXED + 2 * len(ks))) for _ in range(2))
+    for kernel, out in ((cpu, got), (plain_kernels, expected)):
         kernel.rank_block(S, *lists.positives(0, n), *lists.ignored(0, n), ks, out)
     np.testing.assert_allclose(got, expected, rtol=EXACT, atol=EXACT)
 
@@ -66,7 +67,7 @@ def left_out_by_oracle(
     n = len(X)
     out = np.full((n, groups.n_groups), np.nan)
     split = groups.gallery, groups.own, groups.query
-    plain.leave_out_block(X @ G.T, *lists.positives(0, n), *split, out)
+    plain_kernels.leave_out_block(X @ G.T, *lists.positives(0, n), *split, out)
     return out
 
 

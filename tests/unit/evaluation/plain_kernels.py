@@ -1,4 +1,4 @@
-"""The plain kernel: NumPy and Python loops, for machines without numba and as an oracle."""
+"""The kernels of `intramodal.evaluation.kernels.cpu` in NumPy and Python loops: an oracle."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.evaluation.kernels import figures
+from intramodal.evaluation.kernels import cpu
 from intramodal.types import Floats
 
 Ints = NDArray[np.int64]
@@ -38,13 +38,13 @@ def _rank_one(
     relevant[positives] = True
     for value, c, n, p, r in groups_of_equals(scores[visible], scores[positives]):
         if n == 1:
-            figures.add_single(row, c, p, len(positives))
+            cpu.add_single.py_func(row, c, p, len(positives))
         else:
-            figures.add_tied(row, c, n, p, r, len(positives))
+            cpu.add_tied.py_func(row, c, n, p, r, len(positives))
             tied = relevant[(scores == value) & visible]  # in the gallery's order
             found = p + np.cumsum(tied)
-            row[figures.AP_ID] += float((found / (c + np.arange(1, n + 1)))[tied].sum())
-        figures.add_top_k(row, ks, c, n, p, r)
+            row[cpu.AP_ID] += float((found / (c + np.arange(1, n + 1)))[tied].sum())
+        cpu.add_top_k.py_func(row, ks, c, n, p, r)
 
 
 def groups_of_equals(
@@ -94,6 +94,7 @@ def leave_out_block(
 
 def _average_precision(scores: NDArray[np.float32], relevant: NDArray[np.float32]) -> float:
     total = sum(
-        figures.precision_sum(c, n, p, r) for _, c, n, p, r in groups_of_equals(scores, relevant)
+        cpu.precision_sum.py_func(c, n, p, r)
+        for _, c, n, p, r in groups_of_equals(scores, relevant)
     )
     return total / len(relevant)
