@@ -91,11 +91,6 @@ def all_directions(like: Projection, texts: NDArray[Any]) -> Projection:
     return _control(like, like.method, matrix, offset=like.offset)
 
 
-def first_components(like: Projection, n: int) -> Projection:
-    """Return the first `n` directions of `like`: a point of a sweep over dimensions."""
-    return _control(like, f"{like.method}:{n}", like.matrix[:, :n])
-
-
 def apply_controls(like: Projection, X: Floats, *, has_texts: bool) -> dict[str, Floats]:
     """Return unit images `X` (n, dim_in) under every control of a projection, by its name.
 

@@ -229,11 +229,6 @@ class Runtime:
         self.replicas = [module.to(devices[0]), *others]
         self._batches = FittingBatches(str(devices[0]))
 
-    @property
-    def max_batch(self) -> int:
-        """Rows that a forward pass gets at most; lowered when memory runs out."""
-        return self._batches.largest
-
     def run(self, rows: Tensor, forward: Forward) -> Floats:
         """Return `forward` of `rows` as float32 (n, dim), in order.
 

@@ -17,9 +17,6 @@ from intramodal.errors import InputError, SourceError
 from intramodal.ingest.sources.lists import import_pyarrow
 from intramodal.types import Floats, PointId
 
-MATRIX_SUFFIXES = (".npy", ".safetensors", ".parquet")
-"""Of the files that `open_matrix` takes."""
-
 VECTOR_COLUMNS = ("vector", "embedding")
 """Columns of Parquet that hold the vectors unless another is named."""
 

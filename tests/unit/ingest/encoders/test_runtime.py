@@ -72,7 +72,6 @@ def test_the_smaller_size_is_kept_and_said_once(caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.WARNING, logger="intramodal"):
         for _ in range(3):
             runtime.run(ROWS, limited(8, sizes))
-    assert runtime.max_batch == 5
     assert sizes == [20, 10, *[5] * 12]
     warnings = [record.getMessage() for record in caplog.records]
     assert warnings == [
@@ -140,12 +139,12 @@ def test_replicas_are_copies() -> None:
     assert torch.equal(a.weight, b.weight)
 
 
-def test_several_devices_share_a_halved_batch() -> None:
+def test_several_devices_share_a_halved_batch(caplog: pytest.LogCaptureFixture) -> None:
     sizes: list[int] = []
     runtime = Runtime(linear(), [CPU, CPU], "fp32")
     result = runtime.run(ROWS, limited(4, sizes))
     np.testing.assert_allclose(result, expected(), rtol=1e-6)
-    assert runtime.max_batch == 5
+    assert caplog.messages[-1] == "out of memory: batches are now at most 5"
     assert max(sizes[3:]) == 3  # a half of five
 
 
