@@ -15,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from intramodal.evaluation.intervals import LEVEL, pointwise, pooled
+from intramodal.evaluation.intervals import (
+    LEVEL,
+    LeftOut,
+    normal_quantile,
+    pointwise,
+    pooled,
+)
 from intramodal.evaluation.resampling import Population
 from intramodal.evaluation.tasks import LabelCodes
 from intramodal.types import Floats
@@ -396,11 +402,9 @@ def _bands(whole: Counts, touching: Counts, contrast: Contrast, units: Units) ->
 
     def band(which: int) -> Array:
         rest = whole[which] - touching[:, which]
-        used = rest.sum(axis=1) > 0
-        density, *without = (
-            counts / counts.sum() / widths for counts in (whole[which], *rest[used])
-        )
-        return np.maximum(pointwise(density, np.array(without), sizes[used]), 0.0)
+        shares, used = LeftOut(rest, rest.sum(axis=1), sizes).means()
+        density = whole[which] / whole[which].sum() / widths
+        return np.maximum(pointwise(density, shares / widths, used), 0.0)
 
     return Bands(band(0), band(1), units.speaks_of)
 
@@ -458,9 +462,7 @@ def _row_blocks(bounds: NDArray[np.intp], width: int) -> Iterator[tuple[int, sli
 
 def _wilson(share: Array, n: int) -> Array:
     """Return Wilson's interval (2, n_bins) of binomial shares: it holds for empty bins, too."""
-    from scipy.stats import norm
-
-    z2 = float(norm.ppf((1 + LEVEL) / 2)) ** 2
+    z2 = normal_quantile((1 + LEVEL) / 2) ** 2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n**2))) / (1 + z2 / n)
     return np.stack([np.maximum(centre - half, 0.0), centre + half])

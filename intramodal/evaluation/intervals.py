@@ -50,15 +50,13 @@ class Effect:
         Either that it differs from zero, its p-value adjusted for `n_tests`, or that all of the
         interval is above ``-margin``: whichever is sooner. None if no number would.
         """
-        from scipy.stats import norm
-
         tail = ALPHA_OF_LEVEL / 2
         error = self.error
         if error is None:
-            error = (self.interval[1] - self.interval[0]) / 2 / norm.isf(tail)
+            error = (self.interval[1] - self.interval[0]) / 2 / -normal_quantile(tail)
         ways = [(abs(self.delta), tail / n_tests), (self.delta + margin, tail)]
         factors = [
-            (error * (norm.isf(p) + norm.isf(1 - POWER)) / distance) ** 2
+            (error * (normal_quantile(p) + normal_quantile(1 - POWER)) / distance) ** 2
             for distance, p in ways
             if distance > 0
         ]
@@ -69,13 +67,10 @@ class Effect:
 
 @dataclass(frozen=True, eq=False)
 class LeftOut:
-    """A mean over queries without each unit: sums and numbers of the queries' figures.
+    """A mean, or the means of a curve, without each unit.
 
-    Parameters
-    ----------
-    sums, counts : ndarray of shape (n_units,)
-    sizes : ndarray of shape (n_units,)
-        Pictures in each unit.
+    Sums (n_units,) or (n_units, n_values) and numbers (n_units,) of what they are the means of;
+    `sizes` (n_units,) are the pictures in each unit.
     """
 
     sums: Array
@@ -88,9 +83,12 @@ class LeftOut:
 
     def effect(self, theta: float) -> Effect:
         """Return the effect whose value on all pictures is `theta`, by `group_jackknife`."""
-        is_there = self.counts > 0
-        without = self.sums[is_there] / self.counts[is_there]
-        return group_jackknife(theta, without, self.sizes[is_there].astype(float))
+        return group_jackknife(theta, *self.means())
+
+    def means(self) -> tuple[Array, Array]:
+        """Return the means without each unit, and the units' sizes; of those that leave any."""
+        used = (self.counts > 0) & (self.sizes > 0)
+        return (self.sums[used].T / self.counts[used]).T, self.sizes[used].astype(float)
 
 
 @dataclass(frozen=True)
@@ -188,7 +186,7 @@ def group_jackknife(
     centre = n_groups * theta - float(((1 - 1 / share) * without).sum())
     variance = float(np.mean((pseudo - centre) ** 2 / (share - 1))) + extra_variance
     error = np.sqrt(variance)
-    half = float(student.ppf((1 + LEVEL) / 2, n_groups - 1) * error)
+    half = _half_width(error, n_groups)
     if error == 0:
         return Effect(theta, (theta, theta), float(theta == 0), n_groups, 0.0)
     p_value = float(2 * student.sf(abs(theta) / error, n_groups - 1))
@@ -208,12 +206,24 @@ def sampled_interval(row: Mapping[str, Any], name: str) -> tuple[float, float] |
 
 def student_interval(mean: float, error: float, n: int) -> tuple[float, float] | None:
     """Return the 95% interval of a mean of n draws with a standard error; None without one."""
-    from scipy.stats import t as student
-
     if not np.isfinite(error):
         return None
-    half = float(student.ppf((1 + LEVEL) / 2, n - 1) * error)
+    half = _half_width(error, n)
     return float(mean - half), float(mean + half)
+
+
+def _half_width(error: float, n: int) -> float:
+    """Return what a standard error over n draws is worth at 95%, by Student's t."""
+    from scipy.stats import t as student
+
+    return float(student.ppf((1 + LEVEL) / 2, n - 1) * error)
+
+
+def normal_quantile(p: float) -> float:
+    """Return the value that a standard normal variable stays below with probability p."""
+    from scipy.stats import norm
+
+    return float(norm.ppf(p))
 
 
 def holm(p_values: list[float]) -> list[float]:
@@ -272,23 +282,13 @@ def _bounded(low: float, high: float) -> tuple[float, float]:
     return max(-1.0, float(low)), min(1.0, float(high))
 
 
-Values = NDArray[np.float64]
-
 N_GROUPS = 20
 """Groups that are left out in turn: standard errors to about 16%, and t of 19 degrees."""
 
 
 def pooled(units: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
-    """Return units as at most `N_GROUPS` random groups of whole units, -1 as it is.
+    """Return the random group, of at most `N_GROUPS`, of each row by its unit; -1 stays.
 
-    Parameters
-    ----------
-    units : ndarray of shape (n,)
-        Unit of each row, from 0; -1 for rows that take no part.
-    seed : int
-
-    Examples
-    --------
     >>> pooled(np.array([0, 0, 1, -1]), seed=0)
     array([ 0,  0,  1, -1])
     """
@@ -298,16 +298,10 @@ def pooled(units: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
     return np.where(units >= 0, group[units], -1)
 
 
-def pointwise(whole: Values, without: Values, sizes: Values) -> Values:
-    """Return the 95% interval of each value by itself, (2, n_values).
+def pointwise(whole: Array, without: Array, sizes: Array) -> Array:
+    """Return the 95% interval (2, n_values) of each value of a curve by itself.
 
-    Parameters
-    ----------
-    whole : ndarray of shape (n_values,)
-    without : ndarray of shape (n_groups, n_values)
-        The values without each group.
-    sizes : ndarray of shape (n_groups,)
-        Pictures in each group.
+    From the curve, the curves (n_groups, n_values) without each group, and the groups' sizes.
     """
     ends = [
         group_jackknife(float(value), without[:, i], sizes).interval

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.evaluation.intervals import pointwise, pooled
+from intramodal.evaluation.intervals import LeftOut, pointwise, pooled
 from intramodal.evaluation.ranking import Lists, score_blocks
 from intramodal.evaluation.resampling import Population
 from intramodal.evaluation.tasks import RetrievalTask
@@ -225,9 +225,8 @@ class _Units:
     def interval(self, mean: Array, sums: Array, counts: NDArray[np.int64]) -> Array:
         """Return the interval (2, n_levels) from the sums of curves without each group."""
         of_all = self.gallery if self.leaves_gallery else self.own
-        sizes = np.bincount(of_all[of_all >= 0], minlength=self.n_groups).astype(float)
-        used = (counts > 0) & (sizes > 0)
-        return np.clip(pointwise(mean, sums[used] / counts[used, None], sizes[used]), 0.0, 1.0)
+        sizes = np.bincount(of_all[of_all >= 0], minlength=self.n_groups)
+        return np.clip(pointwise(mean, *LeftOut(sums, counts, sizes).means()), 0.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
