@@ -88,30 +88,10 @@ def text_directions(texts: NDArray[Any]) -> Floats:
 
 
 def project_texts(texts: NDArray[Any], projection: Projection) -> Floats | None:
-    """Return texts (n, dim_out) in the space of the projected images, ``Q^T t``.
+    """Return `Projection.apply_to_texts` (n, dim_out) of texts (n, dim_in).
 
-    Parameters
-    ----------
-    texts : ndarray of shape (n, dim_in)
-        Of the projection's encoder; rows are normalised here.
-    projection : Projection
-
-    Returns
-    -------
-    ndarray or None
-        None for a projection that subtracts the images' mean: texts have no part in it.
-
-    Raises
-    ------
-    InputError
-        For texts of another length.
+    None for a projection that subtracts the images' mean, in which texts have no part.
     """
-    T = np.asarray(texts)
-    if T.ndim != 2 or T.shape[1] != projection.dim_in:
-        raise InputError(
-            f"this projection takes texts of shape (n, {projection.dim_in}), got {T.shape}; give "
-            f"the text embeddings of {projection.encoder}"
-        )
-    if projection.offset is not None:
+    if projection.offset is not None and np.shape(texts)[1:] == (projection.dim_in,):
         return None
-    return np.asarray(unit_rows(T) @ projection.matrix, dtype=np.float32)
+    return projection.apply_to_texts(texts)

@@ -282,22 +282,29 @@ class Projection:
         return Z
 
     def apply_to_texts(self, T: NDArray[Any]) -> Floats:
-        """Return projected text embeddings (n, dim_out) of `T` (n, dim_in).
+        """Return text embeddings `T` (n, dim_in) in the space of projected images, (n, dim_out).
 
         For measurements such as the modality gap; searching by text works better on the
-        encoder's own vectors.
+        encoder's own vectors. Lengths do not matter; values that are not finite stay so.
 
         Raises
         ------
         InputError
-            If the map subtracts a mean of images, which means nothing for texts.
+            For another shape, or if the map subtracts a mean of images, which means nothing for
+            texts.
         """
+        T = np.asarray(T)
+        if T.ndim != 2 or T.shape[1] != self.dim_in:
+            raise InputError(
+                f"this projection takes texts of shape (n, {self.dim_in}), got {T.shape}; give "
+                f"the text embeddings of {self.encoder}"
+            )
         if self.offset is not None:
             raise InputError(
                 f"{self.method!r} subtracts the mean of a collection's images, so it takes no "
                 f"texts; compare texts with images on the encoder's own vectors (raw)"
             )
-        return self.apply(T)
+        return np.asarray(unit_rows(T) @ self.matrix)
 
     def warnings(self) -> list[str]:
         """Return what a user should know before relying on it; usually nothing."""

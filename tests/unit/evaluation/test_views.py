@@ -60,6 +60,8 @@ def test_a_centred_projection_has_no_texts_but_the_same_adjusted_mean(rng, texts
         projection.matrix, "pca_centered", "clip", "3f9a", np.full(12, 0.1, np.float32)
     )
     assert project_texts(texts, centred) is None
+    with pytest.raises(InputError, match=r"texts of shape \(n, 12\), got \(3, 3\)"):
+        project_texts(np.eye(3), centred)
     X = rng.normal(size=(5, 12))
     assert adjust_mean(X, centred) == pytest.approx(adjust_mean(X, projection), abs=1e-6)
 
