@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The dimension of BLAS thread pools changes speed, not results; two cores are the least we promise.
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo test test-full integration lint bench docs clean
+.PHONY: help demo quick test test-full integration lint bench docs clean
 
 help:            ## show this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -31,6 +31,10 @@ lint: $(VENV)/.dev   ## format, rules, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The folders of tests that mirror the changed folders of the package, and the contracts.
+quick: $(VENV)/.dev   ## lint, and the unit and contract tests of what has changed since the last commit
+	@sh scripts/quick.sh $(BIN)
 
 test: lint   ## lint and every test, with small counts of the slow suites
 	$(PYTEST) -m 'not slow'
