@@ -15,7 +15,7 @@ from intramodal.commands.options import DEFAULT_RUNS, DEFAULT_STORE
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, QueryScores, pack_scores
 from tests.cli.kit import invoke, make_photos, run
 from tests.unit.reports.sample import EMOJI, HOSTILE, RIGHT_TO_LEFT
-from tests.unit.reports.test_html import Elements
+from tests.unit.reports.test_report import Elements
 
 KINDS = [HOSTILE, "x" * 10_000, RIGHT_TO_LEFT, EMOJI, "two\nlines\x1b[2J", "turn\u202eed"]
 PATHS = ["with spaces.jpg", "a\nb/\x1b]0;title\x07.jpg", "../../etc/passwd", "nul\\x00.jpg"]

@@ -3,7 +3,7 @@
 Raw and projected mAP and R@1 of all nine fields are in `test_retrieval`, prototype accuracies in
 `test_fewshot`, three controls and the sweep over dimensions in `projection/test_controls`, means,
 AUC and gap in `test_misalignment`, the guard against a wrong model in
-`workflows/test_model_check`, transformers against open_clip in `congruence/test_encoder_parity`.
+`store/test_model_check`, transformers against open_clip in `congruence/test_encoder_parity`.
 """
 
 from __future__ import annotations
