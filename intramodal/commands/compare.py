@@ -212,7 +212,7 @@ def _unlabelled(session: Session, collection: str, options: dict[str, Any]) -> d
     from intramodal.commands.target import Target, TextSource
     from intramodal.errors import InputError
     from intramodal.evaluation.agreement import compare_unlabelled
-    from intramodal.projection.anchors import load_anchors
+    from intramodal.projection.anchors import TEMPLATE, load_anchors
     from intramodal.reports.page import check_place
 
     check_place(options["report"])
@@ -226,7 +226,7 @@ def _unlabelled(session: Session, collection: str, options: dict[str, Any]) -> d
         photos = at.collection(collection)
         on = {"device": options["device"], "precision": options["precision"]}
         texts = TextSource(Target(photos, a), options["model"], ready, **on)
-        stated = session.stated(but=_NOT_RECORDED_UNLABELLED)
+        stated = session.stated(but=_NOT_RECORDED_UNLABELLED) | {"template": TEMPLATE}
         with at.ledger.run("compare-unlabelled", parameters=stated, seed=options["seed"]) as run:
             found = compare_unlabelled(
                 photos,
