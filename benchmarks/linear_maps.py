@@ -214,7 +214,7 @@ def describe(found: dict[str, float], base: dict[str, float]) -> str:
 
 
 def main() -> None:
-    """Print one row a map."""
+    """Print a Markdown table, one row a map."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--components", type=int, default=256, help="kept dimensions")
     k = parser.parse_args().components
@@ -226,7 +226,8 @@ def main() -> None:
     with threadpool_limits(1):
         maps, tables = all_maps(Path(folder), k), collections(Path(folder))
         plain, middle = (score(tables, maps[name]) for name in (PLAIN, CENTRED))
-        heads = ["map", *plain, "mean", f"> {PLAIN} (worst)", f"> {CENTRED} (worst)"]
+        better = (f"fields better than {name} (worst)" for name in (PLAIN, CENTRED))
+        heads = ["map", *plain, "mean", *better]
         print(f"mAP x 100, {k} dimensions\n\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
         for name, make in maps.items():
             found = score(tables, make)
