@@ -44,7 +44,8 @@ from qdrant_client import QdrantClient, grpc, models
 from qdrant_client.qdrant_remote import QdrantRemote
 
 from intramodal import ImageCollection, Projection, backfill, open_store
-from intramodal.ingest.vectors.load import ingest_vectors, vectors_of
+from intramodal.ingest.pipeline import ingest_vectors
+from intramodal.ingest.vectors.load import vectors_of
 from intramodal.ingest.vectors.matrices import Matrix
 from intramodal.ingest.vectors.ready import ReadyVectors, open_ready
 from intramodal.store.manifest import VectorOrigin

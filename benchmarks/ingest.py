@@ -25,7 +25,8 @@ import numpy as np
 from PIL import Image
 
 from intramodal import ImageCollection, Projection, load_encoder, open_source, open_store
-from intramodal.ingest.pipeline import encoder_origin, ingest_images
+from intramodal.ingest.images import encoder_origin
+from intramodal.ingest.pipeline import ingest_images
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import Encoder, ImageRecord
 

@@ -197,7 +197,7 @@ def _spelled(name: str) -> str:
 def _source(options: dict[str, Any]) -> Any:
     """Open the pictures, once all names are known to be good."""
     from intramodal.ingest.encoders.names import parse_name
-    from intramodal.ingest.pipeline import check_dataset
+    from intramodal.ingest.sources.base import check_dataset
     from intramodal.ingest.sources.formats import open_source
     from intramodal.store.checks import check_name
 
@@ -210,7 +210,7 @@ def _source(options: dict[str, Any]) -> Any:
 
 def _planned(options: dict[str, Any], session: Session) -> dict[str, Any]:
     """Return what a prune would delete; loads no model and opens no runs database."""
-    from intramodal.ingest.lookup import plan_prune
+    from intramodal.ingest.prune import plan_prune
     from intramodal.store.collection import ImageCollection
 
     source = _source(options)
@@ -255,7 +255,7 @@ def _ingested_images(session: Session, options: dict[str, Any]) -> dict[str, Any
 
 
 def _check_before_loading(at: Workspace, name: str, projection: Any) -> None:
-    from intramodal.ingest.pipeline import RAW, check_projection
+    from intramodal.ingest.images import RAW, check_projection
 
     if at.store.exists(name):
         photos = at.collection(name)
@@ -265,13 +265,8 @@ def _check_before_loading(at: Workspace, name: str, projection: Any) -> None:
 def _ingested_vectors(session: Session, options: dict[str, Any]) -> dict[str, Any]:
     """Write ready vectors, once files, ids, the projection and the collection are checked."""
     from intramodal.ingest.adopt import declared
-    from intramodal.ingest.vectors.load import (
-        check_target,
-        check_vectors,
-        ingest_vectors,
-        vectors_collection,
-        vectors_of,
-    )
+    from intramodal.ingest.pipeline import ingest_vectors, vectors_collection
+    from intramodal.ingest.vectors.load import check_target, check_vectors, vectors_of
     from intramodal.store.checks import check_name
 
     name, made_by, vector = (options[key] for key in ("collection", "made_by", "vector"))

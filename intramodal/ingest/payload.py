@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from intramodal.errors import InputError
+from intramodal.store.base import IndexKind
 from intramodal.store.checks import LARGEST_SIGNED, checked_payload
-from intramodal.types import Payload, PointId
+from intramodal.store.collection import ImageCollection
+from intramodal.types import ImageRecord, Payload, PointId
 
 _ENGINE_ULPS = 4
 """Units in the last place by which the engine (0.9) may read a float wrongly: measured, 2."""
 
 _LARGEST_PAYLOAD = 2**20
+
 # Rows of fewer and shorter cells than these cannot be too large.
 _PLAIN_COLUMNS, _PLAIN_TEXT = 128, 4096
 
@@ -93,3 +96,28 @@ def _is_plain(value: Any) -> bool:
     if kind is int:
         return bool(-LARGEST_SIGNED <= value <= LARGEST_SIGNED)
     return value is None or kind is bool or (kind is float and math.isfinite(value))
+
+
+def ensure_indexes(collection: ImageCollection, records: Sequence[ImageRecord]) -> None:
+    """Index what pictures are chosen by; see `index_payload`."""
+    index_payload(collection, [{"dataset": "", **record.payload} for record in records])
+
+
+def index_payload(collection: ImageCollection, payloads: Sequence[Payload]) -> None:
+    """Index what points are chosen by, data set and label, where they have them.
+
+    Before the load: a later index would read all points.
+
+    The label's index takes whole numbers if the first labels are such; an index that somebody
+    has made stays as it is.
+    """
+    labels = [payload["label"] for payload in payloads if "label" in payload]
+    is_number = bool(labels) and isinstance(labels[0], int) and not isinstance(labels[0], bool)
+    kinds: dict[str, IndexKind] = {
+        "dataset": "keyword",
+        "label": "integer" if is_number else "keyword",
+    }
+    there = collection.info().indexes
+    for key, kind in kinds.items():
+        if key not in there and any(key in payload for payload in payloads):
+            collection.store.ensure_index(collection.name, key, kind)

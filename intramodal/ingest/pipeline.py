@@ -3,483 +3,33 @@
 from __future__ import annotations
 
 import logging
-import math
-import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TypeVar
-
-import numpy as np
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from intramodal.errors import InputError
-from intramodal.ingest.backfill.points import project_rows
 from intramodal.ingest.failures import Failures
-from intramodal.ingest.lookup import Seen, count_dataset, ensure_indexes, find_gone, look_up
-from intramodal.ingest.lookup import prune as prune_points
-from intramodal.ingest.outcomes import (
-    HASH,
-    Encodable,
-    Outcome,
-    Relabelled,
-    Stored,
-    Unprojected,
-    prepare,
-)
-from intramodal.ingest.payload import by_payload
-from intramodal.ingest.sources.base import is_text, spelled, unreadable
+from intramodal.ingest.images import RAW, Pace, Plan, Reading, Writing, encoder_origin
+from intramodal.ingest.prune import Seen, count_dataset, find_gone
+from intramodal.ingest.prune import prune as prune_points
+from intramodal.ingest.vectors.load import Loading, Vectors, check_target
+from intramodal.ingest.vectors.ready import ReadyVectors
 from intramodal.ingest.workers import Threads, counted
 from intramodal.progress import progress
 from intramodal.projection.projection import Projection
-from intramodal.runs.records import FailureRecord
 from intramodal.runs.run import Run
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
-from intramodal.store.manifest import VectorOrigin
 from intramodal.store.origins import check_fitted_for, projected_origin
-from intramodal.types import Encoder, Floats, ImageRecord, Payload, PointId, point_id
-
-MOST_WORKERS = 16
-
-# The first forward pass allocates, and on a GPU compiles: it says nothing about the others.
-_MEASURED_BATCH = 2
-
-
-def workers_for(decode_s: float, forward_s: float) -> int:
-    """Return how many threads keep up with the encoder.
-
-    Parameters
-    ----------
-    decode_s, forward_s : float
-        Seconds that reading and decoding a batch takes in one thread, and encoding it.
-
-    Returns
-    -------
-    int
-        One for every forward pass that decoding would fill; at most one a core and
-        `MOST_WORKERS`. At least one: what decoding costs is hidden, and a file that never comes
-        is given up after a while.
-    """
-    most = min(MOST_WORKERS, os.cpu_count() or 1)
-    return most if decode_s >= most * forward_s else max(1, math.ceil(decode_s / forward_s))
-
-
-class Pace:
-    """Measures the second batch, and sets the number of threads by it.
-
-    Parameters
-    ----------
-    decoding : Threads
-    is_fixed : bool
-        Whether the number of threads is the caller's, and stays.
-    """
-
-    def __init__(self, decoding: Threads, *, is_fixed: bool) -> None:
-        self._decoding = decoding
-        self._n_left = 0 if is_fixed else _MEASURED_BATCH
-
-    def encoded(self, batch: Sequence[Encodable], forward_s: float) -> None:
-        """Take note of a batch and of what its forward pass took."""
-        self._n_left -= 1
-        if self._n_left == 0:
-            self._decoding.grow(workers_for(sum(one.seconds for one in batch), forward_s))
-
-
-RAW = "raw"
-"""Name of the vector that holds the encoder's output."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Where to, with what, and how.
-
-    Parameters
-    ----------
-    collection : ImageCollection
-    encoder : Encoder
-    projection : Projection or None
-    dataset : str
-        Namespace of the ids.
-    batch_size : int
-    """
-
-    collection: ImageCollection
-    encoder: Encoder
-    projection: Projection | None
-    dataset: str
-    batch_size: int
-
-    @property
-    def vectors(self) -> tuple[str, ...]:
-        """Names of the vectors that are written, in one upsert."""
-        return (RAW, self.projection.default_vector) if self.projection else (RAW,)
-
-    def check(self) -> None:
-        """Raise unless the collection takes these vectors under these names.
-
-        Raises
-        ------
-        ManifestMismatchError
-            If a vector is absent or was made by another model, preprocessing or projection.
-        InputError
-            If the collection has projected vectors which the new points would lack, or a
-            number or name cannot be used.
-        """
-        check_dataset(self.dataset)
-        if self.batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, got {self.batch_size}")
-        origin = encoder_origin(self.encoder)
-        self.collection.require(RAW, origin, self.encoder.dim)
-        check_projection(self.collection, origin, self.projection)
-
-
-def encoder_origin(encoder: Encoder) -> VectorOrigin:
-    """Return the origin of an encoder's own output."""
-    return VectorOrigin(encoder.name, encoder.fingerprint, precision=encoder.precision)
-
-
-def check_dataset(dataset: str) -> None:
-    """Raise `InputError` for names under which two pictures could get one id."""
-    if not dataset or "/" in dataset:
-        raise InputError(
-            f"a data set cannot be named {dataset!r}: give at least one character and no slash, "
-            f"which separates it from the path within the id"
-        )
-
-
-def check_projection(
-    collection: ImageCollection, raw: VectorOrigin, projection: Projection | None
-) -> None:
-    """Raise unless new points would have the projected vectors that the others have."""
-    if projection is not None:
-        check_fitted_for(projection, raw)
-        origin = projected_origin(projection, raw, RAW)
-        collection.require(projection.default_vector, origin, projection.dim_out)
-        return
-    projected = sorted(v for v, origin in collection.manifest.vectors.items() if origin.projection)
-    if projected:
-        raise InputError(
-            f"collection {collection.name!r} has the projected vector {projected[0]!r} and new "
-            f"pictures would lack it; give --projection FILE, the one it was made with"
-        )
-
-
-T = TypeVar("T")
-
-_LOOKED_UP_AT_ONCE = 256
-
-Admitted = tuple[ImageRecord, str]
-"""A picture and the id of its point."""
-
-LookedUp = tuple[list[Admitted], dict[PointId, Stored]]
-
-
-class Reading:
-    """Reads and decodes in threads, ahead of whoever takes the outcomes.
-
-    Parameters
-    ----------
-    plan : Plan
-    seen : Seen
-        Gets the ids of all pictures.
-    decoding, storing : Threads
-    """
-
-    def __init__(self, plan: Plan, seen: Seen, decoding: Threads, storing: Threads) -> None:
-        self._plan = plan
-        self._seen = seen
-        self._decoding = decoding
-        self._storing = storing
-
-    def outcomes(self, source: Iterable[ImageRecord]) -> Iterator[Outcome]:
-        """Yield one outcome a picture, in the order of the source."""
-        # While one batch is encoded, the next one is decoded.
-        return self._decoding.in_order(self._prepared(source), ahead=self._plan.batch_size)
-
-    def _prepared(self, source: Iterable[ImageRecord]) -> Iterator[Future[Outcome]]:
-        plan = self._plan
-        given: dict[str, Any] = {
-            "dataset": plan.dataset,
-            "encoder": plan.encoder,
-            "projected": plan.projection and plan.projection.default_vector,
-        }
-        for chunk, stored in self._storing.in_order(self._looked_up(source), ahead=0):
-            for record, point in chunk:
-                yield self._decoding.submit(prepare, record, point, stored.get(point), **given)
-
-    def _looked_up(self, source: Iterable[ImageRecord]) -> Iterator[Future[LookedUp]]:
-        is_first = True
-        for chunk in _chunks(self._admitted(source), _LOOKED_UP_AT_ONCE):
-            yield self._storing.submit(self._look_up, chunk, is_first)
-            is_first = False
-
-    def _look_up(self, chunk: list[Admitted], is_first: bool) -> LookedUp:
-        plan = self._plan
-        if is_first:
-            ensure_indexes(plan.collection, [record for record, _ in chunk])
-        return chunk, look_up(plan.collection, plan.vectors, [point for _, point in chunk])
-
-    def _admitted(self, source: Iterable[ImageRecord]) -> Iterator[Admitted]:
-        for given in source:
-            record = given
-            if not is_text(record.key):
-                record = unreadable(spelled(record.key), "the key is not UTF-8")
-            point = point_id(self._plan.dataset, record.key)
-            if not self._seen.add(point):
-                twice = unreadable(record.key, "occurs twice in the source; give it once")
-                record = replace(record, read=twice.read)
-            yield record, point
-
-
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    chunk: list[T] = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-_AT_ONCE = 256
-"""Stored pictures that are relabelled or projected in one go."""
-
-
-@dataclass(frozen=True)
-class Wrote:
-    """What a write did."""
-
-    n_written: int = 0
-    n_projected: int = 0
-    failures: list[FailureRecord] = field(default_factory=list)
-
-
-class Writing:
-    """Takes outcomes and brings the collection up to them.
-
-    Parameters
-    ----------
-    plan : Plan
-    failures : Failures
-    storing : Threads
-        Each writes a batch of its own: no two batches hold the same point.
-    pace : Pace
-        Is told what the forward passes took.
-    on_done : callable
-        Is told how many further pictures are done with.
-
-    Attributes
-    ----------
-    n_written, n_skipped, n_updated, n_projected : int
-        Pictures encoded; left as they are; given other payload only; projected from their stored
-        vector.
-    """
-
-    def __init__(
-        self,
-        plan: Plan,
-        failures: Failures,
-        storing: Threads,
-        pace: Pace,
-        on_done: Callable[[int], object],
-    ) -> None:
-        self.n_written = self.n_skipped = self.n_updated = self.n_projected = 0
-        self._plan = plan
-        self._failures = failures
-        self._storing = storing
-        self._pace = pace
-        self._on_done = on_done
-        self._batch: list[Encodable] = []
-        self._relabelled: list[Relabelled] = []
-        self._unprojected: list[Unprojected] = []
-        self._writes: deque[Future[Wrote]] = deque()
-
-    def take(self, outcome: Outcome) -> None:
-        """Do what the outcome asks for, sooner or later.
-
-        Raises
-        ------
-        InputError
-            If more pictures failed than are allowed; all that was encoded is written then.
-        """
-        if isinstance(outcome, Encodable):
-            self._batch.append(outcome)
-            if len(self._batch) == self._plan.batch_size:
-                self._encode()
-            return
-        self._on_done(1)
-        if isinstance(outcome, FailureRecord):
-            self._fail(outcome)
-        elif isinstance(outcome, Relabelled):
-            self._relabelled.append(outcome)
-            self.n_updated += 1
-        elif isinstance(outcome, Unprojected):
-            self._unprojected.append(outcome)
-        else:
-            self.n_skipped += 1
-        if max(len(self._relabelled), len(self._unprojected)) == _AT_ONCE:
-            self._send_stored()
-
-    def finish(self) -> None:
-        """Encode and write what is left, and wait until all is written."""
-        self._encode()
-        self._send_stored()
-        self._wait_for_writes(0)
-
-    def _encode(self) -> None:
-        batch, self._batch = self._batch, []
-        if not batch:
-            return
-        started = time.perf_counter()
-        X = self._plan.encoder.encode_pixels(np.stack([one.pixels for one in batch]))
-        self._pace.encoded(batch, time.perf_counter() - started)
-        usable = np.isfinite(X).all(axis=1) & X.any(axis=1)
-        self._on_done(len(batch))
-        self._write([batch[row] for row in np.flatnonzero(usable)], X[usable])
-        for row in np.flatnonzero(~usable):
-            reason = "the model gives zeros, NaN or infinity for this picture"
-            self._fail(FailureRecord(batch[row].key, "encode", reason))
-
-    def _write(self, batch: list[Encodable], X: Floats) -> None:
-        for is_known, write in ((False, _add), (True, _renew)):
-            rows = [row for row, one in enumerate(batch) if one.is_known is is_known]
-            if rows:
-                some = [batch[row] for row in rows]
-                self._send(write, self._plan.collection, some, self._vectors(X[rows]))
-
-    def _vectors(self, X: Floats) -> dict[str, Floats]:
-        projection = self._plan.projection
-        if projection is None:
-            return {RAW: X}
-        return {RAW: X, projection.default_vector: projection.apply(X)}
-
-    def _send_stored(self) -> None:
-        """Send what needs no encoder: pictures with other payload or without their projection."""
-        collection, projection = self._plan.collection, self._plan.projection
-        relabelled, self._relabelled = self._relabelled, []
-        unprojected, self._unprojected = self._unprojected, []
-        if relabelled:
-            self._send(_relabel, collection, relabelled)
-        if unprojected and projection is not None:
-            self._send(_project, collection, projection, unprojected)
-
-    def _send(self, write: Callable[..., Wrote], *arguments: Any) -> None:
-        self._wait_for_writes(self._storing.n)
-        self._writes.append(self._storing.submit(write, *arguments))
-
-    def _wait_for_writes(self, n_left: int) -> None:
-        """Wait until at most `n_left` writes are under way; an error of one is raised here."""
-        while self._writes and (len(self._writes) > n_left or self._writes[0].done()):
-            wrote = self._storing.result(self._writes.popleft())
-            self.n_written += wrote.n_written
-            self.n_projected += wrote.n_projected
-            for failure in wrote.failures:
-                self._fail(failure)
-
-    def _fail(self, failure: FailureRecord) -> None:
-        self._failures.add(failure)
-        if self._failures.are_too_many():
-            self._send_stored()
-            self._wait_for_writes(0)
-            raise self._failures.too_many()
-
-
-# What the storing threads do.
-
-
-def _add(
-    collection: ImageCollection, batch: Sequence[Encodable], vectors: dict[str, Floats]
-) -> Wrote:
-    """Write new pictures, whole; a point that somebody has added meanwhile stays as it is.
-
-    It counts as written: without our hash, the next run brings it up.
-    """
-    collection.insert([one.point for one in batch], vectors, [one.payload for one in batch])
-    return Wrote(len(batch))
-
-
-def _renew(
-    collection: ImageCollection, batch: Sequence[Encodable], vectors: dict[str, Floats]
-) -> Wrote:
-    """Write the vectors and payload keys of known pictures; all else of their points stays.
-
-    The hash goes first and comes last: after a kill in between, the picture is encoded again,
-    whichever version of it is there by then. So it is where another ingest has set it meanwhile:
-    nobody knows whose vectors are there.
-    """
-    store, name = collection.store, collection.name
-
-    def write(rows: list[int]) -> None:
-        points: list[PointId] = [batch[row].point for row in rows]
-        store.set_payload(name, points, {HASH: None})
-        for vector, X in vectors.items():
-            store.update_vectors(name, vector, points, X[rows])
-        hashes = store.retrieve(name, points, payload=[HASH])
-        unclear = {i for i, found in zip(hashes.ids, hashes.payloads, strict=True) if found}
-        payloads = [
-            {**batch[row].payload, HASH: None}
-            if batch[row].point in unclear
-            else batch[row].payload
-            for row in rows
-        ]
-        _set_payloads(collection, points, payloads)
-
-    rows = set(collection.with_existing([one.point for one in batch], write))
-    gone = [_deleted(one.key) for row, one in enumerate(batch) if row not in rows]
-    return Wrote(len(rows), failures=gone)
-
-
-def _relabel(collection: ImageCollection, batch: Sequence[Relabelled]) -> Wrote:
-    """Set the payload keys that differ; of points that were deleted meanwhile nothing is left."""
-    points: list[PointId] = [one.point for one in batch]
-
-    def write(rows: list[int]) -> None:
-        payloads = [batch[row].payload for row in rows]
-        _set_payloads(collection, [points[row] for row in rows], payloads)
-
-    collection.with_existing(points, write)
-    return Wrote()
-
-
-def _project(
-    collection: ImageCollection, projection: Projection, batch: Sequence[Unprojected]
-) -> Wrote:
-    """Project stored vectors, as a backfill does, and set the payload keys that differ."""
-    store, name, vector = collection.store, collection.name, projection.default_vector
-    by_point: dict[PointId, Unprojected] = {one.point: one for one in batch}
-    page = store.retrieve(name, list(by_point), vectors=[RAW])
-    found = project_rows(projection, page.vectors[RAW], RAW)
-    points = [page.ids[row] for row in found.rows]
-
-    def write(rows: list[int]) -> None:
-        there = [points[row] for row in rows]
-        store.update_vectors(name, vector, there, found.Z[rows])
-        _set_payloads(collection, there, [by_point[point].payload for point in there])
-
-    projected = {points[row] for row in collection.with_existing(points, write)}
-    refused = {page.ids[row]: why for row, why in found.refused.items()}
-    failures = [FailureRecord(by_point[i].key, "project", why) for i, why in refused.items()]
-    gone = by_point.keys() - projected - refused.keys()
-    failures += [_deleted(one.key) for point, one in by_point.items() if point in gone]
-    return Wrote(n_projected=len(projected), failures=failures)
-
-
-def _set_payloads(
-    collection: ImageCollection, points: Sequence[PointId], payloads: Sequence[Payload]
-) -> None:
-    for payload, some in by_payload(points, payloads):
-        if payload:
-            collection.store.set_payload(collection.name, some, payload)
-
-
-def _deleted(key: str) -> FailureRecord:
-    reason = "its point was deleted meanwhile; run the same command again to add it"
-    return FailureRecord(key, "write", reason)
-
+from intramodal.types import (
+    Encoder,
+    ImageRecord,
+    declared_fingerprint,
+)
+
+DEFAULT_BATCH = 1000
 
 log = logging.getLogger(__name__)
 
@@ -549,6 +99,43 @@ def images_collection(
         origin = projected_origin(projection, raw, RAW)
         vectors[projection.default_vector] = (projection.dim_out, origin)
     return ImageCollection.ensure(store, name, vectors, dataset=dataset, options=options or {})
+
+
+def vectors_collection(
+    store: Store,
+    name: str,
+    vectors: Vectors,
+    *,
+    vector: str = RAW,
+    dataset: str | None = None,
+    options: Mapping[str, int] | None = None,
+) -> ImageCollection:
+    """Open the collection of ready vectors, or make it, or add the vector that it lacks.
+
+    Parameters
+    ----------
+    store : Store
+    name : str
+    vectors : dict of str to (int, VectorOrigin)
+        As `vectors_of` gives them.
+    vector : str
+        The one that the rows are.
+    dataset : str, optional
+        Namespace of the point ids; the collection's name by default.
+    options : mapping, optional
+        "shard_number", "replication_factor" and "write_consistency_factor" of a new collection.
+
+    Raises
+    ------
+    ManifestMismatchError, InputError
+        As `check_target`.
+    """
+    if not store.exists(name):
+        return ImageCollection.create(store, name, vectors, dataset=dataset, options=options or {})
+    known = ImageCollection.open(store, name)
+    if check_target(known, vector, vectors):
+        known.add_vector(vector, *vectors[vector])
+    return known
 
 
 def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
@@ -639,6 +226,82 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
         failures=failures.listed,
         seconds=round(time.perf_counter() - started, 3),
     )
+
+
+def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
+    ready: ReadyVectors,
+    collection: ImageCollection,
+    *,
+    vector: str = RAW,
+    made_by: str | None = None,
+    projection: Projection | None = None,
+    batch_size: int = DEFAULT_BATCH,
+    max_failures: int | None = None,
+    run: Run | None = None,
+) -> IngestSummary:
+    """Bring a collection up to ready vectors.
+
+    A row whose vector and payload are stored already is not written again. A stored vector is
+    the row's where no component of the unit vectors differs by more than 1e-6 (1e-5 for the
+    projected one, 1e-3 for float16); vectors of lossier datatypes are always written again.
+    Killed at any moment, the same call goes on. Other vectors of the points, and payload keys
+    that the rows do not name, stay as they are.
+
+    Parameters
+    ----------
+    ready : ReadyVectors
+    collection : ImageCollection
+        With the vectors that `vectors_of` names.
+    vector : str
+        Named vector of the rows.
+    made_by : str, optional
+        The model that made them, for the record; by default as the collection says.
+    projection : Projection, optional
+        Its vector is written beside, in the same upsert.
+    batch_size : int
+        Rows read and written at once.
+    max_failures : int, optional
+        Stop when more rows have failed; by default never.
+    run : Run, optional
+        Takes failures and figures.
+
+    Raises
+    ------
+    InputError
+        If a setting cannot be used, or too many rows have failed.
+    StoreError
+        If the store fails for longer than its deadline.
+    """
+    started = time.perf_counter()
+    run = run or Run()
+    made_by = made_by or collection.origin(vector).encoder
+    run.log_fingerprint("encoder", made_by, declared_fingerprint(made_by), {"declared": True})
+    if projection is not None:
+        log_projection(run, projection)
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    failures = Failures(run, max_failures, "rows")
+    loading = Loading(ready, collection, vector, projection, failures)
+    try:
+        tally = loading.run(batch_size)
+    finally:
+        failures.flush()
+    summary = IngestSummary(
+        collection=collection.name,
+        written=tally.written,
+        skipped=tally.skipped,
+        updated=tally.updated,
+        projected=0,
+        failed=failures.n,
+        pruned=0,
+        failures=failures.listed,
+        seconds=round(time.perf_counter() - started, 3),
+    )
+    for figure in ("written", "skipped", "updated", "failed"):
+        run.log_metric(figure, getattr(summary, figure))
+    if not collection.origin(vector).is_complete:
+        collection.finish_vector(vector)
+    return summary
 
 
 def _log_identities(run: Run, encoder: Encoder, projection: Projection | None) -> None:

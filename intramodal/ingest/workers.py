@@ -18,6 +18,7 @@ from intramodal.types import ImageRecord
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
+
 T = TypeVar("T")
 
 DEADLINE_S = 900.0

@@ -19,8 +19,8 @@ from intramodal.ingest.adopt import declare_model
 from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.ingest.backfill.in_place import backfill, recompute
 from intramodal.ingest.backfill.rollback import rollback_vector
-from intramodal.ingest.pipeline import ingest_images
-from intramodal.ingest.vectors.load import ingest_vectors, vectors_of
+from intramodal.ingest.pipeline import ingest_images, ingest_vectors
+from intramodal.ingest.vectors.load import vectors_of
 from intramodal.ingest.vectors.ready import open_ready
 from intramodal.store.base import Filter, Store
 from intramodal.store.collection import ImageCollection

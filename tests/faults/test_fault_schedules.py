@@ -10,7 +10,8 @@ import pytest
 
 from intramodal.errors import StoreError
 from intramodal.ingest.backfill.in_place import backfill
-from intramodal.ingest.pipeline import encoder_origin, ingest_images
+from intramodal.ingest.images import encoder_origin
+from intramodal.ingest.pipeline import ingest_images
 from intramodal.store.collection import ImageCollection
 from intramodal.store.origins import projected_origin
 from intramodal.store.server.store import ServerStore

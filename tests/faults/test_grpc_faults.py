@@ -12,7 +12,8 @@ import pytest
 
 from intramodal.errors import AccessDenied, InputError, NotFound, StoreError, StoreUnavailable
 from intramodal.ingest.backfill.in_place import backfill
-from intramodal.ingest.pipeline import encoder_origin, ingest_images
+from intramodal.ingest.images import encoder_origin
+from intramodal.ingest.pipeline import ingest_images
 from intramodal.store.base import VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.server.client import Retry, connect_server

@@ -25,9 +25,9 @@ import numpy as np
 import pytest
 
 from intramodal.ingest.backfill.in_place import backfill
-from intramodal.ingest.pipeline import IngestSummary, ingest_images
+from intramodal.ingest.pipeline import IngestSummary, ingest_images, ingest_vectors
 from intramodal.ingest.sources.formats import open_source
-from intramodal.ingest.vectors.load import ingest_vectors, vectors_of
+from intramodal.ingest.vectors.load import vectors_of
 from intramodal.ingest.vectors.matrices import NpyMatrix
 from intramodal.ingest.vectors.ready import open_ready
 from intramodal.projection.projection import Projection

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import NoReturn
 
-from intramodal.errors import ImageError, SourceError
+from intramodal.errors import ImageError, InputError, SourceError
 from intramodal.types import ImageRecord, Payload
 
 LabelRule = Callable[[str], Payload]
@@ -94,9 +94,11 @@ PICTURE_SUFFIXES = frozenset(_PICTURES.split())
 """Names that promise a picture."""
 
 _OTHER_SUFFIXES = frozenset(_OTHERS.split())
+
 _OTHER_NAMES = frozenset({"thumbs.db", "desktop.ini"})
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
+
 _MAGIC_BYTES = 16
 
 # Without O_NONBLOCK a pipe without a writer would be waited for; both are absent on Windows.
@@ -303,3 +305,12 @@ def spelled(name: str) -> str:
     except UnicodeEncodeError:  # half a pair from JSON, which no byte of a file's name becomes
         odd = name.encode(errors="surrogatepass")
     return "./" + odd.decode(errors="backslashreplace")
+
+
+def check_dataset(dataset: str) -> None:
+    """Raise `InputError` for names under which two pictures could get one id."""
+    if not dataset or "/" in dataset:
+        raise InputError(
+            f"a data set cannot be named {dataset!r}: give at least one character and no slash, "
+            f"which separates it from the path within the id"
+        )

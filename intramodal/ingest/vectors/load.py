@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -13,28 +12,33 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError, NotFound
 from intramodal.ingest.failures import Failures
-from intramodal.ingest.lookup import index_payload
-from intramodal.ingest.payload import by_payload, changed_keys, without_none
-from intramodal.ingest.pipeline import RAW, IngestSummary, log_projection
+from intramodal.ingest.payload import by_payload, changed_keys, index_payload, without_none
 from intramodal.ingest.vectors.ready import Block, ReadyVectors
 from intramodal.ingest.workers import Threads
 from intramodal.progress import progress
 from intramodal.projection.projection import Projection
 from intramodal.runs.records import FailureRecord
-from intramodal.runs.run import Run
-from intramodal.store.base import Page, Store, VectorSpec
+from intramodal.store.base import Page, VectorSpec
 from intramodal.store.checks import check_spec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.origins import check_fitted_for, projected_origin
-from intramodal.types import Floats, Payload, PointId, declared_fingerprint, unit_rows
+from intramodal.types import Floats, Payload, PointId, unit_rows
 
 # Largest difference of a component under which a stored vector is the given one: the engine
 # normalises in float32, and a projection's last bits depend on BLAS and the batch. Vectors of
 # other datatypes have lost too much to tell, and are written again.
 _TOLERANCE = {"float32": 1e-6, "float16": 1e-3}
+
 _MOST_TRIES = 3
+
 _PROJECTED_TOLERANCE = {"float32": 1e-5, "float16": 1e-3}
+
+Vectors = Mapping[str, tuple[int, VectorOrigin]]
+"""Size and origin of each vector."""
+
+_MOST_WRITES = 2
+"""Batches that wait or are being written while the next one is read."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,67 @@ class Tally:
             self.skipped + other.skipped,
             self.updated + other.updated,
         )
+
+
+def vectors_of(
+    ready: ReadyVectors, origin: VectorOrigin, vector: str, projection: Projection | None
+) -> dict[str, tuple[int, VectorOrigin]]:
+    """Return size and origin of all vectors that an ingest writes.
+
+    Raises
+    ------
+    ManifestMismatchError
+        If the projection was fitted for another model.
+    InputError
+        If it takes vectors of another length, or would overwrite its own source.
+    """
+    vectors = {vector: (ready.matrix.dim, origin)}
+    if projection is None:
+        return vectors
+    check_fitted_for(projection, origin)
+    if projection.dim_in != ready.matrix.dim:
+        raise InputError(
+            f"{ready.matrix.path} has {ready.matrix.dim} dimensions, the projection takes "
+            f"{projection.dim_in}; fit one for this model"
+        )
+    if projection.default_vector == vector:
+        raise InputError(
+            f"{vector!r} is the projected vector's own name; write the given ones to another"
+        )
+    projected = projected_origin(projection, origin, vector)
+    return {**vectors, projection.default_vector: (projection.dim_out, projected)}
+
+
+def check_vectors(vectors: Vectors) -> None:
+    """Raise `InputError` for a name or a size that no store takes."""
+    for name, (size, _) in vectors.items():
+        check_spec(name, VectorSpec(size))
+
+
+def check_target(collection: ImageCollection, vector: str, vectors: Vectors) -> bool:
+    """Return whether `vector` must be added first; raise unless the collection takes them all.
+
+    Raises
+    ------
+    ManifestMismatchError
+        If a vector was made by another model or projection, or the projected one is absent.
+    InputError
+        If the new points would lack the projected vectors that the others have; one of several
+        is enough, a backfill fills the rest.
+    """
+    is_new = vector not in collection.info().vectors
+    for name, (size, origin) in vectors.items():
+        if name == vector and is_new:
+            collection.manifest.check(name, origin)
+        else:
+            collection.require(name, origin, size)
+    made_of_it = sorted(v for v, o in collection.manifest.vectors.items() if o.source == vector)
+    if made_of_it and len(vectors) == 1:
+        raise InputError(
+            f"collection {collection.name!r} has the projected vector {made_of_it[0]!r} and new "
+            f"points would lack it; give --projection FILE, the one it was made with"
+        )
+    return is_new
 
 
 def bring_up(collection: ImageCollection, batch: Batch, specs: Mapping[str, VectorSpec]) -> Tally:
@@ -161,190 +226,7 @@ def _relabel(
     return relabelled
 
 
-DEFAULT_BATCH = 1000
-
-Vectors = Mapping[str, tuple[int, VectorOrigin]]
-"""Size and origin of each vector."""
-
-_MOST_WRITES = 2
-"""Batches that wait or are being written while the next one is read."""
-
-
-def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
-    ready: ReadyVectors,
-    collection: ImageCollection,
-    *,
-    vector: str = RAW,
-    made_by: str | None = None,
-    projection: Projection | None = None,
-    batch_size: int = DEFAULT_BATCH,
-    max_failures: int | None = None,
-    run: Run | None = None,
-) -> IngestSummary:
-    """Bring a collection up to ready vectors.
-
-    A row whose vector and payload are stored already is not written again. A stored vector is
-    the row's where no component of the unit vectors differs by more than 1e-6 (1e-5 for the
-    projected one, 1e-3 for float16); vectors of lossier datatypes are always written again.
-    Killed at any moment, the same call goes on. Other vectors of the points, and payload keys
-    that the rows do not name, stay as they are.
-
-    Parameters
-    ----------
-    ready : ReadyVectors
-    collection : ImageCollection
-        With the vectors that `vectors_of` names.
-    vector : str
-        Named vector of the rows.
-    made_by : str, optional
-        The model that made them, for the record; by default as the collection says.
-    projection : Projection, optional
-        Its vector is written beside, in the same upsert.
-    batch_size : int
-        Rows read and written at once.
-    max_failures : int, optional
-        Stop when more rows have failed; by default never.
-    run : Run, optional
-        Takes failures and figures.
-
-    Raises
-    ------
-    InputError
-        If a setting cannot be used, or too many rows have failed.
-    StoreError
-        If the store fails for longer than its deadline.
-    """
-    started = time.perf_counter()
-    run = run or Run()
-    made_by = made_by or collection.origin(vector).encoder
-    run.log_fingerprint("encoder", made_by, declared_fingerprint(made_by), {"declared": True})
-    if projection is not None:
-        log_projection(run, projection)
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size}")
-    failures = Failures(run, max_failures, "rows")
-    loading = _Loading(ready, collection, vector, projection, failures)
-    try:
-        tally = loading.run(batch_size)
-    finally:
-        failures.flush()
-    summary = IngestSummary(
-        collection=collection.name,
-        written=tally.written,
-        skipped=tally.skipped,
-        updated=tally.updated,
-        projected=0,
-        failed=failures.n,
-        pruned=0,
-        failures=failures.listed,
-        seconds=round(time.perf_counter() - started, 3),
-    )
-    for figure in ("written", "skipped", "updated", "failed"):
-        run.log_metric(figure, getattr(summary, figure))
-    if not collection.origin(vector).is_complete:
-        collection.finish_vector(vector)
-    return summary
-
-
-def vectors_collection(
-    store: Store,
-    name: str,
-    vectors: Vectors,
-    *,
-    vector: str = RAW,
-    dataset: str | None = None,
-    options: Mapping[str, int] | None = None,
-) -> ImageCollection:
-    """Open the collection of ready vectors, or make it, or add the vector that it lacks.
-
-    Parameters
-    ----------
-    store : Store
-    name : str
-    vectors : dict of str to (int, VectorOrigin)
-        As `vectors_of` gives them.
-    vector : str
-        The one that the rows are.
-    dataset : str, optional
-        Namespace of the point ids; the collection's name by default.
-    options : mapping, optional
-        "shard_number", "replication_factor" and "write_consistency_factor" of a new collection.
-
-    Raises
-    ------
-    ManifestMismatchError, InputError
-        As `check_target`.
-    """
-    if not store.exists(name):
-        return ImageCollection.create(store, name, vectors, dataset=dataset, options=options or {})
-    known = ImageCollection.open(store, name)
-    if check_target(known, vector, vectors):
-        known.add_vector(vector, *vectors[vector])
-    return known
-
-
-def vectors_of(
-    ready: ReadyVectors, origin: VectorOrigin, vector: str, projection: Projection | None
-) -> dict[str, tuple[int, VectorOrigin]]:
-    """Return size and origin of all vectors that an ingest writes.
-
-    Raises
-    ------
-    ManifestMismatchError
-        If the projection was fitted for another model.
-    InputError
-        If it takes vectors of another length, or would overwrite its own source.
-    """
-    vectors = {vector: (ready.matrix.dim, origin)}
-    if projection is None:
-        return vectors
-    check_fitted_for(projection, origin)
-    if projection.dim_in != ready.matrix.dim:
-        raise InputError(
-            f"{ready.matrix.path} has {ready.matrix.dim} dimensions, the projection takes "
-            f"{projection.dim_in}; fit one for this model"
-        )
-    if projection.default_vector == vector:
-        raise InputError(
-            f"{vector!r} is the projected vector's own name; write the given ones to another"
-        )
-    projected = projected_origin(projection, origin, vector)
-    return {**vectors, projection.default_vector: (projection.dim_out, projected)}
-
-
-def check_vectors(vectors: Vectors) -> None:
-    """Raise `InputError` for a name or a size that no store takes."""
-    for name, (size, _) in vectors.items():
-        check_spec(name, VectorSpec(size))
-
-
-def check_target(collection: ImageCollection, vector: str, vectors: Vectors) -> bool:
-    """Return whether `vector` must be added first; raise unless the collection takes them all.
-
-    Raises
-    ------
-    ManifestMismatchError
-        If a vector was made by another model or projection, or the projected one is absent.
-    InputError
-        If the new points would lack the projected vectors that the others have; one of several
-        is enough, a backfill fills the rest.
-    """
-    is_new = vector not in collection.info().vectors
-    for name, (size, origin) in vectors.items():
-        if name == vector and is_new:
-            collection.manifest.check(name, origin)
-        else:
-            collection.require(name, origin, size)
-    made_of_it = sorted(v for v, o in collection.manifest.vectors.items() if o.source == vector)
-    if made_of_it and len(vectors) == 1:
-        raise InputError(
-            f"collection {collection.name!r} has the projected vector {made_of_it[0]!r} and new "
-            f"points would lack it; give --projection FILE, the one it was made with"
-        )
-    return is_new
-
-
-class _Loading:
+class Loading:
     """One load: blocks become batches in the calling thread, batches are written in another."""
 
     def __init__(

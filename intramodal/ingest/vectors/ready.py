@@ -15,7 +15,7 @@ import numpy as np
 
 from intramodal.errors import InputError, MismatchError, SourceError
 from intramodal.ingest.payload import json_payload
-from intramodal.ingest.pipeline import check_dataset
+from intramodal.ingest.sources.base import check_dataset
 from intramodal.ingest.sources.lists import TABLE_SUFFIXES, NumberedRow, Row, read_rows
 from intramodal.ingest.vectors.matrices import Matrix, ParquetMatrix, open_matrix
 from intramodal.types import Floats, Payload, PointId, point_id

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from intramodal.ingest.pipeline import ingest_images
+from intramodal.ingest.pipeline import ingest_images, ingest_vectors
 from intramodal.ingest.sources.formats import open_source
-from intramodal.ingest.vectors.load import ingest_vectors, vectors_of
+from intramodal.ingest.vectors.load import vectors_of
 from intramodal.ingest.vectors.ready import open_ready
 from intramodal.store.checks import DEEPEST_PAYLOAD
 from intramodal.store.collection import ImageCollection

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from intramodal.ingest.pipeline import MOST_WORKERS, ingest_images, workers_for
+from intramodal.ingest.images import MOST_WORKERS, workers_for
+from intramodal.ingest.pipeline import ingest_images
 from intramodal.store.base import Store
 from intramodal.types import ImageRecord
 from tests.plain_encoder import PlainEncoder, collection_for

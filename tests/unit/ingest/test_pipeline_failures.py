@@ -11,8 +11,8 @@ import pytest
 from intramodal.errors import InputError, IntramodalError, ManifestMismatchError, NotFound
 from intramodal.ingest import workers as threads
 from intramodal.ingest.failures import MOST_LISTED, Failures
-from intramodal.ingest.lookup import Seen
 from intramodal.ingest.pipeline import ingest_images
+from intramodal.ingest.prune import Seen
 from intramodal.projection.projection import Projection
 from intramodal.runs.ledger import RunLedger
 from intramodal.runs.records import FailureRecord

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, SourceError
-from intramodal.ingest.lookup import Seen, plan_prune
 from intramodal.ingest.pipeline import ingest_images
+from intramodal.ingest.prune import Seen, plan_prune
 from intramodal.ingest.sources.base import Records, Source
 from intramodal.ingest.sources.formats import open_source
 from intramodal.ingest.sources.pictures import FolderSource

@@ -10,8 +10,8 @@ import pytest
 
 from intramodal.errors import InputError, ManifestMismatchError
 from intramodal.ingest.backfill.in_place import backfill
-from intramodal.ingest.pipeline import IngestSummary
-from intramodal.ingest.vectors.load import check_target, ingest_vectors, vectors_of
+from intramodal.ingest.pipeline import IngestSummary, ingest_vectors
+from intramodal.ingest.vectors.load import check_target, vectors_of
 from intramodal.ingest.vectors.ready import ReadyVectors, open_ready
 from intramodal.projection.projection import Projection
 from intramodal.runs.ledger import RunLedger

@@ -1,71 +1,26 @@
-"""What a collection already holds, asked for a few hundred pictures at a time."""
+"""Points whose images have left the source: found, and deleted."""
 
 from __future__ import annotations
 
 import sqlite3
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
 from intramodal.errors import InputError
 from intramodal.ingest.failures import MOST_LISTED
-from intramodal.ingest.outcomes import Stored
+from intramodal.ingest.payload import index_payload
 from intramodal.ingest.sources.base import is_text, spelled
-from intramodal.store.base import Filter, IndexKind
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
-from intramodal.types import ImageRecord, Payload, PointId, point_id
+from intramodal.types import ImageRecord, PointId, point_id
 
 _DELETED_AT_ONCE = 1000
 
 _PRUNED_FREELY = 10
 """Up to this many points are deleted without `yes`, however small the data set."""
-
-
-def look_up(
-    collection: ImageCollection, vectors: Sequence[str], points: Sequence[str]
-) -> dict[PointId, Stored]:
-    """Return what the collection holds of `points`; absent ones are left out.
-
-    Vectors themselves are not read: which ones are missing is asked by filters.
-    """
-    page = collection.store.retrieve(collection.name, points, payload=True)
-    lacking: dict[PointId, set[str]] = {point: set() for point in page.ids}
-    for vector in vectors if page.ids else ():
-        where = Filter(ids=page.ids, lacks_vector=vector)
-        for found in collection.scroll(where=where):
-            for point in found.ids:
-                lacking[point].add(vector)
-    return {
-        point: Stored(payload, frozenset(lacking[point]))
-        for point, payload in zip(page.ids, page.payloads, strict=True)
-    }
-
-
-def ensure_indexes(collection: ImageCollection, records: Sequence[ImageRecord]) -> None:
-    """Index what pictures are chosen by; see `index_payload`."""
-    index_payload(collection, [{"dataset": "", **record.payload} for record in records])
-
-
-def index_payload(collection: ImageCollection, payloads: Sequence[Payload]) -> None:
-    """Index what points are chosen by, data set and label, where they have them.
-
-    Before the load: a later index would read all points.
-
-    The label's index takes whole numbers if the first labels are such; an index that somebody
-    has made stays as it is.
-    """
-    labels = [payload["label"] for payload in payloads if "label" in payload]
-    is_number = bool(labels) and isinstance(labels[0], int) and not isinstance(labels[0], bool)
-    kinds: dict[str, IndexKind] = {
-        "dataset": "keyword",
-        "label": "integer" if is_number else "keyword",
-    }
-    there = collection.info().indexes
-    for key, kind in kinds.items():
-        if key not in there and any(key in payload for payload in payloads):
-            collection.store.ensure_index(collection.name, key, kind)
 
 
 @dataclass(frozen=True)
