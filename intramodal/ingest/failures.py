@@ -1,4 +1,4 @@
-"""Pictures that could not be processed: told to the run, listed, and at some point too many."""
+"""Images, rows and points that could not be processed: listed, and at some point too many."""
 
 from __future__ import annotations
 
@@ -13,23 +13,10 @@ _LOGGED_AT_ONCE = 100
 
 
 class Failures:
-    """Failures of one ingest.
+    """Failures of one job: told to its run, some at a time; with more than `most` it must stop.
 
-    Parameters
-    ----------
-    run : Run
-        Is told of all of them, some at a time.
-    most : int or None
-        With more, `are_too_many`.
-    things : str
-        What fails, for the message.
-
-    Attributes
-    ----------
-    n : int
-        How many there are.
-    listed : list of dict
-        The first ones: "item", "stage", "reason".
+    `n` is how many there are, `listed` the first ones ("item", "stage", "reason"), and `error`
+    what stops the job, None while there are no more than `most`.
     """
 
     def __init__(self, run: Run, most: int | None, things: str = "pictures") -> None:
@@ -37,34 +24,31 @@ class Failures:
             raise InputError(f"max_failures must be at least 0, got {most}")
         self.n = 0
         self.listed: list[dict[str, str]] = []
+        self.error: InputError | None = None
         self._run = run
         self._most = most
         self._things = things
         self._unlogged: list[FailureRecord] = []
 
-    def add(self, failure: FailureRecord) -> None:
-        """Take one up."""
-        self.n += 1
-        self._unlogged.append(failure)
-        if len(self.listed) < MOST_LISTED:
-            self.listed.append(failure.to_dict())
+    def add(self, *failures: FailureRecord) -> None:
+        """Take some up."""
+        self.n += len(failures)
+        self._unlogged += failures
+        self.listed += [f.to_dict() for f in failures[: MOST_LISTED - len(self.listed)]]
         if len(self._unlogged) >= _LOGGED_AT_ONCE:
             self.flush()
+        if self._most is not None and self.n > self._most and self.error is None:
+            self.error = self._too_many(self._most)
 
     def flush(self) -> None:
         """Tell the run."""
         unlogged, self._unlogged = self._unlogged, []
         self._run.log_failures(unlogged)
 
-    def are_too_many(self) -> bool:
-        """Return whether the ingest must stop."""
-        return self._most is not None and self.n > self._most
-
-    def too_many(self) -> InputError:
-        """Return the error that stops it."""
+    def _too_many(self, most: int) -> InputError:
         first = self.listed[0]
         return InputError(
-            f"{self.n:,} {self._things} failed and {self._most:,} are allowed (the first: "
+            f"{self.n:,} {self._things} failed and {most:,} are allowed (the first: "
             f"{first['item']}: {first['reason']}); what was done is kept: mend the source or "
             f"allow more failures, then run the same command again to go on"
         )

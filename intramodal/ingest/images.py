@@ -6,10 +6,10 @@ import hashlib
 import math
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from intramodal.errors import ImageError, InputError
 from intramodal.ingest.backfill.points import project_rows
 from intramodal.ingest.decode import decode_image
-from intramodal.ingest.failures import Failures
 from intramodal.ingest.payload import (
     by_payload,
     changed_keys,
@@ -27,6 +26,7 @@ from intramodal.ingest.payload import (
     without_none,
 )
 from intramodal.ingest.prune import Seen
+from intramodal.ingest.reader import Step, Tally, Write
 from intramodal.ingest.sources.base import check_dataset, is_text, spelled, unreadable
 from intramodal.ingest.workers import Threads
 from intramodal.projection.projection import Projection
@@ -58,50 +58,6 @@ MOST_WORKERS = 16
 
 # The first forward pass allocates, and on a GPU compiles: it says nothing about the others.
 _MEASURED_BATCH = 2
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Where to, with what, and how.
-
-    Parameters
-    ----------
-    collection : ImageCollection
-    encoder : Encoder
-    projection : Projection or None
-    dataset : str
-        Namespace of the ids.
-    batch_size : int
-    """
-
-    collection: ImageCollection
-    encoder: Encoder
-    projection: Projection | None
-    dataset: str
-    batch_size: int
-
-    @property
-    def vectors(self) -> tuple[str, ...]:
-        """Names of the vectors that are written, in one upsert."""
-        return (RAW, self.projection.default_vector) if self.projection else (RAW,)
-
-    def check(self) -> None:
-        """Raise unless the collection takes these vectors under these names.
-
-        Raises
-        ------
-        ManifestMismatchError
-            If a vector is absent or was made by another model, preprocessing or projection.
-        InputError
-            If the collection has projected vectors which the new points would lack, or a
-            number or name cannot be used.
-        """
-        check_dataset(self.dataset)
-        if self.batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, got {self.batch_size}")
-        origin = encoder_origin(self.encoder)
-        self.collection.require(RAW, origin, self.encoder.dim)
-        check_projection(self.collection, origin, self.projection)
 
 
 def encoder_origin(encoder: Encoder) -> VectorOrigin:
@@ -330,68 +286,144 @@ class Pace:
         self._decoding = decoding
         self._n_left = 0 if is_fixed else _MEASURED_BATCH
 
-    def encoded(self, batch: Sequence[Encodable], forward_s: float) -> None:
-        """Take note of a batch and of what its forward pass took."""
+    def encoded(self, decode_s: float, forward_s: float) -> None:
+        """Take note of what a batch took."""
         self._n_left -= 1
         if self._n_left == 0:
-            self._decoding.grow(workers_for(sum(one.seconds for one in batch), forward_s))
+            self._decoding.grow(workers_for(decode_s, forward_s))
 
 
-class Reading:
-    """Reads and decodes in threads, ahead of whoever takes the outcomes.
+@dataclass
+class ImageReader:
+    """Images as steps: looked up and decoded in threads, encoded in the thread of the pipeline."""
 
-    Parameters
-    ----------
-    plan : Plan
-    seen : Seen
-        Gets the ids of all pictures.
-    decoding, storing : Threads
-    """
+    source: Iterable[ImageRecord]
+    collection: ImageCollection
+    encoder: Encoder
+    projection: Projection | None
+    dataset: str
+    """Namespace of the ids."""
+    batch_size: int
+    workers: int | None
+    """Threads that read and decode; None: as many as keep up with the encoder."""
+    seen: Seen
+    """Gets the ids of all images."""
+    _batch: list[Encodable] = field(default_factory=list, init=False)
+    _relabelled: list[Relabelled] = field(default_factory=list, init=False)
+    _unprojected: list[Unprojected] = field(default_factory=list, init=False)
 
-    def __init__(self, plan: Plan, seen: Seen, decoding: Threads, storing: Threads) -> None:
-        self._plan = plan
-        self._seen = seen
-        self._decoding = decoding
-        self._storing = storing
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Names of the vectors that are written, in one upsert."""
+        return (RAW, self.projection.default_vector) if self.projection else (RAW,)
 
-    def outcomes(self, source: Iterable[ImageRecord]) -> Iterator[Outcome]:
-        """Yield one outcome a picture, in the order of the source."""
-        # While one batch is encoded, the next one is decoded.
-        return self._decoding.in_order(self._prepared(source), ahead=self._plan.batch_size)
+    def check(self) -> None:
+        """Raise unless the collection takes these vectors, and settings and names can be used."""
+        if self.workers is not None and self.workers < 0:
+            raise InputError(f"workers must be at least 0, got {self.workers}")
+        check_dataset(self.dataset)
+        if self.batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, got {self.batch_size}")
+        origin = encoder_origin(self.encoder)
+        self.collection.require(RAW, origin, self.encoder.dim)
+        check_projection(self.collection, origin, self.projection)
 
-    def _prepared(self, source: Iterable[ImageRecord]) -> Iterator[Future[Outcome]]:
-        plan = self._plan
+    def steps(self, storing: Threads) -> Generator[Step, None, None]:
+        """Yield a step for each image that needs no encoder, and for each batch of the others."""
+        with Threads(1 if self.workers is None else self.workers, "decode") as decoding:
+            pace = Pace(decoding, is_fixed=self.workers is not None)
+            # While one batch is encoded, the next one is decoded.
+            prepared = self._prepared(storing, decoding)
+            for outcome in decoding.in_order(prepared, ahead=self.batch_size):
+                if not isinstance(outcome, Encodable):
+                    yield from self._unencoded(outcome)
+                    continue
+                self._batch.append(outcome)
+                if len(self._batch) == self.batch_size:
+                    yield from self._encoded(pace)
+            yield from self._encoded(pace)
+
+    def rest(self) -> Iterator[Step]:
+        """Yield the writes of stored images with other payload or without their projection."""
+        collection, projection = self.collection, self.projection
+        relabelled, self._relabelled = self._relabelled, []
+        unprojected, self._unprojected = self._unprojected, []
+        if relabelled:
+            yield Step(writes=[partial(_relabel, collection, relabelled)])
+        if unprojected and projection is not None:
+            yield Step(writes=[partial(_project, collection, projection, unprojected)])
+
+    def _prepared(self, storing: Threads, decoding: Threads) -> Iterator[Future[Outcome]]:
         given: dict[str, Any] = {
-            "dataset": plan.dataset,
-            "encoder": plan.encoder,
-            "projected": plan.projection and plan.projection.default_vector,
+            "dataset": self.dataset,
+            "encoder": self.encoder,
+            "projected": self.projection and self.projection.default_vector,
         }
-        for chunk, stored in self._storing.in_order(self._looked_up(source), ahead=0):
+        for chunk, stored in storing.in_order(self._looked_up(storing), ahead=0):
             for record, point in chunk:
-                yield self._decoding.submit(prepare, record, point, stored.get(point), **given)
+                yield decoding.submit(prepare, record, point, stored.get(point), **given)
 
-    def _looked_up(self, source: Iterable[ImageRecord]) -> Iterator[Future[LookedUp]]:
+    def _looked_up(self, storing: Threads) -> Iterator[Future[LookedUp]]:
         is_first = True
-        for chunk in _chunks(self._admitted(source), _LOOKED_UP_AT_ONCE):
-            yield self._storing.submit(self._look_up, chunk, is_first)
+        for chunk in _chunks(self._admitted(), _LOOKED_UP_AT_ONCE):
+            yield storing.submit(self._look_up, chunk, is_first)
             is_first = False
 
     def _look_up(self, chunk: list[Admitted], is_first: bool) -> LookedUp:
-        plan = self._plan
         if is_first:
-            ensure_indexes(plan.collection, [record for record, _ in chunk])
-        return chunk, look_up(plan.collection, plan.vectors, [point for _, point in chunk])
+            ensure_indexes(self.collection, [record for record, _ in chunk])
+        return chunk, look_up(self.collection, self.vectors, [point for _, point in chunk])
 
-    def _admitted(self, source: Iterable[ImageRecord]) -> Iterator[Admitted]:
-        for given in source:
+    def _admitted(self) -> Iterator[Admitted]:
+        for given in self.source:
             record = given
             if not is_text(record.key):
                 record = unreadable(spelled(record.key), "the key is not UTF-8")
-            point = point_id(self._plan.dataset, record.key)
-            if not self._seen.add(point):
+            point = point_id(self.dataset, record.key)
+            if not self.seen.add(point):
                 twice = unreadable(record.key, "occurs twice in the source; give it once")
                 record = replace(record, read=twice.read)
             yield record, point
+
+    def _unencoded(self, outcome: Outcome) -> Iterator[Step]:
+        if isinstance(outcome, FailureRecord):
+            yield Step(1, Tally(failures=[outcome]))
+        elif isinstance(outcome, Relabelled):
+            self._relabelled.append(outcome)
+            yield Step(1)
+        elif isinstance(outcome, Unprojected):
+            self._unprojected.append(outcome)
+            yield Step(1)
+        else:
+            yield Step(1, Tally(skipped=1))
+        if max(len(self._relabelled), len(self._unprojected)) == _AT_ONCE:
+            yield from self.rest()
+
+    def _encoded(self, pace: Pace) -> Iterator[Step]:
+        batch, self._batch = self._batch, []
+        if not batch:
+            return
+        started = time.perf_counter()
+        X = self.encoder.encode_pixels(np.stack([one.pixels for one in batch]))
+        pace.encoded(sum(one.seconds for one in batch), time.perf_counter() - started)
+        usable = np.isfinite(X).all(axis=1) & X.any(axis=1)
+        some = [batch[row] for row in np.flatnonzero(usable)]
+        yield Step(len(batch), writes=list(self._writes(some, X[usable])))
+        for row in np.flatnonzero(~usable):
+            reason = "the model gives zeros, NaN or infinity for this picture"
+            yield Step(tally=Tally(failures=[FailureRecord(batch[row].key, "encode", reason)]))
+
+    def _writes(self, batch: list[Encodable], X: Floats) -> Iterator[Write]:
+        for is_known, write in ((False, _add), (True, _renew)):
+            rows = [row for row, one in enumerate(batch) if one.is_known is is_known]
+            if rows:
+                some = [batch[row] for row in rows]
+                yield partial(write, self.collection, some, self._vectors(X[rows]))
+
+    def _vectors(self, X: Floats) -> dict[str, Floats]:
+        if self.projection is None:
+            return {RAW: X}
+        return {RAW: X, self.projection.default_vector: self.projection.apply(X)}
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -405,159 +437,23 @@ def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-@dataclass(frozen=True)
-class Wrote:
-    """What a write did."""
-
-    n_written: int = 0
-    n_projected: int = 0
-    failures: list[FailureRecord] = field(default_factory=list)
-
-
-class Writing:
-    """Takes outcomes and brings the collection up to them.
-
-    Parameters
-    ----------
-    plan : Plan
-    failures : Failures
-    storing : Threads
-        Each writes a batch of its own: no two batches hold the same point.
-    pace : Pace
-        Is told what the forward passes took.
-    on_done : callable
-        Is told how many further pictures are done with.
-
-    Attributes
-    ----------
-    n_written, n_skipped, n_updated, n_projected : int
-        Pictures encoded; left as they are; given other payload only; projected from their stored
-        vector.
-    """
-
-    def __init__(
-        self,
-        plan: Plan,
-        failures: Failures,
-        storing: Threads,
-        pace: Pace,
-        on_done: Callable[[int], object],
-    ) -> None:
-        self.n_written = self.n_skipped = self.n_updated = self.n_projected = 0
-        self._plan = plan
-        self._failures = failures
-        self._storing = storing
-        self._pace = pace
-        self._on_done = on_done
-        self._batch: list[Encodable] = []
-        self._relabelled: list[Relabelled] = []
-        self._unprojected: list[Unprojected] = []
-        self._writes: deque[Future[Wrote]] = deque()
-
-    def take(self, outcome: Outcome) -> None:
-        """Do what the outcome asks for, sooner or later.
-
-        Raises
-        ------
-        InputError
-            If more pictures failed than are allowed; all that was encoded is written then.
-        """
-        if isinstance(outcome, Encodable):
-            self._batch.append(outcome)
-            if len(self._batch) == self._plan.batch_size:
-                self._encode()
-            return
-        self._on_done(1)
-        if isinstance(outcome, FailureRecord):
-            self._fail(outcome)
-        elif isinstance(outcome, Relabelled):
-            self._relabelled.append(outcome)
-            self.n_updated += 1
-        elif isinstance(outcome, Unprojected):
-            self._unprojected.append(outcome)
-        else:
-            self.n_skipped += 1
-        if max(len(self._relabelled), len(self._unprojected)) == _AT_ONCE:
-            self._send_stored()
-
-    def finish(self) -> None:
-        """Encode and write what is left, and wait until all is written."""
-        self._encode()
-        self._send_stored()
-        self._wait_for_writes(0)
-
-    def _encode(self) -> None:
-        batch, self._batch = self._batch, []
-        if not batch:
-            return
-        started = time.perf_counter()
-        X = self._plan.encoder.encode_pixels(np.stack([one.pixels for one in batch]))
-        self._pace.encoded(batch, time.perf_counter() - started)
-        usable = np.isfinite(X).all(axis=1) & X.any(axis=1)
-        self._on_done(len(batch))
-        self._write([batch[row] for row in np.flatnonzero(usable)], X[usable])
-        for row in np.flatnonzero(~usable):
-            reason = "the model gives zeros, NaN or infinity for this picture"
-            self._fail(FailureRecord(batch[row].key, "encode", reason))
-
-    def _write(self, batch: list[Encodable], X: Floats) -> None:
-        for is_known, write in ((False, _add), (True, _renew)):
-            rows = [row for row, one in enumerate(batch) if one.is_known is is_known]
-            if rows:
-                some = [batch[row] for row in rows]
-                self._send(write, self._plan.collection, some, self._vectors(X[rows]))
-
-    def _vectors(self, X: Floats) -> dict[str, Floats]:
-        projection = self._plan.projection
-        if projection is None:
-            return {RAW: X}
-        return {RAW: X, projection.default_vector: projection.apply(X)}
-
-    def _send_stored(self) -> None:
-        """Send what needs no encoder: pictures with other payload or without their projection."""
-        collection, projection = self._plan.collection, self._plan.projection
-        relabelled, self._relabelled = self._relabelled, []
-        unprojected, self._unprojected = self._unprojected, []
-        if relabelled:
-            self._send(_relabel, collection, relabelled)
-        if unprojected and projection is not None:
-            self._send(_project, collection, projection, unprojected)
-
-    def _send(self, write: Callable[..., Wrote], *arguments: Any) -> None:
-        self._wait_for_writes(self._storing.n)
-        self._writes.append(self._storing.submit(write, *arguments))
-
-    def _wait_for_writes(self, n_left: int) -> None:
-        """Wait until at most `n_left` writes are under way; an error of one is raised here."""
-        while self._writes and (len(self._writes) > n_left or self._writes[0].done()):
-            wrote = self._storing.result(self._writes.popleft())
-            self.n_written += wrote.n_written
-            self.n_projected += wrote.n_projected
-            for failure in wrote.failures:
-                self._fail(failure)
-
-    def _fail(self, failure: FailureRecord) -> None:
-        self._failures.add(failure)
-        if self._failures.are_too_many():
-            self._send_stored()
-            self._wait_for_writes(0)
-            raise self._failures.too_many()
+# What the storing threads do.
 
 
 def _add(
     collection: ImageCollection, batch: Sequence[Encodable], vectors: dict[str, Floats]
-) -> Wrote:
+) -> Tally:
     """Write new pictures, whole; a point that somebody has added meanwhile stays as it is.
 
     It counts as written: without our hash, the next run brings it up.
     """
     collection.insert([one.point for one in batch], vectors, [one.payload for one in batch])
-    return Wrote(len(batch))
+    return Tally(written=len(batch))
 
 
 def _renew(
     collection: ImageCollection, batch: Sequence[Encodable], vectors: dict[str, Floats]
-) -> Wrote:
+) -> Tally:
     """Write the vectors and payload keys of known pictures; all else of their points stays.
 
     The hash goes first and comes last: after a kill in between, the picture is encoded again,
@@ -583,10 +479,10 @@ def _renew(
 
     rows = set(collection.with_existing([one.point for one in batch], write))
     gone = [_deleted(one.key) for row, one in enumerate(batch) if row not in rows]
-    return Wrote(len(rows), failures=gone)
+    return Tally(written=len(rows), failures=gone)
 
 
-def _relabel(collection: ImageCollection, batch: Sequence[Relabelled]) -> Wrote:
+def _relabel(collection: ImageCollection, batch: Sequence[Relabelled]) -> Tally:
     """Set the payload keys that differ; of points that were deleted meanwhile nothing is left."""
     points: list[PointId] = [one.point for one in batch]
 
@@ -595,12 +491,12 @@ def _relabel(collection: ImageCollection, batch: Sequence[Relabelled]) -> Wrote:
         _set_payloads(collection, [points[row] for row in rows], payloads)
 
     collection.with_existing(points, write)
-    return Wrote()
+    return Tally(updated=len(batch))
 
 
 def _project(
     collection: ImageCollection, projection: Projection, batch: Sequence[Unprojected]
-) -> Wrote:
+) -> Tally:
     """Project stored vectors, as a backfill does, and set the payload keys that differ."""
     store, name, vector = collection.store, collection.name, projection.default_vector
     by_point: dict[PointId, Unprojected] = {one.point: one for one in batch}
@@ -618,7 +514,7 @@ def _project(
     failures = [FailureRecord(by_point[i].key, "project", why) for i, why in refused.items()]
     gone = by_point.keys() - projected - refused.keys()
     failures += [_deleted(one.key) for point, one in by_point.items() if point in gone]
-    return Wrote(n_projected=len(projected), failures=failures)
+    return Tally(projected=len(projected), failures=failures)
 
 
 def _set_payloads(

@@ -1,20 +1,22 @@
-"""Pictures into a collection: decode, encode and write, all at the same time."""
+"""Images, or ready vectors, into a collection: two readers of one pipeline."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from intramodal.errors import InputError
 from intramodal.ingest.failures import Failures
-from intramodal.ingest.images import RAW, Pace, Plan, Reading, Writing, encoder_origin
+from intramodal.ingest.images import RAW, ImageReader, encoder_origin
 from intramodal.ingest.prune import Seen, count_dataset, find_gone
 from intramodal.ingest.prune import prune as prune_points
-from intramodal.ingest.vectors.load import Loading, Vectors, check_target
+from intramodal.ingest.reader import Reader, Step, Tally
+from intramodal.ingest.vectors.load import RowReader, Vectors, check_target
 from intramodal.ingest.vectors.ready import ReadyVectors
 from intramodal.ingest.workers import Threads, counted
 from intramodal.progress import progress
@@ -199,33 +201,27 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
     started = time.perf_counter()
     run = run or Run()
     _log_identities(run, encoder, projection)
-    if workers is not None and workers < 0:
-        raise InputError(f"workers must be at least 0, got {workers}")
     name = collection.name if dataset is None else dataset
-    plan = Plan(collection, encoder, projection, name, batch_size)
-    plan.check()
-    failures = Failures(run, max_failures)
     with closing(Seen()) as seen:
+        reader = ImageReader(
+            source, collection, encoder, projection, name, batch_size, workers, seen
+        )
+        reader.check()
+        failures = Failures(run, max_failures)
         n_before = count_dataset(collection, name) if prune else 0
-        writing = _load(source, plan, failures, seen, workers)
-        counts = {
-            "written": writing.n_written,
-            "skipped": writing.n_skipped,
-            "updated": writing.n_updated,
-            "projected": writing.n_projected,
-            "failed": failures.n,
-        }
-        for figure, n in counts.items():  # they hold also where pruning is refused
-            run.log_metric(figure, n)
-        n_pruned = _pruned(source, plan, seen, n_before, yes=yes) if prune else 0
+        n_streams = collection.store.upload_streams(collection.name)
+        with (
+            progress(None, "ingest", unit="img") as bar,
+            counted(source, bar),
+            Threads(n_streams, "store") as storing,
+        ):
+            tally = Pipeline(reader, storing, failures, bar).run()
+        for figure in ("written", "skipped", "updated", "projected"):
+            run.log_metric(figure, getattr(tally, figure))  # they hold also if pruning is refused
+        run.log_metric("failed", failures.n)
+        n_pruned = _pruned(reader, n_before, yes=yes) if prune else 0
     run.log_metric("pruned", n_pruned)
-    return IngestSummary(
-        collection=collection.name,
-        **counts,
-        pruned=n_pruned,
-        failures=failures.listed,
-        seconds=round(time.perf_counter() - started, 3),
-    )
+    return _summary(collection, tally, failures, started, n_pruned=n_pruned)
 
 
 def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
@@ -281,27 +277,18 @@ def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     failures = Failures(run, max_failures, "rows")
-    loading = Loading(ready, collection, vector, projection, failures)
-    try:
-        tally = loading.run(batch_size)
-    finally:
-        failures.flush()
-    summary = IngestSummary(
-        collection=collection.name,
-        written=tally.written,
-        skipped=tally.skipped,
-        updated=tally.updated,
-        projected=0,
-        failed=failures.n,
-        pruned=0,
-        failures=failures.listed,
-        seconds=round(time.perf_counter() - started, 3),
-    )
-    for figure in ("written", "skipped", "updated", "failed"):
-        run.log_metric(figure, getattr(summary, figure))
+    reader = RowReader(ready, collection, vector, projection, batch_size)
+    with (
+        progress(ready.matrix.n_rows, "ingest", unit="vec") as bar,
+        Threads(1, "store") as storing,
+    ):
+        tally = Pipeline(reader, storing, failures, bar).run()
+    for figure in ("written", "skipped", "updated"):
+        run.log_metric(figure, getattr(tally, figure))
+    run.log_metric("failed", failures.n)
     if not collection.origin(vector).is_complete:
         collection.finish_vector(vector)
-    return summary
+    return _summary(collection, tally, failures, started)
 
 
 def _log_identities(run: Run, encoder: Encoder, projection: Projection | None) -> None:
@@ -317,38 +304,77 @@ def log_projection(run: Run, projection: Projection) -> None:
     run.log_fingerprint("projection", projection.method, projection.fingerprint, projection.recipe)
 
 
-def _load(
-    source: Iterable[ImageRecord],
-    plan: Plan,
-    failures: Failures,
-    seen: Seen,
-    workers: int | None,
-) -> Writing:
-    collection = plan.collection
-    with (
-        progress(None, "ingest", unit="img") as bar,
-        counted(source, bar),
-        Threads(collection.store.upload_streams(collection.name), "store") as storing,
-        Threads(1 if workers is None else workers, "decode") as decoding,
-    ):
-        reading = Reading(plan, seen, decoding, storing)
-        pace = Pace(decoding, is_fixed=workers is not None)
-        writing = Writing(plan, failures, storing, pace, bar.update)
+class Pipeline:
+    """Takes the steps of a reader, writes in threads while the next ones are read, and counts."""
+
+    def __init__(self, reader: Reader, storing: Threads, failures: Failures, bar: Any) -> None:
+        self._reader = reader
+        self._storing = storing
+        self._failures = failures
+        self._bar = bar
+        self._tally = Tally()
+
+    def run(self) -> Tally:
+        """Return what became of all; `InputError` once too many have failed.
+
+        What was encoded until then is written first.
+        """
         try:
-            for outcome in reading.outcomes(source):
-                writing.take(outcome)
-            writing.finish()
+            with closing(self._sent()) as sent:
+                # As many writes as there are threads, and one that waits while a batch is encoded.
+                for tally in self._storing.in_order(sent, ahead=1, is_eager=True):
+                    self._count(tally)
         finally:
-            failures.flush()
-        return writing
+            self._failures.flush()
+        if self._failures.error is not None:
+            raise self._failures.error
+        return self._tally
+
+    def _sent(self) -> Generator[Future[Tally], None, None]:
+        with closing(self._reader.steps(self._storing)) as steps:
+            for step in steps:
+                yield from self._taken(step)
+                if self._failures.error is not None:
+                    break
+        for step in self._reader.rest():
+            yield from self._taken(step)
+
+    def _taken(self, step: Step) -> Iterator[Future[Tally]]:
+        for write in step.writes:
+            yield self._storing.submit(write)
+        self._bar.update(step.n_items)
+        self._count(step.tally)
+
+    def _count(self, tally: Tally) -> None:
+        self._tally += tally
+        self._failures.add(*tally.failures)
 
 
-def _pruned(
-    source: Iterable[ImageRecord], plan: Plan, seen: Seen, n_before: int, *, yes: bool
-) -> int:
-    collection = plan.collection
-    found = find_gone(source, collection, plan.dataset, seen, n_before=n_before)
+def _summary(
+    collection: ImageCollection,
+    tally: Tally,
+    failures: Failures,
+    started: float,
+    *,
+    n_pruned: int = 0,
+) -> IngestSummary:
+    return IngestSummary(
+        collection=collection.name,
+        written=tally.written,
+        skipped=tally.skipped,
+        updated=tally.updated,
+        projected=tally.projected,
+        failed=failures.n,
+        pruned=n_pruned,
+        failures=failures.listed,
+        seconds=round(time.perf_counter() - started, 3),
+    )
+
+
+def _pruned(reader: ImageReader, n_before: int, *, yes: bool) -> int:
+    collection = reader.collection
+    found = find_gone(reader.source, collection, reader.dataset, reader.seen, n_before=n_before)
     if found.gap is not None:
         log.warning("nothing is pruned, as the source may hold more images: %s", found.gap)
         return 0
-    return prune_points(collection, found, seen, yes=yes)
+    return prune_points(collection, found, reader.seen, yes=yes)

@@ -114,15 +114,20 @@ class Threads:
                 f"the disk and the store, then run the same command again to go on"
             ) from error
 
-    def in_order(self, futures: Iterable[Future[T]], *, ahead: int) -> Iterator[T]:
+    def in_order(
+        self, futures: Iterable[Future[T]], *, ahead: int, is_eager: bool = False
+    ) -> Iterator[T]:
         """Yield the results of futures in order.
 
-        In advance are taken `ahead` of them, and one for every thread; none without threads.
+        In advance are taken `ahead` of them, and one for every thread; none without threads. An
+        eager caller gets a result as soon as it is there: that keeps the threads less busy.
         """
         pending: deque[Future[T]] = deque()
         for future in futures:
             pending.append(future)
-            if len(pending) > (ahead + self.n if self.n else 0):
+            while len(pending) > (ahead + self.n if self.n else 0) or (
+                is_eager and pending and pending[0].done()
+            ):
                 yield self.result(pending.popleft())
         while pending:
             yield self.result(pending.popleft())

@@ -1,21 +1,19 @@
-"""Ready vectors into a collection: read and project here, look up and write in another thread."""
+"""Rows of ready vectors into points: what the collection lacks of them is written."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, NotFound
-from intramodal.ingest.failures import Failures
 from intramodal.ingest.payload import by_payload, changed_keys, index_payload, without_none
+from intramodal.ingest.reader import Step, Tally
 from intramodal.ingest.vectors.ready import Block, ReadyVectors
 from intramodal.ingest.workers import Threads
-from intramodal.progress import progress
 from intramodal.projection.projection import Projection
 from intramodal.runs.records import FailureRecord
 from intramodal.store.base import Page, VectorSpec
@@ -37,9 +35,6 @@ _PROJECTED_TOLERANCE = {"float32": 1e-5, "float16": 1e-3}
 Vectors = Mapping[str, tuple[int, VectorOrigin]]
 """Size and origin of each vector."""
 
-_MOST_WRITES = 2
-"""Batches that wait or are being written while the next one is read."""
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -57,23 +52,6 @@ class Batch:
     points: list[PointId]
     vectors: Mapping[str, Floats]
     payloads: list[Payload]
-
-
-@dataclass(frozen=True)
-class Tally:
-    """How many points got vectors, were left alone, and got other payload only."""
-
-    written: int = 0
-    skipped: int = 0
-    updated: int = 0
-
-    def __add__(self, other: Tally) -> Tally:
-        """Return both together."""
-        return Tally(
-            self.written + other.written,
-            self.skipped + other.skipped,
-            self.updated + other.updated,
-        )
 
 
 def vectors_of(
@@ -226,64 +204,48 @@ def _relabel(
     return relabelled
 
 
-class Loading:
-    """One load: blocks become batches in the calling thread, batches are written in another."""
+@dataclass
+class RowReader:
+    """Rows of ready vectors as steps, one a block; each write looks up what is stored of it."""
 
-    def __init__(
-        self,
-        ready: ReadyVectors,
-        collection: ImageCollection,
-        vector: str,
-        projection: Projection | None,
-        failures: Failures,
-    ) -> None:
-        self._ready = ready
-        self._collection = collection
-        self._vector = vector
-        self._projection = projection
-        self._failures = failures
+    ready: ReadyVectors
+    collection: ImageCollection
+    vector: str
+    projection: Projection | None
+    batch_size: int
 
-    def run(self, batch_size: int) -> Tally:
-        """Write all rows and return how many of each kind there were."""
-        specs = self._collection.info().vectors
-        tally = Tally()
-        writes: deque[Future[Tally]] = deque()
-        n_rows = self._ready.matrix.n_rows
-        with progress(n_rows, "ingest", unit="vec") as bar, Threads(1, "store") as storing:
-            for batch in self._batches(batch_size):
-                while len(writes) >= _MOST_WRITES or (writes and writes[0].done()):
-                    tally += storing.result(writes.popleft())
-                writes.append(storing.submit(bring_up, self._collection, batch, specs))
-                bar.update(batch_size)
-            while writes:
-                tally += storing.result(writes.popleft())
-        return tally
-
-    def _batches(self, size: int) -> Iterator[Batch]:
-        for number, block in enumerate(self._ready.blocks(size)):
+    def steps(self, storing: Threads) -> Generator[Step, None, None]:
+        """Yield a step for each block."""
+        specs = self.collection.info().vectors
+        for number, block in enumerate(self.ready.blocks(self.batch_size)):
             if number == 0:
-                index_payload(self._collection, block.payloads)
-            batch = self._usable(block)
-            if batch.points:
-                yield batch
-            if self._failures.are_too_many():
-                raise self._failures.too_many()
+                index_payload(self.collection, block.payloads)
+            batch, failures = self._usable(block)
+            write = partial(bring_up, self.collection, batch, specs)
+            writes = [write] if batch.points else []
+            yield Step(len(block.names), Tally(failures=failures), writes)
 
-    def _usable(self, block: Block) -> Batch:
-        """Return what can be stored of a block; the rest is listed."""
+    def rest(self) -> Iterator[Step]:
+        """Yield nothing: every step writes its own rows."""
+        return iter(())
+
+    def _usable(self, block: Block) -> tuple[Batch, list[FailureRecord]]:
+        """Return what can be stored of a block, and why the rest cannot."""
         problems = {**_bad_rows(block), **block.problems}
-        for place in sorted(problems):
-            self._failures.add(FailureRecord(block.names[place], "read", problems[place]))
+        failures = [
+            FailureRecord(block.names[place], "read", problems[place])
+            for place in sorted(problems)
+        ]
         X, points, payloads = block.X, block.points, block.payloads
         if problems:
             rows = [place for place in range(len(points)) if place not in problems]
             X = X[rows]
             points = [points[row] for row in rows]
             payloads = [payloads[row] for row in rows]
-        vectors = {self._vector: X}
-        if self._projection is not None and points:
-            vectors[self._projection.default_vector] = self._projection.apply(X)
-        return Batch(points, vectors, payloads)
+        vectors = {self.vector: X}
+        if self.projection is not None and points:
+            vectors[self.projection.default_vector] = self.projection.apply(X)
+        return Batch(points, vectors, payloads), failures
 
 
 def _bad_rows(block: Block) -> dict[int, str]:
