@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
-import os
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -28,7 +26,7 @@ from intramodal.ingest.payload import (
 from intramodal.ingest.prune import Seen
 from intramodal.ingest.reader import Step, Tally, Write
 from intramodal.ingest.sources.base import check_dataset, is_text, spelled, unreadable
-from intramodal.ingest.workers import Threads
+from intramodal.ingest.workers import Pace, Threads
 from intramodal.projection.projection import Projection
 from intramodal.runs.records import FailureRecord
 from intramodal.store.base import Filter
@@ -52,12 +50,6 @@ _LOOKED_UP_AT_ONCE = 256
 
 _AT_ONCE = 256
 """Stored pictures that are relabelled or projected in one go."""
-
-
-MOST_WORKERS = 16
-
-# The first forward pass allocates, and on a GPU compiles: it says nothing about the others.
-_MEASURED_BATCH = 2
 
 
 def encoder_origin(encoder: Encoder) -> VectorOrigin:
@@ -251,46 +243,6 @@ def _storable(payload: Mapping[str, Any]) -> Payload:
 
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
-
-
-def workers_for(decode_s: float, forward_s: float) -> int:
-    """Return how many threads keep up with the encoder.
-
-    Parameters
-    ----------
-    decode_s, forward_s : float
-        Seconds that reading and decoding a batch takes in one thread, and encoding it.
-
-    Returns
-    -------
-    int
-        One for every forward pass that decoding would fill; at most one a core and
-        `MOST_WORKERS`. At least one: what decoding costs is hidden, and a file that never comes
-        is given up after a while.
-    """
-    most = min(MOST_WORKERS, os.cpu_count() or 1)
-    return most if decode_s >= most * forward_s else max(1, math.ceil(decode_s / forward_s))
-
-
-class Pace:
-    """Measures the second batch, and sets the number of threads by it.
-
-    Parameters
-    ----------
-    decoding : Threads
-    is_fixed : bool
-        Whether the number of threads is the caller's, and stays.
-    """
-
-    def __init__(self, decoding: Threads, *, is_fixed: bool) -> None:
-        self._decoding = decoding
-        self._n_left = 0 if is_fixed else _MEASURED_BATCH
-
-    def encoded(self, decode_s: float, forward_s: float) -> None:
-        """Take note of what a batch took."""
-        self._n_left -= 1
-        if self._n_left == 0:
-            self._decoding.grow(workers_for(decode_s, forward_s))
 
 
 @dataclass

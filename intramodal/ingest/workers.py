@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 import queue
 import threading
 from collections import deque
@@ -25,6 +27,12 @@ DEADLINE_S = 900.0
 """Longest wait for one result; a store gives up sooner, after its own deadlines."""
 
 _Job = Callable[[], None]
+
+
+MOST_WORKERS = 16
+
+# The first forward pass allocates, and on a GPU compiles: it says nothing about the others.
+_MEASURED_BATCH = 2
 
 
 class Threads:
@@ -135,6 +143,46 @@ class Threads:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+
+
+def workers_for(decode_s: float, forward_s: float) -> int:
+    """Return how many threads keep up with the encoder.
+
+    Parameters
+    ----------
+    decode_s, forward_s : float
+        Seconds that reading and decoding a batch takes in one thread, and encoding it.
+
+    Returns
+    -------
+    int
+        One for every forward pass that decoding would fill; at most one a core and
+        `MOST_WORKERS`. At least one: what decoding costs is hidden, and a file that never comes
+        is given up after a while.
+    """
+    most = min(MOST_WORKERS, os.cpu_count() or 1)
+    return most if decode_s >= most * forward_s else max(1, math.ceil(decode_s / forward_s))
+
+
+class Pace:
+    """Measures the second batch, and sets the number of threads by it.
+
+    Parameters
+    ----------
+    decoding : Threads
+    is_fixed : bool
+        Whether the number of threads is the caller's, and stays.
+    """
+
+    def __init__(self, decoding: Threads, *, is_fixed: bool) -> None:
+        self._decoding = decoding
+        self._n_left = 0 if is_fixed else _MEASURED_BATCH
+
+    def encoded(self, decode_s: float, forward_s: float) -> None:
+        """Take note of what a batch took."""
+        self._n_left -= 1
+        if self._n_left == 0:
+            self._decoding.grow(workers_for(decode_s, forward_s))
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from intramodal.ingest.images import MOST_WORKERS, workers_for
 from intramodal.ingest.pipeline import ingest_images
+from intramodal.ingest.workers import MOST_WORKERS, workers_for
 from intramodal.store.base import Store
 from intramodal.types import ImageRecord
 from tests.plain_encoder import PlainEncoder, collection_for
