@@ -58,7 +58,7 @@ class Threads:
         self._n_at_first = n
         self.name = name
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._is_closing = False
+        self.is_closing = False
         self._error: BaseException | None = None
         self._threads: list[threading.Thread] = []
 
@@ -69,7 +69,7 @@ class Threads:
 
     def __exit__(self, *raised: object) -> None:
         """Cancel what waits, and wait for what runs."""
-        self._is_closing = True
+        self.is_closing = True
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
@@ -90,7 +90,7 @@ class Threads:
         future: Future[T] = Future()
 
         def job() -> None:
-            if self._is_closing or not future.set_running_or_notify_cancel():
+            if self.is_closing or not future.set_running_or_notify_cancel():
                 future.cancel()
                 return
             if self._error is not None:
@@ -190,32 +190,20 @@ def counted(source: Iterable[ImageRecord], bar: Any) -> Iterator[None]:
     """Give a bar its total, and so its time of arrival, once a thread has counted the source.
 
     Nothing is counted where no bar is drawn, or where counting would be as long as reading.
-
-    Parameters
-    ----------
-    source : iterable of ImageRecord
-    bar : tqdm
     """
     names = source.names() if isinstance(source, Source) and not bar.disable else None
-    if names is None:
+    with Threads(0 if names is None else 1, "count") as counting:
+        if names is not None:
+            counting.submit(_count, names, bar, counting)
         yield
-        return
-    is_over = threading.Event()
-    thread = threading.Thread(target=_count, args=(names, bar, is_over), name="count", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
-def _count(names: Iterator[object], bar: Any, is_over: threading.Event) -> None:
+def _count(names: Iterator[object], bar: Any, counting: Threads) -> None:
     total = 0
     try:
         for _ in names:
             total += 1
-            if is_over.is_set():
+            if counting.is_closing:
                 return
     except (OSError, IntramodalError):
         return  # whoever reads the source says what is wrong
