@@ -37,13 +37,13 @@ from .ingest.backfill.plan import plan_recompute as plan_recompute
 from .ingest.backfill.rollback import rollback_vector as rollback_vector
 from .ingest.backfill.verify import verify_vector as verify_vector
 from .ingest.encoders.registry import load_encoder as load_encoder
-from .ingest.lookup import plan_prune as plan_prune
 from .ingest.pipeline import images_collection as images_collection
 from .ingest.pipeline import ingest_images as ingest_images
+from .ingest.pipeline import ingest_vectors as ingest_vectors
+from .ingest.pipeline import vectors_collection as vectors_collection
+from .ingest.prune import plan_prune as plan_prune
 from .ingest.sources.formats import open_source as open_source
 from .ingest.vectors.export import export_vector as export_vector
-from .ingest.vectors.load import ingest_vectors as ingest_vectors
-from .ingest.vectors.load import vectors_collection as vectors_collection
 from .ingest.vectors.load import vectors_of as vectors_of
 from .ingest.vectors.matrices import read_matrix as read_matrix
 from .ingest.vectors.ready import open_ready as open_ready

@@ -10,9 +10,8 @@ import pytest
 
 from intramodal.cli import cli
 from intramodal.commands.job import JobCommand
-from intramodal.ingest.pipeline import images_collection, ingest_images
+from intramodal.ingest.pipeline import images_collection, ingest_images, ingest_vectors
 from intramodal.ingest.sources.formats import open_source
-from intramodal.ingest.vectors.load import ingest_vectors
 from intramodal.ingest.vectors.ready import open_ready
 
 SESSION = {"store", "runs_url", "as_json", "upload_streams", "nodes", "_click_default_help"}
