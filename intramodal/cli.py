@@ -50,13 +50,7 @@ def option_names(command: click.Command) -> set[str]:
 def check_keys(
     path: Path, stored: Mapping[str, Any], commands: Mapping[str, click.Command]
 ) -> None:
-    """Refuse keys that are no options: in a table of its command, at the top of any.
-
-    Raises
-    ------
-    InputError
-        The message names the closest options.
-    """
+    """Refuse keys that are no options: in a table of its command, at the top of any."""
     known = {name: option_names(command) for name, command in commands.items()}
     for key, value in stored.items():
         if isinstance(value, Mapping):
@@ -87,13 +81,7 @@ _MOMENT_S = 0.5
 
 
 class Stopped(KeyboardInterrupt):
-    """Raised in the main thread by the first signal.
-
-    Parameters
-    ----------
-    number : int
-        Of the signal.
-    """
+    """Raised in the main thread by the first signal."""
 
     def __init__(self, number: int) -> None:
         by = "the user" if number == signal.SIGINT else signal.Signals(number).name
@@ -250,13 +238,7 @@ def _stop(ctx: click.Context, error: KeyboardInterrupt) -> None:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return click's default map from a TOML file; top-level keys hold for every command.
-
-    Raises
-    ------
-    InputError
-        If the file is not TOML or names a command or an option that does not exist.
-    """
+    """Return click's default map from a TOML file; top-level keys hold for every command."""
     if not path.is_file():
         return {}
     try:

@@ -12,17 +12,7 @@ T = TypeVar("T")
 
 @contextmanager
 def progress(total: int | None, what: str, *, unit: str = "it") -> Iterator[Any]:
-    """Yield a bar with an `update(n)` method; drawn only when stderr is a terminal.
-
-    Parameters
-    ----------
-    total : int or None
-        Expected number of units; None when unknown.
-    what : str
-        Shown before the bar, for example ``"encode"``.
-    unit : str
-        Name of one unit, for example ``"img"``.
-    """
+    """Yield a bar with an `update(n)` method; drawn only when stderr is a terminal."""
     from tqdm.auto import tqdm  # costs 50 ms that --help must not pay
 
     # delay: anything under a second needs no bar.

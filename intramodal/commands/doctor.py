@@ -69,22 +69,14 @@ _LITTLE_BYTES, _NO_BYTES = 2 * 10**9, 100 * 10**6
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the doctor's answer.
-
-    Parameters
-    ----------
-    name : str
-    state : {"ok", "warning", "problem"}
-    detail : str
-        What was found.
-    remedy : str
-        What to do about it; empty when it is ok.
-    """
+    """One line of the doctor's answer."""
 
     name: str
     state: State
     detail: str
+    """What was found."""
     remedy: str = ""
+    """What to do about it; empty when it is ok."""
 
 
 def diagnose(store: str, runs: str, *, repair: bool = False) -> dict[str, Any]:

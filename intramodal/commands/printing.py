@@ -14,15 +14,7 @@ _PIPE_WIDTH = 160
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None
 ) -> None:
-    """Print rows under column headings; numbers are right-aligned.
-
-    Parameters
-    ----------
-    columns : sequence of str
-        Headings; one that ends in ``>`` is right-aligned.
-    rows : iterable of sequences
-        Cells are shown as they are, never interpreted as markup.
-    """
+    """Print rows under column headings; numbers are right-aligned."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -32,13 +32,6 @@ class Target:
         """Open ``COLLECTION[:VECTOR]``; without VECTOR it is `raw`, or the only one there is.
 
         A collection whose own name holds a colon is found by its full name.
-
-        Raises
-        ------
-        NotFound
-            If there is no such collection or vector.
-        InputError
-            If the vector must be named.
         """
         name, separator, vector = text.rpartition(":")
         if not separator or store.exists(text):
@@ -64,13 +57,7 @@ class Target:
     def load_encoder(
         self, model: str | None, *, device: str | None, precision: str | None
     ) -> Encoder:
-        """Load `model`, or the one the manifest names.
-
-        Raises
-        ------
-        ManifestMismatchError
-            If it is not the model that made the vector, or nobody has said which one did.
-        """
+        """Load `model`, or the one the manifest names."""
         name = model or self.collection.origin(self.vector).encoder
         encoder = load_encoder(name, device=device, precision=precision)
         origin = self.origin
@@ -89,21 +76,13 @@ class Target:
 
 @dataclass(frozen=True)
 class TextSource:
-    """Where the texts of one target come from.
-
-    Parameters
-    ----------
-    target : Target
-    model : str, optional
-        By default the model that the manifest names.
-    file : Path, optional
-        Ready text embeddings instead, in the space of the encoder: not projected.
-    device, precision : str, optional
-    """
+    """Where the texts of one target come from."""
 
     target: Target
     model: str | None = None
+    """By default the model that the manifest names."""
     file: Path | None = None
+    """Ready text embeddings instead, in the space of the encoder: not projected."""
     device: str | None = None
     precision: str | None = None
 

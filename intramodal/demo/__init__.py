@@ -17,13 +17,6 @@ from intramodal.types import Encoder
 def pictures_list() -> Path:
     """Return the list of the shipped pictures.
 
-    Returns
-    -------
-    Path
-        A CSV with the columns ``path`` (from the list's own folder), ``identity``, ``subgroup``,
-        ``category``, ``vendor``, ``code_point`` and ``keywords``; each code point appears once
-        per vendor.
-
     Examples
     --------
     >>> pictures_list().name

@@ -44,46 +44,32 @@ _N_ROWS = 2048
 
 @dataclass(frozen=True, eq=False)
 class FewshotTask:
-    """Classes, images and drawn shots: the same for every vector of a table.
-
-    Parameters
-    ----------
-    field : str
-    names : list of str
-        The K classes.
-    rows, codes : ndarray of shape (n,)
-        Rows of the table that take part, and the class of each.
-    is_pool, is_test : ndarray of shape (n,), bool
-        Images that may be shots, and images that are tested unless they are shots.
-    draws : ndarray of shape (n_episodes, K, max_shots), int64
-        Shots by position in `rows`, in the order of the permutation; -1 beyond a class's pool.
-    shots : tuple of int
-        Ascending.
-    seed : int
-    is_split : bool
-        Whether shots and tests come from different, given, rows.
-    facts : dict
-        Counts of images left out.
-    is_validation : ndarray of shape (n,), bool
-        Images that may tune: those that may be shots, unless the split names others.
-    validation : ndarray of shape (n_episodes, K, n_validation), int64
-        Images that tune, by position in `rows`: never shots of the episode and never tested in
-        it; -1 where a class has too few.
-    """
+    """Classes, images and drawn shots: the same for every vector of a table."""
 
     field: str
     names: list[str]
+    """The K classes."""
     rows: NDArray[np.intp]
     codes: NDArray[np.int64]
+    """(n,): Rows of the table that take part, and the class of each."""
     is_pool: NDArray[np.bool_]
     is_test: NDArray[np.bool_]
+    """(n,): Images that may be shots, and images that are tested unless they are shots."""
     draws: NDArray[np.int64]
+    """(n_episodes, K, max_shots): Shots by position in `rows`, in the order of the permutation; -1
+    beyond a class's pool."""
     shots: tuple[int, ...]
+    """Ascending."""
     seed: int
     is_split: bool
+    """Whether shots and tests come from different, given, rows."""
     facts: dict[str, Any]
+    """Counts of images left out."""
     is_validation: NDArray[np.bool_]
+    """(n,): Images that may tune: those that may be shots, unless the split names others."""
     validation: NDArray[np.int64]
+    """(n_episodes, K, n_validation): Images that tune, by position in `rows`: never shots of the
+    episode and never tested in it; -1 where a class has too few."""
 
     @classmethod
     def from_table(  # noqa: PLR0913 - one option a choice of the protocol
@@ -189,11 +175,6 @@ class FewshotTask:
 
         Rows of images that no episode uses are zero: a large split has many, and scaling them
         would cost more than reading them.
-
-        Raises
-        ------
-        InputError
-            If the table lacks the vector, or it holds NaN or infinity.
         """
         if vector not in table.vectors:
             raise InputError(

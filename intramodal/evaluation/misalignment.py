@@ -593,33 +593,7 @@ def misalignment_of(  # noqa: PLR0913  settings with defaults
     `auc_error` bounds what the order within a bin can change in the AUC. Memory beyond the unit
     rows is a block of 2 million cosines and the counts, about 80 MB, whatever the number of pairs.
 
-    Parameters
-    ----------
-    table : VectorTable
-        Of `ImageCollection.table`.
-    vector : str
-        The named vector; rows are scaled to unit length here.
-    field : str
-        Payload field; pairs are of the same class if they share a value.
-    texts : ndarray of shape (n_texts, d), optional
-        Text embeddings in the space of this vector (projected, if it is projected): adds the
-        histograms by modality and the gap, over the same images.
-    n_bins : int
-        Bins of the histograms, over the range that the cosines take.
-    max_pairs : int, optional
-        Sample so many pairs with replacement, half of them of the same class, instead of taking
-        all; and as many again by modality.
-    seed : int
-        Of the sample.
-    population : Population, optional
-        Adds intervals of the histograms over all pairs: groups of its units are left out, with
-        all pairs they take part in. Takes as long again.
-
-    Raises
-    ------
-    InputError
-        If the field cannot serve as a label, one kind of pair does not exist, or the texts are
-        of another length than the vector.
+    Shapes: `texts` (n_texts, d).
     """
     X, classes = _images(table, vector, field)
     if n_bins < 1 or (max_pairs is not None and max_pairs < 2):

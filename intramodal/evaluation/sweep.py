@@ -59,22 +59,7 @@ def sweep_dimensions(  # noqa: PLR0913  settings with defaults
 ) -> DimensionSweep:
     """Return mAP by number of kept dimensions, leave-one-out.
 
-    Parameters
-    ----------
-    table : VectorTable
-        With the vector `raw` and the payload column `field`.
-    Z : ndarray of shape (n, k)
-        Projected vectors as the map gives them, not normalised: their columns are ordered, so
-        the first of them are the vectors of a smaller projection.
-    raw, field : str
-    dims : sequence of int
-        Numbers of columns of `Z` to keep.
-    turns : bool
-        Whether all directions together turn `raw` and drop nothing: as many dimensions as it has
-        then give its mAP, and are swept, too.
-    margin : float
-        Difference in mAP that does not count.
-    min_class_size : int
+    Shapes: `Z` (n, k).
     """
     task = RetrievalTask.of_all(table, field, min_class_size=min_class_size)
 

@@ -290,34 +290,23 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class RetrievalTask:
-    """Which rows of a table ask, which answer, and what is relevant: the same for every vector.
-
-    Parameters
-    ----------
-    field : str
-        The payload field that says what is relevant: equal values, or a shared one.
-    protocol : {"leave-one-out", "query-gallery"}
-    codes : LabelCodes
-    query_rows, gallery_rows : ndarray of shape (n_queries,) and (n_gallery,)
-        Rows of the table. Every query has something relevant in the gallery.
-    query_at : ndarray of shape (n_queries,)
-        Where the query itself stands in the gallery; -1 if it does not.
-    relevance : Relevance
-    n_without_positives : int
-        Queries left out because nothing is relevant to them.
-    answered_by : mapping of str to str
-        Vectors that only ask, as texts do, and the vector of the gallery that answers each.
-    """
+    """Which rows of a table ask, which answer, and what is relevant: the same for every vector."""
 
     field: str
+    """The payload field that says what is relevant: equal values, or a shared one."""
     protocol: str
     codes: LabelCodes
     query_rows: NDArray[np.intp]
     gallery_rows: NDArray[np.intp]
+    """(n_queries,) and (n_gallery,): Rows of the table. Every query has something relevant in the
+    gallery."""
     query_at: NDArray[np.int64]
+    """(n_queries,): Where the query itself stands in the gallery; -1 if it does not."""
     relevance: Relevance
     n_without_positives: int
+    """Queries left out because nothing is relevant to them."""
     answered_by: Mapping[str, str] = dataclass_field(default_factory=dict)
+    """Vectors that only ask, as texts do, and the vector of the gallery that answers each."""
 
     @classmethod
     def from_table(
@@ -332,24 +321,7 @@ class RetrievalTask:
     ) -> RetrievalTask:
         """Return the task of one label field.
 
-        Parameters
-        ----------
-        table : VectorTable
-            With the payload column `field`.
-        split : pair of ndarray of shape (n,), bool, optional
-            Rows that ask and rows that answer; without it each row asks all others.
-        min_class_size : int
-            Classes with fewer images are left out, as queries and as gallery.
-        max_queries : int, optional
-            Where more could ask, so many are drawn at random; all still answer, so that the mean
-            AP estimates that of all queries without bias.
-        seed : int
-            Of the drawing.
-
-        Raises
-        ------
-        InputError
-            If the field cannot serve as a label, or no query has anything relevant.
+        Shapes: `split` (n,).
         """
         codes = labels_of(table, field, min_class_size=min_class_size)
         asks, answers = (_positions(codes, mask) for mask in split or (None, None))
@@ -521,17 +493,11 @@ _N_LOOKED_AT = 200
 
 @dataclass(frozen=True)
 class FieldFilter:
-    """Points whose payload field has one of some values.
-
-    Parameters
-    ----------
-    field : str
-    values : tuple
-        As `parse_filter` reads them: ``2012`` is the text and the number.
-    """
+    """Points whose payload field has one of some values."""
 
     field: str
     values: tuple[Any, ...]
+    """As `parse_filter` reads them: ``2012`` is the text and the number."""
 
     @classmethod
     def parse(cls, text: str) -> FieldFilter:
@@ -557,13 +523,7 @@ class FieldFilter:
         return Filter(equals={self.field: list(self.values)})
 
     def mask(self, table: VectorTable) -> Mask:
-        """Return which rows of a table match.
-
-        Raises
-        ------
-        InputError
-            If none does; the closest values are named.
-        """
+        """Return which rows of a table match."""
         wanted = {_kind(value) for value in self.values}
         column = [_items(value) for value in table.payload[self.field]]
         found = np.array([not wanted.isdisjoint(map(_kind, items)) for items in column], bool)

@@ -72,13 +72,7 @@ def texts_of(source: Texts | Encoder | Floats) -> Texts:
 
 
 def text_directions(texts: NDArray[Any]) -> Floats:
-    """Return texts (n, d) scaled to unit length.
-
-    Raises
-    ------
-    InputError
-        For a row of zeros, which points nowhere.
-    """
+    """Return texts (n, d) scaled to unit length."""
     is_zero = ~np.any(texts, axis=1)
     if is_zero.any():
         raise InputError(

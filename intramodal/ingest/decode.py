@@ -54,21 +54,6 @@ def decode_image(data: bytes, *, target: int, max_pixels: int = MAX_PIXELS) -> I
     frame. JPEGs are decoded at a half, a quarter or an eighth where that leaves both sides at
     least twice `target`. Thread-safe; no setting of Pillow is changed.
 
-    Parameters
-    ----------
-    data : bytes
-        The whole file.
-    target : int
-        Side in pixels that the picture will be resized to.
-    max_pixels : int, default=120_000_000
-        Refuse pictures that declare more, before decoding them (Pillow itself refuses more
-        than about 179 million).
-
-    Raises
-    ------
-    ImageError
-        Whatever is wrong with the bytes, in one short sentence.
-
     Examples
     --------
     >>> import io

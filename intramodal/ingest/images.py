@@ -76,72 +76,46 @@ def check_projection(
 
 @dataclass(frozen=True)
 class Stored:
-    """What the collection holds of a picture.
-
-    Parameters
-    ----------
-    payload : dict
-    lacks : set of str
-        Those of the vectors which this ingest writes that it has not.
-    """
+    """What the collection holds of a picture."""
 
     payload: Payload
     lacks: frozenset[str] = frozenset()
+    """Those of the vectors which this ingest writes that it has not."""
 
 
 @dataclass(frozen=True)
 class Encodable:
-    """A picture to encode: new, changed, or stored without the encoder's vector.
-
-    Parameters
-    ----------
-    point, key : str
-    payload : dict
-        Of a new point all, of a known one the keys to set (None removes one).
-    pixels : ndarray of shape (side, side, 3)
-    seconds : float
-        What reading and decoding it took.
-    is_known : bool
-        Whether the collection has the point: what others have added to it stays.
-    """
+    """A picture to encode: new, changed, or stored without the encoder's vector."""
 
     point: str
     key: str
     payload: Payload
+    """Of a new point all, of a known one the keys to set (None removes one)."""
     pixels: NDArray[np.uint8]
+    """(side, side, 3)."""
     seconds: float
+    """What reading and decoding it took."""
     is_known: bool = False
+    """Whether the collection has the point: what others have added to it stays."""
 
 
 @dataclass(frozen=True)
 class Unprojected:
-    """A stored picture, unchanged, that lacks the projected vector alone.
-
-    Parameters
-    ----------
-    point, key : str
-    payload : dict
-        The keys to set; None removes one.
-    """
+    """A stored picture, unchanged, that lacks the projected vector alone."""
 
     point: str
     key: str
     payload: Payload
+    """The keys to set; None removes one."""
 
 
 @dataclass(frozen=True)
 class Relabelled:
-    """A stored picture whose payload alone has changed.
-
-    Parameters
-    ----------
-    point : str
-    payload : dict
-        The keys to set; None removes one.
-    """
+    """A stored picture whose payload alone has changed."""
 
     point: str
     payload: Payload
+    """The keys to set; None removes one."""
 
 
 @dataclass(frozen=True)
@@ -187,21 +161,7 @@ def prepare(
     encoder: Encoder,
     projected: str | None = None,
 ) -> Outcome:
-    """Read a picture, and decode it unless the collection holds it already.
-
-    Parameters
-    ----------
-    record : ImageRecord
-    point : str
-        Its id.
-    stored : Stored or None
-        What the collection holds under that id.
-    dataset : str
-    encoder : Encoder
-        Gives size and preprocessing; encodes nothing here.
-    projected : str, optional
-        The vector that is made of a stored one, without the encoder.
-    """
+    """Read a picture, and decode it unless the collection holds it already."""
     started = time.perf_counter()
     try:
         data = record.read()

@@ -23,13 +23,7 @@ _PLAIN_COLUMNS, _PLAIN_TEXT = 128, 4096
 
 
 def json_payload(payload: Mapping[str, Any]) -> Payload:
-    """Return a payload as JSON gives it back, so that it can be compared with a stored one.
-
-    Raises
-    ------
-    InputError
-        If a store cannot keep it (`checked_payload`), or it is larger than a megabyte.
-    """
+    """Return a payload as JSON gives it back, so that it can be compared with a stored one."""
     if _is_small(payload) and all(map(_is_plain, payload.values())):
         return dict(payload)
     try:

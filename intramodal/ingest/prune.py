@@ -111,16 +111,6 @@ def find_gone(
 
     Only points whose id follows from the data set and their path: whatever else carries the same
     data set's name was not written by an ingest.
-
-    Parameters
-    ----------
-    source : iterable of ImageRecord
-        Was iterated over.
-    collection : ImageCollection
-    dataset : str
-    seen : Seen
-    n_before : int, optional
-        What `count_dataset` gave before the load; by default nothing was added since.
     """
     where = Filter(equals={"dataset": dataset})
     if gap := _gap(source, seen):
@@ -151,13 +141,7 @@ def _gap(source: Iterable[ImageRecord], seen: Seen) -> str | None:
 
 
 def prune(collection: ImageCollection, plan: PrunePlan, seen: Seen, *, yes: bool = False) -> int:
-    """Delete the points that `find_gone` has noted; returns how many.
-
-    Raises
-    ------
-    InputError
-        If that is more than a tenth of the data set and more than 10 points, unless `yes`.
-    """
+    """Delete the points that `find_gone` has noted; returns how many."""
     if plan.needs_yes and not yes:
         raise InputError(
             f"{plan.n_gone:,} of {plan.n_dataset:,} points of data set {plan.dataset!r} are no "

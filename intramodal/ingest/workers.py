@@ -43,14 +43,6 @@ class Threads:
 
     On leaving, calls that have not begun are cancelled and those that have are waited for. The
     threads are daemons: one that hangs in the operating system does not keep the process.
-
-    Parameters
-    ----------
-    n : int
-        How many, at first. While there are none, calls run at once in the thread that submits
-        them.
-    name : str
-        What they do, for the deadline's message.
     """
 
     def __init__(self, n: int, name: str) -> None:
@@ -146,33 +138,13 @@ class Threads:
 
 
 def workers_for(decode_s: float, forward_s: float) -> int:
-    """Return how many threads keep up with the encoder.
-
-    Parameters
-    ----------
-    decode_s, forward_s : float
-        Seconds that reading and decoding a batch takes in one thread, and encoding it.
-
-    Returns
-    -------
-    int
-        One for every forward pass that decoding would fill; at most one a core and
-        `MOST_WORKERS`. At least one: what decoding costs is hidden, and a file that never comes
-        is given up after a while.
-    """
+    """Return how many threads keep up with the encoder."""
     most = min(MOST_WORKERS, os.cpu_count() or 1)
     return most if decode_s >= most * forward_s else max(1, math.ceil(decode_s / forward_s))
 
 
 class Pace:
-    """Measures the second batch, and sets the number of threads by it.
-
-    Parameters
-    ----------
-    decoding : Threads
-    is_fixed : bool
-        Whether the number of threads is the caller's, and stays.
-    """
+    """Measures the second batch, and sets the number of threads by it."""
 
     def __init__(self, decoding: Threads, *, is_fixed: bool) -> None:
         self._decoding = decoding

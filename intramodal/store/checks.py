@@ -75,19 +75,7 @@ def check_spec(name: str, spec: VectorSpec) -> None:
 
 
 def canonical_ids(ids: Sequence[PointId], *, unique: bool = False) -> list[Any]:
-    """Return `ids` with UUIDs in their canonical text; `InputError` for anything else.
-
-    Parameters
-    ----------
-    ids : sequence of str or int
-    unique : bool
-        Refuse an id that occurs twice, as a write of both would keep only one of them.
-
-    Returns
-    -------
-    list of str and int
-        Typed loosely: both clients declare invariant lists of wider ids.
-    """
+    """Return `ids` with UUIDs in their canonical text; `InputError` for anything else."""
     canonical = [i if isinstance(i, str) and _CANONICAL_UUID(i) else _canonical_id(i) for i in ids]
     if unique and len(set(canonical)) != len(canonical):
         twice = next(i for n, i in enumerate(canonical) if i in canonical[:n])

@@ -24,11 +24,6 @@ _UNSPEAKABLE = re.compile(r'["\\]')
 def paths(field: str) -> list[str]:
     r"""Return the JSON paths that a field's name means: one, or two where it can be read twice.
 
-    Raises
-    ------
-    InputError
-        If there is none: a path has no way to write ``"`` and ``\`` inside a key.
-
     Examples
     --------
     >>> paths("label"), paths("my field"), paths("a.b")

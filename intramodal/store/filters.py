@@ -87,15 +87,7 @@ def _meant(texts: Sequence[str]) -> list[Any]:
 
 
 def spell(dialect: Dialect, where: Filter | None, exclude: PointId | None = None) -> Any:
-    """Return the client's filter, or None where there is nothing to filter.
-
-    Parameters
-    ----------
-    dialect : Dialect
-    where : Filter or None
-    exclude : str, int or None
-        Id of a point that must not be found.
-    """
+    """Return the client's filter, or None where there is nothing to filter."""
     where = where or Filter()
     must = list(_payload_conditions(dialect, where.equals))
     if where.ids is not None:

@@ -101,13 +101,6 @@ def check_model(collection: ImageCollection, projection: Projection, source: str
     """Compare a collection's vectors with the texts that a projection was fitted on.
 
     Reads at most `MOST_POINTS` points, and none where nothing is known about the model.
-
-    Parameters
-    ----------
-    collection : ImageCollection
-    projection : Projection
-    source : str
-        The named vector that is or was projected.
     """
     said_by = collection.manifest.vectors.get(source)
     fitted_for = (projection.encoder, projection.encoder_fingerprint)

@@ -63,15 +63,7 @@ def check_projectable(
 def check_in_place(
     collection: ImageCollection, projection: VectorMap, source: str, vector: str
 ) -> VectorOrigin:
-    """Return the origin the new vector will have; raises where it cannot be added in place.
-
-    Raises
-    ------
-    Unsupported
-        Below server 1.18.
-    InputError
-        If the source vector has no name, or as `check_projectable`.
-    """
+    """Return the origin the new vector will have; raises where it cannot be added in place."""
     origin = check_projectable(collection, projection, source, vector)
     if source == UNNAMED:
         raise InputError(

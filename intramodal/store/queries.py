@@ -29,27 +29,19 @@ class Stage:
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """One search for each row of `Q` (n, d).
-
-    Parameters
-    ----------
-    exclude : list
-        One id a query, or None.
-    params : dict
-        ``hnsw_ef``, ``indexed_only`` and ``quantization`` as far as they were given.
-    first : Stage or None
-        Gives the candidates that are ranked, or the second list of a fused search.
-    is_fused : bool
-        Whether the lists of `using` and of `first` are fused by their ranks.
-    """
+    """One search for each row of `Q` (n, d)."""
 
     Q: Floats
     using: str
     exact: bool
     exclude: list[PointId | None]
+    """One id a query, or None."""
     params: dict[str, Any] = field(default_factory=dict)
+    """``hnsw_ef``, ``indexed_only`` and ``quantization`` as far as they were given."""
     first: Stage | None = None
+    """Gives the candidates that are ranked, or the second list of a fused search."""
     is_fused: bool = False
+    """Whether the lists of `using` and of `first` are fused by their ranks."""
 
     def stages(self) -> list[Stage]:
         """Return the lists that are made before the last step."""

@@ -47,28 +47,19 @@ _NAME_OF_UNNAMED = "raw"
 
 @dataclass(frozen=True)
 class CopyRecord:
-    """Where a collection was copied from, so that the copy can go on and be undone.
-
-    Parameters
-    ----------
-    collection : str
-        The old collection.
-    vector, projection : str
-        The projected vector, and the fingerprint of what made it.
-    source : str
-        Name of the projected vector's source in the old collection.
-    aliases : tuple of str
-        Aliases that were switched.
-    is_complete : bool
-        Whether all was copied and compared.
-    """
+    """Where a collection was copied from, so that the copy can go on and be undone."""
 
     collection: str
+    """The old collection."""
     source: str
+    """Name of the projected vector's source in the old collection."""
     vector: str
     projection: str
+    """The projected vector, and the fingerprint of what made it."""
     aliases: tuple[str, ...] = field(default=())
+    """Aliases that were switched."""
     is_complete: bool = False
+    """Whether all was copied and compared."""
 
     def to_metadata(self) -> dict[str, Any]:
         """Return the collection metadata that holds this record."""
@@ -82,13 +73,7 @@ class CopyRecord:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> CopyRecord | None:
-        """Read a record back; None where there is none.
-
-        Raises
-        ------
-        ManifestMismatchError
-            If our key is there but not in our form.
-        """
+        """Read a record back; None where there is none."""
         stored = metadata.get(COPY_KEY)
         if stored is None:
             return None
@@ -111,23 +96,15 @@ class CopyRecord:
 
 @dataclass(frozen=True)
 class Copy:
-    """A collection, and the new one that gets everything of it and the projected vector.
-
-    Parameters
-    ----------
-    collection : ImageCollection
-        The old one.
-    projection : Projection
-    new_name : str
-    source, vector : str
-        Names in the old collection, and of the new vector.
-    """
+    """A collection, and the new one that gets everything of it and the projected vector."""
 
     collection: ImageCollection
+    """The old one."""
     projection: Projection
     new_name: str
     source: str
     vector: str
+    """Names in the old collection, and of the new vector."""
 
     @cached_property
     def renamed(self) -> dict[str, str]:
@@ -222,17 +199,7 @@ def is_switched(copy: Copy) -> bool:
 
 
 def check_copyable(copy: Copy) -> None:
-    """Raise unless the copy can be made without losing anything.
-
-    Raises
-    ------
-    Unsupported
-        If the collection has what arrays cannot carry, or shards chosen by key.
-    Conflict
-        If the new name is taken by anything but this copy.
-    InputError, ManifestMismatchError
-        As in `backfill`.
-    """
+    """Raise unless the copy can be made without losing anything."""
     collection = copy.collection
     check_name(copy.new_name)
     check_projectable(collection, copy.projection, copy.source, copy.vector)
@@ -512,22 +479,7 @@ def _switch(copy: Copy, new: ImageCollection) -> list[str]:
 
 
 class Copying:
-    """Passes over the old collection, until one finds nothing that the new one lacks.
-
-    Parameters
-    ----------
-    copy : Copy
-    job : Job
-        Of the new collection.
-    failures : Failures
-
-    Attributes
-    ----------
-    n_copied, n_projected : int
-        Points written; those of them with the projected vector.
-    uncopied : set of ids
-        Points without any vector that can be stored.
-    """
+    """Passes over the old collection, until one finds nothing that the new one lacks."""
 
     def __init__(self, copy: Copy, job: Job, failures: Failures) -> None:
         self.n_copied = self.n_projected = 0

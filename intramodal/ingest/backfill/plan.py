@@ -37,18 +37,7 @@ class VectorCost:
 
 
 def vector_cost(spec: VectorSpec, n: int, settings: Mapping[str, Any], name: str) -> VectorCost:
-    """Return what `n` vectors cost.
-
-    Parameters
-    ----------
-    spec : VectorSpec
-    n : int
-        Points that have the vector.
-    settings : mapping
-        Of the collection, as `Store.settings` tells them.
-    name : str
-        The vector's name there.
-    """
+    """Return what `n` vectors cost."""
     own = settings.get("vectors", {}).get(name, {})
     data = n * spec.size * _BYTES.get(spec.datatype, 4)
     quantized = n * spec.size * _quantized_bits(settings, own) / 8

@@ -27,24 +27,16 @@ _IDS_A_FILTER = 1000
 
 @dataclass(frozen=True)
 class ProjectedRows:
-    """What a projection makes of an array of stored vectors.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (m,)
-        The rows that can be projected.
-    Z : ndarray of shape (m, dim_out)
-        float32.
-    refused : dict of int to str
-        Why each other row cannot.
-    missing : list of int
-        Those among them without any number: the vector is absent, or nothing but NaN.
-    """
+    """What a projection makes of an array of stored vectors."""
 
     rows: NDArray[np.intp]
+    """(m,): The rows that can be projected."""
     Z: Floats
+    """(m, dim_out): float32."""
     refused: dict[int, str]
+    """Why each other row cannot."""
     missing: list[int]
+    """Those among them without any number: the vector is absent, or nothing but NaN."""
 
 
 def project_rows(projection: VectorMap, X: Floats, name: str) -> ProjectedRows:
@@ -231,43 +223,21 @@ MOST_PASSES = 10
 
 @dataclass(frozen=True)
 class Job:
-    """What is projected, and how fast.
-
-    Parameters
-    ----------
-    collection : ImageCollection
-    projection : VectorMap
-    source, vector : str
-    batch_size : int
-        Points a page.
-    throttle : float or None
-        Most points a second.
-    run : Run
-    """
+    """What is projected, and how fast."""
 
     collection: ImageCollection
     projection: VectorMap
     source: str
     vector: str
     batch_size: int = 1000
+    """Points a page."""
     throttle: float | None = None
+    """Most points a second."""
     run: Run = field(default_factory=Run)
 
 
 class Projecting:
-    """Projects points page by page, whether they have the vector or not.
-
-    Parameters
-    ----------
-    job : Job
-    failures : Failures
-        Takes each point that cannot be projected, once.
-
-    Attributes
-    ----------
-    n_projected : int
-        Points written, over all passes.
-    """
+    """Projects points page by page, whether they have the vector or not."""
 
     def __init__(self, job: Job, failures: Failures) -> None:
         self.n_projected = 0
@@ -308,11 +278,6 @@ class Projecting:
         """Project all points that lack the vector; returns how many of them cannot be.
 
         Passes go on until one finds nothing to project and the counts agree.
-
-        Raises
-        ------
-        StoreError
-            If writers never let it end.
         """
         collection, vector = self._job.collection, self._job.vector
         for _ in range(MOST_PASSES):

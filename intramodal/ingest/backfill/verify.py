@@ -141,23 +141,7 @@ def deviations(
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
     """Return how far stored vectors are from what they should be.
 
-    Parameters
-    ----------
-    projection : Projection
-    X : ndarray of shape (n, dim_in)
-        Source vectors.
-    stored : ndarray of shape (n, dim_out)
-        NaN where a point lacks the vector.
-    specs : (VectorSpec, VectorSpec)
-        Of the source and of the stored vector.
-
-    Returns
-    -------
-    rows : ndarray of shape (m,)
-        Rows whose source can be projected.
-    off, allowed : ndarray of shape (m,)
-        Largest deviation of a component, infinite where the vector is absent or not finite; and
-        what rounding explains.
+    Shapes: `X` (n, dim_in); `stored` (n, dim_out).
     """
     found = project_rows(projection, X, "")
     off = np.abs(unit_rows(stored[found.rows]) - unit_rows(found.Z)).max(axis=1, initial=0.0)

@@ -33,17 +33,6 @@ class Towers(ABC):
     """A loaded model, in evaluation mode and float32 on the CPU, and how to call it.
 
     Methods take the module as an argument, because every GPU has its own replica.
-
-    Parameters
-    ----------
-    module : nn.Module
-        The whole model.
-    preprocessing : Preprocessing
-        From picture to pixels.
-    facts : mapping
-        JSON values: what about the architecture changes vectors without changing weights.
-    revision : str or None
-        Commit of the hub; recorded, while the weights' hash decides.
     """
 
     has_text = True
@@ -210,17 +199,7 @@ def _computes_in_bf16(device: torch.device) -> bool:
 
 
 class Runtime:
-    """Runs a module's forward passes, on one device or split over replicas.
-
-    Parameters
-    ----------
-    module : nn.Module
-        In evaluation mode, on the CPU; moved to the first device.
-    devices : list of torch.device
-        One replica each.
-    precision : {"fp32", "bf16"}
-        bf16 is autocast: the weights stay float32.
-    """
+    """Runs a module's forward passes, on one device or split over replicas."""
 
     def __init__(self, module: nn.Module, devices: list[torch.device], precision: str) -> None:
         self.devices = devices
@@ -265,22 +244,7 @@ class Runtime:
 
 
 class ImageEncoder:
-    """An `Encoder` without a text tower.
-
-    Parameters
-    ----------
-    name : str
-        The name it was loaded by.
-    towers : Towers
-        The loaded model.
-    runtime : Runtime
-        Where it runs.
-
-    Attributes
-    ----------
-    revision : str or None
-        Commit of the model hub, where it came from there.
-    """
+    """An `Encoder` without a text tower."""
 
     has_text = False
 
@@ -384,13 +348,6 @@ class DualEncoder(ImageEncoder):
         """Return the token embeddings (1, n_tokens, width) and the placeholder's position.
 
         Where the text tower is causal they end with the text: about 7 instead of 77 positions.
-
-        Parameters
-        ----------
-        prompt : str
-            For example ``"a photo of $"``.
-        placeholder : str
-            A word of `prompt` that is one token, once.
         """
         import torch
 
@@ -405,12 +362,7 @@ class DualEncoder(ImageEncoder):
     def encode_token_embeddings(self, embeddings: Tensor, prompt: str) -> Tensor:
         """Return text embeddings (n, dim), differentiable, of token embeddings of `prompt`.
 
-        Parameters
-        ----------
-        embeddings : Tensor of shape (n, n_tokens, width)
-            Of `embed_prompt`, with the placeholder replaced.
-        prompt : str
-            The same prompt: its tokens say where the text ends.
+        Shapes: `embeddings` (n, n_tokens, width).
         """
         tokens = self.towers.tokenize([prompt])[:, : embeddings.shape[1]].to(embeddings.device)
         with _replaced_output(self._token_embedding(), embeddings):

@@ -87,21 +87,14 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 @dataclass(frozen=True)
 class ModelName:
-    """A checked name.
-
-    Parameters
-    ----------
-    text : str
-        The name as given.
-    source : str
-        A key of `FORMS`.
-    opaque : str
-        What follows the first colon; only the source's own loader understands it.
-    """
+    """A checked name."""
 
     text: str
+    """The name as given."""
     source: str
+    """A key of `FORMS`."""
     opaque: str
+    """What follows the first colon; only the source's own loader understands it."""
 
 
 def parse_name(name: str) -> ModelName:

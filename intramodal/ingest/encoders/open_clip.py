@@ -42,17 +42,7 @@ _OFFLINE = (
 
 
 class OpenClipTowers(Towers):
-    """A model of open_clip with its tokenizer.
-
-    Parameters
-    ----------
-    module : nn.Module
-        CLIP, CustomTextCLIP or CoCa.
-    tokenizer : callable
-        Texts to token ids.
-    config : mapping
-        The ``model_cfg`` that built it.
-    """
+    """A model of open_clip with its tokenizer."""
 
     def __init__(self, module: Any, tokenizer: Any, config: Mapping[str, Any]) -> None:
         facts = {"family": "open_clip", "config": _deciding(config)}

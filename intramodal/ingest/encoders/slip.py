@@ -56,20 +56,7 @@ def load_slip(name: str, opaque: str) -> OpenClipTowers:
 
 
 def convert_slip(source: Path, target: Path) -> Path:
-    """Write a checkpoint of SLIP as a directory that ``open_clip:local-dir:TARGET`` loads.
-
-    Parameters
-    ----------
-    source : Path
-        The ``.pt`` file; only tensors and plain values are unpickled.
-    target : Path
-        A directory that does not exist yet, or is empty.
-
-    Returns
-    -------
-    Path
-        `target`.
-    """
+    """Write a checkpoint of SLIP as a directory that ``open_clip:local-dir:TARGET`` loads."""
     from safetensors.torch import save_file
 
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

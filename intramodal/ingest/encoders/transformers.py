@@ -90,17 +90,7 @@ class ClassTokenTowers(Towers):
 
 
 class DualTowers(Towers):
-    """CLIP and SigLIP with their tokenizer.
-
-    Parameters
-    ----------
-    tokenizer : PreTrainedTokenizerBase
-        Its padding side is recorded.
-    context_length : int
-        Texts are always padded to it: SigLIP was trained so, and CLIP does not mind.
-    lowercase : bool
-        Whether texts are lowercased first.
-    """
+    """CLIP and SigLIP with their tokenizer."""
 
     def __init__(
         self,

@@ -37,11 +37,6 @@ def parent_label(key: str) -> Payload:
 def label_rule(label_from: str | None) -> LabelRule:
     """Return the rule that ``--label-from`` means.
 
-    Raises
-    ------
-    SourceError
-        If it is neither ``parent`` nor a regular expression with named groups.
-
     Examples
     --------
     >>> label_rule(r"(?P<label>[^/]+)/(?P<shop>[^/]+)/")("shoes/north/1.jpg")
@@ -136,20 +131,7 @@ def suffix(name: str) -> str:
 
 
 def read_file(path: str, root: str) -> bytes:
-    """Return the bytes of a regular file at or below `root`.
-
-    Parameters
-    ----------
-    path : str
-        Links are followed, but not out of `root`.
-    root : str
-        A folder, with its own links resolved.
-
-    Raises
-    ------
-    ImageError
-        In a few words, if it is something else, leads out of `root`, is too large or absent.
-    """
+    """Return the bytes of a regular file at or below `root`."""
     try:
         return _read(resolved(path, root), MAX_FILE_BYTES)
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte

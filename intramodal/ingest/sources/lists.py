@@ -63,29 +63,7 @@ def read_rows(
     is_alone: bool = False,
     doubt: Callable[[str], None] | None = None,
 ) -> Iterator[NumberedRow]:
-    """Yield the rows of a table; blank lines are none.
-
-    Parameters
-    ----------
-    path : Path
-        Its suffix is one of `TABLE_SUFFIXES`. Cells of CSV and TSV are text, empty ones None.
-    required : str, optional
-        A column that must be there.
-    without : collection of str
-        Columns of Parquet that are not read.
-    is_alone : bool
-        Read the required column alone, where that is faster.
-    doubt : callable, optional
-        Is called with a reason where a table that can be read may have lost rows.
-
-    Raises
-    ------
-    SourceError
-        If the file cannot be read as a whole, or lacks the required column. A quote of a CSV or
-        TSV file that is never closed, or that swallows what look like rows, is such a case.
-    MissingDependencyError
-        For Parquet without pyarrow.
-    """
+    """Yield the rows of a table; blank lines are none."""
     try:
         read = _READERS[path.suffix.lower()]
         yield from read(path, _Wanted(required, without, is_alone and required is not None, doubt))
@@ -422,20 +400,7 @@ LIST_SUFFIXES = TABLE_SUFFIXES
 
 
 class ListSource(Source):
-    """The pictures that a list names, each with the other columns of its row as payload.
-
-    Parameters
-    ----------
-    location : str
-        A file whose suffix is in `LIST_SUFFIXES`.
-    label_of : callable
-        See `Source`.
-
-    Raises
-    ------
-    SourceError
-        If the file cannot be read, has no column ``path``, or has a quote that is not closed.
-    """
+    """The pictures that a list names, each with the other columns of its row as payload."""
 
     def __init__(self, location: str, label_of: LabelRule = no_label) -> None:
         super().__init__(location, label_of)

@@ -146,14 +146,6 @@ class NamedSource(Source):
     The folders that are named are trusted; a picture that is a link may not lead out of its own.
     A command that is killed while it writes the paths cannot be told from one that has finished,
     unless the last line has no line break: that path is read, and the source has a `gap`.
-
-    Parameters
-    ----------
-    location : str
-    label_of : callable
-        See `Source`.
-    stream : binary file, optional
-        Instead of stdin.
     """
 
     def __init__(

@@ -44,13 +44,7 @@ class ShardError(Exception):
 
 
 def tar_members(path: str) -> Iterator[tarfile.TarInfo]:
-    """Yield the members of a tar file, with the places of their data.
-
-    Raises
-    ------
-    ShardError
-        Where the file stops being readable; all members before that were yielded.
-    """
+    """Yield the members of a tar file, with the places of their data."""
     try:
         with _Headers(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             yield from _forward(tar)
@@ -128,20 +122,7 @@ Members = list[tarfile.TarInfo]
 
 
 class ShardSource(Source):
-    """The pictures in tar shards, with the payload that their samples hold.
-
-    Parameters
-    ----------
-    location : str
-        One ``.tar`` file, or many by braces: ``shard-{000..009}.tar``, ``{train,val}.tar``.
-    label_of : callable
-        See `Source`.
-
-    Raises
-    ------
-    SourceError
-        If one of them is absent.
-    """
+    """The pictures in tar shards, with the payload that their samples hold."""
 
     def __init__(self, location: str, label_of: LabelRule = no_label) -> None:
         super().__init__(location, label_of)

@@ -38,20 +38,13 @@ Vectors = Mapping[str, tuple[int, VectorOrigin]]
 
 @dataclass(frozen=True)
 class Batch:
-    """Points to bring a collection up to.
-
-    Parameters
-    ----------
-    points : list of str or int
-    vectors : dict of str to ndarray of shape (n, d)
-        float32, finite.
-    payloads : list of dict
-        None removes a key.
-    """
+    """Points to bring a collection up to."""
 
     points: list[PointId]
     vectors: Mapping[str, Floats]
+    """(n, d): float32, finite."""
     payloads: list[Payload]
+    """None removes a key."""
 
 
 def vectors_of(
@@ -90,16 +83,7 @@ def check_vectors(vectors: Vectors) -> None:
 
 
 def check_target(collection: ImageCollection, vector: str, vectors: Vectors) -> bool:
-    """Return whether `vector` must be added first; raise unless the collection takes them all.
-
-    Raises
-    ------
-    ManifestMismatchError
-        If a vector was made by another model or projection, or the projected one is absent.
-    InputError
-        If the new points would lack the projected vectors that the others have; one of several
-        is enough, a backfill fills the rest.
-    """
+    """Return whether `vector` must be added first; raise unless the collection takes them all."""
     is_new = vector not in collection.info().vectors
     for name, (size, origin) in vectors.items():
         if name == vector and is_new:
@@ -120,18 +104,6 @@ def bring_up(collection: ImageCollection, batch: Batch, specs: Mapping[str, Vect
 
     New points are written whole, in one upsert. Of stored ones only the vectors and payload keys
     that differ are set: other vectors and keys stay as they are.
-
-    Parameters
-    ----------
-    collection : ImageCollection
-    batch : Batch
-    specs : dict of str to VectorSpec
-        Definitions of the batch's vectors.
-
-    Raises
-    ------
-    NotFound
-        If a vector is absent, or points are deleted faster than they can be looked up.
     """
     for _ in range(_MOST_TRIES - 1):
         try:

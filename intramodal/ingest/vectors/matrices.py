@@ -29,18 +29,7 @@ _BAD_HEADER = (
 
 
 class Matrix(ABC):
-    """Rows of floats in a file; nothing is read before `blocks` is iterated over.
-
-    Parameters
-    ----------
-    path : Path
-    n_rows, dim : int
-
-    Raises
-    ------
-    InputError
-        If it is empty.
-    """
+    """Rows of floats in a file; nothing is read before `blocks` is iterated over."""
 
     def __init__(self, path: Path, n_rows: int, dim: int) -> None:
         if n_rows == 0 or dim == 0:
@@ -88,14 +77,7 @@ class NpyMatrix(Matrix):
 
 
 class SafetensorsMatrix(Matrix):
-    """One tensor of a safetensors file.
-
-    Parameters
-    ----------
-    path : Path
-    tensor : str, optional
-        Its name; may be left out where there is only one.
-    """
+    """One tensor of a safetensors file."""
 
     def __init__(self, path: Path, tensor: str | None = None) -> None:
         with _safetensors(path) as file:
@@ -118,21 +100,7 @@ class SafetensorsMatrix(Matrix):
 
 
 class ParquetMatrix(Matrix):
-    """A column of Parquet whose cells are lists of one length.
-
-    Parameters
-    ----------
-    path : Path
-    column : str, optional
-        By default the one of `VECTOR_COLUMNS` that is there.
-
-    Attributes
-    ----------
-    column : str
-        The one with the vectors.
-    columns : tuple of str
-        All of the file.
-    """
+    """A column of Parquet whose cells are lists of one length."""
 
     def __init__(self, path: Path, column: str | None = None) -> None:
         self._pa, self._pq = import_pyarrow(path)
@@ -201,24 +169,7 @@ class ParquetMatrix(Matrix):
 
 
 def open_matrix(path: Path, *, tensor: str | None = None, column: str | None = None) -> Matrix:
-    """Open a matrix by the suffix of its file.
-
-    Parameters
-    ----------
-    path : Path
-        ``.npy``, ``.safetensors`` or ``.parquet``.
-    tensor : str, optional
-        Of a safetensors file with several.
-    column : str, optional
-        Of Parquet; `VECTOR_COLUMNS` by default.
-
-    Raises
-    ------
-    InputError
-        If the file is absent, or holds no matrix of floats.
-    MissingDependencyError
-        For Parquet without pyarrow.
-    """
+    """Open a matrix by the suffix of its file."""
     if not path.is_file():
         raise SourceError(f"there is no file {path}; give {_forms()}")
     suffix = path.suffix.lower()
@@ -292,17 +243,7 @@ _HEADER_BYTES = 4096
 
 
 class MatrixFile(ABC):
-    """A matrix of float32 in the making.
-
-    Parameters
-    ----------
-    file : binary file
-        Empty, seekable.
-    name : str
-        What the rows are.
-    n_expected, dim : int
-        The count may turn out to be another: points come and go while they are read.
-    """
+    """A matrix of float32 in the making."""
 
     def __init__(self, file: IO[bytes], name: str, n_expected: int, dim: int) -> None:
         self.n_rows = 0

@@ -29,11 +29,6 @@ _LARGEST_ID = 2**64
 def row_key(value: Any) -> PointId:
     """Return what an id is told apart by: a whole number, a UUID in small letters, or text.
 
-    Raises
-    ------
-    InputError
-        If it can be no id.
-
     Examples
     --------
     >>> row_key("17"), row_key("017"), row_key(17)
@@ -71,26 +66,17 @@ _MOST_EXAMPLES = 3
 
 @dataclass(frozen=True)
 class Block:
-    """Some rows, in order.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-        float32; not checked.
-    names : list of str
-        What a row is called where it fails.
-    points : list of str or int
-        Their ids; 0 for rows with a problem.
-    payloads : list of dict
-    problems : dict of int to str
-        What is wrong with the metadata of a row, by its place in the block.
-    """
+    """Some rows, in order."""
 
     X: Floats
+    """(n, d): float32; not checked."""
     names: list[str]
+    """What a row is called where it fails."""
     points: list[PointId]
+    """Their ids; 0 for rows with a problem."""
     payloads: list[Payload]
     problems: dict[int, str]
+    """What is wrong with the metadata of a row, by its place in the block."""
 
 
 class ReadyVectors:

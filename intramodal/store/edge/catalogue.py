@@ -25,45 +25,29 @@ _POLL_S = 0.02
 
 @dataclass
 class Entry:
-    """One collection: its folder, and what the engine does not keep.
-
-    Parameters
-    ----------
-    folder : str
-    vectors : dict of str to VectorSpec
-        Those that were made here and are whole.
-    metadata, indexes : dict
-    pending : str or None
-        A vector that is being added or removed: written before the engine changes anything, so
-        that whoever opens the collection after a kill removes what there is of it.
-    is_reconciled : bool
-        Whether the engine's vectors were compared with these: versions before 0.2 were killed
-        without an intent.
-    """
+    """One collection: its folder, and what the engine does not keep."""
 
     folder: str
     vectors: dict[str, VectorSpec]
+    """Those that were made here and are whole."""
     metadata: dict[str, Any] = field(default_factory=dict)
     indexes: dict[str, str] = field(default_factory=dict)
     pending: str | None = None
+    """A vector that is being added or removed: written before the engine changes anything, so that
+    whoever opens the collection after a kill removes what there is of it."""
     is_reconciled: bool = False
+    """Whether the engine's vectors were compared with these: versions before 0.2 were killed
+    without an intent."""
 
 
 @dataclass
 class Contents:
-    """Everything in the catalogue.
-
-    Parameters
-    ----------
-    collections : dict of str to Entry
-    aliases : dict of str to str
-    discarded : list of str
-        Folders that are being made or deleted: no collection's, whatever they hold.
-    """
+    """Everything in the catalogue."""
 
     collections: dict[str, Entry] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
     discarded: list[str] = field(default_factory=list)
+    """Folders that are being made or deleted: no collection's, whatever they hold."""
 
     def resolve(self, name: str) -> str:
         """Return the collection that `name`, possibly an alias, means."""
@@ -75,10 +59,6 @@ class Catalogue:
 
     Changes are made under a file lock, to a temporary file that is renamed: readers see the old
     contents or the new ones, also after a kill.
-
-    Parameters
-    ----------
-    folder : Path
     """
 
     def __init__(self, folder: Path) -> None:

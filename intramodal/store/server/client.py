@@ -50,24 +50,18 @@ class Retry:
     """Exponential backoff with jitter and a deadline.
 
     Only `StoreUnavailable` is worth another try; all our writes are idempotent by id.
-
-    Parameters
-    ----------
-    deadline_s : float
-        No attempt starts later than this many seconds after the first.
-    first_s, longest_s : float
-        Pause after the first failure, and the longest one; each is shortened by up to a half.
-    clock, sleep, rng
-        Replaced in tests.
     """
 
     deadline_s: float = 120.0
+    """No attempt starts later than this many seconds after the first."""
     first_s: float = 0.1
     longest_s: float = 10.0
+    """Pause after the first failure, and the longest one; each is shortened by up to a half."""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     # Jitter must differ between processes; nothing that is computed depends on it.
     rng: random.Random = field(default_factory=random.Random)
+    """Replaced in tests."""
 
     def run(self, call: Callable[[], T]) -> T:
         """Return what `call` returns, tried again while it raises `StoreUnavailable`."""
@@ -123,17 +117,7 @@ class OversizedRequestError(StoreError):
 
 @contextmanager
 def translated(what: str, location: str, secrets: Sequence[str] = ()) -> Iterator[None]:
-    """Raise our errors for whatever the client raises inside.
-
-    Parameters
-    ----------
-    what : str
-        What was being done, for example ``"read 'photos'"``.
-    location : str
-        Address without secrets.
-    secrets : sequence of str
-        Texts that must not appear in a message.
-    """
+    """Raise our errors for whatever the client raises inside."""
     try:
         yield
     except (
@@ -271,34 +255,22 @@ Kind = Literal["server", "memory", "local"]
 
 @dataclass(frozen=True)
 class Connection:
-    """A client and what was learnt while connecting.
-
-    Parameters
-    ----------
-    client : QdrantClient
-    kind : str
-        ``"server"``, ``"memory"`` or ``"local"`` (files).
-    location : str
-        Without secrets.
-    version : str
-        Of the server; of the client where there is none.
-    uses_grpc : bool
-    secrets : tuple of str
-        Must not appear in any message.
-    timeout_s : int
-        For one request.
-    api_key : str or None
-        What other nodes are asked with.
-    """
+    """A client and what was learnt while connecting."""
 
     client: QdrantClient = field(repr=False)
     kind: Kind
+    """``"server"``, ``"memory"`` or ``"local"`` (files)."""
     location: str
+    """Without secrets."""
     version: str
+    """Of the server; of the client where there is none."""
     uses_grpc: bool = False
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    """Must not appear in any message."""
     timeout_s: int = TIMEOUT_S
+    """For one request."""
     api_key: str | None = field(default=None, repr=False)
+    """What other nodes are asked with."""
 
     @property
     def version_numbers(self) -> tuple[int, ...]:
@@ -327,25 +299,7 @@ def connect_server(
     timeout_s: int = TIMEOUT_S,
     retry: Retry | None = None,
 ) -> Connection:
-    """Return a client of the server at `url`, after it answered.
-
-    Parameters
-    ----------
-    url : str
-        ``http(s)://host[:port][/prefix]``.
-    api_key : str, optional
-    prefer_grpc : bool, optional
-        None: when the gRPC port answers and it is the same server.
-    timeout_s : int
-        For one request.
-    retry : Retry, optional
-        While connecting; by default it gives up after some seconds.
-
-    Raises
-    ------
-    StoreUnavailable, AccessDenied, StoreError
-        The server does not answer, refuses the key, is not Qdrant.
-    """
+    """Return a client of the server at `url`, after it answered."""
     check_url(url)
     retry = retry or Retry(deadline_s=_PROBE_DEADLINE_S)
     secrets = (api_key,) if api_key else ()
@@ -473,14 +427,7 @@ class Known:
 
 
 class Caller:
-    """Makes requests through a connection.
-
-    Parameters
-    ----------
-    connection : Connection
-    retry : Retry
-        Also gives the clock and the sleep to everything that waits.
-    """
+    """Makes requests through a connection."""
 
     def __init__(self, connection: Connection, retry: Retry) -> None:
         self.connection = connection
@@ -586,17 +533,7 @@ def batch_size(
     width: int,
     payloads: Sequence[Payload] = (),
 ) -> int:
-    """Return how many points fit into one write.
-
-    Parameters
-    ----------
-    most : int
-        Never more than this.
-    width : int
-        Floats a point.
-    payloads : sequence of dict
-        JSON over REST is limited in bytes, and they are part of it.
-    """
+    """Return how many points fit into one write."""
     size = min(most, limits.points_a_write or most)
     if connection.kind == "server" and not connection.uses_grpc:
         longest = max((len(json.dumps(p, default=str)) for p in payloads if p), default=0)
@@ -625,13 +562,7 @@ _FEWEST_POINTS = 64
 
 
 class Streams:
-    """Threads that send parts of writes; at most as many requests are under way at once.
-
-    Parameters
-    ----------
-    n : int
-        How many. With one, parts are sent in the caller's thread, one after another.
-    """
+    """Threads that send parts of writes; at most as many requests are under way at once."""
 
     def __init__(self, n: int) -> None:
         self.n = n

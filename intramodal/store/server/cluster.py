@@ -87,21 +87,7 @@ _NOBODY = str(uuid.UUID(int=0))
 def wait_until_known(
     server: Caller, name: str, vector: str, spec: VectorSpec, nodes: Sequence[str] = ()
 ) -> None:
-    """Return when all nodes that can be asked know a vector of a collection.
-
-    Parameters
-    ----------
-    server : Caller
-    name, vector : str
-    spec : VectorSpec
-    nodes : sequence of str
-        REST addresses of further nodes.
-
-    Raises
-    ------
-    StoreUnavailable
-        After a minute; says who does not know it.
-    """
+    """Return when all nodes that can be asked know a vector of a collection."""
     with _opened(server, nodes) as others:
         waiting = _Waiting(server, name, vector, spec, others)
         server.wait_until(

@@ -283,18 +283,7 @@ def upsert_request(
 ) -> Any:
     """Return the request that writes whole points, and answers when they are applied.
 
-    Parameters
-    ----------
-    name : str
-        Of the collection.
-    ids : sequence of str or int
-    vectors : dict of str to ndarray of shape (n, d)
-        float32.
-    payloads : sequence of dict
-    shard_key : str, int or None
-        Of all the points, where shards have keys.
-    replaced : models.Filter, optional
-        Which of the points that exist are replaced; by default all.
+    Shapes: `vectors` (n, d).
     """
     rows = zip(ids, _vectors(vectors), payloads, strict=True)
     points = [
