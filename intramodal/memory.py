@@ -17,19 +17,7 @@ T = TypeVar("T")
 class FittingBatches:
     """Works through rows in batches; one that does not fit is halved until it does.
 
-    The smaller size is kept for the batches that follow.
-
-    Parameters
-    ----------
-    device : str
-        For messages.
-    largest : int
-        Rows a batch to begin with; all at once unless given.
-
-    Attributes
-    ----------
-    largest : int
-        Rows a batch, as far as is known by now.
+    The smaller size is kept for the batches that follow: `largest`, at first all rows at once.
     """
 
     def __init__(self, device: str, largest: int = sys.maxsize) -> None:
@@ -37,13 +25,7 @@ class FittingBatches:
         self._device = device
 
     def over(self, n_rows: int, work: Callable[[slice], T]) -> Iterator[T]:
-        """Yield what `work` makes of one batch of rows after the other, in order.
-
-        Raises
-        ------
-        ModelError
-            If a single row does not fit.
-        """
+        """Yield what `work` makes of one batch of rows after the other, in order."""
         start = 0
         while start < n_rows:
             rows = slice(start, min(start + self.largest, n_rows))

@@ -26,15 +26,7 @@ _N_ROWS = 2048
 
 
 def fit_prototypes(X: Floats, shots: NDArray[np.int64]) -> Floats:
-    """Return weights and bias (K, d + 1) of the nearest prototype: the unit mean, and zero.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-        Unit rows.
-    shots : ndarray of shape (K, s)
-        Rows of `X`, by class.
-    """
+    """Return weights and bias (K, d + 1) of the nearest prototype: the unit mean, and zero."""
     return np.asarray(fit_nested(X, shots, [("prototype", shots.shape[1])])[0])
 
 
@@ -45,13 +37,6 @@ def fit_lda(X: Floats, shots: NDArray[np.int64]) -> Floats:
     covariance within classes (Kubokawa and Srivastava 2008, as Wang et al. 2024, *A hard-to-beat
     baseline for training-free CLIP-based adaptation*, use it). Scores are those relative to the
     mean of the classes, which shifts all classes of an image alike and spares float32 digits.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-        Unit rows.
-    shots : ndarray of shape (K, s)
-        Rows of `X`, by class.
     """
     return np.asarray(fit_nested(X, shots, [("lda", shots.shape[1])])[0])
 
@@ -60,15 +45,6 @@ def fit_nested(X: Floats, shots: NDArray[np.int64], kinds: Sequence[Kind]) -> Fl
     """Return weights and bias (n_kinds, K, d + 1) of several classifiers on the first shots.
 
     In one pass: the first shots of a class are also shots of its larger samples.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-        Unit rows.
-    shots : ndarray of shape (K, s)
-        Rows of `X`, by class; s is the largest number of shots at least.
-    kinds : sequence of (str, int)
-        Of `FITS`, and how many shots.
     """
     total, scatter = np.zeros((len(shots), X.shape[1])), _Scatter(X.shape[1])
     is_scattered = any(name == "lda" for name, _ in kinds)

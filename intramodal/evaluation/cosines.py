@@ -46,13 +46,7 @@ _N_ROUNDS = 200
 
 
 class ClassPairs:
-    """Which rows share a class; for fields of one or of several values a row.
-
-    Parameters
-    ----------
-    codes : LabelCodes
-        Of n kept rows; pairs are positions among these.
-    """
+    """Which of n rows share a class, by one value a row or several; pairs are two positions."""
 
     def __init__(self, codes: LabelCodes) -> None:
         self.codes = codes
@@ -183,16 +177,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Contrast:
-    """Two sets of cosines, `a` expected above `b`.
+    """Two sets of cosines, not empty, as counts (N_FINE,) by fine bin; `a` expected above `b`.
 
     Means and moments take every cosine as the middle of its fine bin: they are right to 1e-6.
-
-    Parameters
-    ----------
-    a, b : ndarray of shape (N_FINE,)
-        Numbers of pairs by fine bin; neither is empty.
-    n_bins : int
-        Of the histograms.
     """
 
     a: Counts
@@ -341,19 +328,12 @@ def _moments(share: Array, values: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Bands:
-    """The 95% intervals of two histograms, bin by bin.
-
-    Parameters
-    ----------
-    a, b : ndarray of shape (2, n_bins)
-        Lower and upper ends of the densities.
-    speaks_of : str
-        What could have been otherwise: the sampled pairs, or the pictures.
-    """
+    """The 95% intervals (2, n_bins) of the densities of two histograms, bin by bin."""
 
     a: Array
     b: Array
     speaks_of: str
+    """What could have been otherwise: the sampled pairs, or the pictures."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,26 +23,16 @@ _SIGNS_AT_ONCE = 4_000_000
 
 @dataclass(frozen=True)
 class Effect:
-    """A mean difference with its 95% interval.
-
-    Parameters
-    ----------
-    delta : float
-    interval : (float, float)
-        Excludes zero exactly when ``p_value < 0.05``.
-    p_value : float
-        Two-sided.
-    n_units : int
-        Clusters or groups.
-    error : float, optional
-        Standard error of the difference: few clusters give no interval, but a spread.
-    """
+    """A mean difference with its 95% interval and two-sided p-value."""
 
     delta: float
     interval: tuple[float, float]
+    """Excludes zero exactly when ``p_value < 0.05``."""
     p_value: float
     n_units: int
+    """Clusters or groups."""
     error: float | None = None
+    """Standard error of the difference: few clusters give no interval, but a spread."""
 
     def units_needed(self, margin: float, *, n_tests: int = 1) -> int | None:
         """Return how many units would decide, with 80% power, if the difference stays as it is.
@@ -93,24 +83,16 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Interval:
-    """The 95% interval of one figure, and whom it speaks of.
-
-    Parameters
-    ----------
-    low, high : float
-    population : str
-        "classes", "images", "iid", or the payload field whose values are the units.
-    n_units : int
-        Clusters or groups that were resampled.
-    left_out : LeftOut or None
-        Where units leave the gallery, too: what a comparison with another vector needs of them.
-    """
+    """The 95% interval of one figure, and whom it speaks of."""
 
     low: float
     high: float
     population: str
+    """What the units are: classes, images, iid (queries), or the values of a payload field."""
     n_units: int
+    """Clusters or groups that were resampled."""
     left_out: LeftOut | None = field(default=None, repr=False, compare=False)
+    """Where units leave the gallery, too: what a comparison with another vector needs of them."""
 
     def shifted(self, by: float) -> Interval:
         """Return the interval of a fraction that lies by so much higher."""
@@ -120,24 +102,11 @@ class Interval:
 def sign_flip(sums: Array, sizes: Array, *, seed: int, n_resamples: int = N_RESAMPLES) -> Effect:
     """Test and interval for sum(sums) / sum(sizes), by flipping the signs of whole clusters.
 
-    For a supposed difference d the clusters' residuals are ``sums - d * sizes``; d is rejected if
-    few sign patterns give a total as far from zero as the observed one. For one pattern the
-    values of d that it does not speak against form an interval with closed ends, so p(d) is known
-    for every d at once and inverting the test needs no search.
-
-    Parameters
-    ----------
-    sums, sizes : ndarray of shape (n_clusters,)
-        Sum of the differences and number of queries of each cluster.
-    seed : int
-    n_resamples : int
-        Random patterns; all of them are tried for 13 clusters and fewer.
-
-    Examples
-    --------
-    >>> effect = sign_flip(np.full(10, 0.5), np.ones(10), seed=0)
-    >>> effect.delta, effect.p_value
-    (0.5, 0.001953125)
+    For a supposed difference d, the clusters' residuals (n_clusters,) are ``sums - d * sizes``; d
+    is rejected if few sign patterns give a total as far from zero as the observed one. For one
+    pattern the values of d that it does not speak against form an interval with closed ends, so
+    p(d) is known for every d at once and inverting the test needs no search. Up to 13 clusters all
+    patterns are tried, else `n_resamples` random ones.
     """
     low, high = _unrejected(sums, sizes, seed, n_resamples)
     p_value = float(np.mean((low <= 0) & (high >= 0)))
@@ -156,27 +125,9 @@ def group_jackknife(
     """Test and interval from leaving groups out, by Student's t with n_groups - 1 degrees.
 
     The delete-a-group jackknife for groups of unequal size (Busing, Meijer and van der Leeden,
-    Statistics and Computing 1999).
-
-    Parameters
-    ----------
-    theta : float
-        The difference on all pictures.
-    without : ndarray of shape (n_groups,)
-        The difference without each group.
-    sizes : ndarray of shape (n_groups,)
-        Pictures in each group.
-    extra_variance : float
-        Of what the groups do not vary, for example the draws of few-shot episodes.
-
-    Examples
-    --------
-    >>> x = np.array([1.0, 2.0, 3.0, 4.0])
-    >>> effect = group_jackknife(x.mean(), (x.sum() - x) / 3, np.ones(4))
-    >>> standard_error = x.std(ddof=1) / 2  # the jackknife of a mean is exact
-    >>> t_975 = 3.182446  # 3 degrees of freedom
-    >>> bool(np.isclose(np.diff(effect.interval)[0], 2 * t_975 * standard_error))
-    True
+    Statistics and Computing 1999), from the difference on all pictures, those (n_groups,) without
+    each group, and the pictures in each. `extra_variance` is that of what the groups do not vary,
+    for example the draws of few-shot episodes.
     """
     from scipy.stats import t as student
 
@@ -227,13 +178,7 @@ def normal_quantile(p: float) -> float:
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """Return p-values adjusted for their number (Holm, 1979), in the same order.
-
-    Examples
-    --------
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
+    """Return p-values adjusted for their number (Holm, 1979), in the same order."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     adjusted = [0.0] * len(p_values)
     largest = 0.0
@@ -287,11 +232,7 @@ N_GROUPS = 20
 
 
 def pooled(units: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
-    """Return the random group, of at most `N_GROUPS`, of each row by its unit; -1 stays.
-
-    >>> pooled(np.array([0, 0, 1, -1]), seed=0)
-    array([ 0,  0,  1, -1])
-    """
+    """Return the random group, of at most `N_GROUPS`, of each row by its unit; -1 stays."""
     n_units = int(units.max()) + 1
     numbers = np.arange(n_units) % min(N_GROUPS, n_units)
     group = np.random.default_rng(seed).permutation(numbers)

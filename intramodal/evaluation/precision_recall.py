@@ -30,31 +30,20 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class PrecisionRecall:
-    """Interpolated precision by recall, the mean over queries.
-
-    Parameters
-    ----------
-    field : str
-    recall : ndarray of shape (n_levels,)
-    precision : dict of str to ndarray of shape (n_levels,)
-        By vector. At recall r: the best precision of a query at recall r or more.
-    chance : float
-        Share of the gallery that is relevant, the mean over queries: what no order gives.
-    n_queries, n_averaged : int
-        Queries in all, and those that the mean is over.
-    interval : dict of str to ndarray of shape (2, n_levels)
-        By vector: the 95% interval at each level by itself; empty without a population.
-    speaks_of : str
-        Whom the interval speaks of; empty without one.
-    """
+    """Interpolated precision by recall, the mean over queries; arrays are (n_levels,)."""
 
     field: str
     recall: Array
     precision: dict[str, Array]
+    """By vector. At recall r: the best precision of a query at recall r or more."""
     chance: float
+    """Share of the gallery that is relevant, the mean over queries: what no order gives."""
     n_queries: int
+    """In all."""
     n_averaged: int
+    """That the mean is over."""
     interval: dict[str, Array] = dataclass_field(default_factory=dict)
+    """By vector: the pointwise 95% interval (2, n_levels); empty without a population."""
     speaks_of: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,30 +63,12 @@ def precision_recall(
     max_queries: int = MAX_QUERIES,
     population: Population | None = None,
 ) -> PrecisionRecall:
-    """Return the precision-recall curves of several vectors over the same queries.
+    """Return the precision-recall curves of vectors, by cosine, over the same queries.
 
     Equal scores are one threshold, as in `sklearn.metrics.precision_recall_curve`. Every picture
-    asks all others; memory beyond the table is a block of scores.
-
-    Parameters
-    ----------
-    table : VectorTable
-    vectors : list of str
-        Compared by cosine.
-    field : str
-        Payload field: relevant is what shares a value.
-    min_class_size : int
-        Classes with fewer images are left out.
-    max_queries : int
-        At most so many queries, evenly spaced.
-    population : Population, optional
-        Adds intervals: its units are left out in turn (at most 20 groups of them), as queries
-        and, as in the verdict, as gallery.
-
-    Raises
-    ------
-    InputError
-        If the field cannot serve as a label.
+    asks all others, at most `max_queries` evenly spaced ones; memory beyond the table is a block
+    of scores. A population adds intervals: its units are left out in turn (at most 20 groups of
+    them), as queries and, as in the verdict, as gallery.
     """
     task = RetrievalTask.of_all(table, field, min_class_size=min_class_size)
     n = task.relevance.n_queries
@@ -117,19 +88,9 @@ def precision_recall(
 
 
 def interpolated(relevant: Floats, others: Floats, levels: Array = LEVELS) -> Array:
-    """Return one query's interpolated precision at the given recall levels.
+    """Return one query's interpolated precision at ascending recall levels in [0, 1].
 
-    Parameters
-    ----------
-    relevant, others : ndarray of shape (n_relevant,) and (n_others,)
-        Scores of what is relevant, at least one, and of what is not.
-    levels : ndarray of shape (n_levels,)
-        Ascending, in [0, 1].
-
-    Examples
-    --------
-    >>> interpolated(np.array([0.9, 0.5]), np.array([0.7]), np.array([0.5, 1.0]))
-    array([1.        , 0.66666667])
+    From the scores of what is relevant, at least one, and of what is not.
     """
     nowhere = np.zeros(len(relevant), np.int64), np.zeros(len(others), np.int64)
     return np.asarray(without_groups(relevant, others, nowhere, 0, levels)[0])
@@ -142,20 +103,10 @@ def without_groups(
     n_groups: int,
     levels: Array = LEVELS,
 ) -> Array:
-    """Return one query's interpolated precision without each group, and with all, at the levels.
+    """Return one query's interpolated precision (n_groups + 1, n_levels) without each group.
 
-    Parameters
-    ----------
-    relevant, others : ndarray of shape (n_relevant,) and (n_others,)
-    groups : pair of ndarray of the same shapes
-        Group of each, below `n_groups`; as they are for `n_groups` of 0.
-    n_groups : int
-    levels : ndarray of shape (n_levels,)
-
-    Returns
-    -------
-    ndarray of shape (n_groups + 1, n_levels)
-        NaN without a group that holds all that is relevant. The last row: nothing left out.
+    The last row is with all. `groups` are those of `relevant` and of `others`, below `n_groups`.
+    NaN without a group that holds all that is relevant.
     """
     hits = np.sort(relevant)
     n_hits, n_rows = len(hits), n_groups + 1

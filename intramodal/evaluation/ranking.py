@@ -28,61 +28,40 @@ LEAST_ROWS = 256
 class Relevance:
     """Which gallery rows are relevant to each query, which are not there for it.
 
-    Parameters
-    ----------
-    positives : callable
-        ``positives(start, stop)`` returns the lists of queries start..stop, none of them ignored.
-    ignored : callable
-        The same for the query itself and junk.
-    n_queries : int
+    Both return the lists of queries start..stop; no row is in both.
     """
 
     positives: Callable[[int, int], Lists]
     ignored: Callable[[int, int], Lists]
+    """The query itself, and junk."""
     n_queries: int
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Which images are left out together.
-
-    Parameters
-    ----------
-    gallery : ndarray of shape (n_gallery,)
-        Group of each gallery row, 0 .. n_groups - 1.
-    own, query : ndarray of shape (n_queries,)
-        Group of each query, and its own row of the gallery; -1 for none.
-    n_groups : int
-    """
+    """Which images are left out together: groups from 0, -1 for none."""
 
     gallery: Ints
+    """Of each gallery row, (n_gallery,)."""
     own: Ints
+    """Of each query, (n_queries,)."""
     query: Ints
+    """Each query's own row of the gallery, (n_queries,)."""
     n_groups: int
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Figures of every query; NaN where nothing is relevant.
-
-    Parameters
-    ----------
-    ap : ndarray of shape (n_queries,)
-        Average precision under the chosen rule for ties.
-    tie_width : ndarray of shape (n_queries,)
-        Average precision with the best order of ties minus with the worst.
-    trapezoid_ap : ndarray of shape (n_queries,)
-        The revisited Oxford and Paris benchmark's; ties in expectation.
-    figures : dict of str to ndarray of shape (n_queries,)
-        "ap@r", "r_precision", "mrr", "ndcg", and for each k "recall@k", "precision@k", "hit@k";
-        ties in expectation.
-    n_relevant : ndarray of shape (n_queries,)
-    """
+    """Figures (n_queries,) of every query; NaN where nothing is relevant."""
 
     ap: NDArray[np.float64]
+    """Average precision under the chosen rule for ties."""
     tie_width: NDArray[np.float64]
+    """Average precision with the best order of ties minus with the worst."""
     trapezoid_ap: NDArray[np.float64]
+    """The revisited Oxford and Paris benchmark's; ties in expectation."""
     figures: dict[str, NDArray[np.float64]]
+    """By name: ap@r, r_precision, mrr, ndcg, recall@k, precision@k, hit@k; ties in expectation."""
     n_relevant: Ints
 
 
@@ -95,36 +74,13 @@ def rank(
     ties: Ties = "expected",
     block_bytes: int | None = None,
 ) -> Ranking:
-    """Rank the whole gallery for every query and return exact figures.
+    """Rank the gallery `G` (n_gallery, d) for every query of `Q` (n_queries, d): exact figures.
 
-    Parameters
-    ----------
-    Q : ndarray of shape (n_queries, d)
-        Scores are dot products: give unit rows for cosines. With torch tensors, `Q` and `G` on one
-        device, all is computed there.
-    G : ndarray of shape (n_gallery, d)
-    relevance : Relevance
-    ks : sequence of int
-        Places for "recall@k", "precision@k" and "hit@k".
-    ties : {"expected", "sklearn", "best", "worst", "id"}
-        Order of equal scores: the mean over all orders; one threshold a group, as
-        `sklearn.metrics.average_precision_score`; relevant first; relevant last; the gallery's.
-    block_bytes : int, optional
-        Memory for scores. By default `BLOCK_BYTES`, and with more than 65,536 gallery items, what
-        `LEAST_ROWS` queries take: at d = 512, half of what the gallery takes.
-
-    Raises
-    ------
-    InputError
-        For shapes that do not fit, values that are not finite, unknown ties.
-
-    Examples
-    --------
-    >>> G = np.array([[1, 0], [0.8, 0.6], [0, 1]], dtype=np.float32)
-    >>> positives = lambda start, stop: as_lists([[1], [0]][start:stop])
-    >>> itself = lambda start, stop: as_lists([[0], [1]][start:stop])
-    >>> rank(G[:2], G, Relevance(positives, itself, 2)).ap
-    array([1., 1.])
+    Scores are dot products: give unit rows for cosines. With torch tensors, `Q` and `G` on one
+    device, all is computed there. Equal scores count as the mean over all orders ("expected"), as
+    one threshold ("sklearn"), relevant first or last ("best", "worst"), or in the gallery's order
+    ("id"). `block_bytes` of scores are held: by default `BLOCK_BYTES`, and with more than 65,536
+    gallery items what `LEAST_ROWS` queries take; at d = 512, half of what the gallery takes.
     """
     from intramodal.evaluation.kernels import cpu, gpu  # numba: when it is needed
 
@@ -149,11 +105,6 @@ def leave_group_out(
     What a group jackknife needs, from one pass over the scores: leaving group g out takes its
     images from the gallery, and the queries in it away. Entries are NaN there, and where nothing
     relevant is left. Ties count in expectation; only the query itself is ignored.
-
-    Parameters
-    ----------
-    Q, G, relevance : as in `rank`
-    groups : Groups
     """
     from intramodal.evaluation.kernels.cpu import leave_out_block
 
@@ -184,10 +135,7 @@ def score_blocks(
 def as_lists(rows: Sequence[Any]) -> Lists:
     """Return lists of rows as pointers and indices.
 
-    Examples
-    --------
-    >>> as_lists([[1, 2], [], [0]])
-    (array([0, 2, 2, 3]), array([1, 2, 0]))
+    So [[1, 2], [], [0]] is [0, 2, 2, 3] and [1, 2, 0].
     """
     pointers = np.zeros(len(rows) + 1, dtype=np.int64)
     np.cumsum([len(row) for row in rows], out=pointers[1:])

@@ -214,13 +214,7 @@ def recover_without_anchors(S: NDArray[Any], *, dim: int | None = None) -> Recov
 
 
 def n_norms_needed(d: int) -> int:
-    """Return how many unit images fix a d-dimensional space without anchors: d (d + 1) / 2.
-
-    Examples
-    --------
-    >>> n_norms_needed(512)
-    131328
-    """
+    """Return how many unit images fix a d-dimensional space without anchors: d (d + 1) / 2."""
     return d * (d + 1) // 2
 
 
@@ -310,34 +304,22 @@ MOST_IMAGES = 2000
 
 @dataclass(frozen=True)
 class NormsCheck:
-    """Unit-norm equations of a collection against the unknowns of its space.
-
-    Parameters
-    ----------
-    n_images : int
-        Pictures, and so equations.
-    n_needed : int
-        d (d + 1) / 2 unknowns.
-    n_free : int or None
-        Directions left free; at least the missing equations. None if the rank is not known.
-    is_determined : bool or None
-        None if it was not computed.
-    rank : int or None
-        Of the equations, where it was computed.
-    rms : float or None
-        Root mean square of recovered minus true similarity over all pairs of the pictures used,
-        where they are determined.
-    n_used : int
-        Pictures whose equations were solved; 0 where the system is too large.
-    """
+    """Unit-norm equations of a collection against the unknowns of its space."""
 
     n_images: int
+    """Pictures, and so equations."""
     n_needed: int
+    """d (d + 1) / 2 unknowns."""
     n_free: int | None
+    """Directions left free; at least the missing equations. None if the rank is not known."""
     is_determined: bool | None
+    """None if it was not computed."""
     rank: int | None
+    """Of the equations, where it was computed."""
     rms: float | None
+    """Root mean square of recovered minus true similarity, over all pairs, where determined."""
     n_used: int
+    """Pictures whose equations were solved; 0 where the system is too large."""
 
     @property
     def sentence(self) -> str:
@@ -361,26 +343,8 @@ class NormsCheck:
 def check_norms(X: NDArray[Any], T: NDArray[Any], *, seed: int = 0) -> NormsCheck:
     """Check the number of images against d (d + 1) / 2, and recover them where that is feasible.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-        Images; rows are normalised here. Of more than twice the images needed, a random sample of
-        so many is taken.
-    T : ndarray of shape (n_texts, d)
-        Texts of the same model; rows are normalised here.
-    seed : int
-        Of the sample.
-
-    Raises
-    ------
-    InputError
-        For texts of another length than the images.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> check_norms(rng.normal(size=(9, 4)), rng.normal(size=(8, 4))).n_free
-    1
+    Rows of images `X` (n, d) and of texts `T` (n_texts, d) of the same model are normalised here.
+    Of more than twice the images needed, a random sample of so many is taken.
     """
     X, T = (unit_rows(M).astype(np.float64) for M in (X, T))
     if X.shape[1] != T.shape[1]:
@@ -701,41 +665,15 @@ def curve_of(
     n_pairs: int = 20_000,
     seed: int = 0,
 ) -> RecoveryCurve:
-    """Measure how well image-image similarities follow from image-text ones with m anchors.
+    """Measure how well similarities of images `X` (n, d) follow from those with texts `T` (m, d).
 
-    The cosines ``S_inter = X_T X_I^T`` are computed in float64. For every m, the images are
-    recovered from the rows J of m random texts, ``X_I^T = X_T[J]^+ S_inter[J]`` (section 3.1 of
-    arXiv 2603.16100), and ``x_i^T x_j`` of the recovered images is compared with that of the true
-    ones, over the same random pairs i != j. Below d anchors the recovered image is the part of
-    the true one that lies in the span of the anchors; from rank d on it is the image itself.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-        Images; rows are normalised here. Of more than `MAX_IMAGES` a random sample is taken.
-    T : ndarray of shape (n_texts, d)
-        Texts of the same model; rows are normalised here.
-    sizes : sequence of int, optional
-        Numbers of anchors; by default shares of d, and all texts.
-    n_subsets : int
-        Random orders of the texts.
-    n_pairs : int
-        Pairs of images, drawn with replacement.
-    seed : int
-        Of images, pairs and orders.
-
-    Raises
-    ------
-    InputError
-        For other shapes, rows that are zero or not finite, or numbers outside their range.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> X, T = rng.normal(size=(50, 8)), rng.normal(size=(20, 8))
-    >>> curve = recovery_curve(X, T, sizes=[4, 8])
-    >>> curve.n_free, bool(curve.rms[1].max() < 1e-6)
-    (array([4, 0]), True)
+    The cosines ``S_inter = X_T X_I^T`` of normalised rows are computed in float64. For every
+    number of anchors m, the images are recovered from the rows J of m random texts, ``X_I^T =
+    X_T[J]^+ S_inter[J]`` (section 3.1 of arXiv 2603.16100), and ``x_i^T x_j`` of the recovered
+    images is compared with that of the true ones, over the same random pairs i != j. Below d
+    anchors the recovered image is the part of the true one that lies in the span of the anchors;
+    from rank d on it is the image itself. Of more than `MAX_IMAGES` images a random sample is
+    taken.
     """
     X, T = _checked(X, "images"), _checked(T, "texts")
     _check_counts(X, T, n_subsets, n_pairs)

@@ -32,13 +32,7 @@ def truncation(like: Projection) -> Projection:
 
 
 def bottom_components(like: Projection) -> Projection:
-    """Return the directions that `like` drops: what is lost, on its own.
-
-    Raises
-    ------
-    InputError
-        If `like` drops nothing.
-    """
+    """Return the directions that `like` drops: what is lost, on its own."""
     n_dropped = like.dim_in - like.dim_out
     if not n_dropped:
         raise InputError(f"{like!r} drops no direction, so nothing is left for a control")
@@ -68,11 +62,7 @@ def centred(like: Projection, X: Floats) -> Projection:
 def all_directions(like: Projection, texts: NDArray[Any]) -> Projection:
     """Return `like` with all directions its texts span: what a sweep over dimensions goes through.
 
-    Parameters
-    ----------
-    like : Projection
-    texts : ndarray of shape (n_anchors, dim_in)
-        What it was fitted to. With any other texts it is returned as it is.
+    With any texts (n_anchors, dim_in) but those it was fitted to it is returned as it is.
     """
     from intramodal.projection.text_pca import TextPCA
 
@@ -94,13 +84,8 @@ def all_directions(like: Projection, texts: NDArray[Any]) -> Projection:
 def apply_controls(like: Projection, X: Floats, *, has_texts: bool) -> dict[str, Floats]:
     """Return unit images `X` (n, dim_in) under every control of a projection, by its name.
 
-    Parameters
-    ----------
-    like : Projection
-    X : ndarray of shape (n, dim_in)
-    has_texts : bool
-        Whether the directions of `like` are those of texts; if all that is known of it is its
-        size, what it drops and its centred form cannot be made.
+    What it drops and its centred form are made only if its directions are known to be those of
+    texts.
     """
     made = [random_projection(like), truncation(like), image_pca(like, X), centring(like, X)]
     if has_texts and like.dim_out < like.dim_in:

@@ -195,13 +195,7 @@ def _checked(projector: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def read_projectors(path: Path) -> Projectors:
-    """Read the tensors ``image`` (d, d_image) and ``text`` (d, d_text) of a safetensors file.
-
-    Raises
-    ------
-    InputError
-        If the file is no safetensors, or lacks one of them.
-    """
+    """Read the tensors ``image`` (d, d_image) and ``text`` (d, d_text) of a safetensors file."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -29,15 +29,7 @@ _READABLE = (1, 2)
 
 
 def write_projection(path: Path, about: Mapping[str, Any], tensors: Mapping[str, Floats]) -> None:
-    """Write a file under a temporary name first, then rename it.
-
-    Parameters
-    ----------
-    path : Path
-    about : mapping
-        JSON values; format, version and digest are added.
-    tensors : dict of str to ndarray
-    """
+    """Write JSON values and arrays under a temporary name, then rename; add version and digest."""
     from safetensors.numpy import save
 
     said: dict[str, Any] = {**about, "format": FORMAT, "version": _VERSION}
@@ -57,13 +49,7 @@ def write_projection(path: Path, about: Mapping[str, Any], tensors: Mapping[str,
 
 
 def read_projection(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a file says and the arrays it holds; the file is not trusted.
-
-    Raises
-    ------
-    ProjectionError
-        If it is absent, truncated, foreign, of a newer version or changed since it was saved.
-    """
+    """Return what a file says and the arrays it holds; the file is not trusted."""
     about, tensors = _opened(path)
     if about.get("format") != FORMAT:
         raise ProjectionError(f"{path} is not a projection of intramodal; fit it again")

@@ -293,17 +293,10 @@ def _rank_one(scores: Any, positives: Any, ignored: Any, ks: Any, kept: Any, row
 def rank_block(
     S: Any, pos_ptr: Any, pos_idx: Any, ign_ptr: Any, ign_idx: Any, ks: Any, out: Any
 ) -> None:
-    """Fill `out` (b, n_figures, zeros) with the sums of the figures for each row of `S` (b, n).
+    """Fill `out` (b, n_figures, zeros) with the figures' sums of each row of float32 `S` (b, n).
 
-    Parameters
-    ----------
-    S : ndarray of shape (b, n)
-        float32 scores without NaN.
-    pos_ptr, pos_idx : ndarray of shape (b + 1,) and (n_positives,)
-        Relevant columns of each row, none of them ignored.
-    ign_ptr, ign_idx : ndarray of shape (b + 1,) and (n_ignored,)
-        Columns that are not there for that row: the query itself, junk.
-    ks : ndarray of shape (n_ks,)
+    `pos_ptr` (b + 1,) and `pos_idx` list the relevant columns of each row; `ign_ptr` and `ign_idx`
+    those that are not there for it: the query itself, junk. None is in both; `S` holds no NaN.
     """
     for q in numba.prange(len(S)):
         positives = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
@@ -336,17 +329,10 @@ def _wins(scores: Any, bias: Any, start: Any, own: Any, stop: Any) -> Any:
 
 @numba.njit(cache=True)
 def mark_hits(scores: Any, bias: Any, truth: Any, hits: Any) -> None:
-    """Say which images are classified right; the first of equal scores wins.
+    """Write into `hits` (n, P) which images P classifiers of K classes have right.
 
-    Parameters
-    ----------
-    scores : ndarray of shape (n, P K), float32
-        Of P classifiers of K classes each, without the bias.
-    bias : ndarray of shape (P K,), float32
-    truth : ndarray of shape (n,), int64
-        Class of each image.
-    hits : ndarray of shape (n, P), bool
-        Written.
+    By float32 scores (n, P K) without the bias (P K,), and the class of each image, `truth` (n,);
+    the first of equal scores wins.
     """
     # Unsigned: numba would check a signed index for being negative, at every look-up.
     n_classes = np.uint64(scores.shape[1] // hits.shape[1])
@@ -560,19 +546,10 @@ def leave_out_block(
 ) -> None:
     """Fill `out` (b, n_groups, NaN) with each query's average precision without each group.
 
-    Entries are NaN where the query itself is in the group, or nothing relevant is left. Takes
-    O(n + n_levels * sqrt(n)) time and O(n) memory a query at most, however many groups there are.
-
-    Parameters
-    ----------
-    S : ndarray of shape (b, n)
-    pos_ptr, pos_idx : as in `rank_block`
-    groups : ndarray of shape (n,)
-        Group of each column; -1 for none.
-    own : ndarray of shape (b,)
-        Group of each query; -1 for none.
-    query : ndarray of shape (b,)
-        Column that is the query itself; -1 for none.
+    Entries stay NaN where the query itself is in the group, or nothing relevant is left. `groups`
+    (n,) are those of the columns, `own` (b,) those of the queries, and `query` (b,) the column
+    that is the query itself; -1 is none. Takes O(n + n_levels * sqrt(n)) time and O(n) memory a
+    query at most, however many groups there are.
     """
     sizes = np.bincount(groups[groups >= 0], minlength=out.shape[1])
     starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -581,13 +558,7 @@ def leave_out_block(
 
 
 def _largest_in_runs(sizes: Any) -> int:
-    """Return up to which size groups are taken in runs: what needs the fewest passes.
-
-    Examples
-    --------
-    >>> _largest_in_runs(np.array([1] * 1000 + [2, 900]))
-    2
-    """
+    """Return up to which size groups are taken in runs: what needs the fewest passes."""
     most = np.arange(int(sizes.max(initial=0)) + 1)
     n_larger = len(sizes) - np.searchsorted(np.sort(sizes), most, side="right")
     return int(np.argmin(most + n_larger))

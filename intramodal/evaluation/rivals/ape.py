@@ -53,19 +53,11 @@ def fit_ape(episode: Episode) -> Fitted:
 def ape_channels(
     W: Floats, keys: Floats, similarity_weight: float, variance_weight: float, n_channels: int
 ) -> NDArray[np.intp]:
-    """Return the channels that tell classes apart, ascending.
+    """Return the channels that tell classes apart, ascending; of equal ones the first.
 
-    Parameters
-    ----------
-    W : ndarray of shape (K, d)
-        Unit class texts.
-    keys : ndarray of shape (K, s, d)
-        Unit shots.
-    similarity_weight, variance_weight : float
-        A channel's value is the weighted variance of the texts over classes, less the weighted
-        mean product of two members of different classes; members are the text and the shots.
-    n_channels : int
-        How many; of equal ones the first.
+    A channel's value is the weighted variance of the unit texts `W` (K, d) over classes, less the
+    weighted mean product of two members of different classes; members are the text and the unit
+    shots, `keys` (K, s, d).
     """
     K, n_members = len(W), 1 + keys.shape[1]
     S = W.astype(np.float64) + keys.sum(axis=1, dtype=np.float64)

@@ -25,40 +25,29 @@ Rows = NDArray[np.int64]
 class Episode:
     """Shots, texts and unlabelled test images; labels are the order of classes, nothing else.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-        Unit image embeddings in the space of the texts.
-    Z : ndarray of shape (n, d')
-        Unit vectors that linear classifiers compare images by: `X`, or projected ones.
-    W : ndarray of shape (K, d)
-        Unit text embedding of every class.
-    bank : ndarray of shape (B, d)
-        Unit rows of the texts that CODER describes images by.
-    owners : ndarray of shape (B,), int64
-        Class of each of them.
-    is_name : ndarray of shape (B,), bool
-        Whether it names the class, and is no attribute.
-    shots : ndarray of shape (K, s), int64
-        Rows of the labelled images, by class.
-    validation : ndarray of shape (K, v), int64
-        Rows of the labelled images that tune, by class; v = 0: take the published constants.
-    tested : ndarray of shape (m,), int64
-        Rows of the images to be classified.
-    preset : str
-        The data set whose published constants and ranges are taken.
+    All vectors are unit rows; images are named by their rows of `X`.
     """
 
     X: Floats
+    """Images in the space of the texts, (n, d)."""
     Z: Floats
+    """What linear classifiers compare images by: `X`, or projected images, (n, d')."""
     W: Floats
+    """Text of every class, (K, d)."""
     bank: Floats
+    """Texts that CODER describes images by, (B, d)."""
     owners: NDArray[np.int64]
+    """Class of each of them, (B,)."""
     is_name: NDArray[np.bool_]
+    """Whether it names the class, and is no attribute, (B,)."""
     shots: Rows
+    """Labelled images by class, (K, s)."""
     validation: Rows
+    """Labelled images that tune, by class, (K, v); v = 0: take the published constants."""
     tested: Rows
+    """Images to be classified, (m,)."""
     preset: str
+    """The data set whose published constants and ranges are taken."""
 
     @property
     def n_shots(self) -> int:
@@ -97,18 +86,12 @@ class Episode:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A method after it has seen an episode's shots.
-
-    Parameters
-    ----------
-    logits : callable
-        From rows (m,) to logits (m, K).
-    parameters : mapping of str to float
-        Constants it took or found.
-    """
+    """A method after it has seen an episode's shots."""
 
     logits: Callable[[Rows], Floats]
+    """From rows (m,) to logits (m, K)."""
     parameters: Mapping[str, float] = field(default_factory=dict)
+    """Constants it took or found."""
 
 
 Method = Callable[[Episode], Fitted]

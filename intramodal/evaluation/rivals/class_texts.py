@@ -185,11 +185,6 @@ def read_texts(path: Path) -> dict[str, ClassWords]:
 
     A class has a list of texts, ``{"class": ["text", ...]}``, which are attributes; or both kinds,
     ``{"class": {"names": ["synonym", ...], "attributes": ["text", ...]}}``.
-
-    Raises
-    ------
-    InputError
-        If it is no such file.
     """
     try:
         found = json.loads(Path(path).read_text("utf-8"))

@@ -28,16 +28,8 @@ def cache_logits(
 ) -> Floats:
     """Return (m, K): ``exp(-beta (1 - affinity)) L``, L the one-hot labels of the shots.
 
-    Parameters
-    ----------
-    affinities : ndarray of shape (m, K s)
-        Affinities of images to shots, class after class.
-    beta : float
-        Sharpness.
-    n_shots : int
-        s, shots a class.
-    weights : ndarray of shape (K s,), optional
-        What the one-hot label of each shot is multiplied by.
+    From affinities (m, K s) of images to shots, class after class; a shot's label may have a
+    weight, of (K s,).
     """
     close = np.exp(np.float32(beta) * (affinities - 1))
     if weights is not None:
@@ -103,17 +95,12 @@ Divergence = Callable[[Rows], Floats]
 def fit_tip_x(episode: Episode) -> Fitted:
     """Return Tip-X: ``100 x W + alpha exp(-beta (1 - x F^T)) L + gamma phi(-KL) L``.
 
-    KL is the divergence of an image's signature ``softmax(x W / 0.5)`` from a shot's, and phi
-    maps its range over all images at hand linearly to the range of their cosines to shots.
-    So the images that are classified together (without their labels) have a say in each other's
-    result, as published; ranges of validation images are never used for test images.
-    Tuned over alpha, 20 steps from 0.1 to 50, beta, 200 steps from 1 to 50, and gamma, 50 steps
-    from 0.1 to 30.
-
-    Raises
-    ------
-    InputError
-        Without validation images: no constants are published.
+    KL is the divergence of an image's signature ``softmax(x W / 0.5)`` from a shot's, and phi maps
+    its range over all images at hand linearly to the range of their cosines to shots. So the
+    images that are classified together (without their labels) have a say in each other's result,
+    as published; ranges of validation images are never used for test images. Tuned over alpha, 20
+    steps from 0.1 to 50, beta, 200 steps from 1 to 50, and gamma, 50 steps from 0.1 to 30; without
+    validation images there is nothing published to take.
     """
     if not episode.is_tuned:
         raise InputError("tip-x has no published constants; keep validation images to tune it on")

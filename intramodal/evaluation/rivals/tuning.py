@@ -114,33 +114,18 @@ _N_LOGITS = 2**19
 
 
 def steps(start: float, stop: float, count: int) -> Grid:
-    """Return `count` even steps from `start` that stop one short of `stop`, as published code.
-
-    Examples
-    --------
-    >>> steps(0.1, 12.1, 4).round(3).tolist()
-    [0.1, 3.1, 6.1, 9.1]
-    """
+    """Return `count` even steps from `start` that stop one short of `stop`, as published code."""
     return np.asarray(start + np.arange(count) * (stop - start) / count)
 
 
 def right_counts(
     base: NDArray[Any], slope: NDArray[Any], truth: NDArray[np.int64], weights: Grid
 ) -> NDArray[np.int64]:
-    """Return how many images ``base + weight * slope`` classifies right, for every weight.
+    """Return how many images ``base + weight * slope`` classifies right, (..., n_weights).
 
-    Parameters
-    ----------
-    base, slope : ndarray of shape (..., m, K)
-        Leading axes are further constants; they broadcast.
-    truth : ndarray of shape (m,)
-        Class of each image.
-    weights : ndarray of shape (g,)
-
-    Returns
-    -------
-    ndarray of shape (..., g)
-        Of equal logits the first class counts, but where two classes meet within rounding.
+    `base` and `slope` are (..., m, K), their leading axes further constants, which broadcast;
+    `truth` (m,) is the class of each image. Of equal logits the first class counts, but where two
+    classes meet within rounding.
     """
     ahead, gain = (_before_others(part, truth) for part in (base, slope))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -170,13 +155,6 @@ def batches(constants: Grid, n_logits: int) -> Iterator[Grid]:
 
 
 def first_best(counts: NDArray[np.int64], *grids: Grid) -> tuple[float, ...]:
-    """Return the constants at the first of the largest counts, in the order of the grids.
-
-    Parameters
-    ----------
-    counts : ndarray of shape (g_1, g_2, ...)
-    *grids : ndarray of shape (g_i,)
-        One an axis.
-    """
+    """Return the constants at the first of the largest counts (g_1, ...), one grid an axis."""
     at = np.unravel_index(int(counts.argmax()), counts.shape)
     return tuple(float(grid[i]) for grid, i in zip(grids, at, strict=True))
