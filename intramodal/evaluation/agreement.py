@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError
 from intramodal.evaluation.cost import vector_costs
+from intramodal.evaluation.intervals import drawn_interval
 from intramodal.evaluation.ranking import score_blocks
 from intramodal.evaluation.results import Results
 from intramodal.evaluation.retrieval import run_task
@@ -32,8 +33,6 @@ LOGIT_SCALE = 100.0
 """Softmax scale of CLIP's zero-shot classifier, where its training ends (Radford et al. 2021)."""
 
 N_QUERIES = 5000
-_Z = 1.959964
-
 N_DISAGREEMENTS = 12
 LEAST_CONFIDENCE = 0.5
 _PSEUDO = "pseudo-label"
@@ -63,13 +62,7 @@ class Agreement:
     @property
     def interval(self) -> tuple[float, float]:
         """95% interval of the mean over all images; a point where all have asked."""
-        n = len(self.overlap)
-        if n < 2:
-            return float("nan"), float("nan")
-        left = (self.n_images - n) / max(1, self.n_images - 1)  # finite population
-        error = float(self.overlap.std(ddof=1) * np.sqrt(left / n))
-        mean = float(self.overlap.mean())
-        return mean - _Z * error, mean + _Z * error
+        return drawn_interval(self.overlap, self.n_images)
 
     def disagreements(self, n: int) -> list[PointId]:
         """Return the images with the fewest common neighbours."""

@@ -170,6 +170,17 @@ def _half_width(error: float, n: int) -> float:
     return float(student.ppf((1 + LEVEL) / 2, n - 1) * error)
 
 
+def drawn_interval(values: NDArray[np.float64], n_population: int) -> tuple[float, float]:
+    """Return the normal 95% interval of the mean of a finite population, by values drawn of it."""
+    n = len(values)
+    if n < 2:
+        return float("nan"), float("nan")
+    left = (n_population - n) / max(1, n_population - 1)
+    error = float(values.std(ddof=1) * np.sqrt(left / n))
+    mean = float(values.mean())
+    return mean - _NORMAL_975 * error, mean + _NORMAL_975 * error
+
+
 def normal_quantile(p: float) -> float:
     """Return the value that a standard normal variable stays below with probability p."""
     from scipy.stats import norm
