@@ -754,7 +754,7 @@ def with_rivals(
         name = projection.default_vector
         if name in table.vectors or name in found:
             raise InputError(
-                f"{projection.place or projection!r} makes a vector {name!r}, and there is one "
+                f"{projection.place or repr(projection)} makes a vector {name!r}, and there is one "
                 f"already; leave one out"
             )
         found[name] = unit_rows(projection.apply_to_unit(table.unit(a)))

@@ -562,7 +562,7 @@ def require_used(projections: Sequence[Projection], targets: Sequence[VectorOf])
         if projection.fingerprint in made or any(takes(projection, t) for t in targets):
             continue
         raise InputError(
-            f"{projection.place or projection!r} projects vectors of {projection.encoder}, and "
+            f"{projection.place or repr(projection)} projects vectors of {projection.encoder}, and "
             f"none of the given vectors is its own; give the projection that was fitted for one "
             f"of them"
         )

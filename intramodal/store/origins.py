@@ -143,7 +143,7 @@ def projection_of(
     for projection in projections:
         if projection.fingerprint == wanted:
             return projection
-    named = (f"{p.place or p!r} ({p.fingerprint[:12]})" for p in projections)
+    named = (f"{p.place or repr(p)} ({p.fingerprint[:12]})" for p in projections)
     raise InputError(
         f"texts must be projected as {vector!r} of {collection.name!r} was, by projection "
         f"{wanted[:12]}; give its file with --projection, got {', '.join(named) or 'none'}"
