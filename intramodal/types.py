@@ -189,6 +189,11 @@ class VectorMap(Protocol):
         ...
 
     @property
+    def recipe(self) -> Mapping[str, Any]:
+        """Return how it was made, as JSON values."""
+        ...
+
+    @property
     def encoder(self) -> str:
         """Return the model whose vectors it takes."""
         ...

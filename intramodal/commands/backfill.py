@@ -140,7 +140,7 @@ def _backfilled(
     session: Session, name: str, projection: Any, where: dict[str, Any], options: dict[str, Any]
 ) -> dict[str, Any]:
     from intramodal.ingest.adopt import declare_model
-    from intramodal.ingest.pipeline import log_projection
+    from intramodal.ingest.backfill.points import log_projection
     from intramodal.store.model_check import warn_of_wrong_model
 
     uploads = Uploads(options["upload_streams"], options["nodes"])

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from intramodal.errors import InputError
+from intramodal.ingest.backfill.points import log_projection
 from intramodal.ingest.failures import Failures
 from intramodal.ingest.images import RAW, ImageReader, encoder_origin
 from intramodal.ingest.prune import Seen, count_dataset, find_gone
@@ -297,11 +298,6 @@ def _log_identities(run: Run, encoder: Encoder, projection: Projection | None) -
     run.log_fingerprint("encoder", encoder.name, encoder.fingerprint, facts)
     if projection is not None:
         log_projection(run, projection)
-
-
-def log_projection(run: Run, projection: Projection) -> None:
-    """Record a projection with how it was made."""
-    run.log_fingerprint("projection", projection.method, projection.fingerprint, projection.recipe)
 
 
 class Pipeline:

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 
 from intramodal.errors import StoreError, Unsupported
-from intramodal.ingest.backfill.copy import copy_collection
+from intramodal.ingest.backfill.copy import CopySummary, copy_collection
 from intramodal.ingest.backfill.in_place import backfill
 from intramodal.ingest.backfill.plan import plan_backfill, plan_copy
-from intramodal.ingest.backfill.points import CopySummary
 from intramodal.ingest.backfill.rollback import rollback_vector
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Filter

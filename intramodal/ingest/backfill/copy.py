@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import Conflict, InputError, ManifestMismatchError, StoreError, Unsupported
-from intramodal.ingest.backfill.in_place import check_pace, rebuild_index
+from intramodal.ingest.backfill.in_place import rebuild_index
 from intramodal.ingest.backfill.points import (
     MOST_PASSES,
-    CopySummary,
-    Job,
-    Projecting,
+    VectorFill,
     absent_ids,
+    check_pace,
+    in_points,
+    log_projection,
     paced,
     project_rows,
     sample_ids,
-    told,
 )
 from intramodal.ingest.backfill.verify import deviations, storage_error
 from intramodal.ingest.failures import Failures
@@ -257,7 +257,7 @@ _RENORMALIZED = 1e-6
 """A cosine store may divide a float32 row by its length once more, which is 1 up to rounding."""
 
 
-def compare(
+def compare_collections(
     copy: Copy, new: ImageCollection, uncopied: Set[PointId], seed: int
 ) -> tuple[int, int]:
     """Compare the collections, payload and vectors, the projected one with a recomputation.
@@ -294,9 +294,9 @@ def compare(
         point, what = next(iter(differing.items()))
         raise StoreError(
             f"point {point} of {new.name!r} differs from that of {copy.collection.name!r} in "
-            f"{what} ({len(differing)} of {told(len(ids))} compared do): it was changed during "
-            f"the copy; pause the writers or let them upsert to both, drop {new.name!r}, then run "
-            f"the same command again"
+            f"{what} ({len(differing)} of {in_points(len(ids))} compared do): it was changed "
+            f"during the copy; pause the writers or let them upsert to both, drop {new.name!r}, "
+            f"then run the same command again"
         )
     return n_only, len(ids)
 
@@ -309,7 +309,7 @@ def _count_only_in_new(copy: Copy, new: ImageCollection, uncopied: Set[PointId])
         if n_only >= 0:
             return n_only
     raise StoreError(
-        f"{new.name!r} lacks {told(-n_only)} of {copy.collection.name!r}: they were written "
+        f"{new.name!r} lacks {in_points(-n_only)} of {copy.collection.name!r}: they were written "
         f"meanwhile; pause the writers, then run the same command again"
     )
 
@@ -351,6 +351,84 @@ def _differs(was: Floats, now: Floats, tolerance: float) -> NDArray[np.bool_]:
     largest = np.abs(was).max(axis=1, initial=0.0)
     is_off = ~(np.abs(was - now).max(axis=1, initial=0.0) <= tolerance * largest)
     return np.asarray(np.where(is_finite, is_off, np.isfinite(now).any(axis=1)))
+
+
+@dataclass(frozen=True)
+class CopySummary:
+    """What a copy into a new collection did.
+
+    Parameters
+    ----------
+    collection, new_collection, source, vector : str
+        `source` is the name in the new collection.
+    copied, projected, skipped, unprojectable : int
+        Points written; those of them (or found there without it) that got the vector; that had it
+        when this run began; that cannot have it.
+    compared : int
+        Points of the seeded sample, all equal in both collections.
+    only_in_new : int
+        Points of the new collection that the old one lacks: deleted there meanwhile, or written
+        to the new one alone. They are left as they are.
+    aliases : list of str
+        Those that point at the new collection since this run.
+    failures : list of dict
+        "item", "stage" and "reason"; the first 10,000.
+    seconds, reindex_seconds : float
+    """
+
+    collection: str
+    new_collection: str
+    source: str
+    vector: str
+    copied: int
+    projected: int
+    skipped: int
+    unprojectable: int
+    compared: int
+    only_in_new: int
+    aliases: list[str]
+    failures: list[dict[str, str]]
+    seconds: float
+    reindex_seconds: float = 0.0
+
+    @property
+    def sentence(self) -> str:
+        """What a person needs to know."""
+        done = f"{in_points(self.copied)} copied, {self.projected:,} projected"
+        if not (self.copied or self.projected):
+            done = "nothing to do"
+        parts = [f"{done}, {in_points(self.unprojectable)} cannot be projected"]
+        if self.only_in_new:
+            parts.append(
+                f"{self.new_collection!r} holds {in_points(self.only_in_new)} that "
+                f"{self.collection!r} lacks: deleted there meanwhile, or written to the new one "
+                f"alone; nothing was deleted here"
+            )
+        if self.aliases:
+            moved = ", ".join(repr(alias) for alias in self.aliases)
+            parts.append(f"{moved} now means {self.new_collection!r}")
+        elif self.copied:
+            parts.append(
+                f"no alias was switched: give clients the new name {self.new_collection!r} (an "
+                f"alias cannot take the name of the collection {self.collection!r})"
+            )
+        return "; ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {**asdict(self), "sentence": self.sentence}
+
+    def record(self, run: Run) -> None:
+        """Write the figures to a run."""
+        for figure in (
+            "copied",
+            "projected",
+            "skipped",
+            "unprojectable",
+            "compared",
+            "only_in_new",
+        ):
+            run.log_metric(figure, getattr(self, figure), vector=self.vector)
 
 
 def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
@@ -405,48 +483,45 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
         If the collections differ at the end: points were changed meanwhile. Nothing is switched.
     """
     started = time.perf_counter()
+    run = run or Run()
+    log_projection(run, projection)
     check_pace(batch_size, throttle)
     vector = vector or projection.default_vector
     original = original_of(collection, new_collection)
     copy = Copy(original, projection, new_collection, source, vector)
     check_copyable(copy)
     new, is_done = _open_or_create(copy)
-    job = Job(new, projection, copy.new_source, vector, batch_size, throttle, run or Run())
     n_skipped = new.count(Filter(has_vector=vector))
-    failures = Failures(job.run, None)
-    copying, projecting = Copying(copy, job, failures), Projecting(job, failures)
+    failures = Failures(run, None)
+    points = CopyFill(copy, new, batch_size, throttle, failures)
+    vectors = VectorFill(new, projection, copy.new_source, vector, batch_size, throttle, failures)
     if not is_done:
-        copying.fill()
-    n_refused = projecting.fill()
-    n_only, n_compared = (0, 0) if is_done else compare(copy, new, copying.uncopied, seed)
+        points.absent()
+    n_unprojectable = vectors.lacking()
+    n_only, n_compared = (
+        (0, 0) if is_done else compare_collections(copy, new, points.uncopied, seed)
+    )
     new.finish_vector(vector)
     seconds = round(time.perf_counter() - started, 3)
     needs_index = original.info().n_indexed > 0 and new.info().n_indexed == 0
     reindex_seconds = rebuild_index(new, needed=needs_index) if reindex else 0.0
-    return _told(
-        job,
-        CopySummary(
-            collection=original.name,
-            new_collection=new.name,
-            source=job.source,
-            vector=vector,
-            copied=copying.n_copied,
-            projected=copying.n_projected + projecting.n_projected,
-            skipped=n_skipped,
-            unprojectable=n_refused,
-            compared=n_compared,
-            only_in_new=n_only,
-            aliases=[] if is_done else _switch(copy, new),
-            failures=failures.listed,
-            seconds=seconds,
-            reindex_seconds=reindex_seconds,
-        ),
+    summary = CopySummary(
+        collection=original.name,
+        new_collection=new.name,
+        source=copy.new_source,
+        vector=vector,
+        copied=points.n_copied,
+        projected=points.n_projected + vectors.n_projected,
+        skipped=n_skipped,
+        unprojectable=n_unprojectable,
+        compared=n_compared,
+        only_in_new=n_only,
+        aliases=[] if is_done else _switch(copy, new),
+        failures=failures.listed,
+        seconds=seconds,
+        reindex_seconds=reindex_seconds,
     )
-
-
-def _told(job: Job, summary: CopySummary) -> CopySummary:
-    for figure in ("copied", "projected", "skipped", "unprojectable", "compared", "only_in_new"):
-        job.run.log_metric(figure, getattr(summary, figure), vector=summary.vector)
+    run.keep(summary)
     return summary
 
 
@@ -478,18 +553,23 @@ def _switch(copy: Copy, new: ImageCollection) -> list[str]:
     return aliases
 
 
-class Copying:
-    """Passes over the old collection, until one finds nothing that the new one lacks."""
+@dataclass
+class CopyFill:
+    """Copies the points that the new collection lacks, in passes over the old one."""
 
-    def __init__(self, copy: Copy, job: Job, failures: Failures) -> None:
-        self.n_copied = self.n_projected = 0
-        self.uncopied: set[PointId] = set()
-        self._copy = copy
-        self._job = job
-        self._failures = failures
-        self._listed: set[tuple[PointId, str]] = set()
+    copy: Copy
+    new: ImageCollection
+    batch_size: int
+    throttle: float | None
+    failures: Failures
+    n_copied: int = field(default=0, init=False)
+    n_projected: int = field(default=0, init=False)
+    """Those of the copied points that got the projected vector at once."""
+    uncopied: set[PointId] = field(default_factory=set, init=False)
+    """Points without any vector that can be stored."""
+    _listed: set[tuple[PointId, str]] = field(default_factory=set, init=False)
 
-    def fill(self) -> None:
+    def absent(self) -> None:
         """Copy all points that the new collection lacks; `StoreError` if that never ends."""
         for _ in range(MOST_PASSES):
             n_before = self.n_copied
@@ -497,18 +577,18 @@ class Copying:
             if self.n_copied == n_before:
                 return
         raise StoreError(
-            f"after {MOST_PASSES} passes {self._copy.new_name!r} still lacks points of "
-            f"{self._copy.collection.name!r}: they are written faster than they are copied; pause "
+            f"after {MOST_PASSES} passes {self.copy.new_name!r} still lacks points of "
+            f"{self.copy.collection.name!r}: they are written faster than they are copied; pause "
             f"the writers, then run the same command again"
         )
 
     def _pass(self) -> None:
-        old, names = self._copy.collection, list(self._copy.renamed)
-        pages = old.scroll(batch_size=self._job.batch_size)
+        old, names = self.copy.collection, list(self.copy.renamed)
+        pages = old.scroll(batch_size=self.batch_size)
         with progress(old.count(), "copy", unit="point") as bar:
             try:
-                for page in paced(pages, self._job.throttle):
-                    absent = absent_ids(self._job.collection, page.ids)
+                for page in paced(pages, self.throttle):
+                    absent = absent_ids(self.new, page.ids)
                     wanted = [point for point in absent if point not in self.uncopied]
                     if wanted:
                         self._take(
@@ -516,16 +596,16 @@ class Copying:
                         )
                     bar.update(len(page.ids))
             finally:
-                self._failures.flush()
+                self.failures.flush()
 
     def _take(self, page: Page) -> None:
-        source = page.vectors[self._copy.source]
-        found = project_rows(self._job.projection, source, self._copy.source)
-        Z = np.full((len(page.ids), self._job.projection.dim_out), np.nan, dtype=np.float32)
+        source = page.vectors[self.copy.source]
+        found = project_rows(self.copy.projection, source, self.copy.source)
+        Z = np.full((len(page.ids), self.copy.projection.dim_out), np.nan, dtype=np.float32)
         Z[found.rows] = found.Z
-        self._tell_of_infinite(page)
-        columns = {new: page.vectors[old] for old, new in self._copy.renamed.items()}
-        columns[self._copy.vector] = Z
+        self._list_infinite(page)
+        columns = {new: page.vectors[old] for old, new in self.copy.renamed.items()}
+        columns[self.copy.vector] = Z
         for names, rows in _alike(columns):
             self._write(page, {name: columns[name][rows] for name in names}, rows)
 
@@ -534,23 +614,23 @@ class Copying:
         if not vectors:
             self.uncopied.update(ids)
             for point in ids:
-                self._tell(point, "it has no vector that can be stored; it is not copied")
+                self._list(point, "it has no vector that can be stored; it is not copied")
             return
         # Never over a point that a writer to both has brought there first: that one is newer.
-        self._job.collection.insert(ids, vectors, [page.payloads[row] for row in rows])
+        self.new.insert(ids, vectors, [page.payloads[row] for row in rows])
         self.n_copied += len(ids)
-        self.n_projected += len(ids) if self._copy.vector in vectors else 0
+        self.n_projected += len(ids) if self.copy.vector in vectors else 0
 
-    def _tell_of_infinite(self, page: Page) -> None:
+    def _list_infinite(self, page: Page) -> None:
         for name, X in page.vectors.items():
             is_infinite = ~np.isfinite(X).all(axis=1) & ~np.isnan(X).all(axis=1)
             for row in np.flatnonzero(is_infinite):
-                self._tell(page.ids[row], f"its vector {name!r} is not finite; it is not copied")
+                self._list(page.ids[row], f"its vector {name!r} is not finite; it is not copied")
 
-    def _tell(self, point: PointId, why: str) -> None:
+    def _list(self, point: PointId, why: str) -> None:
         if (point, why) not in self._listed:
             self._listed.add((point, why))
-            self._failures.add(FailureRecord(str(point), "copy", why))
+            self.failures.add(FailureRecord(str(point), "copy", why))
 
 
 def _alike(columns: Mapping[str, Floats]) -> Iterator[tuple[list[str], NDArray[np.intp]]]:

@@ -4,16 +4,66 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from intramodal.errors import InputError
-from intramodal.ingest.backfill.points import BackfillSummary, Job, Projecting, with_ids
+from intramodal.ingest.backfill.points import (
+    VectorFill,
+    check_pace,
+    in_points,
+    log_projection,
+    with_ids,
+)
 from intramodal.ingest.failures import Failures
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.origins import check_in_place, check_made_by
 from intramodal.types import PointId, VectorMap
+
+
+@dataclass(frozen=True)
+class BackfillSummary:
+    """What a backfill or a recomputation did.
+
+    Parameters
+    ----------
+    collection, source, vector : str
+    projected, skipped, unprojectable : int
+        Points that got the vector; that had it and were left alone; that cannot have it: their
+        source vector is missing, zero or not finite.
+    failures : list of dict
+        "item", "stage" and "reason" of each that cannot; the first 10,000.
+    seconds, reindex_seconds : float
+        Until all was written; until the index was rebuilt after that.
+    """
+
+    collection: str
+    source: str
+    vector: str
+    projected: int
+    skipped: int
+    unprojectable: int
+    failures: list[dict[str, str]]
+    seconds: float
+    reindex_seconds: float = 0.0
+
+    @property
+    def sentence(self) -> str:
+        """What a person needs to know."""
+        rest = f"{in_points(self.unprojectable)} cannot be projected"
+        if not self.projected:
+            return f"nothing to do, {rest}"
+        return f"{in_points(self.projected)} of {self.collection!r} got {self.vector!r}, {rest}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {**asdict(self), "sentence": self.sentence}
+
+    def record(self, run: Run) -> None:
+        """Write the figures to a run."""
+        for figure in ("projected", "skipped", "unprojectable", "seconds", "reindex_seconds"):
+            run.log_metric(figure, getattr(self, figure), vector=self.vector)
 
 
 def backfill(  # noqa: PLR0913  a job with many settings, each with a default
@@ -65,6 +115,8 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
         If writers add points without the vector faster than they are filled.
     """
     started = time.perf_counter()
+    run = run or Run()
+    log_projection(run, projection)
     vector = vector or projection.default_vector
     check_pace(batch_size, throttle)
     origin = check_in_place(collection, projection, source, vector)
@@ -72,30 +124,28 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     collection.add_vector(vector, projection.dim_out, origin)
     wanted = [Filter()] if only is None else with_ids(only)
     n_skipped = sum(collection.count(replace(where, has_vector=vector)) for where in wanted)
-    job = Job(collection, projection, source, vector, batch_size, throttle, run or Run())
-    failures = Failures(job.run, None)
-    projecting = Projecting(job, failures)
+    failures = Failures(run, None)
+    fill = VectorFill(collection, projection, source, vector, batch_size, throttle, failures)
     if only is None:
-        n_refused = projecting.fill()
+        n_unprojectable = fill.lacking()
         collection.finish_vector(vector)
     else:
-        n_refused = projecting.among(only)
+        n_unprojectable = fill.among(only)
     seconds = time.perf_counter() - started
-    needs_index = was_indexed and (projecting.n_projected > 0 or _is_half_indexed(collection))
-    return _told(
-        job,
-        BackfillSummary(
-            collection=collection.name,
-            source=source,
-            vector=vector,
-            projected=projecting.n_projected,
-            skipped=n_skipped,
-            unprojectable=n_refused,
-            failures=failures.listed,
-            seconds=round(seconds, 3),
-            reindex_seconds=rebuild_index(collection, needed=needs_index) if reindex else 0.0,
-        ),
+    needs_index = was_indexed and (fill.n_projected > 0 or _is_half_indexed(collection))
+    summary = BackfillSummary(
+        collection=collection.name,
+        source=source,
+        vector=vector,
+        projected=fill.n_projected,
+        skipped=n_skipped,
+        unprojectable=n_unprojectable,
+        failures=failures.listed,
+        seconds=round(seconds, 3),
+        reindex_seconds=rebuild_index(collection, needed=needs_index) if reindex else 0.0,
     )
+    run.keep(summary)
+    return summary
 
 
 def recompute(  # noqa: PLR0913  as `backfill`
@@ -129,34 +179,26 @@ def recompute(  # noqa: PLR0913  as `backfill`
         As in `backfill`.
     """
     started = time.perf_counter()
+    run = run or Run()
+    log_projection(run, projection)
     vector = vector or projection.default_vector
     check_pace(batch_size, throttle)
     check_made_by(collection, projection, source, vector)
-    job = Job(collection, projection, source, vector, batch_size, throttle, run or Run())
-    failures = Failures(job.run, None)
-    projecting = Projecting(job, failures)
-    n_refused = projecting.over(where)
-    return _told(
-        job,
-        BackfillSummary(
-            collection=collection.name,
-            source=source,
-            vector=vector,
-            projected=projecting.n_projected,
-            skipped=0,
-            unprojectable=n_refused,
-            failures=failures.listed,
-            seconds=round(time.perf_counter() - started, 3),
-        ),
+    failures = Failures(run, None)
+    fill = VectorFill(collection, projection, source, vector, batch_size, throttle, failures)
+    n_unprojectable = fill.matching(where)
+    summary = BackfillSummary(
+        collection=collection.name,
+        source=source,
+        vector=vector,
+        projected=fill.n_projected,
+        skipped=0,
+        unprojectable=n_unprojectable,
+        failures=failures.listed,
+        seconds=round(time.perf_counter() - started, 3),
     )
-
-
-def check_pace(batch_size: int, throttle: float | None) -> None:
-    """Raise `InputError` for numbers that cannot be meant."""
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size}")
-    if throttle is not None and not throttle > 0:
-        raise InputError(f"throttle must be more than 0 points a second, got {throttle}")
+    run.keep(summary)
+    return summary
 
 
 def _is_half_indexed(collection: ImageCollection) -> bool:
@@ -174,9 +216,3 @@ def rebuild_index(collection: ImageCollection, *, needed: bool) -> float:
     if needed or collection.info().status != "green":
         collection.store.optimize(collection.name)
     return round(time.perf_counter() - started, 3)
-
-
-def _told(job: Job, summary: BackfillSummary) -> BackfillSummary:
-    for figure in ("projected", "skipped", "unprojectable", "seconds", "reindex_seconds"):
-        job.run.log_metric(figure, getattr(summary, figure), vector=summary.vector)
-    return summary

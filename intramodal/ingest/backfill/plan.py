@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from intramodal.ingest.backfill.copy import Copy, check_copyable, is_switched, original_of
-from intramodal.ingest.backfill.points import told
+from intramodal.ingest.backfill.points import in_points
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
@@ -112,7 +112,7 @@ class BackfillPlan:
     reindexed : int
         Points whose index is built again.
     reindex_seconds : (int, int)
-        The least and the most that took on two cores, see `costs.REINDEX_S`.
+        The least and the most that took on two cores, see `REINDEX_S`.
     notes : list of str
         What a person should know before.
     """
@@ -141,7 +141,7 @@ class BackfillPlan:
 
 
 @dataclass(frozen=True)
-class MendingPlan:
+class RecomputePlan:
     """What a recomputation would do: `n_matching` points would be projected anew."""
 
     collection: str
@@ -231,11 +231,11 @@ def plan_recompute(
     where: Filter,
     vector: str | None = None,
     source: str = "raw",
-) -> MendingPlan:
+) -> RecomputePlan:
     """Return what `recompute` would do, with the same refusals, changing nothing."""
     vector = vector or projection.default_vector
     check_made_by(collection, projection, source, vector)
-    return MendingPlan(collection.name, source, vector, collection.count(where))
+    return RecomputePlan(collection.name, source, vector, collection.count(where))
 
 
 def _settings(collection: ImageCollection) -> dict[str, Any]:
@@ -283,7 +283,7 @@ def _notes_copy(copy: Copy, settings: dict[str, Any], aliases: list[str]) -> lis
     there = copy.new_count()
     if there is not None and is_switched(copy):
         return [f"nothing is copied: clients use {new!r} already; what they deleted stays deleted"]
-    notes = [] if there is None else [f"{new!r} holds {told(there)} already, which stay"]
+    notes = [] if there is None else [f"{new!r} holds {in_points(there)} already, which stay"]
     notes += [
         f"pause the writers of {old!r}, or let them write to both collections, from the start of "
         f"the copy until clients use {new!r}: what changes in {old!r} after it was copied is not "

@@ -1,18 +1,17 @@
-"""Pages of points, projected and written; what cannot be is listed."""
+"""Points that get a projected vector, page by page; those that cannot are listed."""
 
 from __future__ import annotations
 
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from intramodal.errors import StoreError
+from intramodal.errors import InputError, StoreError
 from intramodal.ingest.failures import Failures
 from intramodal.progress import progress
 from intramodal.runs.records import FailureRecord
@@ -59,6 +58,19 @@ def project_rows(projection: VectorMap, X: Floats, name: str) -> ProjectedRows:
     return ProjectedRows(rows[lives], Z[lives], refused, missing)
 
 
+def log_projection(run: Run, projection: VectorMap) -> None:
+    """Record a projection with how it was made."""
+    run.log_fingerprint("projection", projection.method, projection.fingerprint, projection.recipe)
+
+
+def check_pace(batch_size: int, throttle: float | None) -> None:
+    """Raise `InputError` for numbers that cannot be meant."""
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    if throttle is not None and not throttle > 0:
+        raise InputError(f"throttle must be more than 0 points a second, got {throttle}")
+
+
 def paced(pages: Iterable[Page], throttle: float | None) -> Iterator[Page]:
     """Yield pages, at most `throttle` points a second, whatever is done with them meanwhile."""
     for page in pages:
@@ -95,12 +107,12 @@ def with_ids(ids: Sequence[PointId]) -> list[Filter]:
     ]
 
 
-def told(n: int) -> str:
+def in_points(n: int) -> str:
     """Return a number of points as a person reads it.
 
     Examples
     --------
-    >>> told(1), told(1200)
+    >>> in_points(1), in_points(1200)
     ('1 point', '1,200 points')
     """
     return f"{n:,} point" if n == 1 else f"{n:,} points"
@@ -112,148 +124,37 @@ def absent_ids(collection: ImageCollection, ids: list[PointId]) -> list[PointId]
     return [point for point in ids if point not in there]
 
 
-@dataclass(frozen=True)
-class BackfillSummary:
-    """What a backfill or a recomputation did.
-
-    Parameters
-    ----------
-    collection, source, vector : str
-    projected, skipped, unprojectable : int
-        Points that got the vector; that had it and were left alone; that cannot have it: their
-        source vector is missing, zero or not finite.
-    failures : list of dict
-        "item", "stage" and "reason" of each that cannot; the first 10,000.
-    seconds, reindex_seconds : float
-        Until all was written; until the index was rebuilt after that.
-    """
-
-    collection: str
-    source: str
-    vector: str
-    projected: int
-    skipped: int
-    unprojectable: int
-    failures: list[dict[str, str]]
-    seconds: float
-    reindex_seconds: float = 0.0
-
-    @property
-    def sentence(self) -> str:
-        """What a person needs to know."""
-        rest = f"{told(self.unprojectable)} cannot be projected"
-        if not self.projected:
-            return f"nothing to do, {rest}"
-        return f"{told(self.projected)} of {self.collection!r} got {self.vector!r}, {rest}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return {**asdict(self), "sentence": self.sentence}
-
-
-@dataclass(frozen=True)
-class CopySummary:
-    """What a copy into a new collection did.
-
-    Parameters
-    ----------
-    collection, new_collection, source, vector : str
-        `source` is the name in the new collection.
-    copied, projected, skipped, unprojectable : int
-        Points written; those of them (or found there without it) that got the vector; that had it
-        when this run began; that cannot have it.
-    compared : int
-        Points of the seeded sample, all equal in both collections.
-    only_in_new : int
-        Points of the new collection that the old one lacks: deleted there meanwhile, or written
-        to the new one alone. They are left as they are.
-    aliases : list of str
-        Those that point at the new collection since this run.
-    failures : list of dict
-        "item", "stage" and "reason"; the first 10,000.
-    seconds, reindex_seconds : float
-    """
-
-    collection: str
-    new_collection: str
-    source: str
-    vector: str
-    copied: int
-    projected: int
-    skipped: int
-    unprojectable: int
-    compared: int
-    only_in_new: int
-    aliases: list[str]
-    failures: list[dict[str, str]]
-    seconds: float
-    reindex_seconds: float = 0.0
-
-    @property
-    def sentence(self) -> str:
-        """What a person needs to know."""
-        done = f"{told(self.copied)} copied, {self.projected:,} projected"
-        if not (self.copied or self.projected):
-            done = "nothing to do"
-        parts = [f"{done}, {told(self.unprojectable)} cannot be projected"]
-        if self.only_in_new:
-            parts.append(
-                f"{self.new_collection!r} holds {told(self.only_in_new)} that "
-                f"{self.collection!r} lacks: deleted there meanwhile, or written to the new one "
-                f"alone; nothing was deleted here"
-            )
-        if self.aliases:
-            moved = ", ".join(repr(alias) for alias in self.aliases)
-            parts.append(f"{moved} now means {self.new_collection!r}")
-        elif self.copied:
-            parts.append(
-                f"no alias was switched: give clients the new name {self.new_collection!r} (an "
-                f"alias cannot take the name of the collection {self.collection!r})"
-            )
-        return "; ".join(parts)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return {**asdict(self), "sentence": self.sentence}
-
-
 MOST_PASSES = 10
 """A live writer adds points while a pass goes on; each pass takes up what the last one missed."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """What is projected, and how fast."""
+@dataclass
+class VectorFill:
+    """Projects the vector `source` of points into `vector`, page by page."""
 
     collection: ImageCollection
     projection: VectorMap
     source: str
     vector: str
-    batch_size: int = 1000
+    batch_size: int
     """Points a page."""
-    throttle: float | None = None
+    throttle: float | None
     """Most points a second."""
-    run: Run = field(default_factory=Run)
+    failures: Failures
+    """Takes each point that cannot be projected, once."""
+    n_projected: int = field(default=0, init=False)
+    """Points written, over all passes."""
+    _listed: set[str] = field(default_factory=set, init=False)
 
-
-class Projecting:
-    """Projects points page by page, whether they have the vector or not."""
-
-    def __init__(self, job: Job, failures: Failures) -> None:
-        self.n_projected = 0
-        self._job = job
-        self._failures = failures
-        self._listed: set[str] = set()
-
-    def over(self, *wheres: Filter) -> int:
+    def matching(self, *wheres: Filter) -> int:
         """Project the points that match one of the filters; returns how many cannot be.
 
         No point may match two of them.
         """
-        job, n_refused = self._job, 0
-        n_points = sum(job.collection.count(where) for where in wheres)
+        collection, n_unprojectable = self.collection, 0
+        n_points = sum(collection.count(where) for where in wheres)
         pages = itertools.chain.from_iterable(
-            job.collection.scroll(vectors=[job.source], where=where, batch_size=job.batch_size)
+            collection.scroll(vectors=[self.source], where=where, batch_size=self.batch_size)
             for where in wheres
         )
         with (
@@ -262,30 +163,31 @@ class Projecting:
             progress(n_points, "project", unit="point") as bar,
         ):
             try:
-                for page in paced(pages, job.throttle):
-                    n_refused += self._take(page)
+                for page in paced(pages, self.throttle):
+                    n_unprojectable += self._take(page)
                     bar.update(len(page.ids))
             finally:
-                self._failures.flush()
-        return n_refused
+                self.failures.flush()
+        return n_unprojectable
 
     def among(self, ids: Sequence[PointId]) -> int:
         """Project those of some points that lack the vector; returns how many cannot be."""
-        wheres = [replace(where, lacks_vector=self._job.vector) for where in with_ids(ids)]
-        return self.over(*wheres)
+        wheres = [replace(where, lacks_vector=self.vector) for where in with_ids(ids)]
+        return self.matching(*wheres)
 
-    def fill(self) -> int:
+    def lacking(self) -> int:
         """Project all points that lack the vector; returns how many of them cannot be.
 
-        Passes go on until one finds nothing to project and the counts agree.
+        Passes go on until one finds nothing to project and the counts agree; `StoreError` if
+        writers never let it end.
         """
-        collection, vector = self._job.collection, self._job.vector
+        collection, vector = self.collection, self.vector
         for _ in range(MOST_PASSES):
             n_before = self.n_projected
-            n_refused = self.over(Filter(lacks_vector=vector))
+            n_unprojectable = self.matching(Filter(lacks_vector=vector))
             n_filled = collection.count(Filter(has_vector=vector))
-            if self.n_projected == n_before and n_filled + n_refused == collection.count():
-                return n_refused
+            if self.n_projected == n_before and n_filled + n_unprojectable == collection.count():
+                return n_unprojectable
         raise StoreError(
             f"after {MOST_PASSES} passes points of {collection.name!r} still lack {vector!r}: "
             f"they are written without it faster than they are filled; let the writer write both "
@@ -293,9 +195,7 @@ class Projecting:
         )
 
     def _take(self, page: Page) -> int:
-        found = project_rows(
-            self._job.projection, page.vectors[self._job.source], self._job.source
-        )
+        found = project_rows(self.projection, page.vectors[self.source], self.source)
         self._refuse(page, found)
         if len(found.rows):
             self.n_projected += self._write([page.ids[row] for row in found.rows], found.Z)
@@ -306,7 +206,7 @@ class Projecting:
 
         Where they are deleted faster than one can look, the next pass takes up the others.
         """
-        collection, vector = self._job.collection, self._job.vector
+        collection, vector = self.collection, self.vector
 
         def write(rows: list[int]) -> None:
             which = [ids[row] for row in rows]
@@ -318,13 +218,11 @@ class Projecting:
         new = {str(page.ids[row]): why for row, why in found.refused.items()}
         if found.missing:
             # A page holds NaN for absent vectors: the store knows which ones are NaN themselves.
-            asked = Filter(
-                ids=[page.ids[row] for row in found.missing], has_vector=self._job.source
-            )
-            for part in self._job.collection.scroll(where=asked):
+            asked = Filter(ids=[page.ids[row] for row in found.missing], has_vector=self.source)
+            for part in self.collection.scroll(where=asked):
                 for point in part.ids:
-                    new[str(point)] = f"its vector {self._job.source!r} is not finite"
+                    new[str(point)] = f"its vector {self.source!r} is not finite"
         for point, why in new.items():
             if point not in self._listed:
                 self._listed.add(point)
-                self._failures.add(FailureRecord(point, "project", why))
+                self.failures.add(FailureRecord(point, "project", why))

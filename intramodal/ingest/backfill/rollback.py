@@ -7,7 +7,7 @@ from typing import Any
 
 from intramodal.errors import Conflict, InputError, NotFound
 from intramodal.ingest.backfill.copy import CopyRecord, under_own_name
-from intramodal.ingest.backfill.points import absent_ids, told
+from intramodal.ingest.backfill.points import absent_ids, in_points
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.types import PointId
@@ -49,7 +49,7 @@ class RollbackSummary:
         would = "would be" if self.is_plan else "was"
         if self.back_to is None:
             return (
-                f"{self.vector!r} {would} removed from {told(self.removed)} of "
+                f"{self.vector!r} {would} removed from {in_points(self.removed)} of "
                 f"{self.collection!r}; everything else stays as it is"
             )
         kept = f"{self.collection!r} is kept until you drop it"
@@ -60,7 +60,7 @@ class RollbackSummary:
             )
         moved = ", ".join(repr(alias) for alias in self.aliases)
         means = "would mean" if self.is_plan else "means"
-        lost = f", without {told(self.only_in_new)} that only {self.collection!r} has"
+        lost = f", without {in_points(self.only_in_new)} that only {self.collection!r} has"
         return f"{moved} {means} {self.back_to!r} again{lost if self.only_in_new else ''}; {kept}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -149,8 +149,8 @@ def _back_to_original(
     if only_in_new and not (yes or dry_run):
         shown = ", ".join(str(point) for point in only_in_new[:_MOST_SHOWN])
         raise Conflict(
-            f"{new!r} holds {told(len(only_in_new))} that {old!r} lacks (such as {shown}), and "
-            f"clients would lose them; write them to {old!r} first, or give --yes"
+            f"{new!r} holds {in_points(len(only_in_new))} that {old!r} lacks (such as {shown}), "
+            f"and clients would lose them; write them to {old!r} first, or give --yes"
         )
     if aliases and not dry_run:
         store.set_aliases(dict.fromkeys(aliases, old))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.ingest.backfill.points import project_rows, sample_ids, told
+from intramodal.ingest.backfill.points import in_points, project_rows, sample_ids
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
@@ -66,9 +66,9 @@ class VerifySummary:
     def sentence(self) -> str:
         """What a person needs to know."""
         if not self.stale:
-            return f"{told(self.checked)} recomputed, all agree"
+            return f"{in_points(self.checked)} recomputed, all agree"
         return (
-            f"{self.stale:,} of {told(self.checked)} are stale: their "
+            f"{self.stale:,} of {in_points(self.checked)} are stale: their "
             f"{self.source!r} has changed since {self.vector!r} was computed; mend them with "
             f"--recompute"
         )
