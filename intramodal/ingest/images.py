@@ -17,10 +17,10 @@ from intramodal.errors import ImageError, InputError
 from intramodal.ingest.backfill.points import project_rows
 from intramodal.ingest.decode import decode_image
 from intramodal.ingest.payload import (
-    by_payload,
     changed_keys,
-    ensure_indexes,
+    index_payload,
     json_payload,
+    set_payloads,
     without_none,
 )
 from intramodal.ingest.prune import Seen
@@ -283,7 +283,8 @@ class ImageReader:
 
     def _look_up(self, chunk: list[Admitted], is_first: bool) -> LookedUp:
         if is_first:
-            ensure_indexes(self.collection, [record for record, _ in chunk])
+            payloads = [{"dataset": self.dataset, **record.payload} for record, _ in chunk]
+            index_payload(self.collection, payloads)
         return chunk, look_up(self.collection, self.vectors, [point for _, point in chunk])
 
     def _admitted(self) -> Iterator[Admitted]:
@@ -387,7 +388,7 @@ def _renew(
             else batch[row].payload
             for row in rows
         ]
-        _set_payloads(collection, points, payloads)
+        set_payloads(collection, points, payloads)
 
     rows = set(collection.with_existing([one.point for one in batch], write))
     gone = [_deleted(one.key) for row, one in enumerate(batch) if row not in rows]
@@ -400,7 +401,7 @@ def _relabel(collection: ImageCollection, batch: Sequence[Relabelled]) -> Tally:
 
     def write(rows: list[int]) -> None:
         payloads = [batch[row].payload for row in rows]
-        _set_payloads(collection, [points[row] for row in rows], payloads)
+        set_payloads(collection, [points[row] for row in rows], payloads)
 
     collection.with_existing(points, write)
     return Tally(updated=len(batch))
@@ -419,7 +420,7 @@ def _project(
     def write(rows: list[int]) -> None:
         there = [points[row] for row in rows]
         store.update_vectors(name, vector, there, found.Z[rows])
-        _set_payloads(collection, there, [by_point[point].payload for point in there])
+        set_payloads(collection, there, [by_point[point].payload for point in there])
 
     projected = {points[row] for row in collection.with_existing(points, write)}
     refused = {page.ids[row]: why for row, why in found.refused.items()}
@@ -427,14 +428,6 @@ def _project(
     gone = by_point.keys() - projected - refused.keys()
     failures += [_deleted(one.key) for point, one in by_point.items() if point in gone]
     return Tally(projected=len(projected), failures=failures)
-
-
-def _set_payloads(
-    collection: ImageCollection, points: Sequence[PointId], payloads: Sequence[Payload]
-) -> None:
-    for payload, some in by_payload(points, payloads):
-        if payload:
-            collection.store.set_payload(collection.name, some, payload)
 
 
 def _deleted(key: str) -> FailureRecord:

@@ -11,7 +11,7 @@ from intramodal.errors import InputError
 from intramodal.store.base import IndexKind
 from intramodal.store.checks import LARGEST_SIGNED, checked_payload
 from intramodal.store.collection import ImageCollection
-from intramodal.types import ImageRecord, Payload, PointId
+from intramodal.types import Payload, PointId
 
 _ENGINE_ULPS = 4
 """Units in the last place by which the engine (0.9) may read a float wrongly: measured, 2."""
@@ -65,15 +65,17 @@ def without_none(payload: Payload) -> Payload:
     return {key: value for key, value in payload.items() if value is not None}
 
 
-def by_payload(
-    points: Iterable[PointId], payloads: Iterable[Payload]
-) -> list[tuple[Payload, list[PointId]]]:
-    """Return the different payloads with the points that get them: one request serves each."""
+def set_payloads(
+    collection: ImageCollection, points: Iterable[PointId], payloads: Iterable[Payload]
+) -> None:
+    """Set the keys of each point's payload; one request serves all that get the same."""
     requests: dict[str, tuple[Payload, list[PointId]]] = {}
     for point, payload in zip(points, payloads, strict=True):
         same = json.dumps(payload, sort_keys=True)
         requests.setdefault(same, (payload, []))[1].append(point)
-    return list(requests.values())
+    for payload, some in requests.values():
+        if payload:
+            collection.store.set_payload(collection.name, some, payload)
 
 
 def _is_small(payload: Mapping[str, Any]) -> bool:
@@ -90,11 +92,6 @@ def _is_plain(value: Any) -> bool:
     if kind is int:
         return bool(-LARGEST_SIGNED <= value <= LARGEST_SIGNED)
     return value is None or kind is bool or (kind is float and math.isfinite(value))
-
-
-def ensure_indexes(collection: ImageCollection, records: Sequence[ImageRecord]) -> None:
-    """Index what pictures are chosen by; see `index_payload`."""
-    index_payload(collection, [{"dataset": "", **record.payload} for record in records])
 
 
 def index_payload(collection: ImageCollection, payloads: Sequence[Payload]) -> None:

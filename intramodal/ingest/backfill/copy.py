@@ -158,11 +158,6 @@ class Copy:
             projected_origin(self.projection, known, self.new_source), is_complete=False
         )
 
-    def new_count(self) -> int | None:
-        """Return how many points the new collection holds; None if it is not there."""
-        store = self.collection.store
-        return store.count(self.new_name) if store.exists(self.new_name) else None
-
     def aliases(self) -> list[str]:
         """Return the aliases that mean the old collection now, sorted."""
         known = self.collection.store.aliases()
@@ -263,25 +258,8 @@ def compare_collections(
     """Compare the collections, payload and vectors, the projected one with a recomputation.
 
     A writer to both collections is between its two writes now and then: what differs is looked
-    at again before it counts.
-
-    Parameters
-    ----------
-    copy : Copy
-    new : ImageCollection
-    uncopied : set of ids
-        Points that the new collection cannot hold.
-    seed : int
-        Of the sample.
-
-    Returns
-    -------
-    n_only_in_new, n_compared : int
-
-    Raises
-    ------
-    StoreError
-        If they differ in any of it.
+    at again before it counts. Returns how many points the new one alone has, and how many were
+    compared; `uncopied` are those that it cannot hold. `StoreError` if they differ.
     """
     n_only = _count_only_in_new(copy, new, uncopied)
     ids = [i for i in sample_ids(copy.collection, N_COMPARED, seed) if i not in uncopied]

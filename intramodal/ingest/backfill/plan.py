@@ -280,7 +280,8 @@ def _notes_in_place(settings: dict[str, Any], n_missing: int, n_reindexed: int) 
 
 def _notes_copy(copy: Copy, settings: dict[str, Any], aliases: list[str]) -> list[str]:
     old, new = copy.collection.name, copy.new_name
-    there = copy.new_count()
+    store = copy.collection.store
+    there = store.count(new) if store.exists(new) else None
     if there is not None and is_switched(copy):
         return [f"nothing is copied: clients use {new!r} already; what they deleted stays deleted"]
     notes = [] if there is None else [f"{new!r} holds {in_points(there)} already, which stay"]

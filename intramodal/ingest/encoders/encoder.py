@@ -315,13 +315,7 @@ class ImageEncoder:
 
 
 class DualEncoder(ImageEncoder):
-    """An `Encoder` with a text tower; also `HasProjectors` and `TextInvertible`.
-
-    Attributes
-    ----------
-    token_width : int
-        Length of a token embedding.
-    """
+    """An `Encoder` with a text tower; also `HasProjectors` and `TextInvertible`."""
 
     has_text = True
 

@@ -11,24 +11,15 @@ from intramodal.errors import ModelError
 
 @dataclass(frozen=True)
 class KnownModel:
-    """One row of ``intramodal models list``.
-
-    Parameters
-    ----------
-    name : str
-        What `load_encoder` takes.
-    family : str
-        Kind of model.
-    dim : int
-        Length of an embedding.
-    text : str
-        Whether it has a text tower: without one there is no PCA←.
-    """
+    """One row of ``intramodal models list``."""
 
     name: str
+    """What `load_encoder` takes."""
     family: str
     dim: int
+    """Length of an embedding."""
     text: str
+    """Whether it has a text tower: without one there is no PCA←."""
 
 
 # Paper, tables 1-3, and the OpenCLIP weights most often met in production.

@@ -26,35 +26,24 @@ _CODE_VERSION = 1  # raise it whenever the same settings would give other pixels
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Everything between a decoded picture and the model's input.
-
-    Parameters
-    ----------
-    side : int
-        Side of the square input in pixels.
-    resize : int
-        Side that `fit` refers to; larger than `side` where a margin is cropped away.
-    fit : {"shortest", "longest", "squash"}
-        Scale the shortest side to `resize` and crop; the longest and pad; or both, ignoring
-        the aspect ratio.
-    interpolation : str
-        Pillow's name of the filter, in small letters.
-    mean, std : tuple of three floats
-        Of pixel values between 0 and 1.
-    odd_margin : {"even", "down"}
-        Where half a margin is no whole number: torchvision rounds to even, transformers down.
-    fill : int, default=0
-        Grey value of the padding.
-    """
+    """Everything between a decoded picture and the model's input."""
 
     side: int
+    """Side of the square input in pixels."""
     resize: int
+    """Side that `fit` refers to; larger than `side` where a margin is cropped away."""
     fit: Literal["shortest", "longest", "squash"]
+    """Scale the shortest side to `resize` and crop; the longest and pad; or both, ignoring the
+    aspect ratio."""
     interpolation: str
+    """Pillow's name of the filter, in small letters."""
     mean: Triple
     std: Triple
+    """Both of pixel values between 0 and 1."""
     odd_margin: Literal["even", "down"] = "even"
+    """Where half a margin is no whole number: torchvision rounds to even, transformers down."""
     fill: int = 0
+    """Grey value of the padding."""
 
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return the input (side, side, 3) of an upright RGB picture."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from intramodal.errors import SourceError
 from intramodal.ingest.sources.base import LabelRule, Source, label_rule
-from intramodal.ingest.sources.lists import LIST_SUFFIXES, ListSource
+from intramodal.ingest.sources.lists import TABLE_SUFFIXES, ListSource
 from intramodal.ingest.sources.pictures import FolderSource, NamedSource
 from intramodal.ingest.sources.shards import ShardSource
 
@@ -74,6 +74,6 @@ def _opened(source: str, label_of: LabelRule) -> Source:
         return ShardSource(source, label_of)
     if not source or not path.exists():
         raise SourceError(f"there is no {source!r}; give {_FORMS}")
-    if path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():
+    if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_file():
         raise SourceError(f"{source} is no source of pictures; give {_FORMS}")
     return ListSource(source, label_of)

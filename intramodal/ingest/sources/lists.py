@@ -244,7 +244,7 @@ class _Swallowing:
             place = row.number + opening, row.number + closing
             for n_cells, found in self._inside(row.lines[opening + 1 : closing + 1]):
                 self._check_inside(n_cells, _kind(found), place)
-            if _has_break(name):
+            if "\n" in name or "\r" in name:
                 raise self._refusal(*place)
 
     def _check_inside(self, n_cells: int, kind: str, place: tuple[int, int]) -> None:
@@ -274,10 +274,6 @@ class _Swallowing:
             f"swallows what look like rows; close it on line {opening}, or put each row on one "
             f"line"
         )
-
-
-def _has_break(name: str) -> bool:
-    return "\n" in name or "\r" in name
 
 
 def _kind(name: str) -> str:
@@ -394,9 +390,6 @@ TABLE_SUFFIXES = tuple(_READERS)
 
 
 COLUMN = "path"
-
-LIST_SUFFIXES = TABLE_SUFFIXES
-"""Of the files that are lists."""
 
 
 class ListSource(Source):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, NotFound
-from intramodal.ingest.payload import by_payload, changed_keys, index_payload, without_none
+from intramodal.ingest.payload import changed_keys, index_payload, set_payloads, without_none
 from intramodal.ingest.reader import Step, Tally
 from intramodal.ingest.vectors.ready import Block, ReadyVectors
 from intramodal.ingest.workers import Threads
@@ -27,10 +27,9 @@ from intramodal.types import Floats, Payload, PointId, unit_rows
 # normalises in float32, and a projection's last bits depend on BLAS and the batch. Vectors of
 # other datatypes have lost too much to tell, and are written again.
 _TOLERANCE = {"float32": 1e-6, "float16": 1e-3}
+_PROJECTED_TOLERANCE = {"float32": 1e-5, "float16": 1e-3}
 
 _MOST_TRIES = 3
-
-_PROJECTED_TOLERANCE = {"float32": 1e-5, "float16": 1e-3}
 
 Vectors = Mapping[str, tuple[int, VectorOrigin]]
 """Size and origin of each vector."""
@@ -50,15 +49,7 @@ class Batch:
 def vectors_of(
     ready: ReadyVectors, origin: VectorOrigin, vector: str, projection: Projection | None
 ) -> dict[str, tuple[int, VectorOrigin]]:
-    """Return size and origin of all vectors that an ingest writes.
-
-    Raises
-    ------
-    ManifestMismatchError
-        If the projection was fitted for another model.
-    InputError
-        If it takes vectors of another length, or would overwrite its own source.
-    """
+    """Return size and origin of the vectors an ingest writes; raises for a wrong projection."""
     vectors = {vector: (ready.matrix.dim, origin)}
     if projection is None:
         return vectors
@@ -169,11 +160,8 @@ def _relabel(
     """Set the payload keys that differ; returns of which of the stored points."""
     pairs = zip(rows, page.payloads, strict=True)
     changes = [changed_keys(batch.payloads[row], known) for row, known in pairs]
-    relabelled = np.array([bool(change) for change in changes], dtype=bool)
-    for payload, points in by_payload(page.ids, changes):
-        if payload:
-            collection.store.set_payload(collection.name, points, payload)
-    return relabelled
+    set_payloads(collection, page.ids, changes)
+    return np.array([bool(change) for change in changes], dtype=bool)
 
 
 @dataclass

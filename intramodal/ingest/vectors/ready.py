@@ -97,11 +97,6 @@ class ReadyVectors:
         Whether the data set is in the payload of all rows, unless a column has that name.
     """
 
-    @property
-    def ids_from(self) -> str:
-        """What the ids of the points come from, for people."""
-        return "row numbers" if self.id_column is None else f"column {self.id_column}"
-
     def __init__(
         self,
         matrix: Matrix,
@@ -117,16 +112,13 @@ class ReadyVectors:
         self.dataset = dataset
         self.is_told = is_told
 
-    def check(self) -> None:
-        """Read all ids, once and without keeping them: 8 bytes a row.
+    @property
+    def ids_from(self) -> str:
+        """What the ids of the points come from, for people."""
+        return "row numbers" if self.id_column is None else f"column {self.id_column}"
 
-        Raises
-        ------
-        MismatchError
-            If the table has more or fewer rows than the matrix.
-        InputError
-            If ids occur twice.
-        """
+    def check(self) -> None:
+        """Raise unless each row has one of metadata and an id of its own; holds 8 bytes a row."""
         hashes = array("q")
         n_rows = 0
         for n_rows, key in self._keys():  # noqa: B007
