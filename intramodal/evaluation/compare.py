@@ -754,8 +754,8 @@ def with_rivals(
         name = projection.default_vector
         if name in table.vectors or name in found:
             raise InputError(
-                f"{projection.place or repr(projection)} makes a vector {name!r}, and there is one "
-                f"already; leave one out"
+                f"{projection.place or repr(projection)} makes a vector {name!r}, and there is "
+                f"one already; leave one out"
             )
         found[name] = unit_rows(projection.apply_to_unit(table.unit(a)))
     return table.with_unit_vectors(found), tuple(found)

@@ -562,8 +562,8 @@ def require_used(projections: Sequence[Projection], targets: Sequence[VectorOf])
         if projection.fingerprint in made or any(takes(projection, t) for t in targets):
             continue
         raise InputError(
-            f"{projection.place or repr(projection)} projects vectors of {projection.encoder}, and "
-            f"none of the given vectors is its own; give the projection that was fitted for one "
+            f"{projection.place or repr(projection)} projects vectors of {projection.encoder}, "
+            f"and none of the given vectors is its own; give the projection that was fitted for one "
             f"of them"
         )
 
