@@ -180,7 +180,6 @@ class Store(ABC):
     def drop(self, name: str) -> None:
         """Delete the collection and its aliases; `NotFound` if absent, also for an alias."""
 
-    @abstractmethod
     def upsert(
         self,
         name: str,
@@ -193,8 +192,8 @@ class Store(ABC):
         Vectors and payload of a replaced point that are not given are lost. Use `insert`,
         `update_vectors` and `set_payload` where others write to the same points.
         """
+        self._write(name, ids, vectors, payloads, only_absent=False)
 
-    @abstractmethod
     def insert(
         self,
         name: str,
@@ -207,6 +206,19 @@ class Store(ABC):
         The store decides for each point at the moment of the write, so that no point of another
         writer is ever replaced (servers from 1.16 on; older ones replace it, like `upsert`).
         """
+        self._write(name, ids, vectors, payloads, only_absent=True)
+
+    @abstractmethod
+    def _write(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        vectors: Mapping[str, Floats],
+        payloads: Sequence[Payload],
+        *,
+        only_absent: bool,
+    ) -> None:
+        """Write whole points durably: all of them, or those that are absent."""
 
     def upload_streams(self, name: str) -> int:
         """Return how many writes to a collection are best under way at once."""

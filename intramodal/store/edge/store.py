@@ -201,34 +201,16 @@ class EdgeStore(Store):
     def _trash_of(self, folder: str) -> Path:
         return self._folder / f".{folder}.discarded"
 
-    def upsert(
-        self,
-        name: str,
-        ids: Sequence[PointId],
-        vectors: Mapping[str, Floats],
-        payloads: Sequence[Payload],
-    ) -> None:
-        """Write whole points durably, vectors and payload; replaces points with these ids."""
-        self._write(name, ids, vectors, payloads, edge.UpdateMode.Upsert)
-
-    def insert(
-        self,
-        name: str,
-        ids: Sequence[PointId],
-        vectors: Mapping[str, Floats],
-        payloads: Sequence[Payload],
-    ) -> None:
-        """Write the points that are absent, whole; those that exist stay untouched."""
-        self._write(name, ids, vectors, payloads, edge.UpdateMode.InsertOnly)
-
     def _write(
         self,
         name: str,
         ids: Sequence[PointId],
         vectors: Mapping[str, Floats],
         payloads: Sequence[Payload],
-        mode: Any,
+        *,
+        only_absent: bool,
     ) -> None:
+        mode = edge.UpdateMode.InsertOnly if only_absent else edge.UpdateMode.Upsert
         with self._opened(name, "write to") as (entry, shard):
             points = canonical_ids(ids, unique=True)
             checked = check_points(entry.vectors, points, vectors, payloads)

@@ -336,39 +336,6 @@ class ServerStore(Store):
             ),
         )
 
-    def upsert(
-        self,
-        name: str,
-        ids: Sequence[PointId],
-        vectors: Mapping[str, Floats],
-        payloads: Sequence[Payload],
-    ) -> None:
-        """Write whole points durably, vectors and payload; replaces points with these ids."""
-        self._write(name, ids, vectors, payloads, only_absent=False)
-
-    def insert(
-        self,
-        name: str,
-        ids: Sequence[PointId],
-        vectors: Mapping[str, Floats],
-        payloads: Sequence[Payload],
-    ) -> None:
-        """Write the points that are absent, whole; those that exist stay untouched."""
-        self._warn_of_replacing()
-        self._write(name, ids, vectors, payloads, only_absent=True)
-
-    def _warn_of_replacing(self) -> None:
-        is_new_enough = self._connection.version_numbers >= _INSERTS_SINCE
-        if self._is_local or is_new_enough or self._has_warned:
-            return
-        self._has_warned = True
-        log.warning(
-            "Qdrant %s at %s replaces points that exist instead of leaving them alone: nobody "
-            "else may write to them meanwhile; Qdrant 1.16 and later can tell",
-            self._connection.version,
-            self.location,
-        )
-
     def _write(
         self,
         name: str,
@@ -378,6 +345,8 @@ class ServerStore(Store):
         *,
         only_absent: bool,
     ) -> None:
+        if only_absent:
+            self._warn_of_replacing()
         points = canonical_ids(ids, unique=True)
         known = self._server.know(name, list(vectors))
         checked = check_points(known.specs, points, vectors, payloads)
@@ -396,6 +365,18 @@ class ServerStore(Store):
         most = _GRPC_BATCH if self._connection.uses_grpc else _REST_BATCH
         size = self._batch_size(known, most, width, payloads)
         self._streams_of(known).send(send, len(points), size)
+
+    def _warn_of_replacing(self) -> None:
+        is_new_enough = self._connection.version_numbers >= _INSERTS_SINCE
+        if self._is_local or is_new_enough or self._has_warned:
+            return
+        self._has_warned = True
+        log.warning(
+            "Qdrant %s at %s replaces points that exist instead of leaving them alone: nobody "
+            "else may write to them meanwhile; Qdrant 1.16 and later can tell",
+            self._connection.version,
+            self.location,
+        )
 
     def _write_points(
         self,
