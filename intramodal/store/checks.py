@@ -7,12 +7,12 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from intramodal.errors import Conflict, InputError, NotFound, Unsupported
-from intramodal.store.base import UNNAMED, VectorSpec
+from intramodal.store.base import UNNAMED, IndexKind, VectorSpec
 from intramodal.types import Floats, Payload, PointId
 
 # The server's own rule (and the client's) for names of collections and vectors.
@@ -72,6 +72,13 @@ def check_spec(name: str, spec: VectorSpec) -> None:
         )
     if spec.is_multivector:
         raise _no_multivector(name)
+
+
+def check_index_kind(kind: str) -> None:
+    """Raise `InputError` unless a payload index can be of that kind."""
+    kinds = get_args(IndexKind)
+    if kind not in kinds:
+        raise InputError(f"there is no index of kind {kind!r}; choose one of {', '.join(kinds)}")
 
 
 def canonical_ids(ids: Sequence[PointId], *, unique: bool = False) -> list[Any]:

@@ -18,7 +18,6 @@ import qdrant_edge as edge
 
 from intramodal.errors import (
     Conflict,
-    InputError,
     IntramodalError,
     Locked,
     ManifestMismatchError,
@@ -38,6 +37,7 @@ from intramodal.store.base import (
 from intramodal.store.checks import (
     canonical_ids,
     check_aliases,
+    check_index_kind,
     check_name,
     check_points,
     check_spec,
@@ -400,9 +400,7 @@ class EdgeStore(Store):
     def ensure_index(self, name: str, field: str, kind: IndexKind) -> None:
         """Create a payload index unless it is there."""
         with self._opened(name, "index") as (entry, shard):
-            if kind not in engine.INDEX_TYPES:
-                kinds = ", ".join(engine.INDEX_TYPES)
-                raise InputError(f"there is no index of kind {kind!r}; choose one of {kinds}")
+            check_index_kind(kind)
             wanted = [path for path in paths(field) if entry.indexes.get(path) != kind]
             if not wanted:
                 return

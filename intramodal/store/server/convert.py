@@ -38,7 +38,6 @@ NO_POINT = models.Filter(must=[models.HasIdCondition(has_id=[])])
 ones alone, on servers from 1.16 on. The mode insert_only does the same from 1.17 on, and 1.16
 ignores it in silence."""
 
-INDEX_KINDS = ("keyword", "integer", "float", "bool", "datetime")
 _QUANTIZATION: Any = TypeAdapter(models.QuantizationConfig)
 _OPTION_TYPES: dict[str, Any] = {
     "shard_number": None,

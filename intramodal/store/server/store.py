@@ -9,7 +9,7 @@ from typing import Any
 from qdrant_client import models
 from qdrant_client.http.exceptions import ResponseHandlingException
 
-from intramodal.errors import Conflict, InputError, NotFound, Unsupported
+from intramodal.errors import Conflict, NotFound, Unsupported
 from intramodal.store.base import (
     Cluster,
     CollectionInfo,
@@ -26,6 +26,7 @@ from intramodal.store.checks import (
     LARGEST_UNSIGNED,
     canonical_ids,
     check_aliases,
+    check_index_kind,
     check_name,
     check_points,
     check_spec,
@@ -282,9 +283,7 @@ class ServerStore(Store):
 
     def ensure_index(self, name: str, field: str, kind: IndexKind) -> None:
         """Create a payload index unless it is there."""
-        if kind not in convert.INDEX_KINDS:
-            kinds = ", ".join(convert.INDEX_KINDS)
-            raise InputError(f"there is no index of kind {kind!r}; choose one of {kinds}")
+        check_index_kind(kind)
         there = self.info(name).indexes
         for path in [path for path in paths(field) if there.get(path) != kind]:
             if self._is_local:
@@ -363,7 +362,7 @@ class ServerStore(Store):
                 self._write_points(name, which, some, told, key, only_absent=only_absent)
 
         most = _GRPC_BATCH if self._connection.uses_grpc else _REST_BATCH
-        size = self._batch_size(known, most, width, payloads)
+        size = batch_size(self._connection, known.limits, most, width, payloads)
         self._streams_of(known).send(send, len(points), size)
 
     def _warn_of_replacing(self) -> None:
@@ -418,7 +417,7 @@ class ServerStore(Store):
                 changes = convert.vector_updates(vector, [points[row] for row in rows], X[rows])
                 self._update_points(name, vector, changes, key, wait=wait)
 
-        size = self._batch_size(known, _UPDATE_BATCH, X.shape[1])
+        size = batch_size(self._connection, known.limits, _UPDATE_BATCH, X.shape[1])
         self._streams_of(known).send(send, len(points), size)
 
     def _update_points(
@@ -493,11 +492,6 @@ class ServerStore(Store):
         if n not in self._streams:
             self._streams[n] = Streams(n)
         return self._streams[n]
-
-    def _batch_size(
-        self, known: Known, most: int, width: int, payloads: Sequence[Payload] = ()
-    ) -> int:
-        return batch_size(self._connection, known.limits, most, width, payloads)
 
     def _by_key(
         self,
