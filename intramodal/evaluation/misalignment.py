@@ -563,8 +563,8 @@ def require_used(projections: Sequence[Projection], targets: Sequence[VectorOf])
             continue
         raise InputError(
             f"{projection.place or repr(projection)} projects vectors of {projection.encoder}, "
-            f"and none of the given vectors is its own; give the projection that was fitted for one "
-            f"of them"
+            f"and none of the given vectors is its own; give the projection that was fitted for "
+            f"one of them"
         )
 
 

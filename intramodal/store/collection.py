@@ -18,64 +18,6 @@ from intramodal.store.fields import value_at
 from intramodal.store.manifest import Manifest, VectorOrigin
 from intramodal.types import Floats, Payload, PointId, VectorTable, unit_rows
 
-
-def tabled(pages: Iterable[Page], vectors: Sequence[str], payload: Sequence[str]) -> VectorTable:
-    """Return the points that have every vector, ascending by the text of their ids."""
-    vectors = list(dict.fromkeys(vectors))
-    read = list(pages)
-    ids = [i for page in read for i in page.ids]
-    table = VectorTable(
-        ids=ids,
-        vectors={vector: _stacked(read, vector) for vector in vectors},
-        payload={f: [value_at(p, f) for page in read for p in page.payloads] for f in payload},
-    )
-    keep = _in_order(table)
-    is_all = np.array_equal(keep, np.arange(len(ids)))
-    return table if is_all else replace(table.take(keep), n_incomplete=len(ids) - len(keep))
-
-
-def _stacked(pages: list[Page], vector: str) -> Floats:
-    """Take a vector out of all pages, so that one copy of it is left."""
-    blocks = [page.vectors.pop(vector) for page in pages]
-    return np.concatenate(blocks) if blocks else np.empty((0, 0), np.float32)
-
-
-def _in_order(table: VectorTable) -> NDArray[np.intp]:
-    """Return the rows of complete points, in the order of a table."""
-    n = len(table)
-    order = np.array(sorted(range(n), key=lambda row: str(table.ids[row])), dtype=np.intp)
-    complete = [~np.isnan(X[:, 0]) for X in table.vectors.values() if len(X)]
-    return order[np.logical_and.reduce(complete)[order]] if complete else order
-
-
-def draw_ids(pages: Iterable[Page], n: int, *, seed: int = 0) -> tuple[list[PointId], int]:
-    """Draw n ids without replacement; return them, ascending by text, and how many there were.
-
-    Points are taken by a keyed hash of their id: which ones does not depend on the order, and
-    hardly on what else is there, so that a collection that grows keeps most of its sample. A
-    larger sample holds the smaller one. Memory is the sample.
-
-    Examples
-    --------
-    >>> page = Page(ids=[7, 8, 9], vectors={}, payloads=[])
-    >>> draw_ids([page], 2)
-    ([8, 9], 3)
-    """
-    n_seen = 0
-
-    def ranked() -> Iterator[tuple[bytes, str, PointId]]:
-        nonlocal n_seen
-        key = seed.to_bytes(8, "big", signed=True)
-        for page in pages:
-            n_seen += len(page.ids)
-            for point in page.ids:
-                text = str(point)
-                yield blake2b(text.encode(), key=key, digest_size=8).digest(), text, point
-
-    drawn = heapq.nsmallest(n, ranked())
-    return [point for _, _, point in sorted(drawn, key=lambda row: row[1])], n_seen
-
-
 SCROLL_BATCH = 1000
 """Points a page."""
 
@@ -397,6 +339,63 @@ class ImageCollection:
         info = self.info()
         sizes = ", ".join(f"{name or 'unnamed'}: {v.size}" for name, v in info.vectors.items())
         return f"ImageCollection({self.name!r}, {info.n_points:,} points, {sizes})"
+
+
+def tabled(pages: Iterable[Page], vectors: Sequence[str], payload: Sequence[str]) -> VectorTable:
+    """Return the points that have every vector, ascending by the text of their ids."""
+    vectors = list(dict.fromkeys(vectors))
+    read = list(pages)
+    ids = [i for page in read for i in page.ids]
+    table = VectorTable(
+        ids=ids,
+        vectors={vector: _stacked(read, vector) for vector in vectors},
+        payload={f: [value_at(p, f) for page in read for p in page.payloads] for f in payload},
+    )
+    keep = _in_order(table)
+    is_all = np.array_equal(keep, np.arange(len(ids)))
+    return table if is_all else replace(table.take(keep), n_incomplete=len(ids) - len(keep))
+
+
+def _stacked(pages: list[Page], vector: str) -> Floats:
+    """Take a vector out of all pages, so that one copy of it is left."""
+    blocks = [page.vectors.pop(vector) for page in pages]
+    return np.concatenate(blocks) if blocks else np.empty((0, 0), np.float32)
+
+
+def _in_order(table: VectorTable) -> NDArray[np.intp]:
+    """Return the rows of complete points, in the order of a table."""
+    n = len(table)
+    order = np.array(sorted(range(n), key=lambda row: str(table.ids[row])), dtype=np.intp)
+    complete = [~np.isnan(X[:, 0]) for X in table.vectors.values() if len(X)]
+    return order[np.logical_and.reduce(complete)[order]] if complete else order
+
+
+def draw_ids(pages: Iterable[Page], n: int, *, seed: int = 0) -> tuple[list[PointId], int]:
+    """Draw n ids without replacement; return them, ascending by text, and how many there were.
+
+    Points are taken by a keyed hash of their id: which ones does not depend on the order, and
+    hardly on what else is there, so that a collection that grows keeps most of its sample. A
+    larger sample holds the smaller one. Memory is the sample.
+
+    Examples
+    --------
+    >>> page = Page(ids=[7, 8, 9], vectors={}, payloads=[])
+    >>> draw_ids([page], 2)
+    ([8, 9], 3)
+    """
+    n_seen = 0
+
+    def ranked() -> Iterator[tuple[bytes, str, PointId]]:
+        nonlocal n_seen
+        key = seed.to_bytes(8, "big", signed=True)
+        for page in pages:
+            n_seen += len(page.ids)
+            for point in page.ids:
+                text = str(point)
+                yield blake2b(text.encode(), key=key, digest_size=8).digest(), text, point
+
+    drawn = heapq.nsmallest(n, ranked())
+    return [point for _, _, point in sorted(drawn, key=lambda row: row[1])], n_seen
 
 
 def _listed(names: Mapping[str, Any]) -> str:

@@ -86,6 +86,10 @@ class EdgeStore(Store):
         self._make_folder()
         self._clear_discarded()
 
+    def __repr__(self) -> str:
+        """Return the directory."""
+        return f"EdgeStore({self.location!r})"
+
     def _make_folder(self) -> None:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -109,6 +113,22 @@ class EdgeStore(Store):
                 contents.discarded.clear()
         except StoreError as error:  # a read-only directory can be searched all the same
             log.info("leftovers of an interrupted change are kept: %s", error)
+
+    def describe(self) -> dict[str, Any]:
+        """Return backend, version, location and limits."""
+        return {
+            "backend": "edge",
+            "location": self.location,
+            "version": distributions.version("qdrant-edge-py"),
+            "limits": {"processes": 1},
+        }
+
+    def close(self) -> None:
+        """Flush and release all files; calling it twice is fine."""
+        with self._guard:
+            self._is_closed = True
+            for folder in list(self._shards):
+                self._release(folder)
 
     def collections(self) -> list[str]:
         """Return the names of all collections, sorted."""
@@ -201,35 +221,11 @@ class EdgeStore(Store):
     def _trash_of(self, folder: str) -> Path:
         return self._folder / f".{folder}.discarded"
 
-    def _write(
-        self,
-        name: str,
-        ids: Sequence[PointId],
-        vectors: Mapping[str, Floats],
-        payloads: Sequence[Payload],
-        *,
-        only_absent: bool,
-    ) -> None:
-        mode = edge.UpdateMode.InsertOnly if only_absent else edge.UpdateMode.Upsert
-        with self._opened(name, "write to") as (entry, shard):
-            points = canonical_ids(ids, unique=True)
-            checked = check_points(entry.vectors, points, vectors, payloads)
-            payloads = list(map(checked_payload, payloads, points))
-            names, columns = list(checked), list(checked.values())
-            for start in range(0, len(points), _WRITE_BATCH):
-                part = slice(start, start + _WRITE_BATCH)
-                vectors_of = [engine.buffers(X[part]) for X in columns]
-                rows = zip(points[part], payloads[part], *vectors_of, strict=True)
-                batch = [
-                    edge.Point(i, dict(zip(names, row, strict=True)), payload)
-                    for i, payload, *row in rows
-                ]
-                shard.update(edge.UpdateOperation.upsert_points(batch, update_mode=mode))
-
-    def delete(self, name: str, ids: Sequence[PointId]) -> None:
-        """Delete points; absent ids are ignored."""
-        with self._opened(name, "delete from") as (_, shard):
-            shard.update(edge.UpdateOperation.delete_points(canonical_ids(ids)))
+    def optimize(self, name: str, *, deadline_s: float = 3600.0) -> None:
+        """Build the indexes in a child process; other threads that use the collection wait."""
+        with self._opened(name, "optimize") as (entry, _):
+            self._release(entry.folder)
+            engine.optimize_in_child(self._folder / entry.folder, deadline_s)
 
     def add_vector(self, name: str, vector: str, spec: VectorSpec) -> None:
         """Add a named vector to a collection that holds points; repeating it does nothing."""
@@ -292,6 +288,67 @@ class EdgeStore(Store):
             self._release(entry.folder)  # opening it again finishes or undoes the change
             raise
 
+    def ensure_index(self, name: str, field: str, kind: IndexKind) -> None:
+        """Create a payload index unless it is there."""
+        with self._opened(name, "index") as (entry, shard):
+            check_index_kind(kind)
+            wanted = [path for path in paths(field) if entry.indexes.get(path) != kind]
+            if not wanted:
+                return
+            schema = engine.INDEX_TYPES[kind]
+            for path in wanted:
+                shard.update(edge.UpdateOperation.create_field_index(path, schema))
+            with self._catalogue.change() as contents:
+                self._entry(contents, name).indexes.update(dict.fromkeys(wanted, kind))
+
+    def copy_indexes(self, source: str, target: str) -> None:
+        """Create the payload indexes of one collection in another, those that are absent."""
+        there = self.info(target).indexes
+        for field, kind in self.info(source).indexes.items():
+            if field not in there:
+                self.ensure_index(target, field, cast(IndexKind, kind))
+
+    def aliases(self) -> dict[str, str]:
+        """Return alias -> collection."""
+        return dict(self._catalogue.read().aliases)
+
+    def set_aliases(self, targets: Mapping[str, str]) -> None:
+        """Point aliases at collections, all of them in one atomic step."""
+        with self._catalogue.change() as contents:
+            check_aliases(targets, list(contents.collections))
+            contents.aliases.update(targets)
+
+    def delete_alias(self, alias: str) -> None:
+        """Remove an alias; `NotFound` if absent."""
+        with self._catalogue.change() as contents:
+            if contents.aliases.pop(alias, None) is None:
+                raise NotFound(f"there is no alias {alias!r}")
+
+    def _write(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        vectors: Mapping[str, Floats],
+        payloads: Sequence[Payload],
+        *,
+        only_absent: bool,
+    ) -> None:
+        mode = edge.UpdateMode.InsertOnly if only_absent else edge.UpdateMode.Upsert
+        with self._opened(name, "write to") as (entry, shard):
+            points = canonical_ids(ids, unique=True)
+            checked = check_points(entry.vectors, points, vectors, payloads)
+            payloads = list(map(checked_payload, payloads, points))
+            names, columns = list(checked), list(checked.values())
+            for start in range(0, len(points), _WRITE_BATCH):
+                part = slice(start, start + _WRITE_BATCH)
+                vectors_of = [engine.buffers(X[part]) for X in columns]
+                rows = zip(points[part], payloads[part], *vectors_of, strict=True)
+                batch = [
+                    edge.Point(i, dict(zip(names, row, strict=True)), payload)
+                    for i, payload, *row in rows
+                ]
+                shard.update(edge.UpdateOperation.upsert_points(batch, update_mode=mode))
+
     def update_vectors(
         self, name: str, vector: str, ids: Sequence[PointId], X: Floats, *, wait: bool = True
     ) -> None:
@@ -315,6 +372,11 @@ class EdgeStore(Store):
         payload = checked_payload(payload)
         with self._opened(name, "set payload in") as (_, shard):
             shard.update(edge.UpdateOperation.set_payload(canonical_ids(ids), payload))
+
+    def delete(self, name: str, ids: Sequence[PointId]) -> None:
+        """Delete points; absent ids are ignored."""
+        with self._opened(name, "delete from") as (_, shard):
+            shard.update(edge.UpdateOperation.delete_points(canonical_ids(ids)))
 
     def scroll(
         self,
@@ -397,48 +459,6 @@ class EdgeStore(Store):
         with self._opened(name, "count") as (_, shard):
             return engine.count(shard, spell(engine.EDGE, where))
 
-    def ensure_index(self, name: str, field: str, kind: IndexKind) -> None:
-        """Create a payload index unless it is there."""
-        with self._opened(name, "index") as (entry, shard):
-            check_index_kind(kind)
-            wanted = [path for path in paths(field) if entry.indexes.get(path) != kind]
-            if not wanted:
-                return
-            schema = engine.INDEX_TYPES[kind]
-            for path in wanted:
-                shard.update(edge.UpdateOperation.create_field_index(path, schema))
-            with self._catalogue.change() as contents:
-                self._entry(contents, name).indexes.update(dict.fromkeys(wanted, kind))
-
-    def copy_indexes(self, source: str, target: str) -> None:
-        """Create the payload indexes of one collection in another, those that are absent."""
-        there = self.info(target).indexes
-        for field, kind in self.info(source).indexes.items():
-            if field not in there:
-                self.ensure_index(target, field, cast(IndexKind, kind))
-
-    def aliases(self) -> dict[str, str]:
-        """Return alias -> collection."""
-        return dict(self._catalogue.read().aliases)
-
-    def set_aliases(self, targets: Mapping[str, str]) -> None:
-        """Point aliases at collections, all of them in one atomic step."""
-        with self._catalogue.change() as contents:
-            check_aliases(targets, list(contents.collections))
-            contents.aliases.update(targets)
-
-    def delete_alias(self, alias: str) -> None:
-        """Remove an alias; `NotFound` if absent."""
-        with self._catalogue.change() as contents:
-            if contents.aliases.pop(alias, None) is None:
-                raise NotFound(f"there is no alias {alias!r}")
-
-    def optimize(self, name: str, *, deadline_s: float = 3600.0) -> None:
-        """Build the indexes in a child process; other threads that use the collection wait."""
-        with self._opened(name, "optimize") as (entry, _):
-            self._release(entry.folder)
-            engine.optimize_in_child(self._folder / entry.folder, deadline_s)
-
     def problems(self) -> dict[str, str]:
         """Open every collection; return what cannot be opened, and folders of no collection."""
         orphans = {
@@ -493,26 +513,6 @@ class EdgeStore(Store):
             return f"{folder} belonged to no collection and held no points: it is deleted", True
         held = "may hold points" if n_points is None else f"holds {n_points:,} points"
         return f"{folder} belongs to no collection and {held}: it is left as it is", False
-
-    def describe(self) -> dict[str, Any]:
-        """Return backend, version, location and limits."""
-        return {
-            "backend": "edge",
-            "location": self.location,
-            "version": distributions.version("qdrant-edge-py"),
-            "limits": {"processes": 1},
-        }
-
-    def close(self) -> None:
-        """Flush and release all files; calling it twice is fine."""
-        with self._guard:
-            self._is_closed = True
-            for folder in list(self._shards):
-                self._release(folder)
-
-    def __repr__(self) -> str:
-        """Return the directory."""
-        return f"EdgeStore({self.location!r})"
 
     @contextmanager
     def _opened(self, name: str, what: str) -> Iterator[tuple[Entry, edge.EdgeShard]]:

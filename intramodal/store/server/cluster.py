@@ -17,9 +17,15 @@ from intramodal.store.server import convert
 from intramodal.store.server.client import Caller, connect_server, in_batches, translated
 from intramodal.types import PointId
 
+T = TypeVar("T")
+
 ShardKey = str | int
 
 _IDS_AT_ONCE = 1000
+SPREAD_DEADLINE_S = 60.0
+
+_NOBODY = str(uuid.UUID(int=0))
+"""An id that no point has: the search that asks for it looks at nothing else."""
 
 
 def keys_of(server: Caller, name: str, ids: Sequence[PointId]) -> dict[PointId, ShardKey | None]:
@@ -74,14 +80,6 @@ def require_all(
         if point not in known:
             raise NotFound(f"cannot change {name!r}: No point with id {point} found")
     return known
-
-
-T = TypeVar("T")
-
-SPREAD_DEADLINE_S = 60.0
-
-_NOBODY = str(uuid.UUID(int=0))
-"""An id that no point has: the search that asks for it looks at nothing else."""
 
 
 def wait_until_known(
