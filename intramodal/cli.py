@@ -277,13 +277,15 @@ def _defaults(name: str, table: dict[str, Any]) -> dict[str, Any]:
     },
 )
 @click.version_option(__version__, prog_name="intramodal")
-@click.option("-v", "--verbose", count=True, help="More log lines on stderr; twice for debugging.")
+@click.option(
+    "-v", "--verbose", count=True, help="Show more log lines on stderr; -vv for debugging."
+)
 @click.pass_context
 def cli(ctx: click.Context, verbose: int) -> None:
     """Image-to-image search with CLIP-like embeddings in Qdrant.
 
-    Options win over environment variables (INTRAMODAL_*), those over ./intramodal.toml,
-    those over the defaults. Results go to stdout, progress and logs to stderr.
+    Options override environment variables (INTRAMODAL_*), which override ./intramodal.toml,
+    which overrides the defaults. Results go to stdout, progress and logs to stderr.
     """
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")

@@ -15,17 +15,18 @@ from intramodal.commands.session import Session, session_options
 
 @click.command("adopt", cls=JobCommand, job="ingest.adopt:adopt_collection")
 @click.argument("collection")
-@click.option("--vector", help="Its name; '' if unnamed.")
+@click.option("--vector", help="Name of the vector; '' if it has no name.")
 @click.option("--made-by", required=True, help="Model that made the vector.")
 @click.option(
     "--pictures",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder the payload's `path` is relative to: some pictures are encoded and compared.",
+    help="Folder that the payload's `path` is relative to; a sample of the picture files is "
+    "encoded and compared with the vectors.",
 )
 @click.option(
     "--projection",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A projection of that model: its texts are compared with the vectors.",
+    help="Projection file of that model; its texts are compared with the vectors.",
 )
 @model_options
 @session_options()
@@ -37,10 +38,11 @@ def command(
     precision: str | None,
     **knobs: Any,
 ) -> None:
-    """Declare which model made the vectors of a collection that is not ours.
+    """Declare which model made the vectors of a collection that another program created.
 
-    The dimension is checked for known models, and a sample where pictures or texts are at hand.
-    Writes the manifest into the collection's metadata; vectors and payload stay as they are.
+    The dimension is checked for known models, and a sample of the vectors if --pictures or
+    --projection is given. Writes the manifest into the collection's metadata; vectors and payload
+    stay as they are.
 
     \b
     intramodal adopt products --vector image --made-by open_clip:ViT-B-32:openai

@@ -54,58 +54,78 @@ def _checked_filter(
 @click.option(
     "--projection",
     type=click.Path(path_type=Path),
-    help="File made by `fit`; needed by all but --rollback.",
+    help="Projection file made by `fit`; required except with --rollback.",
 )
 @click.option(
     "--from",
     "source",
     help="Vector to project; '' if it has no name.",
 )
-@click.option("--to", "vector", help="Vector to fill; default: the projection's own name.")
+@click.option(
+    "--to", "vector", help="Vector to fill; default: the projection's own name, e.g. pca."
+)
 @click.option(
     "--made-by",
-    help="Adopt the collection on the way: declare the model that made the --from vector.",
+    help="Model that made the --from vector; adopts the collection first (see `adopt`).",
 )
 @click.option(
     "--new-collection",
     metavar="NAME",
-    help="Copy everything into a new collection that also has the vector, then switch aliases: "
-    "for servers below 1.18 and vectors without a name.",
+    help="Copy everything into a new collection that also has the vector, then switch aliases; "
+    "for servers before 1.18 and for vectors without a name.",
 )
 @click.option(
     "--verify",
     type=click.IntRange(1),
     metavar="N",
-    help="Recompute N points, compare, change nothing; exit code 1 if some are stale.",
+    help="Recompute N points and compare, without changing anything; exit code 1 if some are "
+    "stale.",
 )
 @click.option(
     "--recompute",
     multiple=True,
     metavar="FILTER",
     callback=_checked_filter,
-    help="Compute anew for points with field=value[,value] or id=ID[,ID], or `all`; repeatable.",
+    help="Recompute points that match FIELD=VALUE[,VALUE...] or id=ID[,ID...], or `all`; "
+    "repeatable.",
 )
 @click.option(
-    "--rollback", is_flag=True, help="Undo: remove the vector, or switch aliases back from a copy."
+    "--rollback",
+    is_flag=True,
+    help="Undo the backfill: remove the vector, or switch aliases back from a copy.",
 )
-@click.option("--yes", is_flag=True, help="Roll back although points of the copy are left behind.")
-@click.option("--batch-size", type=click.IntRange(1), help="Points.")
-@click.option("--throttle", type=click.FloatRange(min=0, min_open=True), help="Points per second.")
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="With --rollback: switch back even if the copy holds points that the original lacks.",
+)
+@click.option("--batch-size", type=click.IntRange(1), help="Number of points per request.")
+@click.option(
+    "--throttle",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Maximum number of points per second.",
+)
 @click.option(
     "--wait/--no-wait",
     default=None,
-    help="Wait until the index is built again, if there was one.",
+    help="Wait until the index is rebuilt, if there was one.",
 )
-@click.option("--seed", type=int, help="Of the sample that is compared.")
-@click.option("--dry-run", is_flag=True, help="Print the plan with its costs; change nothing.")
+@click.option(
+    "--seed",
+    type=int,
+    help="Random seed of the sample that is compared, by --verify or after a copy.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Print the plan with its costs without changing anything."
+)
 @upload_options
 @session_options()
 @click.pass_context
 def command(ctx: click.Context, /, session: Session, collection: str, **options: Any) -> None:
-    """Add the projected vector to a collection, from its stored vectors.
+    """Add the projected vector to a collection, computed from its stored vectors.
 
-    Nothing is encoded again; other vectors and payload stay as they are; killed at any moment,
-    the same command goes on.
+    Nothing is encoded again, and other vectors and payload stay as they are. The same command
+    resumes after an interruption.
 
     \b
     intramodal backfill photos --projection pca.safetensors

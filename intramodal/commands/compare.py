@@ -36,88 +36,102 @@ _NOT_RECORDED_UNLABELLED = (*_ONLY_LABELLED, "labels", "tasks", "margin", "contr
     show_default=True,
     type=LIST,
     callback=comma_list,
-    help="Two names: A,B.",
+    help="Two named vectors A,B: the one in use and the one that may replace it.",
 )
 @click.option(
     "--labels",
     type=LIST,
     callback=comma_list,
-    help="Payload fields, comma-separated. Without: how far the vectors agree; no verdict.",
+    help="Payload fields that hold the labels, comma-separated; nested fields as a.b. Without "
+    "labels: compare neighbours, no verdict.",
 )
 @click.option(
     "--task",
     "tasks",
     type=LIST,
     callback=comma_list,
-    help="Evidence to gather.",
+    help="Tasks that supply the evidence, comma-separated: retrieval, fewshot.",
 )
 @click.option(
     "--cluster",
-    help="What is resampled: class, image, iid, or a payload field; "
-    "default: class from 20 classes on, else image.",
+    help="Unit that is resampled for the interval: class, image, iid, or a payload field. "
+    "Default: class from 20 classes on, else image.",
 )
 @click.option(
     "--margin",
     type=float,
-    help="Largest harmless loss of mAP or accuracy, a fraction.",
+    help="Loss of mAP or accuracy you would accept (0.005 = half a point).",
 )
-@click.option("--min-class-size", type=click.IntRange(2), help="Images.")
+@click.option(
+    "--min-class-size",
+    type=click.IntRange(2),
+    help="Minimum number of images per class; smaller classes are left out.",
+)
 @sample_option
 @max_queries_option
 @click.option(
     "--seed",
     type=int,
-    help="Of the resampling, the episodes and what is drawn.",
+    help="Random seed of the resampling, the episodes, and drawn points and queries.",
 )
 @click.option(
     "--controls/--no-controls",
     default=None,
-    help="Also retrieve with maps of the same size that use no texts; never part of the verdict.",
+    help="Also evaluate control projections of the same size that use no texts; they never change "
+    "the verdict.",
 )
 @click.option(
     "--beside",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Another projection file (centred, IsoCLIP, other anchors), applied to vector A and "
-    "retrieved with, too; never part of the verdict. Repeatable.",
+    help="Another projection file (centred, IsoCLIP, other anchors) to apply to vector A and "
+    "evaluate; never changes the verdict. Repeatable.",
 )
 @click.option(
     "--projection",
     type=click.Path(path_type=Path),
-    help="The file vector B was made with: adds the controls that need it, and fewer dimensions.",
+    help="Projection file that made vector B; adds the controls that need it and a sweep over "
+    "fewer dimensions.",
 )
 @click.option(
-    "-o", "--report", type=click.Path(path_type=Path), help="Also write the report: FILE.html"
+    "-o",
+    "--report",
+    type=click.Path(path_type=Path),
+    help="Also write the report, one HTML page with tables and plots, e.g. report.html.",
 )
 @click.option(
     "--pictures",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder the payload's paths are relative to, for the report's thumbnails.",
+    help="Folder that the payload's `path` is relative to, for the images in the report.",
 )
 @click.option(
     "--names",
-    help="Without labels: class names for zero-shot pseudo-labels; imagenet, wordnet or a file.",
+    help="Without labels: class names for zero-shot pseudo-labels: imagenet, wordnet, or a text "
+    "file with one name per line.",
 )
-@click.option("--model", help="Encodes the names; default: the model that made vector A.")
+@click.option(
+    "--model",
+    help="Model that encodes the class names of --names; default: the model that made vector A.",
+)
 @click.option(
     "--text-vectors",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Ready text embeddings, not projected: of the names' prompts instead of a model; with "
-    "labels they add images against texts to the report and, if they are what --projection was "
-    "fitted to, the dimensions that it drops to the sweep.",
+    help="Precomputed text embeddings (not projected), one row per name of --names, instead of "
+    "--model. With labels: adds image-text figures to the report and, if --projection was "
+    "fitted to them, the dropped dimensions to the sweep.",
 )
 @click.option(
     "-k",
     type=click.IntRange(1),
-    help="Without labels: neighbours compared.",
+    help="Without labels: number of neighbours that are compared.",
 )
 @model_options
 @session_options()
 def command(session: Session, collection: str, **options: Any) -> None:
     """Decide, per label field, whether vector B should replace vector A.
 
-    Without labels there is no verdict; then see how many neighbours the vectors share, and the
-    pictures on which they disagree.
+    Without labels there is no verdict; the command then shows how many neighbours the vectors
+    share, and the images on which they disagree.
 
     \b
     intramodal compare photos --vectors raw,pca --labels category,season,color

@@ -37,17 +37,19 @@ ABOUT = (
     show_default=True,
     help="Folder for the store, the runs database and the report.",
 )
-@click.option("--store", help="Another store; default OUT/store, whatever is configured.")
-@click.option("--runs", help="Another runs database; default OUT/runs.db, whatever is configured.")
+@click.option("--store", help="Use another store; default: OUT/store, even if one is configured.")
+@click.option(
+    "--runs", help="Use another runs database; default: OUT/runs.db, even if one is configured."
+)
 @json_option
 @click.pass_context
 def command(
     ctx: click.Context, out: Path, store: str | None, runs: str | None, as_json: bool
 ) -> None:
-    """Run the main job on shipped pictures, offline: ingest, project, compare, report.
+    """Run the whole workflow on bundled images, offline: ingest, project, compare, report.
 
-    The pictures are emoji drawn by four vendors; the model is small and shipped, too. What they
-    are, and are not, is said in the report.
+    The images are emoji drawn by four vendors, and the bundled model is small. The report explains
+    what they can and cannot show.
     """
     places = {"store": _typed(ctx, "store"), "runs": _typed(ctx, "runs")}
     given = {

@@ -33,17 +33,17 @@ _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
 @click.option(
     "--repair",
     is_flag=True,
-    help="Repair an embedded store: set a log that cannot be read aside, and delete folders of no "
-    "collection that hold no points.",
+    help="Repair an embedded store: move an unreadable log aside, and delete folders that belong "
+    "to no collection and hold no points.",
 )
 @session_options()
 @click.pass_context
 def command(ctx: click.Context, /, session: Session, repair: bool) -> None:
     """Check what the commands need: Python, torch, numba, store, runs, model cache, disk.
 
-    Each line is ok, a warning or a problem, with the remedy; the exit code is 1 if there is a
-    problem. Every collection is opened, which completes a change that a kill has interrupted.
-    Nothing else is created or changed, unless --repair is given.
+    Each line is ok, a warning or a problem, with a remedy; the exit code is 1 if there is a
+    problem. Opening the collections completes changes that were interrupted; nothing else is
+    created or changed unless --repair is given.
     """
     result = diagnose(session.store, session.runs, repair=repair)
     session.answer(result, _show)

@@ -13,20 +13,20 @@ from intramodal.commands.session import Session, session_options
 
 @click.command("export", cls=JobCommand, job="ingest.vectors.export:export_vector")
 @click.argument("collection")
-@click.option("--vector", help="Named vector.")
+@click.option("--vector", help="Named vector to export.")
 @click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path),
     required=True,
-    help="FILE.npy, .safetensors or .parquet",
+    help="File to write: .npy, .safetensors or .parquet.",
 )
 @session_options()
 def command(session: Session, collection: str, vector: str, out: Path) -> None:
-    """Write a vector of all points to FILE.npy, with FILE.ids.csv beside it.
+    """Write a vector of all points to FILE.npy, and their ids to FILE.ids.csv.
 
-    Rows are in id order: whole numbers by value, then UUIDs. Points without the vector are left
-    out and counted. FILE is only ever there whole, and with its ids.
+    Rows are in id order: integers by value, then UUIDs. Points without the vector are left out
+    and counted. FILE appears only when it is complete and has its ids.
 
     \b
     intramodal export photos --vector pca -o pca.npy

@@ -21,55 +21,65 @@ from intramodal.commands.session import Session, session_options
 @click.option(
     "--method",
     type=click.Choice(["pca", "isoclip"]),
-    help="PCA← of class-name texts, or the middle of the projectors' spectrum.",
+    help="pca: PCA← of class-name texts; isoclip: the middle of the projectors' spectrum.",
 )
-@click.option("--model", help="Encoder whose text tower embeds the anchors, or whose projectors.")
+@click.option(
+    "--model",
+    help="Model whose text tower embeds the anchors (pca) or whose projectors are used (isoclip).",
+)
 @click.option(
     "--text-vectors",
     type=click.Path(path_type=Path),
-    help="Ready text embeddings (.npy, one row an anchor) instead of --model; needs --made-by.",
+    help="Precomputed text embeddings, one row per anchor, instead of --model; needs --made-by.",
 )
 @click.option(
     "--projectors",
     type=click.Path(path_type=Path),
-    help="isoclip: ready matrices instead of --model (.safetensors with the tensors image and "
-    "text, each dimensions x width); needs --made-by.",
+    help="isoclip: precomputed projectors instead of --model, a .safetensors file with the "
+    "tensors image and text, each (dimensions x width); needs --made-by.",
 )
 @click.option("--made-by", help="Model that made --text-vectors or --projectors.")
 @click.option(
     "--anchors",
-    help="imagenet, wordnet, or a text file with one class name a line.",
+    help="Class names that serve as anchors: imagenet, wordnet, or a text file with one name per "
+    "line.",
 )
-@click.option("--template", help="{} is the class name.")
+@click.option("--template", help="Prompt for the texts; {} stands for the class name.")
 @click.option(
     "--normalize-text/--no-normalize-text",
     default=None,
-    help="Scale texts to unit length before their covariance.",
+    help="Scale the text embeddings to unit length before computing their covariance.",
 )
-@click.option("--components", type=click.IntRange(1), help="Kept dimensions; default half.")
+@click.option(
+    "--components", type=click.IntRange(1), help="Number of dimensions to keep; default: half."
+)
 @click.option(
     "--center",
     metavar="COLLECTION[:VECTOR]",
-    help="Subtract the mean of this collection's vectors first (centred PCA←).",
+    help="Collection whose mean vector is subtracted first (centred PCA←), e.g. photos:raw.",
 )
 @click.option(
     "--k-top",
     type=click.IntRange(0),
-    help="isoclip: strongest directions dropped; default as published for the model.",
+    help="isoclip: number of strongest directions to drop; default: as published for the model.",
 )
 @click.option(
     "--k-bottom",
     type=click.IntRange(0),
-    help="isoclip: weakest directions dropped; default as published for the model.",
+    help="isoclip: number of weakest directions to drop; default: as published for the model.",
 )
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), required=True, help="FILE.safetensors"
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Projection file to write, e.g. pca.safetensors.",
 )
 @model_options
 @session_options()
 @click.pass_context
 def command(context: click.Context, /, session: Session, **options: Any) -> None:
-    """Fit a projection (PCA←, centred PCA←, IsoCLIP) and save it as one file.
+    """Fit a projection (PCA←, centred PCA←, IsoCLIP) and save it to a file.
 
     \b
     intramodal fit --model open_clip:ViT-B-32:openai -o pca.safetensors

@@ -38,92 +38,108 @@ _FILE = click.Path(path_type=Path)
 
 @click.command("ingest")
 @click.argument("source")
-@click.option("--collection", required=True, help="Name of the collection; made if absent.")
-@click.option("--model", help="Encoder, for example open_clip:ViT-B-32:openai or demo.")
-@click.option("--made-by", help="SOURCE holds ready vectors; this names the model that made them.")
 @click.option(
-    "--metadata", type=_FILE, help="Vectors: CSV, TSV, JSONL or Parquet, one row for each of them."
+    "--collection", required=True, help="Name of the collection; created if it does not exist."
+)
+@click.option("--model", help="Encoder of the images, e.g. open_clip:ViT-B-32:openai or demo.")
+@click.option(
+    "--made-by", help="Model that made the precomputed vectors in SOURCE, instead of --model."
+)
+@click.option(
+    "--metadata",
+    type=_FILE,
+    help="With --made-by: CSV, TSV, JSONL or Parquet file with one row per vector.",
 )
 @click.option(
     "--id-column",
-    help="Vectors: metadata column with the ids; default `id`. Whole numbers and UUIDs are kept, "
-    "of other text a UUID is made. Without metadata ids are the row numbers.",
+    help="With --made-by: metadata column that holds the ids; default: `id`. Integer and UUID ids "
+    "are kept; other ids are hashed to a UUID. Without metadata, ids are row numbers.",
 )
-@click.option("--vector", help="Vectors: name they get in the collection; default raw.")
-@click.option("--tensor", help="Vectors: which tensor of a .safetensors file with several.")
 @click.option(
-    "--vector-column", help="Vectors: column of a .parquet file; default vector or embedding."
+    "--vector", help="With --made-by: name of the vector in the collection; default: raw."
+)
+@click.option(
+    "--tensor", help="With --made-by: tensor to read from a .safetensors file that holds several."
+)
+@click.option(
+    "--vector-column",
+    help="With --made-by: vector column of a .parquet file; default: vector or embedding.",
 )
 @click.option(
     "--projection",
     type=_FILE,
-    help="Projection file; its vector is written beside the first in the same upsert.",
+    help="Projection file made by `fit`; writes the projected vector along with the original one.",
 )
-@click.option("--dataset", help="Namespace of the point ids; default: the collection's name.")
+@click.option("--dataset", help="Namespace of the point ids; default: the name of the collection.")
 @click.option(
     "--label-from",
-    help="`parent` (name of the parent folder) or a regular expression over the relative path "
-    "with named groups, for example '(?P<label>[^/]+)/(?P<shop>[^/]+)/'.",
+    help="Labels from the relative path: `parent` (the name of the parent folder) or a regular "
+    "expression with named groups, e.g. '(?P<label>[^/]+)/(?P<shop>[^/]+)/'.",
 )
 @click.option(
     "--batch-size",
     type=click.IntRange(1),
-    help="Pictures encoded at once, default 32; vectors written at once, default 1000.",
+    help="Number of images encoded at once (default: 32) or vectors written at once (default: "
+    "1000).",
 )
 @click.option(
     "--workers",
     type=click.IntRange(0),
-    help="Threads that read and decode; default as many as keep up with the model.",
+    help="Number of threads that read and decode; default: as many as keep up with the model.",
 )
 @click.option(
     "--max-failures",
     type=click.IntRange(0),
-    help="Stop when more pictures or vectors have failed; default never.",
+    help="Number of images or vectors that may fail before the command stops; default: no limit.",
 )
 @click.option(
     "--prune",
     is_flag=True,
-    help="Delete the data set's points whose image has left the source; deletes nothing if parts "
-    "of the source could not be read.",
+    help="Delete the points of the data set whose image is no longer in the source; deletes "
+    "nothing if parts of the source could not be read.",
 )
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="With --prune: list the paths of the points that would be deleted; writes nothing and "
-    "loads no model.",
+    help="With --prune: list the paths of the points that would be deleted, without writing "
+    "anything or loading a model.",
 )
 @click.option(
     "--yes",
     is_flag=True,
-    help="With --prune: delete even more than a tenth of the data set; without it such a prune is "
-    "refused, unless 10 points or fewer would go.",
+    help="With --prune: confirm that more than a tenth of the data set is deleted; not needed for "
+    "10 points or fewer.",
 )
-@click.option("--shards", type=click.IntRange(1), help="Of a new collection on a server.")
 @click.option(
-    "--replicas", type=click.IntRange(1), help="Copies of each shard of a new collection."
+    "--shards", type=click.IntRange(1), help="Number of shards of a new collection on a server."
+)
+@click.option(
+    "--replicas",
+    type=click.IntRange(1),
+    help="Number of copies of each shard of a new collection on a server.",
 )
 @click.option(
     "--write-consistency",
     type=click.IntRange(1),
-    help="Replicas that must have a write of a new collection before it counts.",
+    help="Number of replicas that must confirm each write to a new collection.",
 )
 @click.option(
     "--into-shard",
     "shard_key",
     metavar="NAME",
-    help="Shard key of new points, in a collection that puts points into shards by key.",
+    help="Shard key of new points, in a collection with custom sharding.",
 )
 @upload_options
 @model_options
 @session_options()
 @click.pass_context
 def command(ctx: click.Context, /, session: Session, **options: Any) -> None:
-    """Write pictures, or ready vectors, into a collection.
+    """Write images, or precomputed vectors, into a collection.
 
     With --model, SOURCE is a folder, a CSV / TSV / JSONL / Parquet list with a `path` column, tar
     shards (shard-{000..009}.tar), or `-` for paths on stdin.
-    With --made-by, SOURCE is a .npy of 2-D floats, a .safetensors or a .parquet of ready vectors.
-    A repeat encodes and writes nothing; a killed run goes on where it stopped.
+    With --made-by, SOURCE is a .npy (2-D, floats), .safetensors or .parquet file of precomputed
+    vectors. What is already stored is skipped, so the same command resumes after an interruption.
 
     \b
     intramodal ingest ~/photos --collection photos --model open_clip:ViT-B-32:openai

@@ -11,13 +11,13 @@ from intramodal.commands.options import json_option, print_json
 
 @click.group("models")
 def command() -> None:
-    """List known models; convert foreign checkpoints."""
+    """List known models; convert checkpoints of other projects."""
 
 
 @command.command("list")
 @json_option
 def list_models(as_json: bool) -> None:
-    """List models that the paper uses; any other name of these forms works, too."""
+    """List the models used in the paper; other names of these forms work, too."""
     from intramodal.ingest.encoders.names import known_models
 
     rows = [dict(model) for model in known_models()]
@@ -34,7 +34,7 @@ def list_models(as_json: bool) -> None:
 @click.argument("target", type=click.Path(path_type=Path))
 @json_option
 def convert_slip(source: Path, target: Path, as_json: bool) -> None:
-    """Turn a SLIP checkpoint (.pt) into a folder that open_clip:local-dir:TARGET loads."""
+    """Convert a SLIP checkpoint (.pt) to a folder that open_clip:local-dir:TARGET loads."""
     from intramodal.ingest.encoders.registry import convert_slip as convert
 
     convert(source, target)

@@ -26,8 +26,8 @@ def store_option(command: F) -> F:
         default=DEFAULT_STORE,
         show_default=True,
         envvar="INTRAMODAL_STORE",
-        help="A directory (embedded), :memory:, or http(s)://host:port; "
-        "a server's key is read from QDRANT_API_KEY.",
+        help="Vector store: a directory (embedded), :memory:, or http(s)://host:port; the API key "
+        "of a server is read from QDRANT_API_KEY.",
     )(command)
 
 
@@ -39,7 +39,7 @@ def runs_option(command: F) -> F:
         default=DEFAULT_RUNS,
         show_default=True,
         envvar="INTRAMODAL_RUNS",
-        help="Runs database: a file (SQLite) or a SQLAlchemy URL.",
+        help="Database of recorded runs: a file (SQLite) or a SQLAlchemy URL.",
     )(command)
 
 
@@ -66,10 +66,12 @@ def model_options(command: F) -> F:
         "--precision",
         type=click.Choice(["fp32", "bf16"]),
         default=None,
-        help="Arithmetic of the encoder; default fp32 on CPU, bf16 autocast on CUDA.",
+        help="Arithmetic of the encoder; default: fp32 on a CPU, bf16 autocast on CUDA.",
     )(command)
     return click.option(
-        "--device", default=None, help="cpu, cuda, cuda:1 ...; default CUDA where there is one."
+        "--device",
+        default=None,
+        help="Device of the encoder: cpu, cuda, cuda:1, ...; default: CUDA if a GPU is found.",
     )(command)
 
 
@@ -80,13 +82,13 @@ def upload_options(command: F) -> F:
         "nodes",
         multiple=True,
         metavar="URL",
-        help="Another node of the cluster at --store, asked whether it knows a new vector; "
-        "repeatable.",
+        help="Another node of the cluster at --store; writing waits until it knows a new vector. "
+        "Repeatable.",
     )(command)
     return click.option(
         "--upload-streams",
         type=click.IntRange(1, 64),
-        help="Requests that write to a server at once; default one a shard, at most 4.",
+        help="Number of concurrent write requests to a server; default: one per shard, at most 4.",
     )(command)
 
 
@@ -125,35 +127,44 @@ labels_option = click.option(
     required=True,
     type=LIST,
     callback=names,
-    help="Payload fields, comma-separated; inside objects as a.b.",
+    help="Payload fields that hold the labels, comma-separated; nested fields as a.b.",
 )
 vectors_option = click.option(
     "--vectors",
     type=LIST,
     callback=names,
-    help="Comma-separated.",
+    help="Named vectors to evaluate, comma-separated.",
 )
 least_option = click.option(
     "--min-class-size",
     type=click.IntRange(2),
-    help="Images; smaller classes are left out.",
+    help="Minimum number of images per class; smaller classes are left out.",
 )
 
 
 cluster_option = click.option(
     "--cluster",
     metavar="UNIT",
-    help="What the interval resamples: class, image, iid, or a payload field; default: class from "
-    "20 classes on, else image (slower than the ranking itself). none: no interval.",
+    help="Unit that is resampled for the interval: class, image, iid, or a payload field; none: "
+    "no interval. Default: class from 20 classes on, else image (slower than the ranking "
+    "itself).",
 )
 
 
 def sides_options(command: F) -> F:
     """Add ``--queries``, ``--gallery`` and ``--split``."""
     for name, metavar, text in (
-        ("--split", "FIELD", "Short for FIELD=test asking and FIELD=train."),
-        ("--gallery", "FILTER", "What answers: FIELD=VALUE[,VALUE...]."),
-        ("--queries", "FILTER", "What asks: FIELD=VALUE[,VALUE...]."),
+        ("--split", "FIELD", "Short for --queries FIELD=test --gallery FIELD=train."),
+        (
+            "--gallery",
+            "FILTER",
+            "Payload filter for the gallery, e.g. split=train or color=red,blue.",
+        ),
+        (
+            "--queries",
+            "FILTER",
+            "Payload filter for the queries, e.g. split=test or color=red,blue.",
+        ),
     ):
         command = click.option(name, metavar=metavar, help=text)(command)
     return command
@@ -162,41 +173,52 @@ def sides_options(command: F) -> F:
 max_queries_option = click.option(
     "--max-queries",
     type=click.IntRange(2),
-    help="Where more pictures could ask, so many are drawn at random (--seed); all still answer, "
-    "so that mAP stays that of the whole collection.",
+    help="Maximum number of queries; if there are more, this many are drawn at random (--seed). "
+    "The gallery stays whole, so mAP still estimates that of the whole collection.",
 )
 sample_option = click.option(
     "--sample",
     type=click.IntRange(10),
-    help="Read so many points, drawn at random (--seed), instead of all: less memory, and figures "
-    "of a smaller gallery.",
+    help="Number of points to read, drawn at random (--seed), instead of all; takes less memory, "
+    "but the figures are those of a smaller gallery.",
 )
 
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 report_option = click.option(
-    "-o", "--report", type=FILE, help="Also write tables and plots as one page: FILE.html"
+    "-o",
+    "--report",
+    type=FILE,
+    help="Also write the report, one HTML page with tables and plots, e.g. report.html.",
 )
-template_option = click.option("--template", help="{} is the class name.")
+template_option = click.option(
+    "--template", help="Prompt for the texts; {} stands for the class name."
+)
 shots_option = click.option(
     "--shots",
     type=LIST,
     callback=whole_numbers,
-    help="Labelled images a class.",
+    help="Numbers of labelled images per class, comma-separated.",
 )
-draws_option = click.option("--seed", type=int, help="Of the draws; nested and paired.")
+draws_option = click.option(
+    "--seed",
+    type=int,
+    help="Random seed of the draws; they are the same for all vectors, and smaller sets of shots "
+    "are nested in larger ones.",
+)
 split_option = click.option(
     "--split",
     metavar="FIELD",
-    help="Shots from FIELD=train, tests from FIELD=test; default: all that are no shots.",
+    help="Take shots from FIELD=train and test images from FIELD=test; default: test on all "
+    "images that are not shots.",
 )
 test_share_option = click.option(
     "--test-share",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Without --split: share of every class that is drawn once, and tested with all shots.",
+    help="Without --split: share of each class that is set aside once as test images, e.g. 0.2.",
 )
 classes_option = click.option(
-    "--classes", is_flag=True, help="Every class's accuracy in the JSON, too."
+    "--classes", is_flag=True, help="Also include the accuracy of each class in the JSON."
 )
 
 

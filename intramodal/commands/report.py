@@ -20,17 +20,19 @@ from intramodal.errors import InputError
     type=click.Path(path_type=Path),
     default=Path("report.html"),
     show_default=True,
-    help="One self-contained file.",
+    help="File to write; an HTML page is self-contained.",
 )
 @click.option(
     "--format",
     "file_format",
     type=click.Choice(["html", "md", "latex"]),
-    help="The page, or its tables as Markdown or LaTeX; default: the suffix of --out.",
+    help="Whole page (html), or its tables as Markdown or LaTeX; default: by the suffix of --out.",
 )
 @session_options(store=False)
 def command(session: Session, names: tuple[str, ...], out: Path, file_format: str | None) -> None:
-    """Write the report of comparisons; RUN is an id or its beginning, the latest by default.
+    """Write the report of one or more comparisons, by default of the latest.
+
+    RUN is a run id or its beginning.
 
     \b
     intramodal report -o report.html

@@ -31,12 +31,18 @@ def _age(ctx: click.Context, param: click.Parameter, value: str | None) -> timed
 
 @click.group("runs")
 def command() -> None:
-    """Look at what has been run, compare, export and prune it."""
+    """List, show, compare, export and prune recorded runs."""
 
 
 @command.command("list")
-@click.option("--kind", help=f"Only runs of this kind: {', '.join(KINDS)}, or a program's own.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Runs.")
+@click.option("--kind", help=f"Only runs of this kind: {', '.join(KINDS)}, or a custom kind.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="Maximum number of runs to list.",
+)
 @session_options(store=False)
 def list_runs(session: Session, kind: str | None, limit: int) -> None:
     """List the latest runs."""
@@ -53,7 +59,7 @@ def list_runs(session: Session, kind: str | None, limit: int) -> None:
 @click.argument("run")
 @session_options(store=False)
 def show_run(session: Session, run: str) -> None:
-    """Show one run; RUN is an id or its beginning."""
+    """Show one run; RUN is a run id or its beginning."""
     from intramodal.runs.interchange import full_record
 
     with session.open_runs() as ledger:
@@ -80,9 +86,9 @@ def _print_run(result: dict[str, Any]) -> None:
 @click.argument("b")
 @session_options(store=False)
 def compare_runs(session: Session, a: str, b: str) -> None:
-    """Show what differs between two runs, then their figures side by side.
+    """Show what differs between two runs, and their figures side by side.
 
-    A and B are ids or their beginnings; a difference is B minus A.
+    A and B are run ids or their beginnings; differences are B minus A.
     """
     with session.open_runs() as ledger:
         result = ledger.compare(a, b).to_dict()
@@ -95,20 +101,24 @@ def compare_runs(session: Session, a: str, b: str) -> None:
     "--format",
     "file_format",
     type=click.Choice(["csv", "json", "parquet", "trec"]),
-    help="Default: the suffix of --out.",
+    help="Format of the export; default: by the suffix of --out.",
 )
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), required=True, help="File; for trec a folder."
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="File to write; for trec, a folder.",
 )
 @session_options(store=False)
 def export_runs(
     session: Session, ids: tuple[str, ...], file_format: str | None, out: Path
 ) -> None:
-    """Write runs for other programs; all of them unless RUNS names some.
+    """Export runs for other programs; all runs unless RUNS names some.
 
-    csv and parquet: one row a figure. json: all that is known. trec: one file a run, label field
-    and vector in a folder, the scores of every query as `trec_eval -q` prints them; rankings are
-    not stored.
+    csv and parquet: one row per figure. json: everything that is recorded. trec: a folder with one
+    file per run, label field and vector, with the scores of each query as `trec_eval -q` prints
+    them; rankings are not stored.
 
     \b
     intramodal runs export -o runs.csv
@@ -122,20 +132,24 @@ def export_runs(
 
 
 @command.command("prune")
-@click.option("--older-than", callback=_age, help="Started longer ago, for example 12h, 30d, 8w.")
-@click.option("--keep", type=click.IntRange(0), help="Spare the latest so many of these runs.")
-@click.option("--kind", help="Only runs of this kind.")
+@click.option(
+    "--older-than",
+    callback=_age,
+    help="Only runs that started longer ago than this, e.g. 12h, 30d, 8w.",
+)
+@click.option("--keep", type=click.IntRange(0), help="Number of the latest matching runs to keep.")
+@click.option("--kind", help="Only runs of this kind, e.g. compare.")
 @click.option(
     "--status",
     type=click.Choice(["COMPLETE", "FAILED", "INTERRUPTED"], case_sensitive=False),
-    help="Only runs that ended so.",
+    help="Only runs that ended with this status.",
 )
-@click.option("--yes", is_flag=True, help="Delete; without it nothing is changed.")
+@click.option("--yes", is_flag=True, help="Delete the runs; without it, nothing is deleted.")
 @session_options(store=False)
 def prune_runs(session: Session, yes: bool, **which: Any) -> None:
-    """Say which runs would be deleted; with --yes, delete them and all that belongs to them.
+    """List runs that would be deleted; with --yes, delete them and all that belongs to them.
 
-    Every option given must hold. A run that is RUNNING is never deleted.
+    A run must match all given options. Runs with status RUNNING are never deleted.
 
     \b
     intramodal runs prune --older-than 30d --status FAILED

@@ -17,34 +17,50 @@ from intramodal.commands.session import Session, session_options
 @click.option(
     "--image",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Picture to search with.",
+    help="Picture file to search with.",
 )
-@click.option("--text", help="Text to search with; compared on `raw` only.")
-@click.option("--id", "point", help="Stored point to search with; it never finds itself.")
+@click.option(
+    "--text", help="Text to search with; only on vectors that are not projected, such as `raw`."
+)
+@click.option(
+    "--id",
+    "point",
+    help="Id of a stored point to search with; the point itself is never among the results.",
+)
 @click.option(
     "--vectors",
     type=LIST,
     callback=comma_list,
-    help="Comma-separated.",
+    help="Named vectors to search, comma-separated.",
 )
-@click.option("--projection", type=click.Path(path_type=Path), help="File, for --image on `pca`.")
-@click.option("--model", help="Encoder for --image and --text; default: as the manifest says.")
-@click.option("-k", "k", type=click.IntRange(1), help="Answers.")
-@click.option("--exact", is_flag=True, help="Compare with every point instead of the index.")
 @click.option(
-    "--html", type=click.Path(path_type=Path), help="Also write a page of pictures: PAGE.html"
+    "--projection",
+    type=click.Path(path_type=Path),
+    help="Projection file that made the vector, for --image on a projected vector.",
+)
+@click.option(
+    "--model",
+    help="Model that encodes the image or text; default: the model that made the vector.",
+)
+@click.option("-k", "k", type=click.IntRange(1), help="Number of results per query.")
+@click.option("--exact", is_flag=True, help="Compare with every point instead of using the index.")
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    help="Also write an HTML page with the images, e.g. page.html.",
 )
 @click.option(
     "--pictures",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder the payload's paths are relative to, for the page; default the current one.",
+    help="Folder that the payload's `path` is relative to, for the images on the page; default: "
+    "the current folder.",
 )
 @model_options
 @session_options()
 def command(session: Session, collection: str, **options: Any) -> None:
-    """Show the nearest pictures under several vectors, side by side.
+    """Show the nearest images under several vectors, side by side.
 
-    It is recorded as a run; a runs database that cannot be written to costs a warning only.
+    The search is recorded as a run; if the runs database cannot be written, a warning is shown.
 
     \b
     intramodal search photos --id 0b6e... --vectors raw,pca

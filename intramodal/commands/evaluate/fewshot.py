@@ -27,13 +27,17 @@ from intramodal.commands.session import Session, session_options
 @vectors_option
 @labels_option
 @shots_option
-@click.option("--episodes", type=click.IntRange(1), help="Draws of the shots.")
+@click.option(
+    "--episodes",
+    type=click.IntRange(1),
+    help="Number of episodes, each with its own random draw of the shots.",
+)
 @draws_option
 @click.option(
     "--classifiers",
     type=LIST,
     callback=names,
-    help="Comma-separated: prototype, lda.",
+    help="Classifiers to evaluate, comma-separated: prototype, lda.",
 )
 @split_option
 @test_share_option
@@ -48,7 +52,7 @@ def fewshot(
     classes: bool,
     **knobs: Any,
 ) -> None:
-    """Classify with few labelled pictures a class, without text.
+    """Classify with a few labelled images per class, without text.
 
     \b
     intramodal evaluate fewshot photos --labels category --shots 1,4,16

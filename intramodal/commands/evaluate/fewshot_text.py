@@ -32,41 +32,50 @@ from intramodal.commands.session import Session, session_options
     "--methods",
     type=LIST,
     callback=names,
-    help="Comma-separated; also prototype and lda, which use no text.",
+    help="Methods to evaluate, comma-separated; also prototype and lda, which use no text.",
 )
 @click.option(
     "--by",
     type=LIST,
     callback=comma_list,
-    help="Vectors by which prototype, lda and their +text forms compare images; default VECTOR.",
+    help="Named vectors by which prototype, lda and their +text forms compare images, "
+    "comma-separated; default: VECTOR.",
 )
 @shots_option
-@click.option("--episodes", type=click.IntRange(1), help="Draws of the shots.")
+@click.option(
+    "--episodes",
+    type=click.IntRange(1),
+    help="Number of episodes, each with its own random draw of the shots.",
+)
 @click.option(
     "--validation",
     type=click.IntRange(0),
-    help="Further images a class that tune the constants; 0 takes the published ones.",
+    help="Number of further images per class that tune the constants; 0: use the published "
+    "constants.",
 )
 @click.option(
     "--preset",
-    help="Data set whose published constants and ranges are taken.",
+    help="Data set whose published constants and search ranges are used.",
 )
 @draws_option
 @split_option
 @test_share_option
 @least_option
-@click.option("--template", help="{} is the class name.")
-@click.option("--model", help="Encodes the texts; default: the model that made the vector.")
+@click.option("--template", help="Prompt for the texts; {} stands for the class name.")
+@click.option(
+    "--model", help="Model that encodes the texts; default: the model that made the vector."
+)
 @click.option(
     "--text-vectors",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Ready embeddings instead, one a class in the order of their names.",
+    help="Precomputed text embeddings (not projected), one row per class in alphabetical order, "
+    "instead of --model.",
 )
 @click.option(
     "--class-texts",
     type=click.Path(path_type=Path, dir_okay=False),
-    help='Further texts for CODER, as JSON: {class: [texts]}, or {class: {"names": [synonyms], '
-    '"attributes": [texts]}}; classes without any have their name alone.',
+    help='JSON file with further texts for CODER: {class: [texts]}, or {class: {"names": '
+    '[synonyms], "attributes": [texts]}}; classes without an entry use their name alone.',
 )
 @classes_option
 @model_options
@@ -80,7 +89,7 @@ def fewshot_text(
     classes: bool,
     **options: Any,
 ) -> None:
-    """Classify with few labelled pictures a class and the class names: the rival methods.
+    """Classify with a few labelled images per class and the class names (rivals).
 
     \b
     intramodal evaluate fewshot-text photos --labels category --by raw,pca

@@ -32,35 +32,57 @@ from intramodal.commands.session import Session, session_options
     show_default=True,
     type=LIST,
     callback=names,
-    help="Comma-separated: a vector; FIRST:SECOND, candidates of the first ranked by the second; "
-    "ONE+OTHER, fused by their places.",
+    help="Searches to evaluate, comma-separated: a vector; FIRST:SECOND (candidates of the first, "
+    "ranked by the second); ONE+OTHER (two rankings, fused by rank).",
 )
 @labels_option
-@click.option("-k", type=click.IntRange(1), help="Answers.")
+@click.option("-k", type=click.IntRange(1), help="Number of results per query.")
 @click.option(
     "--candidates",
     type=click.IntRange(1),
-    help="Length of the lists of a two-stage or fused search; default four times k.",
+    help="Number of candidates in a two-stage or fused search; default: four times -k.",
 )
-@click.option("--exact", is_flag=True, help="Compare every point instead of asking the index.")
-@click.option("--ef", type=click.IntRange(1), help="hnsw_ef of the search.")
-@click.option("--indexed-only", is_flag=True, help="Leave out what is not in the index yet.")
+@click.option("--exact", is_flag=True, help="Compare with every point instead of using the index.")
 @click.option(
-    "--ignore-quantization", is_flag=True, help="Search the original vectors, by the index."
+    "--ef",
+    type=click.IntRange(1),
+    help="Size of the candidate list in an HNSW search (hnsw_ef), e.g. 128.",
 )
-@click.option("--rescore/--no-rescore", default=None, help="With the original vectors.")
-@click.option("--oversampling", type=click.FloatRange(1.0), help="Of a quantised search.")
+@click.option(
+    "--indexed-only", is_flag=True, help="Leave out points that are not in the index yet."
+)
+@click.option(
+    "--ignore-quantization",
+    is_flag=True,
+    help="Search the index with the original vectors instead of the quantised ones.",
+)
+@click.option(
+    "--rescore/--no-rescore",
+    default=None,
+    help="Rescore the results of a quantised search with the original vectors.",
+)
+@click.option(
+    "--oversampling",
+    type=click.FloatRange(1.0),
+    help="Factor by which a quantised search fetches more candidates than results, e.g. 2.0.",
+)
 @sides_options
 @least_option
 @click.option(
     "--denominator",
     type=click.Choice(["relevant", "min"]),
-    help="Of mAP@k: all relevant items, or min(k, relevant).",
+    help="Denominator of mAP@k: all relevant images, or min(k, relevant).",
 )
-@click.option("--classes", is_flag=True, help="Every class's mean AP@k in the JSON, too.")
+@click.option(
+    "--classes", is_flag=True, help="Also include the mean AP@k of each class in the JSON."
+)
 @cluster_option
-@click.option("--timed", type=click.IntRange(1), help="Queries asked one by one for the latency.")
-@click.option("--seed", type=int, help="Of those, and of the interval.")
+@click.option(
+    "--timed",
+    type=click.IntRange(1),
+    help="Number of queries that are sent one by one to measure the latency.",
+)
+@click.option("--seed", type=int, help="Random seed of the timed queries and of the interval.")
 @session_options()
 def index(  # noqa: PLR0913  one an option
     session: Session,
@@ -82,11 +104,11 @@ def index(  # noqa: PLR0913  one an option
     timed: int,
     **knobs: Any,
 ) -> None:
-    """Ask the store as production does, and tell what the index loses from what the model does.
+    """Separate the loss of the index from that of the model, searching as in production.
 
-    mAP@k, over all relevant items, is what k answers are sure to give of the full mAP, which lies
-    where the last interval says: it holds the mAP of every full ranking that begins with these
-    answers. Recall is against the exact top k.
+    mAP@k over all relevant images is a lower bound of the full mAP. The last interval contains the
+    mAP of every full ranking that begins with these k results. Recall is measured against the
+    exact top k.
 
     \b
     intramodal evaluate index photos --labels category --searches raw,pca,pca:raw,raw+pca

@@ -23,19 +23,21 @@ from intramodal.errors import InputError
 @click.argument("targets", nargs=-1, required=True, metavar="COLLECTION[:VECTOR]...")
 @labels_option
 @click.option(
-    "--texts", is_flag=True, help="Compare with the class names, too, encoded by each model."
+    "--texts", is_flag=True, help="Also compare with the class names, encoded by each model."
 )
 @click.option(
     "--model",
     "models",
     multiple=True,
-    help="Model for the texts; default: as each manifest says. Once, or once a collection.",
+    help="Model that encodes the texts; default: the model that made the vector. Give it once, or "
+    "once per collection.",
 )
 @click.option(
     "--text-vectors",
     type=FILE,
     multiple=True,
-    help="Ready text embeddings, not projected, instead. Once, or once a collection.",
+    help="Precomputed text embeddings (not projected), one row per class in alphabetical order, "
+    "instead of --model. Give it once, or once per collection.",
 )
 @template_option
 @click.option(
@@ -43,21 +45,21 @@ from intramodal.errors import InputError
     "projections",
     type=FILE,
     multiple=True,
-    help="Also show `raw` after this projection, and with the mean adjusted; projects the texts "
-    "for a vector that it made.",
+    help="Projection file; adds `raw` after this projection, without and with the mean adjusted, "
+    "and projects the texts for a vector that it made. Repeatable.",
 )
-@click.option("--bins", type=click.IntRange(1), help="Of the histograms.")
+@click.option("--bins", type=click.IntRange(1), help="Number of bins per histogram.")
 @click.option(
     "--max-pairs",
     type=click.IntRange(2),
-    help="Sample so many pairs, with standard errors; default all pairs.",
+    help="Number of pairs to sample, with standard errors; default: all pairs.",
 )
-@click.option("--seed", type=int, help="Of the sample.")
+@click.option("--seed", type=int, help="Random seed of the sampled pairs.")
 @click.option(
     "--map/--no-map",
     "with_map",
     default=None,
-    help="Also rank exactly, as evaluate retrieval does; takes longest on large collections.",
+    help="Also compute the exact mAP, as `evaluate retrieval` does; slow for large collections.",
 )
 @report_option
 @model_options
@@ -70,10 +72,10 @@ def misalignment(
     report: Path | None,
     **options: Any,
 ) -> None:
-    """Compare cosines of same- and other-class pairs, and of images and texts, side by side.
+    """Compare cosines of same-class and other-class pairs, and of images and texts.
 
-    VECTOR is `raw` unless it is named. The paper finds these indicators alike in models with and
-    without an image-image loss; mAP is shown beside them, and decides.
+    VECTOR is `raw` by default. The paper finds that these indicators are alike for models with
+    and without an image-image loss; rely on the mAP shown next to them.
 
     \b
     intramodal evaluate misalignment clip siglip siglip2 dino --labels category --texts

@@ -47,32 +47,40 @@ FOLDER = Path(".intramodal")
     "--vectors",
     type=LIST,
     callback=comma_list,
-    help="To compare with, comma-separated; default: VECTOR and those projected from it.",
+    help="Named vectors to compare with, comma-separated; default: VECTOR and its projections.",
 )
-@click.option("--model", help="Its text tower is asked; default: the model that made the vector.")
+@click.option(
+    "--model",
+    help="Model whose text tower encodes the pseudo-words; default: the model that made the "
+    "vector.",
+)
 @click.option(
     "--to",
     metavar="NAME",
-    help="Keep the texts in the collection, as a named vector: needs a key that may write.",
+    help="Store the inverted queries in the collection, as a named vector; needs a key with write "
+    "access.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Keep the texts in this file; default ./.intramodal/oti-COLLECTION-VECTOR.safetensors.",
+    help="File that stores the inverted queries; default: "
+    "./.intramodal/oti-COLLECTION-VECTOR.safetensors.",
 )
-@click.option("--template", help="{} is the pseudo-word.")
-@click.option("--steps", type=click.IntRange(1), help="Of AdamW, a picture.")
+@click.option("--template", help="Prompt for the texts; {} stands for the pseudo-word.")
+@click.option("--steps", type=click.IntRange(1), help="Number of AdamW steps per image.")
 @click.option(
     "--batch-size",
     type=click.IntRange(1),
-    help="Pictures at once; halved where memory runs out.",
+    help="Number of images inverted at once; halved if memory runs out.",
 )
 @max_queries_option
 @sides_options
 @least_option
 @cluster_option
 @click.option(
-    "--seed", type=int, help="Of the words' starts, the draw of queries and the resampling."
+    "--seed",
+    type=int,
+    help="Random seed of the initial pseudo-words, the drawn queries and the interval.",
 )
 @model_options
 @session_options()
@@ -96,11 +104,11 @@ def oti(  # noqa: PLR0913  one an option
     precision: str | None,
     **knobs: Any,
 ) -> None:
-    """Let texts that stand for pictures ask (textual inversion, OTI: a rival).
+    """Search with queries inverted into text (textual inversion, OTI: a rival method).
 
-    A pseudo-word in "a photo of {}" is moved until its text is nearest to the picture's stored
-    vector; nothing is encoded again. That takes about a second a picture on a CPU: stopped at any
-    moment, the same command goes on.
+    A pseudo-word in "a photo of {}" is optimised so that its text embedding is close to the
+    stored vector of the image; no image is encoded again. This takes about a second per image on a
+    CPU; the same command resumes after an interruption.
 
     \b
     intramodal evaluate oti photos --labels category --max-queries 500

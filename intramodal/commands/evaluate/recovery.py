@@ -26,34 +26,43 @@ from intramodal.commands.session import Session, Workspace, figures_kept, sessio
     settings="projection.anchors:load_anchors",
 )
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
-@click.option("--model", help="Model for the texts; default: as the manifest says.")
 @click.option(
-    "--text-vectors", type=FILE, help="Ready text embeddings, not projected, instead of a model."
+    "--model", help="Model that encodes the texts; default: the model that made the vector."
+)
+@click.option(
+    "--text-vectors",
+    type=FILE,
+    help="Precomputed text embeddings (not projected), one row per anchor, instead of --model.",
 )
 @click.option(
     "--anchors",
-    help="imagenet, wordnet, or a text file with one class name a line.",
+    help="Class names that serve as anchors: imagenet, wordnet, or a text file with one name per "
+    "line.",
 )
 @template_option
-@click.option("--projection", type=FILE, help="The file a projected VECTOR was made with.")
+@click.option(
+    "--projection",
+    type=FILE,
+    help="Projection file that made the vector, if the vector is a projection.",
+)
 @click.option(
     "--sizes",
     type=LIST,
     callback=whole_numbers,
-    help="Numbers of anchors, comma-separated; default: shares of the dimensions, and all.",
+    help="Numbers of anchors, comma-separated; default: fractions of the dimensions, and all.",
 )
 @click.option(
     "--subsets",
     type=click.IntRange(1),
-    help="Random orders of the anchors; each gives nested subsets.",
+    help="Number of random orders of the anchors; each gives nested subsets.",
 )
-@click.option("--pairs", type=click.IntRange(2), help="Of images, drawn.")
-@click.option("--seed", type=int, help="Of images, pairs and anchors.")
+@click.option("--pairs", type=click.IntRange(2), help="Number of image pairs that are drawn.")
+@click.option("--seed", type=int, help="Random seed of the drawn images, pairs and anchors.")
 @report_option
 @model_options
 @session_options()
 def recovery(session: Session, target: str, report: Path | None, **options: Any) -> None:
-    """Show how well image-image similarities follow from image-text ones, by number of anchors.
+    """Recover image-image similarities from image-text ones, by number of anchors.
 
     \b
     intramodal evaluate recovery photos

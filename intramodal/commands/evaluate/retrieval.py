@@ -30,20 +30,25 @@ from intramodal.commands.session import Session, session_options
 @click.option(
     "--ties",
     type=click.Choice(["expected", "sklearn", "best", "worst", "id"]),
-    help="Order of equal scores.",
+    help="How equal scores are ranked: mean over all orders (expected), as scikit-learn does, "
+    "best or worst case, or by id.",
 )
 @click.option(
     "--ks",
     type=LIST,
     callback=whole_numbers,
-    help="Places for recall@k, precision@k and hit@k (hit@1 is R@1).",
+    help="Cut-offs of recall@k, precision@k and hit@k, comma-separated (hit@1 is R@1).",
 )
-@click.option("--classes", is_flag=True, help="Every class's mean AP in the JSON, too.")
+@click.option(
+    "--classes", is_flag=True, help="Also include the mean AP of each class in the JSON."
+)
 @cluster_option
 @sample_option
 @max_queries_option
-@click.option("--seed", type=int, help="Of the interval and of what is drawn.")
-@click.option("--device", help="Rank there, for example on cuda; default: on the CPU, by numba.")
+@click.option(
+    "--seed", type=int, help="Random seed of the interval, and of drawn points and queries."
+)
+@click.option("--device", help="Device that ranks, e.g. cuda; default: the CPU, with numba.")
 @session_options()
 def retrieval(  # noqa: PLR0913  one an option
     session: Session,
@@ -56,7 +61,7 @@ def retrieval(  # noqa: PLR0913  one an option
     classes: bool,
     **knobs: Any,
 ) -> None:
-    """Rank exactly, over the full gallery: every picture asks all others, or two sets.
+    """Rank the full gallery exactly, for each image or for a separate set of queries.
 
     \b
     intramodal evaluate retrieval photos --vectors raw,pca --labels category,season

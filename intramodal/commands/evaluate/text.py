@@ -15,19 +15,28 @@ from intramodal.commands.session import Session, session_options
 @click.command("text", cls=JobCommand, job="evaluation.text_retrieval:evaluate_text_retrieval")
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
 @labels_option
-@click.option("--template", help="{} is the class name.")
-@click.option("--model", help="Encodes the texts; default: the model that made the vector.")
+@click.option("--template", help="Prompt for the texts; {} stands for the class name.")
+@click.option(
+    "--model", help="Model that encodes the texts; default: the model that made the vector."
+)
 @click.option(
     "--text-vectors",
     type=FILE,
-    help="Ready embeddings instead, one a class in the order of their names; not projected.",
+    help="Precomputed text embeddings (not projected), one row per class in alphabetical order, "
+    "instead of --model.",
 )
-@click.option("--projection", type=FILE, help="The file a projected vector was made with.")
 @click.option(
-    "--min-class-size", type=click.IntRange(1), help="Images; smaller classes are left out."
+    "--projection",
+    type=FILE,
+    help="Projection file that made the vector, if the vector is a projection.",
+)
+@click.option(
+    "--min-class-size",
+    type=click.IntRange(1),
+    help="Minimum number of images per class; smaller classes are left out.",
 )
 @cluster_option
-@click.option("--seed", type=int, help="Of the interval.")
+@click.option("--seed", type=int, help="Random seed of the interval.")
 @model_options
 @session_options()
 def text(  # noqa: PLR0913  one an option
@@ -42,7 +51,7 @@ def text(  # noqa: PLR0913  one an option
     precision: str | None,
     **knobs: Any,
 ) -> None:
-    """Let the name of every class ask for its images (text-image retrieval).
+    """Use the name of each class as a text query for its images (text-image retrieval).
 
     \b
     intramodal evaluate text photos --labels category
