@@ -394,9 +394,10 @@ def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has
     rows: list[dict[str, Any]] = []
     n_points = n_incomplete = 0
     for target in tracked(source, "measure", total=len(source)):
+        shown = views_of(target, projections, source)
         table = read_labelled(target.source, [target.vector], fields)
         n_points, n_incomplete = n_points + len(table), n_incomplete + table.n_incomplete
-        rows += how.rows(target, table, views_of(target, projections, source))
+        rows += how.rows(target, table, shown)
     named = ", ".join(name for name in names if name) or None
     found = MisalignmentResults(
         points=Points(named, n_points, n_incomplete, None),

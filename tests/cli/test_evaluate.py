@@ -267,6 +267,12 @@ def test_a_stored_projection_takes_its_texts_through_its_file_and_is_not_compute
     assert stored["auc"] == pytest.approx(computed["auc"], abs=1e-4)
 
 
+def test_the_projection_of_the_texts_is_missed_before_anything_is_read() -> None:
+    options = ("--labels", "knid", "--text-vectors", "T.npy")  # there is no such field either
+    error = run("misalignment", "photos:pca", *options, code=1)["error"]
+    assert "give its file with --projection, got none" in error["message"]
+
+
 def test_sampled_pairs_carry_standard_errors() -> None:
     sample = ("--max-pairs", "500", "--seed", "1", "--text-vectors", "T.npy")
     row = run("misalignment", "photos", "--labels", "kind", *sample)["rows"][0]
