@@ -530,6 +530,10 @@ class RecoveryResults(Results):
             "run_id": self.run_id,
         }
 
+    def to_frame(self) -> Any:
+        """Return a pandas data frame, one row a subset and size; needs the extra ``notebook``."""
+        return self.curve.to_frame()
+
     def record(self, run: Run) -> None:
         """Record the figures by number of anchors, and the curve."""
         result = self.to_dict()
@@ -543,6 +547,13 @@ class RecoveryResults(Results):
                     n=result["n_pairs"],
                 )
         run.save_artefact(CURVE, result)
+
+    def _repr_html_(self) -> str:
+        return self.curve._repr_html_()
+
+    def __repr__(self) -> str:
+        """Return the vector, where the texts come from, and the curve."""
+        return f"RecoveryResults({self.vector!r} from {self.texts!r}, {self.curve!r})"
 
 
 def _interval(row: Mapping[str, Any], name: str, n_subsets: int) -> tuple[float, float] | None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intramodal.errors import InputError
+from intramodal.errors import InputError, ModelError
 from intramodal.evaluation import recovery
 from intramodal.evaluation.recovery import (
     MAX_IMAGES,
@@ -18,7 +18,10 @@ from intramodal.evaluation.recovery import (
     n_norms_needed,
     recover_with_anchors,
     recover_without_anchors,
+    recovery_curve,
 )
+from intramodal.evaluation.texts import ReadyTexts
+from intramodal.types import VectorTable
 
 PROMISED = 1e-6
 SEEDS = st.integers(0, 2**32 - 1)
@@ -234,6 +237,43 @@ def test_of_many_images_a_sample_is_taken(rng):
 def test_a_curve_that_cannot_be_drawn_is_refused(X, T, options, words):
     with pytest.raises(InputError, match=words):
         curve_of(X, T, **options)
+
+
+def test_the_job_measures_the_vectors_of_a_table_that_are_not_zero(rng):
+    X, T = draw(rng, 30, 6), draw(rng, 20, 6)
+    stored = np.vstack([X, np.zeros((2, 6))]).astype(np.float32)
+    table = VectorTable(list(range(32)), {"raw": stored})
+    options = {"sizes": [2, 6, 20], "seed": 3}
+    found = recovery_curve(table, texts=T, subsets=4, pairs=100, **options)
+    curve = curve_of(stored[:30], T, n_subsets=4, n_pairs=100, **options)
+    assert (found.n_points, found.n_zero, found.run_id) == (30, 2, None)
+    assert found.curve.to_dict() == curve.to_dict()
+    printed = found.to_dict()
+    assert (printed["collection"], printed["texts"]) == (None, "the array")
+    assert printed["curve"] == curve.rows()
+    assert json.dumps(printed, allow_nan=False)
+
+
+def test_the_results_of_the_job_show_themselves(rng):
+    table = VectorTable(list(range(30)), {"raw": draw(rng, 30, 6).astype(np.float32)})
+    found = recovery_curve(table, texts=draw(rng, 20, 6), sizes=[2, 6], pairs=100)
+    assert found.to_frame().equals(found.curve.to_frame())
+    assert "'raw' from 'the array'" in repr(found)
+    assert "determined from 6 anchors on" in repr(found)
+    assert "<table>" in found._repr_html_()
+
+
+def test_texts_without_a_tower_and_vectors_of_zeros_are_refused_by_the_job(rng):
+    class Blind(ReadyTexts):
+        def embed(self, prompts):
+            return None
+
+    table = VectorTable([1, 2], {"raw": np.eye(2, 6, dtype=np.float32)})
+    with pytest.raises(ModelError, match="vit has no text tower"):
+        recovery_curve(table, texts=Blind(np.eye(6, dtype=np.float32), "vit"))
+    nothing = VectorTable([1, 2], {"raw": np.zeros((2, 6), dtype=np.float32)})
+    with pytest.raises(InputError, match="the table has 0 points with a vector 'raw'"):
+        recovery_curve(nothing, texts=np.eye(6))
 
 
 @pytest.mark.real_data
