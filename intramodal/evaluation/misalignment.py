@@ -59,6 +59,7 @@ ROWS = "misalignment"
 """Name of the run's artefact with figures and histograms."""
 
 _RECORDED = ("auc", "overlap", "d_prime", "same_mean", "other_mean")
+_SHOWN = ("map", *_RECORDED)
 _MODALITY_RECORDED = ("gap", "overlap", "image_mean", "text_mean")
 _NOT_ORTHONORMAL = 1e-3
 """float32 directions are orthonormal to about 1e-6."""
@@ -287,6 +288,9 @@ class VectorOf:
 class MisalignmentResults(Results):
     """Indicators of several vectors, side by side.
 
+    ``results[field, vector]`` is one row; among several collections a vector is called
+    ``collection:vector``. Iterating gives all rows.
+
     Parameters
     ----------
     rows : list of dict
@@ -298,6 +302,14 @@ class MisalignmentResults(Results):
     rows: list[dict[str, Any]]
     max_pairs: int | None
     seed: int
+
+    def __getitem__(self, key: tuple[str, str]) -> dict[str, Any]:
+        """Return the row of a field and a vector."""
+        return {(row["field"], self._name(row)): row for row in self.rows}[key]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Iterate over the rows."""
+        return iter(self.rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``--json`` prints."""
@@ -311,10 +323,8 @@ class MisalignmentResults(Results):
 
     def record(self, run: Run) -> None:
         """Record the figures; a vector of one collection among several has both names."""
-        is_alone = len({row["collection"] for row in self.rows}) == 1
         for row in self.rows:
-            vector = row["vector"] if is_alone else f"{row['collection']}:{row['vector']}"
-            about = {"vector": vector, "field": row["field"]}
+            about = {"vector": self._name(row), "field": row["field"]}
             n_pairs = row["n_same"] + row["n_other"]
             run.log_metric("mAP", row["map"], n=row["n_queries"], **about)
             for name in _RECORDED:
@@ -332,6 +342,25 @@ class MisalignmentResults(Results):
                     **about,
                 )
         run.save_artefact(ROWS, {"rows": self.rows})
+
+    def _name(self, row: Mapping[str, Any]) -> str:
+        is_alone = len({row["collection"] for row in self.rows}) == 1
+        return str(row["vector"] if is_alone else f"{row['collection']}:{row['vector']}")
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [row["field"], self._name(row), *("–" if row[n] is None else row[n] for n in _SHOWN)]
+            for row in self.rows
+        ]
+        return html_table(["field", "vector", *_SHOWN], rows)
+
+    def __repr__(self) -> str:
+        """Return field, vector, AUC and overlap of each row, one a line."""
+        return "\n".join(
+            f"{self._name(row)!r} by {row['field']!r}, AUC {row['auc']:.4f}, "
+            f"overlap {row['overlap']:.4f}"
+            for row in self.rows
+        )
 
 
 def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has

@@ -12,8 +12,15 @@ from sklearn.metrics import roc_auc_score
 from intramodal.errors import InputError
 from intramodal.evaluation import cosines as pairs
 from intramodal.evaluation.cosines import ClassPairs, Contrast, count_sample, draw_any, fine_bins
-from intramodal.evaluation.misalignment import misalignment_of, modality_gap
+from intramodal.evaluation.misalignment import (
+    VectorOf,
+    measure_misalignment,
+    misalignment_of,
+    modality_gap,
+)
+from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.evaluation.tasks import encode_labels
+from intramodal.projection.projection import Projection
 from intramodal.projection.text_pca import TextPCA
 from intramodal.types import VectorTable, unit_rows
 
@@ -270,6 +277,50 @@ def test_a_contrast_of_few_counts_is_computed_by_hand():
     # Fine bins 5..20 in two of eight: {5..12} and {13..20}.
     np.testing.assert_allclose(np.diff(found.edges), 8 * FINE)
     assert found.overlap == pytest.approx(0.25)
+
+
+def test_the_job_measures_every_field_and_vector_and_what_a_projection_makes_of_it(table):
+    table.vectors["other"] = table.vectors["raw"][:, :6]
+    half = Projection(np.eye(10, 4, dtype=np.float32), "pca", "clip", "3f9a")
+    options = {"bins": 12, "max_pairs": 200, "seed": 1}
+    found = measure_misalignment(
+        table, vectors=["raw", "other"], fields=["label", "tags"], projections=[half], **options
+    )
+    views = [("raw", "stored"), ("pca", "projected"), ("other", "stored")]
+    views.append(("pca_adjusted", "mean adjusted"))  # what is adjusted stands last
+    shown = [(row["field"], row["vector"], row["view"]) for row in found]
+    assert shown == [(field, *view) for field in ("label", "tags") for view in views]
+    direct = misalignment_of(table, vector="other", field="tags", n_bins=12, max_pairs=200, seed=1)
+    row = found["tags", "other"]
+    assert {name: row[name] for name in direct.to_dict()} == direct.to_dict()
+    ranked = evaluate_retrieval(table, vectors=["raw"], fields=["label"])
+    assert found["label", "raw"]["map"] == ranked["label", "raw"].map
+    assert found.to_dict() == {"max_pairs": 200, "seed": 1, "rows": found.rows, "run_id": None}
+    assert json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_each_vector_of_several_sources_takes_texts_of_its_own(table, rng):
+    texts = [rng.normal(size=(4, 10)).astype(np.float32) for _ in range(2)]
+    other = VectorTable(table.ids, {"image": table.vectors["raw"]}, table.payload)
+    targets = [VectorOf(table, "raw", texts[0]), VectorOf(other, "image", texts[1])]
+    found = measure_misalignment(targets, fields=["label"], with_map=False)
+    for row, target, T in zip(found, targets, texts, strict=True):
+        direct = misalignment_of(target.source, vector=target.vector, field="label", texts=T)
+        assert (row["texts"], row["map"]) == ("the array", None)
+        assert row["modality"] == direct.to_dict()["modality"]
+
+
+def test_the_results_of_the_job_show_themselves(table):
+    found = measure_misalignment(table, fields=["label"], with_map=False)
+    assert found.to_frame()["auc"].tolist() == [found["label", "raw"]["auc"]]
+    assert repr(found).startswith("'raw' by 'label', AUC 0.")
+    assert "<td>–</td>" in found._repr_html_()  # no mAP was asked for
+
+
+def test_a_projection_of_other_vectors_is_refused_by_the_job(table):
+    other = Projection(np.eye(7, 4, dtype=np.float32), "pca", "siglip", "77aa")
+    with pytest.raises(InputError, match="projects vectors of siglip"):
+        measure_misalignment(table, fields=["label"], projections=[other])
 
 
 @pytest.fixture(scope="module")
