@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +8,13 @@ import pytest
 
 from intramodal.errors import InputError, ManifestMismatchError
 from intramodal.ingest.backfill import points
-from intramodal.ingest.backfill.in_place import backfill
+from intramodal.ingest.backfill.copy import copy_collection
+from intramodal.ingest.backfill.in_place import backfill, recompute
 from intramodal.ingest.backfill.plan import plan_backfill
 from intramodal.projection.projection import Projection
 from intramodal.runs.ledger import RunLedger
-from intramodal.store.base import Store, VectorSpec
+from intramodal.runs.run import Run
+from intramodal.store.base import Filter, Store, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.open import open_store
@@ -193,3 +195,20 @@ def test_a_zero_vector_is_listed_and_does_not_hold_the_rest_up(
         failures = ledger.failures(run.id)
     assert (summary.projected, summary.unprojectable) == (N, 1)
     assert [(f.item, f.stage) for f in failures] == [("9999", "project")]
+
+
+def test_a_run_of_every_job_names_the_projection(
+    photos: ImageCollection, projection: Projection
+) -> None:
+    jobs: list[Callable[[Run], object]] = [
+        lambda run: backfill(photos, projection, run=run),
+        lambda run: recompute(photos, projection, where=Filter(ids=[1]), run=run),
+        lambda run: copy_collection(photos, projection, new_collection="new", run=run),
+    ]
+    for job in jobs:
+        with RunLedger.open(":memory:") as ledger, ledger.run("backfill") as run:
+            job(run)
+            found = ledger.fingerprints(run.id)
+        assert [(one.kind, one.name, one.fingerprint) for one in found] == [
+            ("projection", "pca", projection.fingerprint)
+        ]
