@@ -666,18 +666,7 @@ def misalignment_of(  # noqa: PLR0913  settings with defaults
 
 
 def modality_gap(images: NDArray[Any], texts: NDArray[Any]) -> float:
-    """Return the distance between the mean image and the mean text embedding.
-
-    Parameters
-    ----------
-    images, texts : ndarray of shape (n, d) and (m, d)
-        Embeddings; rows are normalised here, lengths do not matter.
-
-    Examples
-    --------
-    >>> modality_gap(np.eye(2), np.eye(2))
-    0.0
-    """
+    """Return the distance between the means of the unit rows of images (n, d) and texts (m, d)."""
     means = [unit_rows(X).mean(axis=0, dtype=np.float64) for X in (images, texts)]
     return float(np.linalg.norm(means[0] - means[1]))
 
@@ -773,33 +762,12 @@ def _modality(
 def adjust_mean(
     X: NDArray[Any], projection: Projection, *, mean: NDArray[Any] | None = None
 ) -> Floats:
-    """Return images projected within the full space, with the lost part of a mean put back.
+    """Return images X (n, dim_in) projected within the full space, a mean's lost part put back.
 
     ``Q L Q^T x + Q (1 - L) Q^T mean`` (equation 12), where ``Q L Q^T`` is the projection's matrix
-    times its transpose. Distances between rows are those of the projected images; cosines move
-    back up, which shows that a histogram of cosines is no indicator. Texts are compared with
-    these images as the encoder gave them.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, dim_in)
-        Images; rows are normalised here.
-    projection : Projection
-        With orthonormal directions; an offset makes no difference.
-    mean : ndarray of shape (dim_in,), optional
-        By default that of the unit rows of `X`.
-
-    Raises
-    ------
-    InputError
-        For images of another length, or directions that are not orthonormal.
-
-    Examples
-    --------
-    >>> half = Projection(np.eye(2, 1, dtype=np.float32), "pca", "clip", "3f9a")
-    >>> adjust_mean(np.array([[1.0, 0.0], [0.0, 1.0]]), half)
-    array([[1. , 0.5],
-           [0. , 0.5]], dtype=float32)
+    times its transpose, and the mean (dim_in,) by default that of the unit rows. Distances between
+    rows are those of the projected images; cosines move back up, which shows that a histogram of
+    cosines is no indicator. Texts are compared with these images as the encoder gave them.
     """
     X = np.asarray(X)
     if X.ndim != 2 or X.shape[1] != projection.dim_in:
