@@ -90,10 +90,9 @@ class RecordedRun(Run):
         Sorts by time: date, time (UTC) and four random characters.
     """
 
-    id: str
+    id: str = ""
 
-    def __init__(self, database: Database, run_id: str, scrubber: Scrubber) -> None:
-        self.id = run_id
+    def __init__(self, database: Database, scrubber: Scrubber) -> None:
         self._database = database
         self._scrub = scrubber
         self._pending: deque[Work] = deque()
@@ -281,7 +280,9 @@ class RecordedRun(Run):
         self._replace(CheckpointRow, ("key",), row | {"updated": database_now()})
 
     def finish(self, status: Status, error: str | None = None) -> None:
-        """End the run; called by the ledger's context manager."""
+        """End the run; called by the ledger's context manager, also before it is entered."""
+        if not self.id:
+            return
         with self._lock:
             self._retry_at = 0.0
             sentence = None if error is None else self._scrub.text(error)
@@ -507,12 +508,14 @@ class RunLedger:
             "parameters": scrubber.json(parameters or {}),
             "command": scrubber.command(command_line() if command is None else command),
         }
-        run_id = self._enter(facts | {"packages": package_versions(), "git": git_state()})
-        recorded = RecordedRun(self._database, run_id, scrubber)
+        facts |= {"packages": package_versions(), "git": git_state()}
+        recorded = RecordedRun(self._database, scrubber)
         with heartbeat(recorded.beat, self._heartbeat_interval_s), _ending(recorded):
+            self._enter(recorded, facts)
             yield recorded
 
-    def _enter(self, facts: dict[str, Any]) -> str:
+    def _enter(self, recorded: RecordedRun, facts: dict[str, Any]) -> None:
+        """Write the row of a run; one that is stopped while this commits knows its id, too."""
         mark_interrupted(self._database)
         process = this_process()
         with self._database.writing() as session:
@@ -531,7 +534,7 @@ class RunLedger:
             )
             session.add(row)
             session.flush()
-            return row.id
+            recorded.id = row.id
 
     def runs(
         self, kind: str | None = None, status: Status | None = None, limit: int | None = None
