@@ -92,6 +92,11 @@ def upload_options(command: F) -> F:
     )(command)
 
 
+def as_list(ctx: click.Context, param: click.Parameter, value: tuple[Any, ...]) -> list[Any]:
+    """Return the values of a repeatable option as a list, as runs record them."""
+    return list(value)
+
+
 def comma_list(ctx: click.Context, param: click.Parameter, value: Any) -> list[str]:
     """Split ``a,b,c``; TOML lists pass as they are."""
     if value is None:

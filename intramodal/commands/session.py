@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from intramodal.commands.options import json_option, print_json, runs_option, store_option
 from intramodal.errors import InputError, LedgerError, NotFound
 
@@ -118,13 +120,11 @@ class Session:
         Without those that a command has for another of its jobs.
         """
         given = {key: value for key, value in self.options.items() if value and key not in but}
-        return {key: str(_listed(value)) for key, value in given.items()}
+        return {key: str(value) for key, value in given.items()}
 
     def given(self) -> dict[str, str]:
         """Return all options that have a value, as a run records them."""
-        return {
-            key: str(_listed(value)) for key, value in self.options.items() if value is not None
-        }
+        return {key: str(value) for key, value in self.options.items() if value is not None}
 
     @contextmanager
     def recorded_if_possible(self, kind: str) -> Iterator[Run]:
@@ -161,6 +161,7 @@ def session_options(
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def called(**options: Any) -> Any:
+            options = _as_declared(options)
             as_json = options.pop("as_json")
             if "runs_url" in options:
                 options["runs"] = options.pop("runs_url")
@@ -173,6 +174,12 @@ def session_options(
         return store_option(added) if store else added
 
     return decorate
+
+
+def _as_declared(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Order options as the command declares them: a run does not record how they were typed."""
+    declared = [param.name for param in click.get_current_context().command.params]
+    return dict(sorted(options.items(), key=lambda item: declared.index(item[0])))
 
 
 def require_store(location: str) -> None:
@@ -198,7 +205,3 @@ def figures_kept(run: Run, look: str) -> Iterator[None]:
         raise InputError(
             f"{error}; the figures are recorded, see `intramodal {look} {run.id}`"
         ) from error
-
-
-def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -10,6 +10,7 @@ import click
 from intramodal.commands.job import JobCommand
 from intramodal.commands.options import (
     FILE,
+    as_list,
     labels_option,
     model_options,
     report_option,
@@ -20,7 +21,9 @@ from intramodal.errors import InputError
 
 
 @click.command("misalignment", cls=JobCommand, job="evaluation.misalignment:measure_misalignment")
-@click.argument("targets", nargs=-1, required=True, metavar="COLLECTION[:VECTOR]...")
+@click.argument(
+    "targets", nargs=-1, required=True, metavar="COLLECTION[:VECTOR]...", callback=as_list
+)
 @labels_option
 @click.option(
     "--texts", is_flag=True, help="Also compare with the class names, encoded by each model."
@@ -29,6 +32,7 @@ from intramodal.errors import InputError
     "--model",
     "models",
     multiple=True,
+    callback=as_list,
     help="Model that encodes the texts; default: the model that made the vector. Give it once, or "
     "once per collection.",
 )
@@ -36,6 +40,7 @@ from intramodal.errors import InputError
     "--text-vectors",
     type=FILE,
     multiple=True,
+    callback=as_list,
     help="Precomputed text embeddings (not projected), one row per class in alphabetical order, "
     "instead of --model. Give it once, or once per collection.",
 )
@@ -45,6 +50,7 @@ from intramodal.errors import InputError
     "projections",
     type=FILE,
     multiple=True,
+    callback=as_list,
     help="Projection file; adds `raw` after this projection, without and with the mean adjusted, "
     "and projects the texts for a vector that it made. Repeatable.",
 )
