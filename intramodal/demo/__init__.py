@@ -6,12 +6,11 @@ README.md in this folder says what they are, how they were made, and what they a
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from intramodal.projection.anchors import AnchorSet
-from intramodal.projection.projection import Projection
-from intramodal.types import Encoder
+if TYPE_CHECKING:
+    from intramodal.projection.projection import Projection
+    from intramodal.types import Encoder
 
 
 def pictures_list() -> Path:
@@ -27,6 +26,11 @@ def pictures_list() -> Path:
 
 def fitted_once(encoder: Encoder, path: Path, texts: Path) -> Projection:
     """Fit PCA← once and save it with its texts: a second fit may differ in its last bits."""
+    import numpy as np
+
+    from intramodal.projection.anchors import AnchorSet
+    from intramodal.projection.projection import Projection
+
     if not (path.is_file() and texts.is_file()):
         anchors = AnchorSet.imagenet()
         embedded = encoder.encode_texts(anchors.prompts())

@@ -156,7 +156,8 @@ def load(world: Path, photos: ImageCollection, *, prune: bool = False) -> int:
     encoder = PlainEncoder()
     source = open_source(str(world / "pictures"), label_from="parent")
     summary = ingest_images(
-        *(source, photos, encoder),
+        *(source, photos),
+        encoder=encoder,
         projection=plain_projection(encoder),
         batch_size=PICTURES_A_BATCH,
         workers=0,
