@@ -281,7 +281,7 @@ def _check_before_loading(at: Workspace, name: str, projection: Any) -> None:
 def _ingested_vectors(session: Session, options: dict[str, Any]) -> dict[str, Any]:
     """Write ready vectors, once files, ids, the projection and the collection are checked."""
     from intramodal.ingest.adopt import declared
-    from intramodal.ingest.pipeline import ingest_vectors, vectors_collection
+    from intramodal.ingest.pipeline import ingest_vectors, log_declared, vectors_collection
     from intramodal.ingest.vectors.load import check_target, check_vectors, vectors_of
     from intramodal.store.checks import check_name
 
@@ -299,6 +299,7 @@ def _ingested_vectors(session: Session, options: dict[str, Any]) -> dict[str, An
             check_target(at.collection(name), vector, vectors)
         stated = _recorded(session, VECTORS_DEFAULTS, but=(*_PICTURES_ONLY, "model"))
         with at.ledger.run("ingest", parameters=stated) as run:
+            log_declared(run, made_by)  # also where the store then refuses the collection
             shop = vectors_collection(
                 at.store,
                 name,

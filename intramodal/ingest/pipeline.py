@@ -272,7 +272,7 @@ def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
     started = time.perf_counter()
     run = run or Run()
     made_by = made_by or collection.origin(vector).encoder
-    run.log_fingerprint("encoder", made_by, declared_fingerprint(made_by), {"declared": True})
+    log_declared(run, made_by)
     if projection is not None:
         log_projection(run, projection)
     if batch_size < 1:
@@ -290,6 +290,11 @@ def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
     if not collection.origin(vector).is_complete:
         collection.finish_vector(vector)
     return _summary(collection, tally, failures, started)
+
+
+def log_declared(run: Run, made_by: str) -> None:
+    """Record the model that ready vectors are said to be made by."""
+    run.log_fingerprint("encoder", made_by, declared_fingerprint(made_by), {"declared": True})
 
 
 def _log_identities(run: Run, encoder: Encoder, projection: Projection | None) -> None:
