@@ -290,8 +290,3 @@ def cli(ctx: click.Context, verbose: int) -> None:
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     ctx.default_map = read_config(Path(CONFIG_FILE))
-
-
-def main() -> None:
-    """Run the command line."""
-    cli()

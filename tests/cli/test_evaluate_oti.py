@@ -156,8 +156,8 @@ def telling(self, X):
     print(len(X), flush=True)
     return apply(self, X)
 InversionMap.apply = telling
-from intramodal.cli import main
-main()
+from intramodal.cli import cli
+cli()
 """
 
 

@@ -44,7 +44,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 signal.signal(signal.SIGHUP, signal.{hangup})
 """
-COMMAND = PRELUDE + "from intramodal.cli import main\nmain()"
+COMMAND = PRELUDE + "from intramodal.cli import cli\ncli()"
 TERMINAL = """
 import fcntl, os, termios
 os.setsid()

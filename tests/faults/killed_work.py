@@ -339,7 +339,7 @@ def main(how: str, arguments: list[str]) -> int:
     # A job in a shell's background ignores some signals, and what it starts would, too.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if how == "command":
-        from intramodal.cli import main as command_line  # not for the others: 0.2 s
+        from intramodal.cli import cli as command_line  # not for the others: 0.2 s
 
         sys.argv = ["intramodal", *arguments]
         command_line()
