@@ -71,7 +71,6 @@ _RETRY_AFTER_S = 30.0
 _MOST_PENDING = 10_000
 _KEY_LENGTH = 255
 _STAGE_LENGTH = 100
-_FINGERPRINT_KEY = ("kind", "name")
 
 Work = Callable[[Session], object]
 
@@ -115,27 +114,19 @@ class RecordedRun(Run):
         What the latest run that named them knew about them is recorded again, from the database.
         """
         for vector, origin in origins.items():
-            self._log_known_origin(vector, origin)
-
-    def _log_known_origin(self, vector: str, origin: Origin) -> None:
-        def work(session: Session) -> None:
-            facts = _known_facts(session, origin.projection or origin.encoder_fingerprint)
-            self._put(session, FingerprintRow, _FINGERPRINT_KEY, self._made(vector, origin, facts))
-
-        self._write(work)
+            with self._database.reading() as session:
+                facts = _known_facts(session, origin.projection or origin.encoder_fingerprint)
+            self.log_origin(vector, origin, facts)
 
     def log_origin(
         self, vector: str, origin: Origin, facts: Mapping[str, Any] | None = None
     ) -> None:
         """Record which encoder or projection made one vector, and what is known about that."""
-        self._replace(FingerprintRow, _FINGERPRINT_KEY, self._made(vector, origin, facts or {}))
-
-    def _made(self, vector: str, origin: Origin, facts: Mapping[str, Any]) -> dict[str, Any]:
-        return self._fingerprint(
+        self.log_fingerprint(
             "projection" if origin.projection else "encoder",
             str(origin),
             origin.projection or origin.encoder_fingerprint,
-            {**facts, "vector": vector},
+            {**(facts or {}), "vector": vector},
         )
 
     def log_fingerprint(
@@ -159,18 +150,13 @@ class RecordedRun(Run):
         if kind not in get_args(FingerprintKind):
             allowed = ", ".join(get_args(FingerprintKind))
             raise InputError(f"a fingerprint cannot be of a {kind!r}; give one of {allowed}")
-        row = self._fingerprint(kind, name, fingerprint, facts or {})
-        self._replace(FingerprintRow, _FINGERPRINT_KEY, row)
-
-    def _fingerprint(
-        self, kind: FingerprintKind, name: str, fingerprint: str, facts: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        return {
+        row = {
             "kind": kind,
             "name": self._scrub.text(name),
             "fingerprint": self._scrub.text(fingerprint),
-            "facts": self._scrub.json(facts),
+            "facts": self._scrub.json(facts or {}),
         }
+        self._replace(FingerprintRow, ("kind", "name"), row)
 
     def log_metric(
         self,
@@ -498,12 +484,13 @@ class RunLedger:
             If the run cannot be entered: before the block starts. Later trouble with the
             database does not reach the block (see `RecordedRun`).
         """
+        _check(kind, seed)
         scrubber = Scrubber.from_environment(
             self._database.url.render_as_string(hide_password=False)
         )
         facts = {
-            "kind": _checked_kind(kind),
-            "seed": _checked_seed(seed),
+            "kind": kind,
+            "seed": None if seed is None else int(seed),
             "parent": None if parent is None else self.get(parent).id,
             "parameters": scrubber.json(parameters or {}),
             "command": scrubber.command(command_line() if command is None else command),
@@ -788,15 +775,10 @@ def _unused_id(session: Session, now: datetime) -> str:
             return run_id
 
 
-def _checked_kind(kind: str) -> str:
+def _check(kind: str, seed: int | None) -> None:
     if not _KIND.fullmatch(kind):
         raise InputError(
             f"a run cannot be of kind {kind!r}; give 1 to 40 lower-case letters, digits, - or _"
         )
-    return kind
-
-
-def _checked_seed(seed: int | None) -> int | None:
     if seed is not None and abs(seed) > _LARGEST_SEED:
         raise InputError(f"the seed {seed} does not fit 64 bits; give a smaller one")
-    return None if seed is None else int(seed)

@@ -53,8 +53,8 @@ class Scrubber:
     def from_environment(cls, *urls: str) -> Scrubber:
         """Return one that knows the secrets of the environment and the passwords of `urls`."""
         named = [v for name, v in os.environ.items() if _SECRET_NAME.search(name)]
-        in_urls = [url_password(url) for url in (*os.environ.values(), *urls) if "://" in url]
-        return cls([*named, *(password for password in in_urls if password)])
+        in_urls = map(_URL_PASSWORD.search, (*os.environ.values(), *urls))
+        return cls([*named, *(found.group(2) for found in in_urls if found)])
 
     def text(self, text: str) -> str:
         """Return `text` without secrets, NUL characters and lone surrogates."""
@@ -90,12 +90,6 @@ class Scrubber:
         if isinstance(value, list):
             return [self.json(item) for item in value]
         return value
-
-
-def url_password(url: str) -> str | None:
-    """Return the password inside a URL as it is written there, if there is one."""
-    found = _URL_PASSWORD.search(url)
-    return found.group(2) if found else None
 
 
 def _spellings(secret: str) -> list[str]:
