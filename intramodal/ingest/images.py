@@ -8,7 +8,8 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +44,6 @@ RESERVED = ("path", "sha256", "dataset")
 
 HASH = "sha256"
 """The payload key that says which file the stored vectors were made of."""
-
-T = TypeVar("T")
 
 _LOOKED_UP_AT_ONCE = 256
 
@@ -276,8 +275,8 @@ class ImageReader:
                 yield decoding.submit(prepare, record, point, stored.get(point), **given)
 
     def _looked_up(self, storing: Threads) -> Iterator[Future[LookedUp]]:
-        is_first = True
-        for chunk in _chunks(self._admitted(), _LOOKED_UP_AT_ONCE):
+        admitted, is_first = map(self._admit, self.source), True
+        while chunk := list(islice(admitted, _LOOKED_UP_AT_ONCE)):
             yield storing.submit(self._look_up, chunk, is_first)
             is_first = False
 
@@ -287,16 +286,14 @@ class ImageReader:
             index_payload(self.collection, payloads)
         return chunk, look_up(self.collection, self.vectors, [point for _, point in chunk])
 
-    def _admitted(self) -> Iterator[Admitted]:
-        for given in self.source:
-            record = given
-            if not is_text(record.key):
-                record = unreadable(spelled(record.key), "the key is not UTF-8")
-            point = point_id(self.dataset, record.key)
-            if not self.seen.add(point):
-                twice = unreadable(record.key, "occurs twice in the source; give it once")
-                record = replace(record, read=twice.read)
-            yield record, point
+    def _admit(self, record: ImageRecord) -> Admitted:
+        if not is_text(record.key):
+            record = unreadable(spelled(record.key), "the key is not UTF-8")
+        point = point_id(self.dataset, record.key)
+        if not self.seen.add(point):
+            twice = unreadable(record.key, "occurs twice in the source; give it once")
+            record = replace(record, read=twice.read)
+        return record, point
 
     def _unencoded(self, outcome: Outcome) -> Iterator[Step]:
         if isinstance(outcome, FailureRecord):
@@ -337,17 +334,6 @@ class ImageReader:
         if self.projection is None:
             return {RAW: X}
         return {RAW: X, self.projection.default_vector: self.projection.apply(X)}
-
-
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    chunk: list[T] = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
 
 
 # What the storing threads do.

@@ -346,20 +346,18 @@ def tabled(pages: Iterable[Page], vectors: Sequence[str], payload: Sequence[str]
     vectors = list(dict.fromkeys(vectors))
     read = list(pages)
     ids = [i for page in read for i in page.ids]
+    none = [np.empty((0, 0), np.float32)]
     table = VectorTable(
         ids=ids,
-        vectors={vector: _stacked(read, vector) for vector in vectors},
+        # Taken out of the pages, so that one copy of them is left.
+        vectors={
+            v: np.concatenate([page.vectors.pop(v) for page in read] or none) for v in vectors
+        },
         payload={f: [value_at(p, f) for page in read for p in page.payloads] for f in payload},
     )
     keep = _in_order(table)
     is_all = np.array_equal(keep, np.arange(len(ids)))
     return table if is_all else replace(table.take(keep), n_incomplete=len(ids) - len(keep))
-
-
-def _stacked(pages: list[Page], vector: str) -> Floats:
-    """Take a vector out of all pages, so that one copy of it is left."""
-    blocks = [page.vectors.pop(vector) for page in pages]
-    return np.concatenate(blocks) if blocks else np.empty((0, 0), np.float32)
 
 
 def _in_order(table: VectorTable) -> NDArray[np.intp]:

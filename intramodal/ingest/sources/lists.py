@@ -237,7 +237,7 @@ class _Swallowing:
     def check(self, row: _CsvRow) -> None:
         """Raise `SourceError` if a row has certainly swallowed another; say where it may have."""
         name = self._name(row.cells)
-        self._recent.append(_kind(name))
+        self._recent.append(name)
         if len(row.lines) == 1 or self._wanted.doubt is None:
             return
         for opening, closing in _quotes(row.lines):
@@ -248,7 +248,7 @@ class _Swallowing:
                 raise self._refusal(*place)
 
     def _check_inside(self, n_cells: int, kind: str, place: tuple[int, int]) -> None:
-        is_row = kind in PICTURE_SUFFIXES or kind in self._recent
+        is_row = kind in PICTURE_SUFFIXES or kind in map(_kind, self._recent)
         if is_row and n_cells == self._n_columns:
             raise self._refusal(*place)
         if is_row and kind.startswith("."):

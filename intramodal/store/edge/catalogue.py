@@ -89,21 +89,19 @@ class Catalogue:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep everybody else from changing anything."""
-        with _file_lock(self.folder / _LOCK_NAME):
-            yield
+        """Keep everybody else from changing anything, until the process dies at the latest."""
+        try:
+            file = (self.folder / _LOCK_NAME).open("a+b")
+        except OSError as error:
+            reason = error.strerror or error
+            raise StoreError(f"cannot write to {self.folder}: {reason}") from error
+        with file:
+            _wait_for(file.fileno(), self.folder)
+            yield  # closing the file releases the lock
 
-    def has_leftovers(self) -> bool:
-        """Return whether a killed writer has left folders or temporary files."""
-        return bool(self.read().discarded) or any(self._temporaries())
-
-    def clear_temporaries(self) -> None:
-        """Delete what killed writers have left; within `change` only, when nobody else writes."""
-        for path in self._temporaries():
-            path.unlink(missing_ok=True)
-
-    def _temporaries(self) -> Iterator[Path]:
-        return self.folder.glob(f"{Path(FILE_NAME).stem}.tmp*")
+    def temporaries(self) -> list[Path]:
+        """Return what killed writers have left; within `change` nobody else's is among them."""
+        return list(self.folder.glob(f"{Path(FILE_NAME).stem}.tmp*"))
 
     def save(self, contents: Contents) -> None:
         """Write the contents; within `change` only, for what must be known before its end."""
@@ -124,42 +122,23 @@ class Catalogue:
 def _parsed(stored: Mapping[str, Any]) -> Contents:
     if stored["version"] != _VERSION:
         raise ValueError(f"version {stored['version']!r}")
-    collections = {str(name): _entry(entry) for name, entry in stored["collections"].items()}
+    collections = {
+        str(name): Entry(
+            folder=str(entry["folder"]),
+            vectors={str(vector): VectorSpec(**spec) for vector, spec in entry["vectors"].items()},
+            metadata=dict(entry["metadata"]),
+            indexes={str(key): str(kind) for key, kind in entry["indexes"].items()},
+            pending=None if entry.get("pending") is None else str(entry["pending"]),
+            is_reconciled=bool(entry.get("is_reconciled", False)),
+        )
+        for name, entry in stored["collections"].items()
+    }
     aliases = {str(alias): str(name) for alias, name in stored["aliases"].items()}
-    discarded = [_inside(folder) for folder in stored.get("discarded", [])]
+    discarded = [str(folder) for folder in stored.get("discarded", [])]
+    for folder in (*(entry.folder for entry in collections.values()), *discarded):
+        if Path(folder).name != folder or folder in ("", ".", ".."):  # outside of the store
+            raise ValueError(f"folder {folder!r}")
     return Contents(collections, aliases, discarded)
-
-
-def _entry(stored: Mapping[str, Any]) -> Entry:
-    pending = stored.get("pending")
-    return Entry(
-        folder=_inside(stored["folder"]),
-        vectors={str(name): VectorSpec(**spec) for name, spec in stored["vectors"].items()},
-        metadata=dict(stored["metadata"]),
-        indexes={str(key): str(kind) for key, kind in stored["indexes"].items()},
-        pending=None if pending is None else str(pending),
-        is_reconciled=bool(stored.get("is_reconciled", False)),
-    )
-
-
-def _inside(folder: Any) -> str:
-    """Return the name of a folder in the store; `ValueError` for anything outside of it."""
-    name = str(folder)
-    if Path(name).name != name or name in ("", ".", ".."):
-        raise ValueError(f"folder {name!r}")
-    return name
-
-
-@contextmanager
-def _file_lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock, which the operating system releases when the process dies."""
-    try:
-        file = path.open("a+b")
-    except OSError as error:
-        raise StoreError(f"cannot write to {path.parent}: {error.strerror or error}") from error
-    with file:
-        _wait_for(file.fileno(), path.parent)
-        yield  # closing the file releases the lock
 
 
 def _wait_for(descriptor: int, folder: Path) -> None:

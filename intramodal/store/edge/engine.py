@@ -279,7 +279,10 @@ def search(
     requests = [
         _request(plan, row, condition, limit) for row, condition in zip(rows, filters, strict=True)
     ]
-    return [_answer(points) for points in shard.query_batch(edge.QueryBatchRequest(requests))]
+    return [
+        ([plain_id(p.id) for p in found], np.array([p.score for p in found], dtype=np.float32))
+        for found in shard.query_batch(edge.QueryBatchRequest(requests))
+    ]
 
 
 def search_params(plan: SearchPlan) -> edge.SearchParams:
@@ -313,11 +316,6 @@ def _request(plan: SearchPlan, row: int, condition: Any, limit: int) -> edge.Que
         with_payload=False,
         with_vector=False,
     )
-
-
-def _answer(points: list[edge.ScoredPoint]) -> Answer:
-    scores = np.array([point.score for point in points], dtype=np.float32)
-    return [plain_id(point.id) for point in points], scores
 
 
 def optimize_in_child(path: Path, deadline_s: float) -> None:

@@ -58,15 +58,6 @@ def take_out(folder: Path, vectors: set[str]) -> None:
     _write(folder / CONFIG_FILE, config)
 
 
-def clear_litter(folder: Path) -> None:
-    """Delete what killed writes and optimizers have left, which the engine (0.9) never does.
-
-    Half a segment is as large as the segment. Only where nobody else has the collection open.
-    """
-    for path in (*folder.glob("temp_segments/*"), *folder.rglob(".atomicwrite*")):
-        shutil.rmtree(path, ignore_errors=True)
-
-
 def set_log_aside(folder: Path) -> Path:
     """Move a log away that cannot be read; returns where it lies now.
 
