@@ -95,8 +95,8 @@ class FewshotTask:
         _check_counts(shots, n_episodes, n_validation)
         if test_share is not None:
             split = _stratified(table, field, min_class_size, split, test_share, seed)
-        if n_validation == 0:
-            split = _without_validation(split)
+        if n_validation == 0 and split is not None:  # nothing is tuned
+            split = [None if side == "val" else side for side in split]
         found, facts = _labels(table, field, min_class_size, split)
         side = None if split is None else np.array([split[row] for row in found.rows], object)
         everything = np.ones(len(found), dtype=bool)
@@ -287,11 +287,6 @@ def _within(split: Sequence[Any], column: Sequence[Any]) -> list[Any]:
                 f"{sorted({str(value) for value in split})[:5]}"
             )
     return [value if side in _SIDES else None for side, value in zip(split, column, strict=True)]
-
-
-def _without_validation(split: Sequence[Any] | None) -> Sequence[Any] | None:
-    """Return the split with None for rows that would tune: nothing is tuned."""
-    return split if split is None else [None if side == "val" else side for side in split]
 
 
 EPISODES = "per-episode results"

@@ -14,7 +14,7 @@ from intramodal.evaluation.intervals import Interval
 from intramodal.evaluation.ranking import DEFAULT_KS, Ranking, Ties, rank
 from intramodal.evaluation.resampling import Resampling, interval_population
 from intramodal.evaluation.results import Results, class_means, interval_values, log_figures
-from intramodal.evaluation.tasks import Mask, Points, RetrievalTask, Sides, read_labelled
+from intramodal.evaluation.tasks import Mask, Points, RetrievalTask, Sides, read_labelled, tasks_of
 from intramodal.progress import tracked
 from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
 from intramodal.runs.run import Run
@@ -190,7 +190,11 @@ class RetrievalResults(Results):
         """Return what ``--json`` prints; with `classes` every class's mean AP, too."""
         fields: dict[str, Any] = {t.field: t.counts() | {"vectors": {}} for t in self.tasks}
         for result in self.results:
-            fields[result.field]["vectors"][result.vector] = _figures(result, classes=classes)
+            row = result.to_dict()
+            figures = {name: row[name] for name in ("map", "interval", "population")}
+            figures |= {**row["metrics"], "tie_width": row["tie_width"]}
+            figures |= {"classes": row["classes"]} if classes else {}
+            fields[result.field]["vectors"][result.vector] = figures
         return {
             **asdict(self.points),
             "protocol": self.results[0].protocol,
@@ -227,13 +231,6 @@ def record_results(run: Run, results: Sequence[RetrievalResult]) -> None:
         run.log_metric("queries without positives", result.n_without_positives, **about)
     run.save_artefact(SCORES, pack_scores([result.scores() for result in results]), MEDIA_TYPE)
     run.save_artefact(CLASSES, {"rows": [result.to_dict() for result in results]})
-
-
-def _figures(result: RetrievalResult, *, classes: bool) -> dict[str, Any]:
-    row = result.to_dict()
-    figures = {name: row[name] for name in ("map", "interval", "population")}
-    figures |= {**row["metrics"], "tie_width": row["tie_width"]}
-    return figures | ({"classes": row["classes"]} if classes else {})
 
 
 def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
@@ -301,9 +298,9 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     sides, run = Sides.of(sides), run or Run()
     wanted = [*fields, *sides.fields, *resampling.fields]
     table = read_labelled(source, vectors, wanted, sample=sample, seed=seed)
-    rows, tasks = sides.tasks(
-        table, fields, min_class_size=min_class_size, max_queries=max_queries, seed=seed
-    )
+    rows, split = sides.apply(table)
+    at_least, most = min_class_size, max_queries
+    tasks = tasks_of(rows, fields, split, min_class_size=at_least, max_queries=most, seed=seed)
     pairs = [(task, vector) for task in tasks for vector in vectors]
     found = RetrievalResults(
         points=Points.of(source, table, seed),

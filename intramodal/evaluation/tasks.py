@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -196,11 +197,8 @@ def labels_of(table: VectorTable, field: str, *, min_class_size: int = 1) -> Lab
     As `encode_labels`; raises `InputError` also for a field that was not read.
     """
     require_read(table, fields=[field])
-
-    def encoded() -> LabelCodes:
-        return encode_labels(table.payload[field], field=field)
-
-    return table.remember(("labels", field), encoded).at_least(min_class_size, field)
+    encode = partial(encode_labels, table.payload[field], field=field)
+    return table.remember(("labels", field), encode).at_least(min_class_size, field)
 
 
 def _all_keys(column: Sequence[Any], field: str) -> list[frozenset[Key]]:
@@ -362,14 +360,9 @@ class RetrievalTask:
         seed: int = 0,
     ) -> RetrievalTask:
         """Return the task in which each row asks all others, built once a table; `from_table`."""
-        drawn = None if max_queries is None else (max_queries, seed)
-
-        def built() -> RetrievalTask:
-            return cls.from_table(
-                table, field, min_class_size=min_class_size, max_queries=max_queries, seed=seed
-            )
-
-        return table.remember(("task", field, min_class_size, drawn), built)
+        key = ("task", field, min_class_size, max_queries, None if max_queries is None else seed)
+        build = partial(cls.from_table, min_class_size=min_class_size, max_queries=max_queries)
+        return table.remember(key, partial(build, table, field, seed=seed))
 
     def vectors(self, table: VectorTable, vector: str) -> tuple[Floats, Floats]:
         """Return unit queries (n_queries, d) and unit gallery (n_gallery, d)."""
@@ -606,26 +599,6 @@ class Sides:
         rows = np.flatnonzero(asks | answers)
         return table.take(rows), (asks[rows], answers[rows])
 
-    def tasks(
-        self,
-        table: VectorTable,
-        fields: Sequence[str],
-        *,
-        min_class_size: int = 2,
-        max_queries: int | None = None,
-        seed: int = 0,
-    ) -> tuple[VectorTable, list[RetrievalTask]]:
-        """Return the rows of either side, and the task of every label field over them."""
-        rows, split = self.apply(table)
-        return rows, tasks_of(
-            rows,
-            fields,
-            split,
-            min_class_size=min_class_size,
-            max_queries=max_queries,
-            seed=seed,
-        )
-
     def __repr__(self) -> str:
         """Return the two filters; a mask by its number of rows."""
         return f"Sides({_spelled(self.queries)} | {_spelled(self.gallery)})"
@@ -737,14 +710,11 @@ class Points:
     def of(cls, source: VectorTable | ImageCollection, table: VectorTable, seed: int) -> Points:
         """Describe the table that was read from a source."""
         name = None if isinstance(source, VectorTable) else source.name
-        return cls(name, len(table), table.n_incomplete, sample_of(table, seed))
-
-
-def sample_of(table: VectorTable, seed: int) -> dict[str, int] | None:
-    """Return how many points were drawn of how many, as JSON; None where all were read."""
-    if table.drawn_from is None or table.drawn_from <= len(table) + table.n_incomplete:
-        return None
-    return {"n_points": len(table), "of": table.drawn_from, "seed": seed}
+        n, of = len(table), table.drawn_from
+        sample = None
+        if of is not None and of > n + table.n_incomplete:
+            sample = {"n_points": n, "of": of, "seed": seed}
+        return cls(name, n, table.n_incomplete, sample)
 
 
 def _absent(collection: ImageCollection, field: str, n_points: int) -> str:

@@ -313,19 +313,15 @@ def _fitted(documents: Sequence[ReportDocument], limit_bytes: int) -> str:
     page = ""
     for pictures, plotted in _SHARES:
         shown = [_thinned(document, svgs, pictures, plotted) for document, svgs in drawn]
-        page = _page(shown, n_left_out=_n_parts(drawn) - _n_parts(shown))
+        n_left_out = _n_parts(drawn) - _n_parts(shown)
+        about = {"words": SHORT, "colors": COLORS, "n_left_out": n_left_out}
+        page = render_page("report.html.j2", documents=shown, **about)
         if len(page.encode()) <= limit_bytes:
             break
     return page
 
 
 Drawn = tuple[ReportDocument, dict[str, Any]]
-
-
-def _page(shown: Sequence[Drawn], *, n_left_out: int) -> str:
-    return render_page(
-        "report.html.j2", documents=shown, words=SHORT, colors=COLORS, n_left_out=n_left_out
-    )
 
 
 def _thinned(
