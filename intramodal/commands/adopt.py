@@ -8,9 +8,8 @@ from typing import Any
 
 import click
 
-from intramodal.commands.job import JobCommand
 from intramodal.commands.options import model_options
-from intramodal.commands.session import Session, session_options
+from intramodal.commands.session import JobCommand, Session, session_options
 
 
 @click.command("adopt", cls=JobCommand, job="ingest.adopt:adopt_collection")
@@ -29,7 +28,7 @@ from intramodal.commands.session import Session, session_options
     help="Projection file of that model; its texts are compared with the vectors.",
 )
 @model_options
-@session_options()
+@session_options
 def command(
     session: Session,
     collection: str,

@@ -8,9 +8,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from intramodal.commands.job import JobCommand
 from intramodal.commands.options import upload_options
-from intramodal.commands.session import Session, Uploads, session_options
+from intramodal.commands.session import JobCommand, Session, Uploads, session_options
 
 _MOST_SHOWN = 20
 _ALONE = ("verify", "recompute", "rollback")
@@ -119,7 +118,7 @@ def _checked_filter(
     "--dry-run", is_flag=True, help="Print the plan with its costs without changing anything."
 )
 @upload_options
-@session_options()
+@session_options
 @click.pass_context
 def command(ctx: click.Context, /, session: Session, collection: str, **options: Any) -> None:
     """Add the projected vector to a collection, computed from its stored vectors.
@@ -134,26 +133,20 @@ def command(ctx: click.Context, /, session: Session, collection: str, **options:
     intramodal backfill photos --projection pca.safetensors --new-collection photos_v2
     intramodal backfill photos --rollback
     """
-    _check_combination(ctx, options)
-    result = _done(session, collection, options)
-    session.answer(result, _print)
-    if result.get("stale"):
-        ctx.exit(1)
-
-
-def _done(session: Session, name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Do what the options ask for; returns what ``--json`` prints."""
-    if options["rollback"]:
-        return _rolled_back(session, name, options)
     from intramodal.projection.projection import Projection
 
-    projection = Projection.load(options["projection"])
+    _check_combination(ctx, options)
     where = {"vector": options["vector"], "source": options["source"]}
-    if options["verify"] is not None:
-        return _verified(session, name, projection, where, options)
-    if options["dry_run"]:
-        return _planned(session, name, projection, where, options)
-    return _backfilled(session, name, projection, where, options)
+    if options["rollback"]:
+        done = _rolled_back(session, collection, options)
+    else:
+        job = _planned if options["dry_run"] else _backfilled
+        job = job if options["verify"] is None else _verified
+        projection = Projection.load(options["projection"])
+        done = job(session, collection, projection, where, options)
+    session.answer(done, _print)
+    if done.get("stale"):
+        ctx.exit(1)
 
 
 def _backfilled(

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from intramodal.commands.job import JobCommand
 from intramodal.commands.options import (
     LIST,
     comma_list,
@@ -15,7 +14,7 @@ from intramodal.commands.options import (
     model_options,
     sample_option,
 )
-from intramodal.commands.session import Session, figures_kept, session_options
+from intramodal.commands.session import JobCommand, Session, figures_kept, session_options
 
 _ONLY_LABELLED = ("cluster", "projection", "beside", "sample", "max_queries")
 _ONLY_UNLABELLED = ("names", "model")
@@ -126,7 +125,7 @@ _NOT_RECORDED_UNLABELLED = (*_ONLY_LABELLED, "labels", "tasks", "margin", "contr
     help="Without labels: number of neighbours that are compared.",
 )
 @model_options
-@session_options()
+@session_options
 def command(session: Session, collection: str, **options: Any) -> None:
     """Decide, per label field, whether vector B should replace vector A.
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from intramodal import __version__
-from intramodal.commands.session import Session, session_options
+from intramodal.commands.session import Session, SessionCommand, session_options
 from intramodal.errors import IntramodalError
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
-@click.command("doctor")
+@click.command("doctor", cls=SessionCommand)
 @click.option(
     "--repair",
     is_flag=True,
     help="Repair an embedded store: move an unreadable log aside, and delete folders that belong "
     "to no collection and hold no points.",
 )
-@session_options()
+@session_options
 @click.pass_context
 def command(ctx: click.Context, /, session: Session, repair: bool) -> None:
     """Check what the commands need: Python, torch, numba, store, runs, model cache, disk.

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from intramodal.commands.job import JobCommand
-from intramodal.commands.session import Session, session_options
+from intramodal.commands.session import JobCommand, Session, session_options
 
 
 @click.command("export", cls=JobCommand, job="ingest.vectors.export:export_vector")
@@ -21,7 +20,7 @@ from intramodal.commands.session import Session, session_options
     required=True,
     help="File to write: .npy, .safetensors or .parquet.",
 )
-@session_options()
+@session_options
 def command(session: Session, collection: str, vector: str, out: Path) -> None:
     """Write a vector of all points to FILE.npy, and their ids to FILE.ids.csv.
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from intramodal.commands.job import JobCommand
 from intramodal.commands.options import model_options
-from intramodal.commands.session import Session, session_options
+from intramodal.commands.session import JobCommand, Session, session_options
 
 
 @click.command(
@@ -76,7 +75,7 @@ from intramodal.commands.session import Session, session_options
     help="Projection file to write, e.g. pca.safetensors.",
 )
 @model_options
-@session_options()
+@session_options
 @click.pass_context
 def command(context: click.Context, /, session: Session, **options: Any) -> None:
     """Fit a projection (PCA←, centred PCA←, IsoCLIP) and save it to a file.

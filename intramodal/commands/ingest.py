@@ -9,7 +9,13 @@ from typing import Any
 import click
 
 from intramodal.commands.options import model_options, upload_options
-from intramodal.commands.session import Session, Uploads, Workspace, session_options
+from intramodal.commands.session import (
+    Session,
+    SessionCommand,
+    Uploads,
+    Workspace,
+    session_options,
+)
 from intramodal.errors import InputError
 
 _COUNTS = ("written", "skipped", "updated", "projected", "failed", "pruned")
@@ -36,7 +42,7 @@ _MAY_BE_VECTORS = (*_ONLY_VECTORS, ".parquet")
 _FILE = click.Path(path_type=Path)
 
 
-@click.command("ingest")
+@click.command("ingest", cls=SessionCommand)
 @click.argument("source")
 @click.option(
     "--collection", required=True, help="Name of the collection; created if it does not exist."
@@ -131,7 +137,7 @@ _FILE = click.Path(path_type=Path)
 )
 @upload_options
 @model_options
-@session_options()
+@session_options
 @click.pass_context
 def command(ctx: click.Context, /, session: Session, **options: Any) -> None:
     """Write images, or precomputed vectors, into a collection.

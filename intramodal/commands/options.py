@@ -19,45 +19,35 @@ JSON_ASKED = "intramodal.json"
 """Key of the context's meta: whether errors too are printed as JSON."""
 
 
-def store_option(command: F) -> F:
-    """Add ``--store``."""
-    return click.option(
-        "--store",
-        default=DEFAULT_STORE,
-        show_default=True,
-        envvar="INTRAMODAL_STORE",
-        help="Vector store: a directory (embedded), :memory:, or http(s)://host:port; the API key "
-        "of a server is read from QDRANT_API_KEY.",
-    )(command)
-
-
-def runs_option(command: F) -> F:
-    """Add ``--runs``."""
-    return click.option(
-        "--runs",
-        "runs_url",
-        default=DEFAULT_RUNS,
-        show_default=True,
-        envvar="INTRAMODAL_RUNS",
-        help="Database of recorded runs: a file (SQLite) or a SQLAlchemy URL.",
-    )(command)
-
-
-def json_option(command: F) -> F:
-    """Add ``--json``."""
-    return click.option(
-        "--json",
-        "as_json",
-        is_flag=True,
-        callback=_remember_json,
-        is_eager=True,  # before the options whose errors must be printed as JSON
-        help="Print one JSON object instead of a table.",
-    )(command)
-
-
 def _remember_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
     ctx.meta[JSON_ASKED] = value
     return value
+
+
+store_option = click.option(
+    "--store",
+    default=DEFAULT_STORE,
+    show_default=True,
+    envvar="INTRAMODAL_STORE",
+    help="Vector store: a directory (embedded), :memory:, or http(s)://host:port; the API key of "
+    "a server is read from QDRANT_API_KEY.",
+)
+runs_option = click.option(
+    "--runs",
+    "runs_url",
+    default=DEFAULT_RUNS,
+    show_default=True,
+    envvar="INTRAMODAL_RUNS",
+    help="Database of recorded runs: a file (SQLite) or a SQLAlchemy URL.",
+)
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    callback=_remember_json,
+    is_eager=True,  # before the options whose errors must be printed as JSON
+    help="Print one JSON object instead of a table.",
+)
 
 
 def model_options(command: F) -> F:

@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from intramodal.commands.session import Session, session_options
+from intramodal.commands.options import json_option, runs_option
+from intramodal.commands.session import Session, SessionCommand
 from intramodal.errors import InputError
 
 
-@click.command("report")
+@click.command("report", cls=SessionCommand)
 @click.argument("names", nargs=-1, metavar="[RUN]...")
 @click.option(
     "-o",
@@ -28,7 +29,8 @@ from intramodal.errors import InputError
     type=click.Choice(["html", "md", "latex"]),
     help="Whole page (html), or its tables as Markdown or LaTeX; default: by the suffix of --out.",
 )
-@session_options(store=False)
+@runs_option
+@json_option
 def command(session: Session, names: tuple[str, ...], out: Path, file_format: str | None) -> None:
     """Write the report of one or more comparisons, by default of the latest.
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from intramodal.commands.session import Session, session_options
+from intramodal.commands.options import json_option, runs_option
+from intramodal.commands.session import Session, SessionCommand
 from intramodal.runs.records import KINDS
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -34,7 +35,7 @@ def command() -> None:
     """List, show, compare, export and prune recorded runs."""
 
 
-@command.command("list")
+@command.command("list", cls=SessionCommand)
 @click.option("--kind", help=f"Only runs of this kind: {', '.join(KINDS)}, or a custom kind.")
 @click.option(
     "--limit",
@@ -43,7 +44,8 @@ def command() -> None:
     show_default=True,
     help="Maximum number of runs to list.",
 )
-@session_options(store=False)
+@runs_option
+@json_option
 def list_runs(session: Session, kind: str | None, limit: int) -> None:
     """List the latest runs."""
     with session.open_runs() as ledger:
@@ -55,9 +57,10 @@ def list_runs(session: Session, kind: str | None, limit: int) -> None:
     session.answer({"runs": rows}, lambda found: _print_runs(found["runs"], columns))
 
 
-@command.command("show")
+@command.command("show", cls=SessionCommand)
 @click.argument("run")
-@session_options(store=False)
+@runs_option
+@json_option
 def show_run(session: Session, run: str) -> None:
     """Show one run; RUN is a run id or its beginning."""
     from intramodal.runs.interchange import full_record
@@ -81,10 +84,11 @@ def _print_run(result: dict[str, Any]) -> None:
             print_table(tuple(rows[0]), [tuple(row.values()) for row in rows], title=part)
 
 
-@command.command("compare")
+@command.command("compare", cls=SessionCommand)
 @click.argument("a")
 @click.argument("b")
-@session_options(store=False)
+@runs_option
+@json_option
 def compare_runs(session: Session, a: str, b: str) -> None:
     """Show what differs between two runs, and their figures side by side.
 
@@ -95,7 +99,7 @@ def compare_runs(session: Session, a: str, b: str) -> None:
     session.answer(result, _print_comparison)
 
 
-@command.command("export")
+@command.command("export", cls=SessionCommand)
 @click.argument("ids", nargs=-1, metavar="[RUNS]...")
 @click.option(
     "--format",
@@ -110,7 +114,8 @@ def compare_runs(session: Session, a: str, b: str) -> None:
     required=True,
     help="File to write; for trec, a folder.",
 )
-@session_options(store=False)
+@runs_option
+@json_option
 def export_runs(
     session: Session, ids: tuple[str, ...], file_format: str | None, out: Path
 ) -> None:
@@ -131,7 +136,7 @@ def export_runs(
     session.answer({"out": str(out), "n_runs": n}, lambda _: click.echo(f"{n:,} runs -> {out}"))
 
 
-@command.command("prune")
+@command.command("prune", cls=SessionCommand)
 @click.option(
     "--older-than",
     callback=_age,
@@ -145,7 +150,8 @@ def export_runs(
     help="Only runs that ended with this status.",
 )
 @click.option("--yes", is_flag=True, help="Delete the runs; without it, nothing is deleted.")
-@session_options(store=False)
+@runs_option
+@json_option
 def prune_runs(session: Session, yes: bool, **which: Any) -> None:
     """List runs that would be deleted; with --yes, delete them and all that belongs to them.
 

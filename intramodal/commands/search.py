@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from intramodal.commands.job import JobCommand
 from intramodal.commands.options import LIST, comma_list, model_options
-from intramodal.commands.session import Session, session_options
+from intramodal.commands.session import JobCommand, Session, session_options
 
 
 @click.command("search", cls=JobCommand, job="store.search:search")
@@ -56,7 +55,7 @@ from intramodal.commands.session import Session, session_options
     "the current folder.",
 )
 @model_options
-@session_options()
+@session_options
 def command(session: Session, collection: str, **options: Any) -> None:
     """Show the nearest images under several vectors, side by side.
 

@@ -1,8 +1,9 @@
-"""What every command works in: ``--store``, ``--runs`` and ``--json``, opened and printed once."""
+"""What every command works in: ``--store``, ``--runs``, ``--json``, and its job's defaults."""
 
 from __future__ import annotations
 
-import functools
+import importlib
+import inspect
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from intramodal.commands.options import json_option, print_json, runs_option, store_option
+from intramodal.commands.options import F, json_option, print_json, runs_option, store_option
 from intramodal.errors import InputError, LedgerError, NotFound
 
 if TYPE_CHECKING:
@@ -153,33 +154,92 @@ class Session:
             show(result)
 
 
-def session_options(
-    *, store: bool = True, runs: bool = True
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add ``--store``, ``--runs`` and ``--json``; the command gets a `Session` first."""
+class SessionCommand(click.Command):
+    """A command that gets a `Session` in place of ``--store``, ``--runs`` and ``--json``."""
 
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(command)
-        def called(**options: Any) -> Any:
-            options = _as_declared(options)
-            as_json = options.pop("as_json")
-            if "runs_url" in options:
-                options["runs"] = options.pop("runs_url")
-            places = {name: options.get(name, "") for name in ("store", "runs")}
-            knobs = {name: value for name, value in options.items() if name not in places}
-            return command(Session(**places, as_json=as_json, options=options), **knobs)
-
-        added = json_option(called)
-        added = runs_option(added) if runs else added
-        return store_option(added) if store else added
-
-    return decorate
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, and make the session of all that was given."""
+        rest = super().parse_args(ctx, args)
+        # As they are declared: a run does not record how they were typed.
+        names = {str(param.name): str(param.name) for param in self.params} | {"runs_url": "runs"}
+        options = {name: ctx.params[key] for key, name in names.items()}
+        as_json = options.pop("as_json")
+        store, runs = options.get("store", ""), options["runs"]
+        session = Session(store, runs, as_json=as_json, options=options)
+        knobs = {name: value for name, value in options.items() if name not in ("store", "runs")}
+        ctx.params = {"session": session, **knobs}
+        return rest
 
 
-def _as_declared(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Order options as the command declares them: a run does not record how they were typed."""
-    declared = [param.name for param in click.get_current_context().command.params]
-    return dict(sorted(options.items(), key=lambda item: declared.index(item[0])))
+class JobCommand(SessionCommand):
+    """A command that calls one job.
+
+    Parameters
+    ----------
+    job : str
+        Module below ``intramodal`` and function: ``"evaluation.retrieval:evaluate_retrieval"``. It
+        is imported when the command runs or shows its help, not before.
+    settings : str, optional
+        What makes a value that the job takes: module and class or function; its parameters are
+        options, too.
+    renamed : mapping of str to str, optional
+        Parameters of the job whose options have another name: ``{"timed": "n_timed"}``.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        job: str,
+        settings: str | None = None,
+        renamed: Mapping[str, str] | None = None,
+        **attributes: Any,
+    ) -> None:
+        super().__init__(*arguments, **attributes)
+        self.job = job
+        self.settings = settings
+        self.renamed = renamed or {}
+        self._is_filled = False
+
+    @property
+    def knobs(self) -> Mapping[str, inspect.Parameter]:
+        """Parameters of the job, and what makes one of its values where that says more."""
+        of_settings = parameters(self.settings) if self.settings else {}
+        of_job = parameters(self.job)
+        unset = {name for name in of_job if of_job[name].default is None}
+        return {
+            **of_job,
+            **{n: p for n, p in of_settings.items() if n not in of_job or n in unset},
+        }
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the parameters; options without a default of their own have that of the job."""
+        knobs = {} if self._is_filled else self.knobs
+        self._is_filled = True
+        for option in self.params:
+            knob = knobs.get(self.renamed.get(str(option.name), str(option.name)))
+            if isinstance(option, click.Option) and knob and not option.multiple:
+                _fill(option, knob.default)
+        return super().get_params(ctx)
+
+
+def parameters(name: str) -> Mapping[str, inspect.Parameter]:
+    """Return those of a function of the package, named as a `JobCommand` names its job."""
+    module, _, function = name.partition(":")
+    found = getattr(importlib.import_module(f"intramodal.{module}"), function)
+    return inspect.signature(found).parameters
+
+
+def _fill(option: click.Option, default: Any) -> None:
+    if any(default is unset for unset in (None, False, (), inspect.Parameter.empty)):
+        return
+    is_list = isinstance(default, tuple | list)
+    option.default = ",".join(map(str, default)) if is_list else default
+    option.show_default = True
+
+
+def session_options(command: F) -> F:
+    """Add ``--store``, ``--runs`` and ``--json``."""
+    return store_option(runs_option(json_option(command)))
 
 
 def require_store(location: str) -> None:

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from intramodal.cli import cli
-from intramodal.commands.job import JobCommand
+from intramodal.commands.session import JobCommand, parameters
 from intramodal.ingest.pipeline import images_collection, ingest_images, ingest_vectors
 from intramodal.ingest.sources.formats import open_source
 from intramodal.ingest.vectors.ready import open_ready
@@ -119,7 +119,7 @@ def test_every_default_is_that_of_the_job(name: str) -> None:
 
 @pytest.mark.parametrize("name", JOBS)
 def test_a_job_takes_few_arguments_by_position(name: str) -> None:
-    found = inspect.signature(JOBS[name].function).parameters.values()
+    found = parameters(JOBS[name].job).values()
     by_position = [one for one in found if one.kind is one.POSITIONAL_OR_KEYWORD]
     assert len(by_position) <= (3 if name == "compare" else 2)  # compare(source, a, b)
     assert not any(one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL) for one in found)

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from intramodal.commands.job import JobCommand
 from intramodal.commands.options import (
     LIST,
     classes_option,
@@ -19,7 +18,7 @@ from intramodal.commands.options import (
     test_share_option,
     vectors_option,
 )
-from intramodal.commands.session import Session, session_options
+from intramodal.commands.session import JobCommand, Session, session_options
 
 
 @click.command("fewshot", cls=JobCommand, job="evaluation.fewshot:evaluate_fewshot")
@@ -43,7 +42,7 @@ from intramodal.commands.session import Session, session_options
 @test_share_option
 @least_option
 @classes_option
-@session_options()
+@session_options
 def fewshot(
     session: Session,
     collection: str,

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from intramodal.commands.evaluate.fewshot import print_accuracy
-from intramodal.commands.job import JobCommand
 from intramodal.commands.options import (
     LIST,
     classes_option,
@@ -22,7 +21,7 @@ from intramodal.commands.options import (
     split_option,
     test_share_option,
 )
-from intramodal.commands.session import Session, session_options
+from intramodal.commands.session import JobCommand, Session, session_options
 
 
 @click.command("fewshot-text", cls=JobCommand, job="evaluation.fewshot_text:evaluate_fewshot_text")
@@ -79,7 +78,7 @@ from intramodal.commands.session import Session, session_options
 )
 @classes_option
 @model_options
-@session_options()
+@session_options
 def fewshot_text(
     session: Session,
     target: str,

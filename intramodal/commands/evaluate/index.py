@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from intramodal.commands.job import JobCommand
 from intramodal.commands.options import (
     LIST,
     cluster_option,
@@ -16,7 +15,7 @@ from intramodal.commands.options import (
     names,
     sides_options,
 )
-from intramodal.commands.session import Session, session_options
+from intramodal.commands.session import JobCommand, Session, session_options
 
 
 @click.command(
@@ -83,7 +82,7 @@ from intramodal.commands.session import Session, session_options
     help="Number of queries that are sent one by one to measure the latency.",
 )
 @click.option("--seed", type=int, help="Random seed of the timed queries and of the interval.")
-@session_options()
+@session_options
 def index(  # noqa: PLR0913  one an option
     session: Session,
     collection: str,

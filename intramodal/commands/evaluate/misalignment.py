@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from intramodal.commands.job import JobCommand
 from intramodal.commands.options import (
     FILE,
     as_list,
@@ -16,7 +15,13 @@ from intramodal.commands.options import (
     report_option,
     template_option,
 )
-from intramodal.commands.session import Session, Workspace, figures_kept, session_options
+from intramodal.commands.session import (
+    JobCommand,
+    Session,
+    Workspace,
+    figures_kept,
+    session_options,
+)
 from intramodal.errors import InputError
 
 
@@ -69,7 +74,7 @@ from intramodal.errors import InputError
 )
 @report_option
 @model_options
-@session_options()
+@session_options
 def misalignment(
     session: Session,
     targets: tuple[str, ...],

@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 import click
 
-from intramodal.commands.job import JobCommand
 from intramodal.commands.options import (
     LIST,
     cluster_option,
@@ -19,7 +18,7 @@ from intramodal.commands.options import (
     model_options,
     sides_options,
 )
-from intramodal.commands.session import Session, session_options
+from intramodal.commands.session import JobCommand, Session, session_options
 from intramodal.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ FOLDER = Path(".intramodal")
     help="Random seed of the initial pseudo-words, the drawn queries and the interval.",
 )
 @model_options
-@session_options()
+@session_options
 def oti(  # noqa: PLR0913  one an option
     session: Session,
     target: str,

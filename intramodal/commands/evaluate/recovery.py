@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from intramodal.commands.job import JobCommand
 from intramodal.commands.options import (
     FILE,
     LIST,
@@ -16,7 +15,13 @@ from intramodal.commands.options import (
     template_option,
     whole_numbers,
 )
-from intramodal.commands.session import Session, Workspace, figures_kept, session_options
+from intramodal.commands.session import (
+    JobCommand,
+    Session,
+    Workspace,
+    figures_kept,
+    session_options,
+)
 
 
 @click.command(
@@ -60,7 +65,7 @@ from intramodal.commands.session import Session, Workspace, figures_kept, sessio
 @click.option("--seed", type=int, help="Random seed of the drawn images, pairs and anchors.")
 @report_option
 @model_options
-@session_options()
+@session_options
 def recovery(session: Session, target: str, report: Path | None, **options: Any) -> None:
     """Recover image-image similarities from image-text ones, by number of anchors.
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from intramodal.commands.job import JobCommand
 from intramodal.commands.options import (
     LIST,
     cluster_option,
@@ -18,7 +17,7 @@ from intramodal.commands.options import (
     vectors_option,
     whole_numbers,
 )
-from intramodal.commands.session import Session, session_options
+from intramodal.commands.session import JobCommand, Session, session_options
 
 
 @click.command("retrieval", cls=JobCommand, job="evaluation.retrieval:evaluate_retrieval")
@@ -49,7 +48,7 @@ from intramodal.commands.session import Session, session_options
     "--seed", type=int, help="Random seed of the interval, and of drawn points and queries."
 )
 @click.option("--device", help="Device that ranks, e.g. cuda; default: the CPU, with numba.")
-@session_options()
+@session_options
 def retrieval(  # noqa: PLR0913  one an option
     session: Session,
     collection: str,

@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from intramodal.commands.job import JobCommand
 from intramodal.commands.options import FILE, cluster_option, labels_option, model_options
-from intramodal.commands.session import Session, session_options
+from intramodal.commands.session import JobCommand, Session, session_options
 
 
 @click.command("text", cls=JobCommand, job="evaluation.text_retrieval:evaluate_text_retrieval")
@@ -38,7 +37,7 @@ from intramodal.commands.session import Session, session_options
 @cluster_option
 @click.option("--seed", type=int, help="Random seed of the interval.")
 @model_options
-@session_options()
+@session_options
 def text(  # noqa: PLR0913  one an option
     session: Session,
     target: str,
