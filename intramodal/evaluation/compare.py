@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -475,6 +475,20 @@ class Comparison(Results):
             min_class_size=self.context.min_class_size,
         )
 
+    def with_texts(self, texts: ReadyTexts | Floats) -> Comparison:
+        """Return the comparison with text embeddings (n_texts, d) in the space of A.
+
+        Raises `InputError` for texts of another length.
+        """
+        ready = texts if isinstance(texts, ReadyTexts) else ReadyTexts(texts)
+        n_dims, dim = ready.rows.shape[1], self.dims[0]
+        if n_dims != dim:
+            raise InputError(
+                f"{ready.name} holds texts of {n_dims} dimensions, but {self.vectors[0]!r} has "
+                f"{dim}; embed them with the model of that vector"
+            )
+        return replace(self, context=replace(self.context, texts=ready.rows))
+
     def _texts(self, vector: str) -> Floats | None:
         """Return the texts in the space of a vector; None where they cannot be brought there."""
         texts, projection = self.context.texts, self.context.projection
@@ -675,14 +689,12 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
             field: _compared(table, a, b, field, knobs)
             for field in tracked(fields, "compare", total=len(fields))
         },
-        context=Context(
-            source, table, projection, _checked_texts(texts, table, a), min_class_size
-        ),
+        context=Context(source, table, projection, None, min_class_size),
     )
     if isinstance(source, ImageCollection):
         run.log_origins(source.manifest.vectors)
     run.keep(found)
-    return found
+    return found if texts is None else found.with_texts(texts)
 
 
 def _read(
@@ -699,19 +711,6 @@ def _read(
         return read_labelled(source, vectors, fields)
     wanted = [*fields, *resampling.fields]
     return read_labelled(source, vectors, wanted, optional=["path"], sample=sample, seed=seed)
-
-
-def _checked_texts(texts: ReadyTexts | Floats | None, table: VectorTable, a: str) -> Floats | None:
-    if texts is None:
-        return None
-    ready = texts if isinstance(texts, ReadyTexts) else ReadyTexts(texts)
-    dim = table.vectors[a].shape[1]
-    if ready.rows.shape[1] != dim:
-        raise InputError(
-            f"{ready.name} holds texts of {ready.rows.shape[1]} dimensions, but {a!r} has {dim}; "
-            f"embed them with the model of that vector"
-        )
-    return ready.rows
 
 
 def with_controls(
