@@ -148,18 +148,9 @@ class Population:
     ) -> Interval | None:
         """Return the interval of the mean of average precisions (n_queries,).
 
-        Parameters
-        ----------
-        ap : ndarray of shape (n_queries,)
-        groups : Groups
-            Of queries and gallery; queries that are no pictures have no group of pictures.
-        leave_out : callable
-            Yields the same figures without each group, where groups leave the gallery, too.
-
-        Returns
-        -------
-        Interval or None
-            None where the queries are of fewer than five units: they cannot speak of others.
+        `groups` are of queries and gallery (queries that are no images have no group of images);
+        `leave_out` yields the same figures without each group, where groups leave the gallery,
+        too. None where the queries are of fewer than five units: they cannot speak of others.
         """
         asking = groups.own if groups.own.max(initial=-1) >= 0 else groups.gallery
         if len(np.unique(asking)) < LEAST_UNITS:
@@ -237,15 +228,8 @@ def choose_population(
 ) -> Population:
     """Return the population that `cluster` means for a task.
 
-    Parameters
-    ----------
-    cluster : {"class", "image", "iid"}, the name of a payload field, or None
-        None is "class" from 20 classes on, else "image".
-
-    Raises
-    ------
-    InputError
-        For fewer than five units, or a field that was not read.
+    "class", "image", "iid" or a payload field; None is "class" from 20 classes on, else "image".
+    Raises `InputError` for fewer than five units, or a field that was not read.
     """
     n_classes = len(task.codes.names)
     if cluster is None:

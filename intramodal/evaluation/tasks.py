@@ -145,20 +145,9 @@ def encode_labels(
     ``"1"`` are three. Whole floats are integers (``2012.0`` is ``2012``), as in JSON. A list whose
     rows never hold two different values is a single-valued field.
 
-    Parameters
-    ----------
-    column : sequence
-        Text, numbers, booleans, lists of those, or None.
-    min_class_size : int
-        Classes of fewer rows are left out.
-    field : str
-        Name of the column, for messages.
-
-    Raises
-    ------
-    InputError
-        For values that are no labels (a dict, a nested list), a column without any value, or
-        fewer than two classes.
+    Classes of fewer rows than `min_class_size` are left out; messages name the column `field`.
+    Raises `InputError` for values that are no labels (a dict, a nested list), a column without
+    any value, or fewer than two classes.
 
     Examples
     --------

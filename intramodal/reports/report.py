@@ -134,14 +134,8 @@ def document_of(
 ) -> ReportDocument:
     """Return the document of a comparison of a collection.
 
-    Parameters
-    ----------
-    comparison : Comparison
-    ledger : RunLedger, optional
-        Knows how the run and the projection were made.
-    title, about : str
-    pictures : Path, optional
-        Folder that the payload's paths are relative to; without it there are captions only.
+    The ledger knows how the run and the projection were made; `pictures` is the folder that the
+    payload's paths are relative to, and without it there are captions only.
     """
     details = comparison.details()
     result = comparison.to_dict()

@@ -108,10 +108,8 @@ class Manifest:
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Manifest:
         """Read a manifest back; metadata without our key gives an empty one.
 
-        Raises
-        ------
-        ManifestMismatchError
-            If our key is there but not in our form, or written by a newer version.
+        Raises `ManifestMismatchError` if our key is there but not in our form, or written by a
+        newer version.
         """
         stored = metadata.get(METADATA_KEY)
         if stored is None:

@@ -143,14 +143,8 @@ def rank(search: Search, n: int, k: int, *, distance: Distance, most: int | None
     Engines cut equal scores at will: one more point than asked shows whether the cut falls
     between equals, and such queries are asked again with more room.
 
-    Parameters
-    ----------
-    search : callable
-    n, k : int
-    distance : str
-        Under Cosine and Dot the highest score is best, else the lowest.
-    most : int or None
-        Largest number of points that may be asked for.
+    Under Cosine and Dot the highest score is best, else the lowest; at most `most` points are
+    asked for.
     """
     answers: dict[int, Answer] = {}
     rows, limit = list(range(n)), _capped(k + 1, most)
