@@ -29,7 +29,10 @@ from intramodal.store.edge.engine import optimize_in_child
 from intramodal.store.server.client import Retry, Streams
 from tests.cli.kit import invoke, run
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs signals of POSIX")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="needs signals of POSIX"),
+    pytest.mark.serial,  # "at once" is told from "after winding up" by the clock
+]
 
 N, D, MODEL = 120, 16, "some model"
 BACKFILL = ("backfill", "photos", "--projection", "pca.safetensors")

@@ -26,6 +26,8 @@ from tests.faults.proxy import Fault, failing, page
 from tests.faults.schedules import Wire
 from tests.faults.wire.server import VERSION
 
+pytestmark = pytest.mark.serial  # connecting gives up after so many seconds
+
 
 @contextmanager
 def silent(port: int) -> Iterator[None]:

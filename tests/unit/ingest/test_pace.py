@@ -15,6 +15,8 @@ from intramodal.types import ImageRecord
 from tests.plain_encoder import PlainEncoder, collection_for
 from tests.unit.ingest.pipeline_kit import png, record
 
+pytestmark = pytest.mark.serial  # workers come by how long reading takes
+
 MOST = min(MOST_WORKERS, os.cpu_count() or 1)
 
 
