@@ -61,7 +61,8 @@ class Ranking:
     trapezoid_ap: NDArray[np.float64]
     """The revisited Oxford and Paris benchmark's; ties in expectation."""
     figures: dict[str, NDArray[np.float64]]
-    """By name: ap@r, r_precision, mrr, ndcg, recall@k, precision@k, hit@k; ties in expectation."""
+    """By name: ap@r, r_precision, mrr, ndcg, recall@k, precision@k, hit@k, ndcg@k. Ties in
+    expectation."""
     n_relevant: Ints
 
 
@@ -86,7 +87,7 @@ def rank(
 
     _check(Q, G, relevance, ks, ties)
     order = np.asarray(sorted(set(ks)), dtype=np.int64)
-    sums = np.zeros((len(Q), cpu.N_FIXED + 2 * len(order)))
+    sums = np.zeros((len(Q), cpu.N_FIXED + cpu.N_AT_K * len(order)))
     n_relevant = np.zeros(len(Q), dtype=np.int64)
     kernel = cpu if isinstance(Q, np.ndarray) else gpu
     for start, stop, S in score_blocks(Q, G, block_bytes):
@@ -178,10 +179,11 @@ def _ranking(sums: NDArray[np.float64], n_relevant: Ints, ks: Ints, ties: Ties) 
         "ndcg": sums[:, cpu.NDCG] / ideal[n_relevant],
     }
     for i, k in enumerate(ks.tolist()):
-        found = cpu.N_FIXED + 2 * i
+        found = cpu.N_FIXED + cpu.N_AT_K * i
         named[f"recall@{k}"] = means[:, found]
         named[f"precision@{k}"] = sums[:, found] / k
         named[f"hit@{k}"] = sums[:, found + 1]
+        named[f"ndcg@{k}"] = sums[:, found + 2] / ideal[np.minimum(n_relevant, k)]
     by_ties = {
         "expected": cpu.AP,
         "sklearn": cpu.AP_SKLEARN,

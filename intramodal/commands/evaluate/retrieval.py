@@ -36,7 +36,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
     "--ks",
     type=LIST,
     callback=whole_numbers,
-    help="Cut-offs of recall@k, precision@k and hit@k, comma-separated (hit@1 is R@1).",
+    help="Cut-offs of recall@k, precision@k, hit@k and ndcg@k, comma-separated (hit@1 is R@1).",
 )
 @click.option(
     "--classes", is_flag=True, help="Also include the mean AP of each class in the JSON."

@@ -23,8 +23,9 @@ import numpy as np
 
 AP, AP_BEST, AP_WORST, AP_SKLEARN, AP_ID, AP_TRAPEZOID, AP_AT_R, R_PRECISION, MRR, NDCG = range(10)
 N_FIXED = 10
-"""After these come, for each k, the expected number of relevant items among the first k, and the
-probability that there is one."""
+N_AT_K = 3
+"""After those come, for each k, the expected number of relevant items among the first k, the
+probability that there is one, and the discounted gain of the first k."""
 
 
 @numba.njit(cache=True)
@@ -72,18 +73,21 @@ def add_tied(row: Any, c: int, n: int, p: int, r: int, m: int) -> None:
 
 @numba.njit(cache=True)
 def add_top_k(row: Any, ks: Any, c: int, n: int, p: int, r: int) -> None:
-    """Add the group to "how many of the first k are relevant" and "is one of them"."""
+    """Add the group to "how many of the first k are relevant", "is one of them" and their gain."""
     for i in range(len(ks)):
         inside = min(n, ks[i] - c)
         if inside <= 0:
             continue
-        row[N_FIXED + 2 * i] += r * inside / n
-        if p > 0 or row[N_FIXED + 2 * i + 1] > 0.0:
+        at = N_FIXED + N_AT_K * i
+        row[at] += r * inside / n
+        for j in range(inside):
+            row[at + 2] += r / n / math.log2(c + j + 2)
+        if p > 0 or row[at + 1] > 0.0:
             continue
         missed = 1.0  # probability that the `inside` first places hold none of the r
         for j in range(inside):
             missed *= max(0, n - r - j) / (n - j)
-        row[N_FIXED + 2 * i + 1] = 1.0 - missed
+        row[at + 1] = 1.0 - missed
 
 
 @numba.njit(cache=True)

@@ -83,7 +83,7 @@ def _figures(above: Any, is_there: Any, ks: Ints) -> Any:
     columns[cpu.NDCG] = 1 / torch.log2(c + 2)
     for k in ks.tolist():
         inside = (above < k).double()
-        columns += [inside, torch.where(p == 0, inside, 0.0)]
+        columns += [inside, torch.where(p == 0, inside, 0.0), inside / torch.log2(c + 2)]
     return torch.stack([(column * is_there).sum(dim=1) for column in columns], dim=1)
 
 

@@ -54,7 +54,7 @@ def one_query(
 def assert_oracle_agrees(S: np.ndarray, lists: Relevance) -> None:
     """Compare every sum that the kernel makes of scores (n_queries, n) with the oracle's."""
     n, ks = len(S), np.array([1, 3, 10])
-    got, expected = (np.zeros((n, cpu.N_FIXED + 2 * len(ks))) for _ in range(2))
+    got, expected = (np.zeros((n, cpu.N_FIXED + cpu.N_AT_K * len(ks))) for _ in range(2))
     for kernel, out in ((cpu, got), (plain_kernels, expected)):
         kernel.rank_block(S, *lists.positives(0, n), *lists.ignored(0, n), ks, out)
     np.testing.assert_allclose(got, expected, rtol=EXACT, atol=EXACT)
@@ -150,6 +150,9 @@ def test_ndcg_equals_scikit_learn(rows: list[tuple[int, bool]]) -> None:
     # scikit-learn needs two items, and averages tied gains as we do.
     if len(rows) > 1:
         assert got.figures["ndcg"][0] == pytest.approx(ndcg_score([relevant], [scores]), abs=EXACT)
+        for k in (1, 5, 10):
+            expected = ndcg_score([relevant], [scores], k=k)
+            assert got.figures[f"ndcg@{k}"][0] == pytest.approx(expected, abs=EXACT)
 
 
 @settings(deadline=None)
