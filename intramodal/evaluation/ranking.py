@@ -107,18 +107,56 @@ def leave_group_out(
     images from the gallery, and the queries in it away. Entries are NaN there, and where nothing
     relevant is left. Ties count in expectation; only the query itself is ignored.
     """
+    for first, _, scores in score_blocks(Q, G):
+        yield from _without_each(scores, first, relevance, groups)
+
+
+def _without_each(
+    scores: Floats, first: int, relevance: Relevance, groups: Groups
+) -> Iterator[NDArray[np.float64]]:
+    """Yield average precisions (b, n_groups) of the queries from `first` on, by their scores."""
     from intramodal.evaluation.kernels.cpu import leave_out_block
 
-    n_rows = max(1, BLOCK_BYTES // (8 * groups.n_groups))
+    n_rows, last = max(1, BLOCK_BYTES // (8 * groups.n_groups)), first + len(scores)
+    for start in range(first, last, n_rows):
+        stop = min(start + n_rows, last)
+        ap = np.full((stop - start, groups.n_groups), np.nan)
+        pos_ptr, pos_idx = relevance.positives(start, stop)
+        own, query = groups.own[start:stop], groups.query[start:stop]
+        S = scores[start - first : stop - first]
+        leave_out_block(S, pos_ptr, pos_idx, groups.gallery, own, query, ap)
+        yield ap
+
+
+FIRST_PAGE = 10
+"""Answers on the first page."""
+PAGE_FIGURES = (f"ndcg@{FIRST_PAGE}", f"precision@{FIRST_PAGE}", "precision@1")
+"""What a first page is measured by."""
+
+
+def totals_without_groups(
+    Q: Floats, G: Floats, relevance: Relevance, groups: Groups
+) -> tuple[NDArray[np.float64], Ints]:
+    """Return the queries' summed figures (n_groups, 4) without each group, and their number.
+
+    Average precision and `PAGE_FIGURES`, from one pass over the scores; see `leave_group_out`.
+    """
+    from intramodal.evaluation.kernels.cpu import first_page_block
+
+    ap, counts = np.zeros(groups.n_groups), np.zeros(groups.n_groups, dtype=np.int64)
+    whole = np.zeros(len(PAGE_FIGURES))
+    changes = np.zeros((groups.n_groups, len(PAGE_FIGURES)))
     for first, last, scores in score_blocks(Q, G):
-        for start in range(first, last, n_rows):
-            stop = min(start + n_rows, last)
-            ap = np.full((stop - start, groups.n_groups), np.nan)
-            pos_ptr, pos_idx = relevance.positives(start, stop)
-            own, query = groups.own[start:stop], groups.query[start:stop]
-            S = scores[start - first : stop - first]
-            leave_out_block(S, pos_ptr, pos_idx, groups.gallery, own, query, ap)
-            yield ap
+        for block in _without_each(scores, first, relevance, groups):
+            ap += np.nansum(block, axis=0)
+            counts += np.isfinite(block).sum(axis=0)
+        lists = relevance.positives(first, last)
+        own, query = groups.own[first:last], groups.query[first:last]
+        page = np.zeros((last - first, len(PAGE_FIGURES)))
+        units = groups.gallery, own, groups.n_groups
+        changes += first_page_block(scores, *lists, units, query, FIRST_PAGE, page)
+        whole += page.sum(axis=0)
+    return np.column_stack([ap, whole + changes]), counts
 
 
 def score_blocks(

@@ -15,12 +15,14 @@ from sklearn.metrics import average_precision_score, ndcg_score
 from intramodal.errors import InputError
 from intramodal.evaluation.kernels import cpu
 from intramodal.evaluation.ranking import (
+    PAGE_FIGURES,
     Groups,
     Ranking,
     Relevance,
     as_lists,
     leave_group_out,
     rank,
+    totals_without_groups,
 )
 from tests.unit.evaluation import plain_kernels
 
@@ -281,6 +283,56 @@ def test_units_of_any_size_are_left_out_as_by_ranking_again(
     got = np.concatenate(list(leave_group_out(Q, G, relevant, split)))
     expected = left_out_by_oracle(Q, G, relevant, split)
     np.testing.assert_allclose(got, expected, atol=EXACT)
+
+
+def totals_by_ranking_again(
+    Q: np.ndarray, G: np.ndarray, positives: list[list[int]], split: Groups
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rank the gallery without each group, for the queries that are not in it."""
+    sums, counts = np.zeros((split.n_groups, 4)), np.zeros(split.n_groups, dtype=int)
+    for g in range(split.n_groups):
+        place = np.cumsum(split.gallery != g) - 1
+        left = [
+            (q, [int(place[j]) for j in positives[q] if split.gallery[j] != g])
+            for q in np.flatnonzero(split.own != g)
+        ]
+        left = [(q, found) for q, found in left if found]
+        counts[g] = len(left)
+        if not left:
+            continue
+        own = [[int(place[j])] if (j := split.query[q]) >= 0 else [] for q, _ in left]
+        relevant = relevance([found for _, found in left], own)
+        got = rank(Q[[q for q, _ in left]], G[split.gallery != g], relevant)
+        columns = [got.ap, *(got.figures[name] for name in PAGE_FIGURES)]
+        sums[g] = [values.sum() for values in columns]
+    return sums, counts
+
+
+@given(drawn_units, st.booleans())
+@settings(deadline=None)
+def test_first_pages_without_a_unit_are_those_of_ranking_again(
+    rows: list[tuple[int, int, int]], asked_by_pictures: bool
+) -> None:
+    """Tied scores, units of one picture and of many, fewer relevant ones than the page holds."""
+    scores, labels, units = (np.array(column) for column in zip(*rows, strict=True))
+    n, G = len(rows), scores.astype(np.float32)[:, None]
+    _, groups = np.unique(units, return_inverse=True)
+    itself = np.arange(n) if asked_by_pictures else np.full(n, -1)
+    own = groups if asked_by_pictures else itself
+    positives = [
+        [j for j in range(n) if labels[j] == labels[i] and j != itself[i]] for i in range(n)
+    ]
+    able = [i for i in range(n) if positives[i]]
+    if not able:
+        return
+    split = Groups(groups, own[able], itself[able], 1 + max(groups))
+    positives = [positives[i] for i in able]
+    relevant = relevance(positives, [[int(i)] if i >= 0 else [] for i in itself[able]])
+    Q = np.ones((len(able), 1), dtype=np.float32)
+    sums, counts = totals_without_groups(Q, G, relevant, split)
+    expected, n_expected = totals_by_ranking_again(Q, G, positives, split)
+    np.testing.assert_array_equal(counts, n_expected)
+    np.testing.assert_allclose(sums, expected, atol=1e-9)
 
 
 def test_rows_without_a_unit_are_never_left_out(rng: np.random.Generator) -> None:
