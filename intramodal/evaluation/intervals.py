@@ -211,7 +211,8 @@ def _resampled_t(centred: Array, seed: int, n_resamples: int) -> Array:
             t = means / np.sqrt(variances)
         # All drawn units alike: as far from the mean as can be, on its own side.
         found.append(np.where(variances > 0, t, np.sign(means) * np.inf))
-    return np.nan_to_num(np.concatenate(found), nan=0.0, posinf=np.inf, neginf=-np.inf)
+    t_values: Array = np.nan_to_num(np.concatenate(found), posinf=np.inf, neginf=-np.inf)
+    return t_values
 
 
 @lru_cache(maxsize=2)

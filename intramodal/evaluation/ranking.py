@@ -74,6 +74,7 @@ def rank(
     ks: Sequence[int] = DEFAULT_KS,
     ties: Ties = "expected",
     block_bytes: int | None = None,
+    seen: Callable[[int, Floats], None] | None = None,
 ) -> Ranking:
     """Rank the gallery `G` (n_gallery, d) for every query of `Q` (n_queries, d): exact figures.
 
@@ -82,6 +83,7 @@ def rank(
     one threshold ("sklearn"), relevant first or last ("best", "worst"), or in the gallery's order
     ("id"). `block_bytes` of scores are held: by default `BLOCK_BYTES`, and with more than 65,536
     gallery items what `LEAST_ROWS` queries take; at d = 512, half of what the gallery takes.
+    `seen` is shown every block of scores (b, n_gallery) with the number of its first query.
     """
     from intramodal.evaluation.kernels import cpu, gpu  # numba: when it is needed
 
@@ -94,6 +96,8 @@ def rank(
         pos_ptr, pos_idx = relevance.positives(start, stop)
         ign_ptr, ign_idx = relevance.ignored(start, stop)
         kernel.rank_block(S, pos_ptr, pos_idx, ign_ptr, ign_idx, order, sums[start:stop])
+        if seen is not None:
+            seen(start, S)
         n_relevant[start:stop] = np.diff(pos_ptr)
     return _ranking(sums, n_relevant, order, ties)
 

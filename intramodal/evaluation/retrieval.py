@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -351,10 +351,12 @@ def run_task(
     ks: Sequence[int] = DEFAULT_KS,
     ties: Ties = "expected",
     device: str | None = None,
+    seen: Callable[[int, Floats], None] | None = None,
 ) -> RetrievalResult:
-    """Return the figures of one vector for a task that several vectors share."""
+    """Return the figures of one vector for a task that several vectors share; see `rank`."""
     Q, G = (_moved(X, device) for X in task.vectors(table, vector))
-    return result_of(task, table, rank(Q, G, task.relevance, ks=ks, ties=ties), vector, ties=ties)
+    ranking = rank(Q, G, task.relevance, ks=ks, ties=ties, seen=seen)
+    return result_of(task, table, ranking, vector, ties=ties)
 
 
 def result_of(

@@ -570,8 +570,8 @@ def _largest_in_runs(sizes: Any) -> int:
 
 # The compiled kernel of the first page: which answers stand on it, and on it without each group.
 #
-# Only groups with an answer on the page change it; where fewer items are relevant than the page has
-# places, those of a relevant item change its best possible gain.
+# Only groups with an answer on the page change it; where fewer items are relevant than the page
+# has places, those of a relevant item change its best possible gain.
 
 PAGE_NDCG, PAGE_PRECISION, PAGE_FIRST = range(3)
 N_PAGE = 3
@@ -650,10 +650,11 @@ def _page_of_one(
 
 @numba.njit(cache=True, parallel=True)
 def _pages(
-    S: Any, positives: Any, groups: Any, query: Any, most: int, ideal: Any, out: Any, sums: Any
+    S: Any, positives: Any, groups: Any, query: Any, limits: Any, out: Any, sums: Any
 ) -> None:
     pos_ptr, pos_idx = positives
     gallery, own = groups
+    most, ideal = limits
     for part in numba.prange(len(sums)):
         for q in range(part, len(S), len(sums)):
             relevant = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
@@ -680,6 +681,63 @@ def first_page_block(
     sizes = np.bincount(gallery[gallery >= 0], minlength=1)
     ideal = np.concatenate([[1.0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))])
     sums = np.zeros((_N_CHUNKS, n_groups, N_PAGE))
-    positives, groups, most = (pos_ptr, pos_idx), (gallery, own), int(sizes.max())
-    _pages(S, positives, groups, query, most, ideal, out, sums)
+    limits = int(sizes.max()), ideal
+    _pages(S, (pos_ptr, pos_idx), (gallery, own), query, limits, out, sums)
     return sums.sum(axis=0)
+
+
+# The compiled kernel that joins near-copies: pairs whose centred cosine exceeds a threshold.
+#
+# One thread: two pairs may join the same groups. A pair is rare, so that most of the row is a
+# comparison that the compiler makes for many columns at once.
+
+
+@numba.njit(cache=True)
+def _root(parents: Any, node: int) -> int:
+    while parents[node] != node:
+        parents[node] = parents[parents[node]]
+        node = parents[node]
+    return node
+
+
+@numba.njit(cache=True)
+def _copies(scores: Any, shift: Any, slope: Any, base: Any, steepness: Any, found: Any) -> int:
+    """Write the columns with a score above base + shift + steepness * slope; return how many."""
+    n = 0
+    for start in range(0, len(scores), _CHUNK):
+        stop = min(start + _CHUNK, len(scores))
+        n_here = np.int32(0)
+        for j in range(start, stop):
+            n_here += np.int32(scores[j] > base + shift[j] + steepness * slope[j])
+        if n_here > 0:
+            for j in range(start, stop):
+                if scores[j] > base + shift[j] + steepness * slope[j]:
+                    found[n] = j
+                    n += 1
+    return n
+
+
+@numba.njit(cache=True)
+def join_copies(
+    S: Any, rows: Any, columns: Any, itself: Any, nodes: Any, k: int, parents: Any
+) -> int:
+    """Join the nodes of near-copies in `parents`; return how many stand among the first k answers.
+
+    A pair are copies if S[i, j] > base_i + shift_j + steepness_i * slope_j, all float32: `rows` is
+    base and steepness, `columns` shift and slope. `nodes` are those of rows and of columns; the
+    column `itself` (b,) of a row is the row's own image, -1 for none.
+    """
+    base, steepness = rows
+    shift, slope = columns
+    found = np.empty(S.shape[1], dtype=np.int64)
+    n_on_page = 0
+    for i in range(len(S)):
+        n = _copies(S[i], shift, slope, base[i], steepness[i], found)
+        copies = found[:n]
+        copies = copies[copies != itself[i]]
+        for j in copies:
+            parents[_root(parents, nodes[1][j])] = _root(parents, nodes[0][i])
+        if len(copies) > 0:
+            page = _best(S[i], itself[i], k)[:k]
+            n_on_page += (S[i][copies] >= S[i][page[-1]]).sum() if len(page) > 0 else 0
+    return n_on_page
