@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,13 @@ from intramodal.commands.options import (
     sample_option,
 )
 from intramodal.commands.session import JobCommand, Session, figures_kept, session_options
+from intramodal.evaluation.gate import FAIL_ON
 
-_ONLY_LABELLED = ("cluster", "projection", "beside", "sample", "max_queries")
+GATE_FAILED = 3
+"""Exit code: 1 stays for errors, 2 for wrong usage."""
+
+_GATE = ("fail_on", "junit", "baseline")
+_ONLY_LABELLED = ("cluster", "projection", "beside", "sample", "max_queries", *_GATE)
 _ONLY_UNLABELLED = ("names", "model")
 _NOT_RECORDED_LABELLED = ("names", "model", "k", "device", "precision")
 _NOT_RECORDED_UNLABELLED = (*_ONLY_LABELLED, "labels", "tasks", "margin", "controls")
@@ -104,6 +110,25 @@ _NOT_RECORDED_UNLABELLED = (*_ONLY_LABELLED, "labels", "tasks", "margin", "contr
     help="Folder that the payload's `path` is relative to, for the images in the report.",
 )
 @click.option(
+    "--fail-on",
+    type=click.Choice(FAIL_ON),
+    help="Exit with code 3 if a field is worse or mixed (worse), is anything but better "
+    "(not-better), or is inconclusive (not-settled).",
+)
+@click.option(
+    "--junit",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write the verdicts as JUnit XML, one test case per field, e.g. compare.xml; fields "
+    "that --fail-on names are failures.",
+)
+@click.option(
+    "--baseline",
+    metavar="RUN",
+    help="Earlier comparison of the same vectors, a run id or its beginning: also say which "
+    "fields changed their outcome. With --fail-on, a field that was better or not worse and is "
+    "no longer fails, too.",
+)
+@click.option(
     "--names",
     help="Without labels: class names for zero-shot pseudo-labels: imagenet, wordnet, or a text "
     "file with one name per line.",
@@ -140,7 +165,9 @@ def command(session: Session, collection: str, **options: Any) -> None:
         raise click.UsageError("--vectors takes two names, for example raw,pca")
     if options["labels"]:
         _refuse(options, _ONLY_UNLABELLED, "without --labels only")
-        session.answer(_labelled(session, collection, options), print_verdicts)
+        found = _labelled(session, collection, options)
+        session.answer(found, _print_labelled)
+        _end(found.get("gate"))
     else:
         _refuse(options, _ONLY_LABELLED, "with --labels only")
         session.answer(_unlabelled(session, collection, options), _print_agreement)
@@ -148,14 +175,18 @@ def command(session: Session, collection: str, **options: Any) -> None:
 
 def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dict[str, Any]:
     from intramodal.evaluation.compare import compare
+    from intramodal.evaluation.gate import gated
     from intramodal.evaluation.resampling import Resampling
     from intramodal.projection.projection import Projection
     from intramodal.reports.page import check_place
 
-    check_place(options["report"])
+    started = datetime.now(UTC)
+    for path in (options["report"], options["junit"]):
+        check_place(path)
     a, b = options["vectors"]
     with session.open() as at:
         photos = at.collection(collection)
+        earlier = _earlier(at.ledger, options["baseline"], collection, (a, b))
         projection = _made(photos, b, options["projection"])
         stated = session.stated(but=_NOT_RECORDED_LABELLED)
         with at.ledger.run("compare", parameters=stated, seed=options["seed"]) as run:
@@ -178,8 +209,41 @@ def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dic
                 run=run,
             )
             document = keep_document(found, run, at.ledger, pictures=options["pictures"])
+    result = gated(found.to_dict(), fail_on=options["fail_on"], baseline=earlier)
+    _write_junit(result, options["junit"], started, run)
     write_report(document, options["report"], run)
-    return found.to_dict()
+    return result
+
+
+def _earlier(ledger: Any, run_id: str | None, collection: str, vectors: tuple[str, str]) -> Any:
+    """Read the outcomes of the baseline; refuse, before the work, one of something else."""
+    if run_id is None:
+        return None
+    from intramodal.evaluation.gate import Baseline
+    from intramodal.reports.report import report_of_run
+
+    earlier = Baseline.of(report_of_run(ledger, run_id).comparison)
+    earlier.check_is_of(collection, vectors)
+    return earlier
+
+
+def _write_junit(result: dict[str, Any], path: Path | None, started: datetime, run: Any) -> None:
+    from intramodal.reports.junit import write_junit
+
+    if path is not None:
+        seconds = (datetime.now(UTC) - started).total_seconds()
+        with figures_kept(run, "runs show"):
+            write_junit(result, path, started=started, seconds=seconds)
+
+
+def _end(gate: dict[str, Any] | None) -> None:
+    """Say whether the gate is passed; by now all is printed, recorded and written."""
+    from intramodal.commands.printing import note, printable
+
+    if gate is not None:
+        note(printable(gate["sentence"], limit=2000))
+        if gate["failed"]:
+            raise click.exceptions.Exit(GATE_FAILED)
 
 
 def keep_document(found: Any, run: Any, ledger: Any, **about: Any) -> Any:
@@ -284,6 +348,14 @@ def _print_agreement(result: dict[str, Any]) -> None:
         click.echo(sentence)
     _print_costs(result["cost"])
     note(f"run {result['run_id']}")
+
+
+def _print_labelled(result: dict[str, Any]) -> None:
+    from intramodal.commands.printing import printable
+
+    print_verdicts(result)
+    if "baseline" in result:
+        click.echo(printable(result["baseline"]["sentence"], limit=2000))
 
 
 def print_verdicts(result: dict[str, Any]) -> None:

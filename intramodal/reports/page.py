@@ -38,7 +38,7 @@ def render_page(template: str, **values: Any) -> str:
 
 
 def check_place(path: Path | None) -> None:
-    """Refuse, before hours of work, a page in a folder that is not there."""
+    """Refuse, before hours of work, a file in a folder that is not there."""
     if path is not None and not path.parent.is_dir():
         raise InputError(
             f"there is no folder {path.parent} for {path.name}; make it, or name another"

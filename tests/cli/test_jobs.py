@@ -18,6 +18,8 @@ SESSION = {"store", "runs_url", "as_json", "upload_streams", "nodes", "_click_de
 """Options of session.py: where, and how a server is written to."""
 PRINTING = {"classes", "report", "pictures", "html", "out"}
 """What is printed, or written beside."""
+GATE = {"fail_on", "junit", "baseline"}
+"""What the outcomes of a comparison are held against once the job is done: `gate.gated`."""
 MADE_OF = {
     "fields": {"labels"},
     "a": {"vectors"},
@@ -81,7 +83,7 @@ def test_every_command_that_does_something_calls_a_job() -> None:
 def test_every_option_is_a_parameter_of_the_job_of_the_session_or_of_printing(name: str) -> None:
     command = JOBS[name]
     made = {option for job, parts in MADE_OF.items() if job in command.knobs for option in parts}
-    known = {*command.knobs, *command.renamed, *SESSION, *PRINTING, *made}
+    known = {*command.knobs, *command.renamed, *SESSION, *PRINTING, *GATE, *made}
     assert {option.name for option in options(command)} - known == set()
 
 
