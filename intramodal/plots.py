@@ -72,24 +72,25 @@ def _inline(svg: str, name: str) -> str:
     return body.replace("<svg ", f'<svg role="img" aria-label="{label}" class="plot" ', 1)
 
 
-def delta_plot(fields: Mapping[str, Mapping[str, Any]], a: str, b: str) -> str:
-    """Return the difference in mAP of every field with its 95% interval."""
-    rows = [(name, row) for name, row in fields.items() if row["delta"] is not None]
+def delta_plot(
+    rows: Sequence[tuple[str, Mapping[str, Any], str]], a: str, b: str, what: str
+) -> str:
+    """Return differences with their 95% intervals, one row each.
+
+    `rows` are names, "delta" and "interval" of each, and the color.
+    """
 
     def paint(axes: Axes) -> None:
-        for y, (_, row) in enumerate(rows):
+        for y, (_, row, color) in enumerate(rows):
             low, high = row["interval"] or (row["delta"], row["delta"])
-            color = GAIN if low > 0 else LOSS if high < 0 else UNSURE
             axes.plot([low, high], [y, y], color=color, linewidth=2.5, solid_capstyle="round")
             axes.plot([row["delta"]], [y], "o", color=color)
         axes.axvline(0, color=INK, linewidth=0.8)
-        axes.set_yticks(range(len(rows)), [f"{shown(n)} (n={r['n_queries']:,})" for n, r in rows])
+        axes.set_yticks(range(len(rows)), [shown(name) for name, _, _ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xlabel(
-            f"mAP of {shown(b)} minus mAP of {shown(a)}\n(fraction, with its 95% interval)"
-        )
+        axes.set_xlabel(f"{shown(b)} minus {shown(a)}\n(fraction, with its 95% interval)")
 
-    return _draw("differences in mAP", (4.7, 1.0 + 0.32 * len(rows)), paint)
+    return _draw(what, (4.7, 1.0 + 0.26 * len(rows)), paint)
 
 
 def fewshot_plot(

@@ -14,6 +14,7 @@ from intramodal.commands.options import (
     max_queries_option,
     model_options,
     sample_option,
+    sides_options,
 )
 from intramodal.commands.session import JobCommand, Session, figures_kept, session_options
 from intramodal.evaluation.gate import FAIL_ON
@@ -22,10 +23,19 @@ GATE_FAILED = 3
 """Exit code: 1 stays for errors, 2 for wrong usage."""
 
 _GATE = ("fail_on", "junit", "baseline")
-_ONLY_LABELLED = ("cluster", "projection", "beside", "sample", "max_queries", *_GATE)
+_SIDES = ("split", "queries", "gallery")
+_ONLY_LABELLED = (*_SIDES, "cluster", "projection", "beside", "sample", "max_queries", *_GATE)
 _ONLY_UNLABELLED = ("names", "model")
 _NOT_RECORDED_LABELLED = ("names", "model", "k", "device", "precision")
-_NOT_RECORDED_UNLABELLED = (*_ONLY_LABELLED, "labels", "tasks", "margin", "controls")
+_NOT_RECORDED_UNLABELLED = (
+    *_ONLY_LABELLED,
+    "labels",
+    "tasks",
+    "margin",
+    "guard",
+    "duplicates",
+    "controls",
+)
 
 
 @click.command(
@@ -65,13 +75,27 @@ _NOT_RECORDED_UNLABELLED = (*_ONLY_LABELLED, "labels", "tasks", "margin", "contr
 @click.option(
     "--margin",
     type=float,
-    help="Loss of mAP or accuracy you would accept (0.005 = half a point).",
+    help="Certain loss of mAP, nDCG@10 or accuracy you would accept (0.005 = half a point).",
+)
+@click.option(
+    "--guard",
+    type=float,
+    help="Loss of nDCG@10 or accuracy that must be excluded before vector B is adopted; of mAP, "
+    "half of it.",
+)
+@click.option(
+    "--duplicates",
+    metavar="COSINE|off",
+    callback=lambda context, option, value: _threshold(value),
+    help="Cosine, after the mean image is subtracted, above which images are near-copies and "
+    "count as one.",
 )
 @click.option(
     "--min-class-size",
     type=click.IntRange(2),
     help="Minimum number of images per class; smaller classes are left out.",
 )
+@sides_options
 @sample_option
 @max_queries_option
 @click.option(
@@ -177,9 +201,11 @@ def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dic
     from intramodal.evaluation.compare import compare
     from intramodal.evaluation.gate import gated
     from intramodal.evaluation.resampling import Resampling
+    from intramodal.evaluation.tasks import Sides
     from intramodal.projection.projection import Projection
     from intramodal.reports.page import check_place
 
+    sides = Sides.parse(options["queries"], options["gallery"], options["split"])
     started = datetime.now(UTC)
     for path in (options["report"], options["junit"]):
         check_place(path)
@@ -196,7 +222,10 @@ def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dic
                 b,
                 fields=options["labels"],
                 tasks=options["tasks"],
+                sides=sides,
                 margin=options["margin"],
+                guard=options["guard"],
+                duplicates=options["duplicates"],
                 min_class_size=options["min_class_size"],
                 controls=options["controls"],
                 beside=[Projection.load(path) for path in options["beside"]],
@@ -262,6 +291,13 @@ def write_report(document: Any, path: Path | None, run: Any) -> None:
     if path is not None:
         with figures_kept(run, "report"):
             render_report(document, path)
+
+
+def _threshold(text: str) -> float | None:
+    """Read the threshold of near-copies."""
+    from intramodal.evaluation.duplicates import parse_threshold
+
+    return parse_threshold(text)
 
 
 def _made(photos: Any, vector: str, path: Path | None) -> Any:
@@ -359,25 +395,42 @@ def _print_labelled(result: dict[str, Any]) -> None:
 
 
 def print_verdicts(result: dict[str, Any]) -> None:
-    """Print one row a field, then one sentence a field."""
+    """Print one row a field, one sentence a field, and one row a piece of evidence."""
     from intramodal.commands.printing import note, number, print_table
-    from intramodal.evaluation.verdict import SHORT, p_value
+    from intramodal.evaluation.verdict import PIECES, SHORT
 
     a, b = result["vectors"]
-    columns = ("field", f"mAP {a}>", f"mAP {b}>", "delta>", "95% interval>", "p>", "verdict")
     rows = []
     for name, field in result["fields"].items():
-        low, high = field["interval"] or (None, None)
-        interval = f"[{number(low, sign=True)}, {number(high, sign=True)}]"
-        scores = (number(field["map"][a]), number(field["map"][b]))
-        delta = number(field["delta"], sign=True)
-        p = p_value(field["p_adjusted"])
-        rows.append((name, *scores, delta, interval, p, SHORT[field["verdict"]]))
-    print_table(columns, rows)
+        pieces = field["pieces"]
+        ends = pieces["map"] or {"a": field["map"][a], "b": field["map"][b]}
+        deltas = [number(pieces[p] and pieces[p]["delta"], sign=True) for p in PIECES]
+        rows.append((name, number(ends["a"]), number(ends["b"]), *deltas, SHORT[field["verdict"]]))
+    heads = (f"mAP {a}>", f"mAP {b}>", "delta>", "nDCG@10>", "few-shot>", "verdict")
+    print_table(("field", *heads), rows)
     for name, field in result["fields"].items():
         click.echo(f"{name}: {field['sentence']}")
+    _print_pieces(result["fields"])
     _print_costs(result["cost"])
     note(f"run {result['run_id']}")
+
+
+def _print_pieces(fields: dict[str, Any]) -> None:
+    """Print what each piece of evidence says, and what would settle it."""
+    from intramodal.commands.printing import number, print_table
+    from intramodal.evaluation.verdict import NAMES, p_value
+
+    rows = []
+    for name, field in fields.items():
+        for piece, found in field["pieces"].items():
+            if found:
+                ends = [number(end, sign=True) for end in found["interval"]]
+                delta = number(found["delta"], sign=True)
+                p, needs = p_value(found["p_adjusted"]), found["needs"]
+                told = f"{needs:,}" if needs else "–"
+                rows.append((name, NAMES[piece], delta, f"[{', '.join(ends)}]", p, told))
+    columns = ("field", "piece", "delta>", "95% interval>", "adjusted p>", "would tell>")
+    print_table(columns, rows)
 
 
 def _print_costs(costs: dict[str, Any]) -> None:

@@ -12,10 +12,18 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError, QueryMismatchError
 from intramodal.evaluation.cost import vector_costs
+from intramodal.evaluation.duplicates import (
+    THRESHOLD,
+    DuplicateFinder,
+    Duplicates,
+    check_threshold,
+)
+from intramodal.evaluation.episodes import prototype_result, with_episodes
 from intramodal.evaluation.fewshot import FewshotResult, FewshotTask, run_fewshot
-from intramodal.evaluation.intervals import Effect, holm, sign_flip
+from intramodal.evaluation.intervals import Difference, Effect, Paired, holm, sign_flip
 from intramodal.evaluation.misalignment import MisalignmentResult, misalignment_of
 from intramodal.evaluation.precision_recall import PrecisionRecall, precision_recall
+from intramodal.evaluation.ranking import PAGE_FIGURES
 from intramodal.evaluation.resampling import (
     CLASSES_FROM,
     IID_PHRASE,
@@ -30,9 +38,28 @@ from intramodal.evaluation.resampling import (
 from intramodal.evaluation.results import Results
 from intramodal.evaluation.retrieval import RetrievalResult, run_task
 from intramodal.evaluation.sweep import DimensionSweep, sweeps
-from intramodal.evaluation.tasks import Points, RetrievalTask, labels_of, read_labelled
+from intramodal.evaluation.tasks import (
+    Mask,
+    Points,
+    RetrievalTask,
+    Sides,
+    labels_of,
+    read_labelled,
+)
 from intramodal.evaluation.texts import ReadyTexts
-from intramodal.evaluation.verdict import Outcome, combine, evidence, head, judge
+from intramodal.evaluation.verdict import (
+    GUARD,
+    MARGIN,
+    PIECES,
+    Judgement,
+    Outcome,
+    Piece,
+    Wording,
+    evidence,
+    guard_of,
+    headline,
+    judge,
+)
 from intramodal.progress import tracked
 from intramodal.projection.controls import apply_controls
 from intramodal.projection.projection import Projection
@@ -183,27 +210,10 @@ def _most_changed(differences: Sequence[float] | NDArray[np.float64], sign: int)
 
 
 TASKS = ("retrieval", "fewshot")
+PIECES_OF = {"retrieval": ("map", "first"), "fewshot": ("fewshot",)}
 DECIDING_CLASSIFIER = "prototype"
 """The paper's nearest prototype decides; LDA undoes part of any linear map and is shown beside."""
-NO_FEWSHOT = "few-shot accuracy needs one value a picture, and classes of two pictures"
-
-
-@dataclass(frozen=True)
-class ShotEvidence:
-    """Few-shot accuracy of both vectors at one number of shots."""
-
-    a: float
-    b: float
-    effect: Effect
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return {
-            "a": self.a,
-            "b": self.b,
-            "delta": self.effect.delta,
-            "interval": list(self.effect.interval),
-        }
+NO_FEWSHOT = "Few-shot accuracy needs one value a picture, and two classes of two pictures"
 
 
 @dataclass(frozen=True)
@@ -225,6 +235,37 @@ class OtherEvidence:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class FewshotEvidence:
+    """Few-shot accuracy of both vectors.
+
+    Parameters
+    ----------
+    mean : Paired
+        Of the prototypes, over all numbers of shots: what decides.
+    shots : dict of str to dict of int to Difference
+        By classifier and number of shots.
+    n_classes : dict of int to int
+        Classes that take part, by number of shots.
+    balanced : (float, float)
+        Mean over the classes of A's and B's accuracy, over all numbers of shots.
+    """
+
+    mean: Paired
+    shots: Mapping[str, Mapping[int, Difference]]
+    n_classes: Mapping[int, int]
+    balanced: tuple[float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values, beside those of the piece."""
+        a, b = self.balanced
+        return {
+            "shots": list(self.n_classes),
+            "n_classes": list(self.n_classes.values()),
+            "balanced": {"a": a, "b": b, "delta": b - a},
+        }
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FieldEvidence(PairedResults):
     """What one label field says.
@@ -236,10 +277,14 @@ class FieldEvidence(PairedResults):
     n_classes : int
     results : pair of RetrievalResult
         Over the same queries.
-    effect : Effect or None
-        Difference in mAP; None if retrieval was not asked for.
-    fewshot : dict of str to dict of int to ShotEvidence
-        By classifier and shots; empty if not asked for, or not feasible.
+    ranked : dict of str to Paired
+        Differences in mAP ("ap") and of the first page; empty if retrieval was not asked for.
+    fewshot : FewshotEvidence or None
+        None if not asked for, or not to be had.
+    duplicates : Duplicates
+    class_sizes : ndarray of shape (n_classes,)
+        Queries of each class.
+    guard : float
     tasks : tuple of str
         What was asked for: "retrieval", "fewshot".
     others : sequence of OtherEvidence
@@ -249,15 +294,44 @@ class FieldEvidence(PairedResults):
     field: str
     population: Population
     n_classes: int
-    effect: Effect | None
-    fewshot: Mapping[str, Mapping[int, ShotEvidence]]
+    ranked: Mapping[str, Paired]
+    fewshot: FewshotEvidence | None
+    duplicates: Duplicates
+    class_sizes: NDArray[np.int64]
+    guard: float = GUARD
     tasks: tuple[str, ...] = TASKS
     others: Sequence[OtherEvidence] = ()
 
     @property
-    def deciding(self) -> Mapping[int, ShotEvidence]:
-        """The few-shot evidence that a verdict rests on."""
-        return self.fewshot.get(DECIDING_CLASSIFIER, {})
+    def effect(self) -> Effect | None:
+        """Difference in mAP, the mean over queries; None if retrieval was not asked for."""
+        found = self.ranked.get("ap")
+        return None if found is None else (found.by_query or found.difference).effect
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """What the verdict rests on, as far as it was asked for and could be had."""
+        found = {
+            "map": self.ranked.get("ap"),
+            "first": self.ranked.get(PAGE_FIGURES[0]),
+            "fewshot": self.fewshot.mean if self.fewshot else None,
+        }
+        return [
+            Piece(name, paired, guard_of(name, self.guard))
+            for name in PIECES
+            if (paired := found[name]) is not None
+        ]
+
+    @property
+    def missing(self) -> list[str]:
+        """Pieces that were asked for and cannot be had."""
+        there = {piece.name for piece in self.pieces}
+        return [name for task in self.tasks for name in PIECES_OF[task] if name not in there]
+
+    @property
+    def effective_classes(self) -> float:
+        """As how many classes of one size these classes weigh, if queries are counted alike."""
+        return float(self.class_sizes.sum() ** 2 / np.square(self.class_sizes).sum())
 
 
 @dataclass(frozen=True)
@@ -279,8 +353,9 @@ def _share(a: Any, b: Any) -> bool:
 class Context:
     """What a comparison rests on, and what its report is computed from.
 
-    `table` holds both vectors, the label fields and the paths, and remembers classes, tasks and
-    unit rows; `projection` is what B was made with, `texts` (n, d) are in the space of A.
+    `table` holds both vectors, the label fields and the paths of the points that take part, and
+    remembers classes, tasks and unit rows; `split` are its two sides. `projection` is what B was
+    made with, `texts` (n, d) are in the space of A.
     """
 
     source: ImageCollection | VectorTable
@@ -288,6 +363,7 @@ class Context:
     projection: Projection | None
     texts: Floats | None
     min_class_size: int
+    split: tuple[Mask, Mask] | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -319,41 +395,66 @@ class Comparison(Results):
         return dict(zip(asked, holm([effect.p_value for effect in asked.values()]), strict=True))
 
     @cached_property
-    def p_adjusted_fewshot(self) -> dict[tuple[str, int], float]:
-        """p-values of the deciding accuracies, adjusted for all fields and shots together."""
-        asked = {
-            (n, s): e.effect for n, row in self.fields.items() for s, e in row.deciding.items()
+    def judgements(self) -> dict[str, Judgement]:
+        """What the pieces of each field come to, all fields named together."""
+        return self._judged(PIECES)
+
+    @cached_property
+    def by_task(self) -> dict[str, dict[str, Judgement]]:
+        """The same by the evidence of one task alone, by task and field."""
+        return {task: self._judged(pieces) for task, pieces in PIECES_OF.items()}
+
+    def _judged(self, names: Sequence[str]) -> dict[str, Judgement]:
+        pieces = {
+            name: [piece for piece in row.pieces if piece.name in names]
+            for name, row in self.fields.items()
         }
-        return dict(zip(asked, holm([effect.p_value for effect in asked.values()]), strict=True))
+        missing = {
+            name: [piece for piece in row.missing if piece in names]
+            for name, row in self.fields.items()
+        }
+        return judge(pieces, margin=self.margin, missing=missing)
 
     def verdicts(self, field: str) -> tuple[Outcome, Outcome, Outcome]:
-        """Return the outcomes of retrieval, of few-shot, and of both.
-
-        Evidence that was not asked for does not count; what was asked for and cannot be had is
-        inconclusive.
-        """
-        row = self.fields[field]
-        retrieval: Outcome = "inconclusive"
-        if row.effect:
-            retrieval = judge(row.effect, self.p_adjusted[field], self.margin)
-        fewshot = combine(self._judged(field, shots) for shots in row.deciding)
-        by_task: dict[str, Outcome] = {"retrieval": retrieval, "fewshot": fewshot}
-        return retrieval, fewshot, combine(by_task[task] for task in row.tasks)
+        """Return the outcomes of retrieval alone, of few-shot alone, and of all pieces."""
+        retrieval, fewshot = (self.by_task[task][field].outcome for task in TASKS)
+        return retrieval, fewshot, self.judgements[field].outcome
 
     def sentence(self, field: str) -> str:
-        """Return the verdict with its figures and the population it speaks of."""
-        row = self.fields[field]
-        verdict = self.verdicts(field)[2]
+        """Return what to do, the piece that decides, and whom it speaks of."""
+        row, judgement = self.fields[field], self.judgements[field]
         share = self.dims[1] / self.dims[0]
-        found = "; ".join(filter(None, [self._retrieval_words(field), self._fewshot_words(field)]))
-        words = f"{head(verdict, self.vectors[1], self.margin, share)}. {found}. "
-        words += f"This speaks of {row.population.phrase}, from {len(row.differences):,} queries"
-        words += (self._needed(field) if verdict == "inconclusive" else "") + "."
+        wording = Wording(self.vectors[1], share, lambda piece: self._needed(row, piece))
+        said = [headline(judgement, wording), *self._caveats(row, judgement), _speaks_of(row)]
         drawn = self.points.sample
-        if not drawn:
-            return words
-        among = f"{drawn['n_points']:,} of {drawn['of']:,} points"
-        return f"{words} Measured among {among}, drawn at random."
+        if drawn:
+            among = f"{drawn['n_points']:,} of {drawn['of']:,} points"
+            said.append(f"Measured among {among}, drawn at random.")
+        return " ".join(said)
+
+    def _caveats(self, row: FieldEvidence, judgement: Judgement) -> list[str]:
+        """Return what a reader has to know beside the deciding piece."""
+        found = []
+        if judgement.missing:
+            found.append(f"{NO_FEWSHOT}; --task retrieval judges by retrieval alone.")
+        if judgement.alone:
+            alone, n = judgement.alone.outcome.replace("_", " "), len(self.fields)
+            found.append(f"Named alone it would be {alone}; among {n} fields that is not certain.")
+        return [*found, *_balance(row), *_copies(row)]
+
+    def _needed(self, row: FieldEvidence, piece: Piece) -> str:
+        """Return how much evidence would settle a piece, in words."""
+        needed = self._units_needed(row, piece)
+        if needed is None:
+            return f", and no number of {row.population.unit} would tell"
+        return f", about {needed:,} {row.population.unit} would tell"
+
+    def _units_needed(self, row: FieldEvidence, piece: Piece) -> int | None:
+        needed = piece.units_needed(n_tests=len(row.pieces) * len(self.fields))
+        if needed is None or row.population.name != "images":
+            return needed
+        # Of pictures some only answer, and copies are one unit: what can be asked for is queries.
+        return int(np.ceil(len(row.differences) * needed / piece.effect.n_units))
 
     def details(self) -> dict[str, dict[str, Any]]:
         """Return, per field, all classes and the queries that gain and lose most."""
@@ -519,7 +620,7 @@ class Comparison(Results):
 
     def _field(self, name: str) -> dict[str, Any]:
         row = self.fields[name]
-        effect = row.effect
+        effect, judgement = row.effect, self.judgements[name]
         retrieval, fewshot, verdict = self.verdicts(name)
         return {
             "map": {result.vector: result.map for result in row.results},
@@ -530,65 +631,107 @@ class Comparison(Results):
             "p_adjusted": self.p_adjusted.get(name),
             "n_queries": len(row.differences),
             "n_classes": row.n_classes,
+            "effective_classes": row.effective_classes,
             **row.counts(),
             "verdict_retrieval": retrieval,
-            "fewshot": {
-                classifier: {str(shots): found.to_dict() for shots, found in by_shots.items()}
-                for classifier, by_shots in row.fewshot.items()
-            }
-            or None,
+            "fewshot": row.fewshot and _shots_of(row.fewshot),
             "verdict_fewshot": fewshot,
             "verdict": verdict,
             "sentence": self.sentence(name),
+            "p_better": judgement.p_better,
+            "p_not_worse": judgement.p_not_worse,
+            "p_worse": judgement.p_worse,
+            "pieces": self._pieces(name),
+            "first_page": {
+                figure: row.ranked[figure].difference.to_dict()
+                for figure in PAGE_FIGURES
+                if row.ranked
+            },
+            "duplicates": row.duplicates.to_dict(),
             "others": [other.to_dict() for other in row.others],
         }
 
-    def _judged(self, field: str, shots: int) -> Outcome:
-        effect = self.fields[field].deciding[shots].effect
-        return judge(effect, self.p_adjusted_fewshot[field, shots], self.margin)
-
-    def _retrieval_words(self, field: str) -> str:
-        row = self.fields[field]
-        if not row.effect:
-            return ""
-        a, b = row.results
-        return evidence("mAP", a.map, b.map, row.effect, self.p_adjusted[field])
-
-    def _fewshot_words(self, field: str) -> str:
-        row = self.fields[field]
-        if row.deciding:
-            shots = self._telling(field)
-            found, p = row.deciding[shots], self.p_adjusted_fewshot[field, shots]
-            return evidence(f"{shots}-shot accuracy", found.a, found.b, found.effect, p)
-        return NO_FEWSHOT if "fewshot" in row.tasks else ""
-
-    def _telling(self, field: str) -> int:
-        """Return the shots whose accuracy weighs most: the surest with the few-shot verdict."""
-        shots = list(self.fields[field].deciding)
-        verdict = self.verdicts(field)[1]
-        telling = [s for s in shots if self._judged(field, s) == verdict] or shots
-        return min(telling, key=lambda s: self.p_adjusted_fewshot[field, s])
-
-    def _needed(self, field: str) -> str:
-        """Return how much evidence would settle the first of the two that is not settled."""
-        row = self.fields[field]
-        effect, n_tests = row.effect, len(self.p_adjusted)
-        if effect is None or self.verdicts(field)[0] != "inconclusive":
-            if not row.deciding:
-                return "; --task retrieval judges by retrieval alone"
-            effect = row.deciding[self._telling(field)].effect
-            n_tests = len(self.p_adjusted_fewshot)
-        needed = effect.units_needed(self.margin, n_tests=n_tests)
-        if needed is None:
-            return f"; no number of {row.population.unit} would settle an exact tie"
-        if row.population.name == "images":  # of which some only answer
-            needed = int(np.ceil(len(row.differences) * needed / effect.n_units))
-        return f"; about {needed:,} {row.population.unit} would be needed"
+    def _pieces(self, field: str) -> dict[str, dict[str, Any] | None]:
+        """Return what each piece says; None for one that was not asked for, or cannot be had."""
+        row, judgement = self.fields[field], self.judgements[field]
+        found: dict[str, dict[str, Any] | None] = dict.fromkeys(PIECES)
+        for piece in row.pieces:
+            beside = piece.paired.by_query
+            found[piece.name] = {
+                **piece.difference.to_dict(),
+                "p_value": piece.effect.p_at(0.0),
+                "p_adjusted": judgement.p_adjusted(piece),
+                "guard": piece.guard,
+                "p_guarded": piece.p_guarded,
+                "certain_loss": piece.is_certain_loss(self.margin),
+                "may_lose": piece.may_lose,
+                "too_easy": piece.is_too_easy(self.margin),
+                "needs": self._units_needed(row, piece),
+                "needs_unit": row.population.unit,
+                "by_query": beside and beside.to_dict(),
+                **(row.fewshot.to_dict() if row.fewshot and piece.name == "fewshot" else {}),
+            }
+        return found
 
 
-N_EPISODES = {"prototype": 50, "lda": 10}
-"""Draws of shots: the prototypes decide; LDA is shown beside, and each draw costs it a d x d
-factorisation."""
+def _shots_of(fewshot: FewshotEvidence) -> dict[str, dict[str, Any]]:
+    return {
+        classifier: {str(shots): found.to_dict() for shots, found in by_shots.items()}
+        for classifier, by_shots in fewshot.shots.items()
+    }
+
+
+def _balance(row: FieldEvidence) -> list[str]:
+    """Point out plain and balanced accuracy that differ in sign."""
+    if row.fewshot is None:
+        return []
+    a, b = row.fewshot.balanced
+    plain = (row.fewshot.mean.by_query or row.fewshot.mean.difference).effect.delta
+    if plain * (b - a) >= 0:
+        return []
+    most = row.class_sizes.max() / row.class_sizes.sum()
+    return [
+        f"Over images the accuracy changes by {plain:+.4f}, over classes by {b - a:+.4f}: the "
+        f"largest of {row.n_classes:,} classes holds {most:.0%} of the images."
+    ]
+
+
+def _copies(row: FieldEvidence) -> list[str]:
+    """Say how many images are near-copies, and whether that looks wrong."""
+    found = row.duplicates.to_dict()
+    if not found["n_groups"]:
+        return []
+    words = (
+        f"{found['n_images']:,} images are near-copies in {found['n_groups']:,} groups, each "
+        f"taken as one; {found['page_share']:.1%} of first-page answers are copies of their query."
+    )
+    if row.duplicates.is_suspect:
+        words += (
+            f" The largest group holds {found['largest']:,} images, which is hardly one image: "
+            f"--duplicates 0.95 takes fewer as copies."
+        )
+    return [words]
+
+
+def _speaks_of(row: FieldEvidence) -> str:
+    """Return whom a verdict speaks of, and how the population was chosen near the switch."""
+    words = f"This speaks of {row.population.phrase}, from {len(row.differences):,} queries."
+    n, name = row.n_classes, row.population.name
+    if name == "classes":
+        words = words[:-1] + f" (the classes weigh as {row.effective_classes:.1f} of one size)."
+    if name in ("classes", "images") and n in NEAR_SWITCH:
+        other = {"classes": "image", "images": "class"}[name]
+        words += (
+            f" With {n} classes, {name} are resampled (classes from {CLASSES_FROM} on); "
+            f"--cluster {other} asks the other way."
+        )
+    return words
+
+
+NEAR_SWITCH = range(15, 26)
+"""Numbers of classes for which the choice of population is said."""
+N_LDA = 10
+"""Draws of LDA, which is shown beside: each costs a d x d factorisation."""
 MOST_MISSING = 0.5
 """A field that more points lack says too little about the collection."""
 
@@ -603,6 +746,9 @@ class Knobs:
     max_queries: int | None
     resampling: Resampling
     seed: int
+    split: tuple[Mask, Mask] | None
+    guard: float
+    duplicates: float | None
 
 
 def compare(  # noqa: PLR0913  a job has as many knobs as it has
@@ -612,7 +758,10 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
     *,
     fields: Sequence[str],
     tasks: Sequence[str] = TASKS,
-    margin: float = 0.005,
+    sides: Sides | str | tuple[Mask, Mask] | None = None,
+    margin: float = MARGIN,
+    guard: float = GUARD,
+    duplicates: float | None = THRESHOLD,
     min_class_size: int = 2,
     controls: bool = True,
     beside: Sequence[Projection] = (),
@@ -635,8 +784,17 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
         Payload fields; p-values are adjusted for their number (Holm).
     tasks : sequence of {"retrieval", "fewshot"}
         Evidence to gather.
+    sides : Sides, str or pair of ndarray of shape (n,), bool, optional
+        Queries and gallery, and for few-shot accuracy test images and shots; as for
+        `evaluate_retrieval`. By default every image asks all others.
     margin : float
-        Largest harmless loss, a fraction.
+        A certain loss up to this, a fraction, is harmless.
+    guard : float
+        A loss beyond this, a fraction, must be excluded before a vector is adopted; of the mAP
+        beyond half of it.
+    duplicates : float, optional
+        Images whose cosine by `a`, after their mean is subtracted, is above this are near-copies,
+        taken as one; None takes each image by itself.
     min_class_size : int
         Classes with fewer images are left out.
     controls : bool
@@ -671,13 +829,25 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
     run = run or Run()
     if projection is not None and isinstance(source, ImageCollection):
         check_is(projection, source, b)
-    table = _read(source, (a, b), fields, resampling, sample=sample, seed=seed)
-    whole = table
+    sides = Sides.of(sides)
+    wanted = [*fields, *sides.fields]
+    whole = _read(source, (a, b), wanted, resampling, sample=sample, seed=seed)
+    table, split = sides.apply(whole)
     names: tuple[str, ...] = ()
     if controls and isinstance(source, ImageCollection):
         table, names = with_controls(source, table, (a, b), projection)
     table, rivals = with_rivals(source, table, a, beside)
-    knobs = Knobs((*rivals, *names), tuple(tasks), min_class_size, max_queries, resampling, seed)
+    knobs = Knobs(
+        others=(*rivals, *names),
+        tasks=tuple(tasks),
+        min_class_size=min_class_size,
+        max_queries=max_queries,
+        resampling=resampling,
+        seed=seed,
+        split=split,
+        guard=guard,
+        duplicates=check_threshold(duplicates),
+    )
     _check(table, a, b, fields, knobs, margin)
     found = Comparison(
         points=Points.of(source, whole, seed),
@@ -689,7 +859,7 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
             field: _compared(table, a, b, field, knobs)
             for field in tracked(fields, "compare", total=len(fields))
         },
-        context=Context(source, table, projection, None, min_class_size),
+        context=Context(source, table, projection, None, min_class_size, split),
     )
     if isinstance(source, ImageCollection):
         run.log_origins(source.manifest.vectors)
@@ -706,7 +876,7 @@ def _read(
     sample: int | None,
     seed: int,
 ) -> VectorTable:
-    """Read both vectors, the label fields, the field of the units and the paths, once."""
+    """Read both vectors, the fields of labels, sides and units, and the paths, once."""
     if isinstance(source, VectorTable):
         return read_labelled(source, vectors, fields)
     wanted = [*fields, *resampling.fields]
@@ -847,7 +1017,11 @@ def _check(
     if a == b:
         raise InputError(f"{a!r} is compared with itself; name two vectors")
     if not 0 <= margin < 1:
-        raise InputError(f"the margin is a fraction from 0, for example 0.005, got {margin}")
+        raise InputError(f"the margin is a fraction from 0, for example {MARGIN}, got {margin}")
+    if not 0 < knobs.guard < 1:
+        raise InputError(
+            f"the guard is a fraction above 0, for example {GUARD}, got {knobs.guard}"
+        )
     for field in fields:
         _check_field(table, field)
 
@@ -865,61 +1039,88 @@ def _compared(table: VectorTable, a: str, b: str, field: str, knobs: Knobs) -> F
     task = RetrievalTask.of_all(
         table,
         field,
+        split=knobs.split,
         min_class_size=knobs.min_class_size,
         max_queries=knobs.max_queries,
         seed=knobs.seed,
     )
-    population = choose_population(table, task, knobs.resampling.unit, seed=knobs.seed)
-    results = [run_task(task, table, vector) for vector in (a, b, *knobs.others)]
-    effects: list[Effect | None] = [None]
+    finder = DuplicateFinder(table, task, a, knobs.duplicates)
+    results = [run_task(task, table, a, seen=finder.see)]
+    results += [run_task(task, table, vector) for vector in (b, *knobs.others)]
+    copies = finder.found()
+    cluster, seed = knobs.resampling.unit, knobs.seed
+    population = choose_population(table, task, cluster, seed=seed, copies=copies.groups)
+    ranked: Mapping[str, Paired] = {}
+    others: list[OtherEvidence] = []
     if "retrieval" in knobs.tasks:
-        effects = [*population.retrieval_effects(table, task, results[0], results[1:])]
+        ranked, without = population.retrieval_differences(table, task, *results[:2])
+        effects = population.retrieval_effects(
+            table, task, results[0], results[2:], without=without
+        )
+        beside = zip(results[2:], effects, strict=True)
+        others = [OtherEvidence(found.vector, found.map, effect) for found, effect in beside]
     return FieldEvidence(
         field=field,
         population=population,
         n_classes=len(task.codes.names),
         results=(results[0], results[1]),
-        effect=effects[0],
-        fewshot={} if task.codes.is_multi else _fewshot(table, (a, b), field, population, knobs),
+        ranked=ranked,
+        fewshot=_fewshot(table, (a, b), task, population, copies, knobs),
+        duplicates=copies,
+        class_sizes=np.bincount(_asked_classes(task), minlength=len(task.codes.names)),
+        guard=knobs.guard,
         tasks=knobs.tasks,
-        others=[
-            OtherEvidence(result.vector, result.map, effect)
-            for result, effect in zip(results[2:], effects[1:], strict=False)
-            if effect
-        ],
+        others=others,
     )
+
+
+def _asked_classes(task: RetrievalTask) -> NDArray[np.int64]:
+    """Return the class of every query; a query of several counts in each."""
+    at = np.searchsorted(task.codes.rows, task.query_rows)
+    codes = task.codes
+    parts = [codes.indices[codes.indptr[i] : codes.indptr[i + 1]] for i in at]
+    return np.concatenate(parts)
 
 
 def _fewshot(
     table: VectorTable,
     vectors: tuple[str, str],
-    field: str,
+    task: RetrievalTask,
     population: Population,
+    copies: Duplicates,
     knobs: Knobs,
-) -> Mapping[str, Mapping[int, ShotEvidence]]:
-    if "fewshot" not in knobs.tasks:
-        return {}
-    found = {}
-    for classifier, n_episodes in N_EPISODES.items():
-        task = FewshotTask.from_table(
-            table,
-            field,
-            n_episodes=n_episodes,
-            seed=knobs.seed,
-            min_class_size=knobs.min_class_size,
-        )
-        a, b = (run_fewshot(task, table, vector, [classifier])[classifier] for vector in vectors)
-        found[classifier] = _shots(table, a, b, population)
-    return found
+) -> FewshotEvidence | None:
+    if "fewshot" not in knobs.tasks or task.codes.is_multi:
+        return None
+    drawn = FewshotTask.from_table(
+        table,
+        task.field,
+        n_episodes=1,
+        seed=knobs.seed,
+        min_class_size=knobs.min_class_size,
+        split=None if knobs.split is None else np.where(knobs.split[0], "test", "train").tolist(),
+    )
+    drawn = with_episodes(drawn, copies.groups, max_tested=knobs.max_queries)
+    if not drawn.shots:
+        return None
+    few = replace(drawn, draws=drawn.draws[:N_LDA], validation=drawn.validation[:N_LDA])
+    a, b = (prototype_result(drawn, table, vector) for vector in vectors)
+    lda_a, lda_b = (run_fewshot(few, table, vector, ["lda"])["lda"] for vector in vectors)
+    counts = dict(zip(drawn.shots, a.extra["n_classes"], strict=True))
+    with np.errstate(invalid="ignore"):
+        of_a, of_b = (float(np.nanmean(found.class_accuracy)) for found in (a, b))
+    return FewshotEvidence(
+        mean=population.fewshot_difference(table, a, b),
+        shots={
+            DECIDING_CLASSIFIER: _by_shots(table, a, b, population),
+            "lda": _by_shots(table, lda_a, lda_b, population),
+        },
+        n_classes=counts,
+        balanced=(of_a, of_b),
+    )
 
 
-def _shots(
+def _by_shots(
     table: VectorTable, a: FewshotResult, b: FewshotResult, population: Population
-) -> dict[int, ShotEvidence]:
-    evidence = {}
-    for i, shots in enumerate(a.shots):
-        if np.isfinite(a.accuracy[i]).all():
-            effect = population.fewshot_effect(table, a, b, i)
-            accuracies = float(a.accuracy[i].mean()), float(b.accuracy[i].mean())
-            evidence[shots] = ShotEvidence(*accuracies, effect)
-    return evidence
+) -> dict[int, Difference]:
+    return {s: population.fewshot_at(table, a, b, i) for i, s in enumerate(a.shots)}

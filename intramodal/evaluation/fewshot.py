@@ -70,6 +70,8 @@ class FewshotTask:
     validation: NDArray[np.int64]
     """(n_episodes, K, n_validation): Images that tune, by position in `rows`: never shots of the
     episode and never tested in it; -1 where a class has too few."""
+    groups: NDArray[np.int64]
+    """(n,): Near-copies share a group. Nothing is tested of which a copy is a shot."""
 
     @classmethod
     def from_table(  # noqa: PLR0913 - one option a choice of the protocol
@@ -116,6 +118,7 @@ class FewshotTask:
             facts={**facts, "n_validation": n_validation, "test_share": test_share},
             is_validation=tunes,
             validation=np.empty((n_episodes, len(found.names), n_validation), dtype=np.int64),
+            groups=np.arange(len(found)),
         )
         return task._drawn(n_episodes)
 
@@ -147,8 +150,10 @@ class FewshotTask:
 
     @property
     def pool_sizes(self) -> NDArray[np.int64]:
-        """Number of images of each class that may be shots, of shape (K,)."""
-        return np.bincount(self.codes[self.is_pool], minlength=len(self.names)).astype(np.int64)
+        """Number of images of each class that may be shots, copies apart, of shape (K,)."""
+        pairs = np.column_stack([self.codes, self.groups])[self.is_pool]
+        codes = np.unique(pairs, axis=0)[:, 0]
+        return np.bincount(codes, minlength=len(self.names)).astype(np.int64)
 
     def classes_at(self, n_shots: int) -> NDArray[np.intp]:
         """Return the classes that can give so many shots and still have something to test."""
@@ -711,10 +716,10 @@ def _is_tested(
 ) -> NDArray[np.bool_]:
     """Return (n, n_episodes): which images are neither shots nor tune in each episode."""
     draws, tuned = task.draws[block][:, classes, :n_shots], task.validation[block][:, classes]
-    is_tested = np.ones((len(task.codes), len(draws)), dtype=bool)
+    is_tested = np.ones((1 + int(task.groups.max()), len(draws)), dtype=bool)
     for e, used in enumerate(np.concatenate([draws, tuned], axis=2)):
-        is_tested[used.ravel(), e] = False
-    return is_tested
+        is_tested[task.groups[used.ravel()], e] = False
+    return is_tested[task.groups]
 
 
 def _hits(

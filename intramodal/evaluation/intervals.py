@@ -16,6 +16,7 @@ LEVEL = 0.95
 ALPHA_OF_LEVEL = 0.05
 """1 - LEVEL, without the rounding of that difference."""
 POWER = 0.8
+_TAIL = ALPHA_OF_LEVEL / 2
 N_RESAMPLES = 10_000
 _ENUMERATE_UP_TO = 13
 """2^13 = 8,192 sign patterns: below `N_RESAMPLES`, so all are tried and nothing is random."""
@@ -48,25 +49,49 @@ class Effect:
             return float(self.delta == difference)
         return 2 * normal_tail(abs(self.delta - difference) / error)
 
-    def units_needed(self, margin: float, *, n_tests: int = 1) -> int | None:
-        """Return how many units would decide, with 80% power, if the difference stays as it is.
+    def units_needed(self, distance: float, *, n_tests: int = 1) -> int | None:
+        """Return how many units would tell, with 80% power, a difference so far from another.
 
-        Either that it differs from zero, its p-value adjusted for `n_tests`, or that all of the
-        interval is above ``-margin``: whichever is sooner. None if no number would.
+        If the spread stays as it is, and the p-value is adjusted for `n_tests`. None if no number
+        would.
         """
-        tail = ALPHA_OF_LEVEL / 2
         error = self.error
         if error is None:
-            error = (self.interval[1] - self.interval[0]) / 2 / -normal_quantile(tail)
-        ways = [(abs(self.delta), tail / n_tests), (self.delta + margin, tail)]
-        factors = [
-            (error * (normal_quantile(p) + normal_quantile(1 - POWER)) / distance) ** 2
-            for distance, p in ways
-            if distance > 0
-        ]
-        if not factors or error <= 0:
+            error = (self.interval[1] - self.interval[0]) / 2 / -normal_quantile(_TAIL)
+        if distance <= 0 or error <= 0:
             return None
-        return max(self.n_units + 1, int(np.ceil(self.n_units * min(factors))))
+        z = normal_quantile(_TAIL / n_tests) + normal_quantile(1 - POWER)
+        return max(self.n_units + 1, int(np.ceil(self.n_units * (error * z / distance) ** 2)))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One figure under two vectors, and the difference B minus A."""
+
+    a: float
+    b: float
+    effect: Effect
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "a": self.a,
+            "b": self.b,
+            "delta": self.effect.delta,
+            "interval": list(self.effect.interval),
+        }
+
+
+@dataclass(frozen=True)
+class Paired:
+    """One figure's difference as a verdict takes it, and beside it the mean over queries.
+
+    Where classes are resampled each class counts alike, and `by_query` is the other mean; it is
+    None where the difference is the mean over queries itself.
+    """
+
+    difference: Difference
+    by_query: Difference | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +113,11 @@ class LeftOut:
     def effect(self, theta: float) -> Effect:
         """Return the effect whose value on all pictures is `theta`, by `group_jackknife`."""
         return group_jackknife(theta, *self.means())
+
+    def effects(self, thetas: Array) -> list[Effect]:
+        """Return the effects (n_values,) of several figures, as `effect`."""
+        without, sizes = self.means()
+        return [group_jackknife(float(t), without[:, i], sizes) for i, t in enumerate(thetas)]
 
     def means(self) -> tuple[Array, Array]:
         """Return the means without each unit, and the units' sizes; of those that leave any."""
@@ -208,9 +238,8 @@ def _resampled_t(centred: Array, seed: int, n_resamples: int) -> Array:
         means = weights @ centred / n
         variances = np.maximum(weights @ squares / n - np.square(means), 0.0) / (n - 1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            t = means / np.sqrt(variances)
-        # All drawn units alike: as far from the mean as can be, on its own side.
-        found.append(np.where(variances > 0, t, np.sign(means) * np.inf))
+            # All drawn units alike: as far from the mean as can be, on its own side.
+            found.append(means / np.sqrt(variances))
     t_values: Array = np.nan_to_num(np.concatenate(found), posinf=np.inf, neginf=-np.inf)
     return t_values
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -10,8 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.evaluation.intervals import Effect, Interval, LeftOut, group_jackknife, sign_flip
-from intramodal.evaluation.ranking import Groups, leave_group_out
+from intramodal.evaluation.intervals import (
+    Difference,
+    Effect,
+    Interval,
+    LeftOut,
+    Paired,
+    bootstrap_t,
+    group_jackknife,
+    sign_flip,
+)
+from intramodal.evaluation.ranking import (
+    PAGE_FIGURES,
+    Groups,
+    leave_group_out,
+    totals_without_groups,
+)
 from intramodal.evaluation.tasks import RetrievalTask, encode_labels
 from intramodal.types import PointId, VectorTable
 
@@ -55,6 +69,14 @@ class RankedQueries(Protocol):
     def ap(self) -> NDArray[np.float64]:
         """Average precision of each query, (n_queries,)."""
 
+    @property
+    def metrics(self) -> Mapping[str, NDArray[np.float64]]:
+        """Further figures of each query by name, each (n_queries,)."""
+
+
+FIGURES = ("ap", *PAGE_FIGURES)
+"""What a comparison takes of a ranking: the whole of it, and its first page."""
+
 
 class ClassifiedImages(Protocol):
     """What an interval needs of a few-shot result; see `FewshotResult`."""
@@ -82,6 +104,10 @@ class ClassifiedImages(Protocol):
     @property
     def n_pool(self) -> NDArray[np.float64]:
         """Mean number of images a class that the shots were drawn from, (n_shots,)."""
+
+    @property
+    def class_accuracy(self) -> NDArray[np.float64]:
+        """Share classified right of each class, (n_shots, n_classes)."""
 
 
 LeaveOut = Callable[[], Iterable[NDArray[np.float64]]]
@@ -123,18 +149,64 @@ class Population:
         task: RetrievalTask,
         a: RankedQueries,
         others: Sequence[RankedQueries],
+        *,
+        without: LeftOut | None = None,
     ) -> list[Effect]:
-        """Return the difference in mAP to `a` of every other result of the same task."""
+        """Return the difference in mAP to `a` of every other result of the same task.
+
+        `without` is what `a` is without each unit, where that is known.
+        """
         groups = self.groups_of(task)
         if not self.leaves_gallery:
             ones = np.ones(len(groups.own))
             return [_by_clusters(b.ap - a.ap, ones, groups.own, self.seed) for b in others]
-        without = self._left_out(self._leave_out(table, task, a.vector))
-        effects = []
+        if without is None and others:
+            without = self._left_out(self._leave_out(table, task, a.vector))
+        effects: list[Effect] = []
         for b in others:
+            assert without is not None  # noqa: S101  there are others
             found = self._left_out(self._leave_out(table, task, b.vector))
             effects.append(found.minus(without).effect(float((b.ap - a.ap).mean())))
         return effects
+
+    def retrieval_differences(
+        self, table: VectorTable, task: RetrievalTask, a: RankedQueries, b: RankedQueries
+    ) -> tuple[dict[str, Paired], LeftOut | None]:
+        """Return the differences B minus A of all `FIGURES`, and A's mAP without each unit."""
+        of_a, of_b = (_figures_of(result) for result in (a, b))
+        own = self.groups_of(task).own
+        if self.name == "classes":
+            means = zip(FIGURES, _by_class(of_a, own), _by_class(of_b, own), strict=True)
+            found = {name: self._of_classes(*values) for name, *values in means}
+            by_query = self._over_queries(of_a, of_b, own)
+            return {name: Paired(found[name], by_query[name]) for name in FIGURES}, None
+        if self.name == "iid":
+            over = self._over_queries(of_a, of_b, own)
+            return {name: Paired(over[name]) for name in FIGURES}, None
+        without = [self._totals(table, task, result.vector) for result in (a, b)]
+        effects = without[1].minus(without[0]).effects((of_b - of_a).mean(axis=1))
+        ends = zip(FIGURES, of_a.mean(axis=1), of_b.mean(axis=1), effects, strict=True)
+        found = {name: Difference(float(x), float(y), effect) for name, x, y, effect in ends}
+        first = replace(without[0], sums=without[0].sums[:, 0])
+        return {name: Paired(found[name]) for name in FIGURES}, first
+
+    def _of_classes(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> Difference:
+        """Return the difference of means over classes (K,), each of which counts alike."""
+        return Difference(float(a.mean()), float(b.mean()), bootstrap_t(b - a, seed=self.seed))
+
+    def _over_queries(
+        self, a: NDArray[np.float64], b: NDArray[np.float64], own: NDArray[np.int64]
+    ) -> dict[str, Difference]:
+        ones = np.ones(len(own))
+        effects = [_by_clusters(row, ones, own, self.seed) for row in b - a]
+        ends = zip(FIGURES, a.mean(axis=1), b.mean(axis=1), effects, strict=True)
+        return {name: Difference(float(x), float(y), effect) for name, x, y, effect in ends}
+
+    def _totals(self, table: VectorTable, task: RetrievalTask, vector: str) -> LeftOut:
+        """Return all `FIGURES` of a vector without each unit."""
+        Q, G = task.vectors(table, vector)
+        sums, counts = totals_without_groups(Q, G, task.relevance, self.groups_of(task))
+        return LeftOut(sums, counts, np.bincount(self.groups[self.groups >= 0]))
 
     def retrieval_interval(
         self, table: VectorTable, task: RetrievalTask, result: RankedQueries
@@ -177,29 +249,55 @@ class Population:
         """Number of units."""
         return int(self.groups.max()) + 1
 
-    def fewshot_effect(
+    def fewshot_difference(
+        self, table: VectorTable, a: ClassifiedImages, b: ClassifiedImages
+    ) -> Paired:
+        """Return the difference in accuracy, the mean over the shots, of paired episodes."""
+        every = list(range(len(a.shots)))
+        by_image = self._fewshot(table, a, b, every)
+        if self.name != "classes":
+            return Paired(by_image)
+        with np.errstate(invalid="ignore"):
+            of_a, of_b = (_mean_of_shots(result.class_accuracy) for result in (a, b))
+        seen = np.isfinite(of_a)
+        return Paired(self._of_classes(of_a[seen], of_b[seen]), by_image)
+
+    def fewshot_at(
         self, table: VectorTable, a: ClassifiedImages, b: ClassifiedImages, shot: int
-    ) -> Effect:
-        """Return the difference in accuracy at one shot count (an index) of paired episodes.
+    ) -> Difference:
+        """Return the difference in accuracy at one number of shots (an index)."""
+        return self._fewshot(table, a, b, [shot])
+
+    def _fewshot(
+        self, table: VectorTable, a: ClassifiedImages, b: ClassifiedImages, at: list[int]
+    ) -> Difference:
+        """Return the difference in the mean over some shots of the share classified right.
 
         Pictures are tested and serve as shots. What is left out in turn carries the variance of
         the former; `_variance_of_shots` adds that of the latter.
         """
         row_of = {point: row for row, point in enumerate(table.ids)}
         own = self.groups[[row_of[point] for point in a.ids]]
-        differences = (b.n_correct[shot] - a.n_correct[shot]).astype(float)
-        tested = a.n_tested[shot].astype(float)
+        if self.name == "iid":
+            own = np.arange(len(own))
+        tested = a.n_tested[at].astype(float)
+        tested /= tested.sum(axis=1, keepdims=True)
+        right_a, right_b = (_share(result, at) for result in (a, b))
+        ends = float(right_a.sum() / len(at)), float(right_b.sum() / len(at))
+        difference = right_b - right_a
         if not self.leaves_gallery:
-            return _by_clusters(differences, tested, own, self.seed)
-        _, units = np.unique(own, return_inverse=True)
-        sums, sizes = np.bincount(units, weights=differences), np.bincount(units, weights=tested)
-        used = sizes > 0
-        sums, sizes = sums[used], sizes[used]
-        whole = float(sums.sum() / sizes.sum())
-        without = (sums.sum() - sums) / (sizes.sum() - sizes)
-        error = group_jackknife(whole, without, sizes).error or 0.0
-        extra = _variance_of_shots(a, b, shot, error)
-        return group_jackknife(whole, without, sizes, extra_variance=extra)
+            sums, sizes = difference.mean(axis=0), tested.mean(axis=0)
+            return Difference(*ends, _by_clusters(sums, sizes, own, self.seed))
+        sums, sizes = _summed(difference, own), _summed(tested, own)
+        used = sizes.sum(axis=0) > 0
+        sums, sizes = sums[:, used], sizes[:, used]
+        left = np.maximum(1 - sizes, _LEAST_SHARE)
+        without = ((sums.sum(axis=1, keepdims=True) - sums) / left).mean(axis=0)
+        whole, weights = float(difference.sum() / len(at)), sizes.mean(axis=0)
+        error = group_jackknife(whole, without, weights).error or 0.0
+        extra = _variance_of_shots(a, b, at, error)
+        effect = group_jackknife(whole, without, weights, extra_variance=extra)
+        return Difference(*ends, effect)
 
     def _leave_out(self, table: VectorTable, task: RetrievalTask, vector: str) -> LeaveOut:
         groups = self.groups_of(task)
@@ -224,21 +322,29 @@ def interval_population(
 
 
 def choose_population(
-    table: VectorTable, task: RetrievalTask, cluster: str | None, *, seed: int
+    table: VectorTable,
+    task: RetrievalTask,
+    cluster: str | None,
+    *,
+    seed: int,
+    copies: NDArray[np.int64] | None = None,
 ) -> Population:
     """Return the population that `cluster` means for a task.
 
     "class", "image", "iid" or a payload field; None is "class" from 20 classes on, else "image".
-    Raises `InputError` for fewer than five units, or a field that was not read.
+    Of images, near-copies are one unit where `copies` (n_table,) are their groups. Raises
+    `InputError` for fewer than five units, or a field that was not read.
     """
     n_classes = len(task.codes.names)
     if cluster is None:
         is_many = n_classes >= CLASSES_FROM and not task.codes.is_multi
         cluster = "class" if is_many else "image"
-    return replace(_chosen(table, task, cluster), seed=seed)
+    return replace(_chosen(table, task, cluster, copies), seed=seed)
 
 
-def _chosen(table: VectorTable, task: RetrievalTask, cluster: str) -> Population:
+def _chosen(
+    table: VectorTable, task: RetrievalTask, cluster: str, copies: NDArray[np.int64] | None
+) -> Population:
     if cluster == "class":
         return _classes(table, task)
     if cluster == "iid":
@@ -246,7 +352,7 @@ def _chosen(table: VectorTable, task: RetrievalTask, cluster: str) -> Population
         return Population("iid", groups, IID_PHRASE, "queries")
     taking_part = np.union1d(task.query_rows, task.gallery_rows)
     if cluster == "image":
-        return _images(table, taking_part, len(task.codes.names))
+        return _images(table, taking_part, len(task.codes.names), copies)
     return _field(table, taking_part, cluster)
 
 
@@ -289,10 +395,22 @@ def _classes(table: VectorTable, task: RetrievalTask) -> Population:
     return Population("classes", groups, classes_phrase(n_classes), "classes")
 
 
-def _images(table: VectorTable, rows: NDArray[np.intp], n_classes: int) -> Population:
-    if len(rows) < LEAST_UNITS:
-        raise InputError(f"{len(rows)} pictures are too few to compare; at least {LEAST_UNITS}")
-    groups = _numbered(table, rows, np.arange(len(rows)))
+def _images(
+    table: VectorTable,
+    rows: NDArray[np.intp],
+    n_classes: int,
+    copies: NDArray[np.int64] | None,
+) -> Population:
+    units = np.arange(len(rows))
+    if copies is not None:
+        _, units = np.unique(copies[rows], return_inverse=True)
+    n_units = int(units.max(initial=-1)) + 1
+    if n_units < LEAST_UNITS:
+        apart = "" if n_units == len(rows) else f", {n_units} of them no copies of each other,"
+        raise InputError(
+            f"{len(rows)} pictures{apart} are too few to compare; at least {LEAST_UNITS}"
+        )
+    groups = _numbered(table, rows, units)
     return Population("images", groups, images_phrase(n_classes), "queries")
 
 
@@ -336,18 +454,56 @@ def _totals(
     return np.asarray(sums), np.asarray(counts)
 
 
-def _variance_of_shots(a: ClassifiedImages, b: ClassifiedImages, shot: int, error: float) -> float:
+_LEAST_SHARE = 1e-9
+"""Of what is tested: a unit that holds all of it leaves none."""
+
+
+def _variance_of_shots(
+    a: ClassifiedImages, b: ClassifiedImages, at: list[int], error: float
+) -> float:
     """Return what the shots add to the variance of a difference whose test side has `error`.
 
     Draws of s out of n pictures a class are a delete-d jackknife: their variance times s/(n - s)
     is that of other pictures as shots. A picture that is hard to tell also misleads as a shot, so
     both sides' errors are added, as if they always went together: an upper bound. The mean over
-    few episodes is uncertain by itself.
+    few episodes is uncertain by itself. Fewer shots are the first of more: draws go together.
     """
-    draws = float((b.accuracy[shot] - a.accuracy[shot]).var(ddof=1))
-    s, n = a.shots[shot], float(a.n_pool[shot])
-    shots = np.sqrt(draws * s / max(1.0, n - s))
-    return float((error + shots) ** 2 - error**2 + draws / a.accuracy.shape[1])
+    draws = (b.accuracy[at] - a.accuracy[at]).T
+    s, n = np.array(a.shots, dtype=float)[at], a.n_pool[at]
+    scaled = draws * np.sqrt(s / np.maximum(1.0, n - s))
+    shots = np.sqrt(scaled.mean(axis=1).var(ddof=1))
+    own = draws.mean(axis=1).var(ddof=1) / len(draws)
+    return float((error + shots) ** 2 - error**2 + own)
+
+
+def _figures_of(result: RankedQueries) -> NDArray[np.float64]:
+    """Return `FIGURES` (4, n_queries)."""
+    return np.stack([result.ap, *(result.metrics[name] for name in PAGE_FIGURES)])
+
+
+def _by_class(values: NDArray[np.float64], own: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the means (n, n_classes) of values (n, n_queries) over each class that asks."""
+    _, units, sizes = np.unique(own, return_inverse=True, return_counts=True)
+    return np.stack([np.bincount(units, weights=row) for row in values]) / sizes
+
+
+def _mean_of_shots(accuracy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return each class's mean (K,) over the shots that it can serve; NaN where there are none."""
+    seen = np.isfinite(accuracy)
+    n = seen.sum(axis=0)
+    return np.asarray(np.where(seen, accuracy, 0.0).sum(axis=0) / np.where(n > 0, n, np.nan))
+
+
+def _share(result: ClassifiedImages, at: list[int]) -> NDArray[np.float64]:
+    """Return each image's part (n, n_images) of the share classified right at some shots."""
+    n_tested = result.n_tested[at].sum(axis=1, keepdims=True)
+    return np.asarray(result.n_correct[at] / n_tested)
+
+
+def _summed(values: NDArray[np.float64], own: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return sums (n, n_units) of values (n, n_images) over each unit."""
+    _, units = np.unique(own, return_inverse=True)
+    return np.stack([np.bincount(units, weights=row) for row in values])
 
 
 def _by_clusters(

@@ -344,14 +344,19 @@ class RetrievalTask:
         table: VectorTable,
         field: str,
         *,
+        split: tuple[Mask, Mask] | None = None,
         min_class_size: int = 2,
         max_queries: int | None = None,
         seed: int = 0,
     ) -> RetrievalTask:
-        """Return the task in which each row asks all others, built once a table; `from_table`."""
-        key = ("task", field, min_class_size, max_queries, None if max_queries is None else seed)
-        build = partial(cls.from_table, min_class_size=min_class_size, max_queries=max_queries)
-        return table.remember(key, partial(build, table, field, seed=seed))
+        """Return the task that is built once a table; see `from_table`.
+
+        The table remembers one task a field and its settings, so that it has one split at most.
+        """
+        drawn = None if max_queries is None else (max_queries, seed)
+        key = ("task", field, split is not None, min_class_size, drawn)
+        build = partial(cls.from_table, table, field, split=split, min_class_size=min_class_size)
+        return table.remember(key, partial(build, max_queries=max_queries, seed=seed))
 
     def vectors(self, table: VectorTable, vector: str) -> tuple[Floats, Floats]:
         """Return unit queries (n_queries, d) and unit gallery (n_gallery, d)."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from intramodal import plots
 from intramodal.errors import InputError
 from intramodal.evaluation.compare import Comparison
-from intramodal.evaluation.verdict import SHORT
+from intramodal.evaluation.verdict import NAMES, SHORT
 from intramodal.reports.page import Page, render_page, write_text
 from intramodal.reports.thumbnails import Picture, thumbnail
 from intramodal.runs.run import Run
@@ -258,8 +258,16 @@ def latest_comparison(ledger: RunLedger) -> str:
     return found[0].id
 
 
-COLORS = {"better": "gain", "not_worse": "gain", "worse": "loss", "inconclusive": "unsure"}
-"""Colour class of the four outcomes."""
+COLORS = {
+    "better": "gain",
+    "not_worse": "gain",
+    "mixed": "loss",
+    "worse": "loss",
+    "too_easy": "unsure",
+    "inconclusive": "unsure",
+}
+"""Colour class of the outcomes: of the cards and of the plots."""
+_PAINTS = {"gain": plots.GAIN, "loss": plots.LOSS, "unsure": plots.UNSURE}
 
 
 LIMIT_BYTES = 5_000_000
@@ -308,7 +316,7 @@ def _fitted(documents: Sequence[ReportDocument], limit_bytes: int) -> str:
     for pictures, plotted in _SHARES:
         shown = [_thinned(document, svgs, pictures, plotted) for document, svgs in drawn]
         n_left_out = _n_parts(drawn) - _n_parts(shown)
-        about = {"words": SHORT, "colors": COLORS, "n_left_out": n_left_out}
+        about = {"words": SHORT, "names": NAMES, "colors": COLORS, "n_left_out": n_left_out}
         page = render_page("report.html.j2", documents=shown, **about)
         if len(page.encode()) <= limit_bytes:
             break
@@ -346,7 +354,7 @@ def _plots(document: ReportDocument) -> dict[str, Any]:
     classes = {n: d["classes"] for n, d in document.details.items() if d.get("classes")}
     spectrum = document.spectrum
     return {
-        "delta": plots.delta_plot(fields, a, b),
+        "delta": plots.delta_plot(_differences(fields), a, b, "differences by field"),
         "fewshot": [
             plots.fewshot_plot(name, row["fewshot"], a, b, n_classes=row["n_classes"])
             for name, row in fewshot.items()
@@ -368,6 +376,22 @@ def _plots(document: ReportDocument) -> dict[str, Any]:
         if spectrum
         else "",
     }
+
+
+def _differences(
+    fields: Mapping[str, Mapping[str, Any]],
+) -> list[tuple[str, Mapping[str, Any], str]]:
+    """Return every piece of evidence by name, in the colour of its field's outcome.
+
+    A document of 0.1 has the difference in mAP only.
+    """
+    found = []
+    for name, row in fields.items():
+        color = _PAINTS[COLORS[row["verdict"]]]
+        pieces = row.get("pieces") or {"map": row if row["delta"] is not None else None}
+        told = [(NAMES[piece], values) for piece, values in pieces.items() if values]
+        found += [(f"{name}: {what}", values, color) for what, values in told]
+    return found
 
 
 _MODALITY_COLORS = (plots.B_COLOR, plots.UNSURE)

@@ -9,7 +9,7 @@ from typing import Any
 
 from tabulate import DataRow, TableFormat, tabulate
 
-from intramodal.evaluation.verdict import SHORT, p_value
+from intramodal.evaluation.verdict import NAMES, SHORT, p_value
 from intramodal.reports.page import number, signed, size, text
 from intramodal.reports.report import ReportDocument
 
@@ -71,11 +71,48 @@ def render_latex(documents: Sequence[ReportDocument]) -> str:
 
 
 def tables(document: ReportDocument) -> list[Table]:
-    """Return the tables of a report: retrieval, other maps, few-shot, cost, origin."""
+    """Return the tables of a report: evidence, retrieval, other maps, few-shot, cost, origin."""
     makers: tuple[Callable[[ReportDocument], Table], ...]
-    makers = (_retrieval, _others, _fewshot, _cost, _origin)
+    makers = (_pieces, _first_page, _retrieval, _others, _fewshot, _cost, _origin)
     found = [make(document) for make in makers]
     return [table for table in found if table.rows]
+
+
+def _pieces(document: ReportDocument) -> Table:
+    """Return what a verdict rests on; nothing for a document of 0.1."""
+    a, b = document.comparison["vectors"]
+    rows = [
+        [
+            name,
+            NAMES[piece],
+            *_difference(found),
+            p_value(found["p_adjusted"]),
+            number(found["guard"], 3),
+            f"{found['needs']:,} {found['needs_unit']}" if found["needs"] else "–",
+        ]
+        for name, row in document.comparison["fields"].items()
+        for piece, found in row.get("pieces", {}).items()
+        if found
+    ]
+    columns = ("field", "piece", a, b, "difference", "95% interval")
+    return Table("Evidence", (*columns, "p (adjusted)", "guard", "would tell"), rows)
+
+
+def _first_page(document: ReportDocument) -> Table:
+    a, b = document.comparison["vectors"]
+    rows = [
+        [name, figure, *_difference(found)]
+        for name, row in document.comparison["fields"].items()
+        for figure, found in row.get("first_page", {}).items()
+    ]
+    columns = ("field", "figure", a, b, "difference", "95% interval")
+    return Table("First page", columns, rows)
+
+
+def _difference(found: Mapping[str, Any]) -> list[str]:
+    """Return both figures, their difference and its interval."""
+    ends = [number(found["a"]), number(found["b"])]
+    return [*ends, signed(found["delta"]), _interval(found["interval"])]
 
 
 def _retrieval(document: ReportDocument) -> Table:
@@ -125,10 +162,7 @@ def _fewshot(document: ReportDocument) -> Table:
             name,
             classifier,
             str(shots),
-            number(found["a"]),
-            number(found["b"]),
-            signed(found["delta"]),
-            _interval(found["interval"]),
+            *_difference(found),
         ]
         for name, row in document.comparison["fields"].items()
         for classifier, by_shots in (row.get("fewshot") or {}).items()

@@ -741,3 +741,87 @@ def join_copies(
             page = _best(S[i], itself[i], k)[:k]
             n_on_page += (S[i][copies] >= S[i][page[-1]]).sum() if len(page) > 0 else 0
     return n_on_page
+
+
+# The compiled kernels of many few-shot episodes, by the products of images.
+
+
+@numba.njit(cache=True, parallel=True)
+def prototype_scales(X: Any, draws: Any, shots: Any) -> Any:
+    """Return one over the length of the sum of the first shots (n_draws, K, n_shots).
+
+    Of unit images `X` (n, d) and `draws` (n_draws, K, s) of their rows, -1 beyond a class; zero
+    where a class has too few shots, or their sum no length.
+    """
+    out = np.zeros((draws.shape[0], draws.shape[1], len(shots)), dtype=np.float32)
+    for e in numba.prange(draws.shape[0]):
+        total = np.empty(X.shape[1], dtype=np.float32)
+        for c in range(draws.shape[1]):
+            total[:] = 0
+            at = 0
+            for j in range(draws.shape[2]):
+                if draws[e, c, j] < 0:
+                    break
+                total += X[draws[e, c, j]]
+                if j + 1 == shots[at]:
+                    square = np.float32(0)
+                    for value in total:
+                        square += value * value
+                    out[e, c, at] = 1 / np.sqrt(square) if square > 0 else 0
+                    at += 1
+    return out
+
+
+@numba.njit(cache=True)
+def first_copies(draws: Any, groups: Any, place: Any, n: int) -> Any:
+    """Return (n, n_draws): in each episode the first shot, from 1, of each of n groups.
+
+    `place` tells which of the n a group is, -1 for others; a group without a shot has 2^31 - 1.
+    """
+    out = np.full((n, draws.shape[0]), 2**31 - 1, dtype=np.int32)
+    for e in range(draws.shape[0]):
+        for c in range(draws.shape[1]):
+            for j in range(draws.shape[2]):
+                shot = draws[e, c, j]
+                at = place[groups[shot]] if shot >= 0 else -1
+                if at >= 0:
+                    out[at, e] = min(out[at, e], j + 1)
+    return out
+
+
+@numba.njit(cache=True)
+def _nearest(scores: Any, draws: Any, scale: Any, shots: Any, serves: Any, found: Any) -> None:
+    """Write the nearest prototype's class for each number of shots; the first of equal ones."""
+    best = np.full(len(shots), -np.inf, dtype=np.float32)
+    found[:] = -1
+    for c in range(len(draws)):
+        total, at = np.float32(0), 0
+        for j in range(draws.shape[1]):
+            if draws[c, j] < 0:
+                break
+            total += scores[draws[c, j]]
+            if j + 1 == shots[at]:
+                score = total * scale[c, at]
+                if serves[at, c] and score > best[at]:
+                    best[at], found[at] = score, c
+                at += 1
+
+
+@numba.njit(cache=True, parallel=True)
+def mark_episodes(S: Any, truth: Any, drawn: Any, shots: Any, serves: Any, copied: Any) -> Any:
+    """Return (b, n_draws, n_shots): 1 where an image is classified right, 0 wrong, -1 not tested.
+
+    `S` (b, n) are the images' products with all images, `drawn` the draws and their scales,
+    `serves` (n_shots, K) the classes that take part, and `copied` (b, n_draws) the first shot of
+    which an image is a copy: it is tested at fewer shots only.
+    """
+    draws, scale = drawn
+    out = np.full((len(S), len(draws), len(shots)), -1, dtype=np.int8)
+    for i in numba.prange(len(S)):
+        found = np.empty(len(shots), dtype=np.int64)
+        for e in range(len(draws)):
+            _nearest(S[i], draws[e], scale[e], shots, serves, found)
+            for a in range(len(shots)):
+                if serves[a, truth[i]] and copied[i, e] > shots[a]:
+                    out[i, e, a] = found[a] == truth[i]
+    return out

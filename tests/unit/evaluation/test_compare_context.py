@@ -71,7 +71,7 @@ def test_a_comparison_with_its_report_derives_everything_once(photos: ImageColle
     n = Counter(name for name, _ in found)
     assert n["encode_labels"] == 1
     assert n["RetrievalTask.from_table"] == 1
-    assert n["FewshotTask.from_table"] == 2  # prototypes and LDA have other numbers of episodes
+    assert n["FewshotTask.from_table"] == 1
     whole = [v["X"] for name, v in found if name in ("unit_rows", "_finite_unit_rows")]
     shapes = Counter(X.shape for X in whole if len(X) > LARGE)
     # raw; pca and the three controls of its size; centring keeps the length of raw.

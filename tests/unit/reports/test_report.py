@@ -56,7 +56,7 @@ def test_the_page_fetches_nothing(page: str) -> None:
 
 def test_verdicts_come_before_any_table(page: str) -> None:
     assert page.index("adopt: better") < page.index("<table>")
-    for words in ("do not adopt: worse", "adopt: not worse", "not enough evidence"):
+    for words in ("do not adopt: worse", "adopt: not worse", "not settled"):
         assert words in page
 
 
