@@ -40,7 +40,8 @@ class TextPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     explained_variance_, explained_variance_ratio_ : ndarray of shape (n_components_,)
         Kept part of the spectrum, and its share of the whole.
     rank_ : int
-        Number of directions that the centred texts span numerically.
+        Number of directions that the centred texts span numerically, by the precision that they
+        were stored in: float16 values count as float16, whatever they were cast to.
     n_components_, n_features_in_, n_samples_ : int
 
     See Also
@@ -83,7 +84,8 @@ class TextPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.n_samples_ = len(texts)
         self.mean_ = texts.mean(axis=0)
         self.spectrum_, directions = principal_directions(texts - self.mean_)
-        self.rank_ = numerical_rank(self.spectrum_, X.shape, X.dtype)
+        noise = half_noise(X, normalize=self.normalize)
+        self.rank_ = numerical_rank(self.spectrum_, X.shape, X.dtype, noise=noise)
         self.n_components_ = self._checked_components(X.shape[1])
         self.components_ = directions[: self.n_components_]
         self.explained_variance_ = self.spectrum_[: self.n_components_]
@@ -164,14 +166,39 @@ def principal_directions(
 
 
 def numerical_rank(
-    spectrum: NDArray[np.float64], shape: tuple[int, ...], dtype: np.dtype[Any]
+    spectrum: NDArray[np.float64],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    *,
+    noise: float = 0.0,
 ) -> int:
     """Return how many variances are more than the rounding of `dtype` data of this shape.
 
     float32 data carry an error of eps a value, so their *standard deviations* below
     ``max(shape) eps`` of the largest are noise; float64 data lose half of their digits in the
-    covariance, so there the same bound holds for the *variances*.
+    covariance, so there the same bound holds for the *variances*. A variance of at most `noise`
+    is noise in either.
     """
     bound = max(shape) * float(np.finfo(dtype).eps)
     bound = bound**2 if dtype == np.float32 else bound
-    return int((spectrum > bound * spectrum[0]).sum())
+    return int((spectrum > max(bound * spectrum[0], noise)).sum())
+
+
+def half_noise(X: NDArray[Any], *, normalize: bool) -> float:
+    """Return the most variance that float16 rounding of texts (n, d) makes in any direction.
+
+    Zero unless all values are float16 numbers. `numerical_rank`'s bound would be of no use here:
+    at 1,000 texts it is the largest standard deviation itself. Instead, each value is off by at
+    most half a unit in the last place, and no direction holds more than all these squares.
+    """
+    with np.errstate(over="ignore"):
+        is_half = np.array_equal(X.astype(np.float16), X)
+    if not is_half:
+        return 0.0
+    half = np.finfo(np.float16)
+    texts = X.astype(np.float64)
+    errors = np.maximum(np.abs(texts) * float(half.eps), float(half.smallest_subnormal)) / 2
+    if normalize:
+        lengths = np.linalg.norm(texts, axis=1, keepdims=True)
+        errors /= np.where(lengths == 0, 1.0, lengths)
+    return float(np.square(errors).sum() / (len(X) - 1))

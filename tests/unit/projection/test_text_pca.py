@@ -58,6 +58,28 @@ def test_many_anchors_of_few_directions_are_told_from_few_anchors(
             TextPCA(8, normalize=False).fit(texts)
 
 
+@pytest.mark.parametrize("cast", [np.float16, np.float32, np.float64])
+def test_rounding_to_float16_spans_no_direction(
+    rng: np.random.Generator, cast: type[np.floating[Any]]
+) -> None:
+    """Issue 17: float16 texts looked as if they spanned the whole space, noise for directions."""
+    texts = (rng.normal(size=(300, 40)) @ rng.normal(size=(40, 128))).astype(np.float16)
+    with pytest.raises(RankError, match="300 anchors span 40 directions but n_components is 64"):
+        TextPCA().fit(texts.astype(cast))
+    assert TextPCA(40).fit(texts.astype(cast)).rank_ == 40
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_float16_texts_of_any_length_keep_the_directions_that_they_span(
+    rng: np.random.Generator, scale: float
+) -> None:
+    # At 1e-4 most values are subnormal in float16: 15 directions stand out of a coarser grid.
+    texts = (scale * rng.uniform(-1, 1, size=(400, 16))).astype(np.float16)
+    texts[:, -1] = texts[:, 0]
+    for normalize in (True, False):
+        assert TextPCA(normalize=normalize).fit(texts).rank_ == 15
+
+
 def test_the_mean_is_put_back_by_equation_12(rng: np.random.Generator) -> None:
     fitted = TextPCA().fit(rng.normal(size=(50, 8)))
     X, mean = rng.normal(size=(5, 8)), rng.normal(size=8)
@@ -73,4 +95,5 @@ def test_real_texts_span_their_space_and_half_of_it_is_kept(real_data: Path) -> 
     fitted = TextPCA().fit(texts)
     assert fitted.components_.shape == (256, 512)
     assert fitted.rank_ > 2 * 200
+    assert fitted.rank_ > TextPCA().fit(texts.astype(np.float16)).rank_ > 2 * 200
     assert fitted.explained_variance_ratio_.sum() > 0.8
