@@ -310,6 +310,7 @@ class RetrievalTask:
 
         Shapes: `split` (n,).
         """
+        check_max_queries(max_queries)
         codes = labels_of(table, field, min_class_size=min_class_size)
         asks, answers = (_positions(codes, mask) for mask in split or (None, None))
         members = _members(codes, answers)
@@ -380,6 +381,16 @@ class RetrievalTask:
         """Return the label of each query; a tuple for a multi-valued field."""
         label = dict(zip(self.codes.rows.tolist(), self.codes.labels(), strict=True))
         return [label[row] for row in self.query_rows.tolist()]
+
+
+def check_max_queries(max_queries: int | None) -> None:
+    """Raise `InputError` unless it is a number of queries, or None for all."""
+    is_number = isinstance(max_queries, int | np.integer) and not isinstance(max_queries, bool)
+    if max_queries is not None and (not is_number or max_queries < 1):
+        raise InputError(
+            f"max_queries must be a whole number from 1, got {max_queries!r}; leave it out to "
+            f"take all queries"
+        )
 
 
 def _positions(codes: LabelCodes, mask: Mask | None) -> NDArray[np.intp]:

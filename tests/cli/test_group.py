@@ -183,6 +183,19 @@ def test_a_shell_completes_commands_and_options(
     assert [line.removeprefix("plain,") for line in done.stdout.split()] == expected
 
 
+def test_no_command_draws_fewer_than_one_query() -> None:
+    drawing = [
+        path.split()
+        for path, command in walk(cli)
+        if "max_queries" in {p.name for p in command.params}
+    ]
+    assert drawing
+    for path in drawing:
+        result = CliRunner().invoke(cli, [*path, "photos", "--max-queries", "0"])
+        assert result.exit_code == 2
+        assert "Invalid value for '--max-queries': 0 is not in the range" in result.stderr
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a pipe with a name")
 def test_ctrl_c_says_how_to_go_on_and_the_run_is_interrupted(in_tmp: Path) -> None:
     pytest.importorskip("open_clip", reason="the shipped model needs intramodal[encoders]")

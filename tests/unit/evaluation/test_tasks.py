@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import intramodal
 from intramodal.errors import InputError
-from intramodal.evaluation.tasks import encode_labels
+from intramodal.evaluation.compare import compare
+from intramodal.evaluation.index import IndexSearch, evaluate_index
+from intramodal.evaluation.retrieval import evaluate_retrieval
+from intramodal.evaluation.rivals.oti import Inversion, evaluate_inversion
+from intramodal.evaluation.tasks import RetrievalTask, encode_labels
+from intramodal.store.collection import ImageCollection
+from intramodal.store.manifest import VectorOrigin
+from intramodal.store.open import open_store
+from intramodal.types import VectorTable
 
 SCALARS = st.one_of(
     st.none(),
@@ -119,3 +132,53 @@ def test_the_classes_do_not_depend_on_the_order_of_the_rows(column, random):
     except InputError:
         return
     assert encode_labels(shuffled).names == names
+
+
+ROWS = np.eye(6, 3, dtype=np.float32) + 1
+TABLE = VectorTable(list(range(6)), {"raw": ROWS, "pca": ROWS}, {"kind": list("ababab")})
+
+
+def collection_of(table: VectorTable) -> ImageCollection:
+    """Return the table as a collection in memory."""
+    store, spec = open_store(":memory:"), (3, VectorOrigin("test", "0" * 64))
+    found = ImageCollection.create(store, "shop", dict.fromkeys(table.vectors, spec))
+    payloads = [{name: column[i] for name, column in table.payload.items()} for i in range(6)]
+    store.upsert("shop", table.ids, table.vectors, payloads)
+    return found
+
+
+def inverted(table: VectorTable, **options: Any) -> Any:
+    """Retrieve with texts that are the pictures' own vectors."""
+    texts, ones = table.vectors["raw"], np.ones(len(table), dtype=np.float32)
+    return evaluate_inversion(table, Inversion(table.ids, texts, texts, ones, ones, 0), **options)
+
+
+JOBS_OF_QUERIES: dict[str, Callable[..., Any]] = {
+    "compare": lambda **options: compare(TABLE, tasks=["retrieval"], **options),
+    "evaluate_index": lambda **options: evaluate_index(
+        collection_of(TABLE), searches=[IndexSearch("raw")], k=2, **options
+    ),
+    "evaluate_inversion": lambda **options: inverted(TABLE, **options),
+    "evaluate_retrieval": lambda **options: evaluate_retrieval(TABLE, **options),
+}
+
+
+@pytest.mark.parametrize("job", JOBS_OF_QUERIES)
+@pytest.mark.parametrize("max_queries", [0, -1, 2.5, True])
+def test_no_job_draws_fewer_than_one_query(job: str, max_queries: Any) -> None:
+    """Issue 17: 0 was said to leave no relevant image, and -1 left the last query out."""
+    JOBS_OF_QUERIES[job](fields=["kind"], max_queries=3)
+    words = f"max_queries must be a whole number from 1, got {max_queries}; leave it out"
+    with pytest.raises(InputError, match=words):
+        JOBS_OF_QUERIES[job](fields=["kind"], max_queries=max_queries)
+
+
+def test_all_jobs_that_draw_queries_are_among_those_tested() -> None:
+    public = {name: getattr(intramodal, name) for name in intramodal.__all__}
+    jobs = {name: job for name, job in public.items() if inspect.isfunction(job)}
+    drawing = {n for n, job in jobs.items() if "max_queries" in inspect.signature(job).parameters}
+    assert drawing == set(JOBS_OF_QUERIES)
+
+
+def test_one_query_may_be_drawn() -> None:
+    assert len(RetrievalTask.from_table(TABLE, "kind", max_queries=1).query_rows) == 1
