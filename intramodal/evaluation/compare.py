@@ -273,6 +273,8 @@ class FieldEvidence(PairedResults):
     Parameters
     ----------
     field : str
+    task : RetrievalTask
+        Its queries and gallery; `results` and `population` are of them.
     population : Population
     n_classes : int
     results : pair of RetrievalResult
@@ -292,6 +294,7 @@ class FieldEvidence(PairedResults):
     """
 
     field: str
+    task: RetrievalTask
     population: Population
     n_classes: int
     ranked: Mapping[str, Paired]
@@ -555,13 +558,9 @@ class Comparison(Results):
         """Return the precision-recall curves of both vectors for every field."""
         return [
             precision_recall(
-                self.context.table,
-                vectors=list(self.vectors),
-                field=field,
-                min_class_size=self.context.min_class_size,
-                population=row.population,
+                self.context.table, row.task, vectors=self.vectors, population=row.population
             )
-            for field, row in tracked(self.fields.items(), "curves", total=len(self.fields))
+            for row in tracked(self.fields.values(), "curves", total=len(self.fields))
         ]
 
     def sweeps(self) -> list[DimensionSweep]:
@@ -1061,6 +1060,7 @@ def _compared(table: VectorTable, a: str, b: str, field: str, knobs: Knobs) -> F
         others = [OtherEvidence(found.vector, found.map, effect) for found, effect in beside]
     return FieldEvidence(
         field=field,
+        task=task,
         population=population,
         n_classes=len(task.codes.names),
         results=(results[0], results[1]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from intramodal.evaluation.intervals import LeftOut, pointwise, pooled
 from intramodal.evaluation.ranking import Lists, score_blocks
 from intramodal.evaluation.resampling import Population
-from intramodal.evaluation.tasks import RetrievalTask
+from intramodal.evaluation.tasks import RetrievalTask, check_max_queries
 from intramodal.runs.frames import json_values
 from intramodal.types import Floats, VectorTable
 
@@ -39,7 +39,7 @@ class PrecisionRecall:
     chance: float
     """Share of the gallery that is relevant, the mean over queries: what no order gives."""
     n_queries: int
-    """In all."""
+    """Of the task."""
     n_averaged: int
     """That the mean is over."""
     interval: dict[str, Array] = dataclass_field(default_factory=dict)
@@ -56,27 +56,26 @@ class PrecisionRecall:
 
 def precision_recall(
     table: VectorTable,
+    task: RetrievalTask,
     *,
-    vectors: list[str],
-    field: str,
-    min_class_size: int = 2,
+    vectors: Sequence[str],
     max_queries: int = MAX_QUERIES,
     population: Population | None = None,
 ) -> PrecisionRecall:
-    """Return the precision-recall curves of vectors, by cosine, over the same queries.
+    """Return the precision-recall curves of vectors, by cosine, over the queries of a task.
 
-    Equal scores are one threshold, as in `sklearn.metrics.precision_recall_curve`. Every picture
-    asks all others, at most `max_queries` evenly spaced ones; memory beyond the table is a block
-    of scores. A population adds intervals: its units are left out in turn (at most 20 groups of
-    them), as queries and, as in the verdict, as gallery.
+    Equal scores are one threshold, as in `sklearn.metrics.precision_recall_curve`. Of the task's
+    queries at most `max_queries` evenly spaced ones are averaged; memory beyond the table is a
+    block of scores. A population of the same task adds intervals: its units are left out in turn
+    (at most 20 groups of them), as queries and, as in the verdict, as gallery.
     """
-    task = RetrievalTask.of_all(table, field, min_class_size=min_class_size)
+    check_max_queries(max_queries)
     n = task.relevance.n_queries
     rows = np.unique(np.linspace(0, n - 1, num=min(n, max_queries)).round().astype(np.intp))
     units = None if population is None else _Units.of(population, task, rows)
     found = {vector: _mean_curve(task, table, vector, rows, units) for vector in vectors}
     return PrecisionRecall(
-        field=field,
+        field=task.field,
         recall=LEVELS,
         precision={vector: mean for vector, (mean, _) in found.items()},
         chance=float(np.mean([_share(task, int(row)) for row in rows])),
