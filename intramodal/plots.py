@@ -131,7 +131,8 @@ def fewshot_plot(
 def _interval_bars(axes: Axes, points: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
     for shots, row in points:
         if row.get("interval"):
-            ends = [row["a"] + end for end in row["interval"]]
+            # An accuracy is a fraction, whatever A and a difference add up to.
+            ends = [min(1.0, max(0.0, row["a"] + end)) for end in row["interval"]]
             axes.plot([shots, shots], ends, color=B_COLOR, linewidth=1.2, alpha=0.6)
 
 

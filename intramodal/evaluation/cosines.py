@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from intramodal.evaluation.intervals import (
+    FRACTION,
     LEVEL,
     LeftOut,
     normal_quantile,
@@ -383,8 +384,7 @@ def _bands(whole: Counts, touching: Counts, contrast: Contrast, units: Units) ->
     def band(which: int) -> Array:
         rest = whole[which] - touching[:, which]
         shares, used = LeftOut(rest, rest.sum(axis=1), sizes).means()
-        density = whole[which] / whole[which].sum() / widths
-        return np.maximum(pointwise(density, shares / widths, used), 0.0)
+        return pointwise(whole[which] / whole[which].sum(), shares, used) / widths
 
     return Bands(band(0), band(1), units.speaks_of)
 
@@ -445,4 +445,4 @@ def _wilson(share: Array, n: int) -> Array:
     z2 = normal_quantile((1 + LEVEL) / 2) ** 2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n**2))) / (1 + z2 / n)
-    return np.stack([np.maximum(centre - half, 0.0), centre + half])
+    return np.clip(np.stack([centre - half, centre + half]), *FRACTION)

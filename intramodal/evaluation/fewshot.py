@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError
 from intramodal.evaluation.classifiers import FITS, Kind, fit_nested
-from intramodal.evaluation.intervals import student_interval
+from intramodal.evaluation.intervals import FRACTION, student_interval
 from intramodal.evaluation.results import Results
 from intramodal.evaluation.tasks import (
     LabelCodes,
@@ -378,7 +378,7 @@ class FewshotResult:
         not what other images would give. None for a single episode, or where nothing was tested.
         """
         n_episodes = self.accuracy.shape[1]
-        return student_interval(self.mean[at], self.standard_error[at], n_episodes)
+        return student_interval(self.mean[at], self.standard_error[at], n_episodes, FRACTION)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON values, without the per-image arrays; NaN becomes None."""

@@ -22,6 +22,23 @@ _ENUMERATE_UP_TO = 13
 """2^13 = 8,192 sign patterns: below `N_RESAMPLES`, so all are tried and nothing is random."""
 _SIGNS_AT_ONCE = 4_000_000
 
+Range = tuple[float, float]
+"""Least and largest value that a figure can have."""
+UNBOUNDED: Range = (-float("inf"), float("inf"))
+FRACTION: Range = (0.0, 1.0)
+"""Range of an accuracy, a precision, an overlap, an AUC, and of means of them."""
+DIFFERENCE: Range = (-1.0, 1.0)
+"""Range of the difference of two fractions."""
+COSINE: Range = (-1.0, 1.0)
+"""Range of a cosine, and of a correlation."""
+NONNEGATIVE: Range = (0.0, float("inf"))
+
+
+def within(ends: tuple[float, float], bounds: Range) -> tuple[float, float]:
+    """Return the ends of an interval inside the range of its figure; NaN stays."""
+    low, high = np.clip(ends, *bounds).tolist()
+    return low, high
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -36,6 +53,10 @@ class Effect:
     error: float | None = None
     """Standard error of the difference: few clusters give no interval, but a spread."""
     test: Callable[[float], float] | None = field(default=None, repr=False, compare=False)
+
+    def within(self, bounds: Range) -> Effect:
+        """Return the effect with its interval inside a range; p-value and error stay."""
+        return replace(self, interval=within(self.interval, bounds))
 
     def p_at(self, difference: float) -> float:
         """Return the two-sided p-value of "the true difference is this one".
@@ -111,13 +132,17 @@ class LeftOut:
         return replace(self, sums=self.sums - other.sums)
 
     def effect(self, theta: float) -> Effect:
-        """Return the effect whose value on all pictures is `theta`, by `group_jackknife`."""
-        return group_jackknife(theta, *self.means())
+        """Return the effect whose value on all pictures is `theta`, by `group_jackknife`.
+
+        The means are of fractions, or of differences of fractions.
+        """
+        return group_jackknife(theta, *self.means()).within(DIFFERENCE)
 
     def effects(self, thetas: Array) -> list[Effect]:
         """Return the effects (n_values,) of several figures, as `effect`."""
         without, sizes = self.means()
-        return [group_jackknife(float(t), without[:, i], sizes) for i, t in enumerate(thetas)]
+        found = [group_jackknife(float(t), without[:, i], sizes) for i, t in enumerate(thetas)]
+        return [effect.within(DIFFERENCE) for effect in found]
 
     def means(self) -> tuple[Array, Array]:
         """Return the means without each unit, and the units' sizes; of those that leave any."""
@@ -140,11 +165,14 @@ class Interval:
 
     def shifted(self, by: float) -> Interval:
         """Return the interval of a fraction that lies by so much higher."""
-        return replace(self, low=max(0.0, self.low + by), high=min(1.0, self.high + by))
+        low, high = within((self.low + by, self.high + by), FRACTION)
+        return replace(self, low=low, high=high)
 
 
 def sign_flip(sums: Array, sizes: Array, *, seed: int, n_resamples: int = N_RESAMPLES) -> Effect:
     """Test and interval for sum(sums) / sum(sizes), by flipping the signs of whole clusters.
+
+    The sums are of fractions or of differences of fractions.
 
     For a supposed difference d, the clusters' residuals (n_clusters,) are ``sums - d * sizes``; d
     is rejected if few sign patterns give a total as far from zero as the observed one. For one
@@ -163,7 +191,7 @@ def sign_flip(sums: Array, sizes: Array, *, seed: int, n_resamples: int = N_RESA
     delta, n = float(sums.sum() / sizes.sum()), len(sums)
     squares = float(np.square(sums - delta * sizes).sum())
     error = float(np.sqrt(squares * n / max(1, n - 1)) / sizes.sum())
-    return Effect(delta, _bounded(*ends), p_at(0.0), n, error, p_at)
+    return Effect(delta, within(ends, DIFFERENCE), p_at(0.0), n, error, p_at)
 
 
 def group_jackknife(
@@ -222,7 +250,7 @@ def bootstrap_t(values: Array, *, seed: int, n_resamples: int = N_RESAMPLES) -> 
         return float(min(1.0, share * ALPHA_OF_LEVEL / SIDE_OF_CLASSES))
 
     ends = mean - t[-n_least] * error, mean - t[n_least - 1] * error
-    return Effect(mean, _bounded(*ends), p_at(0.0), n, error, p_at)
+    return Effect(mean, within(ends, DIFFERENCE), p_at(0.0), n, error, p_at)
 
 
 _LEAST_ERROR = 1e-12
@@ -257,20 +285,25 @@ def _resamples(n_units: int, seed: int, n_resamples: int) -> list[NDArray[np.uin
 _NORMAL_975 = 1.959964  # to six decimals, as all runs recorded it so far
 
 
-def sampled_interval(row: Mapping[str, Any], name: str) -> tuple[float, float] | None:
+def sampled_interval(
+    row: Mapping[str, Any], name: str, bounds: Range
+) -> tuple[float, float] | None:
     """Return the normal 95% interval of a sampled figure; None where all pairs were taken."""
     error = row["standard_errors"].get(name)
     if error is None or row[name] is None:
         return None
-    return row[name] - _NORMAL_975 * error, row[name] + _NORMAL_975 * error
+    ends = row[name] - _NORMAL_975 * error, row[name] + _NORMAL_975 * error
+    return within(ends, bounds)
 
 
-def student_interval(mean: float, error: float, n: int) -> tuple[float, float] | None:
+def student_interval(
+    mean: float, error: float, n: int, bounds: Range
+) -> tuple[float, float] | None:
     """Return the 95% interval of a mean of n draws with a standard error; None without one."""
     if not np.isfinite(error):
         return None
     half = _half_width(error, n)
-    return float(mean - half), float(mean + half)
+    return within((float(mean - half), float(mean + half)), bounds)
 
 
 def _half_width(error: float, n: int) -> float:
@@ -281,14 +314,14 @@ def _half_width(error: float, n: int) -> float:
 
 
 def drawn_interval(values: NDArray[np.float64], n_population: int) -> tuple[float, float]:
-    """Return the normal 95% interval of the mean of a finite population, by values drawn of it."""
+    """Return the normal 95% interval of a finite population's mean, by fractions drawn of it."""
     n = len(values)
     if n < 2:
         return float("nan"), float("nan")
     left = (n_population - n) / max(1, n_population - 1)
     error = float(values.std(ddof=1) * np.sqrt(left / n))
     mean = float(values.mean())
-    return mean - _NORMAL_975 * error, mean + _NORMAL_975 * error
+    return within((mean - _NORMAL_975 * error, mean + _NORMAL_975 * error), FRACTION)
 
 
 def normal_tail(z: float) -> float:
@@ -350,11 +383,6 @@ def _patterns(n_clusters: int, seed: int, n_resamples: int) -> Any:
         yield 1.0 - 2.0 * rng.integers(0, 2, shape, dtype=np.int8)
 
 
-def _bounded(low: float, high: float) -> tuple[float, float]:
-    """Return the ends within the differences that two fractions can have."""
-    return max(-1.0, float(low)), min(1.0, float(high))
-
-
 N_GROUPS = 20
 """Groups that are left out in turn: standard errors to about 16%, and t of 19 degrees."""
 
@@ -368,12 +396,12 @@ def pooled(units: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
 
 
 def pointwise(whole: Array, without: Array, sizes: Array) -> Array:
-    """Return the 95% interval (2, n_values) of each value of a curve by itself.
+    """Return the 95% interval (2, n_values) of each value, a fraction, of a curve by itself.
 
     From the curve, the curves (n_groups, n_values) without each group, and the groups' sizes.
     """
     ends = [
-        group_jackknife(float(value), without[:, i], sizes).interval
+        group_jackknife(float(value), without[:, i], sizes).within(FRACTION).interval
         for i, value in enumerate(whole)
     ]
     return np.array(ends, dtype=np.float64).reshape(-1, 2).T

@@ -31,7 +31,7 @@ from intramodal.evaluation.cosines import (
     draw_any,
     of_sample,
 )
-from intramodal.evaluation.intervals import sampled_interval
+from intramodal.evaluation.intervals import COSINE, FRACTION, UNBOUNDED, sampled_interval
 from intramodal.evaluation.resampling import Population, interval_population
 from intramodal.evaluation.results import Results
 from intramodal.evaluation.retrieval import run_task
@@ -60,6 +60,11 @@ ROWS = "misalignment"
 
 _RECORDED = ("auc", "overlap", "d_prime", "same_mean", "other_mean")
 _SHOWN = ("map", *_RECORDED)
+_RANGES = {
+    **dict.fromkeys(("auc", "overlap"), FRACTION),
+    **dict.fromkeys(("same_mean", "other_mean", "image_mean", "text_mean"), COSINE),
+}
+"""Of the figures; d' has no bound."""
 _MODALITY_RECORDED = ("gap", "overlap", "image_mean", "text_mean")
 _NOT_ORTHONORMAL = 1e-3
 """float32 directions are orthonormal to about 1e-6."""
@@ -328,12 +333,10 @@ class MisalignmentResults(Results):
             n_pairs = row["n_same"] + row["n_other"]
             run.log_metric("mAP", row["map"], n=row["n_queries"], **about)
             for name in _RECORDED:
-                run.log_metric(
-                    name, row[name], interval=sampled_interval(row, name), n=n_pairs, **about
-                )
+                run.log_metric(name, row[name], interval=_interval(row, name), n=n_pairs, **about)
             beside = row["modality"]
             for name in _MODALITY_RECORDED if beside else ():
-                interval = sampled_interval(beside, name)
+                interval = _interval(beside, name)
                 run.log_metric(
                     f"modality {name}",
                     beside[name],
@@ -361,6 +364,10 @@ class MisalignmentResults(Results):
             f"overlap {row['overlap']:.4f}"
             for row in self.rows
         )
+
+
+def _interval(row: Mapping[str, Any], name: str) -> tuple[float, float] | None:
+    return sampled_interval(row, name, _RANGES.get(name, UNBOUNDED))
 
 
 def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has

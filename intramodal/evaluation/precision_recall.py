@@ -176,7 +176,7 @@ class _Units:
         """Return the interval (2, n_levels) from the sums of curves without each group."""
         of_all = self.gallery if self.leaves_gallery else self.own
         sizes = np.bincount(of_all[of_all >= 0], minlength=self.n_groups)
-        return np.clip(pointwise(mean, *LeftOut(sums, counts, sizes).means()), 0.0, 1.0)
+        return pointwise(mean, *LeftOut(sums, counts, sizes).means())
 
 
 @dataclass(frozen=True, eq=False)

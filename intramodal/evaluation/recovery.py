@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError, ModelError
 from intramodal.evaluation.cosines import draw_any
-from intramodal.evaluation.intervals import student_interval
+from intramodal.evaluation.intervals import COSINE, NONNEGATIVE, student_interval
 from intramodal.evaluation.results import Results
 from intramodal.evaluation.tasks import Points
 from intramodal.evaluation.texts import Texts, project_texts, texts_of
@@ -561,7 +561,7 @@ def _interval(row: Mapping[str, Any], name: str, n_subsets: int) -> tuple[float,
     mean, error = row[name], row[f"{name}_error"]
     if error is None or mean is None:
         return None
-    return student_interval(mean, error, n_subsets)
+    return student_interval(mean, error, n_subsets, NONNEGATIVE if name == "rms" else COSINE)
 
 
 def recovery_curve(  # noqa: PLR0913  a job has as many knobs as it has

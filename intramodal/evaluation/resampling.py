@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError
 from intramodal.evaluation.intervals import (
+    DIFFERENCE,
+    FRACTION,
     Difference,
     Effect,
     Interval,
@@ -232,8 +234,8 @@ class Population:
             effect = found.effect(float(ap.mean()))
         else:
             effect = _by_clusters(ap, np.ones(len(ap)), groups.own, self.seed)
-        low, high = effect.interval
-        return Interval(max(0.0, low), min(1.0, high), self.name, effect.n_units, found)
+        low, high = effect.within(FRACTION).interval
+        return Interval(low, high, self.name, effect.n_units, found)
 
     def groups_of(self, task: RetrievalTask) -> Groups:
         """Return the units of a task's gallery and queries."""
@@ -297,7 +299,7 @@ class Population:
         error = group_jackknife(whole, without, weights).error or 0.0
         extra = _variance_of_shots(a, b, at, error)
         effect = group_jackknife(whole, without, weights, extra_variance=extra)
-        return Difference(*ends, effect)
+        return Difference(*ends, effect.within(DIFFERENCE))
 
     def _leave_out(self, table: VectorTable, task: RetrievalTask, vector: str) -> LeaveOut:
         groups = self.groups_of(task)

@@ -12,10 +12,15 @@ from scipy import stats
 
 from intramodal.evaluation.intervals import (
     ALPHA_OF_LEVEL,
+    DIFFERENCE,
+    UNBOUNDED,
+    LeftOut,
     bootstrap_t,
     group_jackknife,
     holm,
     sign_flip,
+    student_interval,
+    within,
 )
 
 
@@ -155,6 +160,29 @@ def test_no_spread_at_all_is_certain() -> None:
     assert same.interval == (0.25, 0.25)
     assert same.p_value == 0.0
     assert group_jackknife(0.0, np.zeros(10), np.ones(10)).p_value == 1.0
+
+
+def test_the_range_of_a_figure_changes_its_interval_and_nothing_else() -> None:
+    without = np.array([0.9, 0.1, 0.7, 0.3, 0.6])
+    plain = group_jackknife(0.5, without, np.ones(5))
+    assert plain.interval[1] > 1
+    inside = LeftOut(without * 4, np.full(5, 4), np.ones(5)).effect(0.5)
+    assert inside.interval == (max(-1.0, plain.interval[0]), 1.0)
+    assert (inside.delta, inside.p_value, inside.error) == (0.5, plain.p_value, plain.error)
+    assert inside.units_needed(0.01) == plain.units_needed(0.01)
+
+
+def test_an_end_that_is_not_known_stays_so() -> None:
+    assert np.isnan(within((float("nan"), float("nan")), DIFFERENCE)).all()
+    assert within((-float("inf"), float("inf")), DIFFERENCE) == DIFFERENCE
+
+
+def test_an_interval_inside_its_range_is_students(rng: np.random.Generator) -> None:
+    x = rng.normal(0.5, 0.1, 20)
+    expected = stats.ttest_1samp(x, 0).confidence_interval(0.95)
+    for bounds in (UNBOUNDED, (0.0, 1.0)):
+        found = student_interval(float(x.mean()), float(stats.sem(x)), 20, bounds)
+        assert found == pytest.approx(tuple(expected))
 
 
 def test_holm_equals_its_definition() -> None:
