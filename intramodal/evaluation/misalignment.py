@@ -429,9 +429,12 @@ def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has
     how = _How(list(fields), template, bins, max_pairs, with_map, with_bands, seed)
     rows: list[dict[str, Any]] = []
     n_points = n_incomplete = 0
+    read: set[str | int] = set()
     for target in tracked(source, "measure", total=len(source)):
         shown = views_of(target, projections, source)
-        table = read_labelled(target.source, [target.vector], fields)
+        points = target.name or id(target.source)
+        table = read_labelled(target.source, [target.vector], fields, warns=points not in read)
+        read.add(points)
         n_points, n_incomplete = n_points + len(table), n_incomplete + table.n_incomplete
         rows += how.rows(target, table, shown)
     named = ", ".join(name for name in names if name) or None

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import logging
 import math
+import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -22,6 +26,8 @@ from intramodal.store.fields import fields_of
 from intramodal.store.filters import parse_filter
 from intramodal.store.origins import refuse_texts
 from intramodal.types import Floats, VectorTable
+
+log = logging.getLogger(__name__)
 
 Key = tuple[str, str | int | float | bool]
 """Kind and value of a class; the kind keeps ``True``, ``1`` and ``"1"`` apart."""
@@ -230,6 +236,85 @@ def _key(item: Any, row: int, field: str) -> Key | None:
         f"row {row} of field {field!r} holds a {type(item).__name__}, which is no label; labels "
         f"are text, numbers, booleans or lists of those: choose another field"
     )
+
+
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
+_MOST_GROUPS = 3
+_MOST_ALIKE = 4
+_MOST_SHOWN = 60
+"""Characters of a label in a sentence."""
+
+
+def look_alikes(values: Iterable[Any]) -> list[list[Any]]:
+    """Return the groups of different labels that a reader may take for the same.
+
+    They differ only in case, spaces, Unicode form (composed or not, invisible characters) or kind
+    (number, text, bool). Nothing is merged: such labels are different classes.
+
+    Parameters
+    ----------
+    values : iterable
+        Different labels, such as `LabelCodes.values`.
+
+    Examples
+    --------
+    >>> look_alikes(["Red", 1, "blue", "red ", "1.0"])
+    [['Red', 'red '], [1, '1.0']]
+    """
+    groups: dict[str | Decimal, list[Any]] = {}
+    for value in values:
+        groups.setdefault(_folded(value), []).append(value)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _folded(value: Any) -> str | Decimal:
+    """Return what labels that look alike have in common: a number, or text without spaces."""
+    if not isinstance(value, str | bool):
+        return Decimal(repr(value))  # 0.1, as it prints
+    text = str(value).casefold()
+    if not text.isascii():
+        # Of compatible forms (2 and its superscript) a reader sees the difference.
+        text = unicodedata.normalize("NFD", unicodedata.normalize("NFD", str(value)).casefold())
+        text = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    text = "".join(text.split())
+    return Decimal(text) if _NUMBER.fullmatch(text) else text
+
+
+def warn_of_look_alikes(column: Sequence[Any], field: str) -> None:
+    """Log a warning if labels of a payload column look alike; see `look_alikes`."""
+    groups = look_alikes(_labels_in(column))
+    if groups:
+        named = [_named(group) for group in groups[:_MOST_GROUPS]]
+        if len(groups) > _MOST_GROUPS:
+            named.append(f"and {len(groups) - _MOST_GROUPS:,} more")
+        log.warning(
+            "field %r has labels that look alike and count as different (%s %s): %s; write them "
+            "alike in the payload if they mean the same",
+            *(field, f"{len(groups):,}", "group" if len(groups) == 1 else "groups"),
+            "; ".join(named),
+        )
+
+
+def _labels_in(column: Sequence[Any]) -> list[Any]:
+    """Return the different labels of a payload column, in the order of their text."""
+    rows = (value if isinstance(value, list | tuple) else (value,) for value in column)
+    there = dict.fromkeys(
+        (type(item), item)  # hashed once a row: the rest is done once a label
+        for row in rows
+        for item in row
+        if isinstance(item, str | int | float | np.integer | np.bool_)
+    )
+    keys = dict.fromkeys(_key(item, 0, "") for _, item in there)
+    return sorted((key[1] for key in keys if key), key=lambda label: (str(label), _kind_of(label)))
+
+
+def _named(group: Sequence[Any]) -> str:
+    """Return labels that look alike so that one sees what differs."""
+    shown = [repr(value) for value in group]
+    if len({unicodedata.normalize("NFC", text) for text in shown}) < len(shown):
+        shown = [ascii(value) for value in group]
+    some = [text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..." for text in shown]
+    return ", ".join(some[:_MOST_ALIKE]) + (", ..." if len(some) > _MOST_ALIKE else "")
 
 
 def _require_two(
@@ -680,22 +765,40 @@ def read_labelled(
     optional: Sequence[str] = (),
     sample: int | None = None,
     seed: int = 0,
+    warns: bool = True,
 ) -> VectorTable:
     """Return vectors and payload fields of a collection, read once; a table as it is.
 
     Of a collection with more than `sample` points so many are drawn; no point need have one of
-    the `optional` fields. Raises `NotFound` for a vector that is not there, and `InputError` for a
+    the `optional` fields. Warns of labels that look alike, unless a job that reads the same points
+    again has done so. Raises `NotFound` for a vector that is not there, and `InputError` for a
     field in which no point has a value (the closest are named) or a vector that holds texts.
     """
     if isinstance(source, VectorTable):
         require_read(source, vectors=vectors, fields=fields)
-        return source
-    refuse_texts(source, vectors)
+        table = source
+    else:
+        table = _read(source, vectors, fields, optional, sample=sample, seed=seed)
+    for field in dict.fromkeys(fields if warns else ()):
+        warn_of_look_alikes(table.payload[field], field)
+    return table
+
+
+def _read(
+    collection: ImageCollection,
+    vectors: Sequence[str],
+    fields: Sequence[str],
+    optional: Sequence[str],
+    *,
+    sample: int | None,
+    seed: int,
+) -> VectorTable:
+    refuse_texts(collection, vectors)
     names = list(dict.fromkeys([*fields, *optional]))
-    table = source.table(list(dict.fromkeys(vectors)), payload=names, sample=sample, seed=seed)
+    table = collection.table(list(dict.fromkeys(vectors)), payload=names, sample=sample, seed=seed)
     for field in fields:
         if all(value is None for value in table.payload[field]):
-            raise InputError(_absent(source, field, len(table)))
+            raise InputError(_absent(collection, field, len(table)))
     return table
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -43,6 +45,27 @@ def test_every_table_prints_them_and_nothing_acts(photos: list[str]) -> None:
     for result in (compared, searched, *listed):
         assert result.exit_code == 0, result.output
         assert harmless(result.stdout), result.stdout
+
+
+def test_labels_that_look_alike_are_pointed_out_once_and_cannot_act(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_photos(rng, label=FIELD, kinds=["Red", "red\u202e", "caf\u00e9", "cafe\u0301", "blue"])
+    words = f"evaluate retrieval photos --vectors raw,pca --labels {FIELD},season --cluster none"
+    # The handler of the log keeps the stream of the first call: a process of its own.
+    code = "from intramodal.cli import cli; cli(prog_name='intramodal')"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words.split(), "--json"],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    (told,) = [line for line in done.stderr.splitlines() if "look alike" in line]
+    assert told.startswith(f"WARNING intramodal.evaluation.tasks: field '{FIELD}' has labels")
+    assert r"(2 groups): 'Red', 'red\u202e'; 'cafe\u0301', 'caf\xe9'; write them alike" in told
+    assert harmless(told)
+    assert json.loads(done.stdout)["fields"][FIELD]["n_classes"] == 5
 
 
 def test_json_keeps_them_exactly(photos: list[str]) -> None:

@@ -14,10 +14,19 @@ from hypothesis import strategies as st
 import intramodal
 from intramodal.errors import InputError
 from intramodal.evaluation.compare import compare
+from intramodal.evaluation.fewshot import evaluate_fewshot
+from intramodal.evaluation.fewshot_text import evaluate_fewshot_text
 from intramodal.evaluation.index import IndexSearch, evaluate_index
+from intramodal.evaluation.misalignment import measure_misalignment
 from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.evaluation.rivals.oti import Inversion, evaluate_inversion
-from intramodal.evaluation.tasks import RetrievalTask, encode_labels
+from intramodal.evaluation.tasks import (
+    RetrievalTask,
+    encode_labels,
+    look_alikes,
+    warn_of_look_alikes,
+)
+from intramodal.evaluation.text_retrieval import evaluate_text_retrieval
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.open import open_store
@@ -134,6 +143,66 @@ def test_the_classes_do_not_depend_on_the_order_of_the_rows(column, random):
     assert encode_labels(shuffled).names == names
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [1, "1", "1.0", " 01"],
+        ["Red", "red", "RED ", "r ed"],
+        ["caf\u00e9", "cafe\u0301", "CAFE\u0301"],
+        ["Stra\u00dfe", "STRASSE"],
+        ["light blue", "light\u00a0blue", "light  blue", "light\u200bblue"],
+        [True, "true"],
+        [0.1, "0.10"],
+    ],
+)
+def test_labels_that_a_reader_takes_for_the_same_are_one_group(labels: list[Any]) -> None:
+    assert look_alikes(["other", *labels, 7]) == [labels]
+    # They stay different classes.
+    assert len(encode_labels(labels).names) == len(labels)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [True, 1],
+        ["m2", "m\u00b2"],  # a reader sees the superscript
+        [1, 1.5, "1.50001", "-1"],
+        ["e", "\u00e9", "E1", "1e1", 10],
+        [10**30, 10**30 + 1, str(10**30 + 2)],  # no rounding to floats
+        ["t-shirt", "t shirt", "t.shirt"],
+    ],
+)
+def test_labels_that_a_reader_tells_apart_are_not_pointed_out(labels: list[Any]) -> None:
+    assert look_alikes(labels) == []
+
+
+def test_the_warning_names_what_differs(caplog: pytest.LogCaptureFixture) -> None:
+    column = [
+        "Red",
+        "red",
+        1,
+        1.0,
+        "1",
+        None,
+        ["\u00e9", "e\u0301"],
+        "x\x1b[2J",
+        "X\x1b[2J",
+        "b",
+        "z ",
+    ]
+    warn_of_look_alikes([*column, "Z", np.int64(1)], "kind")
+    (words,) = caplog.messages
+    assert words == (
+        "field 'kind' has labels that look alike and count as different (5 groups): 1, '1'; "
+        "'Red', 'red'; 'X\\x1b[2J', 'x\\x1b[2J'; and 2 more; write them alike in the payload if "
+        "they mean the same"
+    )
+    warn_of_look_alikes(["caf\u00e9", "cafe\u0301"], "place")
+    assert r"(1 group): 'cafe\u0301', 'caf\xe9'; write" in caplog.messages[-1]
+    warn_of_look_alikes(["a", "b", 1, 1.0, 2, None, {"a": 1}, "", " ", float("nan")], "kind")
+    assert len(caplog.messages) == 2
+
+
 ROWS = np.eye(6, 3, dtype=np.float32) + 1
 TABLE = VectorTable(list(range(6)), {"raw": ROWS, "pca": ROWS}, {"kind": list("ababab")})
 
@@ -182,3 +251,44 @@ def test_all_jobs_that_draw_queries_are_among_those_tested() -> None:
 
 def test_one_query_may_be_drawn() -> None:
     assert len(RetrievalTask.from_table(TABLE, "kind", max_queries=1).query_rows) == 1
+
+
+ALIKE = VectorTable(TABLE.ids, TABLE.vectors, {"kind": [*"aabbAA"], "on": ["train", "test"] * 3})
+TEXTS = np.eye(3, dtype=np.float32)
+
+JOBS_OF_LABELS: dict[str, Callable[..., Any]] = {
+    "compare": lambda: compare(ALIKE, fields=["kind"]).curves(),
+    "evaluate_fewshot": lambda: evaluate_fewshot(ALIKE, fields=["kind"], test_share=0.5),
+    "evaluate_fewshot_text": lambda: evaluate_fewshot_text(
+        ALIKE, texts=TEXTS, fields=["kind"], methods=["zero-shot"], validation=0, sides="on"
+    ),
+    "evaluate_index": lambda: evaluate_index(
+        collection_of(ALIKE), searches=[IndexSearch("raw")], fields=["kind"], k=2
+    ),
+    "evaluate_inversion": lambda: inverted(ALIKE, fields=["kind"]),
+    "evaluate_retrieval": lambda: evaluate_retrieval(ALIKE, fields=["kind"], sides="on"),
+    "evaluate_text_retrieval": lambda: evaluate_text_retrieval(
+        ALIKE, texts=TEXTS, fields=["kind"]
+    ),
+    "measure_misalignment": lambda: measure_misalignment(
+        ALIKE, vectors=["raw", "pca"], fields=["kind"], texts=TEXTS, with_bands=True
+    ),
+}
+
+
+@pytest.mark.parametrize("job", JOBS_OF_LABELS)
+def test_every_job_points_out_labels_that_look_alike_once(
+    job: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    JOBS_OF_LABELS[job]()
+    alike = [words for words in caplog.messages if "look alike" in words]
+    assert len(alike) == 1
+    assert "'A', 'a'" in alike[0]
+
+
+def test_all_jobs_that_read_labels_are_among_those_tested() -> None:
+    public = {name: getattr(intramodal, name) for name in intramodal.__all__}
+    jobs = {name: job for name, job in public.items() if inspect.isfunction(job)}
+    assert {n for n, job in jobs.items() if "fields" in inspect.signature(job).parameters} == set(
+        JOBS_OF_LABELS
+    )
