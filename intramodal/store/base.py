@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -86,12 +86,76 @@ class Filter:
         Point id is one of these.
     has_vector, lacks_vector : str or None
         The named vector is present, absent.
+    also : Filter or None
+        Further conditions, which may be on the same field; ``a & b`` makes it.
+
+    Examples
+    --------
+    >>> shop = Filter({"tenant": ["acme", "globex"], "year": 2024})
+    >>> str(shop & Filter(ids=[7]))
+    'tenant=acme,globex and year=2024 and id=7'
     """
 
     equals: Mapping[str, Any] = field(default_factory=dict)
     ids: Sequence[PointId] | None = None
     has_vector: str | None = None
     lacks_vector: str | None = None
+    also: Filter | None = None
+
+    @property
+    def conditions(self) -> list[Filter]:
+        """The single conditions, a filter each."""
+        found = [Filter({name: wanted}) for name, wanted in self.equals.items()]
+        found += [] if self.ids is None else [Filter(ids=self.ids)]
+        found += [] if self.has_vector is None else [Filter(has_vector=self.has_vector)]
+        found += [] if self.lacks_vector is None else [Filter(lacks_vector=self.lacks_vector)]
+        return found + ([] if self.also is None else self.also.conditions)
+
+    def __and__(self, other: Filter) -> Filter:
+        """Return the filter of the points that match both."""
+        return replace(self, also=other if self.also is None else self.also & other)
+
+    def __str__(self) -> str:
+        """Return the filter as a person writes it; ``all`` without a condition."""
+        return " and ".join(map(_condition, self.conditions)) or "all"
+
+
+def _condition(one: Filter) -> str:
+    """Return a single condition as a person writes it."""
+    if one.ids is not None:
+        return f"id={spelled(one.ids)}"
+    for verb, vector in (("has", one.has_vector), ("lacks", one.lacks_vector)):
+        if vector is not None:
+            return f"{verb} vector {vector}"
+    ((name, wanted),) = one.equals.items()
+    return f"{name}={spelled(values_of(wanted))}"
+
+
+def values_of(wanted: Any) -> list[Any]:
+    """Return the values, one or several, that a filter looks for in a field."""
+    is_list = isinstance(wanted, (list, tuple, set, frozenset, np.ndarray))
+    values = list(wanted) if is_list else [wanted]
+    return [value.item() if isinstance(value, np.generic) else value for value in values]
+
+
+def spelled(values: Sequence[Any]) -> str:
+    """Return values as a person writes them in a filter: each text once, comma-separated."""
+    return ",".join(dict.fromkeys(map(value_text, values)))
+
+
+def value_text(value: Any) -> str:
+    """Return a payload value as a filter writes it; whole floats as integers, like labels.
+
+    Examples
+    --------
+    >>> value_text(True), value_text(2012.0), value_text("cat")
+    ('true', '2012', 'cat')
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from intramodal.errors import InputError
-from intramodal.store.base import Filter
+from intramodal.store.base import Filter, values_of
 from intramodal.store.checks import canonical_ids
 from intramodal.store.fields import paths
 from intramodal.types import PointId
@@ -88,22 +86,22 @@ def _meant(texts: Sequence[str]) -> list[Any]:
 
 def spell(dialect: Dialect, where: Filter | None, exclude: PointId | None = None) -> Any:
     """Return the client's filter, or None where there is nothing to filter."""
-    where = where or Filter()
-    must = list(_payload_conditions(dialect, where.equals))
-    if where.ids is not None:
-        must.append(dialect.has_id(canonical_ids(where.ids)))
-    if where.has_vector is not None:
-        must.append(dialect.has_vector(where.has_vector))
+    must: list[Any] = []
     must_not = [] if exclude is None else [dialect.has_id(canonical_ids([exclude]))]
-    if where.lacks_vector is not None:
-        must_not.append(dialect.has_vector(where.lacks_vector))
+    for one in (where or Filter()).conditions:
+        must += _payload_conditions(dialect, one.equals)
+        if one.ids is not None:
+            must.append(dialect.has_id(canonical_ids(one.ids)))
+        if one.has_vector is not None:
+            must.append(dialect.has_vector(one.has_vector))
+        if one.lacks_vector is not None:
+            must_not.append(dialect.has_vector(one.lacks_vector))
     return dialect.all_of(must, must_not) if must or must_not else None
 
 
 def _payload_conditions(dialect: Dialect, equals: Mapping[str, Any]) -> Iterable[Any]:
     for field, wanted in equals.items():
-        is_list = isinstance(wanted, (list, tuple, set, frozenset, np.ndarray))
-        values = list(wanted) if is_list else [wanted]
+        values = values_of(wanted)
         choices = [
             choice for path in paths(field) for choice in _conditions(dialect, path, values)
         ]
@@ -117,16 +115,15 @@ def _payload_conditions(dialect: Dialect, equals: Mapping[str, Any]) -> Iterable
 
 
 def _conditions(dialect: Dialect, field: str, values: Sequence[Any]) -> Iterable[Any]:
-    plain = [v.item() if isinstance(v, np.generic) else v for v in values]
     for kind in (str, int):
-        same = [v for v in plain if type(v) is kind]
+        same = [v for v in values if type(v) is kind]
         if same:
             yield (
                 dialect.is_value(field, same[0])
                 if len(same) == 1
                 else dialect.is_among(field, same)
             )
-    for value in plain:
+    for value in values:
         if isinstance(value, bool):
             yield dialect.is_value(field, value)
         elif isinstance(value, float):

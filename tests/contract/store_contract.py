@@ -520,6 +520,16 @@ class StoreContract:
         (ranked,) = filled.query_batch(NAME, X[:1], using="raw", k=N, where=where).ids
         assert sorted(ranked, key=str) == sorted(matching, key=str)
 
+    def test_two_conditions_on_one_field_must_both_hold(self, store: Store) -> None:
+        store.create(NAME, RAW)
+        tags: list[Any] = [["a", "b"], ["a"], ["b"], "a", None]
+        store.upsert(NAME, IDS[:5], {"raw": X[:5]}, [{"tags": value} for value in tags])
+        a, b = Filter({"tags": "a"}), Filter({"tags": ["b", "c"]})
+        assert [store.count(NAME, where) for where in (a, b, a & b)] == [3, 2, 1]
+        assert [store.count(NAME, a & b & Filter(ids=IDS[i:5])) for i in (0, 1)] == [1, 0]
+        (found,) = store.query_batch(NAME, X[:1], using="raw", k=5, where=b & a).ids
+        assert found == [IDS[0]]
+
     def test_a_filter_on_something_that_is_no_value_is_refused(self, filled: Store) -> None:
         with pytest.raises(InputError, match="label"):
             filled.count(NAME, Filter(equals={"label": {"a": 1}}))

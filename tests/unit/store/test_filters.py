@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from intramodal.errors import InputError
@@ -36,6 +37,25 @@ from tests.contract.store_contract import NAME, PAYLOADS, RAW, N, X
 )
 def test_what_is_written_is_meant(texts: list[str], expected: Filter) -> None:
     assert parse_filter(texts) == expected
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (parse_filter(["all"]), "all"),
+        (parse_filter(["year=2012,2013.5", "is_new=true"]), "year=2012,2013.5 and is_new=true"),
+        (parse_filter(["id=7,8", "label=cat"]), "label=cat and id=7,8"),
+        (Filter({"year": np.array([2012.0]), "new": False}), "year=2012 and new=false"),
+        (
+            Filter({"tag": "a"}) & Filter({"tag": "b"}) & Filter(ids=[1]),
+            "tag=a and tag=b and id=1",
+        ),
+        (Filter() & Filter({"tag": "b"}), "tag=b"),
+        (Filter(has_vector="raw", lacks_vector="pca"), "has vector raw and lacks vector pca"),
+    ],
+)
+def test_a_filter_is_shown_as_it_is_written(where: Filter, expected: str) -> None:
+    assert str(where) == expected
 
 
 @pytest.mark.parametrize("texts", [["cat"], ["=cat"], ["label="], ["all", "n=1"], ["id=x"]])
