@@ -20,12 +20,12 @@ from intramodal.evaluation.intervals import drawn_interval
 from intramodal.evaluation.ranking import score_blocks
 from intramodal.evaluation.results import Results
 from intramodal.evaluation.retrieval import run_task
-from intramodal.evaluation.tasks import Points, RetrievalTask
+from intramodal.evaluation.tasks import Points, RetrievalTask, read_labelled
 from intramodal.evaluation.texts import Texts, texts_of
 from intramodal.projection.anchors import AnchorSet
 from intramodal.runs.run import Run
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
-from intramodal.store.origins import refuse_texts
 from intramodal.store.search import describe
 from intramodal.types import Encoder, Floats, PointId, VectorTable, unit_rows
 
@@ -232,6 +232,7 @@ class UnlabelledComparison(Results):
             "pseudo_labels": self.pseudo_labels,
             "sentences": _sentences(self.agreement, self.pseudo_labels),
             "cost": self.cost,
+            "where": self.points.where,
             "run_id": self.run_id,
         }
 
@@ -253,6 +254,7 @@ def compare_unlabelled(  # noqa: PLR0913  a job has as many knobs as it has
     k: int = 10,
     names: AnchorSet | None = None,
     texts: Texts | Encoder | Floats | None = None,
+    where: Filter | None = None,
     min_class_size: int = 2,
     seed: int = 0,
     run: Run | None = None,
@@ -269,6 +271,8 @@ def compare_unlabelled(  # noqa: PLR0913  a job has as many knobs as it has
         Class names for zero-shot pseudo-labels.
     texts : Texts, Encoder or ndarray of shape (n_names, d), optional
         Embeds the names' prompts in the space of `a`, or their embeddings.
+    where : Filter, optional
+        Only points that match take part; see `parse_filter`.
     min_class_size : int
         Pseudo-classes with fewer images are left out.
     seed : int
@@ -279,21 +283,20 @@ def compare_unlabelled(  # noqa: PLR0913  a job has as many knobs as it has
     Raises
     ------
     InputError
-        If there are not more than k images, or no text tower for the names.
+        If there are not more than k images, none matches, or no text tower for the names.
     """
     run = run or Run()
-    refuse_texts(collection, [a, b])
-    table = collection.table([a, b])
+    table = read_labelled(collection, [a, b], [], where=where)
     agreement = neighbour_overlap(table, (a, b), k=k, seed=seed)
     found = UnlabelledComparison(
-        points=Points.of(collection, table, seed),
+        points=Points.of(collection, table, seed, where),
         run_id=run.id,
         agreement=agreement,
-        disagreements=_disagreements(collection, agreement),
+        disagreements=_disagreements(collection, agreement, where),
         pseudo_labels=None
         if names is None
         else _pseudo_labelled(table, (a, b), names, texts, min_class_size),
-        cost=vector_costs(collection, table, [a, b]),
+        cost=vector_costs(collection, table, [a, b], where),
     )
     run.log_origins(collection.manifest.vectors)
     run.keep(found)
@@ -323,8 +326,11 @@ def _pseudo_labelled(
     }
 
 
-def _disagreements(collection: ImageCollection, agreement: Agreement) -> list[dict[str, Any]]:
+def _disagreements(
+    collection: ImageCollection, agreement: Agreement, where: Filter | None
+) -> list[dict[str, Any]]:
     """Return the queries that have fewest neighbours in common, with all their answers."""
+    k = agreement.k
     overlap = dict(zip(agreement.ids, agreement.overlap.tolist(), strict=True))
     return [
         {
@@ -332,7 +338,7 @@ def _disagreements(collection: ImageCollection, agreement: Agreement) -> list[di
             "overlap": overlap[point],
             "answers": {
                 vector: describe(
-                    collection, collection.neighbours([point], using=vector, k=agreement.k)
+                    collection, collection.neighbours([point], using=vector, k=k, where=where)
                 )
                 for vector in agreement.vectors
             },

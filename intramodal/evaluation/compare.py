@@ -66,6 +66,7 @@ from intramodal.projection.projection import Projection
 from intramodal.runs.frames import data_frame, html_table
 from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, pack_scores
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.model_check import ModelCheck, warn_of_wrong_model
@@ -358,7 +359,8 @@ class Context:
 
     `table` holds both vectors, the label fields and the paths of the points that take part, and
     remembers classes, tasks and unit rows; `split` are its two sides. `projection` is what B was
-    made with, `texts` (n, d) are in the space of A.
+    made with, `texts` (n, d) are in the space of A; `where` is the filter that all of the points
+    match.
     """
 
     source: ImageCollection | VectorTable
@@ -367,6 +369,7 @@ class Context:
     texts: Floats | None
     min_class_size: int
     split: tuple[Mask, Mask] | None = None
+    where: Filter | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -480,6 +483,7 @@ class Comparison(Results):
             "cost": self.cost,
             "model_check": check and check.to_dict(),
             "sample": self.points.sample,
+            "where": self.points.where,
             "run_id": self.run_id,
         }
 
@@ -505,7 +509,7 @@ class Comparison(Results):
         source = self.context.source
         if isinstance(source, VectorTable):
             return None
-        return vector_costs(source, self.context.table, self.vectors)
+        return vector_costs(source, self.context.table, self.vectors, self.context.where)
 
     @cached_property
     def model_check(self) -> ModelCheck | None:
@@ -529,7 +533,7 @@ class Comparison(Results):
         label = dict(zip(table.ids, table.payload[field], strict=True))
         found = {}
         for vector in self.vectors:
-            hits = source.neighbours([query], using=vector, k=k)
+            hits = source.neighbours([query], using=vector, k=k, where=self.context.where)
             found[vector] = [
                 Neighbour(hit, float(score), _share(label.get(query), label.get(hit)))
                 for hit, score in zip(hits.ids[0], hits.scores[0], strict=True)
@@ -766,6 +770,7 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
     beside: Sequence[Projection] = (),
     projection: Projection | None = None,
     texts: ReadyTexts | Floats | None = None,
+    where: Filter | None = None,
     sample: int | None = None,
     max_queries: int | None = None,
     resampling: Resampling = Resampling(),
@@ -806,6 +811,8 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
     texts : ReadyTexts or ndarray of shape (n_texts, d), optional
         Text embeddings in the space of `a`: images against texts, and the dimensions that the
         projection drops.
+    where : Filter, optional
+        Only points that match take part, as queries and as gallery; see `parse_filter`.
     sample : int, optional
         Of a collection with more points, so many are drawn and read.
     max_queries : int, optional
@@ -820,8 +827,8 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
     Raises
     ------
     InputError
-        For a field that most points lack, that has one class, or too few units; texts of another
-        length; a projection whose vector is there already.
+        For a field that most points lack, that has one class, or too few units; a filter that no
+        point matches; texts of another length; a projection whose vector is there already.
     ManifestMismatchError
         If a projection is not of the vectors it is given for.
     """
@@ -830,7 +837,7 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
         check_is(projection, source, b)
     sides = Sides.of(sides)
     wanted = [*fields, *sides.fields]
-    whole = _read(source, (a, b), wanted, resampling, sample=sample, seed=seed)
+    whole = _read(source, (a, b), wanted, resampling, where=where, sample=sample, seed=seed)
     table, split = sides.apply(whole)
     names: tuple[str, ...] = ()
     if controls and isinstance(source, ImageCollection):
@@ -849,7 +856,7 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
     )
     _check(table, a, b, fields, knobs, margin)
     found = Comparison(
-        points=Points.of(source, whole, seed),
+        points=Points.of(source, whole, seed, where),
         run_id=run.id,
         vectors=(a, b),
         dims=(table.vectors[a].shape[1], table.vectors[b].shape[1]),
@@ -858,7 +865,7 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
             field: _compared(table, a, b, field, knobs)
             for field in tracked(fields, "compare", total=len(fields))
         },
-        context=Context(source, table, projection, None, min_class_size, split),
+        context=Context(source, table, projection, None, min_class_size, split, where),
     )
     if isinstance(source, ImageCollection):
         run.log_origins(source.manifest.vectors)
@@ -872,14 +879,17 @@ def _read(
     fields: Sequence[str],
     resampling: Resampling,
     *,
+    where: Filter | None,
     sample: int | None,
     seed: int,
 ) -> VectorTable:
     """Read both vectors, the fields of labels, sides and units, and the paths, once."""
     if isinstance(source, VectorTable):
-        return read_labelled(source, vectors, fields)
+        return read_labelled(source, vectors, fields, where=where)
     wanted = [*fields, *resampling.fields]
-    return read_labelled(source, vectors, wanted, optional=["path"], sample=sample, seed=seed)
+    return read_labelled(
+        source, vectors, wanted, optional=["path"], where=where, sample=sample, seed=seed
+    )
 
 
 def with_controls(

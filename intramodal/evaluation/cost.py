@@ -9,6 +9,7 @@ import numpy as np
 
 from intramodal.evaluation.index import IndexSearch, answers_of, recall_at_k, time_searches
 from intramodal.runs.frames import json_values
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable
 
@@ -21,22 +22,32 @@ _RAM_FACTOR = 1.5
 
 
 def vector_costs(
-    collection: ImageCollection, table: VectorTable, vectors: Sequence[str]
+    collection: ImageCollection,
+    table: VectorTable,
+    vectors: Sequence[str],
+    where: Filter | None = None,
 ) -> dict[str, Any]:
-    """Return bytes, memory estimates, latency and recall@10 of each vector, and of two stages."""
+    """Return bytes, memory estimates, latency and recall@10 of each vector, and of two stages.
+
+    With a filter the table holds the points that match, and searches are filtered by it; memory
+    is that of all points of the collection: all of them have the vector.
+    """
     searches = [IndexSearch(vector) for vector in vectors]
     if len(vectors) > 1:
         # The last vector finds the candidates, the first one ranks them: both are in memory.
         searches.append(IndexSearch(vectors[0], prefetch=vectors[-1]))
+    n = (table.drawn_from or len(table)) if where is None else collection.count()
     return {
-        search.name: _size(table, search.vectors) | _measured(collection, table, search)
+        search.name: _size(table, n, search.vectors)
+        | _measured(collection, table, search.within(where))
         for search in searches
     }
 
 
-def _size(table: VectorTable, vectors: Sequence[str]) -> dict[str, Any]:
+def _size(table: VectorTable, n: int, vectors: Sequence[str]) -> dict[str, Any]:
+    """Return bytes and memory estimates of the vectors of n points."""
     dims = [int(table.vectors[vector].shape[1]) for vector in vectors]
-    n_values = (table.drawn_from or len(table)) * sum(dims)
+    n_values = n * sum(dims)
     return {
         "dim": dims[0] if len(dims) == 1 else None,
         "bytes_per_vector": 4 * sum(dims),

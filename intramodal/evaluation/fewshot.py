@@ -30,6 +30,7 @@ from intramodal.evaluation.tasks import (
 from intramodal.progress import tracked
 from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
 from intramodal.runs.run import Run
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, PointId, VectorTable
 
@@ -471,6 +472,7 @@ class FewshotResults(Results):
             "collection": self.points.collection,
             "n_points": self.points.n_points,
             "n_incomplete": self.points.n_incomplete,
+            "where": self.points.where,
             "split": self.split,
             "test_share": self.test_share,
             "seed": self.seed,
@@ -545,6 +547,7 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
     vectors: Sequence[str] = ("raw", "pca"),
     fields: Sequence[str],
     sides: Sides | str | tuple[Mask, Mask] | None = None,
+    where: Filter | None = None,
     classifiers: Sequence[str] = ("prototype", "lda"),
     shots: Sequence[int] = SHOTS,
     episodes: int = 50,
@@ -570,6 +573,8 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
         Shots come from the gallery side (``train``), the query side (``test``) is tested; here
         classes with s training images and a test image take part. By default all that are no
         shots are tested.
+    where : Filter, optional
+        Only points that match take part, as shots and as test images; see `parse_filter`.
     classifiers : sequence of {"prototype", "lda"}
         Nearest prototype: cosine to the mean of the unit shots. LDA: common covariance with the
         shrinkage of Kubokawa and Srivastava, equal priors; without scatter within classes, as at
@@ -592,7 +597,7 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
     Raises
     ------
     InputError
-        If a field cannot serve as a label, or an option is outside its range.
+        If a field cannot serve as a label, no point matches, or an option is outside its range.
 
     Notes
     -----
@@ -601,7 +606,7 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
     contrasts of shots in float64, and a byte for each image and classifier of a block.
     """
     sides, run = Sides.of(sides), run or Run()
-    table = read_labelled(source, vectors, [*fields, *sides.fields])
+    table = read_labelled(source, vectors, [*fields, *sides.fields], where=where)
     rows, split = sides.named(table)
     tasks = [
         FewshotTask.from_table(
@@ -621,7 +626,7 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
     for task, vector in tracked(asked, "episodes", total=len(asked)):
         results += run_fewshot(task, rows, vector, classifiers).values()
     found = FewshotResults(
-        points=Points.of(source, table, seed),
+        points=Points.of(source, table, seed, where),
         run_id=run.id,
         results=results,
         split=sides.split,

@@ -38,6 +38,7 @@ from intramodal.evaluation.texts import Texts, texts_of
 from intramodal.progress import tracked
 from intramodal.projection.anchors import AnchorSet
 from intramodal.runs.run import Run
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Encoder, Floats, VectorTable
 
@@ -89,6 +90,7 @@ class FewshotTextResults(FewshotResults):
         """Return what ``--json`` prints; with `classes` every class's accuracy, too."""
         return {
             "collection": self.points.collection,
+            "where": self.points.where,
             "vector": self.vector,
             "texts": self.texts,
             "template": self.template,
@@ -116,6 +118,7 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
     template: str = TEMPLATES[0],
     words: DescribedClasses | None = None,
     sides: Sides | str | tuple[Mask, Mask] | None = None,
+    where: Filter | None = None,
     test_share: float | None = None,
     min_class_size: int = 2,
     seed: int = 0,
@@ -155,7 +158,7 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
         ``{}`` is the class name.
     words : DescribedClasses, optional
         Further texts for CODER, which the encoder of `texts` embeds.
-    sides, test_share, min_class_size, seed
+    sides, where, test_share, min_class_size, seed
         As in `evaluate_fewshot`.
     run : Run, optional
         Records the results.
@@ -177,7 +180,7 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
     sides, run = Sides.of(sides), run or Run()
     place = texts if isinstance(texts, ClassTexts) else texts_of(texts)
     vectors = list(dict.fromkeys([vector, *by]))
-    table = read_labelled(source, vectors, [*fields, *sides.fields])
+    table = read_labelled(source, vectors, [*fields, *sides.fields], where=where)
     rows, split = sides.named(table)
     results: list[FewshotResult] = []
     for name in tracked(fields, "methods", total=len(fields)):
@@ -195,7 +198,7 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
         of_classes = _class_texts(place, task, template, words)
         results += _by_each(task, rows, of_classes, vector, methods, by or [vector], preset)
     found = FewshotTextResults(
-        points=Points.of(source, table, seed),
+        points=Points.of(source, table, seed, where),
         run_id=run.id,
         results=results,
         split=sides.split,

@@ -240,6 +240,12 @@ class IndexSearch:
         """The vectors it compares, the one that ranks first."""
         return [name for name in (self.vector, self.prefetch, self.fuse) if name]
 
+    def within(self, where: Filter | None) -> IndexSearch:
+        """Return the search among the points that match a filter, its own one included."""
+        if where is None:
+            return self
+        return replace(self, where=where if self.where is None else self.where & where)
+
     def ask(
         self, collection: ImageCollection, table: VectorTable, rows: NDArray[np.intp], k: int
     ) -> Hits:
@@ -439,6 +445,7 @@ class IndexResults(Results):
             },
             "n_points": points["n_points"],
             "n_incomplete": points["n_incomplete"],
+            "where": points["where"],
             "rows": [self._row(result, classes=classes) for result in self.results],
             "run_id": self.run_id,
         }
@@ -484,6 +491,7 @@ def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
     searches: Sequence[IndexSearch],
     fields: Sequence[str],
     sides: Sides | str | tuple[Mask, Mask] | None = None,
+    where: Filter | None = None,
     k: int = 100,
     denominator: Denominator = "relevant",
     min_class_size: int = 2,
@@ -506,6 +514,9 @@ def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
     fields, sides, min_class_size, max_queries
         As in `evaluate_retrieval`. Where the gallery is chosen by a payload field, the searches
         are filtered by it; answers outside of a gallery given as a mask are taken out.
+    where : Filter, optional
+        Only points that match take part: every search is filtered by it, and the exact ranking is
+        over the matching points; see `parse_filter`.
     k : int
         Answers a query.
     denominator : {"relevant", "min"}
@@ -528,19 +539,25 @@ def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
     _check(collection, searches, denominator)
     sides, run = Sides.of(sides), run or Run()
     vectors = [name for search in searches for name in search.vectors]
-    table = read_labelled(collection, vectors, [*fields, *sides.fields, *resampling.fields])
+    wanted = [*fields, *sides.fields, *resampling.fields]
+    table = read_labelled(collection, vectors, wanted, where=where)
     rows, split = sides.apply(table)
     tasks = tasks_of(
         rows, fields, split, min_class_size=min_class_size, max_queries=max_queries, seed=seed
     )
     filtered = [_filtered(search, sides) for search in searches]
-    exact = _exact(tasks, filtered, rows, resampling, seed)
-    pairs = [(task, search) for task in tasks for search in filtered]
+    # A search without a filter may find what is not in the gallery.
+    may_answer = {
+        search.name: split[1] for search in filtered if search.where is not None and split
+    }
+    asked = [search.within(where) for search in filtered]
+    exact = _exact(tasks, asked, rows, resampling, seed)
+    pairs = [(task, search) for task in tasks for search in asked]
     found = IndexResults(
-        points=Points.of(collection, table, seed),
+        points=Points.of(collection, table, seed, where),
         run_id=run.id,
         k=k,
-        searches=filtered,
+        searches=asked,
         results=[
             judge_search(
                 collection,
@@ -548,7 +565,7 @@ def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
                 task,
                 search,
                 k=k,
-                may_answer=split[1] if split is not None else None,
+                may_answer=may_answer.get(search.name),
                 denominator=denominator,
                 n_timed=n_timed,
                 cluster=resampling.unit,
@@ -621,7 +638,10 @@ def judge_search(  # noqa: PLR0913  what a job hands on
     cluster: str | None = None,
     seed: int = 0,
 ) -> IndexResult:
-    """Return the figures of one search for a task; only rows of the mask (n,) may answer."""
+    """Return the figures of one search for a task.
+
+    Recall is among the rows of the mask (n,), those that the search's own filter lets answer.
+    """
     population = interval_population(table, task, cluster, seed=seed)
     require_read(table, vectors=search.vectors)
     rows = task.query_rows
@@ -629,16 +649,7 @@ def judge_search(  # noqa: PLR0913  what a job hands on
     most = k if denominator == "min" else None
     judged = judge(task, table, answers, most)
     distance = collection.info().vectors[search.vector].distance
-    recall = recall_at_k(
-        table,
-        search,
-        rows,
-        answers,
-        k,
-        # Without a filter the store may answer with what is not in the gallery.
-        may_answer=may_answer if search.where is not None else None,
-        distance=distance,
-    )
+    recall = recall_at_k(table, search, rows, answers, k, may_answer=may_answer, distance=distance)
     timed = np.random.default_rng(seed).permutation(rows)[:n_timed]
     return IndexResult(
         search=search,

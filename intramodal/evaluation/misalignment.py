@@ -48,6 +48,7 @@ from intramodal.projection.anchors import TEMPLATE, AnchorSet
 from intramodal.projection.projection import Projection
 from intramodal.runs.frames import data_frame, html_table, json_values
 from intramodal.runs.run import Run
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.origins import projection_of
@@ -318,7 +319,7 @@ class MisalignmentResults(Results):
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``--json`` prints."""
-        about = {"max_pairs": self.max_pairs, "seed": self.seed}
+        about = {"where": self.points.where, "max_pairs": self.max_pairs, "seed": self.seed}
         return {**about, "rows": self.rows, "run_id": self.run_id}
 
     def to_frame(self) -> Any:
@@ -375,6 +376,7 @@ def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has
     *,
     vectors: Sequence[str] = ("raw",),
     fields: Sequence[str],
+    where: Filter | None = None,
     texts: Texts | Encoder | Floats | None = None,
     template: str = TEMPLATE,
     projections: Sequence[Projection] = (),
@@ -395,6 +397,8 @@ def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has
         Of a single source.
     fields : sequence of str
         Payload fields; pairs are of the same class if they share a value.
+    where : Filter, optional
+        Only points that match take part, of every source; see `parse_filter`.
     texts : Texts, Encoder or ndarray of shape (n_classes, d), optional
         Of a single source: class names in the encoder's own space.
     template : str
@@ -418,8 +422,8 @@ def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has
     Raises
     ------
     InputError
-        If a field cannot serve as a label, a projection fits none of the vectors, or the texts
-        are of another length than a vector.
+        If a field cannot serve as a label, no point of a source matches, a projection fits none
+        of the vectors, or the texts are of another length than a vector.
     """
     run = run or Run()
     if isinstance(source, ImageCollection | VectorTable):
@@ -433,13 +437,16 @@ def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has
     for target in tracked(source, "measure", total=len(source)):
         shown = views_of(target, projections, source)
         points = target.name or id(target.source)
-        table = read_labelled(target.source, [target.vector], fields, warns=points not in read)
+        is_new = points not in read
+        table = read_labelled(target.source, [target.vector], fields, where=where, warns=is_new)
         read.add(points)
         n_points, n_incomplete = n_points + len(table), n_incomplete + table.n_incomplete
         rows += how.rows(target, table, shown)
     named = ", ".join(name for name in names if name) or None
     found = MisalignmentResults(
-        points=Points(named, n_points, n_incomplete, None),
+        points=Points(
+            named, n_points, n_incomplete, None, where=None if where is None else str(where)
+        ),
         run_id=run.id,
         rows=_side_by_side(rows, fields, names),
         max_pairs=max_pairs,

@@ -13,13 +13,14 @@ from intramodal.errors import InputError, ModelError
 from intramodal.evaluation.cosines import draw_any
 from intramodal.evaluation.intervals import COSINE, NONNEGATIVE, student_interval
 from intramodal.evaluation.results import Results
-from intramodal.evaluation.tasks import Points
+from intramodal.evaluation.tasks import Points, read_points
 from intramodal.evaluation.texts import Texts, project_texts, texts_of
 from intramodal.progress import progress
 from intramodal.projection.anchors import AnchorSet
 from intramodal.projection.projection import Projection
 from intramodal.runs.frames import data_frame, html_table, json_values
 from intramodal.runs.run import Run
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.origins import projection_of
 from intramodal.types import Encoder, Floats, VectorTable, unit_rows
@@ -521,6 +522,7 @@ class RecoveryResults(Results):
         """Return what ``--json`` prints."""
         return {
             "collection": self.points.collection,
+            "where": self.points.where,
             "vector": self.vector,
             "texts": self.texts,
             "n_points": self.n_points,
@@ -569,6 +571,7 @@ def recovery_curve(  # noqa: PLR0913  a job has as many knobs as it has
     *,
     texts: Texts | Encoder | Floats,
     vector: str = "raw",
+    where: Filter | None = None,
     anchors: AnchorSet | None = None,
     projection: Projection | None = None,
     sizes: Sequence[int] = (),
@@ -585,6 +588,8 @@ def recovery_curve(  # noqa: PLR0913  a job has as many knobs as it has
     texts : Texts, Encoder or ndarray of shape (n_anchors, d)
         Of the anchors, in the encoder's own space.
     vector : str
+    where : Filter, optional
+        Only points that match take part; see `parse_filter`.
     anchors : AnchorSet, optional
         What an encoder embeds; by default the class names of ImageNet.
     projection : Projection, optional
@@ -605,15 +610,15 @@ def recovery_curve(  # noqa: PLR0913  a job has as many knobs as it has
     ModelError
         If the encoder has no text tower.
     InputError
-        If the projection of a projected vector is missing, or fewer than two points have a vector
-        that is not zero.
+        If the projection of a projected vector is missing, no point matches, or fewer than two
+        points have a vector that is not zero.
     """
     run, place = run or Run(), texts_of(texts)
     T = _in_space(source, vector, place, anchors or AnchorSet.imagenet(), projection)
-    table = source if isinstance(source, VectorTable) else source.table([vector])
+    table = read_points(source, [vector], where=where)
     X = _with_length(source, vector, table.vectors[vector])
     found = RecoveryResults(
-        points=Points.of(source, table, seed),
+        points=Points.of(source, table, seed, where),
         run_id=run.id,
         vector=vector,
         texts=place.name,

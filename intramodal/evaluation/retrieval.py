@@ -19,6 +19,7 @@ from intramodal.progress import tracked
 from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
 from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, QueryScores, pack_scores
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, PointId, VectorTable
 
@@ -239,6 +240,7 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     vectors: Sequence[str] = ("raw", "pca"),
     fields: Sequence[str],
     sides: Sides | str | tuple[Mask, Mask] | None = None,
+    where: Filter | None = None,
     ks: Sequence[int] = DEFAULT_KS,
     ties: Ties = "expected",
     min_class_size: int = 2,
@@ -261,8 +263,10 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
         Payload fields: relevant is what shares a value. A query never finds itself.
     sides : Sides, str or pair of ndarray of shape (n,), bool, optional
         Queries and gallery: `Sides`, a payload field with the values ``test`` and ``train``, or
-        two masks over the points in the order of their ids. By default every image is a query
-        against all others (leave-one-out).
+        two masks over the points that take part, in the order of their ids. By default every
+        image is a query against all others (leave-one-out).
+    where : Filter, optional
+        Only points that match take part, as queries and as gallery; see `parse_filter`.
     ks : sequence of int
     ties : {"expected", "sklearn", "best", "worst", "id"}
         See `rank`.
@@ -284,8 +288,8 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     Raises
     ------
     InputError
-        If a field cannot serve as a label, nothing is relevant to any query, or the units of the
-        resampling are too few.
+        If a field cannot serve as a label, no point matches, nothing is relevant to any query, or
+        the units of the resampling are too few.
 
     Examples
     --------
@@ -297,13 +301,13 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     """
     sides, run = Sides.of(sides), run or Run()
     wanted = [*fields, *sides.fields, *resampling.fields]
-    table = read_labelled(source, vectors, wanted, sample=sample, seed=seed)
+    table = read_labelled(source, vectors, wanted, where=where, sample=sample, seed=seed)
     rows, split = sides.apply(table)
     at_least, most = min_class_size, max_queries
     tasks = tasks_of(rows, fields, split, min_class_size=at_least, max_queries=most, seed=seed)
     pairs = [(task, vector) for task in tasks for vector in vectors]
     found = RetrievalResults(
-        points=Points.of(source, table, seed),
+        points=Points.of(source, table, seed, where),
         run_id=run.id,
         ties=ties,
         min_class_size=min_class_size,

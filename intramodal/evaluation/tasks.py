@@ -9,7 +9,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from decimal import Decimal
 from functools import partial
@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError
 from intramodal.evaluation.ranking import Lists, Relevance, as_lists
-from intramodal.store.base import Filter
+from intramodal.store.base import Filter, spelled, value_text, values_of
+from intramodal.store.checks import canonical_ids
 from intramodal.store.collection import ImageCollection
-from intramodal.store.fields import fields_of
+from intramodal.store.fields import fields_of, value_at
 from intramodal.store.filters import parse_filter
 from intramodal.store.origins import refuse_texts
-from intramodal.types import Floats, VectorTable
+from intramodal.types import Floats, PointId, VectorTable
 
 log = logging.getLogger(__name__)
 
@@ -606,20 +607,25 @@ class FieldFilter:
         return Filter(equals={self.field: list(self.values)})
 
     def mask(self, table: VectorTable) -> Mask:
-        """Return which rows of a table match."""
-        wanted = {_kind(value) for value in self.values}
-        column = [_items(value) for value in table.payload[self.field]]
-        found = np.array([not wanted.isdisjoint(map(_kind, items)) for items in column], bool)
-        if not found.any():
-            raise InputError(self._no_match(column))
-        return found
+        """Return which rows of a table match; `InputError` names close values where none does."""
+        wanted, is_absent_wanted = {_kind(value) for value in self.values}, None in self.values
+        column = table.payload[self.field]
+        found = [
+            not wanted.isdisjoint(map(_kind, _items(value)))
+            or (is_absent_wanted and (value is None or value == []))
+            for value in column
+        ]
+        if not any(found):
+            raise InputError(self.no_match(column))
+        return np.array(found, bool)
 
-    def _no_match(self, column: Sequence[Sequence[Any]]) -> str:
-        there = sorted({_text(item) for items in column for item in items})
-        wanted = ",".join(value for value in self.values if isinstance(value, str))
+    def no_match(self, column: Iterable[Any], of: str = "") -> str:
+        """Return the sentence that no point has the value; close ones of the column are named."""
+        there = sorted({value_text(item) for value in column for item in _items(value)})
+        wanted = spelled(self.values)
         close = difflib.get_close_matches(wanted, there, n=3) or there[:_MOST_NAMED]
         named = " or ".join(repr(value) for value in close) or "none"
-        return f"no point has {self.field}={wanted}; its values are {named}"
+        return f"no point{of} has {self.field}={wanted}; its values are {named}"
 
 
 Side = FieldFilter | Mask
@@ -735,7 +741,7 @@ def _spelled(side: Side | None) -> str:
     if side is None:
         return "all"
     if isinstance(side, FieldFilter):
-        return f"{side.field}={','.join(map(_text, side.values))}"
+        return f"{side.field}={spelled(side.values)}"
     return f"{np.sum(side):,} of {len(side):,} rows"
 
 
@@ -749,20 +755,13 @@ def _kind(item: Any) -> tuple[str, Any]:
     return ("bool" if isinstance(item, bool) else "", item)
 
 
-def _text(item: Any) -> str:
-    if isinstance(item, bool):
-        return "true" if item else "false"
-    if isinstance(item, float) and item.is_integer():
-        return str(int(item))  # 2012.0 is 2012, as it is in labels
-    return str(item)
-
-
 def read_labelled(
     source: VectorTable | ImageCollection,
     vectors: Sequence[str],
     fields: Sequence[str],
     *,
     optional: Sequence[str] = (),
+    where: Filter | None = None,
     sample: int | None = None,
     seed: int = 0,
     warns: bool = True,
@@ -770,36 +769,107 @@ def read_labelled(
     """Return vectors and payload fields of a collection, read once; a table as it is.
 
     Of a collection with more than `sample` points so many are drawn; no point need have one of
-    the `optional` fields. Warns of labels that look alike, unless a job that reads the same points
-    again has done so. Raises `NotFound` for a vector that is not there, and `InputError` for a
-    field in which no point has a value (the closest are named) or a vector that holds texts.
+    the `optional` fields. With `where`, the points are those that match. Warns of labels that look
+    alike, unless a job that reads the same points again has done so. Raises `NotFound` for a vector
+    that is not there, and `InputError` for a field in which no point has a value (the closest are
+    named), a vector that holds texts, or where no point matches.
     """
+    vectors = list(dict.fromkeys(vectors))
     if isinstance(source, VectorTable):
         require_read(source, vectors=vectors, fields=fields)
-        table = source
+        table = read_points(source, vectors, where=where)
     else:
-        table = _read(source, vectors, fields, optional, sample=sample, seed=seed)
+        names = list(dict.fromkeys([*fields, *optional]))
+        refuse_texts(source, vectors)
+        table = read_points(source, vectors, payload=names, where=where, sample=sample, seed=seed)
+        for field in fields:
+            if all(value is None for value in table.payload[field]):
+                raise InputError(_absent(source, field, len(table), where))
     for field in dict.fromkeys(fields if warns else ()):
         warn_of_look_alikes(table.payload[field], field)
     return table
 
 
-def _read(
-    collection: ImageCollection,
+def read_points(
+    source: VectorTable | ImageCollection,
     vectors: Sequence[str],
-    fields: Sequence[str],
-    optional: Sequence[str],
     *,
-    sample: int | None,
-    seed: int,
+    payload: Sequence[str] = (),
+    where: Filter | None = None,
+    sample: int | None = None,
+    seed: int = 0,
 ) -> VectorTable:
-    refuse_texts(collection, vectors)
-    names = list(dict.fromkeys([*fields, *optional]))
-    table = collection.table(list(dict.fromkeys(vectors)), payload=names, sample=sample, seed=seed)
-    for field in fields:
-        if all(value is None for value in table.payload[field]):
-            raise InputError(_absent(collection, field, len(table)))
+    """Return the points of a source that match a filter; `InputError` where none does."""
+    if isinstance(source, VectorTable):
+        return source if where is None else _matching(source, where)
+    table = source.table(vectors, payload=payload, where=where, sample=sample, seed=seed)
+    if where is not None and where.conditions and not len(table):
+        raise InputError(_no_match(source, where, vectors))
     return table
+
+
+def _matching(table: VectorTable, where: Filter) -> VectorTable:
+    """Return the rows of a table that match a filter."""
+    if table.drawn_from is not None and table.drawn_from > len(table) + table.n_incomplete:
+        raise InputError(
+            f"the table is a random sample of {table.drawn_from:,} points, and how many of those "
+            f"have {where} is unknown; filter when you read it: collection.table(..., where=...)"
+        )
+    found = np.ones(len(table), dtype=bool)
+    for one in where.conditions:
+        found &= _condition_mask(table, one)
+    if where.conditions and not found.any():
+        raise InputError(_never_together(where))
+    return replace(table.take(np.flatnonzero(found)), drawn_from=None)
+
+
+def _condition_mask(table: VectorTable, one: Filter) -> Mask:
+    """Return which rows of a table meet a single condition; `InputError` where none does."""
+    for field, wanted in one.equals.items():
+        require_read(table, fields=[field])
+        return FieldFilter(field, tuple(values_of(wanted))).mask(table)
+    if one.ids is None:
+        raise InputError(
+            f"a table is filtered by payload fields and ids, got: {one}; leave it out"
+        )
+    ids: set[PointId] = set(canonical_ids(one.ids))
+    found = np.array([point in ids for point in table.ids], dtype=bool)
+    if not found.any():
+        raise InputError(f"no point has {one}; give ids of the table")
+    return found
+
+
+def _no_match(collection: ImageCollection, where: Filter, vectors: Sequence[str]) -> str:
+    """Return the sentence that no point with these vectors matches, and which condition fails."""
+    n = collection.count(where)
+    if n:
+        return (
+            f"none of the {n:,} points with {where} has all of the vectors {', '.join(vectors)}; "
+            f"fill them by a backfill, or name other vectors"
+        )
+    for one in where.conditions:
+        if not collection.count(one):
+            return _unmet(collection, one)
+    return _never_together(where)
+
+
+def _unmet(collection: ImageCollection, one: Filter) -> str:
+    """Return the sentence that no point of a collection meets a single condition."""
+    of = f" of {collection.name!r}"
+    for field, wanted in one.equals.items():
+        pages = collection.scroll(payload=[field])
+        column = [value_at(payload, field) for page in pages for payload in page.payloads]
+        if not any(map(_items, column)):
+            return _absent(collection, field, len(column), None)
+        return FieldFilter(field, tuple(values_of(wanted))).no_match(column, of)
+    return f"no point{of} has {one}; leave that condition out, or correct it"
+
+
+def _never_together(where: Filter) -> str:
+    return (
+        f"no point has {where}: each condition holds for some points, but never all at once; "
+        f"leave one out"
+    )
 
 
 @dataclass(frozen=True)
@@ -807,29 +877,38 @@ class Points:
     """The points that an evaluation read: of which collection (None for a table), how many.
 
     `sample` says how many were drawn of how many, and by which seed; None where all were read.
+    `where` is the filter that all of them match, as a person writes it; None without one.
     """
 
     collection: str | None
     n_points: int
     n_incomplete: int
     sample: Mapping[str, int] | None
+    where: str | None = None
 
     @classmethod
-    def of(cls, source: VectorTable | ImageCollection, table: VectorTable, seed: int) -> Points:
-        """Describe the table that was read from a source."""
+    def of(
+        cls,
+        source: VectorTable | ImageCollection,
+        table: VectorTable,
+        seed: int,
+        where: Filter | None = None,
+    ) -> Points:
+        """Describe the table that was read from a source, of the points that match a filter."""
         name = None if isinstance(source, VectorTable) else source.name
         n, of = len(table), table.drawn_from
         sample = None
         if of is not None and of > n + table.n_incomplete:
             sample = {"n_points": n, "of": of, "seed": seed}
-        return cls(name, n, table.n_incomplete, sample)
+        return cls(name, n, table.n_incomplete, sample, None if where is None else str(where))
 
 
-def _absent(collection: ImageCollection, field: str, n_points: int) -> str:
+def _absent(collection: ImageCollection, field: str, n_points: int, where: Filter | None) -> str:
     if n_points == 0:
         return f"collection {collection.name!r} has no point with these vectors; ingest some first"
-    page = next(iter(collection.scroll(payload=True, batch_size=_N_LOOKED_AT)))
+    page = next(iter(collection.scroll(payload=True, where=where, batch_size=_N_LOOKED_AT)))
     there = sorted({name for payload in page.payloads for name in fields_of(payload)})
     close = difflib.get_close_matches(field, there, n=3) or there[:_MOST_NAMED]
     hint = " or ".join(repr(name) for name in close) or "nothing: its points carry no payload"
-    return f"no point has a value in field {field!r}; {collection.name!r} has {hint}"
+    among = "" if where is None else f" with {where}"
+    return f"no point{among} has a value in field {field!r}; {collection.name!r} has {hint}"

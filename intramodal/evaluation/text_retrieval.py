@@ -38,6 +38,7 @@ from intramodal.projection.projection import Projection
 from intramodal.runs.frames import stacked_frames
 from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, pack_scores
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Encoder, Floats, VectorTable
 
@@ -84,6 +85,7 @@ class TextRetrievalResults(Results):
             "template": self.template,
             "n_points": points["n_points"],
             "n_incomplete": points["n_incomplete"],
+            "where": points["where"],
             "fields": {result.field: _figures(result) for result in self.results},
             "run_id": self.run_id,
         }
@@ -126,6 +128,7 @@ def evaluate_text_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     texts: Texts | Encoder | Floats,
     vector: str = "raw",
     fields: Sequence[str],
+    where: Filter | None = None,
     template: str = TEMPLATE,
     projection: Projection | None = None,
     ks: Sequence[int] = DEFAULT_KS,
@@ -148,6 +151,8 @@ def evaluate_text_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
         Named vector of the images; compared by cosine.
     fields : sequence of str
         Payload fields whose classes ask.
+    where : Filter, optional
+        Only points that match take part, and only their classes; see `parse_filter`.
     template : str
         Prompt; ``{}`` is the class name.
     projection : Projection, optional
@@ -167,10 +172,11 @@ def evaluate_text_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     Raises
     ------
     InputError
-        If the texts do not fit the classes or the vector, or it is projected otherwise.
+        If the texts do not fit the classes or the vector, it is projected otherwise, or no point
+        matches.
     """
     run = run or Run()
-    table = read_labelled(source, [vector], [*fields, *resampling.fields])
+    table = read_labelled(source, [vector], [*fields, *resampling.fields], where=where)
     results = []
     for field in fields:
         codes = labels_of(table, field, min_class_size=min_class_size)
@@ -183,7 +189,7 @@ def evaluate_text_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
         within = _interval(population, task, ranking, T, X) if population else None
         results.append(_result(task, ranking, vector, ties, within))
     found = TextRetrievalResults(
-        points=Points.of(source, table, seed),
+        points=Points.of(source, table, seed, where),
         run_id=run.id,
         vector=vector,
         texts=texts_of(texts).name,

@@ -34,6 +34,7 @@ from intramodal.memory import FittingBatches
 from intramodal.progress import progress, tracked
 from intramodal.runs.frames import stacked_frames
 from intramodal.runs.run import Run
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import TEXT_INVERSION
 from intramodal.types import (
@@ -565,6 +566,7 @@ class InversionResults(Results):
             "texts": texts,
             "n_points": points["n_points"],
             "n_incomplete": points["n_incomplete"],
+            "where": points["where"],
             "protocol": self.tasks[0].protocol,
             "fields": self._fields(),
             "run_id": self.run_id,
@@ -630,6 +632,7 @@ def evaluate_inversion(  # noqa: PLR0913  a job has as many knobs as it has
     vectors: Sequence[str] | None = None,
     fields: Sequence[str],
     sides: Sides | str | tuple[Mask, Mask] | None = None,
+    where: Filter | None = None,
     min_class_size: int = 2,
     max_queries: int | None = None,
     invert: Invert | None = None,
@@ -647,12 +650,12 @@ def evaluate_inversion(  # noqa: PLR0913  a job has as many knobs as it has
         A collection is read once; or what `ImageCollection.table` has read.
     inversion : InversionMap or Inversion
         Inverts the queries; or images that are inverted already, by their ids: all others only
-        answer.
+        answer. With `where`, those that do not match are left out.
     vector : str
         The images in the space of the texts: the vector that is inverted, and answers.
     vectors : sequence of str, optional
         Named vectors to compare with; by default `vector` and those projected from it.
-    fields, sides, min_class_size, max_queries
+    fields, sides, where, min_class_size, max_queries
         As in `evaluate_retrieval`.
     invert : callable, optional
         Gets ids and vectors (n, d) of all queries, and returns their `KeptTexts`:
@@ -679,7 +682,9 @@ def evaluate_inversion(  # noqa: PLR0913  a job has as many knobs as it has
         )
     sides = Sides.of(sides)
     wanted = [*fields, *sides.fields, *resampling.fields]
-    table = read_labelled(source, [vector, *others], wanted)
+    table = read_labelled(source, [vector, *others], wanted, where=where)
+    if isinstance(inversion, Inversion) and where is None:
+        _require_there(inversion.keys, table.ids)
     rows, split = _taking_part(table, sides, vector, inversion)
     tasks = tasks_of(
         rows, fields, split, min_class_size=min_class_size, max_queries=max_queries, seed=seed
@@ -689,7 +694,7 @@ def evaluate_inversion(  # noqa: PLR0913  a job has as many knobs as it has
     kept, cosines = _inverted_queries(inversion, invert, ids, X)
     texts = text_rows(rows.ids, ids, kept.texts)
     found = InversionResults(
-        points=Points.of(source, rows, seed),
+        points=Points.of(source, rows, seed, where),
         run_id=run.id,
         vector=vector,
         inversion=inversion,
@@ -748,7 +753,6 @@ def _taking_part(
         split = split and (split[0][usable], split[1][usable])
     if isinstance(inversion, InversionMap):
         return rows, split
-    _require_there(inversion.keys, table.ids)
     inverted = set(inversion.keys)
     may_ask = np.array([point in inverted for point in rows.ids])
     if split is None and may_ask.all():
