@@ -15,6 +15,7 @@ from intramodal.commands.options import (
     model_options,
     sample_option,
     sides_options,
+    where_option,
 )
 from intramodal.commands.session import JobCommand, Session, figures_kept, session_options
 from intramodal.evaluation.gate import FAIL_ON
@@ -96,6 +97,7 @@ _NOT_RECORDED_UNLABELLED = (
     help="Minimum number of images per class; smaller classes are left out.",
 )
 @sides_options
+@where_option
 @sample_option
 @max_queries_option
 @click.option(
@@ -231,6 +233,7 @@ def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dic
                 beside=[Projection.load(path) for path in options["beside"]],
                 projection=projection,
                 texts=_texts(options["text_vectors"]),
+                where=options["where"],
                 sample=options["sample"],
                 max_queries=options["max_queries"],
                 resampling=Resampling(options["cluster"]),
@@ -348,6 +351,7 @@ def _unlabelled(session: Session, collection: str, options: dict[str, Any]) -> d
                 k=options["k"],
                 names=None if names is None else load_anchors(names),
                 texts=texts,
+                where=options["where"],
                 min_class_size=options["min_class_size"],
                 seed=options["seed"],
                 run=run,
@@ -373,7 +377,7 @@ def _refuse(options: dict[str, Any], names: tuple[str, ...], when: str) -> None:
 
 
 def _print_agreement(result: dict[str, Any]) -> None:
-    from intramodal.commands.printing import note, print_table
+    from intramodal.commands.printing import note, note_where, print_table
 
     a, b = result["vectors"]
     rows = [
@@ -383,6 +387,7 @@ def _print_agreement(result: dict[str, Any]) -> None:
     for sentence in result["sentences"]:
         click.echo(sentence)
     _print_costs(result["cost"])
+    note_where(result)
     note(f"run {result['run_id']}")
 
 
@@ -396,7 +401,7 @@ def _print_labelled(result: dict[str, Any]) -> None:
 
 def print_verdicts(result: dict[str, Any]) -> None:
     """Print one row a field, one sentence a field, and one row a piece of evidence."""
-    from intramodal.commands.printing import note, number, print_table
+    from intramodal.commands.printing import note, note_where, number, print_table
     from intramodal.evaluation.verdict import PIECES, SHORT
 
     a, b = result["vectors"]
@@ -412,6 +417,7 @@ def print_verdicts(result: dict[str, Any]) -> None:
         click.echo(f"{name}: {field['sentence']}")
     _print_pieces(result["fields"])
     _print_costs(result["cost"])
+    note_where(result)
     note(f"run {result['run_id']}")
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from intramodal.store.base import Filter
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -143,6 +146,31 @@ cluster_option = click.option(
     help="Unit that is resampled for the interval: class, image, iid, or a payload field; none: "
     "no interval. Default: class from 20 classes on, else image (slower than the ranking "
     "itself).",
+)
+
+
+def payload_filter(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> Filter | None:
+    """Read a repeatable option as one payload filter; None where it is not given."""
+    if not value:
+        return None
+    from intramodal.errors import InputError
+    from intramodal.store.filters import parse_filter
+
+    try:
+        return parse_filter(value)
+    except InputError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+where_option = click.option(
+    "--where",
+    multiple=True,
+    metavar="FILTER",
+    callback=payload_filter,
+    help="Evaluate only points that match FIELD=VALUE[,VALUE...] or id=ID[,ID...], e.g. "
+    "tenant=acme; repeatable: filters on different fields must all match.",
 )
 
 

@@ -67,8 +67,15 @@ def note_populations(rows: Sequence[Mapping[str, Any]]) -> None:
         note(f"95% intervals: other {' or '.join(names)} like these (--cluster)")
 
 
+def note_where(result: Mapping[str, Any]) -> None:
+    """Say on stderr which points the figures are of, where that is not all."""
+    if result["where"] is not None:
+        note(f"only points with {printable(result['where'])} (--where)")
+
+
 def note_left_out(result: Mapping[str, Any], fields: Mapping[str, Mapping[str, int]]) -> None:
     """Say on stderr which points took no part."""
+    note_where(result)
     reasons = [(result["n_incomplete"], "points lack one of the vectors")]
     for field, counts in fields.items():
         reasons.append((counts["n_missing"], f"points have no value in {field!r}"))

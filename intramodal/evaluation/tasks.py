@@ -769,10 +769,10 @@ def read_labelled(
     """Return vectors and payload fields of a collection, read once; a table as it is.
 
     Of a collection with more than `sample` points so many are drawn; no point need have one of
-    the `optional` fields. With `where`, the points are those that match. Warns of labels that look
-    alike, unless a job that reads the same points again has done so. Raises `NotFound` for a vector
-    that is not there, and `InputError` for a field in which no point has a value (the closest are
-    named), a vector that holds texts, or where no point matches.
+    the `optional` fields. With `where`, the points are those that match. Warns of labels that
+    look alike, unless a job that reads the same points again has done so. Raises `NotFound` for a
+    vector that is not there, and `InputError` for a field in which no point has a value (the
+    closest are named), a vector that holds texts, or where no point matches.
     """
     vectors = list(dict.fromkeys(vectors))
     if isinstance(source, VectorTable):

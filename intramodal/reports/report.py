@@ -140,8 +140,9 @@ def document_of(
     details = comparison.details()
     result = comparison.to_dict()
     shown = _Shown(comparison, pictures)
+    among = "" if result["where"] is None else f" where {result['where']}"
     return ReportDocument(
-        title=title or f"{' or '.join(result['vectors'])} in {result['collection']}",
+        title=title or f"{' or '.join(result['vectors'])} in {result['collection']}{among}",
         about=about,
         comparison=result,
         details=details,

@@ -149,6 +149,15 @@ def test_only_those_that_ask_are_inverted() -> None:
     assert len(stored("oti")) == 5 + found["texts"]["n_new"]
 
 
+def test_only_matching_points_are_inverted_and_answer() -> None:
+    options = ("--where", "vendor=noto,fluent", "--queries", "vendor=noto")
+    found = oti("emoji", *QUICK, "--to", "oti", *options)
+    entry = found["fields"]["identity"]
+    assert (found["where"], found["n_points"]) == ("vendor=noto,fluent", 16)
+    assert (entry["n_queries"], entry["n_gallery"]) == (8, 16)
+    assert found["texts"]["n_new"] == len(stored("oti")) == 8
+
+
 CHILD = """
 from intramodal.evaluation.rivals.oti import InversionMap
 apply = InversionMap.apply

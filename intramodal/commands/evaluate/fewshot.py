@@ -17,6 +17,7 @@ from intramodal.commands.options import (
     split_option,
     test_share_option,
     vectors_option,
+    where_option,
 )
 from intramodal.commands.session import JobCommand, Session, session_options
 
@@ -25,6 +26,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.argument("collection")
 @vectors_option
 @labels_option
+@where_option
 @shots_option
 @click.option(
     "--episodes",
@@ -70,7 +72,7 @@ def fewshot(
 
 def print_accuracy(result: dict[str, Any]) -> None:
     """Print one row a field, vector, classifier and number of shots."""
-    from intramodal.commands.printing import note, number, print_table
+    from intramodal.commands.printing import note, note_where, number, print_table
 
     rows = []
     for field, entry in result["fields"].items():
@@ -85,4 +87,5 @@ def print_accuracy(result: dict[str, Any]) -> None:
     columns = ("field", "vector", "classifier", "shots>", "accuracy>", "95% interval>")
     title = f"{result['n_episodes']} episodes; intervals over their draw"
     print_table((*columns, "classes>", "tested>"), rows, title=title)
+    note_where(result)
     note(f"run {result['run_id']}")

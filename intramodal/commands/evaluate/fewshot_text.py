@@ -20,6 +20,7 @@ from intramodal.commands.options import (
     shots_option,
     split_option,
     test_share_option,
+    where_option,
 )
 from intramodal.commands.session import JobCommand, Session, session_options
 
@@ -27,6 +28,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.command("fewshot-text", cls=JobCommand, job="evaluation.fewshot_text:evaluate_fewshot_text")
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
 @labels_option
+@where_option
 @click.option(
     "--methods",
     type=LIST,

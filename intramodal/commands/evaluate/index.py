@@ -14,6 +14,7 @@ from intramodal.commands.options import (
     least_option,
     names,
     sides_options,
+    where_option,
 )
 from intramodal.commands.session import JobCommand, Session, session_options
 
@@ -65,6 +66,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
     type=click.FloatRange(1.0),
     help="Factor by which a quantised search fetches more candidates than results, e.g. 2.0.",
 )
+@where_option
 @sides_options
 @least_option
 @click.option(

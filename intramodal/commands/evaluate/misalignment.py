@@ -14,6 +14,7 @@ from intramodal.commands.options import (
     model_options,
     report_option,
     template_option,
+    where_option,
 )
 from intramodal.commands.session import (
     JobCommand,
@@ -30,6 +31,7 @@ from intramodal.errors import InputError
     "targets", nargs=-1, required=True, metavar="COLLECTION[:VECTOR]...", callback=as_list
 )
 @labels_option
+@where_option
 @click.option(
     "--texts", is_flag=True, help="Also compare with the class names, encoded by each model."
 )
@@ -99,7 +101,7 @@ def misalignment(
 
     check_place(report)
     maps = [Projection.load(path) for path in projections]
-    names = ("template", "bins", "max_pairs", "with_map", "seed")
+    names = ("where", "template", "bins", "max_pairs", "with_map", "seed")
     knobs = {name: options[name] for name in names}
     with session.open() as at:
         opened = [Target.open(at.store, text) for text in targets]
@@ -178,7 +180,7 @@ _BY_MODALITY = {
 
 
 def _print_misalignment(result: dict[str, Any]) -> None:
-    from intramodal.commands.printing import note, print_table
+    from intramodal.commands.printing import note, note_where, print_table
 
     # Without texts there is no second modality, and no column for it.
     beside = _BY_MODALITY if any(row["modality"] for row in result["rows"]) else {}
@@ -195,6 +197,7 @@ def _print_misalignment(result: dict[str, Any]) -> None:
     if result["max_pairs"] is not None:
         title = f"at most {result['max_pairs']:,} pairs, ± standard errors of their draw"
     print_table(columns, rows, title=title)
+    note_where(result)
     note(f"run {result['run_id']}")
 
 

@@ -17,6 +17,7 @@ from intramodal.commands.options import (
     max_queries_option,
     model_options,
     sides_options,
+    where_option,
 )
 from intramodal.commands.session import JobCommand, Session, session_options
 from intramodal.errors import InputError
@@ -73,6 +74,7 @@ FOLDER = Path(".intramodal")
     help="Number of images inverted at once; halved if memory runs out.",
 )
 @max_queries_option
+@where_option
 @sides_options
 @least_option
 @cluster_option

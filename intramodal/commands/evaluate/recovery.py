@@ -13,6 +13,7 @@ from intramodal.commands.options import (
     model_options,
     report_option,
     template_option,
+    where_option,
     whole_numbers,
 )
 from intramodal.commands.session import (
@@ -31,6 +32,7 @@ from intramodal.commands.session import (
     settings="projection.anchors:load_anchors",
 )
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
+@where_option
 @click.option(
     "--model", help="Model that encodes the texts; default: the model that made the vector."
 )
@@ -88,6 +90,7 @@ def recovery(session: Session, target: str, report: Path | None, **options: Any)
                 photos.collection,
                 texts=TextSource(photos, *source),
                 vector=photos.vector,
+                where=options["where"],
                 anchors=load_anchors(options["anchors"], options["template"]),
                 projection=_projection(photos, options["projection"]),
                 sizes=options["sizes"],
@@ -119,7 +122,7 @@ def _write_report(result: dict[str, Any], at: Workspace, run: Any, report: Path)
 
 
 def _print_recovery(result: dict[str, Any]) -> None:
-    from intramodal.commands.printing import note, number, print_table
+    from intramodal.commands.printing import note, note_where, number, print_table
 
     columns = ("anchors>", "rank>", "free>", "condition>", "RMS error>", "± s.e.>")
     rows = [
@@ -137,6 +140,7 @@ def _print_recovery(result: dict[str, Any]) -> None:
     )
     print_table((*columns, "Pearson>", "Spearman>", "similarities"), rows, title=title)
     click.echo(result["without_anchors"]["sentence"])
+    note_where(result)
     if result["n_zero"]:
         note(f"left out: {result['n_zero']:,} points whose vector is zero")
     note(f"run {result['run_id']}")

@@ -15,6 +15,7 @@ from intramodal.commands.options import (
     sample_option,
     sides_options,
     vectors_option,
+    where_option,
     whole_numbers,
 )
 from intramodal.commands.session import JobCommand, Session, session_options
@@ -24,6 +25,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.argument("collection")
 @vectors_option
 @labels_option
+@where_option
 @sides_options
 @least_option
 @click.option(

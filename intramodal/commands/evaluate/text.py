@@ -7,13 +7,20 @@ from typing import Any
 
 import click
 
-from intramodal.commands.options import FILE, cluster_option, labels_option, model_options
+from intramodal.commands.options import (
+    FILE,
+    cluster_option,
+    labels_option,
+    model_options,
+    where_option,
+)
 from intramodal.commands.session import JobCommand, Session, session_options
 
 
 @click.command("text", cls=JobCommand, job="evaluation.text_retrieval:evaluate_text_retrieval")
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
 @labels_option
+@where_option
 @click.option("--template", help="Prompt for the texts; {} stands for the class name.")
 @click.option(
     "--model", help="Model that encodes the texts; default: the model that made the vector."
