@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from intramodal.commands.options import upload_options
+from intramodal.commands.options import payload_filter, upload_options
 from intramodal.commands.session import JobCommand, Session, Uploads, session_options
 
 _MOST_SHOWN = 20
@@ -26,20 +26,6 @@ _UNSUITABLE = {
     "": ("yes",),
 }
 """Options that say nothing beside another one; those of a backfill or a copy under ""."""
-
-
-def _checked_filter(
-    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
-) -> tuple[str, ...]:
-    if value:
-        from intramodal.errors import InputError
-        from intramodal.store.filters import parse_filter
-
-        try:
-            parse_filter(value)
-        except InputError as error:
-            raise click.BadParameter(str(error)) from error
-    return value
 
 
 @click.command(
@@ -84,7 +70,7 @@ def _checked_filter(
     "--recompute",
     multiple=True,
     metavar="FILTER",
-    callback=_checked_filter,
+    callback=payload_filter,
     help="Recompute points that match FIELD=VALUE[,VALUE...] or id=ID[,ID...], or `all`; "
     "repeatable.",
 )
@@ -174,12 +160,10 @@ def _run(
     """Call the job: in place, for some points anew, or into a copy."""
     from intramodal.ingest.backfill.copy import copy_collection
     from intramodal.ingest.backfill.in_place import backfill, recompute
-    from intramodal.store.filters import parse_filter
 
     pace = {"batch_size": options["batch_size"], "throttle": options["throttle"], "run": run}
     if options["recompute"]:
-        wanted = parse_filter(options["recompute"])
-        return recompute(photos, projection, where=wanted, **where, **pace)
+        return recompute(photos, projection, where=options["recompute"], **where, **pace)
     pace["reindex"] = options["wait"]
     new = options["new_collection"]
     if new is None:
@@ -207,11 +191,9 @@ def _planned(
 
 def _plan(photos: Any, projection: Any, where: dict[str, Any], options: dict[str, Any]) -> Any:
     from intramodal.ingest.backfill.plan import plan_backfill, plan_copy, plan_recompute
-    from intramodal.store.filters import parse_filter
 
     if options["recompute"]:
-        wanted = parse_filter(options["recompute"])
-        return plan_recompute(photos, projection, where=wanted, **where)
+        return plan_recompute(photos, projection, where=options["recompute"], **where)
     new = options["new_collection"]
     if new is None:
         return plan_backfill(photos, projection, **where)
