@@ -12,6 +12,7 @@ import pytest
 from intramodal.errors import InputError
 from intramodal.evaluation.agreement import compare_unlabelled
 from intramodal.evaluation.compare import Comparison, compare
+from intramodal.evaluation.cost import vector_costs
 from intramodal.evaluation.fewshot import evaluate_fewshot
 from intramodal.evaluation.fewshot_text import evaluate_fewshot_text
 from intramodal.evaluation.index import IndexSearch, evaluate_index
@@ -234,13 +235,19 @@ def test_neighbours_and_costs_of_a_comparison_are_of_matching_points(
     assert set(answers) <= ours
     cost = found.cost
     assert cost is not None
-    # So few points are searched exactly; unfiltered answers would mostly lie outside.
-    assert [row["recall_at_10"] for row in cost.values()][:2] == [1.0, 1.0]
     assert cost["raw"]["ram_bytes"] == int(4 * N * DIM * 1.5)  # every point has the vector
     rows = compare_unlabelled(shop, where=ACME).disagreements
     shown = {hit["id"] for row in rows for hits in row["answers"].values() for hit in hits}
     assert shown
     assert shown <= ours
+
+
+def test_costs_are_measured_by_filtered_searches(shop: ImageCollection) -> None:
+    far = int(np.argmin(RAW @ RAW[0]))  # not among the ten that an unfiltered search finds
+    where = Filter(ids=[IDS[0], IDS[far]])
+    table = shop.table(["raw"], where=where)
+    assert vector_costs(shop, table, ["raw"], where)["raw"]["recall_at_10"] == 1.0
+    assert vector_costs(shop, table, ["raw"])["raw"]["recall_at_10"] is None
 
 
 @pytest.mark.parametrize("name", ["shop", "table"])
