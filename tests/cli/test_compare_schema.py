@@ -13,7 +13,7 @@ import pytest
 from tests.cli.kit import make_photos, run
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "method.md"
-OUTCOMES = {"better", "not_worse", "worse", "inconclusive"}
+OUTCOMES = {"better", "not_worse", "mixed", "worse", "too_easy", "inconclusive"}
 
 
 @pytest.fixture
@@ -33,8 +33,9 @@ def test_the_documented_keys_are_those_of_the_issue() -> None:
     (row,) = documented()["fields"].values()
     assert list(row) == [
         *("map", "delta", "interval", "population", "p_value", "p_adjusted", "n_queries"),
-        *("n_classes", "wins", "ties", "losses", "verdict_retrieval", "fewshot"),
-        *("verdict_fewshot", "verdict", "sentence", "others"),
+        *("n_classes", "effective_classes", "wins", "ties", "losses", "verdict_retrieval"),
+        *("fewshot", "verdict_fewshot", "verdict", "sentence"),
+        *("p_better", "p_not_worse", "p_worse", "pieces", "first_page", "duplicates", "others"),
     ]
 
 
@@ -46,6 +47,11 @@ def test_a_comparison_prints_the_documented_object(photos: str) -> None:
         assert list(row) == list(example)
         assert [list(other) for other in row["others"]] == [list(example["others"][0])] * 4
         assert list(row["fewshot"]) == list(example["fewshot"])
+        for part in ("pieces", "first_page"):
+            assert list(row[part]) == list(example[part])
+            for name, values in row[part].items():
+                assert list(values) == list(example[part][name])
+        assert list(row["duplicates"]) == list(example["duplicates"])
         shots = [found for by_shots in row["fewshot"].values() for found in by_shots.values()]
         assert all(list(one) == list(example["fewshot"]["lda"]["1"]) for one in shots)
     assert list(found["cost"]) == list(expected["cost"])
@@ -62,7 +68,12 @@ def test_values_are_fractions_counts_and_named_outcomes(photos: str) -> None:
         assert all(0 <= value <= 1 for value in row["map"].values())
         assert row["wins"] + row["ties"] + row["losses"] == row["n_queries"]
         assert {row[name] for name in row if name.startswith("verdict")} <= OUTCOMES
-        assert row["sentence"].endswith(f"from {row['n_queries']} queries.")
+        assert f"from {row['n_queries']} queries" in row["sentence"]
+        for piece in row["pieces"].values():
+            assert piece["delta"] == pytest.approx(piece["b"] - piece["a"], abs=1e-9)
+            assert piece["interval"][0] <= piece["delta"] <= piece["interval"][1]
+            assert all(0 <= piece[p] <= 1 for p in ("p_value", "p_adjusted", "p_guarded"))
+            assert piece["may_lose"] == max(0, -piece["interval"][0])
         for by_shots in row["fewshot"].values():
             assert set(by_shots) <= {"1", "2", "4", "8", "16"}
             for one in by_shots.values():
@@ -76,4 +87,5 @@ def test_what_was_not_computed_is_null_and_inconclusive(photos: str) -> None:
     row = run("compare", photos, "--labels", "kind", "--task", "fewshot")["fields"]["kind"]
     empty = {name: row[name] for name in ("delta", "interval", "p_value", "p_adjusted")}
     assert empty == dict.fromkeys(empty)
+    assert (row["pieces"]["map"], row["pieces"]["first"], row["first_page"]) == (None, None, {})
     assert (row["verdict_retrieval"], row["others"]) == ("inconclusive", [])
