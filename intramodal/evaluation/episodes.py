@@ -105,25 +105,23 @@ def prototype_result(task: FewshotTask, table: VectorTable, vector: str) -> Fews
 
 def _counts(task: FewshotTask, X: Floats) -> list[Counts]:
     """Return times right, times tested and accuracies of every episode, for each shot count."""
-    from intramodal.evaluation.kernels.cpu import mark_episodes, prototype_scales
+    from intramodal.evaluation.kernels.cpu import count_episodes, prototype_scales
 
     shots = np.array(task.shots, dtype=np.int64)
     serves = _serving(task, task.shots)
-    scale = prototype_scales(X, task.draws, shots)
+    drawn = task.draws, prototype_scales(X, task.draws, shots)
     rows = np.flatnonzero(task.is_test)
-    right, tested = np.zeros((2, len(shots), len(X)), dtype=np.int64)
-    n_right, n_tested = np.zeros((2, len(shots), len(task.draws)))
+    counts = np.zeros((2, len(shots), len(X)), dtype=np.int64)
+    totals = np.zeros((2, len(shots), len(task.draws)))
     for start, stop, scores in score_blocks(X[rows], X):
         at = rows[start:stop]
-        copied = _first_copies(task, at)
-        marks = mark_episodes(scores, task.codes[at], (task.draws, scale), shots, serves, copied)
-        hit, seen = marks == 1, marks >= 0
-        right[:, at], tested[:, at] = hit.sum(axis=1).T, seen.sum(axis=1).T
-        n_right += hit.sum(axis=0).T
-        n_tested += seen.sum(axis=0).T
+        copied = _copied(task, at, serves)
+        found = count_episodes(scores, task.codes[at], drawn, shots, serves, copied)
+        counts[:, :, at] = found[0]
+        totals += found[1].sum(axis=0)
     with np.errstate(invalid="ignore"):
-        accuracy = n_right / n_tested
-    return list(zip(right, tested, accuracy, strict=True))
+        accuracy = totals[0] / totals[1]
+    return list(zip(*counts, accuracy, strict=True))
 
 
 def _serving(task: FewshotTask, shots: Sequence[int]) -> NDArray[np.bool_]:
@@ -134,12 +132,20 @@ def _serving(task: FewshotTask, shots: Sequence[int]) -> NDArray[np.bool_]:
     return serves
 
 
-def _first_copies(task: FewshotTask, rows: NDArray[np.intp]) -> NDArray[np.int32]:
-    """Return (b, n_draws): the first shot, from 1, that is the image or a copy; else many."""
-    from intramodal.evaluation.kernels.cpu import first_copies
+def _copied(
+    task: FewshotTask, rows: NDArray[np.intp], serves: NDArray[np.bool_]
+) -> NDArray[np.uint32]:
+    """Return (b, n_draws): for which numbers of shots, as bits, the image or a copy is a shot."""
+    from intramodal.evaluation.kernels.cpu import copied_shots
 
     place = np.full(1 + int(task.groups.max()), -1, dtype=np.int64)
     distinct, own = np.unique(task.groups[rows], return_inverse=True)
     place[distinct] = np.arange(len(distinct))
-    found: NDArray[np.int32] = first_copies(task.draws, task.groups, place, len(distinct))[own]
+    drawn_as = np.arange(task.draws.shape[2])
+    masks = np.zeros((len(task.names), len(drawn_as)), dtype=np.uint32)
+    for a, s in enumerate(task.shots):
+        masks |= (serves[a][:, None] & (drawn_as < s)).astype(np.uint32) << np.uint32(a)
+    found: NDArray[np.uint32] = copied_shots(task.draws, task.groups, place, len(distinct), masks)[
+        own
+    ]
     return found

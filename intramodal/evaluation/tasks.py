@@ -755,7 +755,7 @@ def _kind(item: Any) -> tuple[str, Any]:
     return ("bool" if isinstance(item, bool) else "", item)
 
 
-def read_labelled(
+def read_labelled(  # noqa: PLR0913  one reader of all jobs
     source: VectorTable | ImageCollection,
     vectors: Sequence[str],
     fields: Sequence[str],

@@ -773,55 +773,84 @@ def prototype_scales(X: Any, draws: Any, shots: Any) -> Any:
 
 
 @numba.njit(cache=True)
-def first_copies(draws: Any, groups: Any, place: Any, n: int) -> Any:
-    """Return (n, n_draws): in each episode the first shot, from 1, of each of n groups.
+def copied_shots(draws: Any, groups: Any, place: Any, n: int, masks: Any) -> Any:
+    """Return (n, n_draws): for which numbers of shots, as bits, each of n groups has a shot.
 
-    `place` tells which of the n a group is, -1 for others; a group without a shot has 2^31 - 1.
+    `place` tells which of the n a group is, -1 for others; `masks` (K, s) are the numbers of shots
+    for which a class's j-th draw is one.
     """
-    out = np.full((n, draws.shape[0]), 2**31 - 1, dtype=np.int32)
+    out = np.zeros((n, draws.shape[0]), dtype=np.uint32)
     for e in range(draws.shape[0]):
         for c in range(draws.shape[1]):
             for j in range(draws.shape[2]):
                 shot = draws[e, c, j]
                 at = place[groups[shot]] if shot >= 0 else -1
                 if at >= 0:
-                    out[at, e] = min(out[at, e], j + 1)
+                    out[at, e] |= masks[c, j]
     return out
 
 
+_TOGETHER = 32
+"""Images that are scored together: a shot's products with all of them are added at once."""
+
+
 @numba.njit(cache=True)
-def _nearest(scores: Any, draws: Any, scale: Any, shots: Any, serves: Any, found: Any) -> None:
-    """Write the nearest prototype's class for each number of shots; the first of equal ones."""
-    best = np.full(len(shots), -np.inf, dtype=np.float32)
+def _nearest(
+    products: Any, draws: Any, scale: Any, shots: Any, serves: Any, best: Any, found: Any
+) -> None:
+    """Write each image's nearest class for each number of shots; the first of equal ones.
+
+    By the products (n, b) of all images with b images; `best` and `found` are (n_shots, b).
+    """
+    best[:] = -np.inf
     found[:] = -1
+    total = np.empty(products.shape[1], dtype=np.float32)
     for c in range(len(draws)):
-        total, at = np.float32(0), 0
+        total[:] = 0
+        at = 0
         for j in range(draws.shape[1]):
             if draws[c, j] < 0:
                 break
-            total += scores[draws[c, j]]
+            row = products[draws[c, j]]
+            for i in range(len(total)):
+                total[i] += row[i]
             if j + 1 == shots[at]:
-                score = total * scale[c, at]
-                if serves[at, c] and score > best[at]:
-                    best[at], found[at] = score, c
+                if serves[at, c]:
+                    for i in range(len(total)):
+                        score = total[i] * scale[c, at]
+                        is_best = score > best[at, i]
+                        best[at, i] = score if is_best else best[at, i]
+                        found[at, i] = np.int32(c) if is_best else found[at, i]
                 at += 1
 
 
 @numba.njit(cache=True, parallel=True)
-def mark_episodes(S: Any, truth: Any, drawn: Any, shots: Any, serves: Any, copied: Any) -> Any:
-    """Return (b, n_draws, n_shots): 1 where an image is classified right, 0 wrong, -1 not tested.
+def count_episodes(S: Any, truth: Any, drawn: Any, shots: Any, serves: Any, copied: Any) -> Any:
+    """Return how often images are right and tested: by image (2, n_shots, b), and by episode.
 
     `S` (b, n) are the images' products with all images, `drawn` the draws and their scales,
-    `serves` (n_shots, K) the classes that take part, and `copied` (b, n_draws) the first shot of
-    which an image is a copy: it is tested at fewer shots only.
+    `serves` (n_shots, K) the classes that take part, and `copied` (b, n_draws) the numbers of
+    shots, as bits, for which an image or a copy of it is a shot: then it is not tested. The counts
+    of the episodes are (n_parts, 2, n_shots, n_draws), to be summed over the parts.
     """
     draws, scale = drawn
-    out = np.full((len(S), len(draws), len(shots)), -1, dtype=np.int8)
-    for i in numba.prange(len(S)):
-        found = np.empty(len(shots), dtype=np.int64)
+    n_parts = (len(S) + _TOGETHER - 1) // _TOGETHER
+    by_image = np.zeros((2, len(shots), len(S)), dtype=np.int64)
+    by_episode = np.zeros((n_parts, 2, len(shots), len(draws)), dtype=np.int32)
+    for part in numba.prange(n_parts):
+        first = part * _TOGETHER
+        products = np.ascontiguousarray(S[first : first + _TOGETHER].T)
+        best = np.empty((len(shots), products.shape[1]), dtype=np.float32)
+        found = np.empty((len(shots), products.shape[1]), dtype=np.int32)
         for e in range(len(draws)):
-            _nearest(S[i], draws[e], scale[e], shots, serves, found)
-            for a in range(len(shots)):
-                if serves[a, truth[i]] and copied[i, e] > shots[a]:
-                    out[i, e, a] = found[a] == truth[i]
-    return out
+            _nearest(products, draws[e], scale[e], shots, serves, best, found)
+            for i in range(products.shape[1]):
+                own = truth[first + i]
+                for a in range(len(shots)):
+                    if serves[a, own] and not (copied[first + i, e] >> np.uint32(a)) & 1:
+                        is_right = found[a, i] == own
+                        by_image[0, a, first + i] += is_right
+                        by_image[1, a, first + i] += 1
+                        by_episode[part, 0, a, e] += is_right
+                        by_episode[part, 1, a, e] += 1
+    return by_image, by_episode
