@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.errors import InputError
+from intramodal.errors import InputError, MissingDependencyError
 from intramodal.types import Floats
 
 Ties = Literal["expected", "sklearn", "best", "worst", "id"]
@@ -100,6 +100,25 @@ def rank(
             seen(start, S)
         n_relevant[start:stop] = np.diff(pos_ptr)
     return _ranking(sums, n_relevant, order, ties)
+
+
+def on_device(X: Floats, device: str | None) -> Any:
+    """Return the array, or the tensor of it on a device."""
+    if device is None:
+        return X
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"ranking on {device!r} needs the package 'torch'; pip install 'intramodal[encoders]'"
+        ) from error
+    try:
+        return torch.from_numpy(X).to(device)
+    except (RuntimeError, AssertionError) as error:  # the latter: torch without CUDA
+        raise InputError(
+            f"cannot rank on {device!r}: {str(error).splitlines()[0]}; leave the device out to "
+            f"rank on the CPU"
+        ) from error
 
 
 def leave_group_out(

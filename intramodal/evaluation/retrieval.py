@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.errors import InputError, MissingDependencyError
 from intramodal.evaluation.intervals import Interval
-from intramodal.evaluation.ranking import DEFAULT_KS, Ranking, Ties, rank
+from intramodal.evaluation.ranking import DEFAULT_KS, Ranking, Ties, on_device, rank
 from intramodal.evaluation.resampling import Resampling, interval_population
 from intramodal.evaluation.results import Results, class_means, interval_values, log_figures
 from intramodal.evaluation.tasks import Mask, Points, RetrievalTask, Sides, read_labelled, tasks_of
@@ -358,7 +357,7 @@ def run_task(
     seen: Callable[[int, Floats], None] | None = None,
 ) -> RetrievalResult:
     """Return the figures of one vector for a task that several vectors share; see `rank`."""
-    Q, G = (_moved(X, device) for X in task.vectors(table, vector))
+    Q, G = (on_device(X, device) for X in task.vectors(table, vector))
     ranking = rank(Q, G, task.relevance, ks=ks, ties=ties, seen=seen)
     return result_of(task, table, ranking, vector, ties=ties)
 
@@ -386,22 +385,3 @@ def result_of(
         tie_width=float(ranking.tie_width.mean()),
         ties=ties,
     )
-
-
-def _moved(X: Floats, device: str | None) -> Any:
-    """Return the array, or the tensor of it on a device."""
-    if device is None:
-        return X
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"ranking on {device!r} needs the package 'torch'; pip install 'intramodal[encoders]'"
-        ) from error
-    try:
-        return torch.from_numpy(X).to(device)
-    except (RuntimeError, AssertionError) as error:  # the latter: torch without CUDA
-        raise InputError(
-            f"cannot rank on {device!r}: {str(error).splitlines()[0]}; leave the device out to "
-            f"rank on the CPU"
-        ) from error
