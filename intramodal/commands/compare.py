@@ -401,7 +401,13 @@ def _print_labelled(result: dict[str, Any]) -> None:
 
 def print_verdicts(result: dict[str, Any]) -> None:
     """Print one row a field, one sentence a field, and one row a piece of evidence."""
-    from intramodal.commands.printing import note, note_where, number, print_table
+    from intramodal.commands.printing import (
+        note,
+        note_where,
+        number,
+        print_by_distance,
+        print_table,
+    )
     from intramodal.evaluation.verdict import PIECES, SHORT
 
     a, b = result["vectors"]
@@ -413,6 +419,12 @@ def print_verdicts(result: dict[str, Any]) -> None:
         rows.append((name, number(ends["a"]), number(ends["b"]), *deltas, SHORT[field["verdict"]]))
     heads = (f"mAP {a}>", f"mAP {b}>", "delta>", "nDCG@10>", "few-shot>", "verdict")
     print_table(("field", *heads), rows)
+    own = [
+        (name, vector, {"map": field["map"][vector], "by_distance": {"map": own}})
+        for name, field in result["fields"].items()
+        for vector, own in (field["map_by_distance"] or {}).items()
+    ]
+    print_by_distance(result, own)
     for name, field in result["fields"].items():
         click.echo(f"{name}: {field['sentence']}")
     _print_pieces(result["fields"])

@@ -60,6 +60,22 @@ def interval(ends: Sequence[float] | None) -> str:
     return "–" if ends is None else f"[{number(ends[0])}, {number(ends[1])}]"
 
 
+def print_by_distance(
+    result: Mapping[str, Any], rows: Iterable[tuple[str, str, Mapping[str, Any]]]
+) -> None:
+    """Print where the collection does not rank by cosine: field, name, figures of each row."""
+    if not result["distance_note"]:
+        return
+    cells = [
+        (field, name, number(row["map"]), number(own["map"]))
+        for field, name, row in rows
+        if (own := row["by_distance"])
+    ]
+    if cells:
+        print_table(("field", "vector", "mAP by cosine>", "as the store ranks>"), cells)
+    note(result["distance_note"])
+
+
 def note_populations(rows: Sequence[Mapping[str, Any]]) -> None:
     """Say on stderr what the intervals were resampled from."""
     names = dict.fromkeys(row["population"] for row in rows if row["population"])

@@ -7,7 +7,7 @@ better; pseudo-labels come from the very texts that the projection is made of.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError
 from intramodal.evaluation.cost import vector_costs
+from intramodal.evaluation.distances import as_products, distance_note, other_distances
 from intramodal.evaluation.intervals import drawn_interval
 from intramodal.evaluation.ranking import score_blocks
 from intramodal.evaluation.results import Results
@@ -24,7 +25,7 @@ from intramodal.evaluation.tasks import Points, RetrievalTask, read_labelled
 from intramodal.evaluation.texts import Texts, texts_of
 from intramodal.projection.anchors import AnchorSet
 from intramodal.runs.run import Run
-from intramodal.store.base import Filter
+from intramodal.store.base import Distance, Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.search import describe
 from intramodal.types import Encoder, Floats, PointId, VectorTable, unit_rows
@@ -86,6 +87,7 @@ def neighbour_overlap(
     k: int = 10,
     n_queries: int = N_QUERIES,
     seed: int = 0,
+    distances: Mapping[str, Distance] | None = None,
 ) -> Agreement:
     """Return how many of the k nearest images two vectors share.
 
@@ -98,17 +100,22 @@ def neighbour_overlap(
     n_queries : int
         Images that ask; a seeded sample where there are more. All of them answer.
     seed : int
+    distances : mapping of str to {"Dot", "Euclid"}, optional
+        Vectors that are compared as they are stored, and how; the others by cosine.
 
     Raises
     ------
     InputError
-        If there are not more than k images.
+        If there are not more than k images, or for Manhattan.
     """
     n = len(table)
     if not 1 <= k < n:
         raise InputError(f"the {k} nearest of {n} images cannot be compared; give k from 1 to n-1")
     rows = np.sort(np.random.default_rng(seed).permutation(n)[:n_queries])
-    a, b = (_nearest(table.unit(vector), rows, k) for vector in vectors)
+    a, b = (
+        _nearest(table, vector, rows, k, (distances or {}).get(vector, "Cosine"))
+        for vector in vectors
+    )
     common = [len(np.intersect1d(x, y, assume_unique=True)) for x, y in zip(a, b, strict=True)]
     return Agreement(
         vectors=vectors,
@@ -119,10 +126,13 @@ def neighbour_overlap(
     )
 
 
-def _nearest(unit: Floats, rows: NDArray[np.intp], k: int) -> NDArray[np.intp]:
+def _nearest(
+    table: VectorTable, vector: str, rows: NDArray[np.intp], k: int, distance: Distance
+) -> NDArray[np.intp]:
     """Return the k nearest rows of each of `rows`, itself not among them, of (len(rows), k)."""
+    X = table.unit(vector) if distance == "Cosine" else table.vectors[vector]
     found = np.empty((len(rows), k), dtype=np.intp)
-    for start, stop, S in score_blocks(unit[rows], unit):
+    for start, stop, S in score_blocks(*as_products(X[rows], X, distance)):
         S[np.arange(stop - start), rows[start:stop]] = -np.inf
         for i in range(stop - start):
             found[start + i] = _top(S[i], k)
@@ -212,15 +222,22 @@ class UnlabelledComparison(Results):
         What the zero-shot labels say, where there are texts.
     cost : dict
         See `vector_costs`.
+    distances : mapping of str to str
+        Vectors that the collection does not rank as the cosine does, and its distance.
+    agreement_by_distance : Agreement or None
+        That of the collection's own rankings, where they differ; None for Manhattan.
     """
 
     agreement: Agreement
     disagreements: list[dict[str, Any]]
     pseudo_labels: dict[str, Any] | None
     cost: dict[str, Any]
+    distances: Mapping[str, Distance]
+    agreement_by_distance: Agreement | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``intramodal compare --json`` prints without labels."""
+        own = self.agreement_by_distance
         return {
             "collection": self.points.collection,
             "vectors": list(self.agreement.vectors),
@@ -230,11 +247,22 @@ class UnlabelledComparison(Results):
                 "disagreements": [_plain(row) for row in self.disagreements],
             },
             "pseudo_labels": self.pseudo_labels,
-            "sentences": _sentences(self.agreement, self.pseudo_labels),
+            "sentences": [
+                *_sentences(self.agreement, self.pseudo_labels),
+                *filter(None, [self._distance_sentence()]),
+            ],
+            "overlap_by_distance": own and float(own.overlap.mean()),
             "cost": self.cost,
             "where": self.points.where,
             "run_id": self.run_id,
         }
+
+    def _distance_sentence(self) -> str | None:
+        told = distance_note(self.distances, baseline="Figures above are", has_map=False)
+        own = self.agreement_by_distance
+        if own is None:
+            return told
+        return f"{told} By the rankings of the store they share {own.overlap.mean():.1%}."
 
     def record(self, run: Run) -> None:
         """Write the overlap to a run."""
@@ -288,6 +316,10 @@ def compare_unlabelled(  # noqa: PLR0913  a job has as many knobs as it has
     run = run or Run()
     table = read_labelled(collection, [a, b], [], where=where)
     agreement = neighbour_overlap(table, (a, b), k=k, seed=seed)
+    distances = other_distances(collection, table, (a, b))
+    by_distance = None
+    if distances and "Manhattan" not in distances.values():
+        by_distance = neighbour_overlap(table, (a, b), k=k, seed=seed, distances=distances)
     found = UnlabelledComparison(
         points=Points.of(collection, table, seed, where),
         run_id=run.id,
@@ -297,6 +329,8 @@ def compare_unlabelled(  # noqa: PLR0913  a job has as many knobs as it has
         if names is None
         else _pseudo_labelled(table, (a, b), names, texts, min_class_size),
         cost=vector_costs(collection, table, [a, b], where),
+        distances=distances,
+        agreement_by_distance=by_distance,
     )
     run.log_origins(collection.manifest.vectors)
     run.keep(found)

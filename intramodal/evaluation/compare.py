@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError, QueryMismatchError
 from intramodal.evaluation.cost import vector_costs
+from intramodal.evaluation.distances import other_distances
 from intramodal.evaluation.duplicates import (
     THRESHOLD,
     DuplicateFinder,
@@ -36,7 +37,13 @@ from intramodal.evaluation.resampling import (
     images_phrase,
 )
 from intramodal.evaluation.results import Results
-from intramodal.evaluation.retrieval import RetrievalResult, run_task
+from intramodal.evaluation.retrieval import (
+    RetrievalResult,
+    maps_by_distance,
+    note_of,
+    run_task,
+    with_distance,
+)
 from intramodal.evaluation.sweep import DimensionSweep, sweeps
 from intramodal.evaluation.tasks import (
     Mask,
@@ -66,7 +73,7 @@ from intramodal.projection.projection import Projection
 from intramodal.runs.frames import data_frame, html_table
 from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, pack_scores
-from intramodal.store.base import Filter
+from intramodal.store.base import Distance, Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.model_check import ModelCheck, warn_of_wrong_model
@@ -480,6 +487,7 @@ class Comparison(Results):
             "collection": self.points.collection,
             "vectors": list(self.vectors),
             "fields": {name: self._field(name) for name in self.fields},
+            "distance_note": note_of(r for row in self.fields.values() for r in row.results),
             "cost": self.cost,
             "model_check": check and check.to_dict(),
             "sample": self.points.sample,
@@ -492,7 +500,7 @@ class Comparison(Results):
         for name, row in self.fields.items():
             n, effect = len(row.differences), row.effect
             for result in row.results:
-                run.log_metric("mAP", result.map, vector=result.vector, field=name, n=n)
+                result.log_map(run)
             run.log_metric(
                 "mAP delta",
                 effect.delta if effect else None,
@@ -627,6 +635,7 @@ class Comparison(Results):
         retrieval, fewshot, verdict = self.verdicts(name)
         return {
             "map": {result.vector: result.map for result in row.results},
+            "map_by_distance": maps_by_distance(row.results),
             "delta": effect.delta if effect else None,
             "interval": list(effect.interval) if effect else None,
             "population": row.population.name,
@@ -752,6 +761,7 @@ class Knobs:
     split: tuple[Mask, Mask] | None
     guard: float
     duplicates: float | None
+    distances: Mapping[str, Distance]
 
 
 def compare(  # noqa: PLR0913  a job has as many knobs as it has
@@ -843,6 +853,7 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
     if controls and isinstance(source, ImageCollection):
         table, names = with_controls(source, table, (a, b), projection)
     table, rivals = with_rivals(source, table, a, beside)
+    distances = other_distances(source, whole, (a, b))
     knobs = Knobs(
         others=(*rivals, *names),
         tasks=tuple(tasks),
@@ -853,6 +864,7 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
         split=split,
         guard=guard,
         duplicates=check_threshold(duplicates),
+        distances=distances,
     )
     _check(table, a, b, fields, knobs, margin)
     found = Comparison(
@@ -1056,6 +1068,10 @@ def _compared(table: VectorTable, a: str, b: str, field: str, knobs: Knobs) -> F
     finder = DuplicateFinder(table, task, a, knobs.duplicates)
     results = [run_task(task, table, a, seen=finder.see)]
     results += [run_task(task, table, vector) for vector in (b, *knobs.others)]
+    results = [
+        with_distance(result, task, table, knobs.distances.get(result.vector))
+        for result in results
+    ]
     copies = finder.found()
     cluster, seed = knobs.resampling.unit, knobs.seed
     population = choose_population(table, task, cluster, seed=seed, copies=copies.groups)

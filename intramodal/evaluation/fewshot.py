@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError
 from intramodal.evaluation.classifiers import FITS, Kind, fit_nested
+from intramodal.evaluation.distances import distance_note, other_distances
 from intramodal.evaluation.intervals import FRACTION, student_interval
 from intramodal.evaluation.results import Results
 from intramodal.evaluation.tasks import (
@@ -30,7 +31,7 @@ from intramodal.evaluation.tasks import (
 from intramodal.progress import tracked
 from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
 from intramodal.runs.run import Run
-from intramodal.store.base import Filter
+from intramodal.store.base import Distance, Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, PointId, VectorTable
 
@@ -447,6 +448,8 @@ class FewshotResults(Results):
         Payload field of the two sides.
     test_share : float or None
     episodes, seed : int
+    distances : mapping of str to str
+        Vectors that the collection does not rank as the cosine does, and its distance.
     """
 
     results: list[FewshotResult]
@@ -454,6 +457,7 @@ class FewshotResults(Results):
     test_share: float | None
     episodes: int
     seed: int
+    distances: Mapping[str, Distance] = dataclass_field(default_factory=dict)
 
     def __getitem__(self, key: tuple[str, str]) -> dict[str, FewshotResult]:
         """Return the results of a field and a vector, by classifier."""
@@ -478,6 +482,7 @@ class FewshotResults(Results):
             "seed": self.seed,
             "n_episodes": self.episodes,
             "fields": by_field(self.results, with_classes=classes),
+            "distance_note": distance_note(self.distances, has_map=False),
             "run_id": self.run_id,
         }
 
@@ -633,6 +638,7 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
         test_share=test_share,
         episodes=episodes,
         seed=seed,
+        distances=other_distances(source, table, vectors),
     )
     if isinstance(source, ImageCollection):
         run.log_origins(source.manifest.vectors)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError, MismatchError
 from intramodal.evaluation.classifiers import FITS
+from intramodal.evaluation.distances import distance_note, other_distances
 from intramodal.evaluation.fewshot import (
     SHOTS,
     Counts,
@@ -99,6 +100,7 @@ class FewshotTextResults(FewshotResults):
             "n_episodes": self.episodes,
             "seed": self.seed,
             "fields": by_field(self.results, with_classes=classes),
+            "distance_note": distance_note(self.distances, has_map=False),
             "run_id": self.run_id,
         }
 
@@ -210,6 +212,7 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
         template=template,
         preset=preset,
         validation=validation,
+        distances=other_distances(source, table, vectors),
     )
     if isinstance(source, ImageCollection):
         run.log_origins(source.manifest.vectors)

@@ -12,11 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
+from intramodal.evaluation.distances import other_distances
 from intramodal.evaluation.intervals import Interval
 from intramodal.evaluation.ranking import score_blocks
 from intramodal.evaluation.resampling import Population, Resampling, interval_population
 from intramodal.evaluation.results import Results, class_means, interval_values
-from intramodal.evaluation.retrieval import CLASSES, RetrievalResult, run_task, with_interval
+from intramodal.evaluation.retrieval import (
+    CLASSES,
+    RetrievalResult,
+    note_of,
+    run_task,
+    with_distance,
+    with_interval,
+)
 from intramodal.evaluation.tasks import (
     FieldFilter,
     Mask,
@@ -410,8 +418,9 @@ class IndexResults(Results):
     results : list of IndexResult
         By field, then search.
     exact : mapping of (str, str) to RetrievalResult
-        The exact ranking by field and vector, equal scores in the order of the ids, as a store
-        gives them. A fused search has none.
+        The exact ranking by cosine, by field and vector, equal scores in the order of the ids, as
+        a store gives them; with the mAP of the collection's own distance where that ranks
+        otherwise. A fused search has none.
     """
 
     k: int
@@ -447,6 +456,7 @@ class IndexResults(Results):
             "n_incomplete": points["n_incomplete"],
             "where": points["where"],
             "rows": [self._row(result, classes=classes) for result in self.results],
+            "distance_note": note_of(self.exact.values(), baseline="The exact mAP is"),
             "run_id": self.run_id,
         }
 
@@ -458,6 +468,7 @@ class IndexResults(Results):
             **result.to_dict(classes=classes),
             "exact_map": beside.get("map"),
             "exact_interval": beside.get("interval"),
+            "by_distance": beside.get("by_distance"),
         }
 
     def to_frame(self) -> Any:
@@ -551,7 +562,8 @@ def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
         search.name: split[1] for search in filtered if search.where is not None and split
     }
     asked = [search.within(where) for search in filtered]
-    exact = _exact(tasks, asked, rows, resampling, seed)
+    distances = other_distances(collection, table, vectors)
+    exact = _exact(tasks, asked, rows, distances, resampling, seed)
     pairs = [(task, search) for task in tasks for search in asked]
     found = IndexResults(
         points=Points.of(collection, table, seed, where),
@@ -607,6 +619,7 @@ def _exact(
     tasks: Sequence[RetrievalTask],
     searches: Sequence[IndexSearch],
     table: VectorTable,
+    distances: Mapping[str, Distance],
     resampling: Resampling,
     seed: int,
 ) -> dict[tuple[str, str], RetrievalResult]:
@@ -615,7 +628,12 @@ def _exact(
     pairs = [(task, vector) for task in tasks for vector in vectors]
     return {
         (task.field, vector): with_interval(
-            run_task(task, table, vector, ks=(), ties="id"),
+            with_distance(
+                run_task(task, table, vector, ks=(), ties="id"),
+                task,
+                table,
+                distances.get(vector),
+            ),
             task,
             table,
             cluster=resampling.unit,

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from intramodal.evaluation.distances import (
+    DistanceFigure,
+    distance_note,
+    figure_by_distance,
+    other_distances,
+)
 from intramodal.evaluation.intervals import Interval
 from intramodal.evaluation.ranking import DEFAULT_KS, Ranking, Ties, on_device, rank
 from intramodal.evaluation.resampling import Resampling, interval_population
@@ -18,12 +24,15 @@ from intramodal.progress import tracked
 from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
 from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, QueryScores, pack_scores
-from intramodal.store.base import Filter
+from intramodal.store.base import Distance, Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, PointId, VectorTable
 
 CLASSES = "per-class results"
 """Name of the run's artefact with the figures of every class."""
+
+FIGURES = ("map", "interval", "population", "by_distance")
+"""What the JSON of every evaluation says of a `RetrievalResult` first."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,6 +62,8 @@ class RetrievalResult:
     ties : str
     interval : Interval or None
         95% interval of the mAP; None where it was not asked for, or units are too few.
+    by_distance : DistanceFigure or None
+        The mAP by the collection's own distance; None where that ranks as the cosine does.
     """
 
     vector: str
@@ -68,6 +79,7 @@ class RetrievalResult:
     tie_width: float
     ties: str = "expected"
     interval: Interval | None = None
+    by_distance: DistanceFigure | None = None
 
     @property
     def map(self) -> float:
@@ -122,14 +134,11 @@ class RetrievalResult:
     def log_map(self, run: Run, name: str = "mAP") -> None:
         """Record the mean average precision with its interval."""
         ends = (self.interval.low, self.interval.high) if self.interval else None
-        run.log_metric(
-            name,
-            self.map,
-            vector=self.vector,
-            field=self.field,
-            interval=ends,
-            n=len(self.query_ids),
-        )
+        about: Any = {"vector": self.vector, "field": self.field, "n": len(self.query_ids)}
+        run.log_metric(name, self.map, interval=ends, **about)
+        own = self.by_distance
+        if own:
+            run.log_metric(f"{name} by {own.distance}", own.map, **about)
 
     def _head(self) -> dict[str, Any]:
         return {
@@ -138,6 +147,7 @@ class RetrievalResult:
             "protocol": self.protocol,
             "map": self.map,
             **interval_values(self.interval),
+            "by_distance": self.by_distance and self.by_distance.to_dict(),
             "n_queries": len(self.query_ids),
             "n_gallery": self.n_gallery,
             "n_without_positives": self.n_without_positives,
@@ -191,7 +201,7 @@ class RetrievalResults(Results):
         fields: dict[str, Any] = {t.field: t.counts() | {"vectors": {}} for t in self.tasks}
         for result in self.results:
             row = result.to_dict()
-            figures = {name: row[name] for name in ("map", "interval", "population")}
+            figures = {name: row[name] for name in FIGURES}
             figures |= {**row["metrics"], "tie_width": row["tie_width"]}
             figures |= {"classes": row["classes"]} if classes else {}
             fields[result.field]["vectors"][result.vector] = figures
@@ -201,6 +211,7 @@ class RetrievalResults(Results):
             "ties": self.ties,
             "min_class_size": self.min_class_size,
             "fields": fields,
+            "distance_note": note_of(self.results),
             "run_id": self.run_id,
         }
 
@@ -218,6 +229,19 @@ class RetrievalResults(Results):
     def __repr__(self) -> str:
         """Return the repr of each result, one a line."""
         return "\n".join(map(repr, self.results))
+
+
+def note_of(
+    results: Iterable[RetrievalResult], *, baseline: str = "Figures here are"
+) -> str | None:
+    """Return the note of `distance_note` on results; None where all rank as the cosine does."""
+    distances = {r.vector: r.by_distance.distance for r in results if r.by_distance}
+    return distance_note(distances, baseline=baseline)
+
+
+def maps_by_distance(results: Iterable[RetrievalResult]) -> dict[str, float | None] | None:
+    """Return the mAP by the collection's own distance, of the vectors that it ranks otherwise."""
+    return {r.vector: r.by_distance.map for r in results if r.by_distance} or None
 
 
 def record_results(run: Run, results: Sequence[RetrievalResult]) -> None:
@@ -257,7 +281,8 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     source : ImageCollection or VectorTable
         A collection is read once; or what `ImageCollection.table` has read.
     vectors : sequence of str
-        Named vectors; compared by cosine.
+        Named vectors; compared by cosine. Where the collection ranks otherwise, each result has
+        the mAP of that, too (`RetrievalResult.by_distance`).
     fields : sequence of str
         Payload fields: relevant is what shares a value. A query never finds itself.
     sides : Sides, str or pair of ndarray of shape (n,), bool, optional
@@ -305,6 +330,7 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     at_least, most = min_class_size, max_queries
     tasks = tasks_of(rows, fields, split, min_class_size=at_least, max_queries=most, seed=seed)
     pairs = [(task, vector) for task in tasks for vector in vectors]
+    distances = other_distances(source, table, vectors)
     found = RetrievalResults(
         points=Points.of(source, table, seed, where),
         run_id=run.id,
@@ -313,7 +339,13 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
         tasks=tasks,
         results=[
             with_interval(
-                run_task(task, rows, vector, ks=ks, ties=ties, device=device),
+                with_distance(
+                    run_task(task, rows, vector, ks=ks, ties=ties, device=device),
+                    task,
+                    rows,
+                    distances.get(vector),
+                    device=device,
+                ),
                 task,
                 rows,
                 cluster=resampling.unit,
@@ -344,6 +376,23 @@ def with_interval(
     plain = result if result.ties == "expected" else run_task(task, table, result.vector, ks=())
     found = population.retrieval_interval(table, task, plain)
     return replace(result, interval=found and found.shifted(result.map - plain.map))
+
+
+def with_distance(
+    result: RetrievalResult,
+    task: RetrievalTask,
+    table: VectorTable,
+    distance: Distance | None,
+    *,
+    device: str | None = None,
+) -> RetrievalResult:
+    """Return the result of a task with the mAP by a distance; as it is without one."""
+    if distance is None:
+        return result
+    Q, G = task.stored(table, result.vector)
+    ties: Any = result.ties
+    found = figure_by_distance(Q, G, task.relevance, distance, ties=ties, device=device)
+    return replace(result, by_distance=found)
 
 
 def run_task(

@@ -452,6 +452,11 @@ class RetrievalTask:
         X, G = table.unit(vector), table.unit(answering)
         return _rows(X, self.query_rows), _rows(G, self.gallery_rows)
 
+    def stored(self, table: VectorTable, vector: str) -> tuple[Floats, Floats]:
+        """Return queries (n_queries, d) and gallery (n_gallery, d) at the length they have."""
+        X, G = (table.vectors[name] for name in (vector, self.answered_by.get(vector, vector)))
+        return _rows(X, self.query_rows), _rows(G, self.gallery_rows)
+
     def counts(self) -> dict[str, int]:
         """Return who takes part, and who is left out and why."""
         return {

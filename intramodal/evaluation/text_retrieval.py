@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
+from intramodal.evaluation.distances import figure_by_distance, other_distances
 from intramodal.evaluation.intervals import Interval
 from intramodal.evaluation.ranking import (
     DEFAULT_KS,
@@ -24,7 +25,7 @@ from intramodal.evaluation.ranking import (
 )
 from intramodal.evaluation.resampling import Population, Resampling, interval_population
 from intramodal.evaluation.results import Results, log_figures
-from intramodal.evaluation.retrieval import CLASSES, RetrievalResult
+from intramodal.evaluation.retrieval import CLASSES, FIGURES, RetrievalResult, note_of
 from intramodal.evaluation.tasks import (
     LabelCodes,
     Points,
@@ -87,6 +88,7 @@ class TextRetrievalResults(Results):
             "n_incomplete": points["n_incomplete"],
             "where": points["where"],
             "fields": {result.field: _figures(result) for result in self.results},
+            "distance_note": note_of(self.results),
             "run_id": self.run_id,
         }
 
@@ -114,7 +116,7 @@ class TextRetrievalResults(Results):
 def _figures(result: RetrievalResult) -> dict[str, Any]:
     row = result.to_dict()
     return {
-        **{name: row[name] for name in ("map", "interval", "population")},
+        **{name: row[name] for name in FIGURES},
         **row["metrics"],
         "n_classes": row["n_queries"],
         "n_gallery": row["n_gallery"],
@@ -148,7 +150,8 @@ def evaluate_text_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
         The encoder of the images; or ready embeddings in its space, one row a class in the order
         of their names.
     vector : str
-        Named vector of the images; compared by cosine.
+        Named vector of the images; compared by cosine. Where the collection ranks otherwise, each
+        result has the mAP of that, too, with texts of the length that they are embedded with.
     fields : sequence of str
         Payload fields whose classes ask.
     where : Filter, optional
@@ -177,17 +180,22 @@ def evaluate_text_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     """
     run = run or Run()
     table = read_labelled(source, [vector], [*fields, *resampling.fields], where=where)
+    distance = other_distances(source, table, [vector]).get(vector)
     results = []
     for field in fields:
         codes = labels_of(table, field, min_class_size=min_class_size)
         T = _embedded(texts_of(texts), codes.names, template)
         T = _in_space(source, vector, T, projection)
         task, X = _asked_by_classes(table, codes, T, vector, field)
-        T = text_directions(T)
-        ranking = rank(T, X, task.relevance, ks=ks, ties=ties)
+        U = text_directions(T)
+        ranking = rank(U, X, task.relevance, ks=ks, ties=ties)
         population = interval_population(table, task, resampling.unit, seed=seed)
-        within = _interval(population, task, ranking, T, X) if population else None
-        results.append(_result(task, ranking, vector, ties, within))
+        within = _interval(population, task, ranking, U, X) if population else None
+        own = None
+        if distance is not None:
+            G = table.vectors[vector][task.gallery_rows]
+            own = figure_by_distance(T, G, task.relevance, distance, ties=ties)
+        results.append(_result(task, ranking, vector, ties, interval=within, by_distance=own))
     found = TextRetrievalResults(
         points=Points.of(source, table, seed, where),
         run_id=run.id,
@@ -258,7 +266,7 @@ def _asked_by_classes(
 
 
 def _result(
-    task: RetrievalTask, ranking: Ranking, vector: str, ties: Ties, interval: Interval | None
+    task: RetrievalTask, ranking: Ranking, vector: str, ties: Ties, **found: Any
 ) -> RetrievalResult:
     return RetrievalResult(
         vector=vector,
@@ -273,7 +281,7 @@ def _result(
         n_without_positives=0,
         tie_width=float(ranking.tie_width.mean()),
         ties=ties,
-        interval=interval,
+        **found,
     )
 
 

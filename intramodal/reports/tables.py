@@ -71,9 +71,9 @@ def render_latex(documents: Sequence[ReportDocument]) -> str:
 
 
 def tables(document: ReportDocument) -> list[Table]:
-    """Return the tables of a report: evidence, retrieval, other maps, few-shot, cost, origin."""
+    """Return the tables of a report that have rows, in its order."""
     makers: tuple[Callable[[ReportDocument], Table], ...]
-    makers = (_pieces, _first_page, _retrieval, _others, _fewshot, _cost, _origin)
+    makers = (_pieces, _first_page, _retrieval, _by_distance, _others, _fewshot, _cost, _origin)
     found = [make(document) for make in makers]
     return [table for table in found if table.rows]
 
@@ -136,6 +136,17 @@ def _retrieval(document: ReportDocument) -> Table:
         for name, row in document.comparison["fields"].items()
     ]
     return Table("Retrieval", columns, rows)
+
+
+def _by_distance(document: ReportDocument) -> Table:
+    """Return the mAP of vectors that the collection does not rank as the cosine does."""
+    rows = [
+        [name, vector, number(row["map"][vector]), number(own)]
+        for name, row in document.comparison["fields"].items()
+        for vector, own in (row.get("map_by_distance") or {}).items()
+    ]
+    columns = ("field", "vector", "mAP by cosine", "as the store ranks")
+    return Table("By the distance of the collection", columns, rows)
 
 
 def _others(document: ReportDocument) -> Table:
@@ -210,10 +221,16 @@ def _verdicts(document: ReportDocument) -> list[tuple[str, str]]:
     return [(name, row["sentence"]) for name, row in fields.items()]
 
 
+def _notes(document: ReportDocument) -> list[str]:
+    note = document.comparison.get("distance_note")
+    return [note] if note else []
+
+
 def _markdown(document: ReportDocument) -> str:
     lines = [f"# {md(document.title)}", ""]
     lines += [md(document.about, 2000), ""] if document.about else []
     lines += [f"- **{md(name)}**: {md(words, 2000)}" for name, words in _verdicts(document)]
+    lines += [f"- {md(note, 2000)}" for note in _notes(document)]
     for table in tables(document):
         lines += ["", f"## {md(table.title)}", "", _grid(table, md, _MARKDOWN_GRID)]
     return "\n".join(lines) + "\n"
@@ -246,6 +263,7 @@ def _latex(document: ReportDocument) -> str:
         rf"  \item \textbf{{{tex(name)}}}: {tex(words, 2000)}"
         for name, words in _verdicts(document)
     ]
+    lines += [rf"  \item {tex(note, 2000)}" for note in _notes(document)]
     lines += [r"\end{itemize}"]
     for table in tables(document):
         lines += [rf"\subsection*{{{tex(table.title)}}}", _grid(table, tex, _LATEX_GRID)]

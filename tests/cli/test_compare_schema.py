@@ -32,9 +32,9 @@ def documented() -> dict[str, Any]:
 def test_the_documented_keys_are_those_of_the_issue() -> None:
     (row,) = documented()["fields"].values()
     assert list(row) == [
-        *("map", "delta", "interval", "population", "p_value", "p_adjusted", "n_queries"),
-        *("n_classes", "effective_classes", "wins", "ties", "losses", "verdict_retrieval"),
-        *("fewshot", "verdict_fewshot", "verdict", "sentence"),
+        *("map", "map_by_distance", "delta", "interval", "population", "p_value", "p_adjusted"),
+        *("n_queries", "n_classes", "effective_classes", "wins", "ties", "losses"),
+        *("verdict_retrieval", "fewshot", "verdict_fewshot", "verdict", "sentence"),
         *("p_better", "p_not_worse", "p_worse", "pieces", "first_page", "duplicates", "others"),
     ]
 

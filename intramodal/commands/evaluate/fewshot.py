@@ -72,7 +72,13 @@ def fewshot(
 
 def print_accuracy(result: dict[str, Any]) -> None:
     """Print one row a field, vector, classifier and number of shots."""
-    from intramodal.commands.printing import note, note_where, number, print_table
+    from intramodal.commands.printing import (
+        note,
+        note_where,
+        number,
+        print_by_distance,
+        print_table,
+    )
 
     rows = []
     for field, entry in result["fields"].items():
@@ -87,5 +93,6 @@ def print_accuracy(result: dict[str, Any]) -> None:
     columns = ("field", "vector", "classifier", "shots>", "accuracy>", "95% interval>")
     title = f"{result['n_episodes']} episodes; intervals over their draw"
     print_table((*columns, "classes>", "tested>"), rows, title=title)
+    print_by_distance(result, ())
     note_where(result)
     note(f"run {result['run_id']}")

@@ -163,6 +163,7 @@ def _show(result: dict[str, Any]) -> None:
         note_left_out,
         note_populations,
         number,
+        print_by_distance,
         print_table,
     )
 
@@ -180,9 +181,10 @@ def _show(result: dict[str, Any]) -> None:
     more = ("full mAP within>", f"recall@{k}>", "queries>", "p50 ms>", "p95 ms>", "p99 ms>")
     over = result["rows"][0]["denominator"]
     print_table((*columns, *more), rows, title=f"mAP@{k} over {over}")
+    exact = [
+        (row["field"], row["search"], {**row, "map": row["exact_map"]}) for row in result["rows"]
+    ]
+    print_by_distance(result, exact)
     note_populations(result["rows"])
     note_left_out(result, {})
-    others = sorted({row["distance"] for row in result["rows"]} - {"Cosine"})
-    if others:
-        note(f"the store compares by {' and '.join(others)}; the exact mAP is by cosine")
     note(f"run {result['run_id']}")

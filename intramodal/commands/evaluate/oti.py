@@ -194,6 +194,7 @@ def _show(result: dict[str, Any]) -> None:
         note_left_out,
         note_populations,
         number,
+        print_by_distance,
         print_table,
     )
 
@@ -215,7 +216,13 @@ def _show(result: dict[str, Any]) -> None:
         f"picture: {number(texts['cosine_before'], 3)} at the start, "
         f"{number(texts['cosine_after'], 3)} now"
     )
-    note_populations([row for e in result["fields"].values() for row in e["vectors"].values()])
+    vectors = [
+        (field, vector, figures)
+        for field, entry in result["fields"].items()
+        for vector, figures in entry["vectors"].items()
+    ]
+    print_by_distance(result, vectors)
+    note_populations([figures for *_, figures in vectors])
     note_left_out(result, result["fields"])
     note(f"texts in {texts.get('file') or 'vector ' + repr(texts['vector'])}")
     note(f"run {result['run_id']}")

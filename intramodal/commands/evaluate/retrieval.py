@@ -97,6 +97,7 @@ def _show(result: dict[str, Any], k: int | None) -> None:
         note_left_out,
         note_populations,
         number,
+        print_by_distance,
         print_table,
     )
 
@@ -115,7 +116,12 @@ def _show(result: dict[str, Any], k: int | None) -> None:
     ]
     counts = ("tie width>", "queries>", "gallery>", "without positives>")
     print_table((*columns, *counts), rows, title=result["protocol"])
-    vectors = [row for entry in result["fields"].values() for row in entry["vectors"].values()]
-    note_populations(vectors)
+    vectors = [
+        (field, vector, figures)
+        for field, entry in result["fields"].items()
+        for vector, figures in entry["vectors"].items()
+    ]
+    print_by_distance(result, vectors)
+    note_populations([figures for *_, figures in vectors])
     note_left_out(result, result["fields"])
     note(f"run {result['run_id']}")

@@ -93,6 +93,7 @@ def _show(result: dict[str, Any]) -> None:
         note_left_out,
         note_populations,
         number,
+        print_by_distance,
         print_table,
     )
 
@@ -107,6 +108,8 @@ def _show(result: dict[str, Any]) -> None:
     ]
     columns = ("field", "vector", "mAP>", "95% interval>", "R@1>", "R-prec>", "MRR>")
     print_table((*columns, "classes>", "gallery>"), rows, title="texts against images")
+    by_field = result["fields"].items()
+    print_by_distance(result, ((field, result["vector"], row) for field, row in by_field))
     note_populations(list(result["fields"].values()))
     note_left_out(result, {})
     note(f"run {result['run_id']}")

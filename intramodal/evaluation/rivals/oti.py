@@ -18,10 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, MismatchError, ModelError
+from intramodal.evaluation.distances import other_distances
 from intramodal.evaluation.intervals import Effect, holm
 from intramodal.evaluation.resampling import Population, Resampling, interval_population
 from intramodal.evaluation.results import Results
-from intramodal.evaluation.retrieval import RetrievalResult, record_results, run_task
+from intramodal.evaluation.retrieval import (
+    FIGURES,
+    RetrievalResult,
+    note_of,
+    record_results,
+    run_task,
+    with_distance,
+)
 from intramodal.evaluation.tasks import (
     Mask,
     Points,
@@ -34,7 +42,7 @@ from intramodal.memory import FittingBatches
 from intramodal.progress import progress, tracked
 from intramodal.runs.frames import stacked_frames
 from intramodal.runs.run import Run
-from intramodal.store.base import Filter
+from intramodal.store.base import Distance, Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import TEXT_INVERSION
 from intramodal.types import (
@@ -569,6 +577,7 @@ class InversionResults(Results):
             "where": points["where"],
             "protocol": self.tasks[0].protocol,
             "fields": self._fields(),
+            "distance_note": note_of(self),
             "run_id": self.run_id,
         }
 
@@ -621,7 +630,7 @@ class InversionResults(Results):
 
 def _figures(result: RetrievalResult) -> dict[str, Any]:
     row = result.to_dict()
-    return {**{k: row[k] for k in ("map", "interval", "population")}, **row["metrics"]}
+    return {**{name: row[name] for name in FIGURES}, **row["metrics"]}
 
 
 def evaluate_inversion(  # noqa: PLR0913  a job has as many knobs as it has
@@ -654,7 +663,9 @@ def evaluate_inversion(  # noqa: PLR0913  a job has as many knobs as it has
     vector : str
         The images in the space of the texts: the vector that is inverted, and answers.
     vectors : sequence of str, optional
-        Named vectors to compare with; by default `vector` and those projected from it.
+        Named vectors to compare with; by default `vector` and those projected from it. Where the
+        collection does not rank by cosine, each result has the mAP of its ranking, too, with
+        texts of unit length.
     fields, sides, where, min_class_size, max_queries
         As in `evaluate_retrieval`.
     invert : callable, optional
@@ -693,6 +704,7 @@ def evaluate_inversion(  # noqa: PLR0913  a job has as many knobs as it has
     ids, X = [rows.ids[row] for row in asking], rows.vectors[vector][asking]
     kept, cosines = _inverted_queries(inversion, invert, ids, X)
     texts = text_rows(rows.ids, ids, kept.texts)
+    distances = other_distances(source, table, [vector, *others])
     found = InversionResults(
         points=Points.of(source, rows, seed, where),
         run_id=run.id,
@@ -711,6 +723,7 @@ def evaluate_inversion(  # noqa: PLR0913  a job has as many knobs as it has
                 others=others,
                 cluster=resampling.unit,
                 seed=seed,
+                distances=distances,
             )
             for task in tracked(tasks, "rank", total=len(tasks))
         ],
@@ -797,7 +810,7 @@ def stored_texts(collection: ImageCollection, vector: str, ids: Sequence[PointId
     return np.concatenate(parts)
 
 
-def compare_inversion(
+def compare_inversion(  # noqa: PLR0913  what a job hands on
     task: RetrievalTask,
     table: VectorTable,
     texts: Floats,
@@ -806,10 +819,17 @@ def compare_inversion(
     others: Sequence[str],
     cluster: str | None = None,
     seed: int = 0,
+    distances: Mapping[str, Distance] | None = None,
 ) -> InversionEvidence:
-    """Return how the texts (n, d) of the rows that ask retrieve, beside other vectors."""
+    """Return how the texts (n, d) of the rows that ask retrieve, beside other vectors.
+
+    `distances` are those of `other_distances`.
+    """
     task, table = asked_by_texts(task, table, texts, vector)
-    results = [run_task(task, table, name) for name in (TEXTS, *others)]
+    results = [
+        with_distance(run_task(task, table, name), task, table, (distances or {}).get(found_by))
+        for name, found_by in ((TEXTS, vector), *((name, name) for name in others))
+    ]
     population = interval_population(table, task, cluster, seed=seed)
     if population is None:
         return InversionEvidence(None, results, {})
