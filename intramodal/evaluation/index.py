@@ -52,22 +52,27 @@ _PRIOR = 40
 
 
 def judge(
-    task: RetrievalTask, table: VectorTable, answers: Sequence[Rows], most: int | None
+    task: RetrievalTask, table: VectorTable, answers: Sequence[Rows], k: int, most: int | None
 ) -> dict[str, Any]:
-    """Return the figures of every query; AP@k over at most `most` relevant items."""
-    figures = np.zeros((len(answers), 3))
+    """Return the figures of every query's k answers; AP@k over at most `most` relevant items."""
+    figures = np.zeros((len(answers), 6))
     n_relevant, n_answers = np.zeros((2, len(answers)), dtype=np.int64)
     for i, (places, relevant) in enumerate(_paired(task, table, answers)):
         n_others = len(task.gallery_rows) - int(task.query_at[i] >= 0)
         n_relevant[i], n_answers[i] = len(relevant), len(places)
-        figures[i] = certified_ap(np.isin(places, relevant), len(relevant), n_others)
-    ap, lower, upper = figures.T
+        is_relevant = np.isin(places, relevant)
+        figures[i, :3] = certified_ap(is_relevant, len(relevant), n_others)
+        figures[i, 3:] = first_places(is_relevant, len(relevant), k)
+    ap, lower, upper, ndcg, precision, precision_at_1 = figures.T
     if most is not None:
         ap = ap * n_relevant / np.minimum(n_relevant, most)
     return {
         "ap": ap,
         "lower": lower,
         "upper": upper,
+        "ndcg": ndcg,
+        "precision": precision,
+        "precision_at_1": precision_at_1,
         "n_relevant": n_relevant,
         "n_answers": n_answers,
     }
@@ -169,6 +174,16 @@ def certified_ap(
     least = float((hits / (n_gallery - len(missing) + missing)).sum())
     most = float((hits / (len(is_relevant) + missing)).sum())
     return sure / n_relevant, (sure + least) / n_relevant, (sure + most) / n_relevant
+
+
+def first_places(
+    is_relevant: NDArray[np.bool_], n_relevant: int, k: int
+) -> tuple[float, float, float]:
+    """Return nDCG@k, precision@k and precision@1 of the answers (at most k,) to a query."""
+    # Places that no answer fills hold nothing relevant.
+    gains = 1 / np.log2(np.arange(2, k + 2))
+    ndcg = gains[: len(is_relevant)][is_relevant].sum() / gains[:n_relevant].sum()
+    return float(ndcg), float(is_relevant.sum() / k), float(is_relevant[:1].sum())
 
 
 Denominator = Literal["relevant", "min"]
@@ -298,6 +313,8 @@ class IndexResult:
     lower, upper : ndarray of shape (n_queries,)
         Least and most average precision of any full ranking that begins with these answers.
         With ``exact=True`` that is the exact ranking, ties in the order of the ids.
+    ndcg, precision, precision_at_1 : ndarray of shape (n_queries,)
+        nDCG@k, its best value that of min(k, R) relevant items; precision@k and precision@1.
     recall : ndarray of shape (n_queries,)
         Share of the answers that belong to the exact top k, by the collection's own distance; NaN
         for a fused search, which has none.
@@ -322,6 +339,9 @@ class IndexResult:
     ap: NDArray[np.float64]
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
+    ndcg: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    precision_at_1: NDArray[np.float64]
     recall: NDArray[np.float64]
     n_relevant: NDArray[np.int64]
     n_answers: NDArray[np.int64]
@@ -348,6 +368,9 @@ class IndexResult:
                 "denominator": DENOMINATORS[self.denominator],
                 **interval_values(self.interval),
                 "map_interval": [self.lower.mean(), self.upper.mean()],
+                "ndcg_at_k": self.ndcg.mean(),
+                "precision_at_k": self.precision.mean(),
+                "precision_at_1": self.precision_at_1.mean(),
                 "recall": self.recall.mean(),
                 "n_queries": len(self.ap),
                 "n_outside": self.n_outside,
@@ -375,6 +398,9 @@ class IndexResult:
             f"ap@{self.k}" if self.denominator == "relevant" else f"ap@{self.k}_of_min": self.ap,
             "ap_least": self.lower,
             "ap_most": self.upper,
+            f"ndcg@{self.k}": self.ndcg,
+            f"precision@{self.k}": self.precision,
+            "precision@1": self.precision_at_1,
             f"exact_recall@{self.k}": self.recall,
         }
 
@@ -386,6 +412,9 @@ class IndexResult:
         run.log_metric(f"mAP@{self.k}{over}", row["map_at_k"], interval=row["interval"], **about)
         for name, value in zip(("least", "most"), row["map_interval"], strict=True):
             run.log_metric(f"mAP at {name}, by {self.k} answers", value, **about)
+        run.log_metric(f"nDCG@{self.k}", row["ndcg_at_k"], **about)
+        for k, name in {self.k: "precision_at_k", 1: "precision_at_1"}.items():
+            run.log_metric(f"precision@{k}", row[name], **about)
         run.log_metric(f"recall@{self.k}", row["recall"], **about)
         timed = {**about, "n": row["latency_ms"]["n"]}
         for name in ("p50", "p95", "p99"):
@@ -665,7 +694,7 @@ def judge_search(  # noqa: PLR0913  what a job hands on
     rows = task.query_rows
     answers = answers_of(collection, table, search, rows, k)
     most = k if denominator == "min" else None
-    judged = judge(task, table, answers, most)
+    judged = judge(task, table, answers, k, most)
     distance = collection.info().vectors[search.vector].distance
     recall = recall_at_k(table, search, rows, answers, k, may_answer=may_answer, distance=distance)
     timed = np.random.default_rng(seed).permutation(rows)[:n_timed]

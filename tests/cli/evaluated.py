@@ -44,6 +44,7 @@ def pictures() -> VectorTable:
     payload = {
         "kind": [f"kind {k}" for k in kind],
         "split": [("train", "test", "val")[i % 5 % 3] for i in range(N)],
+        "masterCategory": [f"kind {k}" for k in kind],
         "year": [2012.0 if i % 2 else 2013 for i in range(N)],
     }
     ids = [point_id("photos", f"{i}.jpg") for i in range(N)]

@@ -110,6 +110,8 @@ def test_a_run_keeps_the_intervals_and_every_query_of_a_search() -> None:
         assert [bound.value for bound in bounds] == row["map_interval"]
         assert bounds[0].low is None
     assert (metrics["latency p95, ms", "raw"].n, metrics["recall@7", "raw"].n) == (2, N)
+    recorded = [metrics[name, "raw"].value for name in ("nDCG@7", "precision@7", "precision@1")]
+    assert recorded == [raw[name] for name in ("ndcg_at_k", "precision_at_k", "precision_at_1")]
     exact = metrics["mAP exact", "raw"]
     assert (exact.value, [exact.low, exact.high]) == (raw["exact_map"], raw["exact_interval"])
     assert ("mAP exact", "raw + pca") not in metrics
@@ -140,8 +142,22 @@ def test_min_of_k_and_relevant_is_named_where_it_is_the_denominator() -> None:
     assert "classes" not in over_all
     # All classes have one size: 19 others are relevant.
     assert over_k["map_at_k"] == pytest.approx(over_all["map_at_k"] * 19 / 7)
-    told = invoke("index", "photos", *options, "--denominator", "min").output
-    assert "mAP@7 over min(k, relevant)" in told
+    assert over_k["denominator"] == "min(k, relevant)"
+
+
+def test_the_table_of_a_search_shows_precision_recall_and_p95_within_80_columns() -> None:
+    options = ("--labels", "masterCategory", "--searches", "raw,pca:raw", "--timed", "2")
+    found = run("index", "photos", *options)
+    lines = invoke("index", "photos", *options).stdout.splitlines()
+    heads = [line.strip("┃").split("┃") for line in lines if line.startswith("┃")]
+    columns = ["".join(map(str.strip, parts)) for parts in zip(*heads, strict=True)]
+    assert columns == ["field", "search", "precision@100", "precision@1", "recall@100", "p95 ms"]
+    assert max(map(len, lines)) <= 80
+    for row in found["rows"]:
+        (line,) = (line for line in lines if f"│ {row['search']} " in line)
+        shown = [cell.strip() for cell in line.strip("│").split("│")]
+        figures = [row[name] for name in ("precision_at_k", "precision_at_1", "recall")]
+        assert shown[2:5] == [f"{figure:.3f}" for figure in figures]
 
 
 def test_no_search_at_all_is_refused() -> None:

@@ -14,6 +14,7 @@ from intramodal.evaluation.index import (
     IndexSearch,
     certified_ap,
     evaluate_index,
+    first_places,
     recall_at_k,
 )
 from intramodal.evaluation.retrieval import evaluate_retrieval
@@ -97,6 +98,30 @@ def test_answers_to_the_end_of_the_gallery_give_the_exact_figure(
     found = asked(collection, IndexSearch("pca", exact=True), k=N - 1)
     for figures in (found.ap, found.lower, found.upper):
         np.testing.assert_allclose(figures, exact.ap, atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 5, 20])
+def test_the_first_places_of_an_exact_search_are_those_of_the_exact_ranking(
+    collection: ImageCollection, table: VectorTable, k: int
+) -> None:
+    options: dict[str, Any] = {"vectors": ["raw"], "fields": ["label"], "ks": (1, k)}
+    exact = evaluate_retrieval(table, **options)["label", "raw"].metrics
+    found = asked(collection, IndexSearch("raw", exact=True), k=k, n_timed=1)
+    np.testing.assert_allclose(found.ndcg, exact[f"ndcg@{k}"], atol=1e-12)
+    np.testing.assert_allclose(found.precision, exact[f"precision@{k}"], atol=1e-12)
+    np.testing.assert_allclose(found.precision_at_1, exact["precision@1"], atol=1e-12)
+    values = found.to_dict()
+    assert values["ndcg_at_k"] == pytest.approx(exact[f"ndcg@{k}"].mean(), abs=1e-12)
+    assert values["precision_at_1"] == pytest.approx(exact["precision@1"].mean(), abs=1e-12)
+
+
+def test_places_without_an_answer_count_as_wrong() -> None:
+    ndcg, precision, at_1 = first_places(np.array([True, False, True]), n_relevant=5, k=4)
+    gains = 1 / np.log2([2, 3, 4, 5])
+    assert (precision, at_1) == (0.5, 1)
+    assert ndcg == pytest.approx((gains[0] + gains[2]) / gains.sum())
+    assert first_places(np.array([], dtype=bool), n_relevant=1, k=4) == (0, 0, 0)
+    assert first_places(np.array([True]), n_relevant=1, k=4) == (1, 0.25, 1)
 
 
 def test_a_two_stage_search_of_all_candidates_is_a_search_by_the_second_stage(
