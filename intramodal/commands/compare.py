@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -386,7 +387,7 @@ def _print_agreement(result: dict[str, Any]) -> None:
     print_table((f"{a} and {b} disagree most on", "in common>"), rows)
     for sentence in result["sentences"]:
         click.echo(sentence)
-    _print_costs(result["cost"])
+    _print_costs(result["cost"], result["vectors"])
     note_where(result)
     note(f"run {result['run_id']}")
 
@@ -428,7 +429,7 @@ def print_verdicts(result: dict[str, Any]) -> None:
     for name, field in result["fields"].items():
         click.echo(f"{name}: {field['sentence']}")
     _print_pieces(result["fields"])
-    _print_costs(result["cost"])
+    _print_costs(result["cost"], result["vectors"])
     note_where(result)
     note(f"run {result['run_id']}")
 
@@ -451,9 +452,10 @@ def _print_pieces(fields: dict[str, Any]) -> None:
     print_table(columns, rows)
 
 
-def _print_costs(costs: dict[str, Any]) -> None:
+def _print_costs(costs: dict[str, Any], vectors: Sequence[str]) -> None:
     """Print one row a vector, and one for the search in two stages."""
     from intramodal.commands.printing import number, print_table
+    from intramodal.evaluation.cost import two_stages
 
     columns = ("vector", "bytes>", "RAM MB>", "in int8>", "ms p50>", "p95>", "recall@10>")
     rows = [
@@ -467,3 +469,23 @@ def _print_costs(costs: dict[str, Any]) -> None:
         for name, cost in costs.items()
     ]
     print_table(columns, rows)
+    _print_first_results(costs)
+    click.echo(two_stages(*vectors))
+
+
+def _print_first_results(costs: dict[str, Any]) -> None:
+    """Print how good the first results of every search are, one row a field."""
+    from intramodal.commands.printing import number, print_table
+
+    found = [cost["fields"] for cost in costs.values()]
+    rows = []
+    for field in found[0]:
+        each = [row for by_field in found if (row := by_field[field])]
+        cells = [
+            f"{number(row['ndcg_at_10'], 3)} / {number(row['precision_at_10'], 3)}" for row in each
+        ]
+        if cells:
+            rows.append((field, *cells, f"{each[0]['n_queries']:,}"))
+    if rows:
+        columns = ("field", *(f"{name}>" for name in costs), "queries>")
+        print_table(columns, rows, title="nDCG@10 / precision@10 of the store's results")

@@ -328,7 +328,7 @@ def compare_unlabelled(  # noqa: PLR0913  a job has as many knobs as it has
         pseudo_labels=None
         if names is None
         else _pseudo_labelled(table, (a, b), names, texts, min_class_size),
-        cost=vector_costs(collection, table, [a, b], where),
+        cost=vector_costs(collection, table, [a, b], where=where),
         distances=distances,
         agreement_by_distance=by_distance,
     )

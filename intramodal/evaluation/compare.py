@@ -517,7 +517,15 @@ class Comparison(Results):
         source = self.context.source
         if isinstance(source, VectorTable):
             return None
-        return vector_costs(source, self.context.table, self.vectors, self.context.where)
+        about = self.context
+        return vector_costs(
+            source,
+            about.table,
+            self.vectors,
+            list(self.fields),
+            where=about.where,
+            min_class_size=about.min_class_size,
+        )
 
     @cached_property
     def model_check(self) -> ModelCheck | None:

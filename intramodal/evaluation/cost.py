@@ -1,20 +1,32 @@
-"""What a vector costs: bytes, memory, measured latency and the index's recall."""
+"""What a vector costs and what its searches give: bytes, latency, recall, the first results."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from intramodal.evaluation.index import IndexSearch, answers_of, recall_at_k, time_searches
+from intramodal.evaluation.index import (
+    IndexSearch,
+    Rows,
+    answers_of,
+    judge,
+    recall_at_k,
+    time_searches,
+)
+from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.runs.frames import json_values
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable
 
 N_PROBES = 50
-"""Queries timed a search: enough for a median, little beside the evaluation itself."""
+"""Queries of each search: enough for a median, little beside the evaluation itself."""
+
+N_CANDIDATES = 40
+"""Of a search in two stages; its second one ranks them."""
 
 _K = 10
 _RAM_FACTOR = 1.5
@@ -25,23 +37,55 @@ def vector_costs(
     collection: ImageCollection,
     table: VectorTable,
     vectors: Sequence[str],
+    fields: Sequence[str] = (),
+    *,
     where: Filter | None = None,
+    min_class_size: int = 2,
 ) -> dict[str, Any]:
-    """Return bytes, memory estimates, latency and recall@10 of each vector, and of two stages.
+    """Return what each vector costs, and two stages, by name: bytes, memory, latency, recall@10.
 
+    "fields" holds, for every label field, nDCG@10 and precision@10 of the store's own results for
+    the probes whose label others have; None where there are none, or where the table is a sample.
     With a filter the table holds the points that match, and searches are filtered by it; memory
     is that of all points of the collection: all of them have the vector.
     """
     searches = [IndexSearch(vector) for vector in vectors]
     if len(vectors) > 1:
         # The last vector finds the candidates, the first one ranks them: both are in memory.
-        searches.append(IndexSearch(vectors[0], prefetch=vectors[-1]))
+        two = IndexSearch(vectors[0], prefetch=vectors[-1], candidates=N_CANDIDATES)
+        searches.append(two)
+    probes = np.linspace(0, len(table) - 1, num=min(len(table), N_PROBES)).astype(np.intp)
+    tasks = {field: _asked_by(table, field, probes, min_class_size) for field in fields}
     n = (table.drawn_from or len(table)) if where is None else collection.count()
     return {
         search.name: _size(table, n, search.vectors)
-        | _measured(collection, table, search.within(where))
+        | _measured(collection, table, search.within(where), probes, tasks)
         for search in searches
     }
+
+
+def two_stages(a: str, b: str) -> str:
+    """Return what a search in two stages, by vector B and then by A, keeps and saves."""
+    return (
+        f"{b} > {a}: {b} finds {N_CANDIDATES} candidates and {a} ranks them, so its results have "
+        f"about the quality of {a}, not that of {b}. It needs the memory of both vectors, or of "
+        f"{b} alone if {a} is kept on disk."
+    )
+
+
+def _asked_by(
+    table: VectorTable, field: str, probes: NDArray[np.intp], min_class_size: int
+) -> RetrievalTask | None:
+    """Return the task in which the probes ask all others; None where none can."""
+    if table.drawn_from is not None and table.drawn_from > len(table) + table.n_incomplete:
+        return None  # The store answers with points whose labels were not read.
+    able = RetrievalTask.of_all(table, field, min_class_size=min_class_size).query_rows
+    is_asking = np.zeros(len(table), dtype=bool)
+    is_asking[np.intersect1d(probes, able)] = True
+    if not is_asking.any():
+        return None
+    sides = is_asking, np.ones(len(table), dtype=bool)
+    return RetrievalTask.from_table(table, field, split=sides, min_class_size=min_class_size)
 
 
 def _size(table: VectorTable, n: int, vectors: Sequence[str]) -> dict[str, Any]:
@@ -57,14 +101,19 @@ def _size(table: VectorTable, n: int, vectors: Sequence[str]) -> dict[str, Any]:
 
 
 def _measured(
-    collection: ImageCollection, table: VectorTable, search: IndexSearch
+    collection: ImageCollection,
+    table: VectorTable,
+    search: IndexSearch,
+    rows: NDArray[np.intp],
+    tasks: Mapping[str, RetrievalTask | None],
 ) -> dict[str, Any]:
-    rows = np.linspace(0, len(table) - 1, num=min(len(table), N_PROBES)).astype(np.intp)
+    """Return latency, recall and the quality by every task of a search that some rows ask."""
     # Of single searches as this process sees them, the network included.
     latency = time_searches(collection, table, search, rows, _K)
     distance = collection.info().vectors[search.vector].distance
     answers = answers_of(collection, table, search, rows, _K)
     recall = recall_at_k(table, search, rows, answers, _K, distance=distance)
+    answer_of = dict(zip(rows.tolist(), answers, strict=True))
     p50, p95 = np.percentile(latency, [50, 95])
     found: dict[str, Any] = json_values(
         {
@@ -72,6 +121,22 @@ def _measured(
             "latency_ms_p95": p95,
             "recall_at_10": np.nanmean(recall) if np.isfinite(recall).any() else None,
             "n_probes": len(rows),
+            "fields": {
+                field: None if task is None else _first_results(table, task, answer_of)
+                for field, task in tasks.items()
+            },
         }
     )
     return found
+
+
+def _first_results(
+    table: VectorTable, task: RetrievalTask, answers: Mapping[int, Rows]
+) -> dict[str, Any]:
+    """Return how good the answers to the rows of the table are by the labels of a task."""
+    judged = judge(task, table, [answers[row] for row in task.query_rows.tolist()], _K, None)
+    return {
+        "ndcg_at_10": judged["ndcg"].mean(),
+        "precision_at_10": judged["precision"].mean(),
+        "n_queries": len(task.query_rows),
+    }

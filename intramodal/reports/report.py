@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from intramodal import plots
 from intramodal.errors import InputError
 from intramodal.evaluation.compare import Comparison
+from intramodal.evaluation.cost import two_stages
 from intramodal.evaluation.verdict import NAMES, SHORT
 from intramodal.reports.page import Page, render_page, write_text
 from intramodal.reports.thumbnails import Picture, thumbnail
@@ -317,7 +318,8 @@ def _fitted(documents: Sequence[ReportDocument], limit_bytes: int) -> str:
     for pictures, plotted in _SHARES:
         shown = [_thinned(document, svgs, pictures, plotted) for document, svgs in drawn]
         n_left_out = _n_parts(drawn) - _n_parts(shown)
-        about = {"words": SHORT, "names": NAMES, "colors": COLORS, "n_left_out": n_left_out}
+        about: dict[str, Any] = {"words": SHORT, "names": NAMES, "colors": COLORS}
+        about |= {"two_stages": two_stages, "n_left_out": n_left_out}
         page = render_page("report.html.j2", documents=shown, **about)
         if len(page.encode()) <= limit_bytes:
             break

@@ -9,6 +9,7 @@ from typing import Any
 
 from tabulate import DataRow, TableFormat, tabulate
 
+from intramodal.evaluation.cost import two_stages
 from intramodal.evaluation.verdict import NAMES, SHORT, p_value
 from intramodal.reports.page import number, signed, size, text
 from intramodal.reports.report import ReportDocument
@@ -58,6 +59,7 @@ class Table:
     columns: Sequence[str]
     """The first holds names, the others figures."""
     rows: Sequence[Sequence[str]]
+    note: str = ""
 
 
 def render_markdown(documents: Sequence[ReportDocument]) -> str:
@@ -73,7 +75,8 @@ def render_latex(documents: Sequence[ReportDocument]) -> str:
 def tables(document: ReportDocument) -> list[Table]:
     """Return the tables of a report that have rows, in its order."""
     makers: tuple[Callable[[ReportDocument], Table], ...]
-    makers = (_pieces, _first_page, _retrieval, _by_distance, _others, _fewshot, _cost, _origin)
+    figures = (_pieces, _first_page, _retrieval, _by_distance, _others, _fewshot)
+    makers = (*figures, _cost, _first_results, _origin)
     found = [make(document) for make in makers]
     return [table for table in found if table.rows]
 
@@ -146,7 +149,8 @@ def _by_distance(document: ReportDocument) -> Table:
         for vector, own in (row.get("map_by_distance") or {}).items()
     ]
     columns = ("field", "vector", "mAP by cosine", "as the store ranks")
-    return Table("By the distance of the collection", columns, rows)
+    note = document.comparison.get("distance_note") or ""
+    return Table("By the distance of the collection", columns, rows, note)
 
 
 def _others(document: ReportDocument) -> Table:
@@ -196,7 +200,29 @@ def _cost(document: ReportDocument) -> Table:
         for vector, row in document.comparison["cost"].items()
     ]
     columns = ("vector", "dimensions", "bytes a vector", "memory, float32", "median latency")
-    return Table("Cost", (*columns, "recall@10 of the index"), rows)
+    a, b = document.comparison["vectors"]
+    note = two_stages(a, b) if f"{b} > {a}" in document.comparison["cost"] else ""
+    return Table("Cost", (*columns, "recall@10 of the index"), rows, note)
+
+
+def _first_results(document: ReportDocument) -> Table:
+    """Return how good the first results of every search are, one row a field and search."""
+    rows = [
+        [
+            field,
+            search,
+            number(found["ndcg_at_10"], 3),
+            number(found["precision_at_10"], 3),
+            f"{found['n_queries']:,}",
+        ]
+        for search, row in document.comparison["cost"].items()
+        for field, found in row.get("fields", {}).items()
+        if found
+    ]
+    order = list(document.comparison["fields"])
+    rows.sort(key=lambda row: order.index(row[0]))
+    columns = ("field", "search", "nDCG@10", "precision@10", "queries")
+    return Table("First results of every search", columns, rows)
 
 
 def _origin(document: ReportDocument) -> Table:
@@ -221,18 +247,13 @@ def _verdicts(document: ReportDocument) -> list[tuple[str, str]]:
     return [(name, row["sentence"]) for name, row in fields.items()]
 
 
-def _notes(document: ReportDocument) -> list[str]:
-    note = document.comparison.get("distance_note")
-    return [note] if note else []
-
-
 def _markdown(document: ReportDocument) -> str:
     lines = [f"# {md(document.title)}", ""]
     lines += [md(document.about, 2000), ""] if document.about else []
     lines += [f"- **{md(name)}**: {md(words, 2000)}" for name, words in _verdicts(document)]
-    lines += [f"- {md(note, 2000)}" for note in _notes(document)]
     for table in tables(document):
         lines += ["", f"## {md(table.title)}", "", _grid(table, md, _MARKDOWN_GRID)]
+        lines += ["", md(table.note, 2000)] if table.note else []
     return "\n".join(lines) + "\n"
 
 
@@ -263,10 +284,10 @@ def _latex(document: ReportDocument) -> str:
         rf"  \item \textbf{{{tex(name)}}}: {tex(words, 2000)}"
         for name, words in _verdicts(document)
     ]
-    lines += [rf"  \item {tex(note, 2000)}" for note in _notes(document)]
     lines += [r"\end{itemize}"]
     for table in tables(document):
         lines += [rf"\subsection*{{{tex(table.title)}}}", _grid(table, tex, _LATEX_GRID)]
+        lines += ["", tex(table.note, 2000)] if table.note else []
     return "\n".join(lines) + "\n"
 
 

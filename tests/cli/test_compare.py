@@ -34,6 +34,21 @@ def test_each_field_gets_its_own_verdict(photos: str) -> None:
     assert 0 < two_stage["recall_at_10"] <= 1
 
 
+def test_the_table_of_first_results_has_every_search_within_80_columns(photos: str) -> None:
+    found = run("compare", photos, "--labels", "kind,season")["cost"]
+    lines = invoke("compare", photos, "--labels", "kind,season").stdout.splitlines()
+    at = lines.index(next(line for line in lines if line.startswith("nDCG@10 / precision@10")))
+    rows = [line.strip("┃│").split("┃" if "┃" in line else "│") for line in lines[at + 1 : at + 6]]
+    head, *others = ([cell.strip() for cell in row] for row in rows if len(row) > 1)
+    assert head == ["field", "raw", "pca", "pca > raw", "queries"]
+    for row, field in zip(others, ("kind", "season"), strict=True):
+        figures = [cost["fields"][field] for cost in found.values()]
+        cells = [f"{f['ndcg_at_10']:.3f} / {f['precision_at_10']:.3f}" for f in figures]
+        assert row == [field, *cells, "50"]
+    assert max(map(len, lines[at : at + 6])) <= 80
+    assert "about the quality of raw, not that of pca" in lines[at + 7]
+
+
 def test_controls_run_beside_and_never_decide(photos: str) -> None:
     found = run("compare", photos, "--labels", "kind,season")
     alone = run("compare", photos, "--labels", "kind,season", "--no-controls")

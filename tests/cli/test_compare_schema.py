@@ -57,6 +57,9 @@ def test_a_comparison_prints_the_documented_object(photos: str) -> None:
     assert list(found["cost"]) == list(expected["cost"])
     for name, cost in found["cost"].items():
         assert list(cost) == list(expected["cost"][name])
+        assert list(cost["fields"]) == list(found["fields"])
+        (first_results,) = expected["cost"][name]["fields"].values()
+        assert all(list(row) == list(first_results) for row in cost["fields"].values())
 
 
 def test_values_are_fractions_counts_and_named_outcomes(photos: str) -> None:
@@ -79,6 +82,16 @@ def test_values_are_fractions_counts_and_named_outcomes(photos: str) -> None:
             for one in by_shots.values():
                 assert 0 <= one["a"] <= 1
                 assert one["delta"] == pytest.approx(one["b"] - one["a"], abs=1e-12)
+
+
+def test_costs_tell_how_good_the_first_results_of_every_search_are(photos: str) -> None:
+    found = run("compare", photos, "--labels", "kind,season")["cost"]
+    for row in (row for cost in found.values() for row in cost["fields"].values()):
+        assert 0 < row["ndcg_at_10"] <= 1
+        assert 0 < row["precision_at_10"] <= 1
+        assert row["n_queries"] == 50
+    raw, pca, both = (cost["fields"]["season"]["ndcg_at_10"] for cost in found.values())
+    assert pca < both <= raw + 0.05  # the projection has lost the season; raw ranks in two stages
 
 
 def test_what_was_not_computed_is_null_and_inconclusive(photos: str) -> None:

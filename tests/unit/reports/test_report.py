@@ -54,6 +54,21 @@ def test_the_page_fetches_nothing(page: str) -> None:
     assert not re.search(r"url\((?!#)", page)
 
 
+def test_the_page_tells_what_every_search_gives(tmp_path: Path) -> None:
+    sample = document()
+    figures = {"ndcg_at_10": 0.512, "precision_at_10": 0.256, "n_queries": 50}
+    cost = sample.comparison["cost"]["raw"]
+    by_field = {"identity": figures, HOSTILE: figures, "other": None}
+    costs = {name: {**cost, "fields": by_field} for name in ("raw", "pca", "pca > raw")}
+    made = replace(sample, comparison={**sample.comparison, "cost": costs})
+    render_report([made], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("<td>0.512</td>") == page.count("<td>0.256</td>") == 6
+    assert "precision@10 pca &gt; raw" in page
+    assert "about the quality of raw, not that of pca" in page
+    assert "script" not in parsed(page).tags
+
+
 def test_verdicts_come_before_any_table(page: str) -> None:
     assert page.index("adopt: better") < page.index("<table>")
     for words in ("do not adopt: worse", "adopt: not worse", "not settled"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -24,6 +25,27 @@ def test_every_table_of_the_report_is_there() -> None:
         *("Retrieval", "Other maps", "Few-shot accuracy", "Cost", "How to reproduce")
     ]
     assert all(len(row) == len(t.columns) for t in tables(document()) for row in t.rows)
+
+
+def test_first_results_of_every_search_stand_field_by_field() -> None:
+    sample = document()
+    fields = list(sample.comparison["fields"])[:2]
+    figures = {"ndcg_at_10": 0.5, "precision_at_10": 0.25, "n_queries": 50}
+    cost = sample.comparison["cost"]["raw"]
+    costs = {
+        name: {**cost, "fields": {fields[1]: figures, fields[0]: figures, "other": None}}
+        for name in ("raw", "pca", "pca > raw")
+    }
+    made = replace(sample, comparison={**sample.comparison, "cost": costs})
+    found = {table.title: table for table in tables(made)}
+    rows = found["First results of every search"].rows
+    assert [row[:2] for row in rows] == [[f, s] for f in fields for s in costs]
+    assert {tuple(row[2:]) for row in rows} == {("0.500", "0.250", "50")}
+    sentence = "about the quality of raw, not that of pca"
+    assert sentence in found["Cost"].note
+    assert sentence in render_markdown([made])
+    assert sentence in render_latex([made])
+    assert sentence not in render_markdown([sample])  # recorded before there were two stages
 
 
 def test_verdicts_come_before_any_table(markdown: str, latex: str) -> None:
