@@ -365,9 +365,9 @@ class Context:
     """What a comparison rests on, and what its report is computed from.
 
     `table` holds both vectors, the label fields and the paths of the points that take part, and
-    remembers classes, tasks and unit rows; `split` are its two sides. `projection` is what B was
-    made with, `texts` (n, d) are in the space of A; `where` is the filter that all of the points
-    match.
+    remembers classes, tasks and unit rows; `split` are its two sides, as `sides` chose them.
+    `projection` is what B was made with, `texts` (n, d) are in the space of A; `where` is the
+    filter that all of the points match.
     """
 
     source: ImageCollection | VectorTable
@@ -377,6 +377,7 @@ class Context:
     min_class_size: int
     split: tuple[Mask, Mask] | None = None
     where: Filter | None = None
+    sides: Sides | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -518,14 +519,25 @@ class Comparison(Results):
         if isinstance(source, VectorTable):
             return None
         about = self.context
+        tasks = {field: self._stored_task(field) for field in self.fields}
         return vector_costs(
             source,
             about.table,
             self.vectors,
-            list(self.fields),
+            tasks,
+            sides=about.sides,
+            split=about.split,
             where=about.where,
-            min_class_size=about.min_class_size,
         )
+
+    def _stored_task(self, field: str) -> RetrievalTask | None:
+        """Return the task of all queries of a field; None if the store searches other points."""
+        about = self.context
+        # Of a sample, and of a gallery given as a mask, the store knows nothing.
+        if self.points.sample or (about.sides and isinstance(about.sides.gallery, np.ndarray)):
+            return None
+        at_least = about.min_class_size
+        return RetrievalTask.of_all(about.table, field, split=about.split, min_class_size=at_least)
 
     @cached_property
     def model_check(self) -> ModelCheck | None:
@@ -885,7 +897,7 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
             field: _compared(table, a, b, field, knobs)
             for field in tracked(fields, "compare", total=len(fields))
         },
-        context=Context(source, table, projection, None, min_class_size, split, where),
+        context=Context(source, table, projection, None, min_class_size, split, where, sides),
     )
     if isinstance(source, ImageCollection):
         run.log_origins(source.manifest.vectors)

@@ -12,11 +12,12 @@ from intramodal.evaluation.index import (
     IndexSearch,
     Rows,
     answers_of,
+    in_gallery,
     judge,
     recall_at_k,
     time_searches,
 )
-from intramodal.evaluation.tasks import RetrievalTask
+from intramodal.evaluation.tasks import FieldFilter, Mask, RetrievalTask, Sides
 from intramodal.runs.frames import json_values
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
@@ -37,31 +38,42 @@ def vector_costs(
     collection: ImageCollection,
     table: VectorTable,
     vectors: Sequence[str],
-    fields: Sequence[str] = (),
+    tasks: Mapping[str, RetrievalTask | None] | None = None,
     *,
+    sides: Sides | None = None,
+    split: tuple[Mask, Mask] | None = None,
     where: Filter | None = None,
-    min_class_size: int = 2,
 ) -> dict[str, Any]:
     """Return what each vector costs, and two stages, by name: bytes, memory, latency, recall@10.
 
-    "fields" holds, for every label field, nDCG@10 and precision@10 of the store's own results for
-    the probes whose label others have; None where there are none, or where the table is a sample.
-    With a filter the table holds the points that match, and searches are filtered by it; memory
-    is that of all points of the collection: all of them have the vector.
+    "fields" holds, for the task of each label field, nDCG@10 and precision@10 of the store's own
+    results for the probes among its queries; None where there are none.
+    The table holds the points that match `where` and are on one of the `sides`, whose masks (n,)
+    are `split`. Probes are queries, and searches carry the filters of the points and the gallery.
+    Memory is then that of all points of the collection: all of them have the vector.
     """
     searches = [IndexSearch(vector) for vector in vectors]
     if len(vectors) > 1:
         # The last vector finds the candidates, the first one ranks them: both are in memory.
         two = IndexSearch(vectors[0], prefetch=vectors[-1], candidates=N_CANDIDATES)
         searches.append(two)
-    probes = np.linspace(0, len(table) - 1, num=min(len(table), N_PROBES)).astype(np.intp)
-    tasks = {field: _asked_by(table, field, probes, min_class_size) for field in fields}
-    n = (table.drawn_from or len(table)) if where is None else collection.count()
+    probes = _probes(np.flatnonzero(split[0]) if split else np.arange(len(table)))
+    of_probes = {field: _of_probes(task, probes) for field, task in (tasks or {}).items()}
+    is_whole = where is None and split is None
+    n = (table.drawn_from or len(table)) if is_whole else collection.count()
+    sides = sides or Sides()
+    may_answer = split[1] if split and isinstance(sides.gallery, FieldFilter) else None
     return {
         search.name: _size(table, n, search.vectors)
-        | _measured(collection, table, search.within(where), probes, tasks)
+        | _measured(collection, table, filtered, probes, of_probes, may_answer)
         for search in searches
+        for filtered in [in_gallery(search, sides).within(where)]
     }
+
+
+def _probes(rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return a few of the rows, at equal distances."""
+    return rows[np.linspace(0, len(rows) - 1, num=min(len(rows), N_PROBES)).astype(np.intp)]
 
 
 def two_stages(a: str, b: str) -> str:
@@ -73,19 +85,10 @@ def two_stages(a: str, b: str) -> str:
     )
 
 
-def _asked_by(
-    table: VectorTable, field: str, probes: NDArray[np.intp], min_class_size: int
-) -> RetrievalTask | None:
-    """Return the task in which the probes ask all others; None where none can."""
-    if table.drawn_from is not None and table.drawn_from > len(table) + table.n_incomplete:
-        return None  # The store answers with points whose labels were not read.
-    able = RetrievalTask.of_all(table, field, min_class_size=min_class_size).query_rows
-    is_asking = np.zeros(len(table), dtype=bool)
-    is_asking[np.intersect1d(probes, able)] = True
-    if not is_asking.any():
-        return None
-    sides = is_asking, np.ones(len(table), dtype=bool)
-    return RetrievalTask.from_table(table, field, split=sides, min_class_size=min_class_size)
+def _of_probes(task: RetrievalTask | None, probes: NDArray[np.intp]) -> RetrievalTask | None:
+    """Return the task of the probes among its queries; None where there are none."""
+    found = task and task.only(probes)
+    return found if found and len(found.query_rows) else None
 
 
 def _size(table: VectorTable, n: int, vectors: Sequence[str]) -> dict[str, Any]:
@@ -106,13 +109,16 @@ def _measured(
     search: IndexSearch,
     rows: NDArray[np.intp],
     tasks: Mapping[str, RetrievalTask | None],
+    may_answer: Mask | None,
 ) -> dict[str, Any]:
     """Return latency, recall and the quality by every task of a search that some rows ask."""
     # Of single searches as this process sees them, the network included.
     latency = time_searches(collection, table, search, rows, _K)
     distance = collection.info().vectors[search.vector].distance
     answers = answers_of(collection, table, search, rows, _K)
-    recall = recall_at_k(table, search, rows, answers, _K, distance=distance)
+    recall = recall_at_k(
+        table, search, rows, answers, _K, may_answer=may_answer, distance=distance
+    )
     answer_of = dict(zip(rows.tolist(), answers, strict=True))
     p50, p95 = np.percentile(latency, [50, 95])
     found: dict[str, Any] = json_values(

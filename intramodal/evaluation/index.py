@@ -585,7 +585,7 @@ def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
     tasks = tasks_of(
         rows, fields, split, min_class_size=min_class_size, max_queries=max_queries, seed=seed
     )
-    filtered = [_filtered(search, sides) for search in searches]
+    filtered = [in_gallery(search, sides) for search in searches]
     # A search without a filter may find what is not in the gallery.
     may_answer = {
         search.name: split[1] for search in filtered if search.where is not None and split
@@ -637,7 +637,7 @@ def _check(collection: Any, searches: Sequence[IndexSearch], denominator: str) -
         raise InputError(f"{n} searches are called {name!r}; evaluate them one by one")
 
 
-def _filtered(search: IndexSearch, sides: Sides) -> IndexSearch:
+def in_gallery(search: IndexSearch, sides: Sides) -> IndexSearch:
     """Return the search with the filter of the gallery, unless it has one of its own."""
     if search.where is None and isinstance(sides.gallery, FieldFilter):
         return replace(search, where=sides.gallery.where)

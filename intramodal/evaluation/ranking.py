@@ -36,6 +36,14 @@ class Relevance:
     """The query itself, and junk."""
     n_queries: int
 
+    def only(self, queries: NDArray[np.intp]) -> Relevance:
+        """Return the lists of a few of the queries, by their places (n,)."""
+
+        def among(lists: Callable[[int, int], Lists]) -> Callable[[int, int], Lists]:
+            return lambda start, stop: as_lists([lists(q, q + 1)[1] for q in queries[start:stop]])
+
+        return Relevance(among(self.positives), among(self.ignored), len(queries))
+
 
 @dataclass(frozen=True)
 class Groups:

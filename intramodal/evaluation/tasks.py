@@ -457,6 +457,16 @@ class RetrievalTask:
         X, G = (table.vectors[name] for name in (vector, self.answered_by.get(vector, vector)))
         return _rows(X, self.query_rows), _rows(G, self.gallery_rows)
 
+    def only(self, rows: NDArray[np.intp]) -> RetrievalTask:
+        """Return the task of those of its queries that are among a few rows of the table."""
+        kept = np.flatnonzero(np.isin(self.query_rows, rows))
+        return replace(
+            self,
+            query_rows=self.query_rows[kept],
+            query_at=self.query_at[kept],
+            relevance=self.relevance.only(kept),
+        )
+
     def counts(self) -> dict[str, int]:
         """Return who takes part, and who is left out and why."""
         return {

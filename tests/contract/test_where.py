@@ -246,7 +246,7 @@ def test_costs_are_measured_by_filtered_searches(shop: ImageCollection) -> None:
     far = int(np.argmin(RAW @ RAW[0]))  # not among the ten that an unfiltered search finds
     where = Filter(ids=[IDS[0], IDS[far]])
     table = shop.table(["raw"], where=where)
-    assert vector_costs(shop, table, ["raw"], where)["raw"]["recall_at_10"] == 1.0
+    assert vector_costs(shop, table, ["raw"], where=where)["raw"]["recall_at_10"] == 1.0
     assert vector_costs(shop, table, ["raw"])["raw"]["recall_at_10"] is None
 
 

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from intramodal import open_store
+from intramodal.evaluation.compare import Comparison, compare
 from intramodal.evaluation.cost import N_PROBES, two_stages, vector_costs
-from intramodal.evaluation.retrieval import evaluate_retrieval
+from intramodal.evaluation.retrieval import RetrievalResult, evaluate_retrieval
+from intramodal.evaluation.tasks import RetrievalTask, Sides, tasks_of
 from intramodal.store.collection import ImageCollection
+from intramodal.store.filters import parse_filter
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import VectorTable
 
@@ -29,7 +32,13 @@ def collection() -> ImageCollection:
     origin = VectorOrigin("clip", "3f9a")
     made = ImageCollection.create(store, "c", {"raw": (D, origin), "pca": (D // 2, origin)})
     payloads: list[dict[str, Any]] = [
-        {"kind": f"k{k}", "season": f"s{s}", **({"rare": f"r{k % 2}"} if n < N // 2 else {})}
+        {
+            "kind": f"k{k}",
+            "season": f"s{s}",
+            **({"rare": f"r{k % 2}"} if n < N // 2 else {}),
+            "shop": "ab"[n // 2 % 2],
+            "side": ("test", "train", "train", "other")[n * 7 % 11 % 4],
+        }
         for n, (k, s) in enumerate(zip(kind, season, strict=True))
     ]
     made.write(list(range(N)), {"raw": X, "pca": X[:, : D // 2].copy()}, payloads)
@@ -38,6 +47,19 @@ def collection() -> ImageCollection:
 
 def read(collection: ImageCollection, sample: int | None = None) -> VectorTable:
     return collection.table(["raw", "pca"], payload=FIELDS, sample=sample)
+
+
+def tasks(table: VectorTable, fields: list[str]) -> dict[str, RetrievalTask]:
+    return dict(zip(fields, tasks_of(table, fields, None), strict=True))
+
+
+def check_is_exact(found: dict[str, Any], exact: RetrievalResult, probes: set[Any]) -> None:
+    """Compare figures of a search with the means of the exact ranking over the probes."""
+    is_probe = np.isin(exact.query_ids, list(probes))
+    assert found["n_queries"] == is_probe.sum() > 0
+    for name, metric in (("ndcg_at_10", "ndcg@10"), ("precision_at_10", "precision@10")):
+        # So few points are searched exactly.
+        assert found[name] == pytest.approx(exact.metrics[metric][is_probe].mean(), abs=1e-9)
 
 
 def probes(table: VectorTable) -> set[Any]:
@@ -49,20 +71,16 @@ def test_first_results_are_those_of_the_exact_ranking_for_the_same_queries(
     collection: ImageCollection, field: str
 ) -> None:
     table = read(collection)
-    costs = vector_costs(collection, table, ["raw", "pca"], FIELDS)
+    costs = vector_costs(collection, table, ["raw", "pca"], tasks(table, FIELDS))
     exact = evaluate_retrieval(table, vectors=["raw", "pca"], fields=[field], ks=(10,))
     for vector in ("raw", "pca"):
-        result = exact[field, vector]
-        is_probe = np.isin(result.query_ids, list(probes(table)))
-        found = costs[vector]["fields"][field]
-        assert found["n_queries"] == is_probe.sum() == costs[vector]["n_probes"] == N_PROBES
-        for name, metric in (("ndcg_at_10", "ndcg@10"), ("precision_at_10", "precision@10")):
-            # So few points are searched exactly.
-            assert found[name] == pytest.approx(result.metrics[metric][is_probe].mean(), abs=1e-9)
+        assert costs[vector]["fields"][field]["n_queries"] == costs[vector]["n_probes"] == N_PROBES
+        check_is_exact(costs[vector]["fields"][field], exact[field, vector], probes(table))
 
 
 def test_two_stages_keep_the_quality_of_the_vector_that_ranks(collection: ImageCollection) -> None:
-    costs = vector_costs(collection, read(collection), ["raw", "pca"], FIELDS)
+    table = read(collection)
+    costs = vector_costs(collection, table, ["raw", "pca"], tasks(table, FIELDS))
     for field in ("kind", "season"):
         by_raw, by_pca, both = (row["fields"][field]["ndcg_at_10"] for row in costs.values())
         assert list(costs) == ["raw", "pca", "pca > raw"]
@@ -72,24 +90,62 @@ def test_two_stages_keep_the_quality_of_the_vector_that_ranks(collection: ImageC
 
 def test_points_without_a_label_neither_ask_nor_answer(collection: ImageCollection) -> None:
     table = read(collection)
-    found = vector_costs(collection, table, ["raw"], ["rare"])["raw"]["fields"]["rare"]
+    found = vector_costs(collection, table, ["raw"], tasks(table, ["rare"]))["raw"]["fields"][
+        "rare"
+    ]
     labelled = {table.ids[row] for row in range(N) if table.payload["rare"][row] is not None}
     assert found["n_queries"] == len(probes(table) & labelled) < N_PROBES
     hits = collection.neighbours(sorted(probes(table) & labelled), using="raw", k=10)
     assert found["precision_at_10"] <= np.mean([len(set(ids) & labelled) / 10 for ids in hits.ids])
 
 
-def test_of_a_sample_and_of_a_field_that_no_probe_has_there_is_nothing(
-    collection: ImageCollection,
-) -> None:
-    sampled = vector_costs(collection, read(collection, 60), ["raw"], ["kind"])
-    assert sampled["raw"]["fields"] == {"kind": None}
+def test_of_a_field_that_no_probe_has_there_is_nothing(collection: ImageCollection) -> None:
     table = read(collection)
     others = [row for row in range(N) if table.ids[row] not in probes(table)]
     table.payload["few"] = [None] * N
     for row, label in zip(others, "aabb", strict=False):
         table.payload["few"][row] = label
-    found = vector_costs(collection, table, ["raw"], ["few", "kind"])["raw"]["fields"]
+    by_field = tasks(table, ["few", "kind"])
+    found = vector_costs(collection, table, ["raw"], by_field)["raw"]["fields"]
     assert found["few"] is None
     assert found["kind"]["n_queries"] == N_PROBES
     assert vector_costs(collection, table, ["raw"])["raw"]["fields"] == {}
+
+
+def compared(collection: ImageCollection, **about: Any) -> Comparison:
+    asked: dict[str, Any] = {"fields": ["kind"], "tasks": ["retrieval"], "controls": False}
+    return compare(collection, "raw", "pca", **asked, **about)
+
+
+@pytest.mark.parametrize("where", [None, parse_filter(["shop=a"])])
+@pytest.mark.parametrize(
+    "sides",
+    ["side", Sides.parse("side=test", None), Sides.parse(None, "side=train,other"), None],
+)
+def test_searches_are_of_the_sides_and_of_the_points_that_are_compared(
+    collection: ImageCollection, where: Any, sides: Any
+) -> None:
+    found = compared(collection, sides=sides, where=where, sample=10 * N)
+    assert found.cost is not None
+    table, split = found.context.table, found.context.split
+    able = np.flatnonzero(split[0]) if split else np.arange(len(table))
+    at = able[np.linspace(0, len(able) - 1, num=min(len(able), N_PROBES)).astype(int)]
+    queries = {table.ids[row] for row in at}
+    about: dict[str, Any] = {"sides": sides, "where": where, "ks": (10,)}
+    exact = evaluate_retrieval(collection, vectors=["raw", "pca"], fields=["kind"], **about)
+    for vector in ("raw", "pca"):
+        cost = found.cost[vector]
+        assert cost["n_probes"] == len(queries) <= N_PROBES
+        check_is_exact(cost["fields"]["kind"], exact["kind", vector], queries)
+        assert cost["recall_at_10"] == 1.0
+        assert cost["ram_bytes"] == 6 * N * table.vectors[vector].shape[1]
+
+
+def test_the_store_has_no_results_in_a_gallery_that_it_does_not_know(
+    collection: ImageCollection,
+) -> None:
+    masks = np.arange(N) % 2 == 0, np.arange(N) % 3 > 0
+    for about in ({"sides": masks}, {"sample": 90}):
+        found = compared(collection, **about).cost
+        assert found is not None
+        assert [row["fields"] for row in found.values()] == [{"kind": None}] * 3
