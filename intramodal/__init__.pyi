@@ -4,7 +4,6 @@ from .evaluation.agreement import compare_unlabelled as compare_unlabelled
 from .evaluation.agreement import neighbour_overlap as neighbour_overlap
 from .evaluation.agreement import pseudo_labels as pseudo_labels
 from .evaluation.compare import compare as compare
-from .evaluation.compare import compare_results as compare_results
 from .evaluation.fewshot import evaluate_fewshot as evaluate_fewshot
 from .evaluation.fewshot_text import evaluate_fewshot_text as evaluate_fewshot_text
 from .evaluation.index import IndexSearch as IndexSearch
@@ -15,6 +14,7 @@ from .evaluation.recovery import recover_with_anchors as recover_with_anchors
 from .evaluation.recovery import recover_without_anchors as recover_without_anchors
 from .evaluation.recovery import recovery_curve as recovery_curve
 from .evaluation.resampling import Resampling as Resampling
+from .evaluation.result_pair import compare_results as compare_results
 from .evaluation.retrieval import evaluate_retrieval as evaluate_retrieval
 from .evaluation.rivals.class_texts import ClassTexts as ClassTexts
 from .evaluation.rivals.class_texts import ClassWords as ClassWords

@@ -102,6 +102,11 @@ _NOT_RECORDED_UNLABELLED = (
 @sample_option
 @max_queries_option
 @click.option(
+    "--all-queries",
+    is_flag=True,
+    help="Let all images ask; otherwise 5,000 are drawn where there are more than 20,000.",
+)
+@click.option(
     "--seed",
     type=int,
     help="Random seed of the resampling, the episodes, and drawn points and queries.",
@@ -237,6 +242,7 @@ def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dic
                 where=options["where"],
                 sample=options["sample"],
                 max_queries=options["max_queries"],
+                all_queries=options["all_queries"],
                 resampling=Resampling(options["cluster"]),
                 seed=options["seed"],
                 run=run,
@@ -388,6 +394,8 @@ def _print_agreement(result: dict[str, Any]) -> None:
     for sentence in result["sentences"]:
         click.echo(sentence)
     _print_costs(result["cost"], result["vectors"])
+    if result["decision"]["snippet"]:
+        click.echo(result["decision"]["snippet"])
     note_where(result)
     note(f"run {result['run_id']}")
 
@@ -401,7 +409,7 @@ def _print_labelled(result: dict[str, Any]) -> None:
 
 
 def print_verdicts(result: dict[str, Any]) -> None:
-    """Print one row a field, one sentence a field, and one row a piece of evidence."""
+    """Print the decision, one row and one sentence a field, and one row a piece of evidence."""
     from intramodal.commands.printing import (
         note,
         note_where,
@@ -412,6 +420,9 @@ def print_verdicts(result: dict[str, Any]) -> None:
     from intramodal.evaluation.verdict import PIECES, SHORT
 
     a, b = result["vectors"]
+    if result["max_queries"]:
+        click.echo(f"at most {result['max_queries']:,} images ask, drawn at random; all answer")
+    click.echo(result["decision"]["sentence"])
     rows = []
     for name, field in result["fields"].items():
         pieces = field["pieces"]

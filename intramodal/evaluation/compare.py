@@ -8,41 +8,36 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from intramodal.errors import InputError, QueryMismatchError
+from intramodal.errors import InputError
 from intramodal.evaluation.cost import vector_costs
+from intramodal.evaluation.decision import Decision
 from intramodal.evaluation.distances import other_distances
 from intramodal.evaluation.duplicates import (
     THRESHOLD,
-    DuplicateFinder,
-    Duplicates,
     check_threshold,
 )
-from intramodal.evaluation.episodes import prototype_result, with_episodes
-from intramodal.evaluation.fewshot import FewshotResult, FewshotTask, run_fewshot
-from intramodal.evaluation.intervals import Difference, Effect, Paired, holm, sign_flip
+from intramodal.evaluation.intervals import holm
 from intramodal.evaluation.misalignment import MisalignmentResult, misalignment_of
+from intramodal.evaluation.pieces import (
+    NO_FEWSHOT,
+    PIECES_OF,
+    TASKS,
+    FieldEvidence,
+    Knobs,
+    caveats,
+    gathered,
+    speaks_of,
+)
 from intramodal.evaluation.precision_recall import PrecisionRecall, precision_recall
 from intramodal.evaluation.ranking import PAGE_FIGURES
 from intramodal.evaluation.resampling import (
-    CLASSES_FROM,
-    IID_PHRASE,
-    Population,
     Resampling,
-    check_classes,
-    choose_population,
-    classes_phrase,
-    field_phrase,
-    images_phrase,
 )
 from intramodal.evaluation.results import Results
 from intramodal.evaluation.retrieval import (
-    RetrievalResult,
     maps_by_distance,
     note_of,
-    run_task,
-    with_distance,
 )
 from intramodal.evaluation.sweep import DimensionSweep, sweeps
 from intramodal.evaluation.tasks import (
@@ -62,8 +57,6 @@ from intramodal.evaluation.verdict import (
     Outcome,
     Piece,
     Wording,
-    evidence,
-    guard_of,
     headline,
     judge,
 )
@@ -73,276 +66,12 @@ from intramodal.projection.projection import Projection
 from intramodal.runs.frames import data_frame, html_table
 from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, pack_scores
-from intramodal.store.base import Distance, Filter
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.model_check import ModelCheck, warn_of_wrong_model
 from intramodal.store.origins import check_fitted_for, check_is
 from intramodal.types import Floats, PointId, VectorTable, unit_rows
-
-N_CHANGED = 20
-_TIED = 1e-9
-"""Average precisions nearer than this are equal: float64 sums over a ranking differ by less."""
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class PairedResults:
-    """Two results over the same queries, in the same order.
-
-    Parameters
-    ----------
-    results : pair of RetrievalResult
-        A and B.
-    """
-
-    results: tuple[RetrievalResult, RetrievalResult]
-
-    @cached_property
-    def differences(self) -> NDArray[np.float64]:
-        """Average precision of B minus A of every query (n_queries,)."""
-        return self.results[1].ap - self.results[0].ap
-
-    def classes(self) -> list[dict[str, Any]]:
-        """Return mean average precisions and their difference for every class."""
-        a, b = (result.class_mean() for result in self.results)
-        return [
-            {"class": name, "a": mean, "b": b[name][0], "delta": b[name][0] - mean, "n_queries": n}
-            for name, (mean, n) in a.items()
-        ]
-
-    def classes_changed(self, sign: int) -> list[dict[str, Any]]:
-        """Return the classes that gain (+1) or lose (-1) most."""
-        rows = self.classes()
-        order = _most_changed([row["delta"] for row in rows], sign)
-        return [rows[i] for i in order]
-
-    def changed(self, sign: int) -> list[dict[str, Any]]:
-        """Return the queries that gain (+1) or lose (-1) most."""
-        a, b = self.results
-        return [
-            {
-                "id": a.query_ids[i],
-                "label": a.labels[i],
-                "ap": {a.vector: float(a.ap[i]), b.vector: float(b.ap[i])},
-                "delta": float(self.differences[i]),
-            }
-            for i in _most_changed(self.differences, sign)
-        ]
-
-    def counts(self) -> dict[str, int]:
-        """Return how many queries gain, stay and lose."""
-        wins, losses = (
-            int((self.differences > _TIED).sum()),
-            int((self.differences < -_TIED).sum()),
-        )
-        return {"wins": wins, "ties": len(self.differences) - wins - losses, "losses": losses}
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class PairedComparison(PairedResults):
-    """The difference in mAP of two results, B minus A, and whom it speaks of.
-
-    Parameters
-    ----------
-    results : pair of RetrievalResult
-    effect : Effect
-    population : str
-        "classes", "images", "iid", or the payload field whose values are the units.
-    phrase : str
-        The same in words.
-    """
-
-    effect: Effect
-    population: str
-    phrase: str
-
-    @property
-    def delta(self) -> float:
-        """MAP of B minus mAP of A, a fraction."""
-        return self.effect.delta
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95% interval of the difference; excludes zero exactly when ``p_value < 0.05``."""
-        return self.effect.interval
-
-    @property
-    def p_value(self) -> float:
-        """Two-sided p-value, of the same procedure as the interval."""
-        return self.effect.p_value
-
-    @property
-    def sentence(self) -> str:
-        """The difference with its figures and its population."""
-        a, b = self.results
-        told = evidence("mAP", a.map, b.map, self.effect, self.p_value, p_words="p")
-        n = len(self.differences)
-        return f"{told}. This speaks of {self.phrase}, from {n:,} queries."
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values, with the classes and queries that change most."""
-        return {
-            "map": {result.vector: result.map for result in self.results},
-            "delta": self.delta,
-            "interval": list(self.interval),
-            "p_value": self.p_value,
-            "population": self.population,
-            "n_queries": len(self.differences),
-            **self.counts(),
-            "sentence": self.sentence,
-            "classes_gain": self.classes_changed(+1),
-            "classes_lose": self.classes_changed(-1),
-            "queries_gain": self.changed(+1),
-            "queries_lose": self.changed(-1),
-        }
-
-    def _repr_html_(self) -> str:
-        counts = self.counts()
-        a, b = (f"mAP {result.vector}" for result in self.results)
-        row = [*(result.map for result in self.results), *counts.values(), self.sentence]
-        return html_table([a, b, *counts, "difference"], [row])
-
-    def __repr__(self) -> str:
-        """Return the difference with its interval and population."""
-        low, high = self.interval
-        return (
-            f"PairedComparison(mAP {self.delta:+.4f} [{low:+.4f}, {high:+.4f}], "
-            f"p {self.p_value:.4g}, {self.phrase})"
-        )
-
-
-def _most_changed(differences: Sequence[float] | NDArray[np.float64], sign: int) -> list[int]:
-    values = sign * np.asarray(differences)
-    order = np.argsort(-values, kind="stable")[:N_CHANGED]
-    return [int(i) for i in order if values[i] > _TIED]
-
-
-TASKS = ("retrieval", "fewshot")
-PIECES_OF = {"retrieval": ("map", "first"), "fewshot": ("fewshot",)}
-DECIDING_CLASSIFIER = "prototype"
-"""The paper's nearest prototype decides; LDA undoes part of any linear map and is shown beside."""
-NO_FEWSHOT = "Few-shot accuracy needs one value a picture, and two classes of two pictures"
-
-
-@dataclass(frozen=True)
-class OtherEvidence:
-    """A further vector against A, in the same population; it never changes the verdict on B."""
-
-    vector: str
-    map: float
-    effect: Effect
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values."""
-        interval = list(self.effect.interval)
-        return {
-            "vector": self.vector,
-            "map": self.map,
-            "delta": self.effect.delta,
-            "interval": interval,
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class FewshotEvidence:
-    """Few-shot accuracy of both vectors.
-
-    Parameters
-    ----------
-    mean : Paired
-        Of the prototypes, over all numbers of shots: what decides.
-    shots : dict of str to dict of int to Difference
-        By classifier and number of shots.
-    n_classes : dict of int to int
-        Classes that take part, by number of shots.
-    balanced : (float, float)
-        Mean over the classes of A's and B's accuracy, over all numbers of shots.
-    """
-
-    mean: Paired
-    shots: Mapping[str, Mapping[int, Difference]]
-    n_classes: Mapping[int, int]
-    balanced: tuple[float, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values, beside those of the piece."""
-        a, b = self.balanced
-        return {
-            "shots": list(self.n_classes),
-            "n_classes": list(self.n_classes.values()),
-            "balanced": {"a": a, "b": b, "delta": b - a},
-        }
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class FieldEvidence(PairedResults):
-    """What one label field says.
-
-    Parameters
-    ----------
-    field : str
-    task : RetrievalTask
-        Its queries and gallery; `results` and `population` are of them.
-    population : Population
-    n_classes : int
-    results : pair of RetrievalResult
-        Over the same queries.
-    ranked : dict of str to Paired
-        Differences in mAP ("ap") and of the first page; empty if retrieval was not asked for.
-    fewshot : FewshotEvidence or None
-        None if not asked for, or not to be had.
-    duplicates : Duplicates
-    class_sizes : ndarray of shape (n_classes,)
-        Queries of each class.
-    guard : float
-    tasks : tuple of str
-        What was asked for: "retrieval", "fewshot".
-    others : sequence of OtherEvidence
-        Controls and rivals; empty unless asked for.
-    """
-
-    field: str
-    task: RetrievalTask
-    population: Population
-    n_classes: int
-    ranked: Mapping[str, Paired]
-    fewshot: FewshotEvidence | None
-    duplicates: Duplicates
-    class_sizes: NDArray[np.int64]
-    guard: float = GUARD
-    tasks: tuple[str, ...] = TASKS
-    others: Sequence[OtherEvidence] = ()
-
-    @property
-    def effect(self) -> Effect | None:
-        """Difference in mAP, the mean over queries; None if retrieval was not asked for."""
-        found = self.ranked.get("ap")
-        return None if found is None else (found.by_query or found.difference).effect
-
-    @property
-    def pieces(self) -> list[Piece]:
-        """What the verdict rests on, as far as it was asked for and could be had."""
-        found = {
-            "map": self.ranked.get("ap"),
-            "first": self.ranked.get(PAGE_FIGURES[0]),
-            "fewshot": self.fewshot.mean if self.fewshot else None,
-        }
-        return [
-            Piece(name, paired, guard_of(name, self.guard))
-            for name in PIECES
-            if (paired := found[name]) is not None
-        ]
-
-    @property
-    def missing(self) -> list[str]:
-        """Pieces that were asked for and cannot be had."""
-        there = {piece.name for piece in self.pieces}
-        return [name for task in self.tasks for name in PIECES_OF[task] if name not in there]
-
-    @property
-    def effective_classes(self) -> float:
-        """As how many classes of one size these classes weigh, if queries are counted alike."""
-        return float(self.class_sizes.sum() ** 2 / np.square(self.class_sizes).sum())
 
 
 @dataclass(frozen=True)
@@ -394,6 +123,8 @@ class Comparison(Results):
         Largest harmless loss, a fraction.
     fields : dict of str to FieldEvidence
     context : Context
+    max_queries : int or None
+        How many queries were drawn, at most; None if all asked.
     """
 
     vectors: tuple[str, str]
@@ -401,6 +132,7 @@ class Comparison(Results):
     margin: float
     fields: Mapping[str, FieldEvidence]
     context: Context
+    max_queries: int | None = None
 
     @cached_property
     def p_adjusted(self) -> dict[str, float]:
@@ -429,6 +161,27 @@ class Comparison(Results):
         }
         return judge(pieces, margin=self.margin, missing=missing)
 
+    @cached_property
+    def decision(self) -> Decision:
+        """Which vector for which searches, over all fields."""
+        needs = {name: self._needs(name) for name in self.fields}
+        return Decision(
+            vectors=self.vectors,
+            outcomes={name: found.outcome for name, found in self.judgements.items()},
+            needs={name: words for name, words in needs.items() if words},
+            dims=self.dims,
+            collection=self.points.collection,
+        )
+
+    def _needs(self, field: str) -> str | None:
+        """Return what would settle all pieces of a field, in words; None if nothing would."""
+        row, judgement = self.fields[field], self.judgements[field]
+        unsettled = judgement.lost[:1] or judgement.open or judgement.judged
+        needed = [self._units_needed(row, piece) for piece in unsettled]
+        if not needed or None in needed:
+            return None
+        return f"about {max(filter(None, needed)):,} {row.population.unit} would tell"
+
     def verdicts(self, field: str) -> tuple[Outcome, Outcome, Outcome]:
         """Return the outcomes of retrieval alone, of few-shot alone, and of all pieces."""
         retrieval, fewshot = (self.by_task[task][field].outcome for task in TASKS)
@@ -439,7 +192,9 @@ class Comparison(Results):
         row, judgement = self.fields[field], self.judgements[field]
         share = self.dims[1] / self.dims[0]
         wording = Wording(self.vectors[1], share, lambda piece: self._needed(row, piece))
-        said = [headline(judgement, wording), *self._caveats(row, judgement), _speaks_of(row)]
+        said = [headline(judgement, wording), *self._caveats(row, judgement), speaks_of(row)]
+        if self.points.where:
+            said.append(f"Only points with {self.points.where} take part.")
         drawn = self.points.sample
         if drawn:
             among = f"{drawn['n_points']:,} of {drawn['of']:,} points"
@@ -454,7 +209,7 @@ class Comparison(Results):
         if judgement.alone:
             alone, n = judgement.alone.outcome.replace("_", " "), len(self.fields)
             found.append(f"Named alone it would be {alone}; among {n} fields that is not certain.")
-        return [*found, *_balance(row), *_copies(row)]
+        return [*found, *caveats(row)]
 
     def _needed(self, row: FieldEvidence, piece: Piece) -> str:
         """Return how much evidence would settle a piece, in words."""
@@ -487,6 +242,8 @@ class Comparison(Results):
         return {
             "collection": self.points.collection,
             "vectors": list(self.vectors),
+            "decision": self.decision.to_dict(),
+            "max_queries": self.max_queries,
             "fields": {name: self._field(name) for name in self.fields},
             "distance_note": note_of(r for row in self.fields.values() for r in row.results),
             "cost": self.cost,
@@ -572,8 +329,10 @@ class Comparison(Results):
         """Return same- and other-class cosines of both vectors for every field.
 
         Images against texts come with the first field only: they do not depend on the labels.
+        Where queries are drawn, pairs are, too.
         """
         fields = list(self.fields)
+        max_pairs = self.max_queries and PAIRS_PER_QUERY * self.max_queries
         pairs = [(field, vector) for field in fields for vector in self.vectors]
         return [
             misalignment_of(
@@ -581,6 +340,7 @@ class Comparison(Results):
                 vector=vector,
                 field=field,
                 texts=self._texts(vector) if field == fields[0] else None,
+                max_pairs=max_pairs,
                 population=self.fields[field].population,
             )
             for field, vector in tracked(pairs, "histograms", total=len(pairs))
@@ -600,11 +360,10 @@ class Comparison(Results):
         return sweeps(
             self.context.table,
             self.vectors[0],
-            list(self.fields),
+            [row.task for row in self.fields.values()],
             self.context.projection,
             texts=self.context.texts,
             margin=self.margin,
-            min_class_size=self.context.min_class_size,
         )
 
     def with_texts(self, texts: ReadyTexts | Floats) -> Comparison:
@@ -666,7 +425,7 @@ class Comparison(Results):
             "effective_classes": row.effective_classes,
             **row.counts(),
             "verdict_retrieval": retrieval,
-            "fewshot": row.fewshot and _shots_of(row.fewshot),
+            "fewshot": row.fewshot and row.fewshot.by_shots(),
             "verdict_fewshot": fewshot,
             "verdict": verdict,
             "sentence": self.sentence(name),
@@ -706,82 +465,14 @@ class Comparison(Results):
         return found
 
 
-def _shots_of(fewshot: FewshotEvidence) -> dict[str, dict[str, Any]]:
-    return {
-        classifier: {str(shots): found.to_dict() for shots, found in by_shots.items()}
-        for classifier, by_shots in fewshot.shots.items()
-    }
-
-
-def _balance(row: FieldEvidence) -> list[str]:
-    """Point out plain and balanced accuracy that differ in sign."""
-    if row.fewshot is None:
-        return []
-    a, b = row.fewshot.balanced
-    plain = (row.fewshot.mean.by_query or row.fewshot.mean.difference).effect.delta
-    if plain * (b - a) >= 0:
-        return []
-    most = row.class_sizes.max() / row.class_sizes.sum()
-    return [
-        f"Over images the accuracy changes by {plain:+.4f}, over classes by {b - a:+.4f}: the "
-        f"largest of {row.n_classes:,} classes holds {most:.0%} of the images."
-    ]
-
-
-def _copies(row: FieldEvidence) -> list[str]:
-    """Say how many images are near-copies, and whether that looks wrong."""
-    found = row.duplicates.to_dict()
-    if not found["n_groups"]:
-        return []
-    words = (
-        f"{found['n_images']:,} images are near-copies in {found['n_groups']:,} groups, each "
-        f"taken as one; {found['page_share']:.1%} of first-page answers are copies of their query."
-    )
-    if row.duplicates.is_suspect:
-        words += (
-            f" The largest group holds {found['largest']:,} images, which is hardly one image: "
-            f"--duplicates 0.95 takes fewer as copies."
-        )
-    return [words]
-
-
-def _speaks_of(row: FieldEvidence) -> str:
-    """Return whom a verdict speaks of, and how the population was chosen near the switch."""
-    words = f"This speaks of {row.population.phrase}, from {len(row.differences):,} queries."
-    n, name = row.n_classes, row.population.name
-    if name == "classes":
-        words = words[:-1] + f" (the classes weigh as {row.effective_classes:.1f} of one size)."
-    if name in ("classes", "images") and n in NEAR_SWITCH:
-        other = {"classes": "image", "images": "class"}[name]
-        words += (
-            f" With {n} classes, {name} are resampled (classes from {CLASSES_FROM} on); "
-            f"--cluster {other} asks the other way."
-        )
-    return words
-
-
-NEAR_SWITCH = range(15, 26)
-"""Numbers of classes for which the choice of population is said."""
-N_LDA = 10
-"""Draws of LDA, which is shown beside: each costs a d x d factorisation."""
+ALL_ASK = 20_000
+"""Images up to which all of them ask."""
+DRAWN_QUERIES = 5_000
+"""Queries that are drawn of more: they settle an unchanged piece to a fraction of its guard."""
+PAIRS_PER_QUERY = 100
+"""Where queries are drawn, so many pairs for each are drawn for the histograms."""
 MOST_MISSING = 0.5
 """A field that more points lack says too little about the collection."""
-
-
-@dataclass(frozen=True, eq=False)
-class Knobs:
-    """How one field is compared."""
-
-    others: tuple[str, ...]
-    tasks: tuple[str, ...]
-    min_class_size: int
-    max_queries: int | None
-    resampling: Resampling
-    seed: int
-    split: tuple[Mask, Mask] | None
-    guard: float
-    duplicates: float | None
-    distances: Mapping[str, Distance]
 
 
 def compare(  # noqa: PLR0913  a job has as many knobs as it has
@@ -803,6 +494,7 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
     where: Filter | None = None,
     sample: int | None = None,
     max_queries: int | None = None,
+    all_queries: bool = False,
     resampling: Resampling = Resampling(),
     seed: int = 0,
     run: Run | None = None,
@@ -846,7 +538,11 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
     sample : int, optional
         Of a collection with more points, so many are drawn and read.
     max_queries : int, optional
-        Where there are more queries, so many are drawn; the gallery stays whole.
+        Where there are more queries, so many are drawn; the gallery stays whole. Bounds the
+        tested images of few-shot accuracy, the curves, the sweep and the histograms, too. By
+        default 5,000 where more than 20,000 images take part.
+    all_queries : bool
+        Whether all ask, however many there are.
     resampling : Resampling
         Whom the intervals speak for.
     seed : int
@@ -869,6 +565,8 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
     wanted = [*fields, *sides.fields]
     whole = _read(source, (a, b), wanted, resampling, where=where, sample=sample, seed=seed)
     table, split = sides.apply(whole)
+    if max_queries is None and not all_queries and len(table) > ALL_ASK:
+        max_queries = DRAWN_QUERIES
     names: tuple[str, ...] = ()
     if controls and isinstance(source, ImageCollection):
         table, names = with_controls(source, table, (a, b), projection)
@@ -894,7 +592,7 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
         dims=(table.vectors[a].shape[1], table.vectors[b].shape[1]),
         margin=margin,
         fields={
-            field: _compared(table, a, b, field, knobs)
+            field: gathered(table, a, b, field, knobs)
             for field in tracked(fields, "compare", total=len(fields))
         },
         context=Context(source, table, projection, None, min_class_size, split, where, sides),
@@ -971,82 +669,6 @@ def with_rivals(
     return table.with_unit_vectors(found), tuple(found)
 
 
-def compare_results(
-    a: RetrievalResult,
-    b: RetrievalResult,
-    *,
-    resampling: Resampling = Resampling(),
-    seed: int = 0,
-) -> PairedComparison:
-    """Return how two results over the same queries differ, B minus A.
-
-    Parameters
-    ----------
-    a, b : RetrievalResult
-    resampling : Resampling
-        Whom the interval speaks for. Where units leave the gallery ("image", a field), both
-        results must have been evaluated with the same, as they are by default.
-    seed : int
-        Of the resampling.
-
-    Raises
-    ------
-    QueryMismatchError
-        If the results are not over the same queries, in the same order.
-    InputError
-        For fewer than five units, or results evaluated with another unit.
-    """
-    if a.query_ids != b.query_ids or a.labels != b.labels:
-        raise QueryMismatchError(
-            f"the results cover different queries ({len(a.query_ids):,} and "
-            f"{len(b.query_ids):,}); evaluate both vectors on the same points"
-        )
-    n_classes = len(a.class_mean())
-    is_multi = any(isinstance(label, tuple) for label in a.labels)
-    cluster = resampling.unit
-    if cluster is None:
-        cluster = "class" if n_classes >= CLASSES_FROM and not is_multi else "image"
-    if cluster in ("class", "iid"):
-        return _by_queries(a, b, cluster, n_classes, seed)
-    return _by_left_out(a, b, "images" if cluster == "image" else cluster, n_classes)
-
-
-def _by_queries(
-    a: RetrievalResult, b: RetrievalResult, cluster: str, n_classes: int, seed: int
-) -> PairedComparison:
-    difference = b.ap - a.ap
-    population, phrase, units = "iid", IID_PHRASE, np.arange(len(difference))
-    if cluster == "class":
-        check_classes(a.field, n_classes, is_multi=any(isinstance(x, tuple) for x in a.labels))
-        population, phrase = "classes", classes_phrase(n_classes)
-        _, units = np.unique(np.array([str(label) for label in a.labels]), return_inverse=True)
-    sums, sizes = np.bincount(units, weights=difference), np.bincount(units).astype(float)
-    effect = sign_flip(sums, sizes, seed=seed)
-    return PairedComparison(results=(a, b), effect=effect, population=population, phrase=phrase)
-
-
-def _by_left_out(
-    a: RetrievalResult, b: RetrievalResult, population: str, n_classes: int
-) -> PairedComparison:
-    found = [
-        result.interval.left_out
-        for result in (a, b)
-        if result.interval and result.interval.population == population
-    ]
-    without_a, without_b = (*found, None, None)[:2]
-    if without_a is None or without_b is None or a.ties != "expected" or b.ties != "expected":
-        name = "image" if population == "images" else population
-        raise InputError(
-            f"the results do not hold what they are without each unit of {population!r}; "
-            f"evaluate both with Resampling({name!r}) and ties='expected', or use compare"
-        )
-    effect = without_b.minus(without_a).effect(float((b.ap - a.ap).mean()))
-    phrase = images_phrase(n_classes)
-    if population != "images":
-        phrase = field_phrase(population, len(without_a.sizes))
-    return PairedComparison(results=(a, b), effect=effect, population=population, phrase=phrase)
-
-
 def _check(
     table: VectorTable, a: str, b: str, fields: Sequence[str], knobs: Knobs, margin: float
 ) -> None:
@@ -1074,99 +696,3 @@ def _check_field(table: VectorTable, field: str) -> None:
             f"{codes.n_missing:,} of {len(table):,} points have no value in field {field!r}; "
             f"choose a field that most points have"
         )
-
-
-def _compared(table: VectorTable, a: str, b: str, field: str, knobs: Knobs) -> FieldEvidence:
-    task = RetrievalTask.of_all(
-        table,
-        field,
-        split=knobs.split,
-        min_class_size=knobs.min_class_size,
-        max_queries=knobs.max_queries,
-        seed=knobs.seed,
-    )
-    finder = DuplicateFinder(table, task, a, knobs.duplicates)
-    results = [run_task(task, table, a, seen=finder.see)]
-    results += [run_task(task, table, vector) for vector in (b, *knobs.others)]
-    results = [
-        with_distance(result, task, table, knobs.distances.get(result.vector))
-        for result in results
-    ]
-    copies = finder.found()
-    cluster, seed = knobs.resampling.unit, knobs.seed
-    population = choose_population(table, task, cluster, seed=seed, copies=copies.groups)
-    ranked: Mapping[str, Paired] = {}
-    others: list[OtherEvidence] = []
-    if "retrieval" in knobs.tasks:
-        ranked, without = population.retrieval_differences(table, task, *results[:2])
-        effects = population.retrieval_effects(
-            table, task, results[0], results[2:], without=without
-        )
-        beside = zip(results[2:], effects, strict=True)
-        others = [OtherEvidence(found.vector, found.map, effect) for found, effect in beside]
-    return FieldEvidence(
-        field=field,
-        task=task,
-        population=population,
-        n_classes=len(task.codes.names),
-        results=(results[0], results[1]),
-        ranked=ranked,
-        fewshot=_fewshot(table, (a, b), task, population, copies, knobs),
-        duplicates=copies,
-        class_sizes=np.bincount(_asked_classes(task), minlength=len(task.codes.names)),
-        guard=knobs.guard,
-        tasks=knobs.tasks,
-        others=others,
-    )
-
-
-def _asked_classes(task: RetrievalTask) -> NDArray[np.int64]:
-    """Return the class of every query; a query of several counts in each."""
-    at = np.searchsorted(task.codes.rows, task.query_rows)
-    codes = task.codes
-    parts = [codes.indices[codes.indptr[i] : codes.indptr[i + 1]] for i in at]
-    return np.concatenate(parts)
-
-
-def _fewshot(
-    table: VectorTable,
-    vectors: tuple[str, str],
-    task: RetrievalTask,
-    population: Population,
-    copies: Duplicates,
-    knobs: Knobs,
-) -> FewshotEvidence | None:
-    if "fewshot" not in knobs.tasks or task.codes.is_multi:
-        return None
-    drawn = FewshotTask.from_table(
-        table,
-        task.field,
-        n_episodes=1,
-        seed=knobs.seed,
-        min_class_size=knobs.min_class_size,
-        split=None if knobs.split is None else np.where(knobs.split[0], "test", "train").tolist(),
-    )
-    drawn = with_episodes(drawn, copies.groups, max_tested=knobs.max_queries)
-    if not drawn.shots:
-        return None
-    few = replace(drawn, draws=drawn.draws[:N_LDA], validation=drawn.validation[:N_LDA])
-    a, b = (prototype_result(drawn, table, vector) for vector in vectors)
-    lda_a, lda_b = (run_fewshot(few, table, vector, ["lda"])["lda"] for vector in vectors)
-    counts = dict(zip(drawn.shots, a.extra["n_classes"], strict=True))
-    with np.errstate(invalid="ignore"):
-        of_a, of_b = (float(np.nanmean(found.class_accuracy)) for found in (a, b))
-    return FewshotEvidence(
-        mean=population.fewshot_difference(table, a, b),
-        shots={
-            DECIDING_CLASSIFIER: _by_shots(table, a, b, population),
-            "lda": _by_shots(table, lda_a, lda_b, population),
-        },
-        n_classes=counts,
-        balanced=(of_a, of_b),
-    )
-
-
-def _by_shots(
-    table: VectorTable, a: FewshotResult, b: FewshotResult, population: Population
-) -> dict[int, Difference]:
-    return {s: population.fewshot_at(table, a, b, i) for i, s in enumerate(a.shots)}

@@ -46,22 +46,20 @@ class DimensionSweep:
         return dict(vars(self))
 
 
-def sweep_dimensions(  # noqa: PLR0913  settings with defaults
+def sweep_dimensions(
     table: VectorTable,
+    task: RetrievalTask,
     Z: Floats,
     *,
     raw: str,
-    field: str,
     dims: Sequence[int],
     turns: bool = False,
     margin: float = 0.005,
-    min_class_size: int = 2,
 ) -> DimensionSweep:
-    """Return mAP by number of kept dimensions, leave-one-out.
+    """Return the mAP of a task by number of kept dimensions.
 
-    Shapes: `Z` (n, k).
+    Shapes: `Z` (n, k). With `turns` all dimensions together rank as the raw vector does.
     """
-    task = RetrievalTask.of_all(table, field, min_class_size=min_class_size)
 
     def mean_ap(unit: Floats) -> float:
         ranking = rank(unit[task.query_rows], unit[task.gallery_rows], task.relevance, ks=())
@@ -73,7 +71,7 @@ def sweep_dimensions(  # noqa: PLR0913  settings with defaults
         found.setdefault(table.vectors[raw].shape[1], raw_map)
     best = max(found.values())
     return DimensionSweep(
-        field=field,
+        field=task.field,
         dims=list(found),
         map=list(found.values()),
         raw_map=raw_map,
@@ -85,14 +83,13 @@ def sweep_dimensions(  # noqa: PLR0913  settings with defaults
 def sweeps(
     table: VectorTable,
     raw: str,
-    fields: Sequence[str],
+    tasks: Sequence[RetrievalTask],
     projection: Projection | None,
     *,
     texts: Floats | None,
     margin: float,
-    min_class_size: int,
 ) -> list[DimensionSweep]:
-    """Return one sweep over kept dimensions a field; none without the projection.
+    """Return one sweep over kept dimensions a task; none without the projection.
 
     With the texts that it was fitted to the sweep goes on beyond the dimensions that it keeps.
     """
@@ -103,16 +100,8 @@ def sweeps(
     Z = projection.apply_to_unit(table.unit(raw))
     eighths = [round(n * projection.dim_in / _SWEPT) for n in range(1, _SWEPT + 1)]
     dims = [max(1, n) for n in eighths if n < projection.dim_out] + [projection.dim_out]
+    turns = projection.method == "pca"
     return [
-        sweep_dimensions(
-            table,
-            Z,
-            raw=raw,
-            field=field,
-            dims=dims,
-            turns=projection.method == "pca",
-            margin=margin,
-            min_class_size=min_class_size,
-        )
-        for field in fields
+        sweep_dimensions(table, task, Z, raw=raw, dims=dims, turns=turns, margin=margin)
+        for task in tasks
     ]

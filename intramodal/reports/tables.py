@@ -242,6 +242,11 @@ def _interval(interval: Sequence[float] | None) -> str:
     return f"[{signed(interval[0])}, {signed(interval[1])}]" if interval else "–"
 
 
+def _decided(document: ReportDocument) -> str:
+    """Return the decision over all fields; nothing for a document of 0.1."""
+    return str(document.comparison.get("decision", {}).get("sentence", ""))
+
+
 def _verdicts(document: ReportDocument) -> list[tuple[str, str]]:
     fields = document.comparison["fields"]
     return [(name, row["sentence"]) for name, row in fields.items()]
@@ -250,6 +255,7 @@ def _verdicts(document: ReportDocument) -> list[tuple[str, str]]:
 def _markdown(document: ReportDocument) -> str:
     lines = [f"# {md(document.title)}", ""]
     lines += [md(document.about, 2000), ""] if document.about else []
+    lines += [md(decided, 2000), ""] if (decided := _decided(document)) else []
     lines += [f"- **{md(name)}**: {md(words, 2000)}" for name, words in _verdicts(document)]
     for table in tables(document):
         lines += ["", f"## {md(table.title)}", "", _grid(table, md, _MARKDOWN_GRID)]
@@ -279,6 +285,7 @@ def md(value: str, limit: int = 120) -> str:
 def _latex(document: ReportDocument) -> str:
     lines = [rf"\section*{{{tex(document.title)}}}"]
     lines += [tex(document.about, 2000)] if document.about else []
+    lines += [tex(decided, 2000)] if (decided := _decided(document)) else []
     lines += [r"\begin{itemize}"]
     lines += [
         rf"  \item \textbf{{{tex(name)}}}: {tex(words, 2000)}"

@@ -12,10 +12,11 @@ import pytest
 from scipy import stats
 
 from intramodal.errors import InputError, QueryMismatchError
-from intramodal.evaluation.compare import compare, compare_results
-from intramodal.evaluation.fewshot import FewshotTask, run_fewshot
+from intramodal.evaluation.compare import compare
+from intramodal.evaluation.fewshot import FewshotTask, evaluate_fewshot, run_fewshot
 from intramodal.evaluation.intervals import group_jackknife
 from intramodal.evaluation.resampling import Resampling, choose_population
+from intramodal.evaluation.result_pair import compare_results
 from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.projection.text_pca import TextPCA
@@ -214,6 +215,42 @@ def test_five_classes_that_decide_nothing_still_say_how_many_would(
     )
     assert piece["needs"] == max(6, int(np.ceil(expected)))
     assert piece["needs_unit"] == "classes"
+
+
+def test_of_many_images_some_ask_unless_all_are_to(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("intramodal.evaluation.compare.ALL_ASK", 100)
+    monkeypatch.setattr("intramodal.evaluation.compare.DRAWN_QUERIES", 30)
+    found = two_vectors(rng, noise=(2.0, 1.5))
+    drawn = compare(found, fields=["label"])
+    assert (drawn.max_queries, drawn.to_dict()["max_queries"]) == (30, 30)
+    assert len(drawn.fields["label"].differences) == 30
+    assert compare(found, fields=["label"], max_queries=50).max_queries == 50
+    every = compare(found, fields=["label"], all_queries=True)
+    assert (every.max_queries, len(every.fields["label"].differences)) == (None, 120)
+
+
+def test_queries_and_gallery_can_be_apart_for_all_pieces(rng: np.random.Generator) -> None:
+    """The same figures as the job of each task gives on these sides."""
+    found = two_vectors(rng, noise=(2.0, 1.5))
+    found.payload["split"] = ["test" if i % 4 == 0 else "train" for i in range(120)]
+    row = field(found, {"sides": "split"})
+    expected = evaluate_retrieval(found, vectors=["raw", "pca"], fields=["label"], sides="split")
+    assert row["n_queries"] == 30
+    for vector in ("raw", "pca"):
+        assert row["map"][vector] == pytest.approx(expected["label", vector].map)
+    first = expected["label", "raw"].metrics["ndcg@10"].mean()
+    assert row["first_page"]["ndcg@10"]["a"] == pytest.approx(first)
+    shots = row["pieces"]["fewshot"]["shots"]
+    # Of 15 training images a class 8 are the most shots: the test images are never shots.
+    assert shots == [1, 2, 4, 8]
+    accuracies = evaluate_fewshot(
+        found, vectors=["raw"], fields=["label"], sides="split", episodes=400
+    )["label", "raw"]["prototype"]
+    for i, s in enumerate(shots):
+        got = row["fewshot"]["prototype"][str(s)]["a"]
+        assert got == pytest.approx(accuracies.mean[i], abs=0.02)
 
 
 def test_details_name_the_classes_and_queries_that_change_most(rng: np.random.Generator) -> None:

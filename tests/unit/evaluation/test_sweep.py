@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.evaluation.sweep import sweep_dimensions
+from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.types import VectorTable
 
 
@@ -17,9 +20,13 @@ def table(rng: np.random.Generator) -> VectorTable:
     return VectorTable(list(range(80)), {"raw": X.astype(np.float32)}, {"label": labels.tolist()})
 
 
+def task_of(table: VectorTable) -> RetrievalTask:
+    return RetrievalTask.of_all(table, "label")
+
+
 def test_every_point_is_the_map_of_the_first_columns(table: VectorTable) -> None:
     Z = table.vectors["raw"]
-    found = sweep_dimensions(table, Z, raw="raw", field="label", dims=[6, 3, 3])
+    found = sweep_dimensions(table, task_of(table), Z, raw="raw", dims=[6, 3, 3])
     assert (found.dims, found.n_queries) == ([3, 6], 80)
     for n, value in zip(found.dims, found.map, strict=True):
         part = VectorTable(table.ids, {"z": Z[:, :n]}, table.payload)
@@ -34,16 +41,28 @@ def test_every_point_is_the_map_of_the_first_columns(table: VectorTable) -> None
 def test_the_knee_is_the_fewest_dimensions_within_the_margin_of_the_best(
     table: VectorTable,
 ) -> None:
-    options = {"raw": "raw", "field": "label", "dims": [1, 3, 6, 12]}
-    assert sweep_dimensions(table, table.vectors["raw"], margin=0.0, **options).knee == 3
-    assert sweep_dimensions(table, table.vectors["raw"], margin=1.0, **options).knee == 1
+    sweep = partial(
+        sweep_dimensions,
+        table,
+        task_of(table),
+        table.vectors["raw"],
+        raw="raw",
+        dims=[1, 3, 6, 12],
+    )
+    assert sweep(margin=0.0).knee == 3
+    assert sweep(margin=1.0).knee == 1
+
+
+def test_drawn_queries_are_those_of_the_task(table: VectorTable) -> None:
+    task = RetrievalTask.of_all(table, "label", max_queries=10)
+    assert sweep_dimensions(table, task, table.vectors["raw"], raw="raw", dims=[3]).n_queries == 10
 
 
 def test_all_dimensions_of_a_turn_are_the_vector_itself(table: VectorTable) -> None:
     raw = table.vectors["raw"]
     found = sweep_dimensions(
-        table, raw[:, :6], raw="raw", field="label", dims=[3, 6], turns=True, margin=0.0
+        table, task_of(table), raw[:, :6], raw="raw", dims=[3, 6], turns=True, margin=0.0
     )
     assert (found.dims, found.map[-1]) == ([3, 6, 12], found.raw_map)
-    whole = sweep_dimensions(table, raw, raw="raw", field="label", dims=[12], turns=True)
+    whole = sweep_dimensions(table, task_of(table), raw, raw="raw", dims=[12], turns=True)
     assert whole.dims == [12]

@@ -1,0 +1,86 @@
+"""What to do with the verdicts of all fields: which vector for which searches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from intramodal.evaluation.verdict import Outcome
+
+_ADOPTED = ("better", "not_worse")
+_KEPT = ("worse", "mixed")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which of two vectors to search with, by label field.
+
+    Parameters
+    ----------
+    vectors : (str, str)
+        A, in use, and B.
+    outcomes : dict of str to str
+        By field.
+    needs : dict of str to str
+        What would settle a field that is not settled, in words; fields that nothing would settle
+        are missing.
+    dims : (int, int)
+    collection : str or None
+        None for a table: there is nothing to deploy.
+    """
+
+    vectors: tuple[str, str]
+    outcomes: Mapping[str, Outcome]
+    needs: Mapping[str, str]
+    dims: tuple[int, int]
+    collection: str | None
+
+    def fields(self, *outcomes: str) -> list[str]:
+        """Return the fields of some outcomes."""
+        return [name for name, outcome in self.outcomes.items() if outcome in outcomes]
+
+    @property
+    def sentence(self) -> str:
+        """Which vector for which searches, and what is undecided."""
+        a, b = self.vectors
+        parts = []
+        if adopted := self.fields(*_ADOPTED):
+            parts.append(f"use {b} for {', '.join(adopted)}")
+        if kept := self.fields(*_KEPT):
+            parts.append(f"keep {a} for {', '.join(kept)}")
+        if easy := self.fields("too_easy"):
+            parts.append(f"either will do for {', '.join(easy)}")
+        if undecided := self.fields("inconclusive"):
+            told = [f"{f} ({self.needs[f]})" if f in self.needs else f for f in undecided]
+            parts.append(f"undecided: {', '.join(told)}")
+        words = "; ".join(parts)
+        return f"{words[0].upper()}{words[1:]}." + (f" {self.saving}" if adopted else "")
+
+    @property
+    def saving(self) -> str:
+        """What vector B saves where it serves."""
+        a, b = (4 * dim for dim in self.dims)
+        if b >= a:
+            return f"{self.vectors[1]} takes {b:,} bytes a vector ({self.vectors[0]}: {a:,})."
+        return f"There {self.vectors[1]} takes {b:,} instead of {a:,} bytes a vector."
+
+    @property
+    def snippet(self) -> str | None:
+        """How a client searches with B; None where no field adopts it."""
+        if self.collection is None or not self.fields(*_ADOPTED):
+            return None
+        b = self.vectors[1]
+        return f"client.query_points({self.collection!r}, query=POINT_ID, using={b!r}, limit=10)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        a, b = self.vectors
+        return {
+            "sentence": self.sentence,
+            "use": {b: self.fields(*_ADOPTED), a: self.fields(*_KEPT)},
+            "too_easy": self.fields("too_easy"),
+            "undecided": {f: self.needs.get(f) for f in self.fields("inconclusive")},
+            "bytes_per_vector": {a: 4 * self.dims[0], b: 4 * self.dims[1]},
+            "snippet": self.snippet,
+        }

@@ -1,0 +1,347 @@
+"""The pieces of evidence on one label field: measured, and told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intramodal.evaluation.duplicates import (
+    DuplicateFinder,
+    Duplicates,
+)
+from intramodal.evaluation.episodes import prototype_result, with_episodes
+from intramodal.evaluation.fewshot import FewshotResult, FewshotTask, run_fewshot
+from intramodal.evaluation.intervals import Difference, Effect, Paired
+from intramodal.evaluation.ranking import PAGE_FIGURES
+from intramodal.evaluation.resampling import (
+    CLASSES_FROM,
+    Population,
+    Resampling,
+    choose_population,
+)
+from intramodal.evaluation.result_pair import PairedResults
+from intramodal.evaluation.retrieval import (
+    run_task,
+    with_distance,
+)
+from intramodal.evaluation.tasks import (
+    Mask,
+    RetrievalTask,
+)
+from intramodal.evaluation.verdict import (
+    GUARD,
+    PIECES,
+    Piece,
+    guard_of,
+)
+from intramodal.store.base import Distance
+from intramodal.types import VectorTable
+
+TASKS = ("retrieval", "fewshot")
+PIECES_OF = {"retrieval": ("map", "first"), "fewshot": ("fewshot",)}
+DECIDING_CLASSIFIER = "prototype"
+"""The paper's nearest prototype decides; LDA undoes part of any linear map and is shown beside."""
+NO_FEWSHOT = "Few-shot accuracy needs one value a picture, and two classes of two pictures"
+
+
+@dataclass(frozen=True)
+class OtherEvidence:
+    """A further vector against A, in the same population; it never changes the verdict on B."""
+
+    vector: str
+    map: float
+    effect: Effect
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        interval = list(self.effect.interval)
+        return {
+            "vector": self.vector,
+            "map": self.map,
+            "delta": self.effect.delta,
+            "interval": interval,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class FewshotEvidence:
+    """Few-shot accuracy of both vectors.
+
+    Parameters
+    ----------
+    mean : Paired
+        Of the prototypes, over all numbers of shots: what decides.
+    shots : dict of str to dict of int to Difference
+        By classifier and number of shots.
+    n_classes : dict of int to int
+        Classes that take part, by number of shots.
+    balanced : (float, float)
+        Mean over the classes of A's and B's accuracy, over all numbers of shots.
+    """
+
+    mean: Paired
+    shots: Mapping[str, Mapping[int, Difference]]
+    n_classes: Mapping[int, int]
+    balanced: tuple[float, float]
+
+    def by_shots(self) -> dict[str, dict[str, Any]]:
+        """Return JSON values of every classifier and number of shots."""
+        return {
+            classifier: {str(shots): found.to_dict() for shots, found in by_shots.items()}
+            for classifier, by_shots in self.shots.items()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values, beside those of the piece."""
+        a, b = self.balanced
+        return {
+            "shots": list(self.n_classes),
+            "n_classes": list(self.n_classes.values()),
+            "balanced": {"a": a, "b": b, "delta": b - a},
+        }
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FieldEvidence(PairedResults):
+    """What one label field says.
+
+    Parameters
+    ----------
+    field : str
+    task : RetrievalTask
+        Its queries and gallery; `results` and `population` are of them.
+    population : Population
+    n_classes : int
+    results : pair of RetrievalResult
+        Over the same queries.
+    ranked : dict of str to Paired
+        Differences in mAP ("ap") and of the first page; empty if retrieval was not asked for.
+    fewshot : FewshotEvidence or None
+        None if not asked for, or not to be had.
+    duplicates : Duplicates
+    class_sizes : ndarray of shape (n_classes,)
+        Queries of each class.
+    guard : float
+    tasks : tuple of str
+        What was asked for: "retrieval", "fewshot".
+    others : sequence of OtherEvidence
+        Controls and rivals; empty unless asked for.
+    """
+
+    field: str
+    task: RetrievalTask
+    population: Population
+    n_classes: int
+    ranked: Mapping[str, Paired]
+    fewshot: FewshotEvidence | None
+    duplicates: Duplicates
+    class_sizes: NDArray[np.int64]
+    guard: float = GUARD
+    tasks: tuple[str, ...] = TASKS
+    others: Sequence[OtherEvidence] = ()
+
+    @property
+    def effect(self) -> Effect | None:
+        """Difference in mAP, the mean over queries; None if retrieval was not asked for."""
+        found = self.ranked.get("ap")
+        return None if found is None else (found.by_query or found.difference).effect
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """What the verdict rests on, as far as it was asked for and could be had."""
+        found = {
+            "map": self.ranked.get("ap"),
+            "first": self.ranked.get(PAGE_FIGURES[0]),
+            "fewshot": self.fewshot.mean if self.fewshot else None,
+        }
+        return [
+            Piece(name, paired, guard_of(name, self.guard))
+            for name in PIECES
+            if (paired := found[name]) is not None
+        ]
+
+    @property
+    def missing(self) -> list[str]:
+        """Pieces that were asked for and cannot be had."""
+        there = {piece.name for piece in self.pieces}
+        return [name for task in self.tasks for name in PIECES_OF[task] if name not in there]
+
+    @property
+    def effective_classes(self) -> float:
+        """As how many classes of one size these classes weigh, if queries are counted alike."""
+        return float(self.class_sizes.sum() ** 2 / np.square(self.class_sizes).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Knobs:
+    """How one field is compared."""
+
+    others: tuple[str, ...]
+    tasks: tuple[str, ...]
+    min_class_size: int
+    max_queries: int | None
+    resampling: Resampling
+    seed: int
+    split: tuple[Mask, Mask] | None
+    guard: float
+    duplicates: float | None
+    distances: Mapping[str, Distance]
+
+
+N_LDA = 10
+"""Draws of LDA, which is shown beside: each costs a d x d factorisation."""
+NEAR_SWITCH = range(15, 26)
+"""Numbers of classes for which the choice of population is said."""
+
+
+def gathered(table: VectorTable, a: str, b: str, field: str, knobs: Knobs) -> FieldEvidence:
+    """Return what one label field says of two vectors."""
+    task = RetrievalTask.of_all(
+        table,
+        field,
+        split=knobs.split,
+        min_class_size=knobs.min_class_size,
+        max_queries=knobs.max_queries,
+        seed=knobs.seed,
+    )
+    finder = DuplicateFinder(table, task, a, knobs.duplicates)
+    results = [run_task(task, table, a, seen=finder.see)]
+    results += [run_task(task, table, vector) for vector in (b, *knobs.others)]
+    results = [
+        with_distance(result, task, table, knobs.distances.get(result.vector))
+        for result in results
+    ]
+    copies = finder.found()
+    cluster, seed = knobs.resampling.unit, knobs.seed
+    population = choose_population(table, task, cluster, seed=seed, copies=copies.groups)
+    ranked: Mapping[str, Paired] = {}
+    others: list[OtherEvidence] = []
+    if "retrieval" in knobs.tasks:
+        ranked, without = population.retrieval_differences(table, task, *results[:2])
+        effects = population.retrieval_effects(
+            table, task, results[0], results[2:], without=without
+        )
+        beside = zip(results[2:], effects, strict=True)
+        others = [OtherEvidence(found.vector, found.map, effect) for found, effect in beside]
+    return FieldEvidence(
+        field=field,
+        task=task,
+        population=population,
+        n_classes=len(task.codes.names),
+        results=(results[0], results[1]),
+        ranked=ranked,
+        fewshot=_fewshot(table, (a, b), task, population, copies, knobs),
+        duplicates=copies,
+        class_sizes=np.bincount(_asked_classes(task), minlength=len(task.codes.names)),
+        guard=knobs.guard,
+        tasks=knobs.tasks,
+        others=others,
+    )
+
+
+def _asked_classes(task: RetrievalTask) -> NDArray[np.int64]:
+    """Return the class of every query; a query of several counts in each."""
+    at = np.searchsorted(task.codes.rows, task.query_rows)
+    codes = task.codes
+    parts = [codes.indices[codes.indptr[i] : codes.indptr[i + 1]] for i in at]
+    return np.concatenate(parts)
+
+
+def _fewshot(
+    table: VectorTable,
+    vectors: tuple[str, str],
+    task: RetrievalTask,
+    population: Population,
+    copies: Duplicates,
+    knobs: Knobs,
+) -> FewshotEvidence | None:
+    if "fewshot" not in knobs.tasks or task.codes.is_multi:
+        return None
+    drawn = FewshotTask.from_table(
+        table,
+        task.field,
+        n_episodes=1,
+        seed=knobs.seed,
+        min_class_size=knobs.min_class_size,
+        split=None if knobs.split is None else np.where(knobs.split[0], "test", "train").tolist(),
+    )
+    drawn = with_episodes(drawn, copies.groups, max_tested=knobs.max_queries)
+    if not drawn.shots:
+        return None
+    few = replace(drawn, draws=drawn.draws[:N_LDA], validation=drawn.validation[:N_LDA])
+    a, b = (prototype_result(drawn, table, vector) for vector in vectors)
+    lda_a, lda_b = (run_fewshot(few, table, vector, ["lda"])["lda"] for vector in vectors)
+    counts = dict(zip(drawn.shots, a.extra["n_classes"], strict=True))
+    with np.errstate(invalid="ignore"):
+        of_a, of_b = (float(np.nanmean(found.class_accuracy)) for found in (a, b))
+    return FewshotEvidence(
+        mean=population.fewshot_difference(table, a, b),
+        shots={
+            DECIDING_CLASSIFIER: _by_shots(table, a, b, population),
+            "lda": _by_shots(table, lda_a, lda_b, population),
+        },
+        n_classes=counts,
+        balanced=(of_a, of_b),
+    )
+
+
+def _by_shots(
+    table: VectorTable, a: FewshotResult, b: FewshotResult, population: Population
+) -> dict[int, Difference]:
+    return {s: population.fewshot_at(table, a, b, i) for i, s in enumerate(a.shots)}
+
+
+def caveats(row: FieldEvidence) -> list[str]:
+    """Return what a reader has to know beside the deciding piece."""
+    return [*_balance(row), *_copies(row)]
+
+
+def _balance(row: FieldEvidence) -> list[str]:
+    """Point out plain and balanced accuracy that differ in sign."""
+    if row.fewshot is None:
+        return []
+    a, b = row.fewshot.balanced
+    plain = (row.fewshot.mean.by_query or row.fewshot.mean.difference).effect.delta
+    if plain * (b - a) >= 0:
+        return []
+    most = row.class_sizes.max() / row.class_sizes.sum()
+    return [
+        f"Over images the accuracy changes by {plain:+.4f}, over classes by {b - a:+.4f}: the "
+        f"largest of {row.n_classes:,} classes holds {most:.0%} of the images."
+    ]
+
+
+def _copies(row: FieldEvidence) -> list[str]:
+    """Say how many images are near-copies, and whether that looks wrong."""
+    found = row.duplicates.to_dict()
+    if not found["n_groups"]:
+        return []
+    words = (
+        f"{found['n_images']:,} images are near-copies in {found['n_groups']:,} groups, each "
+        f"taken as one; {found['page_share']:.1%} of first-page answers are copies of their query."
+    )
+    if row.duplicates.is_suspect:
+        words += (
+            f" The largest group holds {found['largest']:,} images, which is hardly one image: "
+            f"--duplicates 0.95 takes fewer as copies."
+        )
+    return [words]
+
+
+def speaks_of(row: FieldEvidence) -> str:
+    """Return whom a verdict speaks of, and how the population was chosen near the switch."""
+    words = f"This speaks of {row.population.phrase}, from {len(row.differences):,} queries."
+    n, name = row.n_classes, row.population.name
+    if name == "classes":
+        words = words[:-1] + f" (the classes weigh as {row.effective_classes:.1f} of one size)."
+    if name in ("classes", "images") and n in NEAR_SWITCH:
+        other = {"classes": "image", "images": "class"}[name]
+        words += (
+            f" With {n} classes, {name} are resampled (classes from {CLASSES_FROM} on); "
+            f"--cluster {other} asks the other way."
+        )
+    return words
