@@ -457,7 +457,7 @@ class Comparison(Results):
                 "certain_loss": piece.is_certain_loss(self.margin),
                 "may_lose": piece.may_lose,
                 "too_easy": piece.is_too_easy(self.margin),
-                "needs": self._units_needed(row, piece),
+                "needs": None if judgement.is_settled(piece) else self._units_needed(row, piece),
                 "needs_unit": row.population.unit,
                 "by_query": beside and beside.to_dict(),
                 **(row.fewshot.to_dict() if row.fewshot and piece.name == "fewshot" else {}),
@@ -596,6 +596,7 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
             for field in tracked(fields, "compare", total=len(fields))
         },
         context=Context(source, table, projection, None, min_class_size, split, where, sides),
+        max_queries=max_queries,
     )
     if isinstance(source, ImageCollection):
         run.log_origins(source.manifest.vectors)

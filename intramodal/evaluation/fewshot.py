@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
+from functools import cached_property
 from html import escape
 from typing import Any
 
@@ -150,12 +151,12 @@ class FewshotTask:
     def _tunes_in_pool(self) -> bool:
         return bool((self.is_validation & self.is_pool).any())
 
-    @property
+    @cached_property
     def pool_sizes(self) -> NDArray[np.int64]:
         """Number of images of each class that may be shots, copies apart, of shape (K,)."""
-        pairs = np.column_stack([self.codes, self.groups])[self.is_pool]
-        codes = np.unique(pairs, axis=0)[:, 0]
-        return np.bincount(codes, minlength=len(self.names)).astype(np.int64)
+        n_groups = 1 + int(self.groups.max(initial=0))
+        pairs = np.unique(self.codes[self.is_pool] * n_groups + self.groups[self.is_pool])
+        return np.bincount(pairs // n_groups, minlength=len(self.names)).astype(np.int64)
 
     def classes_at(self, n_shots: int) -> NDArray[np.intp]:
         """Return the classes that can give so many shots and still have something to test."""

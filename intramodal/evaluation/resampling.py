@@ -471,6 +471,8 @@ def _variance_of_shots(
     few episodes is uncertain by itself. Fewer shots are the first of more: draws go together.
     """
     draws = (b.accuracy[at] - a.accuracy[at]).T
+    # Where few images are tested, all of them may be shots of an episode: it says nothing.
+    draws = np.where(np.isfinite(draws), draws, np.nanmean(draws, axis=0))
     s, n = np.array(a.shots, dtype=float)[at], a.n_pool[at]
     scaled = draws * np.sqrt(s / np.maximum(1.0, n - s))
     shots = np.sqrt(scaled.mean(axis=1).var(ddof=1))

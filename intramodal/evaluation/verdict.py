@@ -170,9 +170,12 @@ class Judgement:
     @property
     def open(self) -> list[Piece]:
         """The pieces of no certain sign that may lose more than the guard, the worst first."""
-        settled = [*self.gained, *self.lost]
-        found = [p for p in self.judged if p.p_guarded >= ALPHA and p not in settled]
+        found = [piece for piece in self.judged if not self.is_settled(piece)]
         return sorted(found, key=lambda piece: -piece.may_lose)
+
+    def is_settled(self, piece: Piece) -> bool:
+        """Return whether a gain or a loss is certain, or that the guard is not lost."""
+        return piece.p_guarded < ALPHA or piece in self.gained or piece in self.lost
 
     def p_adjusted(self, piece: Piece) -> float:
         """Return the p-value of a piece's difference, adjusted for the number of pieces."""

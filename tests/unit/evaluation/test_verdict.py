@@ -190,6 +190,14 @@ def test_what_would_tell_gives_that_power() -> None:
     assert stats.norm.sf(stats.norm.isf(0.025) - 0.01 / error) == pytest.approx(0.8, abs=0.03)
 
 
+def test_a_piece_is_settled_by_its_gain_its_loss_or_its_guard() -> None:
+    found = judged([piece("map", 0.02), piece("first", 0.0), piece("fewshot", -0.012)])
+    assert [found.is_settled(p) for p in found.pieces] == [True, True, True]  # a certain loss
+    found = judged([piece("map", 0.02), piece("first", 0.0, 0.03), piece("fewshot", -0.005)])
+    assert [found.is_settled(p) for p in found.pieces] == [True, False, True]
+    assert [p.name for p in found.open] == ["first"]
+
+
 def test_false_verdicts_are_as_rare_as_they_should_be(rng: np.random.Generator) -> None:
     """One row of docs/method.md's table: no difference at 1,000 queries, correlated pieces."""
     correlations = np.array([[1, 0.28, 0.5], [0.28, 1, 0.2], [0.5, 0.2, 1]])
