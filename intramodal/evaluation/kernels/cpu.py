@@ -127,13 +127,11 @@ def _bucket(score: Any, least: Any, scale: Any, top: Any) -> Any:
 
 
 @numba.njit(cache=True)
-def _scale(scores: Any) -> Any:
-    """Return least, scale and top: what `_bucket` needs to divide the range of `scores`."""
-    least, most = scores.min(), scores.max()
-    n_buckets = max(_LEAST_BUCKETS, min(_MOST_BUCKETS, _BUCKETS_PER_ITEM * len(scores)))
+def _scale(least: Any, most: Any, n_buckets: int) -> Any:
+    """Return scale and top: what `_bucket` needs to divide a range."""
     spread = float(most) - float(least)
     scale = min(n_buckets / spread, _LARGEST) if spread > 0 else 0.0
-    return least, np.float32(scale), np.float32(n_buckets - 1)
+    return np.float32(scale), np.float32(n_buckets - 1)
 
 
 @numba.njit(cache=True)
@@ -151,20 +149,31 @@ def _sort_within_buckets(t: Any, m: int, most: int) -> None:
 
 
 @numba.njit(cache=True)
+def _grid(scores: Any, least: Any, most: Any, n_buckets: int) -> Any:
+    """Return the grid of relevant scores, and how many of them the fullest bucket holds.
+
+    The grid is table, least, scale, top; table[b] is the first relevant item from bucket b on.
+    Unsigned: numba would check a signed index for being negative, at every look-up.
+    """
+    scale, top = _scale(least, most, n_buckets)
+    table = np.zeros(n_buckets + 2, dtype=np.uint32)
+    for score in scores:
+        table[np.uint64(_bucket(score, least, scale, top)) + np.uint64(1)] += np.uint32(1)
+    fullest = table.max()
+    for b in range(1, len(table)):
+        table[b] += table[b - 1]
+    return (table, least, scale, top), fullest
+
+
+@numba.njit(cache=True)
 def _ascending(scores: Any) -> Any:
     """Return the scores in order with infinity behind them, and their grid.
 
-    No search runs past an infinite end. The grid is table, least, scale, top; table[b] is the
-    first relevant item from bucket b on. Unsigned: numba would check a signed index for being
-    negative, at every look-up.
+    No search runs past an infinite end.
     """
-    least, scale, top = _scale(scores)
-    table = np.zeros(int(top) + 3, dtype=np.uint32)
-    for score in scores:
-        table[np.uint64(_bucket(score, least, scale, top)) + np.uint64(1)] += np.uint32(1)
-    most = table.max()
-    for b in range(1, len(table)):
-        table[b] += table[b - 1]
+    n_buckets = max(_LEAST_BUCKETS, min(_MOST_BUCKETS, _BUCKETS_PER_ITEM * len(scores)))
+    grid, fullest = _grid(scores, scores.min(), scores.max(), n_buckets)
+    table, least, scale, top = grid
     t = np.empty(len(scores) + 1, dtype=scores.dtype)
     filled = table.copy()
     for score in scores:
@@ -172,8 +181,8 @@ def _ascending(scores: Any) -> Any:
         t[filled[bucket]] = score
         filled[bucket] += np.uint32(1)
     t[-1] = np.inf
-    _sort_within_buckets(t, len(scores), most)
-    return t, (table, least, scale, top)
+    _sort_within_buckets(t, len(scores), fullest)
+    return t, grid
 
 
 @numba.njit(cache=True, inline="always")
@@ -214,9 +223,10 @@ def _sift(scores: Any, grid: Any, is_shared: Any, counts: Any, kept: Any) -> int
 
 
 @numba.njit(cache=True)
-def _add_unshared(counts: Any, is_shared: Any, t: Any, grid: Any, below: Any) -> None:
+def _add_unshared(counts: Any, t: Any, grid: Any, below: Any) -> None:
     """Add the counts of the buckets without relevant items to the interval they lie in."""
-    _, least, scale, top = grid
+    table, least, scale, top = grid
+    is_shared = table[1:] != table[:-1]
     total = np.int32(0)
     for b in range(len(counts)):
         total += counts[b] * np.int32(not is_shared[b])
@@ -230,12 +240,11 @@ def _add_unshared(counts: Any, is_shared: Any, t: Any, grid: Any, below: Any) ->
 
 
 @numba.njit(cache=True)
-def _place_all(scores: Any, t: Any, grid: Any, kept: Any, below: Any, equal: Any) -> None:
+def _count(scores: Any, t: Any, grid: Any, kept: Any, counts: Any, below: Any, equal: Any) -> None:
+    """Count scores: in `counts` by bucket and, where a bucket is shared, by interval."""
     table = grid[0]
     is_shared = table[1:] != table[:-1]
-    counts = np.zeros(len(is_shared), dtype=np.int32)
     n_kept = _sift(scores, grid, is_shared.view(np.uint8), counts, kept)
-    _add_unshared(counts, is_shared, t, grid, below)
     for i in range(n_kept):
         place = _interval(kept[i], t, grid)
         below[place] += 1
@@ -269,13 +278,13 @@ def _by_id(scores: Any, value: Any, positives: Any, ignored: Any, c: int, p: int
 
 
 @numba.njit(cache=True)
-def _rank_one(scores: Any, positives: Any, ignored: Any, ks: Any, kept: Any, row: Any) -> None:
-    m = len(positives)
-    t, grid = _ascending(scores[positives])
-    below = np.zeros(m + 1, dtype=np.int32)
-    equal = np.zeros(m + 1, dtype=np.int32)
-    _place_all(scores, t, grid, kept, below, equal)
-    _take_out(scores[ignored], t, grid, below, equal)
+def _add_all(t: Any, below: Any, equal: Any, ks: Any, gallery: Any, row: Any) -> None:
+    """Add all relevant items, best first, by what has been counted in their intervals.
+
+    `gallery` is scores, positives and ignored, for ties in the gallery's order.
+    """
+    scores, positives, ignored = gallery
+    m = len(t) - 1
     c, p, high = below[m], 0, m
     while high > 0:
         low = high - 1
@@ -291,6 +300,18 @@ def _rank_one(scores: Any, positives: Any, ignored: Any, ks: Any, kept: Any, row
         c += below[low]
         p += r
         high = low
+
+
+@numba.njit(cache=True)
+def _rank_one(scores: Any, positives: Any, ignored: Any, ks: Any, kept: Any, row: Any) -> None:
+    t, grid = _ascending(scores[positives])
+    below = np.zeros(len(t), dtype=np.int32)
+    equal = np.zeros(len(t), dtype=np.int32)
+    counts = np.zeros(len(grid[0]) - 1, dtype=np.int32)
+    _count(scores, t, grid, kept, counts, below, equal)
+    _add_unshared(counts, t, grid, below)
+    _take_out(scores[ignored], t, grid, below, equal)
+    _add_all(t, below, equal, ks, (scores, positives, ignored), row)
 
 
 @numba.njit(cache=True, parallel=True)
