@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -22,6 +24,14 @@ BLOCK_BYTES = 64 * 2**20
 """Scores held at a time, where that is `LEAST_ROWS` queries or more."""
 LEAST_ROWS = 256
 """With fewer queries at a time a product takes several times as long: it waits for the gallery."""
+MOST_ROWS = 4096
+"""Queries at a time at most."""
+PANEL_ROWS = 1024
+"""Rows of a tile on the diagonal, about: it holds every pair twice."""
+TILE_ROWS = 2560
+"""Rows of any other tile, at most: the shorter, the more pieces a query's scores come in."""
+LEAST_DIM = 128
+"""With fewer dimensions products are so cheap that half of them is not worth tiles."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,8 @@ class Relevance:
     ignored: Callable[[int, int], Lists]
     """The query itself, and junk."""
     n_queries: int
+    classes: Ints | None = None
+    """Where every row asks all others for those of its own class: the class of each row, (n,)."""
 
     def only(self, queries: NDArray[np.intp]) -> Relevance:
         """Return the lists of a few of the queries, by their places (n,)."""
@@ -92,22 +104,148 @@ def rank(
     ("id"). `block_bytes` of scores are held: by default `BLOCK_BYTES`, and with more than 65,536
     gallery items what `LEAST_ROWS` queries take; at d = 512, half of what the gallery takes.
     `seen` is shown every block of scores (b, n_gallery) with the number of its first query.
-    """
-    from intramodal.evaluation.kernels import cpu, gpu  # numba: when it is needed
 
+    Where `Q` is `G` and `relevance` says the classes, a product serves both of its rows: about
+    half of them are computed, in tiles (see `tiling_of`). `block_bytes`, `seen` and the order
+    "id" need whole rows of scores.
+    """
     _check(Q, G, relevance, ks, ties)
     order = np.asarray(sorted(set(ks)), dtype=np.int64)
-    sums = np.zeros((len(Q), cpu.N_FIXED + cpu.N_AT_K * len(order)))
+    is_whole = block_bytes is not None or seen is not None or ties == "id"
+    tiling = None if is_whole or Q is not G else tiling_of(Q, relevance.classes)
+    if tiling is not None:
+        sums, n_relevant = _sums_by_tiles(Q, tiling, order)
+    else:
+        sums, n_relevant = _sums_by_blocks(Q, G, relevance, order, block_bytes, seen)
+    return _ranking(sums, n_relevant, order, ties)
+
+
+def _sums_by_blocks(
+    Q: Floats,
+    G: Floats,
+    relevance: Relevance,
+    ks: Ints,
+    block_bytes: int | None,
+    seen: Callable[[int, Floats], None] | None,
+) -> tuple[NDArray[np.float64], Ints]:
+    """Return the figures' sums (n_queries, n_figures) and the number of relevant items."""
+    from intramodal.evaluation.kernels import cpu, gpu  # numba: when it is needed
+
+    sums = np.zeros((len(Q), cpu.N_FIXED + cpu.N_AT_K * len(ks)))
     n_relevant = np.zeros(len(Q), dtype=np.int64)
     kernel = cpu if isinstance(Q, np.ndarray) else gpu
     for start, stop, S in score_blocks(Q, G, block_bytes):
         pos_ptr, pos_idx = relevance.positives(start, stop)
         ign_ptr, ign_idx = relevance.ignored(start, stop)
-        kernel.rank_block(S, pos_ptr, pos_idx, ign_ptr, ign_idx, order, sums[start:stop])
+        kernel.rank_block(S, pos_ptr, pos_idx, ign_ptr, ign_idx, ks, sums[start:stop])
         if seen is not None:
             seen(start, S)
         n_relevant[start:stop] = np.diff(pos_ptr)
-    return _ranking(sums, n_relevant, order, ties)
+    return sums, n_relevant
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Rows in the order of their classes, and panels of them that cut no class."""
+
+    order: Ints
+    """(n,): The row that stands at each place."""
+    sizes: Ints
+    """(n_classes,): Number of rows of each class."""
+    bounds: Ints
+    """(n_panels + 1,): Where each panel begins, and n."""
+    most_rows: int
+    """Rows and columns of a tile, at most."""
+    buckets: int
+    """Buckets per relevant item in which scores are counted."""
+
+
+def tiling_of(X: Any, classes: Ints | None) -> Tiling | None:
+    """Return how to rank the rows of `X` (n, d) by tiles; None where blocks do as well.
+
+    So for tensors and unknown classes; where there are few dimensions; where one block holds all
+    scores, since NumPy makes use of the symmetry then; and where classes are so large, or so
+    different, that tiles would take more memory than blocks or have few rows.
+    """
+    if classes is None or not isinstance(X, np.ndarray) or X.shape[1] < LEAST_DIM:
+        return None
+    if _block_rows(len(X), None) >= len(X):
+        return None
+    from intramodal.evaluation.kernels import cpu
+
+    _, sizes = np.unique(classes, return_counts=True)
+    bounds = _panels(sizes)
+    lengths = np.diff(bounds)
+    for buckets in (cpu.FINE, cpu.COARSE):
+        left = _held_bytes(len(X)) - cpu.tally_bytes(sizes, X.dtype, buckets)
+        most_rows = min(TILE_ROWS, math.isqrt(max(0, left) // X.itemsize))
+        if lengths.min() >= LEAST_ROWS and lengths.max() <= most_rows:
+            order = np.argsort(classes, kind="stable")
+            return Tiling(order, sizes, bounds, most_rows, buckets)
+    return None
+
+
+def _panels(sizes: Ints) -> Ints:
+    """Return bounds of about `PANEL_ROWS` rows each, at ends of classes."""
+    ends = np.cumsum(sizes)
+    n_panels = max(1, round(ends[-1] / PANEL_ROWS))
+    wanted = np.arange(1, n_panels + 1) * ends[-1] // n_panels
+    return np.unique([0, *ends[np.searchsorted(ends, wanted)]])
+
+
+def tiles(X: Floats, tiling: Tiling) -> Iterator[tuple[slice, slice, Floats]]:
+    """Yield the places of some rows and columns, and their scores, until each pair has come once.
+
+    Places are those of ``tiling.order``. The tiles on the diagonal, where rows and columns are the
+    same, come first. All tiles share one buffer.
+    """
+    buffer = np.empty(tiling.most_rows**2, dtype=X.dtype)
+    diagonal = ((panel, panel) for panel in _slices(tiling.bounds))
+    others = _off_diagonal(tiling.bounds, tiling.most_rows)
+    for rows, columns in itertools.chain(diagonal, others):
+        # Two copies on the diagonal, too: for an array by itself NumPy calls another routine of
+        # the BLAS, whose last bits can differ, and equal rows would no longer tie.
+        R, C = X[tiling.order[rows]], X[tiling.order[columns]]
+        S = buffer[: len(R) * len(C)].reshape(len(R), len(C))
+        yield rows, columns, np.matmul(R, C.T, out=S)
+
+
+def _off_diagonal(bounds: Ints, most_rows: int) -> Iterator[tuple[slice, slice]]:
+    """Yield rows and columns of every pair of panels once, in tiles as large as can be."""
+    if len(bounds) > 2:
+        middle = len(bounds) // 2
+        halves = (bounds[0], bounds[middle]), (bounds[middle], bounds[-1])
+        yield from itertools.product(*(_slices(_even(*half, most_rows)) for half in halves))
+        yield from _off_diagonal(bounds[: middle + 1], most_rows)
+        yield from _off_diagonal(bounds[middle:], most_rows)
+
+
+def _even(start: int, stop: int, most: int) -> Ints:
+    """Return bounds of equal parts of `most` or a little less."""
+    return np.linspace(start, stop, 1 + -(-(stop - start) // most)).astype(np.int64)
+
+
+def _slices(bounds: Ints) -> list[slice]:
+    """Return the parts between bounds."""
+    return list(itertools.starmap(slice, itertools.pairwise(bounds.tolist())))
+
+
+def _sums_by_tiles(X: Floats, tiling: Tiling, ks: Ints) -> tuple[NDArray[np.float64], Ints]:
+    """Return what `_sums_by_blocks` does, where every row asks all others."""
+    from intramodal.evaluation.kernels import cpu
+
+    tallies = cpu.start_tallies(tiling.sizes, X.dtype, tiling.buckets)
+    for rows, columns, S in tiles(X, tiling):
+        if rows == columns:
+            cpu.tally_diagonal(S, rows.start, tallies)
+        else:
+            cpu.tally_tile(S, rows.start, columns.start, tallies)
+    found = np.zeros((len(X), cpu.N_FIXED + cpu.N_AT_K * len(ks)))
+    cpu.rank_tallied(tallies, ks, found)
+    sums, n_relevant = np.empty_like(found), np.empty(len(X), dtype=np.int64)
+    sums[tiling.order] = found
+    n_relevant[tiling.order] = np.repeat(tiling.sizes - 1, tiling.sizes)
+    return sums, n_relevant
 
 
 def on_device(X: Floats, device: str | None) -> Any:
@@ -194,12 +332,21 @@ def score_blocks(
     Q: Floats, G: Floats, block_bytes: int | None = None
 ) -> Iterator[tuple[int, int, Floats]]:
     """Yield (start, stop, Q[start:stop] @ G.T) in blocks of about `block_bytes`, see `rank`."""
-    if block_bytes is None:
-        block_bytes = max(BLOCK_BYTES, LEAST_ROWS * 4 * len(G))
-    n_rows = int(np.clip(block_bytes // (4 * max(1, len(G))), 1, 4096))
+    n_rows = _block_rows(len(G), block_bytes)
     for start in range(0, len(Q), n_rows):
         stop = min(start + n_rows, len(Q))
         yield start, stop, Q[start:stop] @ G.T
+
+
+def _held_bytes(n_gallery: int) -> int:
+    """Return how many bytes of scores are held by default."""
+    return max(BLOCK_BYTES, LEAST_ROWS * 4 * n_gallery)
+
+
+def _block_rows(n_gallery: int, block_bytes: int | None) -> int:
+    """Return the number of queries at a time."""
+    held = _held_bytes(n_gallery) if block_bytes is None else block_bytes
+    return int(np.clip(held // (4 * max(1, n_gallery)), 1, MOST_ROWS))
 
 
 def as_lists(rows: Sequence[Any]) -> Lists:

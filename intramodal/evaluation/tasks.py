@@ -410,6 +410,7 @@ class RetrievalTask:
             )
         place = np.full(len(codes), -1, dtype=np.int64)
         place[answers] = np.arange(len(answers))
+        asks_all = not codes.is_multi and np.array_equal(kept, answers)
         return cls(
             field=field,
             protocol="leave-one-out" if split is None else "query-gallery",
@@ -421,6 +422,7 @@ class RetrievalTask:
                 positives=_positives(codes, kept, place, members),
                 ignored=_itself(place[kept]),
                 n_queries=len(kept),
+                classes=codes.codes[kept] if asks_all else None,
             ),
             n_without_positives=len(asks) - len(able),
         )
@@ -446,11 +448,16 @@ class RetrievalTask:
         return table.remember(key, partial(build, max_queries=max_queries, seed=seed))
 
     def vectors(self, table: VectorTable, vector: str) -> tuple[Floats, Floats]:
-        """Return unit queries (n_queries, d) and unit gallery (n_gallery, d)."""
+        """Return unit queries (n_queries, d) and unit gallery (n_gallery, d).
+
+        One array where they are the same rows.
+        """
         answering = self.answered_by.get(vector, vector)
         require_read(table, vectors=[vector, answering])
-        X, G = table.unit(vector), table.unit(answering)
-        return _rows(X, self.query_rows), _rows(G, self.gallery_rows)
+        G = _rows(table.unit(answering), self.gallery_rows)
+        if answering == vector and np.array_equal(self.query_rows, self.gallery_rows):
+            return G, G
+        return _rows(table.unit(vector), self.query_rows), G
 
     def stored(self, table: VectorTable, vector: str) -> tuple[Floats, Floats]:
         """Return queries (n_queries, d) and gallery (n_gallery, d) at the length they have."""

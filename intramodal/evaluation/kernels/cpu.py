@@ -9,7 +9,7 @@ share one with a relevant score are compared with it.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -329,6 +329,152 @@ def rank_block(
             ignored = ign_idx[ign_ptr[q] : ign_ptr[q + 1]]
             kept = np.empty(S.shape[1] + 1, dtype=S.dtype)
             _rank_one(S[q], positives, ignored, ks, kept, out[q])
+
+
+# The compiled kernel of leave-one-out: a tile of scores serves the queries of its rows and,
+# transposed, those of its columns.
+#
+# A query so meets its gallery in pieces. What `_rank_one` holds while it looks at a query is held
+# for all of them, therefore in fewer buckets; the grids are cheap enough to be made again for each
+# piece. The queries stand in the order of their classes, and no class is cut between tiles: all
+# that is relevant to a query is in the tile on the diagonal, which comes first.
+
+FINE, COARSE = 8, 4
+"""Buckets per relevant item: the fewer, the more scores are compared one by one."""
+_COLUMNS = 32
+"""Columns that are transposed at a time: more would not stay in the second-level cache."""
+
+
+class Tallies(NamedTuple):
+    """What has been counted for the n queries of a leave-one-out, in the order of their classes.
+
+    What `_rank_one` calls t, below and equal is, for query q, at ``ptr[q] : ptr[q + 1]``, and its
+    counts are at ``bucket_ptr[q] : bucket_ptr[q + 1]``.
+    """
+
+    first: Any
+    """First query of each query's class, (n,)."""
+    ptr: Any
+    t: Any
+    below: Any
+    equal: Any
+    bucket_ptr: Any
+    counts: Any
+
+
+def _bucket_pointers(sizes: Any, per_item: int) -> Any:
+    """Return where the buckets of each query begin, and how many there are in all."""
+    n_buckets = np.clip(per_item * (sizes - 1), _LEAST_BUCKETS, _MOST_BUCKETS)
+    return np.concatenate([[0], np.cumsum(np.repeat(n_buckets + 1, sizes))])
+
+
+def tally_bytes(sizes: Any, dtype: Any, per_item: int) -> int:
+    """Return what `start_tallies` takes."""
+    n, n_buckets = int(sizes.sum()), int(_bucket_pointers(sizes, per_item)[-1])
+    per_relevant = np.dtype(dtype).itemsize + 8
+    return int((sizes**2).sum() * per_relevant + n_buckets * _counter(n).itemsize + 24 * n + 16)
+
+
+def start_tallies(sizes: Any, dtype: Any, per_item: int) -> Tallies:
+    """Return empty counts for classes of `sizes` queries, whose scores are of that type."""
+    ptr = np.concatenate([[0], np.cumsum(np.repeat(sizes, sizes))])
+    bucket_ptr = _bucket_pointers(sizes, per_item)
+    return Tallies(
+        first=np.repeat(np.cumsum(sizes) - sizes, sizes),
+        ptr=ptr,
+        t=np.full(ptr[-1], np.inf, dtype=dtype),
+        below=np.zeros(ptr[-1], dtype=np.int32),
+        equal=np.zeros(ptr[-1], dtype=np.int32),
+        bucket_ptr=bucket_ptr,
+        counts=np.zeros(bucket_ptr[-1], dtype=_counter(int(sizes.sum()))),
+    )
+
+
+def _counter(n: int) -> Any:
+    """Return a type that counts `n` items: two bytes for up to 65,535."""
+    return np.promote_types(np.min_scalar_type(n), np.uint16)
+
+
+@numba.njit(cache=True)
+def _of_query(tallies: Any, q: int) -> Any:
+    """Return t, its grid, counts, below and equal of one query."""
+    start, stop = tallies.ptr[q], tallies.ptr[q + 1]
+    counts = tallies.counts[tallies.bucket_ptr[q] : tallies.bucket_ptr[q + 1]]
+    t = tallies.t[start:stop]
+    grid, _ = _grid(t[:-1], t[0], t[-2], len(counts) - 1)
+    return t, grid, counts, tallies.below[start:stop], tallies.equal[start:stop]
+
+
+@numba.njit(cache=True)
+def _tally(scores: Any, tallies: Any, q: int, kept: Any) -> None:
+    """Count a piece of the scores of query `q`."""
+    if tallies.ptr[q + 1] - tallies.ptr[q] > 1:  # else nothing is relevant
+        t, grid, counts, below, equal = _of_query(tallies, q)
+        _count(scores, t, grid, kept, counts, below, equal)
+
+
+@numba.njit(cache=True)
+def _begin(scores: Any, start: int, tallies: Any, q: int) -> None:
+    """Learn the relevant scores of query `q`, count all `scores`: of the queries from `start`."""
+    m = tallies.ptr[q + 1] - tallies.ptr[q] - 1
+    if m > 0:
+        first, itself = tallies.first[q] - start, q - start
+        relevant = np.concatenate((scores[first:itself], scores[itself + 1 : first + m + 1]))
+        tallies.t[tallies.ptr[q] : tallies.ptr[q + 1]] = _ascending(relevant)[0]
+        t, grid, counts, below, equal = _of_query(tallies, q)
+        kept = np.empty(len(scores) + 1, dtype=scores.dtype)
+        _count(scores, t, grid, kept, counts, below, equal)
+        _take_out(scores[itself : itself + 1], t, grid, below, equal)
+
+
+@numba.njit(cache=True, parallel=True)
+def tally_diagonal(S: Any, start: int, tallies: Any) -> None:
+    """Begin with the queries from `start` on, by their scores `S` (b, b) among themselves."""
+    for i in numba.prange(len(S)):
+        _begin(S[i], start, tallies, start + i)
+
+
+@numba.njit(cache=True)
+def _transpose(S: Any, start: int, stop: int, out: Any) -> None:
+    """Write the columns start..stop of `S` as rows of `out`: a cache line serves 8 x 8 scores."""
+    n_rows, n_columns = len(S) - len(S) % 8, stop - start - (stop - start) % 8
+    for i in range(0, n_rows, 8):
+        for j in range(0, n_columns, 8):
+            for column in range(8):
+                for row in range(8):
+                    out[j + column, i + row] = S[i + row, start + j + column]
+    for i in range(len(S)):
+        for j in range(n_columns if i < n_rows else 0, stop - start):
+            out[j, i] = S[i, start + j]
+
+
+@numba.njit(cache=True, parallel=True)
+def tally_tile(S: Any, row: int, column: int, tallies: Any) -> None:
+    """Count the scores `S` of the queries from `row` on with those from `column` on, for both."""
+    n_rows, n_columns = S.shape
+    for i in numba.prange(n_rows):
+        _tally(S[i], tallies, row + i, np.empty(n_columns + 1, dtype=S.dtype))
+    for part in numba.prange((n_columns + _COLUMNS - 1) // _COLUMNS):
+        start, stop = part * _COLUMNS, min((part + 1) * _COLUMNS, n_columns)
+        columns = np.empty((_COLUMNS, n_rows), dtype=S.dtype)
+        kept = np.empty(n_rows + 1, dtype=S.dtype)
+        _transpose(S, start, stop, columns)
+        for j in range(start, stop):
+            _tally(columns[j - start], tallies, column + j, kept)
+
+
+@numba.njit(cache=True, parallel=True)
+def rank_tallied(tallies: Any, ks: Any, out: Any) -> None:
+    """Fill `out` (n, n_figures, zeros) with the figures' sums of each query, once all is counted.
+
+    As `rank_block`, but for `AP_ID` of tied items: tallies do not know the gallery's order.
+    """
+    for q in numba.prange(len(out)):
+        if tallies.ptr[q + 1] - tallies.ptr[q] > 1:
+            t, grid, counts, below, equal = _of_query(tallies, q)
+            _add_unshared(counts.astype(np.int32), t, grid, below)
+            nothing = (t[:0], tallies.ptr[:0], tallies.ptr[:0])
+            _add_all(t, below, equal, ks, nothing, out[q])
 
 
 # The compiled kernel of classification: one pass over the scores, no winner is looked up.
