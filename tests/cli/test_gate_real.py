@@ -66,9 +66,9 @@ def test_a_field_that_gains_passes_the_strictest_rule() -> None:
 
 
 def test_a_field_without_enough_evidence_never_passes_for_better() -> None:
-    asked = (*COMPARE, "season", "--junit", "season.xml", "--fail-on")
+    asked = (*COMPARE, "year", "--junit", "year.xml", "--fail-on")
     found = run(*asked, "not-better", code=3)
-    assert found["fields"]["season"]["verdict"] == "inconclusive"
-    assert found["gate"]["failed"] == {"season": "inconclusive"}
-    (failure,) = cases("season.xml")["season"].result
-    assert failure.message == found["fields"]["season"]["sentence"]
+    assert found["fields"]["year"]["verdict"] == "inconclusive"
+    assert found["gate"]["failed"] == {"year": "inconclusive"}
+    (failure,) = cases("year.xml")["year"].result
+    assert failure.message == found["fields"]["year"]["sentence"]
