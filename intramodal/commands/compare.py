@@ -394,8 +394,6 @@ def _print_agreement(result: dict[str, Any]) -> None:
     for sentence in result["sentences"]:
         click.echo(sentence)
     _print_costs(result["cost"], result["vectors"])
-    if result["decision"]["snippet"]:
-        click.echo(result["decision"]["snippet"])
     note_where(result)
     note(f"run {result['run_id']}")
 
@@ -441,6 +439,8 @@ def print_verdicts(result: dict[str, Any]) -> None:
         click.echo(f"{name}: {field['sentence']}")
     _print_pieces(result["fields"])
     _print_costs(result["cost"], result["vectors"])
+    if result["decision"]["snippet"]:
+        click.echo(result["decision"]["snippet"])
     note_where(result)
     note(f"run {result['run_id']}")
 

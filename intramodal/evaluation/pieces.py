@@ -194,6 +194,21 @@ class Knobs:
 
 N_LDA = 10
 """Draws of LDA, which is shown beside: each costs a d x d factorisation."""
+
+
+def _extremes(row: FieldEvidence) -> str:
+    """Return the classes whose mean average precision gains and loses most, in words."""
+    ends = [(row.classes_changed(sign), word) for sign, word in ((+1, "gains"), (-1, "loses"))]
+    told = [
+        f"{rows[0]['class']} {word} most ({rows[0]['delta']:+.4f})" for rows, word in ends if rows
+    ]
+    return f" {_capital(' and '.join(told))}." if told else ""
+
+
+def _capital(words: str) -> str:
+    return words[0].upper() + words[1:]
+
+
 NEAR_SWITCH = range(15, 26)
 """Numbers of classes for which the choice of population is said."""
 
@@ -338,6 +353,7 @@ def speaks_of(row: FieldEvidence) -> str:
     n, name = row.n_classes, row.population.name
     if name == "classes":
         words = words[:-1] + f" (the classes weigh as {row.effective_classes:.1f} of one size)."
+        words += _extremes(row)
     if name in ("classes", "images") and n in NEAR_SWITCH:
         other = {"classes": "image", "images": "class"}[name]
         words += (
