@@ -310,19 +310,19 @@ def totals_without_groups(
 
     Average precision and `PAGE_FIGURES`, from one pass over the scores; see `leave_group_out`.
     """
-    from intramodal.evaluation.kernels.cpu import first_page_block
+    from intramodal.evaluation.kernels.cpu import first_page_block, leave_out_sums_block
 
     ap, counts = np.zeros(groups.n_groups), np.zeros(groups.n_groups, dtype=np.int64)
     whole = np.zeros(len(PAGE_FIGURES))
     changes = np.zeros((groups.n_groups, len(PAGE_FIGURES)))
     for first, last, scores in score_blocks(Q, G):
-        for block in _without_each(scores, first, relevance, groups):
-            ap += np.nansum(block, axis=0)
-            counts += np.isfinite(block).sum(axis=0)
         lists = relevance.positives(first, last)
-        own, query = groups.own[first:last], groups.query[first:last]
+        units = groups.gallery, groups.own[first:last], groups.n_groups
+        query = groups.query[first:last]
+        sums, numbers = leave_out_sums_block(scores, *lists, units, query)
+        ap += sums
+        counts += numbers
         page = np.zeros((last - first, len(PAGE_FIGURES)))
-        units = groups.gallery, own, groups.n_groups
         changes += first_page_block(scores, *lists, units, query, FIRST_PAGE, page)
         whole += page.sum(axis=0)
     return np.column_stack([ap, whole + changes]), counts

@@ -728,6 +728,49 @@ def leave_out_block(
     _leave_out(S, (pos_ptr, pos_idx), (groups, own, starts), query, most, out)
 
 
+_N_CHUNKS = 16
+"""Parts of the queries that are summed up apart, however many threads there are: sums depend on
+their order."""
+
+
+@numba.njit(cache=True, parallel=True)
+def _leave_out_sums(
+    S: Any, positives: Any, groups: Any, query: Any, most: Any, sums: Any, counts: Any
+) -> None:
+    pos_ptr, pos_idx = positives
+    gallery, own, starts = groups
+    for part in numba.prange(len(sums)):
+        row = np.full(sums.shape[1], np.nan)
+        for q in range(part, len(S), len(sums)):
+            relevant = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
+            if len(relevant) > 0:
+                _leave_out_one(S[q], relevant, query[q], gallery, starts, most, row)
+                if own[q] >= 0:
+                    row[own[q]] = np.nan
+                for g in range(len(row)):
+                    if not math.isnan(row[g]):
+                        sums[part, g] += row[g]
+                        counts[part, g] += 1
+                        row[g] = np.nan
+
+
+def leave_out_sums_block(
+    S: Any, pos_ptr: Any, pos_idx: Any, groups: Any, query: Any
+) -> tuple[Any, Any]:
+    """Return sum and number (n_groups,) over the queries of what `leave_out_block` gives.
+
+    `groups` are those of the columns, those of the queries, and their number.
+    """
+    gallery, own, n_groups = groups
+    sizes = np.bincount(gallery[gallery >= 0], minlength=n_groups)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    sums = np.zeros((_N_CHUNKS, n_groups))
+    counts = np.zeros((_N_CHUNKS, n_groups), dtype=np.int64)
+    units, most = (gallery, own, starts), _largest_in_runs(sizes)
+    _leave_out_sums(S, (pos_ptr, pos_idx), units, query, most, sums, counts)
+    return sums.sum(axis=0), counts.sum(axis=0)
+
+
 def _largest_in_runs(sizes: Any) -> int:
     """Return up to which size groups are taken in runs: what needs the fewest passes."""
     most = np.arange(int(sizes.max(initial=0)) + 1)
@@ -743,9 +786,6 @@ def _largest_in_runs(sizes: Any) -> int:
 PAGE_NDCG, PAGE_PRECISION, PAGE_FIRST = range(3)
 N_PAGE = 3
 """Figures of a first page of k answers: nDCG@k, precision@k, precision@1."""
-_N_CHUNKS = 16
-"""Parts of the queries that are summed up apart, however many threads there are: sums depend on
-their order."""
 
 
 @numba.njit(cache=True)
