@@ -128,7 +128,8 @@ def figures(values: Any) -> Any:
         return [figures(value) for value in values]
     if not isinstance(values, dict):
         return values
-    differ = ("collection", "where", "run_id", "latency_ms", "cost")
+    # A verdict's sentence names the filter, its decision the collection.
+    differ = ("collection", "where", "run_id", "latency_ms", "cost", "sentence", "decision")
     return {key: figures(value) for key, value in values.items() if key not in differ}
 
 
