@@ -458,8 +458,9 @@ def _print_pieces(fields: dict[str, Any]) -> None:
                 delta = number(found["delta"], sign=True)
                 p, needs = p_value(found["p_adjusted"]), found["needs"]
                 told = f"{needs:,}" if needs else "–"
-                rows.append((name, NAMES[piece], delta, f"[{', '.join(ends)}]", p, told))
-    columns = ("field", "piece", "delta>", "95% interval>", "adjusted p>", "would tell>")
+                what = NAMES[piece].removesuffix(" accuracy")
+                rows.append((name, what, delta, f"[{', '.join(ends)}]", p, told))
+    columns = ("field", "piece", "delta>", "95% interval>", "p (adj.)>", "would tell>")
     print_table(columns, rows)
 
 
