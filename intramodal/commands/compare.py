@@ -460,7 +460,7 @@ def _print_pieces(fields: dict[str, Any]) -> None:
                 told = f"{needs:,}" if needs else "–"
                 what = NAMES[piece].removesuffix(" accuracy")
                 rows.append((name, what, delta, f"[{', '.join(ends)}]", p, told))
-    columns = ("field", "piece", "delta>", "95% interval>", "p (adj.)>", "would tell>")
+    columns = ("field", "piece", "delta>", "95% interval>", "p (adj.)>", "needs>")
     print_table(columns, rows)
 
 
