@@ -277,10 +277,11 @@ def evidence(
     low, high = effect.interval
     p = p_value(p_adjusted)
     p = p if p.startswith("<") else f"= {p}"
-    verb = "rises" if effect.delta > 0 else "falls" if effect.delta < 0 else "stays"
+    verb = "rises" if effect.delta > 0 else "falls"
+    change = f"{verb} from {a:.4f} to {b:.4f}" if effect.delta else f"stays at {a:.4f}"
     return (
-        f"{what} {verb} from {a:.4f} to {b:.4f} ({effect.delta:+.4f}, 95% interval "
-        f"[{low:+.4f}, {high:+.4f}], {p_words} {p})"
+        f"{what} {change} ({effect.delta:+.4f}, 95% interval [{low:+.4f}, {high:+.4f}], "
+        f"{p_words} {p})"
     )
 
 
