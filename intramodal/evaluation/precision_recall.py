@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.evaluation.intervals import LeftOut, pointwise, pooled
-from intramodal.evaluation.ranking import Lists, score_blocks
+from intramodal.evaluation.ranking import Relevance, score_blocks
 from intramodal.evaluation.resampling import Population
 from intramodal.evaluation.tasks import RetrievalTask, check_max_queries
 from intramodal.runs.frames import json_values
@@ -25,7 +25,8 @@ LEVELS = np.linspace(0.0, 1.0, 51)
 MAX_QUERIES = 1000
 """Queries a curve is averaged over, at most: evenly spaced ones, the same for every vector."""
 
-_ROUNDING = 1e-9
+_TOGETHER = 64
+"""Queries whose relevant items are listed at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,74 +73,22 @@ def precision_recall(
     check_max_queries(max_queries)
     n = task.relevance.n_queries
     rows = np.unique(np.linspace(0, n - 1, num=min(n, max_queries)).round().astype(np.intp))
-    units = None if population is None else _Units.of(population, task, rows)
-    found = {vector: _mean_curve(task, table, vector, rows, units) for vector in vectors}
+    relevance = task.relevance if len(rows) == n else task.relevance.only(rows)
+    units = _Units.none(task, rows) if population is None else _Units.of(population, task, rows)
+    found = {}
+    for vector in vectors:
+        Q, G = task.vectors(table, vector)
+        found[vector] = _mean_curve((Q[rows], G), relevance, units)
     return PrecisionRecall(
         field=task.field,
         recall=LEVELS,
         precision={vector: mean for vector, (mean, _) in found.items()},
-        chance=float(np.mean([_share(task, int(row)) for row in rows])),
+        chance=_chance(relevance, len(task.gallery_rows)),
         n_queries=n,
         n_averaged=len(rows),
         interval={vector: band for vector, (_, band) in found.items() if band is not None},
         speaks_of="" if population is None else population.phrase,
     )
-
-
-def interpolated(relevant: Floats, others: Floats, levels: Array = LEVELS) -> Array:
-    """Return one query's interpolated precision at ascending recall levels in [0, 1].
-
-    From the scores of what is relevant, at least one, and of what is not.
-    """
-    nowhere = np.zeros(len(relevant), np.int64), np.zeros(len(others), np.int64)
-    return np.asarray(without_groups(relevant, others, nowhere, 0, levels)[0])
-
-
-def without_groups(
-    relevant: Floats,
-    others: Floats,
-    groups: tuple[NDArray[np.int64], NDArray[np.int64]],
-    n_groups: int,
-    levels: Array = LEVELS,
-) -> Array:
-    """Return one query's interpolated precision (n_groups + 1, n_levels) without each group.
-
-    The last row is with all. `groups` are those of `relevant` and of `others`, below `n_groups`.
-    NaN without a group that holds all that is relevant.
-    """
-    hits = np.sort(relevant)
-    n_hits, n_rows = len(hits), n_groups + 1
-    # Found at the threshold of hit i, the lowest first: those that reach it.
-    found = np.zeros((2, n_rows, n_hits), dtype=np.int64)
-    for which, scores, group in ((0, relevant, groups[0]), (1, others, groups[1])):
-        reach = np.searchsorted(hits, scores, side="right")
-        total = np.bincount(reach, minlength=n_hits + 1)[1:][::-1].cumsum()[::-1]
-        found[which] = total
-        if n_groups:
-            counts = np.bincount(group * (n_hits + 1) + reach, minlength=n_groups * (n_hits + 1))
-            by_group = counts.reshape(n_groups, n_hits + 1)[:, 1:]
-            found[which, :-1] -= by_group[:, ::-1].cumsum(axis=1)[:, ::-1]
-    right, all_found = found[0], found.sum(axis=0)
-    # The threshold of a hit that is left out does no harm: the next one has as many right ones
-    # and no more wrong ones.
-    precision = np.divide(right, all_found, out=np.zeros(right.shape), where=all_found > 0)
-    best = np.maximum.accumulate(precision, axis=1)
-    at = _last_place(right, np.ceil(levels * right[:, :1] - _ROUNDING).astype(np.int64))
-    curves = np.take_along_axis(best, at, axis=1)
-    curves[right[:, 0] == 0] = np.nan
-    return np.asarray(curves)
-
-
-def _last_place(right: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return in each row the last place with at least as many right ones as wanted.
-
-    `right` (n_rows, n_hits) falls along its rows, so that one search over all of them will do.
-    """
-    n_rows, n_hits = right.shape
-    start = np.arange(n_rows)[:, None] * (n_hits + 1)
-    keys, asked = start + n_hits - right, start + n_hits - wanted
-    at = np.searchsorted(keys.ravel(), asked.ravel(), side="right").reshape(asked.shape)
-    return np.asarray(np.maximum(at - 1 - np.arange(n_rows)[:, None] * n_hits, 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,100 +97,53 @@ class _Units:
 
     own: NDArray[np.int64]
     gallery: NDArray[np.int64]
+    """-1 where the gallery stays."""
     n_groups: int
-    leaves_gallery: bool
+    sizes: NDArray[np.int64]
 
     @classmethod
     def of(cls, population: Population, task: RetrievalTask, rows: NDArray[np.intp]) -> _Units:
         groups = pooled(population.groups, seed=population.seed)
-        return cls(
-            own=groups[task.query_rows][rows],
-            gallery=groups[task.gallery_rows],
-            n_groups=int(groups.max()) + 1,
-            leaves_gallery=population.leaves_gallery,
-        )
+        own, gallery = groups[task.query_rows][rows], groups[task.gallery_rows]
+        n_groups = int(groups.max()) + 1
+        of_all = gallery if population.leaves_gallery else own
+        sizes = np.bincount(of_all[of_all >= 0], minlength=n_groups)
+        stays = np.full_like(gallery, -1)
+        return cls(own, gallery if population.leaves_gallery else stays, n_groups, sizes)
 
-    def curves(self, query: int, relevant: _Scored, others: _Scored) -> Array:
-        """Return a query's curve without each group, NaN for its own; the last one is whole."""
-        if self.leaves_gallery:
-            groups = relevant.groups, others.groups
-            found = without_groups(relevant.scores, others.scores, groups, self.n_groups)
-        else:
-            whole = interpolated(relevant.scores, others.scores)
-            found = np.repeat(whole[None], self.n_groups + 1, axis=0)
-        found[self.own[query]] = np.nan
-        return found
-
-    def interval(self, mean: Array, sums: Array, counts: NDArray[np.int64]) -> Array:
-        """Return the interval (2, n_levels) from the sums of curves without each group."""
-        of_all = self.gallery if self.leaves_gallery else self.own
-        sizes = np.bincount(of_all[of_all >= 0], minlength=self.n_groups)
-        return pointwise(mean, *LeftOut(sums, counts, sizes).means())
-
-
-@dataclass(frozen=True, eq=False)
-class _Scored:
-    scores: Floats
-    groups: NDArray[np.int64]
+    @classmethod
+    def none(cls, task: RetrievalTask, rows: NDArray[np.intp]) -> _Units:
+        """Return that nothing is left out."""
+        own, gallery = (np.full(len(part), -1) for part in (rows, task.gallery_rows))
+        return cls(own, gallery, 0, np.empty(0, dtype=np.int64))
 
 
 def _mean_curve(
-    task: RetrievalTask,
-    table: VectorTable,
-    vector: str,
-    rows: NDArray[np.intp],
-    units: _Units | None,
+    vectors: tuple[Floats, Floats], relevance: Relevance, units: _Units
 ) -> tuple[Array, Array | None]:
-    """Return the mean curve of a vector and, given units, its interval."""
-    n_rows = 1 if units is None else units.n_groups + 1
-    sums, counts = np.zeros((n_rows, len(LEVELS))), np.zeros(n_rows, dtype=np.int64)
-    gallery = np.zeros(len(task.gallery_rows), np.int64) if units is None else units.gallery
-    for query, relevant, others in _asked(task, table, vector, rows, gallery):
-        if units is None:
-            curves = interpolated(relevant.scores, others.scores)[None]
-        else:
-            curves = units.curves(query, relevant, others)
-        sums += np.nan_to_num(curves)
-        counts += np.isfinite(curves[:, 0])
+    """Return the mean curve of queries and gallery and, where units are left out, its interval."""
+    from intramodal.evaluation.kernels.cpu import curves_block  # numba: when it is needed
+
+    sums = np.zeros((units.n_groups + 1, len(LEVELS)))
+    counts = np.zeros(units.n_groups + 1, dtype=np.int64)
+    for start, stop, S in score_blocks(*vectors):
+        lists = relevance.positives(start, stop), relevance.ignored(start, stop)
+        groups = units.gallery, units.own[start:stop], units.n_groups
+        found, n_found = curves_block(S, *lists, groups, LEVELS)
+        sums += found
+        counts += n_found
     mean = sums[-1] / counts[-1]
-    return mean, None if units is None else units.interval(mean, sums[:-1], counts[:-1])
+    if not units.n_groups:
+        return mean, None
+    return mean, pointwise(mean, *LeftOut(sums[:-1], counts[:-1], units.sizes).means())
 
 
-def _asked(
-    task: RetrievalTask,
-    table: VectorTable,
-    vector: str,
-    rows: NDArray[np.intp],
-    gallery: NDArray[np.int64],
-) -> Iterator[tuple[int, _Scored, _Scored]]:
-    """Yield every query with the scores and groups of what is relevant to it, and of the rest."""
-    Q, G = task.vectors(table, vector)
-    for start, _, S in score_blocks(Q[rows], G):
-        for query, scores in enumerate(S, start):
-            is_relevant, is_there = _masks(task, int(rows[query]), len(G))
-            is_other = is_there & ~is_relevant
-            yield (
-                query,
-                _Scored(scores[is_relevant], gallery[is_relevant]),
-                _Scored(scores[is_other], gallery[is_other]),
-            )
-
-
-def _share(task: RetrievalTask, row: int) -> float:
-    is_relevant, is_there = _masks(task, row, len(task.gallery_rows))
-    return float(is_relevant.sum() / is_there.sum())
-
-
-def _masks(
-    task: RetrievalTask, row: int, n_gallery: int
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which gallery rows are relevant to a query, and which are there for it."""
-    is_relevant, is_there = np.zeros(n_gallery, dtype=bool), np.ones(n_gallery, dtype=bool)
-    is_relevant[_only(task.relevance.positives(row, row + 1))] = True
-    is_there[_only(task.relevance.ignored(row, row + 1))] = False
-    return is_relevant, is_there
-
-
-def _only(lists: Lists) -> NDArray[np.int64]:
-    pointers, indices = lists
-    return indices[pointers[0] : pointers[1]]
+def _chance(relevance: Relevance, n_gallery: int) -> float:
+    """Return the share of the gallery that is relevant, the mean over the queries."""
+    shares = []
+    for start in range(0, relevance.n_queries, _TOGETHER):
+        stop = min(start + _TOGETHER, relevance.n_queries)
+        n_relevant = np.diff(relevance.positives(start, stop)[0])
+        n_ignored = np.diff(relevance.ignored(start, stop)[0])
+        shares.append(n_relevant / (n_gallery - n_ignored))
+    return float(np.mean(np.concatenate(shares)))

@@ -1061,3 +1061,115 @@ def count_episodes(S: Any, truth: Any, drawn: Any, shots: Any, serves: Any, copi
                         by_episode[part, 0, a, e] += is_right
                         by_episode[part, 1, a, e] += 1
     return by_image, by_episode
+
+
+# The compiled kernel of precision by recall, over all of a ranking and without each group.
+#
+# The relevant scores are the thresholds. How many items of each group reach each of them is
+# counted in one pass over the scores; without a group, those counts are taken off.
+
+_ROUNDING = 1e-9
+"""By how much a level of recall may be missed."""
+
+
+@numba.njit(cache=True)
+def _run_ends(t: Any) -> Any:
+    """Return for each place of `t` (ascending) the place behind the last value equal to it."""
+    ends = np.empty(len(t), dtype=np.int64)
+    end = len(t)
+    for j in range(len(t) - 1, -1, -1):
+        if j + 1 < len(t) and t[j] != t[j + 1]:
+            end = j + 1
+        ends[j] = end
+    return ends
+
+
+@numba.njit(cache=True)
+def _reaching(scores: Any, positives: Any, ignored: Any, groups: Any, n_groups: int) -> Any:
+    """Return how many items of each group reach each relevant score, the lowest first.
+
+    Relevant and other ones, (2, n_groups + 1, m); the last row is of all items.
+    """
+    t, grid = _ascending(scores[positives])
+    ends = _run_ends(t)
+    kind = np.ones(len(scores), dtype=np.uint8)
+    kind[positives] = 0
+    kind[ignored] = 2
+    found = np.zeros((2, n_groups + 1, len(positives)), dtype=np.int32)
+    for i in range(len(scores)):
+        place = _interval(scores[i], t, grid)
+        reached = ends[place] if t[place] == scores[i] else np.int64(place)
+        if kind[i] < 2 and reached > 0:
+            found[kind[i], n_groups, reached - 1] += 1
+            if groups[i] >= 0:
+                found[kind[i], groups[i], reached - 1] += 1
+    for which in range(2):
+        for row in found[which]:
+            for j in range(len(row) - 1, 0, -1):
+                row[j - 1] += row[j]
+    return found
+
+
+@numba.njit(cache=True)
+def _interpolate(right: Any, wrong: Any, levels: Any, curve: Any) -> None:
+    """Fill `curve` with the best precision at each level of recall or more.
+
+    By how many relevant and other items reach each threshold, the lowest first. The threshold of
+    a relevant item that is left out does no harm: the next one has as many right ones and no more
+    wrong ones.
+    """
+    best, level = 0.0, len(levels) - 1
+    for j in range(len(right)):
+        while level >= 0 and math.ceil(levels[level] * right[0] - _ROUNDING) > right[j]:
+            curve[level] = best
+            level -= 1
+        if right[j] > 0:
+            best = max(best, right[j] / (right[j] + wrong[j]))
+    curve[: level + 1] = best
+
+
+@numba.njit(cache=True)
+def _add_curves(found: Any, own: int, levels: Any, sums: Any, counts: Any) -> None:
+    """Add a query's curves, without each group but its own, by what `_reaching` counted."""
+    curve = np.empty(len(levels))
+    n_groups = found.shape[1] - 1
+    for g in range(n_groups + 1):
+        right, wrong = found[0, n_groups], found[1, n_groups]
+        if g < n_groups:
+            right, wrong = right - found[0, g], wrong - found[1, g]
+        if g != own and right[0] > 0:
+            _interpolate(right, wrong, levels, curve)
+            sums[g] += curve
+            counts[g] += 1
+
+
+@numba.njit(cache=True, parallel=True)
+def _curves(
+    S: Any, positives: Any, ignored: Any, groups: Any, levels: Any, sums: Any, counts: Any
+) -> None:
+    gallery, own = groups
+    pos_ptr, pos_idx = positives
+    ign_ptr, ign_idx = ignored
+    for part in numba.prange(len(sums)):
+        for q in range(part, len(S), len(sums)):
+            relevant = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
+            if len(relevant) > 0:
+                junk = ign_idx[ign_ptr[q] : ign_ptr[q + 1]]
+                found = _reaching(S[q], relevant, junk, gallery, sums.shape[1] - 1)
+                _add_curves(found, own[q], levels, sums[part], counts[part])
+
+
+def curves_block(S: Any, positives: Any, ignored: Any, groups: Any, levels: Any) -> Any:
+    """Return the queries' summed interpolated precision without each group, and their number.
+
+    Sums (n_groups + 1, n_levels) at ascending levels of recall in [0, 1] and counts
+    (n_groups + 1,); the last row is with all. A query is not counted without its own group, nor
+    without all that is relevant to it. `positives` and `ignored` are lists as in `rank_block`;
+    `groups` those of the columns (n,) and of the queries (b,), -1 for none, and their number.
+    Equal scores are one threshold.
+    """
+    gallery, own, n_groups = groups
+    sums = np.zeros((_N_CHUNKS, n_groups + 1, len(levels)))
+    counts = np.zeros((_N_CHUNKS, n_groups + 1), dtype=np.int64)
+    _curves(S, positives, ignored, (gallery, own), levels, sums, counts)
+    return sums.sum(axis=0), counts.sum(axis=0)

@@ -1,25 +1,45 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import t as student
 from sklearn.metrics import precision_recall_curve
 
 from intramodal.errors import InputError
 from intramodal.evaluation.compare import compare
 from intramodal.evaluation.intervals import N_GROUPS, pooled
+from intramodal.evaluation.kernels import cpu
 from intramodal.evaluation.precision_recall import (
     LEVELS,
     PrecisionRecall,
-    interpolated,
     precision_recall,
-    without_groups,
 )
+from intramodal.evaluation.ranking import as_lists
 from intramodal.evaluation.resampling import Resampling, choose_population
 from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.types import VectorTable, unit_rows
+from tests.unit.evaluation import plain_kernels
+
+
+def curves_of(
+    relevant: np.ndarray, others: np.ndarray, groups: np.ndarray, n_groups: int
+) -> np.ndarray:
+    """Return one query's curves without each group, as the kernel sums them up; NaN for none."""
+    scores = np.r_[relevant, others].astype(np.float32)[None]
+    positives, ignored = as_lists([range(len(relevant))]), as_lists([[]])
+    units = groups, np.array([-1]), n_groups
+    sums, counts = cpu.curves_block(scores, positives, ignored, units, LEVELS)
+    assert set(counts) <= {0, 1}
+    return np.where(counts[:, None] > 0, sums, np.nan)
+
+
+def interpolated(relevant: np.ndarray, others: np.ndarray) -> np.ndarray:
+    return curves_of(relevant, others, np.full(len(relevant) + len(others), -1), 0)[0]
 
 
 def by_sklearn(relevant: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -38,6 +58,31 @@ def test_one_query_agrees_with_scikit_learn_with_and_without_ties(
         others = rng.integers(n_values, size=rng.integers(0, 30)) / n_values
         expected = by_sklearn(relevant, others)
         np.testing.assert_allclose(interpolated(relevant, others), expected, atol=1e-12)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Any, ...]:
+    """Return what `curves_block` takes: coarse scores, so that many are equal."""
+    n, n_queries = draw(st.integers(1, 25)), draw(st.integers(1, 20))
+    n_groups, n_values = draw(st.integers(0, 4)), draw(st.sampled_from([1, 2, 5, 1000]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    S = (rng.integers(n_values, size=(n_queries, n)) / n_values - 0.5).astype(np.float32)
+    kinds = rng.integers(3, size=S.shape)  # relevant, other, not there
+    positives, ignored = (as_lists([np.flatnonzero(row == k) for row in kinds]) for k in (0, 2))
+    gallery, own = (rng.integers(-1, n_groups, size=size) for size in (n, n_queries))
+    return S, positives, ignored, (gallery, own, n_groups), draw(st.sampled_from([LEVELS, AFEW]))
+
+
+AFEW = np.array([0.0, 1 / 3, 0.5, 1.0])
+
+
+@given(case=cases())
+@settings(deadline=None)  # the first example compiles
+def test_the_kernel_agrees_with_the_plain_one(case: tuple[Any, ...]) -> None:
+    sums, counts = cpu.curves_block(*case)
+    expected, expected_counts = plain_kernels.curves_block(*case)
+    np.testing.assert_array_equal(counts, expected_counts)
+    np.testing.assert_allclose(sums, expected, atol=1e-12)  # in another order
 
 
 def table(rng: np.random.Generator, n: int = 60) -> VectorTable:
@@ -91,7 +136,7 @@ def test_leaving_a_group_out_is_the_curve_of_the_rest(
         relevant = rng.integers(n_values, size=rng.integers(1, 9)) / n_values
         others = rng.integers(n_values, size=rng.integers(0, 30)) / n_values
         groups = tuple(rng.integers(n_groups, size=len(part)) for part in (relevant, others))
-        found = without_groups(relevant, others, (groups[0], groups[1]), n_groups)
+        found = curves_of(relevant, others, np.concatenate(groups), n_groups)
         np.testing.assert_array_equal(found[-1], interpolated(relevant, others))
         for g in range(n_groups):
             rest = relevant[groups[0] != g], others[groups[1] != g]
