@@ -51,6 +51,7 @@ def shown(text: object, limit: int = 28) -> str:
 def _draw(name: str, size: tuple[float, float], paint: Callable[[Axes], None]) -> str:
     """Return what `paint` draws on fresh axes, as one SVG element; `size` in inches."""
     import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     buffer = io.StringIO()
@@ -60,9 +61,10 @@ def _draw(name: str, size: tuple[float, float], paint: Callable[[Axes], None]) -
         # Scripts without a glyph in matplotlib's font are drawn by the browser's.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
-        figure = Figure(figsize=size, layout="constrained")
-        paint(figure.add_subplot())
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        figure = Figure(figsize=size, layout="constrained", facecolor="none")
+        paint(figure.add_subplot(facecolor="none"))
+        # `savefig` would draw all twice: once for the layout, which drawing does anyway.
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     return _inline(buffer.getvalue(), name)
 
 
