@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from intramodal.evaluation.retrieval import run_task
 from intramodal.evaluation.tasks import RetrievalTask
-from intramodal.projection.text_pca import principal_directions
+from intramodal.projection.directions import principal_directions
 from intramodal.types import VectorTable
 
 Matrix = NDArray[np.float64]

@@ -64,7 +64,8 @@ def _draw(name: str, size: tuple[float, float], paint: Callable[[Axes], None]) -
         figure = Figure(figsize=size, layout="constrained", facecolor="none")
         paint(figure.add_subplot(facecolor="none"))
         # `savefig` would draw all twice: once for the layout, which drawing does anyway.
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+        write: Any = FigureCanvasSVG(figure).print_svg  # matplotlib gives it no types
+        write(buffer, metadata={"Date": None})
     return _inline(buffer.getvalue(), name)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
+from intramodal.projection.directions import principal_directions
 from intramodal.projection.projection import Projection
 from intramodal.types import Floats
 
@@ -42,8 +43,6 @@ def bottom_components(like: Projection) -> Projection:
 
 def image_pca(like: Projection, X: Floats) -> Projection:
     """Return the principal directions of unit images `X` (n, dim_in), not those of texts."""
-    from intramodal.projection.text_pca import principal_directions
-
     images = X.astype(np.float64)
     _, directions = principal_directions(images - images.mean(axis=0))
     return _control(like, "image_pca", directions[: like.dim_out].T)

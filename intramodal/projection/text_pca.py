@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from intramodal.errors import InputError, RankError
+from intramodal.projection.directions import principal_directions
 
 
 class TextPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn has no types
@@ -151,18 +152,6 @@ def unit_texts(X: NDArray[Any]) -> NDArray[np.float64]:
     X = X.astype(np.float64)
     norms = np.linalg.norm(X, axis=1, keepdims=True)
     return np.asarray(X / np.where(norms == 0, 1.0, norms))
-
-
-def principal_directions(
-    centred: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return variances (d,), descending, and directions (d, d) as rows of centred data (n, d)."""
-    variances, vectors = np.linalg.eigh(centred.T @ centred / (len(centred) - 1))
-    directions = vectors.T[::-1]
-    # An eigenvector's sign is arbitrary: make its largest entry positive.
-    largest = np.abs(directions).argmax(axis=1)
-    signs = np.sign(directions[np.arange(len(directions)), largest])
-    return np.maximum(variances[::-1], 0.0), directions * signs[:, None]
 
 
 def numerical_rank(

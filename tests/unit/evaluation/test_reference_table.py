@@ -17,8 +17,9 @@ import pytest
 from intramodal.evaluation.resampling import Resampling
 from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.projection import controls
+from intramodal.projection.directions import principal_directions
 from intramodal.projection.projection import Projection
-from intramodal.projection.text_pca import TextPCA, principal_directions, unit_texts
+from intramodal.projection.text_pca import TextPCA, unit_texts
 from intramodal.types import VectorTable, unit_rows
 
 pytestmark = pytest.mark.real_data
