@@ -324,7 +324,9 @@ class Contrast:
 def _moments(share: Array, values: Array) -> Array:
     """Return mean, variance, and third and fourth central moment."""
     mean = share @ values
-    return np.array([mean, *(share @ (values - mean) ** power for power in (2, 3, 4))])
+    away = values - mean
+    squares = away * away  # products: NumPy raises to the third power by logarithms
+    return np.array([mean, share @ squares, share @ (squares * away), share @ (squares * squares)])
 
 
 @dataclass(frozen=True, eq=False)
