@@ -35,6 +35,10 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
+    # Titles stay in place: looking for what stands in their way lays out the ticks once more.
+    # An offset over the axis would stand there, so that ticks are written in full.
+    "axes.titley": 1.0,
+    "axes.formatter.useoffset": False,
     "legend.frameon": False,
 }
 

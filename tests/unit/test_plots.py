@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from intramodal.plots import _interval_bars
+from intramodal.plots import _interval_bars, sweep_plot
 
 
 def test_bars_of_an_accuracy_end_at_one() -> None:
@@ -14,3 +14,11 @@ def test_bars_of_an_accuracy_end_at_one() -> None:
     _interval_bars(axes, list(enumerate(rows)))
     drawn = [[float(y) for y in line.get_ydata()] for line in axes.lines]
     assert drawn == [[0.9 + 0.05, 1.0], [0.0, 0.1 + 0.2]]
+
+
+def test_ticks_of_a_narrow_range_are_written_in_full() -> None:
+    """An offset over the axis would stand where the title is."""
+    sweep = {"field": "kind", "dims": [1, 2], "map": [0.646001, 0.646002], "raw_map": 0.646001}
+    svg = sweep_plot({**sweep, "knee": None})
+    assert ">0.646001" in svg
+    assert "+6.46" not in svg
