@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from intramodal.evaluation.ranking import rank
 from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.projection.controls import all_directions
@@ -62,7 +64,10 @@ def sweep_dimensions(
     """
 
     def mean_ap(unit: Floats) -> float:
-        ranking = rank(unit[task.query_rows], unit[task.gallery_rows], task.relevance, ks=())
+        G = unit[task.gallery_rows]
+        # One array where they are the same rows: half of the products serve both of theirs.
+        is_same = np.array_equal(task.query_rows, task.gallery_rows)
+        ranking = rank(G if is_same else unit[task.query_rows], G, task.relevance, ks=())
         return float(ranking.ap.mean())
 
     found = {n: mean_ap(unit_rows(Z[:, :n])) for n in sorted(set(dims))}
