@@ -557,34 +557,34 @@ def _keys(scores: Any, itself: int, t: Any, grid: Any, level: Any) -> Any:
 
 
 @numba.njit(cache=True)
-def _by_key(keys: Any, counts: Any) -> Any:
-    """Return the items that stand above or on a relevant one, best first."""
+def _by_key(keys: Any, shared: Any, n_keys: int) -> Any:
+    """Return those items of `shared` that stand above or on a relevant one, best first."""
+    counts = np.zeros(n_keys, dtype=np.int64)
+    for i in shared:
+        counts[keys[i]] += 1
     ends = np.cumsum(counts) - counts
     order = np.empty(ends[-1], dtype=np.int32)
-    for i in range(len(keys)):
-        if keys[i] < len(counts) - 1:
+    for i in shared:
+        if keys[i] < n_keys - 1:
             order[ends[keys[i]]] = i
             ends[keys[i]] += 1
     return order
 
 
 @numba.njit(cache=True)
-def _members(order: Any, keys: Any, positives: Any, groups: Any, starts: Any) -> Any:
+def _members(order: Any, keys: Any, relevant: Any, groups: Any, starts: Any) -> Any:
     """Return the items of each group, best first, in one array with room for each group.
 
     Group g has ``sizes[g]`` of them from ``starts[g]`` on: their keys, and if they are relevant.
     """
-    relevant = np.zeros(len(keys), dtype=np.uint8)
-    relevant[positives] = 1
     sizes = np.zeros(len(starts) - 1, dtype=np.int32)
     own_keys = np.empty(starts[-1], dtype=np.int32)
     own_relevant = np.empty(starts[-1], dtype=np.uint8)
     for i in order:
         g = groups[i]
-        if g >= 0:
-            slot = starts[g] + sizes[g]
-            own_keys[slot], own_relevant[slot] = keys[i], relevant[i]
-            sizes[g] += 1
+        slot = starts[g] + sizes[g]
+        own_keys[slot], own_relevant[slot] = keys[i], relevant[i]
+        sizes[g] += 1
     return sizes, own_keys, own_relevant
 
 
@@ -678,36 +678,79 @@ def _in_runs(levels: Any, members: Any, starts: Any, active: Any, totals: Any) -
 
 
 @numba.njit(cache=True)
-def _leave_out_one(
-    scores: Any, positives: Any, itself: int, groups: Any, starts: Any, most: int, row: Any
+def _without_singles(
+    levels: Any, keys: Any, relevant: Any, groups: Any, starts: Any, row: Any
 ) -> None:
+    """Write the sum of precisions without each item that is a group of its own.
+
+    Above the item nothing changes, below it one item is gone: two running sums serve all.
+    """
+    n_levels = len(levels[0])
+    whole, less = np.zeros((n_levels + 1, 2)), np.zeros((n_levels + 1, 2))
+    _run_sums(levels, 0, whole)
+    _run_sums(levels, 1, less)
+    for i in range(len(keys)):
+        g = groups[i]
+        if g < 0 or starts[g + 1] - starts[g] != 1:
+            continue
+        at = keys[i] >> 1
+        total = whole[at, 0]
+        if keys[i] & 1:
+            total += _on_level(levels, at, 0, 0, 1, relevant[i])
+            at += 1
+        total += less[n_levels, 0] - less[at, 0]
+        row[g] = total - relevant[i] * (less[n_levels, 1] - less[at, 1])
+
+
+@numba.njit(cache=True)
+def _without_shared(
+    levels: Any, keys: Any, relevant: Any, groups: Any, units: Any, row: Any
+) -> None:
+    """Write the sum of precisions without each group of other than one item."""
+    starts, shared, small, large = units
+    order = _by_key(keys, shared, 2 * len(levels[0]) + 1)
+    members = _members(order, keys, relevant, groups, starts)
+    sizes, own_keys, own_relevant = members
+    totals = np.zeros(len(sizes))
+    _in_runs(levels, members, starts, small.copy(), totals)
+    for g in small:
+        row[g] = totals[g]
+    for g in large:
+        first = starts[g]
+        row[g] = _walked(levels, own_keys, own_relevant, first, first + sizes[g])
+
+
+@numba.njit(cache=True)
+def _leave_out_one(
+    scores: Any, positives: Any, itself: int, groups: Any, units: Any, row: Any
+) -> None:
+    """Write into `row` (n_groups,) the average precision without each group; NaN for none left."""
     t, grid = _ascending(scores[positives])
     level, p, r = _levels_of(t)
     keys, counts = _keys(scores, itself, t, grid, level)
     c = np.cumsum(counts)[:-1:2]  # above level l stand the keys up to 2 l
     levels = (c, counts[1::2], p, r)
-    members = _members(_by_key(keys, counts), keys, positives, groups, starts)
-    sizes, own_keys, own_relevant = members
-    totals = np.zeros(len(sizes))
-    is_large = starts[1:] - starts[:-1] > most
-    _in_runs(levels, members, starts, np.flatnonzero(~is_large), totals)
-    for g in range(len(sizes)):
-        first, end = starts[g], starts[g] + sizes[g]
-        if is_large[g]:
-            totals[g] = _walked(levels, own_keys, own_relevant, first, end)
-        n_left = len(positives) - own_relevant[first:end].sum()
-        if n_left > 0:
-            row[g] = totals[g] / n_left
+    relevant = np.zeros(len(keys), dtype=np.uint8)
+    relevant[positives] = 1
+    _without_singles(levels, keys, relevant, groups, units[0], row)
+    if len(units[2]) + len(units[3]) > 0:
+        _without_shared(levels, keys, relevant, groups, units, row)
+    n_left = np.full(len(row), len(positives), dtype=np.int32)
+    for i in positives:
+        if groups[i] >= 0:
+            n_left[groups[i]] -= 1
+    for g in range(len(row)):
+        row[g] = row[g] / n_left[g] if n_left[g] > 0 else np.nan
 
 
 @numba.njit(cache=True, parallel=True)
-def _leave_out(S: Any, positives: Any, groups: Any, query: Any, most: Any, out: Any) -> None:
+def _leave_out(S: Any, positives: Any, groups: Any, query: Any, out: Any) -> None:
     pos_ptr, pos_idx = positives
-    gallery, own, starts = groups
+    gallery, own, units = groups
     for q in numba.prange(len(S)):
         relevant = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
         if len(relevant) > 0:
-            _leave_out_one(S[q], relevant, query[q], gallery, starts, most, out[q])
+            _leave_out_one(S[q], relevant, query[q], gallery, units, out[q])
             if own[q] >= 0:
                 out[q, own[q]] = np.nan
 
@@ -722,10 +765,23 @@ def leave_out_block(
     that is the query itself; -1 is none. Takes O(n + n_levels * sqrt(n)) time and O(n) memory a
     query at most, however many groups there are.
     """
-    sizes = np.bincount(groups[groups >= 0], minlength=out.shape[1])
+    units = _units(groups, out.shape[1])
+    _leave_out(S, (pos_ptr, pos_idx), (groups, own, units), query, out)
+
+
+def _units(groups: Any, n_groups: int) -> Any:
+    """Return where each group starts, the items that share one, and small and large groups.
+
+    Those of one item are in neither: they have a way of their own.
+    """
+    sizes = np.bincount(groups[groups >= 0], minlength=n_groups)
     starts = np.concatenate([[0], np.cumsum(sizes)])
+    is_shared = np.zeros(len(groups), dtype=bool)
+    is_shared[groups >= 0] = sizes[groups[groups >= 0]] > 1
     most = _largest_in_runs(sizes)
-    _leave_out(S, (pos_ptr, pos_idx), (groups, own, starts), query, most, out)
+    small = np.flatnonzero((sizes != 1) & (sizes <= most))
+    large = np.flatnonzero((sizes != 1) & (sizes > most))
+    return starts, np.flatnonzero(is_shared), small, large
 
 
 _N_CHUNKS = 16
@@ -735,16 +791,16 @@ their order."""
 
 @numba.njit(cache=True, parallel=True)
 def _leave_out_sums(
-    S: Any, positives: Any, groups: Any, query: Any, most: Any, sums: Any, counts: Any
+    S: Any, positives: Any, groups: Any, query: Any, sums: Any, counts: Any
 ) -> None:
     pos_ptr, pos_idx = positives
-    gallery, own, starts = groups
+    gallery, own, units = groups
     for part in numba.prange(len(sums)):
         row = np.full(sums.shape[1], np.nan)
         for q in range(part, len(S), len(sums)):
             relevant = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
             if len(relevant) > 0:
-                _leave_out_one(S[q], relevant, query[q], gallery, starts, most, row)
+                _leave_out_one(S[q], relevant, query[q], gallery, units, row)
                 if own[q] >= 0:
                     row[own[q]] = np.nan
                 for g in range(len(row)):
@@ -762,12 +818,10 @@ def leave_out_sums_block(
     `groups` are those of the columns, those of the queries, and their number.
     """
     gallery, own, n_groups = groups
-    sizes = np.bincount(gallery[gallery >= 0], minlength=n_groups)
-    starts = np.concatenate([[0], np.cumsum(sizes)])
     sums = np.zeros((_N_CHUNKS, n_groups))
     counts = np.zeros((_N_CHUNKS, n_groups), dtype=np.int64)
-    units, most = (gallery, own, starts), _largest_in_runs(sizes)
-    _leave_out_sums(S, (pos_ptr, pos_idx), units, query, most, sums, counts)
+    units = gallery, own, _units(gallery, n_groups)
+    _leave_out_sums(S, (pos_ptr, pos_idx), units, query, sums, counts)
     return sums.sum(axis=0), counts.sum(axis=0)
 
 
@@ -788,11 +842,30 @@ N_PAGE = 3
 """Figures of a first page of k answers: nDCG@k, precision@k, precision@1."""
 
 
+_FEW = 128
+"""Best scores that are kept in order while the others pass by: few are among them for long."""
+
+
+@numba.njit(cache=True)
+def _nth_best(scores: Any, n: int) -> Any:
+    """Return the n-th best score."""
+    if n > _FEW:
+        return -np.partition(-scores, n - 1)[n - 1]
+    best = np.full(n, -np.inf, dtype=scores.dtype)  # ascending
+    for score in scores:
+        if score > best[0]:
+            j = 1
+            while j < n and best[j] < score:
+                best[j - 1] = best[j]
+                j += 1
+            best[j - 1] = score
+    return best[0]
+
+
 @numba.njit(cache=True)
 def _best(scores: Any, itself: int, n_wanted: int) -> Any:
     """Return the items, best first, that score no less than the n-th best; without the query."""
-    n_wanted = min(n_wanted + 1, len(scores))  # the query may be among them
-    least = -np.partition(-scores, n_wanted - 1)[n_wanted - 1]
+    least = _nth_best(scores, min(n_wanted + 1, len(scores)))  # the query may be among them
     found = np.flatnonzero(scores >= least)
     found = found[found != itself]
     return found[np.argsort(-scores[found], kind="mergesort")]
