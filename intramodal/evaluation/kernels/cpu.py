@@ -681,11 +681,12 @@ def _in_runs(levels: Any, members: Any, starts: Any, active: Any, totals: Any) -
 def _without_singles(
     levels: Any, keys: Any, relevant: Any, groups: Any, starts: Any, row: Any
 ) -> None:
-    """Write the sum of precisions without each item that is a group of its own.
+    """Write the average precision without each item that is a group of its own.
 
     Above the item nothing changes, below it one item is gone: two running sums serve all.
     """
-    n_levels = len(levels[0])
+    n_levels, m = len(levels[0]), levels[3].sum()
+    per_relevant = 1 / m, (1 / (m - 1) if m > 1 else np.nan)
     whole, less = np.zeros((n_levels + 1, 2)), np.zeros((n_levels + 1, 2))
     _run_sums(levels, 0, whole)
     _run_sums(levels, 1, less)
@@ -699,25 +700,28 @@ def _without_singles(
             total += _on_level(levels, at, 0, 0, 1, relevant[i])
             at += 1
         total += less[n_levels, 0] - less[at, 0]
-        row[g] = total - relevant[i] * (less[n_levels, 1] - less[at, 1])
+        total -= relevant[i] * (less[n_levels, 1] - less[at, 1])
+        row[g] = total * per_relevant[relevant[i]]
 
 
 @numba.njit(cache=True)
 def _without_shared(
     levels: Any, keys: Any, relevant: Any, groups: Any, units: Any, row: Any
 ) -> None:
-    """Write the sum of precisions without each group of other than one item."""
+    """Write the average precision without each group of other than one item."""
     starts, shared, small, large = units
     order = _by_key(keys, shared, 2 * len(levels[0]) + 1)
     members = _members(order, keys, relevant, groups, starts)
     sizes, own_keys, own_relevant = members
-    totals = np.zeros(len(sizes))
+    totals, m = np.zeros(len(sizes)), levels[3].sum()
     _in_runs(levels, members, starts, small.copy(), totals)
-    for g in small:
-        row[g] = totals[g]
     for g in large:
-        first = starts[g]
-        row[g] = _walked(levels, own_keys, own_relevant, first, first + sizes[g])
+        totals[g] = _walked(levels, own_keys, own_relevant, starts[g], starts[g] + sizes[g])
+    for some in (small, large):
+        for g in some:
+            own = own_relevant[starts[g] : starts[g] + sizes[g]]
+            n_left = m - np.int64(own.sum())
+            row[g] = totals[g] / n_left if n_left > 0 else np.nan
 
 
 @numba.njit(cache=True)
@@ -735,12 +739,6 @@ def _leave_out_one(
     _without_singles(levels, keys, relevant, groups, units[0], row)
     if len(units[2]) + len(units[3]) > 0:
         _without_shared(levels, keys, relevant, groups, units, row)
-    n_left = np.full(len(row), len(positives), dtype=np.int32)
-    for i in positives:
-        if groups[i] >= 0:
-            n_left[groups[i]] -= 1
-    for g in range(len(row)):
-        row[g] = row[g] / n_left[g] if n_left[g] > 0 else np.nan
 
 
 @numba.njit(cache=True, parallel=True)
@@ -803,11 +801,10 @@ def _leave_out_sums(
                 _leave_out_one(S[q], relevant, query[q], gallery, units, row)
                 if own[q] >= 0:
                     row[own[q]] = np.nan
-                for g in range(len(row)):
-                    if not math.isnan(row[g]):
-                        sums[part, g] += row[g]
-                        counts[part, g] += 1
-                        row[g] = np.nan
+                for g in range(len(row)):  # every group is written anew for every query
+                    is_there = row[g] == row[g]
+                    sums[part, g] += row[g] if is_there else 0.0
+                    counts[part, g] += is_there
 
 
 def leave_out_sums_block(
