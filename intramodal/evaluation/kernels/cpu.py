@@ -1016,7 +1016,8 @@ def join_copies(
             parents[_root(parents, nodes[1][j])] = _root(parents, nodes[0][i])
         if len(copies) > 0:
             page = _best(S[i], itself[i], k)[:k]
-            n_on_page += (S[i][copies] >= S[i][page[-1]]).sum() if len(page) > 0 else 0
+            if len(page) > 0:  # of copies that tie for the last place only some stand there
+                n_on_page += min(len(page), (S[i][copies] >= S[i][page[-1]]).sum())
     return n_on_page
 
 

@@ -86,6 +86,7 @@ def test_images_that_are_all_alike_are_one_suspect_group() -> None:
     table = VectorTable(list(range(40)), {"raw": X}, {"label": ["a", "b"] * 20})
     found = found_in(table, RetrievalTask.of_all(table, "label"))
     assert found.to_dict()["largest"] == 40
+    assert found.page_share == 1.0  # 39 copies tie for ten places
     assert found.is_suspect
 
 
