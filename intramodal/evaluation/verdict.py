@@ -135,6 +135,9 @@ class Judgement:
         Of each judged piece, adjusted for their number.
     p_better, p_not_worse, p_worse : float
         Of the field's three claims, adjusted for the number of fields.
+    contrary : Piece or None
+        One whose means over classes and over queries contradict each other; None where the field
+        by itself is better, so that other fields can only make that uncertain.
     alone : Judgement or None
         What the field comes to when no other is named, where that is another outcome.
     """
@@ -148,6 +151,7 @@ class Judgement:
     p_better: float
     p_not_worse: float
     p_worse: float
+    contrary: Piece | None = None
     alone: Judgement | None = field(default=None, repr=False)
 
     @property
@@ -233,7 +237,10 @@ def _alone(pieces: Sequence[Piece], margin: float, missing: tuple[str, ...]) -> 
         p_better=1.0 if lost else p_better,
         p_not_worse=1.0 if lost or missing else max(guarded, default=1.0),
         p_worse=min(lost, default=1.0),
+        contrary=next((piece for piece in judged if piece.is_contrary), None),
     )
+    if found.p_better < ALPHA:
+        found = replace(found, contrary=None)
     return replace(found, outcome=_outcome(found))
 
 
@@ -244,7 +251,7 @@ def _outcome(found: Judgement) -> Outcome:
     if found.p_better < ALPHA:
         return "better"
     is_worse = found.p_worse < ALPHA
-    if (is_worse and found.gained) or any(piece.is_contrary for piece in found.judged):
+    if (is_worse and found.gained) or found.contrary:
         return "mixed"
     if is_worse:
         return "worse"
@@ -348,9 +355,9 @@ def _mixed(judgement: Judgement, wording: Wording) -> str:
     if judgement.lost and judgement.gained:
         lost, gained = (told(found[0], judgement) for found in (judgement.lost, judgement.gained))
         return f"{begins}{_capital(lost)}, but {gained}."
-    piece = next(piece for piece in judgement.judged if piece.is_contrary)
-    beside = piece.paired.by_query
-    assert beside is not None  # noqa: S101  else it is not contrary
+    piece = judgement.contrary
+    beside = piece and piece.paired.by_query
+    assert piece and beside  # noqa: S101, PT018  else it is not mixed
     query = evidence("over queries it", beside.a, beside.b, beside.effect, beside.effect.p_value)
     return f"{begins}Over classes {told(piece, judgement)}; {query}."
 

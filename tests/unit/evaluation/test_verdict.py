@@ -143,6 +143,17 @@ def test_means_that_contradict_each_other_for_certain_are_mixed() -> None:
     assert "over queries it falls" in headline(found, wording())
 
 
+def test_a_field_that_is_better_alone_is_never_mixed_beside_others() -> None:
+    """Both means are certain and differ in sign; the mean over classes is what is judged."""
+    better = [piece("map", 0.0065, by_query=-0.02), piece("first", 0.0), piece("fewshot", 0.0)]
+    assert judged(better).outcome == "better"
+    others = {f"{i}": field((0, 0, 0)) for i in range(9)}
+    found = judge({"x": better, **others})["x"]
+    assert found.outcome in ("not_worse", "inconclusive")
+    assert found.alone is not None
+    assert found.alone.outcome == "better"
+
+
 def wording(share: float = 0.5) -> Wording:
     return Wording("pca", share, lambda piece: ", about 680 queries would tell")
 
