@@ -568,7 +568,7 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
     if max_queries is None and not all_queries and len(table) > ALL_ASK:
         max_queries = DRAWN_QUERIES
     names: tuple[str, ...] = ()
-    if controls and isinstance(source, ImageCollection):
+    if controls and "retrieval" in tasks and isinstance(source, ImageCollection):
         table, names = with_controls(source, table, (a, b), projection)
     table, rivals = with_rivals(source, table, a, beside)
     distances = other_distances(source, whole, (a, b))

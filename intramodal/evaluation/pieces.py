@@ -224,8 +224,7 @@ def gathered(table: VectorTable, a: str, b: str, field: str, knobs: Knobs) -> Fi
         seed=knobs.seed,
     )
     finder = DuplicateFinder(table, task, a, knobs.duplicates)
-    results = [run_task(task, table, a, seen=finder.see)]
-    results += [run_task(task, table, vector) for vector in (b, *knobs.others)]
+    results = [run_task(task, table, a, seen=finder.see), run_task(task, table, b)]
     results = [
         with_distance(result, task, table, knobs.distances.get(result.vector))
         for result in results
@@ -236,12 +235,11 @@ def gathered(table: VectorTable, a: str, b: str, field: str, knobs: Knobs) -> Fi
     ranked: Mapping[str, Paired] = {}
     others: list[OtherEvidence] = []
     if "retrieval" in knobs.tasks:
-        ranked, without = population.retrieval_differences(table, task, *results[:2])
-        effects = population.retrieval_effects(
-            table, task, results[0], results[2:], without=without
-        )
-        beside = zip(results[2:], effects, strict=True)
-        others = [OtherEvidence(found.vector, found.map, effect) for found, effect in beside]
+        ranked, without = population.retrieval_differences(table, task, *results)
+        beside = [run_task(task, table, vector) for vector in knobs.others]
+        effects = population.retrieval_effects(table, task, results[0], beside, without=without)
+        pairs = zip(beside, effects, strict=True)
+        others = [OtherEvidence(found.vector, found.map, effect) for found, effect in pairs]
     return FieldEvidence(
         field=field,
         task=task,

@@ -16,6 +16,7 @@ import pytest
 from intramodal import compare, open_store
 from intramodal.commands.options import DEFAULT_STORE
 from intramodal.evaluation.fewshot import FewshotTask
+from intramodal.evaluation.ranking import rank
 from intramodal.evaluation.tasks import RetrievalTask, encode_labels
 from intramodal.projection import projection as projections
 from intramodal.reports.report import document_of
@@ -76,3 +77,13 @@ def test_a_comparison_with_its_report_derives_everything_once(photos: ImageColle
     shapes = Counter(X.shape for X in whole if len(X) > LARGE)
     # raw; pca and the three controls of its size; centring keeps the length of raw.
     assert shapes == {(120, 16): 2, (120, 8): 4}
+
+
+def test_without_retrieval_nothing_is_ranked_that_is_not_shown(photos: ImageCollection) -> None:
+    """Both vectors are: their mAP stands beside few-shot accuracy. Controls are not."""
+    with calls(rank) as found:
+        compare(photos, fields=["kind"], tasks=["fewshot"])
+    assert len(found) == 2
+    with calls(rank) as found:
+        controls = compare(photos, fields=["kind"], tasks=["retrieval"]).fields["kind"].others
+    assert len(found) == 2 + len(controls) > 2
