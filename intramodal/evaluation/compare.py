@@ -13,10 +13,7 @@ from intramodal.errors import InputError
 from intramodal.evaluation.cost import vector_costs
 from intramodal.evaluation.decision import Decision
 from intramodal.evaluation.distances import other_distances
-from intramodal.evaluation.duplicates import (
-    THRESHOLD,
-    check_threshold,
-)
+from intramodal.evaluation.duplicates import THRESHOLD, check_threshold
 from intramodal.evaluation.intervals import holm
 from intramodal.evaluation.misalignment import MisalignmentResult, misalignment_of
 from intramodal.evaluation.pieces import (
@@ -31,14 +28,9 @@ from intramodal.evaluation.pieces import (
 )
 from intramodal.evaluation.precision_recall import PrecisionRecall, precision_recall
 from intramodal.evaluation.ranking import PAGE_FIGURES
-from intramodal.evaluation.resampling import (
-    Resampling,
-)
+from intramodal.evaluation.resampling import Resampling
 from intramodal.evaluation.results import Results
-from intramodal.evaluation.retrieval import (
-    maps_by_distance,
-    note_of,
-)
+from intramodal.evaluation.retrieval import maps_by_distance, note_of
 from intramodal.evaluation.sweep import DimensionSweep, sweeps
 from intramodal.evaluation.tasks import (
     Mask,

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from intramodal.evaluation.verdict import Outcome
+from intramodal.evaluation.gate import ADOPTED
+from intramodal.evaluation.verdict import Outcome, capital
 
-_ADOPTED = ("better", "not_worse")
 _KEPT = ("worse", "mixed")
 
 
@@ -45,7 +45,7 @@ class Decision:
         """Which vector for which searches, and what is undecided."""
         a, b = self.vectors
         parts = []
-        if adopted := self.fields(*_ADOPTED):
+        if adopted := self.fields(*ADOPTED):
             parts.append(f"use {b} for {', '.join(adopted)}")
         if kept := self.fields(*_KEPT):
             parts.append(f"keep {a} for {', '.join(kept)}")
@@ -54,8 +54,7 @@ class Decision:
         if undecided := self.fields("inconclusive"):
             told = [f"{f} ({self.needs[f]})" if f in self.needs else f for f in undecided]
             parts.append(f"undecided: {', '.join(told)}")
-        words = "; ".join(parts)
-        return f"{words[0].upper()}{words[1:]}." + (f" {self.saving}" if adopted else "")
+        return f"{capital('; '.join(parts))}." + (f" {self.saving}" if adopted else "")
 
     @property
     def saving(self) -> str:
@@ -68,7 +67,7 @@ class Decision:
     @property
     def snippet(self) -> str | None:
         """How a client searches with B; None where no field adopts it."""
-        if self.collection is None or not self.fields(*_ADOPTED):
+        if self.collection is None or not self.fields(*ADOPTED):
             return None
         b = self.vectors[1]
         return f"client.query_points({self.collection!r}, query=POINT_ID, using={b!r}, limit=10)"
@@ -78,7 +77,7 @@ class Decision:
         a, b = self.vectors
         return {
             "sentence": self.sentence,
-            "use": {b: self.fields(*_ADOPTED), a: self.fields(*_KEPT)},
+            "use": {b: self.fields(*ADOPTED), a: self.fields(*_KEPT)},
             "too_easy": self.fields("too_easy"),
             "undecided": {f: self.needs.get(f) for f in self.fields("inconclusive")},
             "bytes_per_vector": {a: 4 * self.dims[0], b: 4 * self.dims[1]},

@@ -11,8 +11,9 @@ from intramodal.errors import InputError, MismatchError
 FailOn = Literal["worse", "not-better", "not-settled"]
 FAIL_ON: tuple[FailOn, ...] = get_args(FailOn)
 
-_ADOPTED = ("better", "not_worse")
-_NO_LOSS = (*_ADOPTED, "too_easy")
+ADOPTED = ("better", "not_worse")
+"""Outcomes by which vector B is adopted."""
+_NO_LOSS = (*ADOPTED, "too_easy")
 """Where every answer is right under both vectors, an adopted one does no harm."""
 
 
@@ -126,7 +127,7 @@ class Changes:
         return {
             field: before
             for field, (before, now) in self.changed.items()
-            if before in _ADOPTED and now not in _NO_LOSS
+            if before in ADOPTED and now not in _NO_LOSS
         }
 
     @property

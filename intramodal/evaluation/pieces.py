@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.evaluation.duplicates import (
-    DuplicateFinder,
-    Duplicates,
-)
+from intramodal.evaluation.duplicates import DuplicateFinder, Duplicates
 from intramodal.evaluation.episodes import prototype_result, with_episodes
 from intramodal.evaluation.fewshot import FewshotResult, FewshotTask, run_fewshot
 from intramodal.evaluation.intervals import Difference, Effect, Paired
@@ -24,20 +21,9 @@ from intramodal.evaluation.resampling import (
     choose_population,
 )
 from intramodal.evaluation.result_pair import PairedResults
-from intramodal.evaluation.retrieval import (
-    run_task,
-    with_distance,
-)
-from intramodal.evaluation.tasks import (
-    Mask,
-    RetrievalTask,
-)
-from intramodal.evaluation.verdict import (
-    GUARD,
-    PIECES,
-    Piece,
-    guard_of,
-)
+from intramodal.evaluation.retrieval import run_task, with_distance
+from intramodal.evaluation.tasks import Mask, RetrievalTask
+from intramodal.evaluation.verdict import GUARD, PIECES, Piece, capital, guard_of
 from intramodal.store.base import Distance
 from intramodal.types import VectorTable
 
@@ -196,23 +182,6 @@ N_LDA = 10
 """Draws of LDA, which is shown beside: each costs a d x d factorisation."""
 
 
-def _extremes(row: FieldEvidence) -> str:
-    """Return the classes whose mean average precision gains and loses most, in words."""
-    ends = [(row.classes_changed(sign), word) for sign, word in ((+1, "gains"), (-1, "loses"))]
-    told = [
-        f"{rows[0]['class']} {word} most ({rows[0]['delta']:+.4f})" for rows, word in ends if rows
-    ]
-    return f" {_capital(' and '.join(told))}." if told else ""
-
-
-def _capital(words: str) -> str:
-    return words[0].upper() + words[1:]
-
-
-NEAR_SWITCH = range(15, 26)
-"""Numbers of classes for which the choice of population is said."""
-
-
 def gathered(table: VectorTable, a: str, b: str, field: str, knobs: Knobs) -> FieldEvidence:
     """Return what one label field says of two vectors."""
     task = RetrievalTask.of_all(
@@ -333,9 +302,14 @@ def _copies(row: FieldEvidence) -> list[str]:
     found = row.duplicates.to_dict()
     if not found["n_groups"]:
         return []
+    taken = ""
+    if row.population.name == "images":
+        taken = ", each taken as one"
+    elif row.fewshot is not None:  # classes and values of a field are units whatever they hold
+        taken = ", of each of which one at most is a shot"
     words = (
-        f"{found['n_images']:,} images are near-copies in {found['n_groups']:,} groups, each "
-        f"taken as one; {found['page_share']:.1%} of first-page answers are copies of their query."
+        f"{found['n_images']:,} images are near-copies in {found['n_groups']:,} groups{taken}; "
+        f"{found['page_share']:.1%} of first-page answers are copies of their query."
     )
     if row.duplicates.is_suspect:
         words += (
@@ -343,6 +317,10 @@ def _copies(row: FieldEvidence) -> list[str]:
             f"--duplicates 0.95 takes fewer as copies."
         )
     return [words]
+
+
+NEAR_SWITCH = range(15, 26)
+"""Numbers of classes for which the choice of population is said."""
 
 
 def speaks_of(row: FieldEvidence) -> str:
@@ -359,3 +337,12 @@ def speaks_of(row: FieldEvidence) -> str:
             f"--cluster {other} asks the other way."
         )
     return words
+
+
+def _extremes(row: FieldEvidence) -> str:
+    """Return the classes whose mean average precision gains and loses most, in words."""
+    ends = [(row.classes_changed(sign), word) for sign, word in ((+1, "gains"), (-1, "loses"))]
+    told = [
+        f"{rows[0]['class']} {word} most ({rows[0]['delta']:+.4f})" for rows, word in ends if rows
+    ]
+    return f" {capital(' and '.join(told))}." if told else ""

@@ -76,7 +76,7 @@ class RankedQueries(Protocol):
         """Further figures of each query by name, each (n_queries,)."""
 
 
-FIGURES = ("ap", *PAGE_FIGURES)
+PAIRED_FIGURES = ("ap", *PAGE_FIGURES)
 """What a comparison takes of a ranking: the whole of it, and its first page."""
 
 
@@ -174,23 +174,23 @@ class Population:
     def retrieval_differences(
         self, table: VectorTable, task: RetrievalTask, a: RankedQueries, b: RankedQueries
     ) -> tuple[dict[str, Paired], LeftOut | None]:
-        """Return the differences B minus A of all `FIGURES`, and A's mAP without each unit."""
+        """Return the differences B minus A of `PAIRED_FIGURES`, and A's mAP without each unit."""
         of_a, of_b = (_figures_of(result) for result in (a, b))
         own = self.groups_of(task).own
         if self.name == "classes":
-            means = zip(FIGURES, _by_class(of_a, own), _by_class(of_b, own), strict=True)
+            means = zip(PAIRED_FIGURES, _by_class(of_a, own), _by_class(of_b, own), strict=True)
             found = {name: self._of_classes(*values) for name, *values in means}
             by_query = self._over_queries(of_a, of_b, own)
-            return {name: Paired(found[name], by_query[name]) for name in FIGURES}, None
+            return {name: Paired(found[name], by_query[name]) for name in PAIRED_FIGURES}, None
         if self.name == "iid":
             over = self._over_queries(of_a, of_b, own)
-            return {name: Paired(over[name]) for name in FIGURES}, None
+            return {name: Paired(over[name]) for name in PAIRED_FIGURES}, None
         without = [self._totals(table, task, result.vector) for result in (a, b)]
         effects = without[1].minus(without[0]).effects((of_b - of_a).mean(axis=1))
-        ends = zip(FIGURES, of_a.mean(axis=1), of_b.mean(axis=1), effects, strict=True)
+        ends = zip(PAIRED_FIGURES, of_a.mean(axis=1), of_b.mean(axis=1), effects, strict=True)
         found = {name: Difference(float(x), float(y), effect) for name, x, y, effect in ends}
         first = replace(without[0], sums=without[0].sums[:, 0])
-        return {name: Paired(found[name]) for name in FIGURES}, first
+        return {name: Paired(found[name]) for name in PAIRED_FIGURES}, first
 
     def _of_classes(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> Difference:
         """Return the difference of means over classes (K,), each of which counts alike."""
@@ -201,11 +201,11 @@ class Population:
     ) -> dict[str, Difference]:
         ones = np.ones(len(own))
         effects = [_by_clusters(row, ones, own, self.seed) for row in b - a]
-        ends = zip(FIGURES, a.mean(axis=1), b.mean(axis=1), effects, strict=True)
+        ends = zip(PAIRED_FIGURES, a.mean(axis=1), b.mean(axis=1), effects, strict=True)
         return {name: Difference(float(x), float(y), effect) for name, x, y, effect in ends}
 
     def _totals(self, table: VectorTable, task: RetrievalTask, vector: str) -> LeftOut:
-        """Return all `FIGURES` of a vector without each unit."""
+        """Return all `PAIRED_FIGURES` of a vector without each unit."""
         Q, G = task.vectors(table, vector)
         sums, counts = totals_without_groups(Q, G, task.relevance, self.groups_of(task))
         return LeftOut(sums, counts, np.bincount(self.groups[self.groups >= 0]))
@@ -481,7 +481,7 @@ def _variance_of_shots(
 
 
 def _figures_of(result: RankedQueries) -> NDArray[np.float64]:
-    """Return `FIGURES` (4, n_queries)."""
+    """Return `PAIRED_FIGURES` (4, n_queries)."""
     return np.stack([result.ap, *(result.metrics[name] for name in PAGE_FIGURES)])
 
 

@@ -21,12 +21,8 @@ from intramodal.evaluation.resampling import (
     field_phrase,
     images_phrase,
 )
-from intramodal.evaluation.retrieval import (
-    RetrievalResult,
-)
-from intramodal.evaluation.verdict import (
-    evidence,
-)
+from intramodal.evaluation.retrieval import RetrievalResult
+from intramodal.evaluation.verdict import evidence
 from intramodal.runs.frames import html_table
 
 N_CHANGED = 20

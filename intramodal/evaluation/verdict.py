@@ -317,14 +317,14 @@ def headline(judgement: Judgement, wording: Wording) -> str:
     return _SAID[judgement.outcome](judgement, wording)
 
 
-def _capital(words: str) -> str:
+def capital(words: str) -> str:
     """Return the words as the beginning of a sentence; a name like mAP stays."""
     return words if words[1:2].isupper() else words[0].upper() + words[1:]
 
 
 def _better(judgement: Judgement, wording: Wording) -> str:
     deciding = judgement.gained[0]
-    gain, others = _capital(told(deciding, judgement)), _others(judgement, deciding)
+    gain, others = capital(told(deciding, judgement)), _others(judgement, deciding)
     return f"Adopt {wording.b}: better. {gain}{others}."
 
 
@@ -347,14 +347,14 @@ def _not_worse(judgement: Judgement, wording: Wording) -> str:
 
 
 def _worse(judgement: Judgement, wording: Wording) -> str:
-    return f"Do not adopt {wording.b}: worse. {_capital(told(judgement.lost[0], judgement))}."
+    return f"Do not adopt {wording.b}: worse. {capital(told(judgement.lost[0], judgement))}."
 
 
 def _mixed(judgement: Judgement, wording: Wording) -> str:
     begins = f"Do not adopt {wording.b}: mixed. "
     if judgement.lost and judgement.gained:
         lost, gained = (told(found[0], judgement) for found in (judgement.lost, judgement.gained))
-        return f"{begins}{_capital(lost)}, but {gained}."
+        return f"{begins}{capital(lost)}, but {gained}."
     piece = judgement.contrary
     beside = piece and piece.paired.by_query
     assert piece and beside  # noqa: S101, PT018  else it is not mixed
