@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -184,10 +184,7 @@ def sign_flip(sums: Array, sizes: Array, *, seed: int, n_resamples: int = N_RESA
     patterns are tried, else `n_resamples` random ones.
     """
     low, high = _unrejected(sums, sizes, seed, n_resamples)
-
-    def p_at(difference: float) -> float:
-        return float(np.mean((low <= difference) & (high >= difference)))
-
+    p_at = partial(_share_unrejected, low, high)
     # d stays in the interval while at least this many patterns do not speak against it.
     n_least = int(np.ceil(ALPHA_OF_LEVEL * len(low) - 1e-9))
     ends = np.sort(low)[n_least - 1], np.sort(high)[-n_least]
@@ -195,6 +192,11 @@ def sign_flip(sums: Array, sizes: Array, *, seed: int, n_resamples: int = N_RESA
     squares = float(np.square(sums - delta * sizes).sum())
     error = float(np.sqrt(squares * n / max(1, n - 1)) / sizes.sum())
     return Effect(delta, within(ends, DIFFERENCE), p_at(0.0), n, error, p_at)
+
+
+def _share_unrejected(low: Array, high: Array, difference: float) -> float:
+    """Return the share of sign patterns that do not speak against a difference."""
+    return float(np.mean((low <= difference) & (high >= difference)))
 
 
 def group_jackknife(
@@ -216,11 +218,12 @@ def group_jackknife(
     half = _half_width(error, n_groups)
     if error == 0:
         return Effect(theta, (theta, theta), float(theta == 0), n_groups, 0.0)
-
-    def p_at(difference: float) -> float:
-        return 2 * student_tail(abs(theta - difference) / error, n_groups - 1)
-
+    p_at = partial(_student_p, theta, error, n_groups - 1)
     return Effect(theta, (theta - half, theta + half), p_at(0.0), n_groups, error, p_at)
+
+
+def _student_p(theta: float, error: float, n_degrees: int, difference: float) -> float:
+    return 2 * student_tail(abs(theta - difference) / error, n_degrees)
 
 
 SIDE_OF_CLASSES = 0.0125
@@ -242,16 +245,18 @@ def bootstrap_t(values: Array, *, seed: int, n_resamples: int = N_RESAMPLES) -> 
         return Effect(mean, (mean, mean), float(mean == 0), n, 0.0)
     t = np.sort(_resampled_t(values - mean, seed, n_resamples))
     n_least = int(np.ceil(SIDE_OF_CLASSES * (len(t) + 1) - 1 - 1e-9))
-
-    def p_at(difference: float) -> float:
-        found = (mean - difference) / error
-        below = np.searchsorted(t, found, side="right")
-        above = len(t) - np.searchsorted(t, found, side="left")
-        share = (1 + min(below, above)) / (1 + len(t))
-        return float(min(1.0, share * ALPHA_OF_LEVEL / SIDE_OF_CLASSES))
-
     ends = mean - t[-n_least] * error, mean - t[n_least - 1] * error
+    p_at = partial(_resampled_p, mean, error, t)
     return Effect(mean, within(ends, DIFFERENCE), p_at(0.0), n, error, p_at)
+
+
+def _resampled_p(mean: float, error: float, t: Array, difference: float) -> float:
+    """Return the p-value of a difference by the t of the resamples, ascending."""
+    found = (mean - difference) / error
+    below = np.searchsorted(t, found, side="right")
+    above = len(t) - np.searchsorted(t, found, side="left")
+    share = (1 + min(below, above)) / (1 + len(t))
+    return float(min(1.0, share * ALPHA_OF_LEVEL / SIDE_OF_CLASSES))
 
 
 _LEAST_ERROR = 1e-12

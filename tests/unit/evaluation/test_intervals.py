@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -225,6 +226,8 @@ def test_the_interval_holds_what_its_own_p_value_does_not_reject(
     for end, outside in ((low, -1e-9), (high, 1e-9)):
         assert effect.p_at(end + outside) < 0.05 <= effect.p_at(end - outside)
     assert effect.p_at(effect.delta) == pytest.approx(1.0, abs=0.05)
+    kept = pickle.loads(pickle.dumps(effect))  # results travel between processes
+    assert kept.p_at(low) == effect.p_at(low)
 
 
 def test_the_bootstrap_t_is_that_of_its_definition(rng: np.random.Generator) -> None:
