@@ -550,22 +550,16 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
     ManifestMismatchError
         If a projection is not of the vectors it is given for.
     """
-    run = run or Run()
-    if projection is not None and isinstance(source, ImageCollection):
-        check_is(projection, source, b)
-    sides = Sides.of(sides)
+    run, sides = run or Run(), Sides.of(sides)
+    _check_made(source, b, projection)
     wanted = [*fields, *sides.fields]
     whole = _read(source, (a, b), wanted, resampling, where=where, sample=sample, seed=seed)
     table, split = sides.apply(whole)
-    if max_queries is None and not all_queries and len(table) > ALL_ASK:
-        max_queries = DRAWN_QUERIES
-    names: tuple[str, ...] = ()
-    if controls and "retrieval" in tasks and isinstance(source, ImageCollection):
-        table, names = with_controls(source, table, (a, b), projection)
-    table, rivals = with_rivals(source, table, a, beside)
-    distances = other_distances(source, whole, (a, b))
+    max_queries = _bounded(max_queries, len(table), all_queries=all_queries)
+    controls = controls and "retrieval" in tasks
+    table, others = _with_others(source, table, (a, b), projection, beside, controls=controls)
     knobs = Knobs(
-        others=(*rivals, *names),
+        others=others,
         tasks=tuple(tasks),
         min_class_size=min_class_size,
         max_queries=max_queries,
@@ -574,19 +568,17 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
         split=split,
         guard=guard,
         duplicates=check_threshold(duplicates),
-        distances=distances,
+        distances=other_distances(source, whole, (a, b)),
     )
     _check(table, a, b, fields, knobs, margin)
+    asked = tracked(fields, "compare", total=len(fields))
     found = Comparison(
         points=Points.of(source, whole, seed, where),
         run_id=run.id,
         vectors=(a, b),
         dims=(table.vectors[a].shape[1], table.vectors[b].shape[1]),
         margin=margin,
-        fields={
-            field: gathered(table, a, b, field, knobs)
-            for field in tracked(fields, "compare", total=len(fields))
-        },
+        fields={field: gathered(table, a, b, field, knobs) for field in asked},
         context=Context(source, table, projection, None, min_class_size, split, where, sides),
         max_queries=max_queries,
     )
@@ -613,6 +605,41 @@ def _read(
     return read_labelled(
         source, vectors, wanted, optional=["path"], where=where, sample=sample, seed=seed
     )
+
+
+def _check_made(
+    source: VectorTable | ImageCollection, vector: str, projection: Projection | None
+) -> None:
+    """Raise `ManifestMismatchError` unless a vector was made by the projection that is given."""
+    if projection is not None and isinstance(source, ImageCollection):
+        check_is(projection, source, vector)
+
+
+def _bounded(max_queries: int | None, n: int, *, all_queries: bool) -> int | None:
+    """Return how many of n images are drawn to ask; None for all."""
+    if all_queries and max_queries is not None:
+        raise InputError(
+            f"all queries and at most {max_queries:,} of them contradict each other; give one"
+        )
+    is_many = max_queries is None and not all_queries and n > ALL_ASK
+    return DRAWN_QUERIES if is_many else max_queries
+
+
+def _with_others(
+    source: VectorTable | ImageCollection,
+    table: VectorTable,
+    vectors: tuple[str, str],
+    projection: Projection | None,
+    beside: Sequence[Projection],
+    *,
+    controls: bool,
+) -> tuple[VectorTable, tuple[str, ...]]:
+    """Return the table with other maps of vector A as further vectors, and their names."""
+    names: tuple[str, ...] = ()
+    if controls and isinstance(source, ImageCollection):
+        table, names = with_controls(source, table, vectors, projection)
+    table, rivals = with_rivals(source, table, vectors[0], beside)
+    return table, (*rivals, *names)
 
 
 def with_controls(

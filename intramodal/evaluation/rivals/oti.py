@@ -705,6 +705,7 @@ def evaluate_inversion(  # noqa: PLR0913  a job has as many knobs as it has
     kept, cosines = _inverted_queries(inversion, invert, ids, X)
     texts = text_rows(rows.ids, ids, kept.texts)
     distances = other_distances(source, table, [vector, *others])
+    about: Any = {"vector": vector, "others": others, "distances": distances}
     found = InversionResults(
         points=Points.of(source, rows, seed, where),
         run_id=run.id,
@@ -715,16 +716,7 @@ def evaluate_inversion(  # noqa: PLR0913  a job has as many knobs as it has
         cosines=cosines,
         tasks=tasks,
         evidence=[
-            compare_inversion(
-                task,
-                rows,
-                texts,
-                vector=vector,
-                others=others,
-                cluster=resampling.unit,
-                seed=seed,
-                distances=distances,
-            )
+            compare_inversion(task, rows, texts, cluster=resampling.unit, seed=seed, **about)
             for task in tracked(tasks, "rank", total=len(tasks))
         ],
     )
