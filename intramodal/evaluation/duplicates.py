@@ -138,7 +138,7 @@ class DuplicateFinder:
         itself: NDArray[np.int64],
     ) -> int:
         """Join what the scores of some images say; return copies on their first pages."""
-        from intramodal.evaluation.kernels.cpu import join_copies
+        from intramodal.evaluation.kernels.first_page import join_copies
 
         # Images that are all but the mean have no direction of their own: they are copies.
         base = self._along[rows] - self._m - _ROUNDING

@@ -105,7 +105,7 @@ def prototype_result(task: FewshotTask, table: VectorTable, vector: str) -> Fews
 
 def _counts(task: FewshotTask, X: Floats) -> list[Counts]:
     """Return times right, times tested and accuracies of every episode, for each shot count."""
-    from intramodal.evaluation.kernels.cpu import count_episodes, prototype_scales
+    from intramodal.evaluation.kernels.classification import count_episodes, prototype_scales
 
     shots = np.array(task.shots, dtype=np.int64)
     serves = _serving(task, task.shots)
@@ -136,7 +136,7 @@ def _copied(
     task: FewshotTask, rows: NDArray[np.intp], serves: NDArray[np.bool_]
 ) -> NDArray[np.uint32]:
     """Return (b, n_draws): for which numbers of shots, as bits, the image or a copy is a shot."""
-    from intramodal.evaluation.kernels.cpu import copied_shots
+    from intramodal.evaluation.kernels.classification import copied_shots
 
     place = np.full(1 + int(task.groups.max()), -1, dtype=np.int64)
     distinct, own = np.unique(task.groups[rows], return_inverse=True)

@@ -738,7 +738,7 @@ def _hits(
     X: Floats, images: NDArray[np.intp], truth: NDArray[np.int64], W: Floats
 ) -> NDArray[np.bool_]:
     """Return which images each of P classifiers (P, K, d + 1) has right, of shape (m, P)."""
-    from intramodal.evaluation.kernels.cpu import mark_hits  # numba: when it is needed
+    from intramodal.evaluation.kernels.classification import mark_hits  # numba: when it is needed
 
     hits = np.empty((len(images), len(W)), dtype=bool)
     width = max(1, _N_COLUMNS // W.shape[1])

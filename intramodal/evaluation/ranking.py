@@ -310,7 +310,8 @@ def totals_without_groups(
 
     Average precision and `PAGE_FIGURES`, from one pass over the scores; see `leave_group_out`.
     """
-    from intramodal.evaluation.kernels.cpu import first_page_block, leave_out_sums_block
+    from intramodal.evaluation.kernels.cpu import leave_out_sums_block
+    from intramodal.evaluation.kernels.first_page import first_page_block
 
     ap, counts = np.zeros(groups.n_groups), np.zeros(groups.n_groups, dtype=np.int64)
     whole = np.zeros(len(PAGE_FIGURES))

@@ -1,1 +1,1 @@
-"""The counting kernels of ranking and classification: on the CPU by numba, and on a GPU."""
+"""The counting kernels of ranking and classification: on the CPU by numba, ranking on a GPU."""

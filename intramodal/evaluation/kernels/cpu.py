@@ -4,6 +4,10 @@ Only the scores of the relevant items are sorted; they cut the line into interva
 gallery items lie in each is all that is needed. The range of the relevant scores is divided into
 equal buckets. Most hold no relevant score, so counting a bucket is enough; the few items that
 share one with a relevant score are compared with it.
+
+All that builds on these counts is in this one file: what is left without a group, and precision by
+recall. numba keeps compiled functions by the file that they stand in and does not see that one of
+another file, which they call, has changed.
 """
 
 from __future__ import annotations
@@ -477,44 +481,6 @@ def rank_tallied(tallies: Any, ks: Any, out: Any) -> None:
             _add_all(t, below, equal, ks, nothing, out[q])
 
 
-# The compiled kernel of classification: one pass over the scores, no winner is looked up.
-#
-# One thread: it costs a fiftieth of the product that made the scores, and threads that wait for
-# each other cost more.
-
-
-@numba.njit(cache=True)
-def _wins(scores: Any, bias: Any, start: Any, own: Any, stop: Any) -> Any:
-    """Return whether column `own` has more than those before it, and no less than those after.
-
-    No early end: without branches the compiler compares many columns at once. NaN never wins.
-    """
-    value = scores[own] + bias[own]
-    n_ahead = np.int32(0)
-    for j in range(start, own):
-        n_ahead += np.int32(not scores[j] + bias[j] < value)
-    for j in range(own + np.uint64(1), stop):
-        n_ahead += np.int32(not scores[j] + bias[j] <= value)
-    return n_ahead == 0
-
-
-@numba.njit(cache=True)
-def mark_hits(scores: Any, bias: Any, truth: Any, hits: Any) -> None:
-    """Write into `hits` (n, P) which images P classifiers of K classes have right.
-
-    By float32 scores (n, P K) without the bias (P K,), and the class of each image, `truth` (n,);
-    the first of equal scores wins.
-    """
-    # Unsigned: numba would check a signed index for being negative, at every look-up.
-    n_classes = np.uint64(scores.shape[1] // hits.shape[1])
-    for i in range(len(scores)):
-        row = scores[i]
-        for p in range(hits.shape[1]):
-            start = np.uint64(p) * n_classes
-            own = start + np.uint64(truth[i])
-            hits[i, p] = _wins(row, bias, start, own, start + n_classes)
-
-
 # The compiled kernel that ranks once and gives what each query scores without each group.
 #
 # A gallery item stands above the relevant scores that are lower and, rarely, on one of them; the
@@ -782,7 +748,7 @@ def _units(groups: Any, n_groups: int) -> Any:
     return starts, np.flatnonzero(is_shared), small, large
 
 
-_N_CHUNKS = 16
+N_CHUNKS = 16
 """Parts of the queries that are summed up apart, however many threads there are: sums depend on
 their order."""
 
@@ -815,8 +781,8 @@ def leave_out_sums_block(
     `groups` are those of the columns, those of the queries, and their number.
     """
     gallery, own, n_groups = groups
-    sums = np.zeros((_N_CHUNKS, n_groups))
-    counts = np.zeros((_N_CHUNKS, n_groups), dtype=np.int64)
+    sums = np.zeros((N_CHUNKS, n_groups))
+    counts = np.zeros((N_CHUNKS, n_groups), dtype=np.int64)
     units = gallery, own, _units(gallery, n_groups)
     _leave_out_sums(S, (pos_ptr, pos_idx), units, query, sums, counts)
     return sums.sum(axis=0), counts.sum(axis=0)
@@ -827,311 +793,6 @@ def _largest_in_runs(sizes: Any) -> int:
     most = np.arange(int(sizes.max(initial=0)) + 1)
     n_larger = len(sizes) - np.searchsorted(np.sort(sizes), most, side="right")
     return int(np.argmin(most + n_larger))
-
-
-# The compiled kernel of the first page: which answers stand on it, and on it without each group.
-#
-# Only groups with an answer on the page change it; where fewer items are relevant than the page
-# has places, those of a relevant item change its best possible gain.
-
-PAGE_NDCG, PAGE_PRECISION, PAGE_FIRST = range(3)
-N_PAGE = 3
-"""Figures of a first page of k answers: nDCG@k, precision@k, precision@1."""
-
-
-_FEW = 128
-"""Best scores that are kept in order while the others pass by: few are among them for long."""
-
-
-@numba.njit(cache=True)
-def _nth_best(scores: Any, n: int) -> Any:
-    """Return the n-th best score."""
-    if n > _FEW:
-        return -np.partition(-scores, n - 1)[n - 1]
-    best = np.full(n, -np.inf, dtype=scores.dtype)  # ascending
-    for score in scores:
-        if score > best[0]:
-            j = 1
-            while j < n and best[j] < score:
-                best[j - 1] = best[j]
-                j += 1
-            best[j - 1] = score
-    return best[0]
-
-
-@numba.njit(cache=True)
-def _best(scores: Any, itself: int, n_wanted: int) -> Any:
-    """Return the items, best first, that score no less than the n-th best; without the query."""
-    least = _nth_best(scores, min(n_wanted + 1, len(scores)))  # the query may be among them
-    found = np.flatnonzero(scores >= least)
-    found = found[found != itself]
-    return found[np.argsort(-scores[found], kind="mergesort")]
-
-
-@numba.njit(cache=True)
-def _page(scores: Any, order: Any, relevant: Any, groups: Any, left_out: int, k: int) -> Any:
-    """Return gain, relevant among the first k and first, in expectation over ties; and the end.
-
-    Of the items in `order` that are not of the group `left_out`; the end is the place in `order`
-    behind the last level that reaches the page.
-    """
-    gain, among, first = 0.0, 0.0, 0.0
-    c, i = 0, 0
-    while i < len(order) and c < k:
-        n, r, value = 0, 0, scores[order[i]]
-        while i < len(order) and scores[order[i]] == value:
-            if groups[order[i]] != left_out or left_out < 0:
-                n += 1
-                r += relevant[order[i]]
-            i += 1
-        for j in range(min(n, k - c)):
-            gain += r / n / math.log2(c + j + 2)
-            among += r / n
-            first += r / n * (c + j == 0)
-        c += n
-    return gain, among, first, i
-
-
-@numba.njit(cache=True)
-def _page_of_one(
-    scores: Any, positives: Any, own: int, itself: int, groups: Any, most: int, ideal: Any
-) -> Any:
-    """Return the figures (3,) of a page, the groups that change it, and by how much (n, 3).
-
-    A group without which the query is lost takes all of it away. At most `most` items are left
-    out together; `ideal` (k + 1,) are the best gains of a page by the number of relevant items.
-    """
-    k, m = len(ideal) - 1, len(positives)
-    relevant = np.zeros(len(scores), dtype=np.uint8)
-    relevant[positives] = 1
-    order = _best(scores, itself, k + most)
-    gain, among, first, end = _page(scores, order, relevant, groups, -1, k)
-    whole = np.array([gain / ideal[min(k, m)], among / k, first])
-    asked = groups[order[:end]]
-    if m < k + most:
-        asked = np.concatenate((asked, groups[positives]))
-    asked = np.unique(asked)
-    asked = asked[(asked >= 0) & (asked != own)]
-    changes = np.empty((len(asked), N_PAGE))
-    for i, g in enumerate(asked):
-        n_left = m - (groups[positives] == g).sum() if m < k + most else m
-        if n_left == 0:
-            changes[i] = -whole
-            continue
-        gain, among, first, _ = _page(scores, order, relevant, groups, g, k)
-        changes[i, PAGE_NDCG] = gain / ideal[min(k, n_left)] - whole[PAGE_NDCG]
-        changes[i, PAGE_PRECISION] = among / k - whole[PAGE_PRECISION]
-        changes[i, PAGE_FIRST] = first - whole[PAGE_FIRST]
-    return whole, asked, changes
-
-
-@numba.njit(cache=True, parallel=True)
-def _pages(
-    S: Any, positives: Any, groups: Any, query: Any, limits: Any, out: Any, sums: Any
-) -> None:
-    pos_ptr, pos_idx = positives
-    gallery, own = groups
-    most, ideal = limits
-    for part in numba.prange(len(sums)):
-        for q in range(part, len(S), len(sums)):
-            relevant = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
-            if len(relevant) > 0:
-                found = _page_of_one(S[q], relevant, own[q], query[q], gallery, most, ideal)
-                whole, asked, changes = found
-                out[q] = whole
-                for i, g in enumerate(asked):
-                    sums[part, g] += changes[i]
-                if own[q] >= 0:
-                    sums[part, own[q]] -= whole
-
-
-def first_page_block(
-    S: Any, pos_ptr: Any, pos_idx: Any, groups: Any, query: Any, k: int, out: Any
-) -> Any:
-    """Fill `out` (b, 3) with each query's first page; return what groups change (n_groups, 3).
-
-    Sums over the queries, of the figures without each group less those with it; a query that is
-    in the group, or has nothing relevant left, takes all of its figures away. `groups` are those
-    of the columns, those of the queries, and their number; other arguments as `leave_out_block`.
-    """
-    gallery, own, n_groups = groups
-    sizes = np.bincount(gallery[gallery >= 0], minlength=1)
-    ideal = np.concatenate([[1.0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))])
-    sums = np.zeros((_N_CHUNKS, n_groups, N_PAGE))
-    limits = int(sizes.max()), ideal
-    _pages(S, (pos_ptr, pos_idx), (gallery, own), query, limits, out, sums)
-    return sums.sum(axis=0)
-
-
-# The compiled kernel that joins near-copies: pairs whose centred cosine exceeds a threshold.
-#
-# One thread: two pairs may join the same groups. A pair is rare, so that most of the row is a
-# comparison that the compiler makes for many columns at once.
-
-
-@numba.njit(cache=True)
-def _root(parents: Any, node: int) -> int:
-    while parents[node] != node:
-        parents[node] = parents[parents[node]]
-        node = parents[node]
-    return node
-
-
-@numba.njit(cache=True)
-def _copies(scores: Any, shift: Any, slope: Any, base: Any, steepness: Any, found: Any) -> int:
-    """Write the columns with a score above base + shift + steepness * slope; return how many."""
-    n = 0
-    for start in range(0, len(scores), _CHUNK):
-        stop = min(start + _CHUNK, len(scores))
-        n_here = np.int32(0)
-        for j in range(start, stop):
-            n_here += np.int32(scores[j] > base + shift[j] + steepness * slope[j])
-        if n_here > 0:
-            for j in range(start, stop):
-                if scores[j] > base + shift[j] + steepness * slope[j]:
-                    found[n] = j
-                    n += 1
-    return n
-
-
-@numba.njit(cache=True)
-def join_copies(
-    S: Any, rows: Any, columns: Any, itself: Any, nodes: Any, k: int, parents: Any
-) -> int:
-    """Join the nodes of near-copies in `parents`; return how many stand among the first k answers.
-
-    A pair are copies if S[i, j] > base_i + shift_j + steepness_i * slope_j, all float32: `rows` is
-    base and steepness, `columns` shift and slope. `nodes` are those of rows and of columns; the
-    column `itself` (b,) of a row is the row's own image, -1 for none.
-    """
-    base, steepness = rows
-    shift, slope = columns
-    found = np.empty(S.shape[1], dtype=np.int64)
-    n_on_page = 0
-    for i in range(len(S)):
-        n = _copies(S[i], shift, slope, base[i], steepness[i], found)
-        copies = found[:n]
-        copies = copies[copies != itself[i]]
-        for j in copies:
-            parents[_root(parents, nodes[1][j])] = _root(parents, nodes[0][i])
-        if len(copies) > 0:
-            page = _best(S[i], itself[i], k)[:k]
-            if len(page) > 0:  # of copies that tie for the last place only some stand there
-                n_on_page += min(len(page), (S[i][copies] >= S[i][page[-1]]).sum())
-    return n_on_page
-
-
-# The compiled kernels of many few-shot episodes, by the products of images.
-
-
-@numba.njit(cache=True, parallel=True)
-def prototype_scales(X: Any, draws: Any, shots: Any) -> Any:
-    """Return one over the length of the sum of the first shots (n_draws, K, n_shots).
-
-    Of unit images `X` (n, d) and `draws` (n_draws, K, s) of their rows, -1 beyond a class; zero
-    where a class has too few shots, or their sum no length.
-    """
-    out = np.zeros((draws.shape[0], draws.shape[1], len(shots)), dtype=np.float32)
-    for e in numba.prange(draws.shape[0]):
-        total = np.empty(X.shape[1], dtype=np.float32)
-        for c in range(draws.shape[1]):
-            total[:] = 0
-            at = 0
-            for j in range(draws.shape[2]):
-                if draws[e, c, j] < 0:
-                    break
-                total += X[draws[e, c, j]]
-                if j + 1 == shots[at]:
-                    square = np.float32(0)
-                    for value in total:
-                        square += value * value
-                    out[e, c, at] = 1 / np.sqrt(square) if square > 0 else 0
-                    at += 1
-    return out
-
-
-@numba.njit(cache=True)
-def copied_shots(draws: Any, groups: Any, place: Any, n: int, masks: Any) -> Any:
-    """Return (n, n_draws): for which numbers of shots, as bits, each of n groups has a shot.
-
-    `place` tells which of the n a group is, -1 for others; `masks` (K, s) are the numbers of shots
-    for which a class's j-th draw is one.
-    """
-    out = np.zeros((n, draws.shape[0]), dtype=np.uint32)
-    for e in range(draws.shape[0]):
-        for c in range(draws.shape[1]):
-            for j in range(draws.shape[2]):
-                shot = draws[e, c, j]
-                at = place[groups[shot]] if shot >= 0 else -1
-                if at >= 0:
-                    out[at, e] |= masks[c, j]
-    return out
-
-
-_TOGETHER = 32
-"""Images that are scored together: a shot's products with all of them are added at once."""
-
-
-@numba.njit(cache=True)
-def _nearest(
-    products: Any, draws: Any, scale: Any, shots: Any, serves: Any, best: Any, found: Any
-) -> None:
-    """Write each image's nearest class for each number of shots; the first of equal ones.
-
-    By the products (n, b) of all images with b images; `best` and `found` are (n_shots, b).
-    """
-    best[:] = -np.inf
-    found[:] = -1
-    total = np.empty(products.shape[1], dtype=np.float32)
-    for c in range(len(draws)):
-        total[:] = 0
-        at = 0
-        for j in range(draws.shape[1]):
-            if draws[c, j] < 0:
-                break
-            row = products[draws[c, j]]
-            for i in range(len(total)):
-                total[i] += row[i]
-            if j + 1 == shots[at]:
-                if serves[at, c]:
-                    for i in range(len(total)):
-                        score = total[i] * scale[c, at]
-                        is_best = score > best[at, i]
-                        best[at, i] = score if is_best else best[at, i]
-                        found[at, i] = np.int32(c) if is_best else found[at, i]
-                at += 1
-
-
-@numba.njit(cache=True, parallel=True)
-def count_episodes(S: Any, truth: Any, drawn: Any, shots: Any, serves: Any, copied: Any) -> Any:
-    """Return how often images are right and tested: by image (2, n_shots, b), and by episode.
-
-    `S` (b, n) are the images' products with all images, `drawn` the draws and their scales,
-    `serves` (n_shots, K) the classes that take part, and `copied` (b, n_draws) the numbers of
-    shots, as bits, for which an image or a copy of it is a shot: then it is not tested. The counts
-    of the episodes are (n_parts, 2, n_shots, n_draws), to be summed over the parts.
-    """
-    draws, scale = drawn
-    n_parts = (len(S) + _TOGETHER - 1) // _TOGETHER
-    by_image = np.zeros((2, len(shots), len(S)), dtype=np.int64)
-    by_episode = np.zeros((n_parts, 2, len(shots), len(draws)), dtype=np.int32)
-    for part in numba.prange(n_parts):
-        first = part * _TOGETHER
-        products = np.ascontiguousarray(S[first : first + _TOGETHER].T)
-        best = np.empty((len(shots), products.shape[1]), dtype=np.float32)
-        found = np.empty((len(shots), products.shape[1]), dtype=np.int32)
-        for e in range(len(draws)):
-            _nearest(products, draws[e], scale[e], shots, serves, best, found)
-            for i in range(products.shape[1]):
-                own = truth[first + i]
-                for a in range(len(shots)):
-                    if serves[a, own] and not (copied[first + i, e] >> np.uint32(a)) & 1:
-                        is_right = found[a, i] == own
-                        by_image[0, a, first + i] += is_right
-                        by_image[1, a, first + i] += 1
-                        by_episode[part, 0, a, e] += is_right
-                        by_episode[part, 1, a, e] += 1
-    return by_image, by_episode
 
 
 # The compiled kernel of precision by recall, over all of a ranking and without each group.
@@ -1240,7 +901,7 @@ def curves_block(S: Any, positives: Any, ignored: Any, groups: Any, levels: Any)
     Equal scores are one threshold.
     """
     gallery, own, n_groups = groups
-    sums = np.zeros((_N_CHUNKS, n_groups + 1, len(levels)))
-    counts = np.zeros((_N_CHUNKS, n_groups + 1), dtype=np.int64)
+    sums = np.zeros((N_CHUNKS, n_groups + 1, len(levels)))
+    counts = np.zeros((N_CHUNKS, n_groups + 1), dtype=np.int64)
     _curves(S, positives, ignored, (gallery, own), levels, sums, counts)
     return sums.sum(axis=0), counts.sum(axis=0)

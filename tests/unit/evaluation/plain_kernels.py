@@ -1,4 +1,4 @@
-"""The kernels of `intramodal.evaluation.kernels.cpu` in NumPy and Python loops: an oracle."""
+"""The kernels of `intramodal.evaluation.kernels` in NumPy and Python loops: an oracle."""
 
 from __future__ import annotations
 

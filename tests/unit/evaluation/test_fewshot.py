@@ -15,7 +15,7 @@ from intramodal.evaluation import classifiers, fewshot
 from intramodal.evaluation import fewshot as episodes
 from intramodal.evaluation.classifiers import FITS, fit_lda, fit_nested, fit_prototypes
 from intramodal.evaluation.fewshot import FewshotTask, evaluate_fewshot, run_fewshot
-from intramodal.evaluation.kernels import cpu
+from intramodal.evaluation.kernels import classification
 from intramodal.projection.text_pca import TextPCA
 from intramodal.types import VectorTable, unit_rows
 from tests.unit.evaluation import plain_kernels
@@ -149,7 +149,7 @@ def test_one_pass_over_nested_shots_fits_what_each_number_alone_does(rng, monkey
         np.testing.assert_allclose(W, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("kernel", [cpu, plain_kernels])
+@pytest.mark.parametrize("kernel", [classification, plain_kernels])
 def test_the_kernel_and_its_oracle_say_what_argmax_says(rng, kernel):
     scores = rng.integers(0, 3, size=(200, 3 * 5)).astype(np.float32)  # full of ties
     bias, truth = rng.integers(0, 2, 15).astype(np.float32), rng.integers(0, 5, 200)
@@ -167,7 +167,7 @@ def test_a_run_on_the_oracle_gives_the_same_numbers(rng, monkeypatch):
     compiled = evaluate_fewshot(table, vectors=["raw"], fields=["label"], episodes=5)[
         "label", "raw"
     ]
-    monkeypatch.setattr(cpu, "mark_hits", plain_kernels.mark_hits)
+    monkeypatch.setattr(classification, "mark_hits", plain_kernels.mark_hits)
     by_oracle = evaluate_fewshot(table, vectors=["raw"], fields=["label"], episodes=5)[
         "label", "raw"
     ]
