@@ -15,6 +15,7 @@ from intramodal.evaluation.decision import Decision
 from intramodal.evaluation.distances import other_distances
 from intramodal.evaluation.duplicates import THRESHOLD, check_threshold
 from intramodal.evaluation.intervals import holm
+from intramodal.evaluation.labels import labels_of
 from intramodal.evaluation.misalignment import MisalignmentResult, misalignment_of
 from intramodal.evaluation.pieces import (
     NO_FEWSHOT,
@@ -32,14 +33,7 @@ from intramodal.evaluation.resampling import Resampling
 from intramodal.evaluation.results import Results
 from intramodal.evaluation.retrieval import maps_by_distance, note_of
 from intramodal.evaluation.sweep import DimensionSweep, sweeps
-from intramodal.evaluation.tasks import (
-    Mask,
-    Points,
-    RetrievalTask,
-    Sides,
-    labels_of,
-    read_labelled,
-)
+from intramodal.evaluation.tasks import Mask, Points, RetrievalTask, Sides, read_labelled
 from intramodal.evaluation.texts import ReadyTexts
 from intramodal.evaluation.verdict import (
     GUARD,

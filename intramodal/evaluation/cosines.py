@@ -23,8 +23,8 @@ from intramodal.evaluation.intervals import (
     pointwise,
     pooled,
 )
+from intramodal.evaluation.labels import LabelCodes
 from intramodal.evaluation.resampling import Population
-from intramodal.evaluation.tasks import LabelCodes
 from intramodal.types import Floats
 
 Counts = NDArray[np.int64]

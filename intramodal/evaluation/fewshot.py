@@ -19,16 +19,9 @@ from intramodal.errors import InputError
 from intramodal.evaluation.classifiers import FITS, Kind, fit_nested
 from intramodal.evaluation.distances import distance_note, other_distances
 from intramodal.evaluation.intervals import FRACTION, student_interval
+from intramodal.evaluation.labels import LabelCodes, encode_labels, labels_of
 from intramodal.evaluation.results import Results
-from intramodal.evaluation.tasks import (
-    LabelCodes,
-    Mask,
-    Points,
-    Sides,
-    encode_labels,
-    labels_of,
-    read_labelled,
-)
+from intramodal.evaluation.tasks import Mask, Points, Sides, read_labelled
 from intramodal.progress import tracked
 from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
 from intramodal.runs.run import Run

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from intramodal.errors import InputError
 from intramodal.evaluation.distances import other_distances
 from intramodal.evaluation.intervals import Interval
+from intramodal.evaluation.labels import require_read
 from intramodal.evaluation.ranking import score_blocks
 from intramodal.evaluation.resampling import Population, Resampling, interval_population
 from intramodal.evaluation.results import Results, class_means, interval_values
@@ -32,7 +33,6 @@ from intramodal.evaluation.tasks import (
     RetrievalTask,
     Sides,
     read_labelled,
-    require_read,
     tasks_of,
 )
 from intramodal.progress import tracked

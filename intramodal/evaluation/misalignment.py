@@ -32,16 +32,11 @@ from intramodal.evaluation.cosines import (
     of_sample,
 )
 from intramodal.evaluation.intervals import COSINE, FRACTION, UNBOUNDED, sampled_interval
+from intramodal.evaluation.labels import labels_of, require_read
 from intramodal.evaluation.resampling import Population, interval_population
 from intramodal.evaluation.results import Results
 from intramodal.evaluation.retrieval import run_task
-from intramodal.evaluation.tasks import (
-    Points,
-    RetrievalTask,
-    labels_of,
-    read_labelled,
-    require_read,
-)
+from intramodal.evaluation.tasks import Points, RetrievalTask, read_labelled
 from intramodal.evaluation.texts import Texts, project_texts, text_directions, texts_of
 from intramodal.progress import tracked
 from intramodal.projection.anchors import TEMPLATE, AnchorSet

@@ -22,13 +22,14 @@ from intramodal.evaluation.intervals import (
     group_jackknife,
     sign_flip,
 )
+from intramodal.evaluation.labels import encode_labels
 from intramodal.evaluation.ranking import (
     PAGE_FIGURES,
     Groups,
     leave_group_out,
     totals_without_groups,
 )
-from intramodal.evaluation.tasks import RetrievalTask, encode_labels
+from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.types import PointId, VectorTable
 
 CLASSES_FROM = 20

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from intramodal.errors import InputError
 from intramodal.evaluation.distances import figure_by_distance, other_distances
 from intramodal.evaluation.intervals import Interval
+from intramodal.evaluation.labels import LabelCodes, labels_of
 from intramodal.evaluation.ranking import (
     DEFAULT_KS,
     Groups,
@@ -26,13 +27,7 @@ from intramodal.evaluation.ranking import (
 from intramodal.evaluation.resampling import Population, Resampling, interval_population
 from intramodal.evaluation.results import Results, log_figures
 from intramodal.evaluation.retrieval import CLASSES, FIGURES, RetrievalResult, note_of
-from intramodal.evaluation.tasks import (
-    LabelCodes,
-    Points,
-    RetrievalTask,
-    labels_of,
-    read_labelled,
-)
+from intramodal.evaluation.tasks import Points, RetrievalTask, read_labelled
 from intramodal.evaluation.texts import Texts, project_texts, text_directions, texts_of
 from intramodal.projection.anchors import TEMPLATE, AnchorSet
 from intramodal.projection.projection import Projection

@@ -62,7 +62,7 @@ def test_labels_that_look_alike_are_pointed_out_once_and_cannot_act(
         check=True,
     )
     (told,) = [line for line in done.stderr.splitlines() if "look alike" in line]
-    assert told.startswith(f"WARNING intramodal.evaluation.tasks: field '{FIELD}' has labels")
+    assert told.startswith(f"WARNING intramodal.evaluation.labels: field '{FIELD}' has labels")
     assert r"(2 groups): 'Red', 'red\u202e'; 'cafe\u0301', 'caf\xe9'; write them alike" in told
     assert harmless(told)
     assert json.loads(done.stdout)["fields"][FIELD]["n_classes"] == 5

@@ -30,14 +30,7 @@ from intramodal.evaluation.retrieval import (
     run_task,
     with_distance,
 )
-from intramodal.evaluation.tasks import (
-    Mask,
-    Points,
-    RetrievalTask,
-    Sides,
-    read_labelled,
-    tasks_of,
-)
+from intramodal.evaluation.tasks import Mask, Points, RetrievalTask, Sides, read_labelled, tasks_of
 from intramodal.memory import FittingBatches
 from intramodal.progress import progress, tracked
 from intramodal.runs.frames import stacked_frames

@@ -16,8 +16,9 @@ import pytest
 from intramodal import compare, open_store
 from intramodal.commands.options import DEFAULT_STORE
 from intramodal.evaluation.fewshot import FewshotTask
+from intramodal.evaluation.labels import encode_labels
 from intramodal.evaluation.ranking import rank
-from intramodal.evaluation.tasks import RetrievalTask, encode_labels
+from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.projection import projection as projections
 from intramodal.reports.report import document_of
 from intramodal.store.collection import ImageCollection

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from intramodal.errors import InputError
 from intramodal.evaluation import cosines as pairs
 from intramodal.evaluation.cosines import ClassPairs, Contrast, count_sample, draw_any, fine_bins
+from intramodal.evaluation.labels import encode_labels
 from intramodal.evaluation.misalignment import (
     VectorOf,
     measure_misalignment,
@@ -19,7 +20,6 @@ from intramodal.evaluation.misalignment import (
     modality_gap,
 )
 from intramodal.evaluation.retrieval import evaluate_retrieval
-from intramodal.evaluation.tasks import encode_labels
 from intramodal.projection.projection import Projection
 from intramodal.projection.text_pca import TextPCA
 from intramodal.types import VectorTable, unit_rows

@@ -17,15 +17,11 @@ from intramodal.evaluation.compare import compare
 from intramodal.evaluation.fewshot import evaluate_fewshot
 from intramodal.evaluation.fewshot_text import evaluate_fewshot_text
 from intramodal.evaluation.index import IndexSearch, evaluate_index
+from intramodal.evaluation.labels import encode_labels, look_alikes, warn_of_look_alikes
 from intramodal.evaluation.misalignment import measure_misalignment
 from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.evaluation.rivals.oti import Inversion, evaluate_inversion
-from intramodal.evaluation.tasks import (
-    RetrievalTask,
-    encode_labels,
-    look_alikes,
-    warn_of_look_alikes,
-)
+from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.evaluation.text_retrieval import evaluate_text_retrieval
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin

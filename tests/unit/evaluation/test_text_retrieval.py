@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from intramodal.errors import InputError
-from intramodal.evaluation.tasks import encode_labels
+from intramodal.evaluation.labels import encode_labels
 from intramodal.evaluation.text_retrieval import evaluate_text_retrieval
 from intramodal.projection.projection import Projection
 from intramodal.store.collection import ImageCollection
