@@ -6,6 +6,8 @@ from .evaluation.agreement import pseudo_labels as pseudo_labels
 from .evaluation.compare import compare as compare
 from .evaluation.fewshot import evaluate_fewshot as evaluate_fewshot
 from .evaluation.fewshot_text import evaluate_fewshot_text as evaluate_fewshot_text
+from .evaluation.gate import Baseline as Baseline
+from .evaluation.gate import gated as gated
 from .evaluation.index import IndexSearch as IndexSearch
 from .evaluation.index import evaluate_index as evaluate_index
 from .evaluation.misalignment import VectorOf as VectorOf
@@ -54,6 +56,7 @@ from .projection.isoclip import IsoClip as IsoClip
 from .projection.isoclip import read_projectors as read_projectors
 from .projection.projection import Projection as Projection
 from .projection.text_pca import TextPCA as TextPCA
+from .reports.junit import write_junit as write_junit
 from .reports.report import render_report as render_report
 from .reports.report import report_of_run as report_of_run
 from .runs.interchange import export_runs as export_runs

@@ -18,20 +18,11 @@ _NO_LOSS = (*ADOPTED, "too_easy")
 
 
 def fails(outcome: str, fail_on: FailOn) -> bool:
-    """Return whether an outcome fails the gate.
+    """Return whether an outcome, the "verdict" of one field, fails the gate.
 
-    Parameters
-    ----------
-    outcome : str
-        "verdict" of one field of a comparison.
-    fail_on : {"worse", "not-better", "not-settled"}
-        "worse": worse and mixed. "not-better": everything but better. "not-settled":
-        inconclusive; "too_easy" is settled, as no further query would tell the vectors apart.
-
-    Raises
-    ------
-    InputError
-        For another rule.
+    "worse": worse and mixed. "not-better": everything but better. "not-settled": inconclusive;
+    "too_easy" is settled, as no further query would tell the vectors apart. Raises `InputError`
+    for another rule.
 
     Examples
     --------

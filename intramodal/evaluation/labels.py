@@ -240,12 +240,8 @@ def look_alikes(values: Iterable[Any]) -> list[list[Any]]:
     """Return the groups of different labels that a reader may take for the same.
 
     They differ only in case, spaces, Unicode form (composed or not, invisible characters) or kind
-    (number, text, bool). Nothing is merged: such labels are different classes.
-
-    Parameters
-    ----------
-    values : iterable
-        Different labels, such as `LabelCodes.values`.
+    (number, text, bool). Nothing is merged: such labels are different classes. `values` are
+    different labels, such as `LabelCodes.values`.
 
     Examples
     --------

@@ -16,23 +16,9 @@ _NO_XML = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U
 
 
 def junit_xml(result: Mapping[str, Any], *, started: datetime, seconds: float) -> str:
-    """Return one test suite with one test case per label field.
+    """Return one test suite with one test case per label field; see `write_junit`.
 
-    Parameters
-    ----------
-    result : dict
-        What `gated` of the gate gives. Fields named in its "gate" are failures, with the outcome
-        as type and the sentence as message; without a gate none is. The sentence of any other
-        field is its output.
-    started : datetime
-    seconds : float
-        Of the whole comparison. Every test case gets an equal share, as the fields share one
-        reading of the vectors, so that the cases sum to the suite.
-
-    Returns
-    -------
-    str
-        Names and sentences are untrusted: characters that XML cannot hold are dropped.
+    Names and sentences are untrusted: characters that XML cannot hold are dropped.
     """
     failed = result.get("gate", {}).get("failed", {})
     a, b = result["vectors"]
@@ -56,7 +42,26 @@ def junit_xml(result: Mapping[str, Any], *, started: datetime, seconds: float) -
 def write_junit(
     result: Mapping[str, Any], path: Path, *, started: datetime, seconds: float
 ) -> None:
-    """Write `junit_xml` to a file; raises `InputError` if it cannot be written."""
+    """Write a comparison as JUnit XML: one test suite, one test case per label field.
+
+    Parameters
+    ----------
+    result : dict
+        What `gated` gives. Fields named in its "gate" are failures, with the outcome as type and
+        the sentence as message; without a gate none is. The sentence of any other field is its
+        output.
+    path : Path
+        Written under a temporary name, then renamed.
+    started : datetime
+    seconds : float
+        Of the whole comparison. Every test case gets an equal share, as the fields share one
+        reading of the vectors, so that the cases sum to the suite.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
     write_text(path, junit_xml(result, started=started, seconds=seconds))
 
 

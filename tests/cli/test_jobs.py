@@ -10,6 +10,7 @@ import pytest
 
 from intramodal.cli import cli
 from intramodal.commands.session import JobCommand, parameters
+from intramodal.evaluation.gate import gated
 from intramodal.ingest.pipeline import images_collection, ingest_images, ingest_vectors
 from intramodal.ingest.sources.formats import open_source
 from intramodal.ingest.vectors.ready import open_ready
@@ -18,7 +19,7 @@ SESSION = {"store", "runs_url", "as_json", "upload_streams", "nodes", "_click_de
 """Options of session.py: where, and how a server is written to."""
 PRINTING = {"classes", "report", "pictures", "html", "out"}
 """What is printed, or written beside."""
-GATE = {"fail_on", "junit", "baseline"}
+GATE = {"junit", *inspect.signature(gated).parameters}
 """What the outcomes of a comparison are held against once the job is done: `gate.gated`."""
 MADE_OF = {
     "fields": {"labels"},
