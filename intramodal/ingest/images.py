@@ -405,7 +405,7 @@ def _project(
 
     def write(rows: list[int]) -> None:
         there = [points[row] for row in rows]
-        store.update_vectors(name, vector, there, found.Z[rows])
+        store.update_vectors(name, vector, there, found.Z[rows], only_lacking=True)
         set_payloads(collection, there, [by_point[point].payload for point in there])
 
     projected = {points[row] for row in collection.with_existing(points, write)}

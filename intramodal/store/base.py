@@ -309,12 +309,22 @@ class Store(ABC):
 
     @abstractmethod
     def update_vectors(
-        self, name: str, vector: str, ids: Sequence[PointId], X: Floats, *, wait: bool = True
+        self,
+        name: str,
+        vector: str,
+        ids: Sequence[PointId],
+        X: Floats,
+        *,
+        wait: bool = True,
+        only_lacking: bool = False,
     ) -> None:
         """Set one named vector of existing points; everything else stays untouched.
 
-        `NotFound` if a point is absent; those before it may have been written. Without `wait` a
-        server acknowledges before it has applied the change.
+        `NotFound` if a point is absent; the others may have been written. Without `wait` a server
+        acknowledges before it has applied the change. With `only_lacking` points that have the
+        vector keep it: the store decides for each point at the moment of the write, so that what
+        another writer has just written is never replaced (servers from 1.16 on; older ones
+        replace it).
         """
 
     @abstractmethod

@@ -177,6 +177,7 @@ class StoreContract:
             lambda s: s.delete("absent", [1]),
             lambda s: s.upsert("absent", [1], {"raw": X[:1]}, [{}]),
             lambda s: s.update_vectors("absent", "raw", [1], X[:1]),
+            lambda s: s.update_vectors("absent", "raw", [1], X[:1], only_lacking=True),
             lambda s: s.set_payload("absent", [1], {"a": 1}),
             lambda s: s.add_vector("absent", "pca", VectorSpec(2)),
             lambda s: s.delete_vector("absent", "raw"),
@@ -412,6 +413,27 @@ class StoreContract:
         with pytest.raises(NotFound, match="12345"):
             filled.update_vectors(NAME, "raw", [12345], X[:1])
         assert filled.count(NAME) == N
+
+    def test_a_vector_that_a_point_has_is_kept_where_only_those_that_lack_it_are_meant(
+        self, filled: Store
+    ) -> None:
+        filled.add_vector(NAME, "pca", VectorSpec(3))
+        filled.update_vectors(NAME, "pca", IDS[:2], X[:2, :3])
+        filled.update_vectors(NAME, "pca", IDS[:4], X[4:8, :3], only_lacking=True)
+        found = filled.retrieve(NAME, IDS[:4], vectors=["pca"]).vectors["pca"]
+        expected = X[[0, 1, 6, 7], :3]
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+        np.testing.assert_allclose(found, expected, atol=ATOL)
+        filled.update_vectors(NAME, "raw", IDS[:1], X[1:2], only_lacking=True)
+        assert filled.count(NAME, Filter(has_vector="pca")) == 4
+        raw = filled.retrieve(NAME, IDS[:1], vectors=["raw"]).vectors["raw"]
+        np.testing.assert_allclose(raw, UNIT[:1], atol=ATOL)
+
+    def test_an_absent_point_is_not_found_either_where_only_those_that_lack_it_are_meant(
+        self, filled: Store
+    ) -> None:
+        with pytest.raises(NotFound, match="12345"):
+            filled.update_vectors(NAME, "raw", [12345], X[:1], only_lacking=True)
 
     def test_updates_without_waiting_arrive(self, filled: Store) -> None:
         filled.update_vectors(NAME, "raw", IDS[:30], X[30:], wait=False)

@@ -30,8 +30,9 @@ class BackfillSummary:
     ----------
     collection, source, vector : str
     projected, skipped, unprojectable : int
-        Points that got the vector; that had it and were left alone; that cannot have it: their
-        source vector is missing, zero or not finite.
+        Points whose vector was computed and sent (one that another writer gave it meanwhile
+        keeps the writer's, unless it is recomputed); that had it when this began and were left
+        alone; that cannot have it: their source vector is missing, zero or not finite.
     failures : list of dict
         "item", "stage" and "reason" of each that cannot; the first 10,000.
     seconds, reindex_seconds : float
@@ -186,7 +187,7 @@ def recompute(  # noqa: PLR0913  as `backfill`
     check_made_by(collection, projection, source, vector)
     failures = Failures(run, None)
     fill = VectorFill(collection, projection, source, vector, batch_size, throttle, failures)
-    n_unprojectable = fill.matching(where)
+    n_unprojectable = fill.matching(where, replaces=True)
     summary = BackfillSummary(
         collection=collection.name,
         source=source,

@@ -143,13 +143,15 @@ class VectorFill:
     failures: Failures
     """Takes each point that cannot be projected, once."""
     n_projected: int = field(default=0, init=False)
-    """Points written, over all passes."""
+    """Points whose vector was sent, over all passes; the store does not tell how many of them had
+    got one from another writer meanwhile, and kept that."""
     _listed: set[str] = field(default_factory=set, init=False)
 
-    def matching(self, *wheres: Filter) -> int:
+    def matching(self, *wheres: Filter, replaces: bool = False) -> int:
         """Project the points that match one of the filters; returns how many cannot be.
 
-        No point may match two of them.
+        No point may match two of them. A vector that a point has when it is written stays, unless
+        this call `replaces` it: a writer of both vectors knows better than what was read before.
         """
         collection, n_unprojectable = self.collection, 0
         n_points = sum(collection.count(where) for where in wheres)
@@ -164,7 +166,7 @@ class VectorFill:
         ):
             try:
                 for page in paced(pages, self.throttle):
-                    n_unprojectable += self._take(page)
+                    n_unprojectable += self._take(page, replaces=replaces)
                     bar.update(len(page.ids))
             finally:
                 self.failures.flush()
@@ -194,25 +196,26 @@ class VectorFill:
             f"vectors, then run the same command again"
         )
 
-    def _take(self, page: Page) -> int:
+    def _take(self, page: Page, *, replaces: bool) -> int:
         found = project_rows(self.projection, page.vectors[self.source], self.source)
         self._refuse(page, found)
         if len(found.rows):
-            self.n_projected += self._write([page.ids[row] for row in found.rows], found.Z)
+            ids = [page.ids[row] for row in found.rows]
+            self.n_projected += self._write(ids, found.Z, replaces=replaces)
         return len(found.refused)
 
-    def _write(self, ids: list[PointId], Z: Floats) -> int:
+    def _write(self, ids: list[PointId], Z: Floats, *, replaces: bool) -> int:
         """Write the vectors of the points that are still there; returns how many those were.
 
         Where they are deleted faster than one can look, the next pass takes up the others.
         """
-        collection, vector = self.collection, self.vector
+        store, name, vector = self.collection.store, self.collection.name, self.vector
 
         def write(rows: list[int]) -> None:
             which = [ids[row] for row in rows]
-            collection.store.update_vectors(collection.name, vector, which, Z[rows])
+            store.update_vectors(name, vector, which, Z[rows], only_lacking=not replaces)
 
-        return len(collection.with_existing(ids, write))
+        return len(self.collection.with_existing(ids, write))
 
     def _refuse(self, page: Page, found: ProjectedRows) -> None:
         new = {str(page.ids[row]): why for row, why in found.refused.items()}

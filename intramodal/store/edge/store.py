@@ -351,12 +351,20 @@ class EdgeStore(Store):
                 shard.update(edge.UpdateOperation.upsert_points(batch, update_mode=mode))
 
     def update_vectors(
-        self, name: str, vector: str, ids: Sequence[PointId], X: Floats, *, wait: bool = True
+        self,
+        name: str,
+        vector: str,
+        ids: Sequence[PointId],
+        X: Floats,
+        *,
+        wait: bool = True,
+        only_lacking: bool = False,
     ) -> None:
         """Set one named vector of existing points; everything else stays untouched.
 
         `wait` changes nothing here: the engine has always written when it returns.
         """
+        replaced = spell(engine.EDGE, Filter(lacks_vector=vector)) if only_lacking else None
         with self._opened(name, "update") as (entry, shard):
             points = canonical_ids(ids, unique=True)
             X = check_vector(entry.vectors, vector, X, len(points))
@@ -366,7 +374,7 @@ class EdgeStore(Store):
                     edge.PointVectors(i, {vector: row})
                     for i, row in zip(points[part], engine.buffers(X[part]), strict=True)
                 ]
-                shard.update(edge.UpdateOperation.update_vectors(batch))
+                shard.update(edge.UpdateOperation.update_vectors(batch, replaced))
 
     def set_payload(self, name: str, ids: Sequence[PointId], payload: Payload) -> None:
         """Merge the same payload keys into the given points."""

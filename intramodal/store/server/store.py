@@ -371,8 +371,8 @@ class ServerStore(Store):
             return
         self._has_warned = True
         log.warning(
-            "Qdrant %s at %s replaces points that exist instead of leaving them alone: nobody "
-            "else may write to them meanwhile; Qdrant 1.16 and later can tell",
+            "Qdrant %s at %s replaces what others write meanwhile instead of leaving it alone: "
+            "nobody else may write to the collection; Qdrant 1.16 and later can tell",
             self._connection.version,
             self.location,
         )
@@ -405,9 +405,19 @@ class ServerStore(Store):
         self._server.call_spreading(f"write points to {name!r}", name, vectors, send)
 
     def update_vectors(
-        self, name: str, vector: str, ids: Sequence[PointId], X: Floats, *, wait: bool = True
+        self,
+        name: str,
+        vector: str,
+        ids: Sequence[PointId],
+        X: Floats,
+        *,
+        wait: bool = True,
+        only_lacking: bool = False,
     ) -> None:
         """Set one named vector of existing points; everything else stays untouched."""
+        if only_lacking:
+            self._warn_of_replacing()
+        replaced = spell(convert.CLIENT, Filter(lacks_vector=vector)) if only_lacking else None
         points = canonical_ids(ids, unique=True)
         known = self._server.know(name, [vector])
         X = check_vector(known.specs, vector, X, len(points))
@@ -415,7 +425,7 @@ class ServerStore(Store):
         def send(part: slice) -> None:
             for key, rows in self._by_key(name, known, points, part):
                 changes = convert.vector_updates(vector, [points[row] for row in rows], X[rows])
-                self._update_points(name, vector, changes, key, wait=wait)
+                self._update_points(name, vector, changes, key, replaced, wait=wait)
 
         size = batch_size(self._connection, known.limits, _UPDATE_BATCH, X.shape[1])
         self._streams_of(known).send(send, len(points), size)
@@ -426,12 +436,13 @@ class ServerStore(Store):
         vector: str,
         changes: list[models.PointVectors],
         key: ShardKey | None,
+        replaced: models.Filter | None,
         *,
         wait: bool,
     ) -> None:
         def update() -> None:
             result = self._server.client.update_vectors(
-                name, changes, wait=wait, shard_key_selector=key
+                name, changes, wait=wait, shard_key_selector=key, update_filter=replaced
             )
             # The one write whose missing result the client does not notice over REST (1.20).
             if result is None:

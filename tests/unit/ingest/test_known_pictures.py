@@ -106,10 +106,10 @@ class Failing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def update_vectors(self, name: str, vector: str, *rest: Any) -> None:
+    def update_vectors(self, name: str, vector: str, *rest: Any, **how: Any) -> None:
         if vector == self._vector:
             raise StoreError("the disk is full")
-        self._store.update_vectors(name, vector, *rest)
+        self._store.update_vectors(name, vector, *rest, **how)
 
 
 @pytest.mark.parametrize("vector", ["raw", "pca"])
@@ -147,10 +147,10 @@ class Overlapping(Failing):
         super().__init__(store, vector)
         self._others = [other]
 
-    def update_vectors(self, name: str, vector: str, *rest: Any) -> None:
+    def update_vectors(self, name: str, vector: str, *rest: Any, **how: Any) -> None:
         if vector == self._vector and self._others:
             self._others.pop()()
-        self._store.update_vectors(name, vector, *rest)
+        self._store.update_vectors(name, vector, *rest, **how)
 
 
 @pytest.mark.parametrize("vector", ["raw", "pca"])
