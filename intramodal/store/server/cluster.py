@@ -14,7 +14,8 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 from intramodal.errors import InputError, NotFound, StoreError, StoreUnavailable
 from intramodal.store.base import VectorSpec, plain_id
 from intramodal.store.server import convert
-from intramodal.store.server.client import Caller, connect_server, in_batches, translated
+from intramodal.store.server.client import Caller, connect_server, in_batches
+from intramodal.store.server.refusals import translated
 from intramodal.types import PointId
 
 T = TypeVar("T")

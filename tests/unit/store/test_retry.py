@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from intramodal.errors import AccessDenied, StoreUnavailable
-from intramodal.store.server.client import Overloaded, Retry
+from intramodal.store.server.client import Retry
+from intramodal.store.server.refusals import Overloaded
 
 
 @dataclass

@@ -17,7 +17,7 @@ from intramodal.errors import (
     StoreError,
     StoreUnavailable,
 )
-from intramodal.store.server.client import Overloaded, OversizedRequestError, translated
+from intramodal.store.server.refusals import Overloaded, OversizedRequestError, translated
 
 KEY = "s3cr3t-key"
 
