@@ -238,7 +238,11 @@ class Store(ABC):
 
     @abstractmethod
     def set_metadata(self, name: str, metadata: Mapping[str, Any]) -> None:
-        """Merge top-level keys into the collection's metadata."""
+        """Merge top-level keys into the collection's metadata.
+
+        Each key is replaced whole, and one that is None is removed; keys that are not given stay,
+        also those that others write at the same time.
+        """
 
     @abstractmethod
     def drop(self, name: str) -> None:

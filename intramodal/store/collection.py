@@ -71,7 +71,7 @@ class ImageCollection:
         manifest = Manifest({v: origin for v, (_, origin) in vectors.items()}, dataset or name)
         specs = {v: VectorSpec(size) for v, (size, _) in vectors.items()}
         store.create(name, specs, metadata=manifest.to_metadata(), options=options)
-        return cls(store, name, manifest)
+        return cls(store, name, replace(manifest, is_stored=True))
 
     @classmethod
     def ensure(
@@ -125,16 +125,14 @@ class ImageCollection:
     def declare(self, vector: str, origin: VectorOrigin) -> None:
         """Record the origin of a vector in the manifest; refused if it is known otherwise."""
         self._reread()
-        self.manifest = self.manifest.with_vector(vector, origin)
-        self.store.set_metadata(self.name, self.manifest.to_metadata())
+        self._save(vector, self.manifest.with_vector(vector, origin))
 
     def forget(self, vector: str) -> None:
         """Remove a vector from the collection and from the manifest."""
         if vector in self.info().vectors:
             self.store.delete_vector(self.name, vector)
         self._reread()
-        self.manifest = self.manifest.without_vector(vector)
-        self.store.set_metadata(self.name, self.manifest.to_metadata())
+        self._save(vector, self.manifest.without_vector(vector))
 
     def add_vector(self, vector: str, size: int, origin: VectorOrigin) -> None:
         """Add an empty named vector; its origin is declared first, as incomplete.
@@ -321,6 +319,11 @@ class ImageCollection:
         return self.store.query_batch(
             self.name, Q, using=using, k=k, exact=exact, exclude=exclude, where=where
         )
+
+    def _save(self, vector: str, manifest: Manifest) -> None:
+        """Write what the manifest now says of one vector; others may write other vectors."""
+        self.store.set_metadata(self.name, manifest.change_of(vector))
+        self.manifest = replace(manifest, is_stored=True)
 
     def _reread(self) -> None:
         # Hours may have passed since `open`: others may have declared other vectors meanwhile.

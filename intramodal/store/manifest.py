@@ -2,11 +2,17 @@
 
 The manifest lives in the collection itself, so that it travels with snapshots and is seen by
 every client. It is read as hostile input: only the declared keys, only strings and numbers.
+
+Each vector has a top-level key of its own. A store merges these keys and replaces each of them
+whole, so that two writers who declare different vectors at the same time lose nothing. Version 1
+kept all vectors below one key: it is read, and rewritten when something changes. Versions of
+intramodal that know only that form refuse the new one (its version is not theirs).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -14,12 +20,16 @@ from intramodal.errors import ManifestMismatchError
 from intramodal.types import encoders_agree
 
 METADATA_KEY = "intramodal"
-"""Top-level key of the collection metadata that belongs to us."""
+"""Top-level key of the collection metadata that says the version and the data set."""
+
+VECTOR_KEY = f"{METADATA_KEY}:"
+"""Beginning of the top-level keys of single vectors; the vector's name follows."""
 
 TEXT_INVERSION = "oti"
 """Method of a vector that holds texts which stand for pictures."""
 
-_VERSION = 1
+_VERSION = 2
+_VERSION_OF_ONE_KEY = 1
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,8 @@ class Manifest:
 
     vectors: Mapping[str, VectorOrigin] = field(default_factory=dict)
     dataset: str = ""
+    is_stored: bool = field(default=False, compare=False)
+    """Whether it was read in the form of now, so that a change writes only what it changes."""
 
     def with_vector(self, name: str, origin: VectorOrigin) -> Manifest:
         """Return a manifest that also knows `name`; raises if it is known to be something else."""
@@ -101,29 +113,62 @@ class Manifest:
 
     def to_metadata(self) -> dict[str, Any]:
         """Return the collection metadata that holds this manifest."""
-        vectors = {name: asdict(origin) for name, origin in self.vectors.items()}
-        return {METADATA_KEY: {"version": _VERSION, "dataset": self.dataset, "vectors": vectors}}
+        head = {"version": _VERSION, "dataset": self.dataset}
+        return {METADATA_KEY: head, **{VECTOR_KEY + v: asdict(o) for v, o in self.vectors.items()}}
+
+    def change_of(self, vector: str) -> dict[str, Any]:
+        """Return what a changed vector changes in the metadata; None is a key that is removed."""
+        whole = self.to_metadata()
+        key = VECTOR_KEY + vector
+        return {**({} if self.is_stored else whole), key: whole.get(key)}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Manifest:
-        """Read a manifest back; metadata without our key gives an empty one.
+        """Read a manifest back; metadata without our keys gives an empty one.
 
-        Raises `ManifestMismatchError` if our key is there but not in our form, or written by a
-        newer version.
+        Raises `ManifestMismatchError` if one of our keys is there but not in our form, or written
+        by a newer version.
         """
-        stored = metadata.get(METADATA_KEY)
-        if stored is None:
-            return cls()
-        try:
-            if stored["version"] != _VERSION:
-                raise ValueError(f"version {stored['version']!r:.40}")
-            vectors = {str(k): _origin(v) for k, v in stored["vectors"].items()}
-            return cls(vectors, str(stored.get("dataset", "")))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ManifestMismatchError(
-                f"the collection's metadata key {METADATA_KEY!r} is not a manifest of version "
-                f"{_VERSION} ({error!s:.200}); upgrade intramodal, or repair or remove that key"
-            ) from error
+        with _in_our_form(METADATA_KEY):
+            dataset, vectors, is_stored = _head(metadata.get(METADATA_KEY))
+        for key, stored in metadata.items():
+            if key.startswith(VECTOR_KEY) and stored is not None:
+                with _in_our_form(key):
+                    vectors[key.removeprefix(VECTOR_KEY)] = _origin(stored)
+        return cls(vectors, dataset, is_stored)
+
+
+def foreign_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata that is no manifest's."""
+    return {
+        key: value
+        for key, value in metadata.items()
+        if key != METADATA_KEY and not key.startswith(VECTOR_KEY)
+    }
+
+
+def _head(stored: Any) -> tuple[str, dict[str, VectorOrigin], bool]:
+    """Return data set, the vectors of version 1, and whether it is of the version of now."""
+    if stored is None:
+        return "", {}, False
+    dataset = str(stored.get("dataset", ""))
+    if stored["version"] == _VERSION:
+        return dataset, {}, True
+    if stored["version"] != _VERSION_OF_ONE_KEY:
+        raise ValueError(f"version {stored['version']!r:.40}")
+    return dataset, {str(k): _origin(v) for k, v in stored["vectors"].items()}, False
+
+
+@contextmanager
+def _in_our_form(key: str) -> Iterator[None]:
+    """Refuse what a key holds in another form."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ManifestMismatchError(
+            f"the collection's metadata key {key!r:.200} is not a manifest of version {_VERSION} "
+            f"or older ({error!s:.200}); upgrade intramodal, or repair or remove that key"
+        ) from error
 
 
 def _origin(stored: Mapping[str, Any]) -> VectorOrigin:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 from intramodal.errors import Conflict, InputError, NotFound, StoreError, Unsupported
 from intramodal.store.base import UNNAMED, Filter, Hits, Store, VectorSpec
 from intramodal.store.collection import ImageCollection
+from intramodal.store.manifest import METADATA_KEY, Manifest, VectorOrigin
 from intramodal.store.queries import id_order
 from intramodal.types import Floats, PointId, point_id, unit_rows
 
@@ -164,6 +168,43 @@ class StoreContract:
         filled.set_metadata(NAME, {"nested": {"b": 2}})
         assert filled.info(NAME).metadata == {"made": "again", "nested": {"b": 2}}
         assert filled.count(NAME) == N
+
+    def test_a_key_of_the_metadata_that_is_none_is_removed(self, filled: Store) -> None:
+        filled.set_metadata(NAME, {"a": 1, "b": {"c": None}})
+        filled.set_metadata(NAME, {"a": None, "never": None, "made": None})
+        assert filled.info(NAME).metadata == {"b": {"c": None}}
+
+    @pytest.mark.parametrize("is_old", [False, True])
+    def test_two_writers_who_declare_other_vectors_at_the_same_time_lose_nothing(
+        self, filled: Store, monkeypatch: pytest.MonkeyPatch, *, is_old: bool
+    ) -> None:
+        """Both have read the manifest before either writes it, in the form of now or of before."""
+        raw = VectorOrigin("clip", "3f9a")
+        if is_old:
+            old = {"version": 1, "dataset": "shop", "vectors": {"raw": asdict(raw)}}
+            filled.set_metadata(NAME, {METADATA_KEY: old})
+        else:
+            ImageCollection.open(filled, NAME).declare("raw", raw)
+        both, write = threading.Barrier(2, timeout=30), filled.set_metadata
+
+        def write_together(*arguments: Any) -> None:
+            both.wait()
+            write(*arguments)
+
+        monkeypatch.setattr(filled, "set_metadata", write_together)
+        made = {name: replace(raw, projection=name) for name in ("pca", "oti")}
+        mine, theirs = (ImageCollection.open(filled, NAME) for _ in made)
+        with ThreadPoolExecutor(2) as pool:
+            for done in (
+                pool.submit(mine.declare, "pca", made["pca"]),
+                pool.submit(theirs.declare, "oti", made["oti"]),
+            ):
+                done.result()
+        metadata = filled.info(NAME).metadata
+        assert Manifest.from_metadata(metadata) == Manifest(
+            {"raw": raw, **made}, "shop" if is_old else ""
+        )
+        assert metadata["made"] == "by the contract"
 
     @pytest.mark.parametrize(
         "act",

@@ -24,7 +24,7 @@ from intramodal.ingest.vectors.load import vectors_of
 from intramodal.ingest.vectors.ready import open_ready
 from intramodal.store.base import Filter, Store
 from intramodal.store.collection import ImageCollection
-from intramodal.store.manifest import METADATA_KEY, VectorOrigin
+from intramodal.store.manifest import VectorOrigin
 from intramodal.types import ImageRecord, PointId, point_id
 from tests.contract.foreign import add_foreign, digests, payload_of
 from tests.contract.test_foreign import NAME, STORES, opened
@@ -168,7 +168,8 @@ def filling_some_points_as_oti_does(store: Store, folder: Path) -> About:
 
 
 def adopting(store: Store, folder: Path) -> About:
-    store.set_metadata(NAME, {METADATA_KEY: None})
+    store.set_metadata(NAME, dict.fromkeys(shop(store).manifest.to_metadata()))
+    assert not shop(store).manifest.vectors
     declare_model(shop(store), "raw", ENCODER.name)
     declare_model(shop(store), "caption", "another")
     return About()

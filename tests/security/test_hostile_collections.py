@@ -11,7 +11,7 @@ import pytest
 from intramodal import open_store
 from intramodal.commands.options import DEFAULT_STORE
 from intramodal.errors import ManifestMismatchError
-from intramodal.store.manifest import METADATA_KEY, Manifest
+from intramodal.store.manifest import METADATA_KEY, VECTOR_KEY, Manifest
 from tests.cli.kit import invoke
 from tests.security.kit import fill
 
@@ -72,6 +72,13 @@ def test_whatever_a_manifest_says_is_read_as_short_texts(name: str) -> None:
     assert len(str(read.vectors["raw"])) < 20 * MB
 
 
+@pytest.mark.parametrize("stored", ["clip", ["clip", "3f9a"], {"encoder": "clip"}, 7])
+def test_a_vectors_own_key_in_another_form_is_refused_in_one_short_sentence(stored: Any) -> None:
+    with pytest.raises(ManifestMismatchError) as refused:
+        Manifest.from_metadata({VECTOR_KEY + "x" * MB: stored})
+    assert 0 < len(str(refused.value)) < 1000
+
+
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -82,9 +89,14 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def describe(metadata: Any) -> None:
+def describe(metadata: Any, *, form: int = 1) -> None:
+    """Let a stranger say what the vectors are, in the form of a version."""
+    own: dict[str, Any] = {VECTOR_KEY + name: None for name in ("raw", "pca")}
+    if form > 1:
+        own |= {VECTOR_KEY + name: told for name, told in metadata["vectors"].items()}
+        metadata = {**metadata, "version": form, "vectors": None}
     with open_store(DEFAULT_STORE) as store:
-        store.set_metadata("photos", {METADATA_KEY: metadata})
+        store.set_metadata("photos", {METADATA_KEY: metadata, **own})
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -96,11 +108,12 @@ def test_commands_refuse_such_a_collection(photos: Path, name: str) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("form", [1, 2])
 @pytest.mark.parametrize("name", ["other keys", "10 MB", "markup", "terminal"])
 def test_names_of_strangers_stay_text_in_the_terminal_and_on_the_page(
-    photos: Path, name: str
+    photos: Path, name: str, form: int
 ) -> None:
-    describe(TAKEN[name])
+    describe(TAKEN[name], form=form)
     result = invoke(*COMPARE, "-o", "report.html")
     assert result.exit_code == 0, result.output[-2000:]
     assert_plain(result.output)

@@ -34,7 +34,7 @@ from intramodal.runs.run import Run
 from intramodal.store.base import Filter, Page, VectorSpec
 from intramodal.store.checks import check_name
 from intramodal.store.collection import ImageCollection
-from intramodal.store.manifest import Manifest, VectorOrigin
+from intramodal.store.manifest import Manifest, VectorOrigin, foreign_metadata
 from intramodal.store.origins import check_projectable, projected_origin
 from intramodal.types import Floats, PointId
 
@@ -508,7 +508,7 @@ def _open_or_create(copy: Copy) -> tuple[ImageCollection, bool]:
     store, name = copy.collection.store, copy.new_name
     if not store.exists(name):
         metadata = {
-            **store.info(copy.collection.name).metadata,
+            **foreign_metadata(store.info(copy.collection.name).metadata),
             **copy.manifest().to_metadata(),
             **copy.record.to_metadata(),
         }

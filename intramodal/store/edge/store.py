@@ -187,9 +187,14 @@ class EdgeStore(Store):
             return engine.settings(self._folder / entry.folder)
 
     def set_metadata(self, name: str, metadata: Mapping[str, Any]) -> None:
-        """Merge top-level keys into the collection's metadata."""
+        """Merge top-level keys into the collection's metadata; None removes one."""
         with self._catalogue.change() as contents:
-            self._entry(contents, name).metadata.update(metadata)
+            kept = self._entry(contents, name).metadata
+            for key, value in metadata.items():
+                if value is None:
+                    kept.pop(key, None)
+                else:
+                    kept[key] = value
 
     def drop(self, name: str) -> None:
         """Delete the collection and its aliases; `NotFound` if absent.

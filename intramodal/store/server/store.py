@@ -202,7 +202,7 @@ class ServerStore(Store):
         return {key: found[key] for key in ("vectors", "sparse_vectors") if key in found}
 
     def set_metadata(self, name: str, metadata: Mapping[str, Any]) -> None:
-        """Merge top-level keys into the collection's metadata."""
+        """Merge top-level keys into the collection's metadata; None removes one."""
         self._server.look(name)
         change = dict(metadata)
         self._server.call(

@@ -54,8 +54,13 @@ class Storage:
         return True
 
     def update(self, name: str, change: models.UpdateCollection) -> bool:
-        """Merge metadata; other settings change nothing here."""
-        self.find(name).metadata.update(change.metadata or {})
+        """Merge metadata by top-level keys; null removes one. Other settings change nothing."""
+        kept = self.find(name).metadata
+        for key, value in (change.metadata or {}).items():
+            if value is None:
+                kept.pop(key, None)
+            else:
+                kept[key] = value
         return True
 
     def drop(self, name: str) -> bool:

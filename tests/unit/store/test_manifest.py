@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+
 import pytest
 
 from intramodal.errors import ManifestMismatchError
-from intramodal.store.manifest import METADATA_KEY, Manifest, VectorOrigin
+from intramodal.store.manifest import (
+    METADATA_KEY,
+    VECTOR_KEY,
+    Manifest,
+    VectorOrigin,
+    foreign_metadata,
+)
 from intramodal.types import declared_fingerprint
 
 CLIP = VectorOrigin("clip", "3f9a", precision="fp32")
@@ -13,6 +21,42 @@ PROJECTED = VectorOrigin("clip", "3f9a", projection="aa11", source="raw", method
 def test_a_manifest_survives_the_collection_metadata() -> None:
     manifest = Manifest({"raw": CLIP, "pca": PROJECTED}, "pets")
     assert Manifest.from_metadata(manifest.to_metadata()) == manifest
+    assert set(manifest.to_metadata()) == {METADATA_KEY, VECTOR_KEY + "raw", VECTOR_KEY + "pca"}
+
+
+OLD = {
+    METADATA_KEY: {
+        "version": 1,
+        "dataset": "pets",
+        "vectors": {"raw": asdict(CLIP), "pca": asdict(PROJECTED)},
+    }
+}
+
+
+def test_the_form_of_version_1_is_read_and_rewritten_by_the_first_change() -> None:
+    old = Manifest.from_metadata({**OLD, "team": "search"})
+    assert old == Manifest({"raw": CLIP, "pca": PROJECTED}, "pets")
+    removed = old.without_vector("pca").change_of("pca")
+    assert removed == {**Manifest({"raw": CLIP}, "pets").to_metadata(), VECTOR_KEY + "pca": None}
+    stored = Manifest.from_metadata({k: v for k, v in removed.items() if v is not None})
+    assert stored.with_vector("oti", CLIP).change_of("oti") == {VECTOR_KEY + "oti": asdict(CLIP)}
+
+
+def test_a_vector_of_its_own_key_is_newer_than_one_of_version_1() -> None:
+    complete = {VECTOR_KEY + "pca": asdict(PROJECTED)}
+    half = {"raw": asdict(CLIP), "pca": asdict(replace(PROJECTED, is_complete=False))}
+    found = Manifest.from_metadata({METADATA_KEY: {"version": 1, "vectors": half}, **complete})
+    assert found.vectors == {"raw": CLIP, "pca": PROJECTED}
+
+
+def test_version_1_of_intramodal_refuses_the_form_of_now() -> None:
+    # Its test, word for word: anything but 1 is "not a manifest of version 1; upgrade".
+    assert Manifest({"raw": CLIP}).to_metadata()[METADATA_KEY]["version"] != 1
+
+
+def test_what_is_no_manifests_is_left_to_a_copy() -> None:
+    metadata = {"team": "search", "intramodal_copy": {}, **Manifest({"": CLIP}).to_metadata()}
+    assert foreign_metadata(metadata) == {"team": "search", "intramodal_copy": {}}
 
 
 def test_metadata_without_our_key_gives_an_empty_manifest() -> None:
@@ -24,8 +68,14 @@ def test_metadata_without_our_key_gives_an_empty_manifest() -> None:
     ["text", {"version": 99, "vectors": {}}, {"version": 1, "vectors": {"raw": {}}}, {}, [1]],
 )
 def test_metadata_in_another_form_is_refused_in_one_sentence(stored: object) -> None:
-    with pytest.raises(ManifestMismatchError, match="is not a manifest of version 1"):
+    with pytest.raises(ManifestMismatchError, match="is not a manifest of version 2 or older"):
         Manifest.from_metadata({METADATA_KEY: stored})
+
+
+@pytest.mark.parametrize("stored", ["text", {}, [1], {"encoder": "clip"}])
+def test_a_vector_in_another_form_is_refused_by_the_name_of_its_key(stored: object) -> None:
+    with pytest.raises(ManifestMismatchError, match="key 'intramodal:raw' is not a manifest"):
+        Manifest.from_metadata({VECTOR_KEY + "raw": stored})
 
 
 def test_precision_is_recorded_but_not_part_of_the_identity() -> None:
