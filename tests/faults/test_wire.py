@@ -334,3 +334,87 @@ def test_columns_of_unequal_length_are_refused(server: WireServer) -> None:
     body = {"batch": {"ids": [1, 2], "vectors": {"raw": [OLD]}}}
     assert httpx.put(storage_url + "/points", json=body).status_code == 422
     assert server.storage.points(NAME) == {}
+
+
+def keyed(server: WireServer) -> str:
+    """Make the collection of the recordings: the same ids under two shard keys."""
+    server.storage.clear()
+    place = f"{server.url}/collections/keyed"
+    config = {"vectors": {"raw": {"size": 4, "distance": "Cosine"}}, "sharding_method": "custom"}
+    assert httpx.put(place, json=config).status_code == 200
+    for shard, key in enumerate(("a", "b")):
+        assert httpx.put(f"{place}/shards", json={"shard_key": key}).status_code == 200
+        points = [
+            {"id": i, "vector": {"raw": [1, i, shard, 0]}, "payload": {"t": key}} for i in range(4)
+        ]
+        body = {"points": points, "shard_key": key}
+        assert httpx.put(f"{place}/points", json=body).status_code == 200
+    return place
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "says"),
+    [
+        ("PUT", "shards", {"shard_key": "a"}, 'Sharding key "a" already exists for'),
+        ("PUT", "points", {"points": [{"id": 1, "vector": {}}]}, "Shard key not specified"),
+        (
+            "PUT",
+            "points",
+            {"points": [{"id": 1, "vector": {}}], "shard_key": "c"},
+            'Wrong input: Shard key "c" not found',
+        ),
+        (
+            "PUT",
+            "points/vectors",
+            {"points": [{"id": 1, "vector": {"raw": [1, 2, 3, 4]}}]},
+            "Wrong input: Shard key not specified",
+        ),
+        ("POST", "points/delete", {"points": [3]}, "Wrong input: Shard key not specified"),
+        (
+            "POST",
+            "points/scroll",
+            {"limit": 10, "shard_key": "zz"},
+            'Bad request: Shard key "zz" not found',
+        ),
+    ],
+)
+def test_a_request_without_its_shard_key_is_refused(
+    server: WireServer, method: str, path: str, body: dict[str, Any], says: str
+) -> None:
+    """In the words of the recordings (1.19.0-cluster)."""
+    refused = httpx.request(method, f"{keyed(server)}/{path}", json=body)
+    assert refused.status_code == 400
+    assert says in refused.json()["status"]["error"]
+    assert len(server.storage.points("keyed")) == 8
+
+
+def test_the_same_id_under_two_shard_keys_is_two_points(server: WireServer) -> None:
+    place = keyed(server)
+
+    def answer(path: str, **body: Any) -> Any:
+        found = httpx.post(f"{place}/points{path}", json=body)
+        assert found.status_code == 200
+        return found.json()["result"]
+
+    assert answer("/count", exact=True) == {"count": 8}
+    assert answer("/count", exact=True, shard_key="a") == {"count": 4}
+    for both in ({}, {"shard_key": ["a", "b"]}):  # duplicates are dropped, any of them
+        points = answer("/scroll", limit=10, with_payload=True, **both)["points"]
+        assert [point["id"] for point in points] == [0, 1, 2, 3]
+        assert all(point["payload"] == {"t": point["shard_key"]} for point in points)
+        assert {point["shard_key"] for point in answer("", ids=[0, 1, 2, 3], **both)} == {"a", "b"}
+    assert answer("", ids=[1], shard_key="b", with_payload=True) == [
+        {"id": 1, "payload": {"t": "b"}, "shard_key": "b"}
+    ]
+    search = {"query": [1, 0, 1, 0], "using": "raw", "limit": 1}
+    best = answer("/query/batch", searches=[{**search, "shard_key": "b"}])[0]["points"][0]
+    assert (best["id"], best["shard_key"]) == (0, "b")
+    change = {"points": [{"id": 1, "vector": {"raw": [0, 0, 0, 1]}}], "shard_key": "a"}
+    assert httpx.put(f"{place}/points/vectors", json=change).status_code == 200
+    assert answer("/delete", points=[3], shard_key="a")["status"] == "completed"
+    assert answer("/count", exact=True) == {"count": 7}
+    points = server.storage.points("keyed")
+    assert points["a", 1].vectors["raw"].tolist() == [0, 0, 0, 1]
+    assert points["b", 1].vectors["raw"].tolist() != [0, 0, 0, 1]
+    shards = httpx.get(f"{place}/cluster").json()["result"]
+    assert [shard["shard_key"] for shard in shards["local_shards"]] == ["a", "b"]

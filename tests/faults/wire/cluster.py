@@ -6,7 +6,9 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
+from intramodal.types import PointId
 from tests.faults.wire.errors import WireError
+from tests.faults.wire.points import Collection, ShardKey, bare
 
 FIRST_PEER = 100
 
@@ -48,7 +50,7 @@ class Cluster:
 
     def refuses(self, vector: str, shard: int, *, reads_all: bool = True) -> bool:
         """Return whether a peer that has to answer for a shard does not know a vector name."""
-        peers = [(shard + n) % self.n_peers for n in range(self.replicas if reads_all else 1)]
+        peers = self.holders(shard)[: None if reads_all else 1]
         return not all(self.is_known(vector, peer) for peer in peers)
 
     def check_search(self, vector: str, n_shards: int, *, reads_all: bool) -> None:
@@ -58,6 +60,32 @@ class Cluster:
             raise WireError(500, text + "enough active replicas")
         if any(self.refuses(vector, s, reads_all=reads_all) for s in range(n_shards)):
             raise unknown(vector)
+
+    def holders(self, shard: int) -> list[int]:
+        """Return the peers that hold a replica of a shard."""
+        return [(shard + n) % self.n_peers for n in range(self.replicas)]
+
+    def shards(self, collection: Collection, peer: int) -> dict[str, Any]:
+        """Return what ``GET /collections/NAME/cluster`` says on a peer."""
+        local, remote = [], []
+        # The peer that is asked knows of all shards; it counts the points of its own.
+        for s, key in enumerate(collection.shard_keys or [None] * collection.n_shards):
+            n_points = sum(
+                shard_of(bare(place), point.shard_key, collection) == s
+                for place, point in collection.points.items()
+            )
+            for holder in self.holders(s):
+                if holder == peer:
+                    local.append(_shard(s, key, points_count=n_points, state="Active"))
+                else:
+                    remote.append(_shard(s, key, peer_id=FIRST_PEER + holder, state="Active"))
+        return {
+            "peer_id": FIRST_PEER + peer,
+            "shard_count": len(collection.shard_keys) or collection.n_shards,
+            "local_shards": local,
+            "remote_shards": remote,
+            "shard_transfers": [],
+        }
 
     def status(self, peer: int) -> dict[str, Any]:
         """Return what ``GET /cluster`` says; a server alone is no cluster."""
@@ -82,9 +110,15 @@ class Cluster:
         }  # fmt: skip
 
 
-def shard_of(point: Any, n_shards: int) -> int:
+def _shard(s: int, key: ShardKey | None, **more: Any) -> dict[str, Any]:
+    return {"shard_id": s, **({} if key is None else {"shard_key": key}), **more}
+
+
+def shard_of(point: PointId, key: Any, collection: Collection) -> int:
     """Return the shard of a point."""
-    return zlib.crc32(str(point).encode()) % n_shards
+    if collection.is_custom:
+        return collection.shard_keys.index(key)
+    return zlib.crc32(str(point).encode()) % collection.n_shards
 
 
 def unknown(vector: str) -> WireError:

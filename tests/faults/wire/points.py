@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,6 +15,11 @@ from qdrant_client.local.json_path_parser import parse_json_path
 from intramodal.types import Payload, PointId
 from tests.faults.wire.errors import WireError
 from tests.faults.wire.vectors import UNNAMED, Definition, Kept, kept, told
+
+ShardKey = str | int
+
+Place = PointId | tuple[ShardKey, PointId]
+"""What is one point: its id, and in a collection of custom shards the key of its shard before."""
 
 
 class Given(NamedTuple):
@@ -40,53 +47,63 @@ class Collection:
     vectors: dict[str, Definition]
     metadata: dict[str, Any]
     indexes: dict[str, models.PayloadSchemaType] = field(default_factory=dict)
-    points: dict[PointId, Point] = field(default_factory=dict)
-    shard_keys: set[str | int] = field(default_factory=set)
+    points: dict[Place, Point] = field(default_factory=dict)
+    shard_keys: list[ShardKey] = field(default_factory=list)
 
     @property
     def n_shards(self) -> int:
         """Return over how many shards the points are spread."""
-        return self.config.shard_number or 1
+        return len(self.shard_keys) if self.is_custom else self.config.shard_number or 1
 
-    def check_key(self, key: Any) -> None:
-        """Raise unless a write says where its points are, if it has to."""
-        if self.config.sharding_method != models.ShardingMethod.CUSTOM:
-            return
+    @property
+    def is_custom(self) -> bool:
+        """Return whether every shard has a key, which is a part of a point's identity."""
+        return self.config.sharding_method == models.ShardingMethod.CUSTOM
+
+    def add_key(self, key: ShardKey, name: str) -> None:
+        """Make a shard of that key; refused where it is."""
+        if not self.is_custom:
+            raise WireError(
+                400, "Bad request: Shard Key cannot be created with Auto sharding method"
+            )
+        if key in self.shard_keys:
+            text = f"Sharding key {quoted(key)} already exists for collection {name}"
+            raise WireError(400, f"Bad request: {text}")
+        self.shard_keys.append(key)
+
+    def place(self, point: Any, key: Any) -> Place:
+        """Return where a write finds a point; raises unless it says so, if it has to."""
+        if not self.is_custom:
+            return known_id(point)
         if key is None:
             raise WireError(400, "Wrong input: Shard key not specified")
         if key not in self.shard_keys:
-            raise WireError(400, f"Wrong input: Shard key {key} not found")
+            raise WireError(400, f"Wrong input: Shard key {quoted(key)} not found")
+        return key, known_id(point)
 
     def upsert(self, points: Sequence[Given], key: Any = None) -> None:
         """Replace whole points."""
-        self.check_key(key)
         for given, vectors in zip(points, self._kept(points), strict=True):
-            point = known_id(given.id)
-            if point in self.points and self.points[point].shard_key != key:
-                raise WireError(501, f"the stand-in has no second point {point} in another shard")
-            self.points[point] = Point(vectors, given.payload, key)
+            place = self.place(given.id, key)
+            self.points[place] = Point(vectors, given.payload, key if self.is_custom else None)
 
     def update_vectors(self, points: Sequence[Given], key: Any = None) -> None:
         """Set the given named vectors of existing points; a missing one stops halfway."""
-        self.check_key(key)
         for given, vectors in zip(points, self._kept(points), strict=True):
-            self._existing(known_id(given.id), key).vectors.update(vectors)
+            self._existing(given.id, key).vectors.update(vectors)
 
     def set_payload(self, ids: Iterable[Any], payload: Payload, key: Any = None) -> None:
         """Merge payload keys into existing points; null removes one."""
-        self.check_key(key)
         removed = {name for name, value in payload.items() if value is None}
         for point in ids:
-            existing = self._existing(known_id(point), key)
+            existing = self._existing(point, key)
             merged = existing.payload | payload
             existing.payload = {n: value for n, value in merged.items() if n not in removed}
 
     def delete(self, ids: Iterable[Any], key: Any = None) -> None:
         """Delete points; absent ones are ignored."""
-        self.check_key(key)
-        for point in map(known_id, ids):
-            if point in self.points and self.points[point].shard_key == key:
-                del self.points[point]
+        for point in ids:
+            self.points.pop(self.place(point, key), None)
 
     def drop_vector(self, name: str) -> None:
         """Remove a vector from the definition and all points; repeating it does nothing."""
@@ -94,23 +111,58 @@ class Collection:
         for point in self.points.values():
             point.vectors.pop(name, None)
 
-    def select(self, matches: Callable[[PointId, Point], bool]) -> list[PointId]:
-        """Return matching ids, numbers by value before UUIDs by text."""
-        found = [i for i, point in self.points.items() if matches(i, point)]
-        return sorted(found, key=id_order)
+    def select(self, matches: Callable[[PointId, Point], bool], keys: Any = None) -> list[Place]:
+        """Return matching points of some shards, numbers by value before UUIDs by text.
 
-    def count(self, matches: Callable[[PointId, Point], bool]) -> int:
-        """Return the number of matching points."""
-        return sum(matches(i, point) for i, point in self.points.items())
+        Of several with the same id one is left, any of them.
+        """
+        found: Iterable[Place] = self._among(matches, keys)
+        if self.is_custom:
+            found = _without_duplicates(found)
+        return sorted(found, key=lambda place: id_order(bare(place)))
 
-    def record(self, point: PointId, with_payload: Any, with_vector: Any) -> dict[str, Any]:
+    def find(self, ids: Iterable[Any], keys: Any = None) -> list[Place]:
+        """Return the points of some ids, as `select` does."""
+        shards = self.keys_read(keys) or self.shard_keys
+        places: list[Place] = list(map(known_id, ids))
+        if self.is_custom:
+            places = [(key, bare(place)) for place in places for key in shards]
+        return _without_duplicates(place for place in places if place in self.points)
+
+    def count(self, matches: Callable[[PointId, Point], bool], keys: Any = None) -> int:
+        """Return the number of matching points; those with the same id are several."""
+        return sum(1 for _ in self._among(matches, keys))
+
+    def _among(self, matches: Callable[[PointId, Point], bool], keys: Any) -> Iterator[Place]:
+        wanted = self.keys_read(keys)
+        for place, point in self.points.items():
+            is_there = wanted is None or point.shard_key in wanted
+            if is_there and matches(bare(place), point):
+                yield place
+
+    def keys_read(self, keys: Any) -> list[ShardKey] | None:
+        """Return the keys of the shards that a read is for, None for all; raises for an unknown.
+
+        A collection without keys has none to name, and one is ignored there.
+        """
+        if keys is None or not self.is_custom:
+            return None
+        wanted = keys if isinstance(keys, list) else [keys]
+        for key in wanted:
+            if key not in self.shard_keys:
+                raise WireError(400, f"Bad request: Shard key {quoted(key)} not found")
+        return wanted
+
+    def record(self, place: Place, with_payload: Any, with_vector: Any) -> dict[str, Any]:
         """Return a point as JSON."""
-        stored = self.points[point]
-        answer: dict[str, Any] = {"id": point, "shard_key": stored.shard_key}
+        stored = self.points[place]
+        answer: dict[str, Any] = {"id": bare(place)}
         if with_payload:
             answer["payload"] = _selected(stored.payload, with_payload)
         if with_vector:
             answer["vector"] = _vectors(stored.vectors, with_vector)
+        if stored.shard_key is not None:
+            answer["shard_key"] = stored.shard_key
         return answer
 
     def params(self, name: str) -> Definition:
@@ -129,10 +181,11 @@ class Collection:
                 vectors[n][name] = vector
         return vectors
 
-    def _existing(self, point: PointId, key: Any) -> Point:
-        if point not in self.points or self.points[point].shard_key != key:
-            raise WireError(404, f"Not found: No point with id {point} found")
-        return self.points[point]
+    def _existing(self, point: Any, key: Any) -> Point:
+        place = self.place(point, key)
+        if place not in self.points:
+            raise WireError(404, f"Not found: No point with id {bare(place)} found")
+        return self.points[place]
 
 
 def known_id(point: Any) -> PointId:
@@ -143,6 +196,25 @@ def known_id(point: Any) -> PointId:
         return str(uuid.UUID(str(point)))
     except ValueError:
         raise WireError(400, f"Format error in JSON body: {point} is not a point id") from None
+
+
+def bare(place: Place) -> PointId:
+    """Return the id of a point without the key of its shard."""
+    return place[1] if isinstance(place, tuple) else place
+
+
+def _without_duplicates(places: Iterable[Place]) -> list[Place]:
+    found: dict[PointId, list[Place]] = {}
+    for place in places:
+        found.setdefault(bare(place), []).append(place)
+    return [
+        same[(zlib.crc32(str(point).encode()) >> 4) % len(same)] for point, same in found.items()
+    ]
+
+
+def quoted(key: Any) -> str:
+    """Return a shard key as the server's messages show it."""
+    return json.dumps(key)
 
 
 def id_order(point: PointId) -> tuple[bool, PointId]:

@@ -16,7 +16,7 @@ from tests.faults.wire import limits, search
 from tests.faults.wire.cluster import shard_of, unknown
 from tests.faults.wire.conditions import matcher
 from tests.faults.wire.errors import WireError
-from tests.faults.wire.points import Collection, Given, id_order, known_id
+from tests.faults.wire.points import Collection, Given, bare, id_order, known_id
 from tests.faults.wire.storage import Storage
 from tests.faults.wire.vectors import UNNAMED, by_name
 from tests.faults.wire.versions import seen_by
@@ -45,7 +45,7 @@ def answered(
         if verb == method and found:
             names = [unquote(name) for name in found.groups()]
             how = {"reads_all": asked.get("consistency") == ["all"]} if act is query else {}
-            how |= {"peer": peer} if act is Storage.describe else {}
+            how |= {"peer": peer} if act in (Storage.describe, shards) else {}
             parsed = [seen_by(version, _parsed(kind, body))] if kind else []
             return act(storage, *names, *parsed, **how)
     raise WireError(501, f"the stand-in has no {method} {path}")
@@ -130,7 +130,7 @@ def _parted(
     touches = _touches(found, request)
     written, refused = [], []
     for point in filter(lambda p: touches(known_id(p.id)), points):
-        shard = shard_of(known_id(point.id), found.n_shards)
+        shard = shard_of(known_id(point.id), request.shard_key, found)
         unknown_ones = [v for v in point.vectors if storage.cluster.refuses(v, shard)]
         refused += unknown_ones
         if not unknown_ones:
@@ -143,8 +143,8 @@ def _touches(found: Collection, request: Any) -> Callable[[PointId], bool]:
     matches, mode = matcher(request.update_filter), getattr(request, "update_mode", None)
 
     def touches(point: PointId) -> bool:
-        stored = found.points.get(point)
-        if stored is None or stored.shard_key != request.shard_key:
+        stored = found.points.get(found.place(point, request.shard_key))
+        if stored is None:
             return mode != models.UpdateMode.UPDATE_ONLY
         return mode != models.UpdateMode.INSERT_ONLY and matches(point, stored)
 
@@ -177,14 +177,18 @@ def delete(storage: Storage, name: str, request: Any) -> Any:
 
 
 def add_key(storage: Storage, name: str, request: models.CreateShardingKey) -> Any:
-    storage.find(name).shard_keys.add(request.shard_key)  # type: ignore[arg-type]  # a union
+    storage.find(name).add_key(request.shard_key, name)
     return True
+
+
+def shards(storage: Storage, name: str, *, peer: int) -> Any:
+    return storage.cluster.shards(storage.find(name), peer)
 
 
 def retrieve(storage: Storage, name: str, request: models.PointRequest) -> Any:
     found = storage.find(name)
-    ids = [i for i in map(known_id, request.ids) if i in found.points]
-    return [found.record(i, request.with_payload, request.with_vector) for i in ids]
+    places = found.find(request.ids, request.shard_key)
+    return [found.record(place, request.with_payload, request.with_vector) for place in places]
 
 
 def scroll(storage: Storage, name: str, request: models.ScrollRequest) -> Any:
@@ -192,15 +196,18 @@ def scroll(storage: Storage, name: str, request: models.ScrollRequest) -> Any:
         raise WireError(501, "the stand-in scrolls by id")
     found, limit = storage.find(name), request.limit or 10
     limits.check_read(found, limit)
-    ids = found.select(matcher(request.filter))
+    places = found.select(matcher(request.filter), request.shard_key)
     if request.offset is not None:
-        ids = ids[bisect_left(ids, id_order(known_id(request.offset)), key=id_order) :]
-    page = [found.record(i, request.with_payload, request.with_vector) for i in ids[:limit]]
-    return {"points": page, "next_page_offset": ids[limit] if len(ids) > limit else None}
+        start = id_order(known_id(request.offset))
+        places = places[bisect_left(places, start, key=lambda place: id_order(bare(place))) :]
+    with_what = request.with_payload, request.with_vector
+    page = [found.record(place, *with_what) for place in places[:limit]]
+    following = bare(places[limit]) if len(places) > limit else None
+    return {"points": page, "next_page_offset": following}
 
 
 def count(storage: Storage, name: str, request: models.CountRequest) -> Any:
-    return {"count": storage.find(name).count(matcher(request.filter))}
+    return {"count": storage.find(name).count(matcher(request.filter), request.shard_key)}
 
 
 def query(
@@ -226,6 +233,7 @@ _ROUTES: list[tuple[str, str, Any, Answer]] = [
     ("DELETE", _NAME, None, Storage.drop),
     ("PUT", _NAME + "/vectors/([^/]+)", _VECTOR_CONFIG, add_vector),
     ("DELETE", _NAME + "/vectors/([^/]+)", None, drop_vector),
+    ("GET", _NAME + "/cluster", None, shards),
     ("PUT", _NAME + "/shards", models.CreateShardingKey, add_key),
     ("PUT", _NAME + "/index", models.CreateFieldIndex, index),
     ("PUT", _NAME + "/points", _POINTS, upsert),

@@ -125,6 +125,29 @@ def _change_aliases(storage: Storage, request: q.ChangeAliases) -> q.CollectionO
     return _done(storage.change_aliases(models.ChangeAliasesOperation(actions=actions)))
 
 
+def _cluster_info(storage: Storage, request: Any) -> q.CollectionClusterInfoResponse:
+    told = routes.shards(storage, request.collection_name, peer=0)
+    return q.CollectionClusterInfoResponse(
+        peer_id=told["peer_id"],
+        shard_count=told["shard_count"],
+        local_shards=[q.LocalShardInfo(**_shard(shard)) for shard in told["local_shards"]],
+        remote_shards=[q.RemoteShardInfo(**_shard(shard)) for shard in told["remote_shards"]],
+    )
+
+
+def _shard(told: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **told,
+        "shard_key": _told_key(told),
+        "state": q.ReplicaState.Value(told["state"]),  # type: ignore[attr-defined]  # a protobuf enum
+    }
+
+
+def _told_key(told: dict[str, Any]) -> Any:
+    key = told.get("shard_key")
+    return None if key is None else RestToGrpc.convert_shard_key(key)
+
+
 def _done(result: bool) -> q.CollectionOperationResponse:
     return q.CollectionOperationResponse(result=result)
 
@@ -229,7 +252,9 @@ def _updated(result: Any) -> q.PointsOperationResponse:
 
 def _retrieve(storage: Storage, request: q.GetPoints) -> q.GetResponse:
     asked = models.PointRequest(
-        ids=[GrpcToRest.convert_point_id(i) for i in request.ids], **_selection(request)
+        ids=[GrpcToRest.convert_point_id(i) for i in request.ids],
+        shard_key=_key(request),
+        **_selection(request),
     )
     return q.GetResponse(result=_records(routes.retrieve(storage, request.collection_name, asked)))
 
@@ -237,7 +262,11 @@ def _retrieve(storage: Storage, request: q.GetPoints) -> q.GetResponse:
 def _scroll(storage: Storage, request: q.ScrollPoints) -> q.ScrollResponse:
     offset = GrpcToRest.convert_point_id(request.offset) if request.HasField("offset") else None
     asked = models.ScrollRequest(
-        offset=offset, limit=request.limit, filter=_filter(request), **_selection(request)
+        offset=offset,
+        limit=request.limit,
+        filter=_filter(request),
+        shard_key=_key(request),
+        **_selection(request),
     )
     page = routes.scroll(storage, request.collection_name, asked)
     following = page["next_page_offset"]
@@ -250,7 +279,9 @@ def _scroll(storage: Storage, request: q.ScrollPoints) -> q.ScrollResponse:
 
 
 def _count(storage: Storage, request: q.CountPoints) -> q.CountResponse:
-    asked = models.CountRequest(filter=_filter(request), exact=request.exact)
+    asked = models.CountRequest(
+        filter=_filter(request), exact=request.exact, shard_key=_key(request)
+    )
     found = routes.count(storage, request.collection_name, asked)
     return q.CountResponse(result=q.CountResult(count=found["count"]))
 
@@ -266,7 +297,9 @@ def _query(storage: Storage, request: q.QueryBatchPoints) -> q.QueryBatchRespons
             q.BatchResult(
                 result=[
                     q.ScoredPoint(
-                        id=RestToGrpc.convert_extended_point_id(hit["id"]), score=hit["score"]
+                        id=RestToGrpc.convert_extended_point_id(hit["id"]),
+                        score=hit["score"],
+                        shard_key=_told_key(hit),
                     )
                     for hit in found["points"]
                 ]
@@ -303,9 +336,7 @@ def _records(found: list[dict[str, Any]]) -> list[q.RetrievedPoint]:
         q.RetrievedPoint(
             id=RestToGrpc.convert_extended_point_id(one["id"]),
             payload=RestToGrpc.convert_payload(one.get("payload") or {}),
-            shard_key=RestToGrpc.convert_shard_key(one["shard_key"])
-            if one.get("shard_key") is not None
-            else None,
+            shard_key=_told_key(one),
             vectors=_vectors(one["vector"]) if one.get("vector") else None,
         )
         for one in found
@@ -328,6 +359,7 @@ COLLECTIONS: dict[str, Call] = {
     "Delete": _drop,
     "ListAliases": _aliases,
     "UpdateAliases": _change_aliases,
+    "CollectionClusterInfo": _cluster_info,
 }
 POINTS: dict[str, Call] = {
     "Upsert": _upsert,

@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 from qdrant_client import models
 
-from intramodal.types import Floats, PointId
+from intramodal.types import Floats
 from tests.faults.wire.conditions import matcher
 from tests.faults.wire.errors import WireError
-from tests.faults.wire.points import Collection
+from tests.faults.wire.points import Collection, Place, bare
 from tests.faults.wire.vectors import UNNAMED, normalized
 
 
 def answer(collection: Collection, request: models.QueryRequest) -> dict[str, Any]:
     """Return the scored points of one query."""
     stages = request.prefetch if isinstance(request.prefetch, list) else [request.prefetch]
-    lists = [_candidates(collection, stage) for stage in stages if stage is not None]
+    keys = request.shard_key
+    lists = [_candidates(collection, stage, keys) for stage in stages if stage is not None]
     if request.with_payload or request.with_vector or request.offset:
         raise WireError(501, "the stand-in answers ids and scores")
     if isinstance(request.query, models.FusionQuery):
@@ -26,23 +27,30 @@ def answer(collection: Collection, request: models.QueryRequest) -> dict[str, An
     elif len(lists) > 1:
         raise WireError(501, "the stand-in ranks the candidates of one stage")
     else:
-        ranked = _ranked(collection, request, lists[0] if lists else None)
-    return {"points": [{"id": i, "version": 0, "score": score} for i, score in ranked]}
+        ranked = _ranked(collection, request, lists[0] if lists else None, keys)
+    points = [_hit(collection, place, score) for place, score in ranked]
+    return {"points": points}
 
 
-def _candidates(collection: Collection, stage: models.Prefetch) -> list[PointId]:
+def _hit(collection: Collection, place: Place, score: float) -> dict[str, Any]:
+    hit = {"id": bare(place), "version": 0, "score": score}
+    key = collection.points[place].shard_key
+    return hit if key is None else {**hit, "shard_key": key}
+
+
+def _candidates(collection: Collection, stage: models.Prefetch, keys: Any) -> list[Place]:
     if stage.prefetch:
         raise WireError(501, "the stand-in has no stages within stages")
-    return [point for point, _ in _ranked(collection, stage, None)]
+    return [place for place, _ in _ranked(collection, stage, None, keys)]
 
 
 def _fused(
-    lists: Sequence[Sequence[PointId]], request: models.QueryRequest
-) -> list[tuple[PointId, float]]:
+    lists: Sequence[Sequence[Place]], request: models.QueryRequest
+) -> list[tuple[Place, float]]:
     """Rank by reciprocal places: the server adds 1 / (2 + place), places from 0, in float32."""
     if request.query != models.FusionQuery(fusion=models.Fusion.RRF):
         raise WireError(501, "the stand-in fuses by reciprocal places")
-    scores: dict[PointId, np.float32] = {}
+    scores: dict[Place, np.float32] = {}
     for points in lists:
         for place, point in enumerate(points):
             scores[point] = scores.get(point, np.float32(0)) + np.float32(1 / (2 + place))
@@ -53,14 +61,14 @@ def _fused(
 def _ranked(
     collection: Collection,
     request: models.QueryRequest | models.Prefetch,
-    candidates: Sequence[PointId] | None,
-) -> list[tuple[PointId, float]]:
+    candidates: Sequence[Place] | None,
+    keys: Any,
+) -> list[tuple[Place, float]]:
     name = request.using or UNNAMED
     matches = matcher(request.filter)
-    allowed = None if candidates is None else set(candidates)
-    ids = collection.select(
-        lambda i, p: name in p.vectors and (allowed is None or i in allowed) and matches(i, p)
-    )[::-1]
+    found = collection.select(lambda i, p: name in p.vectors and matches(i, p), keys)
+    allowed = set(found if candidates is None else candidates)
+    ids = [place for place in found if place in allowed][::-1]
     scores, is_descending = _scores(collection, name, _vector(request.query), ids)
     order = np.argsort(-scores if is_descending else scores, kind="stable")
     return [(ids[n], float(scores[n])) for n in order[: request.limit or 10]]
@@ -74,7 +82,7 @@ def _vector(query: Any) -> list[float]:
 
 
 def _scores(
-    collection: Collection, name: str, query: list[float], ids: Sequence[PointId]
+    collection: Collection, name: str, query: list[float], ids: Sequence[Place]
 ) -> tuple[Floats, bool]:
     params = _searched(collection, name)
     if len(query) != params.size:

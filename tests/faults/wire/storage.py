@@ -8,10 +8,9 @@ from typing import Any
 
 from qdrant_client import models
 
-from intramodal.types import PointId
 from tests.faults.wire.cluster import Cluster
 from tests.faults.wire.errors import WireError
-from tests.faults.wire.points import Collection, Point
+from tests.faults.wire.points import Collection, Place, Point
 from tests.faults.wire.vectors import UNNAMED, Definition
 
 
@@ -39,7 +38,7 @@ class Storage:
         """Return whether there is a collection or an alias of that name."""
         return self.aliases.get(name, name) in self.collections
 
-    def points(self, name: str) -> dict[PointId, Point]:
+    def points(self, name: str) -> dict[Place, Point]:
         """Return what is stored, past every wire."""
         return self.find(name).points
 
