@@ -150,9 +150,9 @@ class ImageCollection:
         self.declare(vector, replace(origin, is_complete=is_complete))
         self.store.add_vector(self.name, vector, VectorSpec(size))
 
-    def finish_vector(self, vector: str) -> None:
-        """Mark a vector as completely filled."""
-        self.declare(vector, replace(self.origin(vector), is_complete=True))
+    def finish_vector(self, vector: str, *, is_complete: bool = True) -> None:
+        """Mark a vector as filled: completely, or with points that lack it still."""
+        self.declare(vector, replace(self.origin(vector), is_complete=is_complete))
 
     def info(self) -> CollectionInfo:
         """Return what the store says about the collection."""

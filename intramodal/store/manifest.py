@@ -50,7 +50,8 @@ class VectorOrigin:
     method : str
         Name of the projection's method, for people.
     is_complete : bool
-        False while a backfill is filling the vector.
+        False while a backfill is filling the vector, and after one that has left points without
+        it: a writer that does not know the vector brought them meanwhile.
     """
 
     encoder: str

@@ -20,6 +20,7 @@ from intramodal.ingest.backfill.points import (
     check_pace,
     in_points,
     log_projection,
+    on_writers,
     paced,
     project_rows,
     sample_ids,
@@ -342,6 +343,8 @@ class CopySummary:
     copied, projected, skipped, unprojectable : int
         Points written; those of them (or found there without it) that got the vector; that had it
         when this run began; that cannot have it.
+    late, lacking : int
+        As in `BackfillSummary`.
     compared : int
         Points of the seeded sample, all equal in both collections.
     only_in_new : int
@@ -368,6 +371,8 @@ class CopySummary:
     failures: list[dict[str, str]]
     seconds: float
     reindex_seconds: float = 0.0
+    late: int = 0
+    lacking: int = 0
 
     @property
     def sentence(self) -> str:
@@ -376,6 +381,7 @@ class CopySummary:
         if not (self.copied or self.projected):
             done = "nothing to do"
         parts = [f"{done}, {in_points(self.unprojectable)} cannot be projected"]
+        parts += on_writers(self.vector, self.late, self.lacking)
         if self.only_in_new:
             parts.append(
                 f"{self.new_collection!r} holds {in_points(self.only_in_new)} that "
@@ -403,6 +409,8 @@ class CopySummary:
             "projected",
             "skipped",
             "unprojectable",
+            "late",
+            "lacking",
             "compared",
             "only_in_new",
         ):
@@ -479,7 +487,7 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     n_only, n_compared = (
         (0, 0) if is_done else compare_collections(copy, new, points.uncopied, seed)
     )
-    new.finish_vector(vector)
+    new.finish_vector(vector, is_complete=not vectors.n_lacking)
     seconds = round(time.perf_counter() - started, 3)
     needs_index = original.info().n_indexed > 0 and new.info().n_indexed == 0
     reindex_seconds = rebuild_index(new, needed=needs_index) if reindex else 0.0
@@ -498,6 +506,8 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
         failures=failures.listed,
         seconds=seconds,
         reindex_seconds=reindex_seconds,
+        late=vectors.n_late,
+        lacking=vectors.n_lacking,
     )
     run.keep(summary)
     return summary

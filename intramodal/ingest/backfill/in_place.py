@@ -12,6 +12,7 @@ from intramodal.ingest.backfill.points import (
     check_pace,
     in_points,
     log_projection,
+    on_writers,
     with_ids,
 )
 from intramodal.ingest.failures import Failures
@@ -33,6 +34,9 @@ class BackfillSummary:
         Points whose vector was computed and sent (one that another writer gave it meanwhile
         keeps the writer's, unless it is recomputed); that had it when this began and were left
         alone; that cannot have it: their source vector is missing, zero or not finite.
+    late, lacking : int
+        Points that a writer brought without the vector meanwhile, or brought again: those of
+        `projected` that got it after the first pass had gone by, and those that lack it still.
     failures : list of dict
         "item", "stage" and "reason" of each that cannot; the first 10,000.
     seconds, reindex_seconds : float
@@ -48,14 +52,16 @@ class BackfillSummary:
     failures: list[dict[str, str]]
     seconds: float
     reindex_seconds: float = 0.0
+    late: int = 0
+    lacking: int = 0
 
     @property
     def sentence(self) -> str:
         """What a person needs to know."""
-        rest = f"{in_points(self.unprojectable)} cannot be projected"
-        if not self.projected:
-            return f"nothing to do, {rest}"
-        return f"{in_points(self.projected)} of {self.collection!r} got {self.vector!r}, {rest}"
+        done = f"{in_points(self.projected)} of {self.collection!r} got {self.vector!r}"
+        done = done if self.projected else "nothing to do"
+        done = f"{done}, {in_points(self.unprojectable)} cannot be projected"
+        return "; ".join([done, *on_writers(self.vector, self.late, self.lacking)])
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -63,7 +69,8 @@ class BackfillSummary:
 
     def record(self, run: Run) -> None:
         """Write the figures to a run."""
-        for figure in ("projected", "skipped", "unprojectable", "seconds", "reindex_seconds"):
+        counts = ("projected", "skipped", "unprojectable", "late", "lacking")
+        for figure in (*counts, "seconds", "reindex_seconds"):
             run.log_metric(figure, getattr(self, figure), vector=self.vector)
 
 
@@ -81,7 +88,10 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
 ) -> BackfillSummary:
     """Add the projected vector to all points that lack it; everything else stays untouched.
 
-    Killed at any moment, the same call goes on; once complete, it writes nothing.
+    Killed at any moment, the same call goes on; once complete, it writes nothing. Others may
+    write to the collection meanwhile. All points that are there when it begins get the vector;
+    the manifest calls it complete only if no point that can have it lacks it at the end, which
+    writers that do not know it may prevent: see `BackfillSummary.lacking`.
 
     Parameters
     ----------
@@ -112,8 +122,6 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
         If the source vector has another length or no name.
     Unsupported
         If the server is too old to add a vector.
-    StoreError
-        If writers add points without the vector faster than they are filled.
     """
     started = time.perf_counter()
     run = run or Run()
@@ -127,11 +135,9 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     n_skipped = sum(collection.count(replace(where, has_vector=vector)) for where in wanted)
     failures = Failures(run, None)
     fill = VectorFill(collection, projection, source, vector, batch_size, throttle, failures)
+    n_unprojectable = fill.lacking(*wanted) if wanted else 0
     if only is None:
-        n_unprojectable = fill.lacking()
-        collection.finish_vector(vector)
-    else:
-        n_unprojectable = fill.among(only)
+        collection.finish_vector(vector, is_complete=not fill.n_lacking)
     seconds = time.perf_counter() - started
     needs_index = was_indexed and (fill.n_projected > 0 or _is_half_indexed(collection))
     summary = BackfillSummary(
@@ -142,6 +148,8 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
         skipped=n_skipped,
         unprojectable=n_unprojectable,
         failures=failures.listed,
+        late=fill.n_late,
+        lacking=fill.n_lacking,
         seconds=round(seconds, 3),
         reindex_seconds=rebuild_index(collection, needed=needs_index) if reindex else 0.0,
     )

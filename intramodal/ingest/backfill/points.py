@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from intramodal.errors import InputError, StoreError
+from intramodal.errors import InputError
 from intramodal.ingest.failures import Failures
 from intramodal.progress import progress
 from intramodal.runs.records import FailureRecord
@@ -128,6 +128,17 @@ MOST_PASSES = 10
 """A live writer adds points while a pass goes on; each pass takes up what the last one missed."""
 
 
+def on_writers(vector: str, n_late: int, n_lacking: int) -> list[str]:
+    """Return what to do about writers that do not know the vector, if points came without it."""
+    if not n_late + n_lacking:
+        return []
+    came = f"{in_points(n_late + n_lacking)} came meanwhile without {vector!r}"
+    return [
+        f"{came}, {n_lacking:,} of them lack it still: let their writer write both vectors, then "
+        f"run the same command again"
+    ]
+
+
 @dataclass
 class VectorFill:
     """Projects the vector `source` of points into `vector`, page by page."""
@@ -145,6 +156,11 @@ class VectorFill:
     n_projected: int = field(default=0, init=False)
     """Points whose vector was sent, over all passes; the store does not tell how many of them had
     got one from another writer meanwhile, and kept that."""
+    n_late: int = field(default=0, init=False)
+    """Those of them that came without the vector after the first pass had gone by."""
+    n_lacking: int = field(default=0, init=False)
+    """Points that lack it although they can have it: they came when the last pass had gone by."""
+    _n_found: int = field(default=0, init=False)
     _listed: set[str] = field(default_factory=set, init=False)
 
     def matching(self, *wheres: Filter, replaces: bool = False) -> int:
@@ -172,33 +188,31 @@ class VectorFill:
                 self.failures.flush()
         return n_unprojectable
 
-    def among(self, ids: Sequence[PointId]) -> int:
-        """Project those of some points that lack the vector; returns how many cannot be."""
-        wheres = [replace(where, lacks_vector=self.vector) for where in with_ids(ids)]
-        return self.matching(*wheres)
+    def lacking(self, *wheres: Filter) -> int:
+        """Project all (matching) points that lack the vector; returns how many cannot be.
 
-    def lacking(self) -> int:
-        """Project all points that lack the vector; returns how many of them cannot be.
-
-        Passes go on until one finds nothing to project and the counts agree; `StoreError` if
-        writers never let it end.
+        The first pass fills what was there when it began. Passes go on until one finds nothing to
+        project: only points that cannot have the vector lacked it then. A writer that does not
+        know the vector may bring others faster than that: after `MOST_PASSES` they are counted.
         """
-        collection, vector = self.collection, self.vector
-        for _ in range(MOST_PASSES):
-            n_before = self.n_projected
-            n_unprojectable = self.matching(Filter(lacks_vector=vector))
-            n_filled = collection.count(Filter(has_vector=vector))
-            if self.n_projected == n_before and n_filled + n_unprojectable == collection.count():
-                return n_unprojectable
-        raise StoreError(
-            f"after {MOST_PASSES} passes points of {collection.name!r} still lack {vector!r}: "
-            f"they are written without it faster than they are filled; let the writer write both "
-            f"vectors, then run the same command again"
-        )
+        lacks = [replace(where, lacks_vector=self.vector) for where in wheres or (Filter(),)]
+        n_unprojectable = self.matching(*lacks)
+        n_first, n_unwritten = self.n_projected, self._n_found - self.n_projected
+        for _ in range(MOST_PASSES - 1):
+            n_before = self._n_found
+            n_unprojectable = self.matching(*lacks)
+            if self._n_found == n_before:
+                break
+        else:
+            self.n_lacking = max(0, sum(map(self.collection.count, lacks)) - n_unprojectable)
+        # What deletions kept the first pass from writing is no news.
+        self.n_late = max(0, self.n_projected - n_first - n_unwritten)
+        return n_unprojectable
 
     def _take(self, page: Page, *, replaces: bool) -> int:
         found = project_rows(self.projection, page.vectors[self.source], self.source)
         self._refuse(page, found)
+        self._n_found += len(found.rows)
         if len(found.rows):
             ids = [page.ids[row] for row in found.rows]
             self.n_projected += self._write(ids, found.Z, replaces=replaces)

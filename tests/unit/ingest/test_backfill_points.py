@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from intramodal.errors import InputError, ManifestMismatchError, NotFound, StoreError, Unsupported
+from intramodal.errors import InputError, ManifestMismatchError, NotFound, Unsupported
 from intramodal.ingest.backfill.in_place import backfill, recompute
 from intramodal.ingest.backfill.plan import plan_backfill
 from intramodal.ingest.backfill.verify import verify_vector
@@ -180,13 +180,76 @@ def test_a_late_write_of_the_whole_point_is_refilled_by_a_repeat(store: Store) -
     assert_projected(photos)
 
 
-def test_a_writer_that_never_stops_is_told_to_write_both(store: Store) -> None:
-    photos = photos_in(store, n=1)
+@pytest.mark.parametrize("was_complete", [False, True])
+def test_a_writer_without_the_vector_leaves_it_incomplete_and_is_to_write_both(
+    store: Store, was_complete: bool
+) -> None:
+    photos = photos_in(store, n=5)
+    if was_complete:
+        backfill(photos, PROJECTION)
+        write(photos, range(5))
     ids = iter(range(100, 200))
-    with pytest.raises(StoreError, match="let the writer write both vectors"):
-        backfill(photos, Meddling(lambda: write(photos, range(i := next(ids), i + 1))))
+    never_stops = Meddling(lambda: write(photos, range(i := next(ids), i + 1)))
+    summary = backfill(photos, never_stops)
+    assert (summary.projected, summary.late, summary.lacking) == (14, 9, 1)
+    assert summary.sentence == (
+        "14 points of 'photos' got 'pca', 0 points cannot be projected; 10 points came meanwhile "
+        "without 'pca', 1 of them lack it still: let their writer write both vectors, then run "
+        "the same command again"
+    )
+    assert photos.count(Filter(ids=range(5), has_vector="pca")) == 5
     assert not ImageCollection.open(store, "photos").origin("pca").is_complete
-    assert backfill(photos, PROJECTION).projected > 0
+    again = backfill(photos, PROJECTION)
+    assert (again.projected, again.late, again.lacking) == (1, 0, 0)
+    assert ImageCollection.open(store, "photos").origin("pca").is_complete
+
+
+def test_points_that_came_without_the_vector_and_got_it_are_told_of(store: Store) -> None:
+    photos = photos_in(store)
+    pages = iter(range(9))
+
+    def write_once() -> None:
+        if next(pages) == 2:
+            write(photos, range(5))
+
+    summary = backfill(photos, Meddling(write_once), batch_size=10)
+    assert (summary.projected, summary.late, summary.lacking) == (N + 5, 5, 0)
+    assert "; 5 points came meanwhile without 'pca', 0 of them lack it still: " in summary.sentence
+    assert ImageCollection.open(store, "photos").origin("pca").is_complete
+
+
+def test_a_point_added_with_both_vectors_is_never_waited_for(store: Store) -> None:
+    photos = photos_in(store)
+    ids = iter(range(1000, 2000))
+
+    def write_both() -> None:
+        some = [next(ids) for _ in range(3)]
+        both = {"raw": rows(some), "pca": PROJECTION.apply(rows(some))}
+        photos.write(some, both, [{}] * 3)
+
+    summary = backfill(photos, Meddling(write_both), batch_size=10)
+    assert (summary.projected, summary.late, summary.lacking) == (N, 0, 0)
+    assert_projected(photos)
+
+
+def test_points_whose_write_was_kept_up_by_deletions_are_no_news(store: Store) -> None:
+    photos = photos_in(store, n=10)
+    doomed = iter([1, 2, 3])
+
+    class Deleting:
+        """A store that loses a point before each of the first writes of a vector."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def update_vectors(self, *what: Any, **how: Any) -> None:
+            store.delete("photos", [next(doomed, 99)])
+            store.update_vectors(*what, **how)
+
+    losing: Any = ImageCollection(Deleting(), "photos", photos.manifest)  # type: ignore[arg-type]
+    summary = backfill(losing, PROJECTION)
+    assert (summary.late, summary.lacking, photos.count()) == (0, 0, 7)
+    assert_projected(photos)
 
 
 def test_an_unnamed_vector_is_not_backfilled_in_place(store: Store) -> None:
