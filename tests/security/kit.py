@@ -27,12 +27,12 @@ class ReadOnly(WireServer):
 
     def answer(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes
-    ) -> tuple[int, Any]:
+    ) -> tuple[int, Any, dict[str, str]]:
         path = target.partition("?")[0]
         is_read = method == "GET" or (method == "POST" and path.endswith(_READS))
         if self.refused is not None and not is_read:
             self.refused.append((method, path))
-            return 403, {"status": {"error": "Forbidden: Write access required"}, "time": 0.0}
+            return 403, {"status": {"error": "Forbidden: Write access required"}, "time": 0.0}, {}
         return super().answer(method, target, headers, body)
 
 

@@ -14,7 +14,9 @@ from qdrant_client.local.json_path_parser import parse_json_path
 
 from intramodal.types import Payload, PointId
 from tests.faults.wire.errors import WireError
+from tests.faults.wire.usage import Usage
 from tests.faults.wire.vectors import UNNAMED, Definition, Kept, kept, told
+from tests.faults.wire.versions import VERSION
 
 ShardKey = str | int
 
@@ -49,6 +51,8 @@ class Collection:
     indexes: dict[str, models.PayloadSchemaType] = field(default_factory=dict)
     points: dict[Place, Point] = field(default_factory=dict)
     shard_keys: list[ShardKey] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+    version: str = VERSION
 
     @property
     def n_shards(self) -> int:

@@ -46,9 +46,17 @@ def answered(
             names = [unquote(name) for name in found.groups()]
             how = {"reads_all": asked.get("consistency") == ["all"]} if act is query else {}
             how |= {"peer": peer} if act in (Storage.describe, shards) else {}
+            if "/points" in path and "timeout" in asked:
+                check_timeout(storage, names[0], int(asked["timeout"][0]))
             parsed = [seen_by(version, _parsed(kind, body))] if kind else []
             return act(storage, *names, *parsed, **how)
     raise WireError(501, f"the stand-in has no {method} {path}")
+
+
+def check_timeout(storage: Storage, name: str, seconds: int) -> None:
+    """Raise where a request may take longer than its collection allows."""
+    if storage.exists(name):
+        limits.check_timeout(storage.find(name), seconds)
 
 
 def _parsed(kind: Any, body: bytes) -> Any:
@@ -85,14 +93,16 @@ def drop_vector(storage: Storage, name: str, vector: str) -> Any:
 def index(storage: Storage, name: str, request: models.CreateFieldIndex) -> Any:
     if not isinstance(request.field_schema, models.PayloadSchemaType):
         raise WireError(501, "the stand-in has plain payload indexes only")
-    storage.find(name).indexes[request.field_name] = request.field_schema
+    found = storage.find(name)
+    limits.check_index(found, request.field_name)
+    found.indexes[request.field_name] = request.field_schema
     return _COMPLETED
 
 
 def upsert(storage: Storage, name: str, request: Any) -> Any:
     found = storage.find(name)
     points = _rows(request) if isinstance(request, models.PointsBatch) else _listed_points(request)
-    limits.check_write(found, len(points))
+    limits.check_upsert(found, points)
     written, refused = _parted(storage, found, points, request)
     found.upsert(written, request.shard_key)
     return _unless(refused)
@@ -117,7 +127,7 @@ def _rows(request: models.PointsBatch) -> list[Given]:
 
 def update_vectors(storage: Storage, name: str, request: models.UpdateVectors) -> Any:
     found, points = storage.find(name), _listed_points(request)
-    limits.check_write(found, len(points))
+    limits.check_update(found, points)
     written, refused = _parted(storage, found, points, request)
     found.update_vectors(written, request.shard_key)
     return _unless(refused)
@@ -165,14 +175,18 @@ def _unless(refused: Sequence[str]) -> Any:
 def set_payload(storage: Storage, name: str, request: models.SetPayload) -> Any:
     if request.points is None or request.filter is not None or request.key is not None:
         raise WireError(501, "the stand-in sets payload by ids")
-    storage.find(name).set_payload(request.points, request.payload, request.shard_key)
+    found = storage.find(name)
+    limits.take_write(found, len(request.points))
+    found.set_payload(request.points, request.payload, request.shard_key)
     return _COMPLETED
 
 
 def delete(storage: Storage, name: str, request: Any) -> Any:
     if not isinstance(request, models.PointIdsList):
         raise WireError(501, "the stand-in deletes points by ids")
-    storage.find(name).delete(request.points, request.shard_key)
+    found = storage.find(name)
+    limits.take_write(found, len(request.points))
+    found.delete(request.points, request.shard_key)
     return _COMPLETED
 
 
@@ -187,6 +201,7 @@ def shards(storage: Storage, name: str, *, peer: int) -> Any:
 
 def retrieve(storage: Storage, name: str, request: models.PointRequest) -> Any:
     found = storage.find(name)
+    limits.check_retrieve(found, len(request.ids))
     places = found.find(request.ids, request.shard_key)
     return [found.record(place, request.with_payload, request.with_vector) for place in places]
 
@@ -195,7 +210,7 @@ def scroll(storage: Storage, name: str, request: models.ScrollRequest) -> Any:
     if request.order_by is not None:
         raise WireError(501, "the stand-in scrolls by id")
     found, limit = storage.find(name), request.limit or 10
-    limits.check_read(found, limit)
+    limits.check_scroll(found, limit, request.filter)
     places = found.select(matcher(request.filter), request.shard_key)
     if request.offset is not None:
         start = id_order(known_id(request.offset))
@@ -207,7 +222,9 @@ def scroll(storage: Storage, name: str, request: models.ScrollRequest) -> Any:
 
 
 def count(storage: Storage, name: str, request: models.CountRequest) -> Any:
-    return {"count": storage.find(name).count(matcher(request.filter), request.shard_key)}
+    found = storage.find(name)
+    limits.check_count(found, request.filter, is_exact=request.exact is not False)
+    return {"count": found.count(matcher(request.filter), request.shard_key)}
 
 
 def query(

@@ -25,6 +25,7 @@ _CODES = {
     404: grpc.StatusCode.NOT_FOUND,
     409: grpc.StatusCode.ALREADY_EXISTS,
     422: grpc.StatusCode.INVALID_ARGUMENT,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     500: grpc.StatusCode.INTERNAL,
     501: grpc.StatusCode.UNIMPLEMENTED,
 }
@@ -60,6 +61,11 @@ def code_of(error: WireError) -> grpc.StatusCode:
     return _CODES[error.status]
 
 
+def given_fields(request: Any) -> set[str]:
+    """Return the names of the fields that a message has."""
+    return {field.name for field, _ in request.ListFields()}
+
+
 # Collections
 
 
@@ -88,7 +94,7 @@ def _get(storage: Storage, request: q.GetCollectionInfoRequest) -> q.GetCollecti
 
 
 def _create(storage: Storage, request: q.CreateCollection) -> q.CollectionOperationResponse:
-    given = {field.name for field, _ in request.ListFields()}
+    given = given_fields(request)
     plain = ("shard_number", "replication_factor", "write_consistency_factor", "on_disk_payload")
     config = models.CreateCollection(
         **{name: getattr(request, name) for name in plain if name in given},

@@ -25,11 +25,9 @@ from tests.faults.ports import two_ports
 from tests.faults.wire import rpc
 from tests.faults.wire.errors import WireError
 from tests.faults.wire.keys import Keys, is_writing, is_writing_call
-from tests.faults.wire.routes import answered
+from tests.faults.wire.routes import answered, check_timeout
 from tests.faults.wire.storage import Storage
-from tests.faults.wire.versions import adds_vectors, seen_by
-
-VERSION = "1.19.0"
+from tests.faults.wire.versions import VERSION, adds_vectors, seen_by
 
 Before = Callable[[str, str], None]
 """Is told of each request before it is served: protocol's method and path, or "gRPC" and call."""
@@ -78,7 +76,7 @@ class WireServer:
         peer: int = 0,
         port: int | None = None,
     ) -> None:
-        self.storage = storage or Storage()
+        self.storage = storage or Storage(version)
         self._peer = peer
         self.keys = keys or Keys()
         self.before: Before = lambda method, path: None
@@ -144,13 +142,13 @@ class WireServer:
 
     def answer(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes
-    ) -> tuple[int, Any]:
-        """Return status and JSON of one REST request."""
+    ) -> tuple[int, Any, dict[str, str]]:
+        """Return status, JSON and headers of the answer to one REST request."""
         path = urlsplit(target).path
         if (method, path) == ("GET", "/"):
-            return 200, {"title": "qdrant - vector search engine", "version": self._version}
+            return 200, {"title": "qdrant - vector search engine", "version": self._version}, {}
         if (method, path) == ("GET", "/readyz"):  # without a key, as the root
-            return 200, "all shards are ready"
+            return 200, "all shards are ready", {}
         self.before(method, path)
         try:
             self.keys.check(headers.get("api-key"), writes=is_writing(method, path))
@@ -163,9 +161,9 @@ class WireServer:
                 result = answered(
                     self.storage, method, target, body, peer=self._peer, version=self._version
                 )
-            return 200, {"result": result, "status": "ok"}
+            return 200, {"result": result, "status": "ok"}, {}
         except WireError as error:
-            return error.status, {"status": {"error": str(error)}, "time": 0.0}
+            return error.status, {"status": {"error": str(error)}, "time": 0.0}, _waiting(error)
 
     def answer_call(self, name: str, call: rpc.Call, request: Any, context: Any) -> Any:
         """Return the answer to one gRPC call, or end it with a status."""
@@ -181,12 +179,20 @@ class WireServer:
                 raise WireError(501, "")
             with self.storage.lock:
                 self.storage.cluster.tick()
+                if "timeout" in rpc.given_fields(request):
+                    check_timeout(self.storage, request.collection_name, request.timeout)
                 answer = call(self.storage, seen_by(self._version, request))
         except WireError as error:
+            context.set_trailing_metadata(tuple(_waiting(error).items()))
             context.abort(rpc.code_of(error), str(error))
         if fault is not None:
             fault.end(context)
         return answer
+
+
+def _waiting(error: WireError) -> dict[str, str]:
+    """Return the header, or the metadata, that says when to come again."""
+    return {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
 
 
 def _handler(answer: Any) -> type[BaseHTTPRequestHandler]:
@@ -196,10 +202,12 @@ def _handler(answer: Any) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, content = answer(self.command, self.path, self.headers, body)
+            status, content, headers = answer(self.command, self.path, self.headers, body)
             encoded = json.dumps(content, separators=(",", ":")).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(encoded)))
             self.end_headers()
             self.wfile.write(encoded)

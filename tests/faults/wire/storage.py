@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from pydantic import BaseModel
 from qdrant_client import models
 
 from tests.faults.wire.cluster import Cluster
 from tests.faults.wire.errors import WireError
+from tests.faults.wire.limits import sizes_of
 from tests.faults.wire.points import Collection, Place, Point
+from tests.faults.wire.usage import Bucket
 from tests.faults.wire.vectors import UNNAMED, Definition
+from tests.faults.wire.versions import VERSION
 
 
 class Storage:
-    """All collections, by name or alias; `lock` is held by whoever answers a request."""
+    """All collections, by name or alias; `lock` is held by whoever answers a request.
 
-    def __init__(self) -> None:
+    `clock` is what the rate limits go by; tests may replace it before they set a limit.
+    """
+
+    def __init__(self, version: str = VERSION) -> None:
         self.lock = threading.Lock()
         self.cluster = Cluster()
+        self.version = version
+        self.clock: Callable[[], float] = time.monotonic
         self.clear()
 
     def clear(self) -> None:
@@ -49,18 +59,46 @@ class Storage:
         given = config.vectors or {}
         dense = given if isinstance(given, dict) else {UNNAMED: given}
         vectors: dict[str, Definition] = {**dense, **(config.sparse_vectors or {})}
-        self.collections[name] = Collection(config, vectors, dict(config.metadata or {}))
+        metadata = dict(config.metadata or {})
+        self.collections[name] = Collection(config, vectors, metadata, version=self.version)
+        self._start_rates(self.collections[name])
         return True
 
+    def _start_rates(self, collection: Collection) -> None:
+        """Fill the buckets of the rates anew, as each change of strict mode does."""
+        strict, usage = collection.config.strict_mode_config, collection.usage
+        if strict is None or not strict.enabled:
+            usage.reads = usage.writes = None
+            return
+        reads, writes = strict.read_rate_limit, strict.write_rate_limit
+        usage.reads = Bucket("Read", reads, self.clock) if reads else None
+        usage.writes = Bucket("Write", writes, self.clock) if writes else None
+
     def update(self, name: str, change: models.UpdateCollection) -> bool:
-        """Merge metadata by top-level keys; null removes one. Other settings change nothing."""
-        kept = self.find(name).metadata
-        for key, value in (change.metadata or {}).items():
+        """Merge settings; a top-level key of the metadata is replaced whole, null removes it."""
+        found = self.find(name)
+        for vector, diff in (change.vectors or {}).items():
+            _merge(found.params(vector), diff)
+        for metadata_key, value in (change.metadata or {}).items():
+            found.metadata[metadata_key] = value
             if value is None:
-                kept.pop(key, None)
+                del found.metadata[metadata_key]
+        _merge(found.config, change.params)
+        for part in _SETTINGS:
+            found_part, changed = getattr(found.config, part), getattr(change, part)
+            if found_part is None or changed is None:
+                setattr(found.config, part, changed or found_part)
             else:
-                kept[key] = value
+                setattr(found.config, part, _merged(found_part, changed))
+        if change.strict_mode_config is not None:
+            self._start_rates(found)
         return True
+
+    def restart(self) -> None:
+        """Look at the sizes of the collections and fill the buckets, as a server that starts."""
+        for collection in self.collections.values():
+            collection.usage.sizes, collection.usage.n_looks = sizes_of(collection), 1
+            self._start_rates(collection)
 
     def drop(self, name: str) -> bool:
         """Delete a collection and its aliases; an absent one is no error."""
@@ -114,6 +152,7 @@ class Storage:
         strict = found.config.strict_mode_config
         shards = ("shard_number", "replication_factor", "write_consistency_factor")
         asked: dict[str, Any] = {name: getattr(found.config, name) or 1 for name in shards}
+        asked["on_disk_payload"] = found.config.on_disk_payload is not False
         if found.config.sharding_method is not None:
             asked["sharding_method"] = found.config.sharding_method.value
         if sparse:
@@ -128,14 +167,58 @@ class Storage:
                     "vectors": vectors[UNNAMED] if set(vectors) == {UNNAMED} else vectors,
                     **asked,
                 },
-                "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000},
-                "optimizer_config": {"default_segment_number": 0, "flush_interval_sec": 5},
-                "wal_config": {"wal_capacity_mb": 32, "wal_segments_ahead": 0},
+                "hnsw_config": _HNSW | _given(found.config.hnsw_config),
+                "optimizer_config": _OPTIMIZER | _given(found.config.optimizers_config),
+                "wal_config": _WAL | _given(found.config.wal_config),
+                "quantization_config": found.config.quantization_config
+                and _given(found.config.quantization_config),
                 "metadata": found.metadata or None,
-                "strict_mode_config": strict and strict.model_dump(exclude_none=True),
+                "strict_mode_config": strict and _given(strict),
             },
             "payload_schema": indexes,
         }
+
+
+_SETTINGS = ("strict_mode_config", "hnsw_config", "optimizers_config", "quantization_config")
+_HNSW = {
+    "m": 16,
+    "ef_construct": 100,
+    "full_scan_threshold": 10000,
+    "max_indexing_threads": 0,
+    "on_disk": False,
+}
+_OPTIMIZER = {
+    "deleted_threshold": 0.2,
+    "vacuum_min_vector_number": 1000,
+    "default_segment_number": 0,
+    "max_segment_size": None,
+    "memmap_threshold": None,
+    "indexing_threshold": 10000,
+    "flush_interval_sec": 5,
+    "max_optimization_threads": None,
+    "prevent_unoptimized": None,
+}
+_WAL = {"wal_capacity_mb": 32, "wal_segments_ahead": 0, "wal_retain_closed": 1}
+
+
+def _given(settings: BaseModel | None) -> dict[str, Any]:
+    """Return what a part of the settings says, as JSON."""
+    return {} if settings is None else settings.model_dump(mode="json", exclude_none=True)
+
+
+def _merge(settings: BaseModel, change: BaseModel | None) -> None:
+    """Take over what a change says."""
+    for name in change.model_fields_set if change is not None else ():
+        value, before = getattr(change, name), getattr(settings, name, None)
+        if value is not None and name in type(settings).model_fields:
+            setattr(settings, name, _merged(before, value))
+
+
+def _merged(before: Any, change: Any) -> Any:
+    """Return the graph or the limits with a change in it; anything else is replaced."""
+    if not isinstance(before, models.HnswConfigDiff | models.StrictModeConfig):
+        return change
+    return type(before).model_validate(before.model_dump() | _given(change))
 
 
 def _params(config: models.DenseVectorConfig | models.SparseVectorConfig) -> Definition:

@@ -6,19 +6,34 @@ from typing import Any
 
 from google.protobuf.message import Message  # type: ignore[import-untyped]  # no stubs
 
-_FIELDS = {"update_filter": (1, 16), "update_mode": (1, 17)}
-_ADDS_VECTORS_SINCE = (1, 18)
+VERSION = "1.19.0"
+"""What a stand-in is, unless it is told."""
+
+_SINCE = {
+    "update_filter": (1, 16),
+    "update_mode": (1, 17),
+    "search_max_batchsize": (1, 17),
+    "vector names": (1, 18),
+    "slice": (1, 19),
+    "keyword prefix": (1, 19),
+}
+_FIELDS = ("update_filter", "update_mode")
+
+
+def knows(version: str, what: str) -> bool:
+    """Return whether a server has something that came after 1.15."""
+    return _numbers(version) >= _SINCE[what]
 
 
 def adds_vectors(version: str) -> bool:
     """Return whether a server can add a vector to a collection."""
-    return _numbers(version) >= _ADDS_VECTORS_SINCE
+    return knows(version, "vector names")
 
 
 def seen_by(version: str, request: Any) -> Any:
     """Return what a server makes of a request, a model or a message, which may be changed."""
-    for name, since in _FIELDS.items():
-        if _numbers(version) < since:
+    for name in _FIELDS:
+        if not knows(version, name):
             _forget(request, name)
     return request
 
