@@ -50,6 +50,11 @@ class SearchPlan:
         own = [Stage(self.Q, self.using, self.first.limit)] if self.is_fused else []
         return [*own, self.first]
 
+    @property
+    def width(self) -> int:
+        """Return how many numbers are sent for one search."""
+        return int(self.Q.shape[1]) + sum(int(stage.Q.shape[1]) for stage in self.stages())
+
     def distance(self, specs: Mapping[str, VectorSpec]) -> Distance:
         """Return what the scores mean: a fused search has the highest ones first."""
         return "Cosine" if self.is_fused else specs[self.using].distance

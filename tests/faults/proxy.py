@@ -110,10 +110,16 @@ class FaultProxy:
         Address of the server.
     journal : list
         Takes a `Served` a request; a clock may write its pauses into the same list.
+    largest_body : int or None
+        Bytes; larger ones are refused before they are read, as servers do.
+    is_curt : bool
+        Whether that is done without a word: the connection breaks.
     """
 
     upstream: str
     journal: list[Any] = field(default_factory=list)
+    largest_body: int | None = None
+    is_curt: bool = False
 
     def __post_init__(self) -> None:
         self._steps: deque[Fault | None] = deque()
@@ -178,6 +184,17 @@ class FaultProxy:
             self.journal.append(Served(method, urlsplit(target).path, fault))
             self._arrange()
             return fault
+
+    def oversized(self, length: int) -> Fault | None:
+        """Return what happens to a body of so many bytes, if it is too large."""
+        if self.largest_body is None or length <= self.largest_body:
+            return None
+        limit = f"is larger than allowed (limit: {self.largest_body} bytes)."
+        return (
+            Fault("reset")
+            if self.is_curt
+            else failing(400, f"JSON payload ({length} bytes) {limit}")
+        )
 
     def _arrange(self) -> None:
         """Listen unless the next connection is to be refused."""
@@ -249,8 +266,11 @@ class _Handler(BaseHTTPRequestHandler):
     server: FaultProxy  # type: ignore[assignment]
 
     def _handle(self) -> None:
-        fault = self.server._pop(self.command, self.path)
         self.close_connection = True
+        large = self.server.oversized(int(self.headers.get("Content-Length", 0)))
+        if large is not None:
+            return self._refuse(large)
+        fault = self.server._pop(self.command, self.path)
         if fault is not None and fault.kind == "reset":
             return self._reset()
         request = Request(self.command, self.path, self._passed_on(), self._body())
@@ -275,6 +295,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _passed_on(self) -> dict[str, str]:
         own = ("host", "connection", "content-length", "accept-encoding")
         return {name: value for name, value in self.headers.items() if name.lower() not in own}
+
+    def _refuse(self, fault: Fault) -> None:
+        """Answer without reading the body."""
+        self.server.journal.append(Served(self.command, urlsplit(self.path).path, fault))
+        if fault.kind == "reset":
+            return self._reset()
+        return self._send(fault.status, fault.body, length=len(fault.body))
 
     def _be_late(self, fault: Fault, request: Request) -> None:
         self.server.hold_back(request)

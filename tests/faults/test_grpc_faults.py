@@ -33,6 +33,11 @@ PASSING = [
     RpcFault(CODE.RESOURCE_EXHAUSTED),
     RpcFault(CODE.RESOURCE_EXHAUSTED, retry_after_s=7),
     RpcFault(CODE.INTERNAL),
+    RpcFault(CODE.CANCELLED),
+    RpcFault(CODE.ABORTED, is_applied=True),
+    RpcFault(CODE.UNKNOWN, details="transport error"),
+    RpcFault(CODE.FAILED_PRECONDITION, details="No target shard 3 found for update"),
+    RpcFault(CODE.UNAVAILABLE, retry_after_s=3),
 ]
 LASTING = {
     CODE.INVALID_ARGUMENT: StoreError,
@@ -120,6 +125,49 @@ def test_what_will_not_pass_is_said_at_once(
         photos.count()
     assert "\n" not in str(caught.value)
     assert len(server.rpc_faults) == 99
+    assert pauses(clock) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (
+            RpcFault(CODE.FAILED_PRECONDITION, details="Storage locked: closed for moving"),
+            "locked for writes: Storage locked: closed for moving",
+        ),
+        (
+            RpcFault(
+                CODE.RESOURCE_EXHAUSTED,
+                details="No space left on device",
+                metadata=(("qdrant-insufficient-storage", "disk"),),
+            ),
+            "disk is full, or its quota is used up: No space left on device; free some space",
+        ),
+    ],
+    ids=["locked", "disk full"],
+)
+def test_what_somebody_has_to_change_is_a_sentence_and_no_pause(
+    server: WireServer, store: ServerStore, clock: Clock, truth: Truth, fault: RpcFault, words: str
+) -> None:
+    photos = write(store, truth)
+    server.rpc_faults = [fault] * 3
+    with pytest.raises(StoreError, match=words) as caught:
+        photos.write(truth.ids[:1], {"raw": truth.X[:1]}, truth.payloads[:1])
+    assert not isinstance(caught.value, StoreUnavailable | AccessDenied)
+    assert (len(server.rpc_faults), pauses(clock)) == (2, [])
+
+
+def test_a_call_larger_than_the_rate_limit_is_halved_over_grpc(
+    server: WireServer, store: ServerStore, clock: Clock, truth: Truth
+) -> None:
+    text = "Rate limiting exceeded: Write rate limit exceeded, request larger than rate limiter "
+    too_large = RpcFault(
+        CODE.RESOURCE_EXHAUSTED, details=f"{text}capacity, please try to split your request"
+    )
+    photos = write(store, truth)
+    server.rpc_faults = [too_large, None, too_large]
+    photos.write(truth.ids, {"raw": truth.X}, truth.payloads)
+    truth.check(server.storage.points(NAME), is_projected=False)
     assert pauses(clock) == []
 
 

@@ -32,7 +32,7 @@ IDS = list(range(N))
 RAW = {"raw": VectorSpec(D)}
 NEVER = (400, 401, 403, 404, 405, 409, 413, 422, 501, 507)
 
-SPLIT = ("upsert", "update", "retrieve", "payload")
+SPLIT = ("upsert", "update", "retrieve", "query", "payload")
 """Calls that are made in halves where a request is too large."""
 
 Act = Callable[[Store], Any]

@@ -24,7 +24,12 @@ from qdrant_client.common.client_exceptions import QdrantException
 from intramodal.errors import InputError, NotFound, StoreError, StoreUnavailable
 from intramodal.store.base import VectorSpec
 from intramodal.store.server import convert
-from intramodal.store.server.refusals import Overloaded, OversizedRequestError, translated
+from intramodal.store.server.refusals import (
+    BrokenRequest,
+    Overloaded,
+    OversizedRequestError,
+    translated,
+)
 from intramodal.types import Payload
 
 T = TypeVar("T")
@@ -48,14 +53,21 @@ class Retry:
     rng: random.Random = field(default_factory=random.Random)
     """Replaced in tests."""
 
-    def run(self, call: Callable[[], T]) -> T:
-        """Return what `call` returns, tried again while it raises `StoreUnavailable`."""
-        start, n_attempts = self.clock(), 0
+    def run(self, call: Callable[[], T], *, can_split: bool = False) -> T:
+        """Return what `call` returns, tried again while it raises `StoreUnavailable`.
+
+        Where a large request breaks the connection again and again, `OversizedRequestError` says
+        that halves of it should be tried, if that is possible.
+        """
+        start, n_attempts, n_broken = self.clock(), 0, 0
         while True:
             try:
                 return call()
             except StoreUnavailable as error:
                 n_attempts += 1
+                n_broken = n_broken + 1 if isinstance(error, BrokenRequest) else 0
+                if can_split and n_broken == _MOST_BROKEN:
+                    raise _too_large(error) from error
                 pause = self._pause_s(n_attempts, error)
                 elapsed = self.clock() - start
                 if elapsed + pause > self.deadline_s:
@@ -66,6 +78,17 @@ class Retry:
         longest = min(self.longest_s, self.first_s * 2.0 ** min(n_attempts - 1, 30))
         asked = error.retry_after_s if isinstance(error, Overloaded) else 0.0
         return asked + longest * self.rng.uniform(0.5, 1.0)
+
+
+_MOST_BROKEN = 2
+"""A server that is started again breaks a connection once, and then refuses them for a while."""
+
+
+def _too_large(error: StoreUnavailable) -> OversizedRequestError:
+    ours = OversizedRequestError(f"{error} (is it larger than the server takes?)")
+    if isinstance(error, BrokenRequest):
+        ours.limit = error.n_bytes // 2
+    return ours
 
 
 def _given_up(error: StoreUnavailable, n_attempts: int, elapsed_s: float) -> str:
@@ -243,9 +266,18 @@ def _grpc_port(url: str, api_key: str | None, seen: _Seen) -> int | None:
     return port if is_same else None
 
 
-_LARGEST_REQUEST = 30 * 1024 * 1024  # bytes; the server takes 32 MiB of JSON
+_LARGEST_REQUEST = 30 * 1024 * 1024
+"""Bytes of a body; a server takes 32 MiB of JSON unless it is told otherwise. gRPC has no limit,
+but what is sent is held in memory, here and there."""
 _JSON_BYTES_A_FLOAT = 22  # measured: 21 and a comma
-_JSON_BYTES_A_POINT = 100  # id and punctuation
+_BYTES_A_FLOAT = 4
+_BYTES_A_POINT = 100  # id and punctuation
+_BYTES_A_REQUEST = 1024  # what stands around the points
+
+_ONE_IS_TOO_LARGE = (
+    "it is of a single point: store less in its payload, or raise the limit of the server or of "
+    "the proxy before it"
+)
 
 
 @dataclass(frozen=True)
@@ -264,6 +296,8 @@ class Caller:
     def __init__(self, connection: Connection, retry: Retry) -> None:
         self.connection = connection
         self.retry = retry
+        self.largest_request = _LARGEST_REQUEST
+        """Bytes of one body, as far as the server has told."""
         self._known: dict[str, Known] = {}
         self._is_closed = False
         # Local mode bears no two calls at a time: its arrays grow while they are read.
@@ -277,17 +311,33 @@ class Caller:
             raise StoreError(f"the store {self.connection.location} is closed; open it again")
         return self.connection.client
 
-    def call(self, what: str, request: Callable[[], T]) -> T:
-        """Return the answer of `request`, repeated while the reason of failure may pass."""
+    def call(self, what: str, request: Callable[[], T], *, n: int = 1) -> T:
+        """Return the answer of `request`, repeated while the reason of failure may pass.
+
+        `n` is of how many parts it is: `OversizedRequestError` where fewer should be sent at once.
+        """
 
         def attempt() -> T:
             with self._translated(what):
                 return request()
 
-        return attempt() if self.connection.kind != "server" else self.retry.run(attempt)
+        if self.connection.kind != "server":
+            return attempt()
+        with self._learning():
+            return self.retry.run(attempt, can_split=n > 1)
+
+    @contextmanager
+    def _learning(self) -> Iterator[None]:
+        """Remember the size of a body that the server names when it refuses one."""
+        try:
+            yield
+        except OversizedRequestError as error:
+            if error.limit is not None:
+                self.largest_request = min(self.largest_request, max(1, error.limit))
+            raise
 
     def call_spreading(
-        self, what: str, name: str, vectors: Iterable[str], request: Callable[[], T]
+        self, what: str, name: str, vectors: Iterable[str], request: Callable[[], T], *, n: int = 1
     ) -> T:
         """Do the same for vectors that some nodes of a cluster may not know yet.
 
@@ -303,7 +353,8 @@ class Caller:
                     raise StoreUnavailable(f"{error} (a node has not learnt of it)") from error
                 raise
 
-        return self.retry.run(attempt)
+        with self._learning():
+            return self.retry.run(attempt, can_split=n > 1)
 
     def _lists(self, name: str, vectors: Iterable[str]) -> bool:
         with self._translated(f"read {name!r}"):
@@ -358,20 +409,14 @@ class Caller:
             pause = min(2.0, pause * 1.5)
 
 
-def batch_size(
-    connection: Connection,
-    limits: convert.Limits,
-    most: int,
-    width: int,
-    payloads: Sequence[Payload] = (),
-) -> int:
-    """Return how many points fit into one write."""
-    size = min(most, limits.points_a_write or most)
-    if connection.kind == "server" and not connection.uses_grpc:
-        longest = max((len(json.dumps(p, default=str)) for p in payloads if p), default=0)
-        a_point = width * _JSON_BYTES_A_FLOAT + longest + _JSON_BYTES_A_POINT
-        size = min(size, _LARGEST_REQUEST // a_point)
-    return max(1, size)
+def batch_size(caller: Caller, most: int, width: int, payloads: Sequence[Payload] = ()) -> int:
+    """Return how many points, at most `most`, of `width` floats fit into one write or search."""
+    if caller.connection.kind != "server":
+        return max(1, most)
+    longest = max((len(json.dumps(p, default=str)) for p in payloads if p), default=0)
+    a_float = _BYTES_A_FLOAT if caller.connection.uses_grpc else _JSON_BYTES_A_FLOAT
+    a_point = width * a_float + longest + _BYTES_A_POINT
+    return max(1, min(most, (caller.largest_request - _BYTES_A_REQUEST) // a_point))
 
 
 def in_batches(send: Callable[[slice], Any], n: int, size: int) -> None:
@@ -381,9 +426,9 @@ def in_batches(send: Callable[[slice], Any], n: int, size: int) -> None:
         part = slice(start, min(start + size, n))
         try:
             send(part)
-        except OversizedRequestError:
+        except OversizedRequestError as error:
             if part.stop - part.start == 1:
-                raise
+                raise OversizedRequestError(f"{error}; {_ONE_IS_TOO_LARGE}") from error
             size = (part.stop - part.start) // 2
             continue
         start = part.stop

@@ -38,11 +38,12 @@ def keys_of(server: Caller, name: str, ids: Sequence[PointId]) -> dict[PointId, 
         records = server.call(
             f"read {name!r}",
             lambda: server.client.retrieve(name, some, with_payload=False, with_vectors=False),
+            n=len(some),
         )
         # The client's type of a key is looser than a key is.
         found.update({plain_id(record.id): cast(ShardKey, record.shard_key) for record in records})
 
-    in_batches(read, len(ids), _IDS_AT_ONCE)
+    in_batches(read, len(ids), server.know(name).limits.ids(_IDS_AT_ONCE))
     return found
 
 

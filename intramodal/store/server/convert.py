@@ -71,6 +71,31 @@ class Limits:
     answers_a_query: int | None = None
     queries_a_batch: int | None = None
     allows_exact: bool = True
+    reads_a_minute: int | None = None
+    writes_a_minute: int | None = None
+    """Of points that are written or read by id; of queries and their conditions. One request that
+    needs more than a minute's worth is refused for ever."""
+
+    def points(self, most: int) -> int:
+        """Return how many points may be written at once, at most `most`."""
+        return _least(most, self.points_a_write, self.writes_a_minute)
+
+    def changes(self, most: int) -> int:
+        """Return how many points may be changed or deleted by id at once."""
+        return _least(most, self.writes_a_minute)
+
+    def ids(self, most: int) -> int:
+        """Return how many points may be read by id at once."""
+        return _least(most, self.reads_a_minute)
+
+    def queries(self, most: int, cost: int) -> int:
+        """Return how many searches may be sent at once, each of which counts as `cost` reads."""
+        affordable = None if self.reads_a_minute is None else self.reads_a_minute // cost
+        return _least(most, self.queries_a_batch, affordable)
+
+
+def _least(most: int, *limits: int | None) -> int:
+    return max(1, min([most, *(limit for limit in limits if limit is not None)]))
 
 
 def limits_of(info: models.CollectionInfo) -> Limits:
@@ -83,6 +108,8 @@ def limits_of(info: models.CollectionInfo) -> Limits:
         answers_a_query=strict.max_query_limit,
         queries_a_batch=strict.search_max_batchsize,
         allows_exact=strict.search_allow_exact is not False,
+        reads_a_minute=strict.read_rate_limit,
+        writes_a_minute=strict.write_rate_limit,
     )
 
 
@@ -259,6 +286,15 @@ def _search_params(plan: SearchPlan) -> models.SearchParams:
         return models.SearchParams(exact=plan.exact, **plan.params)
     except ValidationError as error:
         raise InputError(f"{plan.params} are not search parameters: {error}") from error
+
+
+def n_conditions(condition: Any) -> int:
+    """Return the single conditions of a filter: a rate limit counts each of them."""
+    if not isinstance(condition, models.Filter):
+        return int(condition is not None)
+    groups = (condition.must, condition.should, condition.must_not)
+    listed = [g if isinstance(g, list) else [g] for g in groups if g is not None]
+    return sum(n_conditions(one) for group in listed for one in group)
 
 
 def answer(response: models.QueryResponse) -> Answer:

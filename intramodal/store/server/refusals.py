@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import grpc  # type: ignore[import-untyped]  # no stubs are shipped
+import httpx
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
@@ -28,9 +30,19 @@ class Overloaded(StoreUnavailable):
     retry_after_s: float = 0.0
 
 
+class BrokenRequest(StoreUnavailable):
+    """The connection broke under a body of `n_bytes` that may be larger than the server takes."""
+
+    n_bytes: int = 0
+
+
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _STATUS_OF = {
     grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.CANCELLED: 503,
+    grpc.StatusCode.ABORTED: 503,
+    grpc.StatusCode.UNKNOWN: 502,  # of the transport: the server itself never says it
+    grpc.StatusCode.FAILED_PRECONDITION: 500,  # as REST does while a shard is moved
     grpc.StatusCode.DEADLINE_EXCEEDED: 408,
     grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
     grpc.StatusCode.INTERNAL: 500,
@@ -49,10 +61,18 @@ _ABSENT = (
     "no point with id",
 )
 _LONGEST_DETAIL = 300
+_LARGEST_BODY = re.compile(r"larger than allowed \(limit: (\d+) bytes\)")
+_SUSPECT_BYTES = 1024 * 1024
+"""Servers and proxies take this much at least: a connection that breaks under a larger body may
+have been closed because of it, with the reason lost on the way."""
+_INSUFFICIENT_STORAGE = "qdrant-insufficient-storage"
 
 
 class OversizedRequestError(StoreError):
-    """One request exceeds what the server or a proxy accepts."""
+    """One request exceeds what the server, its rate limit or a proxy accepts."""
+
+    limit: int | None = None
+    """Bytes that a body may have, where that is known."""
 
 
 @contextmanager
@@ -75,9 +95,7 @@ def translated(what: str, location: str, secrets: Sequence[str] = ()) -> Iterato
 def _ours(error: Exception, what: str, location: str, secrets: Sequence[str]) -> Exception:
     place = f"cannot {what} at {location}"
     if isinstance(error, ResourceExhaustedResponse):
-        ours = Overloaded(f"{place}: the server is busy and asks for {error.retry_after_s} s")
-        ours.retry_after_s = max(0.0, float(error.retry_after_s))
-        return ours
+        return _overloaded(place, float(error.retry_after_s))
     if isinstance(error, UnexpectedResponse):
         return _by_status(error.status_code or 0, _detail(error, secrets), place)
     if isinstance(error, ResponseHandlingException):
@@ -104,33 +122,117 @@ def _by_source(source: Exception, place: str) -> StoreError:
         )
     if kind.endswith("Timeout"):
         return StoreUnavailable(f"{place}: no answer in time ({kind})")
-    return StoreUnavailable(f"{place}: the connection broke ({source or kind})")
+    return _broken(source, f"{place}: the connection broke ({source or kind})")
+
+
+def _broken(source: Exception, message: str) -> StoreUnavailable:
+    n_bytes = _body_bytes(source)
+    if n_bytes <= _SUSPECT_BYTES:
+        return StoreUnavailable(message)
+    ours = BrokenRequest(f"{message} under a request of {n_bytes:,} bytes")
+    ours.n_bytes = n_bytes
+    return ours
+
+
+def _body_bytes(source: Exception) -> int:
+    if not isinstance(source, httpx.RequestError):
+        return 0
+    try:
+        return len(source.request.content)
+    except (RuntimeError, httpx.RequestNotRead):  # it never became a request
+        return 0
 
 
 def _by_code(error: grpc.RpcError, place: str, secrets: Sequence[str]) -> StoreError | InputError:
-    status = _STATUS_OF.get(error.code() if hasattr(error, "code") else None, 0)
-    detail = error.details() if hasattr(error, "details") else str(error)
-    if status == 429 and "larger than max" in (detail or ""):  # gRPC's word for 413
+    code = error.code() if hasattr(error, "code") else None
+    detail = _masked((error.details() if hasattr(error, "details") else str(error)) or "", secrets)
+    told = _trailing(error)
+    status = _STATUS_OF.get(code, 0)
+    if status == 429 and _INSUFFICIENT_STORAGE in told:
+        status = 507
+    if status == 429 and "larger than max" in detail:  # gRPC's word for 413
         status = 413
-    return _by_status(status, _masked(detail or "", secrets), place)
+    pause = told.get("retry-after", "")
+    if status in _TRANSIENT and pause.isdecimal():
+        return _overloaded(place, float(pause))
+    return _by_status(status, detail, place, name=code.name if code is not None else "")
 
 
-def _by_status(status: int, detail: str, place: str) -> StoreError | InputError:
-    if status in _TRANSIENT:
-        return StoreUnavailable(f"{place}: the server answered {status}{_tail(detail)}")
-    if status in (401, 403):
-        return AccessDenied(
-            f"{place}: access denied; the API key is missing, wrong or read-only; set it in "
-            f"QDRANT_API_KEY{_tail(detail)}"
+def _trailing(error: grpc.RpcError) -> Mapping[str, str]:
+    """Return what stands beside the status of a call."""
+    told = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
+    return {str(key).lower(): str(value) for key, value in told or ()}
+
+
+def _overloaded(place: str, pause_s: float) -> Overloaded:
+    ours = Overloaded(f"{place}: the server is busy and asks for {pause_s:.0f} s")
+    ours.retry_after_s = max(0.0, pause_s)
+    return ours
+
+
+def _by_status(status: int, detail: str, place: str, *, name: str = "") -> StoreError | InputError:
+    """Return the error that a status means; `name` is what gRPC calls it."""
+    if status in (400, 413, 429):
+        too_large = _oversized(status, detail, place)
+        if too_large is not None:
+            return too_large
+    if (status == 403 or name == "FAILED_PRECONDITION") and "locked" in detail.lower():
+        return StoreError(
+            f"{place}: the server is locked for writes{_tail(detail)}; let its operator unlock it"
         )
-    if status == 413:
-        return OversizedRequestError(f"{place}: a request is larger than the server takes (413)")
+    if status in _TRANSIENT:
+        return StoreUnavailable(f"{place}: the server answered {name or status}{_tail(detail)}")
+    if status in (401, 403):
+        return AccessDenied(f"{place}: access denied; {_lacks(status, detail)}{_tail(detail)}")
     if status == 507:
-        return StoreError(f"{place}: the server's disk is full (507)")
+        return StoreError(
+            f"{place}: the server's disk is full, or its quota is used up{_tail(detail)}; free "
+            f"some space or raise the quota, then repeat: what was written stays"
+        )
     kinds: dict[int, type[StoreError]] = {404: NotFound, 405: Unsupported, 409: Conflict}
     if status in kinds:
         return kinds[status](f"{place}{_tail(detail) or f': the server answered {status}'}")
-    return _by_text(detail or f"the server answered {status}", place)
+    return _by_text(detail or f"the server answered {name or status}", place)
+
+
+def _oversized(status: int, detail: str, place: str) -> OversizedRequestError | None:
+    """Return the error of a request that is too large, None where it is not that."""
+    limit = _LARGEST_BODY.search(detail)
+    if limit is not None:
+        ours = OversizedRequestError(f"{place}{_tail(detail)}")
+        ours.limit = int(limit[1])
+        return ours
+    if status == 429 and "split your request" in detail:
+        return OversizedRequestError(f"{place}{_tail(detail)}")
+    if status == 413:
+        return OversizedRequestError(f"{place}: a request is larger than the server takes (413)")
+    return None
+
+
+_RIGHTS = (
+    # In the server's words (rbac), the first that fits.
+    ("expiredsignature", "the token in QDRANT_API_KEY has expired; have a new one made"),
+    ("invalidsignature", "the token in QDRANT_API_KEY was not made with this server's key"),
+    (
+        "global access",
+        "the token in QDRANT_API_KEY is for single collections, and this takes a key for the "
+        "whole server, or a token with the right to manage it",
+    ),
+    (
+        "manage access",
+        "the key in QDRANT_API_KEY is read-only, or a token that may not change this; it takes a "
+        "key that may write, or a token with the right to manage the server",
+    ),
+    ("points access", "the token in QDRANT_API_KEY is for points alone"),
+    ("access to collection", "the token in QDRANT_API_KEY lacks a right on this collection"),
+)
+
+
+def _lacks(status: int, detail: str) -> str:
+    """Return what a key lacks, and what to do."""
+    known = (why for words, why in _RIGHTS if words in detail.lower())
+    otherwise = "the API key is missing, wrong or read-only; set it in QDRANT_API_KEY"
+    return otherwise if status == 401 else next(known, otherwise)
 
 
 def _by_text(text: str, place: str) -> StoreError | InputError:
@@ -166,8 +268,14 @@ def _detail(error: UnexpectedResponse, secrets: Sequence[str]) -> str:
         status = json.loads(error.content)["status"]
         text = status["error"] if isinstance(status, dict) else str(status)
     except (ValueError, LookupError, TypeError):
-        text = str(error.reason_phrase or "")
+        text = _plain_text(error.content) or str(error.reason_phrase or "")
     return _masked(str(text), secrets)
+
+
+def _plain_text(content: bytes) -> str:
+    """Return an answer that is a sentence, as those about keys are; no page and no JSON."""
+    text = content.decode(errors="replace").strip()
+    return "" if text[:1] in ("<", "{") or len(text) > _LONGEST_DETAIL else text
 
 
 def _masked(text: str, secrets: Sequence[str]) -> str:

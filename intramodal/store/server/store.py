@@ -362,7 +362,7 @@ class ServerStore(Store):
                 self._write_points(name, which, some, told, key, only_absent=only_absent)
 
         most = _GRPC_BATCH if self._connection.uses_grpc else _REST_BATCH
-        size = batch_size(self._connection, known.limits, most, width, payloads)
+        size = batch_size(self._server, known.limits.points(most), width, payloads)
         self._streams_of(known).send(send, len(points), size)
 
     def _warn_of_replacing(self) -> None:
@@ -402,7 +402,8 @@ class ServerStore(Store):
             )
 
         send = upload if self._connection.uses_grpc else upsert
-        self._server.call_spreading(f"write points to {name!r}", name, vectors, send)
+        what = f"write points to {name!r}"
+        self._server.call_spreading(what, name, vectors, send, n=len(ids))
 
     def update_vectors(
         self,
@@ -427,7 +428,8 @@ class ServerStore(Store):
                 changes = convert.vector_updates(vector, [points[row] for row in rows], X[rows])
                 self._update_points(name, vector, changes, key, replaced, wait=wait)
 
-        size = batch_size(self._connection, known.limits, _UPDATE_BATCH, X.shape[1])
+        most = known.limits.points(_UPDATE_BATCH)
+        size = batch_size(self._server, most, X.shape[1])
         self._streams_of(known).send(send, len(points), size)
 
     def _update_points(
@@ -448,7 +450,8 @@ class ServerStore(Store):
             if result is None:
                 raise ResponseHandlingException(ValueError("no result"))
 
-        self._server.call_spreading(f"update {vector!r} in {name!r}", name, [vector], update)
+        what = f"update {vector!r} in {name!r}"
+        self._server.call_spreading(what, name, [vector], update, n=len(changes))
 
     def set_payload(self, name: str, ids: Sequence[PointId], payload: Payload) -> None:
         """Merge the same payload keys into the given points."""
@@ -460,7 +463,7 @@ class ServerStore(Store):
             for key, rows in self._by_key(name, known, points, part):
                 self._set_payload_of(name, [points[row] for row in rows], payload, key)
 
-        in_batches(send, len(points), _ID_BATCH)
+        in_batches(send, len(points), known.limits.changes(_ID_BATCH))
 
     def _set_payload_of(
         self, name: str, ids: list[Any], payload: Payload, key: ShardKey | None
@@ -470,6 +473,7 @@ class ServerStore(Store):
             lambda: self._server.client.set_payload(
                 name, payload, points=ids, wait=True, shard_key_selector=key
             ),
+            n=len(ids),
         )
 
     def delete(self, name: str, ids: Sequence[PointId]) -> None:
@@ -482,7 +486,7 @@ class ServerStore(Store):
             for key, rows in self._by_key(name, known, points, part, are_new=None):
                 self._delete_points(name, [points[row] for row in rows], key)
 
-        in_batches(send, len(points), _ID_BATCH)
+        in_batches(send, len(points), known.limits.changes(_ID_BATCH))
 
     def _delete_points(self, name: str, ids: list[Any], key: ShardKey | None) -> None:
         self._server.call(
@@ -490,6 +494,7 @@ class ServerStore(Store):
             lambda: self._server.client.delete(
                 name, points_selector=ids, wait=True, shard_key_selector=key
             ),
+            n=len(ids),
         )
 
     def upload_streams(self, name: str) -> int:
@@ -499,7 +504,9 @@ class ServerStore(Store):
     def _streams_of(self, known: Known) -> Streams:
         """Return one stream a shard, or as many as were asked for; local mode has one."""
         asked = self._cluster.upload_streams or min(MOST_BY_DEFAULT, known.n_shards)
-        n = 1 if self._is_local else asked
+        # Streams that wait for the same few points a minute only make each other wait longer.
+        is_slowed = known.limits.writes_a_minute is not None
+        n = 1 if self._is_local or is_slowed else asked
         if n not in self._streams:
             self._streams[n] = Streams(n)
         return self._streams[n]
@@ -593,10 +600,11 @@ class ServerStore(Store):
                     with_payload=wanted,
                     with_vectors=convert.vector_selection(vectors),
                 ),
+                n=part.stop - part.start,
             )
             by_id.update({record.id: record for record in records})
 
-        in_batches(read, len(points), _READ_BATCH)
+        in_batches(read, len(points), known.limits.ids(_READ_BATCH))
         return page_of([by_id[i] for i in points if i in by_id], known.specs, vectors, payload)
 
     def query_batch(
@@ -618,11 +626,18 @@ class ServerStore(Store):
         )
         _check_limits(name, known.limits, k, exact=exact)
         filters = [spell(convert.CLIENT, where, i) for i in plan.exclude]
-        size = min(_QUERY_BATCH, known.limits.queries_a_batch or _QUERY_BATCH)
+        cost = 1 + max(map(convert.n_conditions, filters), default=0)
+        affordable = known.limits.queries(_QUERY_BATCH, cost * (1 + len(plan.stages())))
+        size = batch_size(self._server, affordable, plan.width)
 
         def search(rows: Sequence[int], limit: int) -> list[Answer]:
-            parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-            return [a for part in parts for a in self._search(name, plan, part, filters, limit)]
+            found: list[Answer] = []
+
+            def send(part: slice) -> None:
+                found.extend(self._search(name, plan, rows[part], filters, limit))
+
+            in_batches(send, len(rows), size)
+            return found
 
         most = plan.most(known.limits.answers_a_query)
         return rank(search, len(plan.Q), k, distance=plan.distance(known.specs), most=most)
@@ -635,7 +650,9 @@ class ServerStore(Store):
             for row in rows
         ]
         responses = self._server.call(
-            f"search {name!r}", lambda: self._server.client.query_batch_points(name, requests)
+            f"search {name!r}",
+            lambda: self._server.client.query_batch_points(name, requests),
+            n=len(requests),
         )
         return [convert.answer(response) for response in responses]
 

@@ -42,17 +42,24 @@ class RpcFault:
         Told beside the status, as the server's rate limit does.
     is_applied : bool
         Whether the call changes what is stored nevertheless.
+    details : str
+    metadata : tuple of (str, str)
+        Told beside the status, too.
     """
 
     code: grpc.StatusCode
     retry_after_s: int | None = None
     is_applied: bool = False
+    details: str = "not now"
+    metadata: tuple[tuple[str, str], ...] = ()
 
     def end(self, context: Any) -> NoReturn:
         """End the call so."""
+        told = self.metadata
         if self.retry_after_s is not None:
-            context.set_trailing_metadata((("retry-after", str(self.retry_after_s)),))
-        context.abort(self.code, "not now")
+            told = (*told, ("retry-after", str(self.retry_after_s)))
+        context.set_trailing_metadata(told)
+        context.abort(self.code, self.details)
         raise AssertionError("abort always raises")
 
 

@@ -1,0 +1,175 @@
+"""Requests that are too large: for a server's memory, for a proxy, for a rate limit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from qdrant_client import models
+
+from intramodal.errors import StoreError, StoreUnavailable
+from intramodal.store.base import VectorSpec
+from intramodal.store.server.refusals import OversizedRequestError
+from intramodal.store.server.store import ServerStore
+from intramodal.types import unit_rows
+from tests.faults.proxy import Fault, Served, failing
+from tests.faults.schedules import Slept, Wire
+from tests.faults.wire import WireServer
+
+NAME, N, D = "photos", 700, 256
+MIB = 1024**2
+X = unit_rows(np.random.default_rng(4).normal(size=(N, D)).astype(np.float32))
+IDS = list(range(N))
+SPLIT = "Rate limiting exceeded: Write rate limit exceeded, request larger than rate limiter "
+SPLIT += "capacity, please try to split your request"
+
+
+@pytest.fixture
+def store(wire: Wire) -> Iterator[ServerStore]:
+    store = wire.store()
+    store.create(NAME, {"raw": VectorSpec(D)})
+    store.info(NAME)  # it remembers what it has seen
+    wire.journal.clear()
+    yield store
+    wire.proxy.largest_body, wire.proxy.is_curt = None, False
+
+
+def write(store: ServerStore) -> None:
+    store.upsert(NAME, IDS, {"raw": X}, [{"n": i} for i in IDS])
+
+
+def check(wire: Wire) -> None:
+    points = wire.server.storage.points(NAME)
+    assert [points[i].payload["n"] for i in IDS] == IDS
+    np.testing.assert_array_equal([points[i].vectors["raw"] for i in IDS], X)
+
+
+def refused(wire: Wire) -> list[Served]:
+    return [event for event in wire.served() if event.fault is not None]
+
+
+def test_a_limit_that_the_server_names_is_kept_from_then_on(
+    wire: Wire, store: ServerStore
+) -> None:
+    """Seen on 1.19.0 with max_request_size_mb: 1: an ingest by REST failed at once."""
+    wire.proxy.largest_body = MIB
+    write(store)
+    check(wire)
+    assert len(refused(wire)) == 1
+    assert not any(isinstance(event, Slept) for event in wire.journal)
+    wire.journal.clear()
+    write(store)
+    store.update_vectors(NAME, "raw", IDS, X)
+    store.query_batch(NAME, X[:200], using="raw", k=1)
+    assert refused(wire) == []
+
+
+def test_a_limit_that_is_kept_to_oneself_is_found_by_halving(
+    wire: Wire, store: ServerStore
+) -> None:
+    wire.proxy.largest_body, wire.proxy.is_curt = MIB + MIB // 10, True
+    write(store)
+    check(wire)
+    # Each size is tried twice: a server that is started again breaks a connection, too.
+    assert len(refused(wire)) == 2
+    wire.journal.clear()
+    write(store)
+    assert refused(wire) == []
+
+
+def test_a_server_that_is_started_again_gets_the_same_request_again(
+    wire: Wire, store: ServerStore
+) -> None:
+    wire.proxy.plan([Fault("reset"), Fault("refuse"), Fault("reset")])
+    write(store)
+    check(wire)
+    n_whole = len([e for e in wire.served() if e.fault is None and e.method == "PUT"])
+    assert len(refused(wire)) == 3
+    wire.journal.clear()
+    write(store)
+    assert len(wire.served()) == n_whole
+
+
+def test_one_point_that_no_request_can_carry_is_named_with_the_way_out(
+    wire: Wire, store: ServerStore
+) -> None:
+    wire.proxy.largest_body = MIB
+    with pytest.raises(OversizedRequestError, match=r"limit: 1048576 bytes.*single point") as told:
+        store.upsert(NAME, [1], {"raw": X[:1]}, [{"scan": "x" * 2 * MIB}])
+    assert "\n" not in str(told.value)
+    assert len(wire.served()) == 1
+
+
+def test_one_point_under_which_the_connection_breaks_is_repeated_to_the_deadline(
+    wire: Wire, store: ServerStore
+) -> None:
+    wire.proxy.largest_body, wire.proxy.is_curt = MIB, True
+    with pytest.raises(StoreUnavailable, match=r"under a request of [\d,]+ bytes.*gave up"):
+        store.upsert(NAME, [1], {"raw": X[:1]}, [{"scan": "x" * 2 * MIB}])
+    assert len(wire.served()) > 5
+
+
+def acts(store: ServerStore) -> dict[str, Any]:
+    return {
+        "write": lambda: write(store),
+        "update": lambda: store.update_vectors(NAME, "raw", IDS, X),
+        "payload": lambda: store.set_payload(NAME, IDS, {"seen": True}),
+        "read": lambda: store.retrieve(NAME, IDS),
+        "search": lambda: store.query_batch(NAME, X[:80], using="raw", k=1),
+        "delete": lambda: store.delete(NAME, IDS),
+    }
+
+
+def test_a_request_larger_than_the_rate_limit_is_halved_at_once(
+    wire: Wire, store: ServerStore
+) -> None:
+    write(store)
+    for name, act in acts(store).items():
+        wire.journal.clear()
+        wire.proxy.plan([None] * (name == "delete") + [failing(429, SPLIT)] * 2)
+        act()
+        assert len(refused(wire)) == 2, name
+        assert not any(isinstance(event, Slept) for event in wire.journal), name
+        wire.proxy.heal()
+    assert wire.server.storage.points(NAME) == {}
+
+
+def test_batches_stay_below_the_rates_that_a_collection_allows(wire: Wire) -> None:
+    limits = models.StrictModeConfig(enabled=True, write_rate_limit=100, read_rate_limit=60)
+    wire.server.storage.create(
+        NAME,
+        models.CreateCollection(
+            vectors={"raw": models.VectorParams(size=D, distance=models.Distance.COSINE)},
+            strict_mode_config=limits,
+            shard_number=4,
+        ),
+    )
+    store = wire.store()
+    assert store.upload_streams(NAME) == 1, "streams would wait for each other"
+    for name, n_least in {"write": 7, "update": 7, "payload": 7, "read": 12, "search": 2}.items():
+        wire.journal.clear()
+        acts(store)[name]()
+        assert len(wire.served()) == n_least, name
+
+
+def test_a_full_disk_is_a_sentence_and_no_pause(wire: Wire, store: ServerStore) -> None:
+    wire.proxy.plan([failing(507, "Disk usage 97% is above the limit")] * 3)
+    with pytest.raises(StoreError, match=re.escape("disk is full, or its quota")) as caught:
+        write(store)
+    assert "97%" in str(caught.value)
+    assert len(wire.journal) == 1
+
+
+@pytest.mark.parametrize("largest", [20_000, 400_000])
+def test_a_message_of_grpc_is_bounded_by_what_its_points_hold(largest: int) -> None:
+    """A thousand points of a megabyte each would be a message of a gigabyte."""
+    from intramodal.store.server.client import batch_size, connect_server
+
+    with WireServer(speaks_grpc=True) as server:
+        store = ServerStore(connect_server(server.url))
+        n = batch_size(store._server, 1000, D, [{"scan": "x" * largest}])
+        store.close()
+    assert 30 * MIB - largest < n * (largest + 4 * D) < 31 * MIB or n == 1000
