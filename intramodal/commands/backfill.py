@@ -23,9 +23,10 @@ _UNSUITABLE = {
         *("projection", "source", "new_collection", "made_by", "throttle", "batch_size"),
         *("wait", "seed", "upload_streams", "nodes"),
     ),
-    "": ("yes",),
+    "new_collection": ("yes",),
+    "": (),
 }
-"""Options that say nothing beside another one; those of a backfill or a copy under ""."""
+"""Options that say nothing beside another one; those of a backfill in place under ""."""
 
 
 @click.command(
@@ -82,7 +83,8 @@ _UNSUITABLE = {
 @click.option(
     "--yes",
     is_flag=True,
-    help="With --rollback: switch back even if the copy holds points that the original lacks.",
+    help="With --rollback: also if the copy holds points that the original lacks, or the server "
+    "is below 1.19. Otherwise: use a vector name again that such a server has removed.",
 )
 @click.option("--batch-size", type=click.IntRange(1), help="Number of points per request.")
 @click.option(
@@ -167,7 +169,7 @@ def _run(
     pace["reindex"] = options["wait"]
     new = options["new_collection"]
     if new is None:
-        return backfill(photos, projection, **where, **pace)
+        return backfill(photos, projection, yes=options["yes"], **where, **pace)
     seed = options["seed"]
     return copy_collection(photos, projection, new_collection=new, seed=seed, **where, **pace)
 
@@ -196,7 +198,7 @@ def _plan(photos: Any, projection: Any, where: dict[str, Any], options: dict[str
         return plan_recompute(photos, projection, where=options["recompute"], **where)
     new = options["new_collection"]
     if new is None:
-        return plan_backfill(photos, projection, **where)
+        return plan_backfill(photos, projection, yes=options["yes"], **where)
     return plan_copy(photos, projection, new_collection=new, **where)
 
 
@@ -241,17 +243,15 @@ def _check_combination(ctx: click.Context, options: dict[str, Any]) -> None:
     modes = [mode for mode in _ALONE if options[mode]]
     if len(modes) > 1:
         raise click.UsageError(f"give one of {_flags(modes)}")
-    mode = modes[0] if modes else ""
+    mode = modes[0] if modes else "new_collection" if options["new_collection"] else ""
     # What a configuration file sets for all commands must not be in the way of this one.
     typed = [
         name
         for name in _UNSUITABLE[mode]
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
     ]
-    if typed and mode:
-        raise click.UsageError(f"--{mode} takes no {_flags(typed)}")
     if typed:
-        raise click.UsageError("--yes is for --rollback")
+        raise click.UsageError(f"{_flags([mode])} takes no {_flags(typed)}")
     if mode != "rollback" and options["projection"] is None:
         raise click.UsageError("Missing option '--projection'.")
 

@@ -307,6 +307,14 @@ class Store(ABC):
     def check_adds_vectors(self) -> None:  # noqa: B027  most stores can
         """Raise `Unsupported` where `add_vector` and `delete_vector` would."""
 
+    def risk_of_adding_vectors(self) -> str:
+        """Return which faults adding a vector's name meets in this version; "" if none."""
+        return ""
+
+    def risk_of_removing_vectors(self) -> str:
+        """Return which harm removing a vector's name can do in this version; "" if it cannot."""
+        return ""
+
     @abstractmethod
     def delete_vector(self, name: str, vector: str) -> None:
         """Remove a named vector from the collection and all its points; `NotFound` if absent."""

@@ -128,8 +128,16 @@ class ImageCollection:
         self._save(vector, self.manifest.with_vector(vector, origin))
 
     def forget(self, vector: str) -> None:
-        """Remove a vector from the collection and from the manifest."""
+        """Remove a vector from the collection and from the manifest.
+
+        Where the store's version makes the name unsafe to use again, the manifest remembers it,
+        from before the removal on.
+        """
         if vector in self.info().vectors:
+            if self.store.risk_of_removing_vectors():
+                self._reread()
+                version = str(self.store.describe()["version"])
+                self._save(vector, self.manifest.with_removed(vector, version))
             self.store.delete_vector(self.name, vector)
         self._reread()
         self._save(vector, self.manifest.without_vector(vector))

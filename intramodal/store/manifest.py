@@ -14,10 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from intramodal.errors import ManifestMismatchError
 from intramodal.types import encoders_agree
+
+T = TypeVar("T")
 
 METADATA_KEY = "intramodal"
 """Top-level key of the collection metadata that says the version and the data set."""
@@ -30,6 +32,7 @@ TEXT_INVERSION = "oti"
 
 _VERSION = 2
 _VERSION_OF_ONE_KEY = 1
+_REMOVED_BY = "removed_by"
 
 
 @dataclass(frozen=True)
@@ -91,17 +94,26 @@ class Manifest:
 
     vectors: Mapping[str, VectorOrigin] = field(default_factory=dict)
     dataset: str = ""
+    removed: Mapping[str, str] = field(default_factory=dict)
+    """Vectors that were removed by a server whose version makes their names unsafe to use again,
+    or are being removed by it; with the version."""
     is_stored: bool = field(default=False, compare=False)
     """Whether it was read in the form of now, so that a change writes only what it changes."""
 
     def with_vector(self, name: str, origin: VectorOrigin) -> Manifest:
         """Return a manifest that also knows `name`; raises if it is known to be something else."""
         self.check(name, origin)
-        return replace(self, vectors={**self.vectors, name: origin})
+        return replace(
+            self, vectors={**self.vectors, name: origin}, removed=_without(self.removed, name)
+        )
 
     def without_vector(self, name: str) -> Manifest:
-        """Return a manifest that no longer knows `name`."""
-        return replace(self, vectors={k: v for k, v in self.vectors.items() if k != name})
+        """Return a manifest that no longer knows `name`, but whether it was removed unsafely."""
+        return replace(self, vectors=_without(self.vectors, name))
+
+    def with_removed(self, name: str, version: str) -> Manifest:
+        """Return a manifest that remembers which server removes `name`, unsafely."""
+        return replace(self, removed={**self.removed, name: version})
 
     def check(self, name: str, origin: VectorOrigin) -> None:
         """Raise `ManifestMismatchError` if `name` is known to be made otherwise."""
@@ -115,7 +127,10 @@ class Manifest:
     def to_metadata(self) -> dict[str, Any]:
         """Return the collection metadata that holds this manifest."""
         head = {"version": _VERSION, "dataset": self.dataset}
-        return {METADATA_KEY: head, **{VECTOR_KEY + v: asdict(o) for v, o in self.vectors.items()}}
+        entries: dict[str, dict[str, Any]] = {v: asdict(o) for v, o in self.vectors.items()}
+        for vector, version in self.removed.items():
+            entries[vector] = {**entries.get(vector, {}), _REMOVED_BY: version}
+        return {METADATA_KEY: head, **{VECTOR_KEY + v: entry for v, entry in entries.items()}}
 
     def change_of(self, vector: str) -> dict[str, Any]:
         """Return what a changed vector changes in the metadata; None is a key that is removed."""
@@ -132,11 +147,16 @@ class Manifest:
         """
         with _in_our_form(METADATA_KEY):
             dataset, vectors, is_stored = _head(metadata.get(METADATA_KEY))
+        removed: dict[str, str] = {}
         for key, stored in metadata.items():
             if key.startswith(VECTOR_KEY) and stored is not None:
+                vector = key.removeprefix(VECTOR_KEY)
                 with _in_our_form(key):
-                    vectors[key.removeprefix(VECTOR_KEY)] = _origin(stored)
-        return cls(vectors, dataset, is_stored)
+                    if _REMOVED_BY in stored:
+                        removed[vector] = str(stored[_REMOVED_BY])
+                    if _REMOVED_BY not in stored or "encoder" in stored:
+                        vectors[vector] = _origin(stored)
+        return cls(vectors, dataset, removed, is_stored)
 
 
 def foreign_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,6 +178,10 @@ def _head(stored: Any) -> tuple[str, dict[str, VectorOrigin], bool]:
     if stored["version"] != _VERSION_OF_ONE_KEY:
         raise ValueError(f"version {stored['version']!r:.40}")
     return dataset, {str(k): _origin(v) for k, v in stored["vectors"].items()}, False
+
+
+def _without(entries: Mapping[str, T], name: str) -> dict[str, T]:
+    return {known: entry for known, entry in entries.items() if known != name}
 
 
 @contextmanager

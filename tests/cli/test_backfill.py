@@ -152,7 +152,7 @@ def test_an_unnamed_vector_needs_a_new_collection_and_gets_it(rng: np.random.Gen
         (["--recompute", "all", "--recompute", "n=1"], "is not a filter"),
         (["--rollback", "--throttle", "5"], "--rollback takes no --projection and --throttle"),
         (["--rollback", "--new-collection", "new"], "--new-collection"),
-        (["--yes"], "--yes is for --rollback"),
+        (["--yes", "--new-collection", "new"], "--new-collection takes no --yes"),
         (["--throttle", "0"], "x>0"),
         (["--batch-size", "0"], "x>=1"),
     ],

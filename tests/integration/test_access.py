@@ -26,7 +26,7 @@ WRITING: dict[str, tuple[str, ...]] = {
     "ingest": ("ingest", "X.npy", "--collection", "shop", "--made-by", "demo"),
     "backfill": ("backfill", "shop", "--to", "other", "--projection", "pca.safetensors"),
     "copy": (*BACKFILL, "--new-collection", "shop_v2"),
-    "rollback": ("backfill", "shop", "--rollback"),
+    "rollback": ("backfill", "shop", "--rollback", "--yes"),
     "adopt": ("adopt", "shop", "--vector", "raw", "--made-by", "another model"),
 }
 

@@ -136,7 +136,7 @@ def test_an_exact_search_equals_the_matrix_product_and_never_finds_itself(
 
 
 def test_a_rollback_leaves_the_collection_as_it_was(shop: Shop, at_server: Qdrant) -> None:
-    run("backfill", "shop", "--rollback")
+    run("backfill", "shop", "--rollback", "--yes")  # which servers below 1.19 want
     with at_server.store() as store:
         assert set(store.info("shop").vectors) == {"raw"}
         assert store.count("shop") == N_SMALL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +22,8 @@ from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.origins import check_in_place, check_made_by
 from intramodal.types import PointId, VectorMap
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     batch_size: int = 1000,
     throttle: float | None = None,
     reindex: bool = True,
+    yes: bool = False,
     run: Run | None = None,
 ) -> BackfillSummary:
     """Add the projected vector to all points that lack it; everything else stays untouched.
@@ -111,6 +115,9 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     reindex : bool
         Wait until a server has rebuilt its index, or rebuild that of an embedded collection if it
         had one.
+    yes : bool
+        Use a vector's name again that a server below 1.19 has removed, which may bring its old
+        vectors back.
     run : Run, optional
         Takes the failures and figures.
 
@@ -118,6 +125,8 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     ------
     ManifestMismatchError
         If the projection was fitted for another encoder, or the name is taken by other vectors.
+    Conflict
+        If the name was removed by a server below 1.19, unless `yes`.
     InputError
         If the source vector has another length or no name.
     Unsupported
@@ -128,7 +137,8 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     log_projection(run, projection)
     vector = vector or projection.default_vector
     check_pace(batch_size, throttle)
-    origin = check_in_place(collection, projection, source, vector)
+    origin = check_in_place(collection, projection, source, vector, yes=yes)
+    _warn_of_faults(collection, vector)
     was_indexed = collection.info().n_indexed > 0
     collection.add_vector(vector, projection.dim_out, origin)
     wanted = [Filter()] if only is None else with_ids(only)
@@ -208,6 +218,12 @@ def recompute(  # noqa: PLR0913  as `backfill`
     )
     run.keep(summary)
     return summary
+
+
+def _warn_of_faults(collection: ImageCollection, vector: str) -> None:
+    risk = collection.store.risk_of_adding_vectors()
+    if risk and vector not in collection.info().vectors:
+        log.warning("%s", risk)
 
 
 def _is_half_indexed(collection: ImageCollection) -> bool:

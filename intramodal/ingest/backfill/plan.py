@@ -160,10 +160,11 @@ def plan_backfill(
     *,
     vector: str | None = None,
     source: str = "raw",
+    yes: bool = False,
 ) -> BackfillPlan:
     """Return what `backfill` would do, with the same refusals, changing nothing."""
     vector = vector or projection.default_vector
-    check_in_place(collection, projection, source, vector)
+    check_in_place(collection, projection, source, vector, yes=yes)
     info = collection.info()
     lacks = vector if vector in info.vectors else None
     n_missing = collection.count(Filter(has_vector=source, lacks_vector=lacks))
@@ -182,7 +183,7 @@ def plan_backfill(
         n_points=info.n_points,
         n_missing=n_missing,
         n_unprojectable=info.n_points - collection.count(Filter(has_vector=source)),
-        notes=_notes_in_place(settings, n_missing, n_reindexed),
+        notes=[*_faults(collection, lacks), *_notes_in_place(settings, n_missing, n_reindexed)],
         **_costs(before, [added], n_reindexed, dims),
     )
 
@@ -262,6 +263,12 @@ def _before_after(
 ) -> tuple[int, int]:
     held = sum(getattr(cost, which) for cost in before.values())
     return held, held + sum(getattr(cost, which) for cost in added)
+
+
+def _faults(collection: ImageCollection, there: str | None) -> list[str]:
+    """Return what is wrong with adding a vector, unless it is there."""
+    risk = collection.store.risk_of_adding_vectors()
+    return [risk] if risk and there is None else []
 
 
 def _notes_in_place(settings: dict[str, Any], n_missing: int, n_reindexed: int) -> list[str]:

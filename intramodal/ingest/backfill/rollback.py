@@ -33,6 +33,8 @@ class RollbackSummary:
         Points of the copy that the old collection lacks.
     is_plan : bool
         True if nothing was done yet.
+    notes : list of str
+        What a person should know before: the harm that the server's version can do.
     """
 
     collection: str
@@ -42,6 +44,7 @@ class RollbackSummary:
     aliases: list[str] = field(default_factory=list)
     only_in_new: int = 0
     is_plan: bool = False
+    notes: list[str] = field(default_factory=list)
 
     @property
     def sentence(self) -> str:
@@ -88,7 +91,8 @@ def rollback_vector(
     vector : str, optional
         Which vector; by default the only projected one, or that of the copy.
     yes : bool
-        Go back although the old collection lacks points that the new one has.
+        Go back although the old collection lacks points that the new one has; remove the vector
+        although the server's version can do harm by that (below 1.19).
     dry_run : bool
         Change nothing.
 
@@ -99,7 +103,8 @@ def rollback_vector(
     NotFound
         If the old collection is gone.
     Conflict
-        If the new collection holds points that the old one lacks, unless `yes`.
+        If the new collection holds points that the old one lacks, or the server's version can do
+        harm by removing a vector, unless `yes`.
     Unsupported
         If the server is too old to remove a vector.
     """
@@ -110,10 +115,17 @@ def rollback_vector(
     vector = _projected_vector(collection, vector)
     collection.store.check_adds_vectors()
     has_vector = vector in collection.info().vectors
+    risk = collection.store.risk_of_removing_vectors() if has_vector else ""
+    if risk and not (yes or dry_run):
+        raise Conflict(
+            f"{vector!r} is not removed: {risk}; upgrade the server first, search another vector "
+            f"and leave this one where it is, or give --yes"
+        )
     n = collection.count(Filter(has_vector=vector)) if has_vector else 0
     if not dry_run:
         collection.forget(vector)
-    return RollbackSummary(collection.name, vector, removed=n, is_plan=dry_run)
+    notes = [f"this needs --yes: {risk}"] if risk and dry_run else []
+    return RollbackSummary(collection.name, vector, removed=n, is_plan=dry_run, notes=notes)
 
 
 def _projected_vector(collection: ImageCollection, vector: str | None) -> str:

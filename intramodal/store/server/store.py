@@ -65,6 +65,7 @@ log = logging.getLogger(__name__)
 _REST_BATCH, _GRPC_BATCH, _UPDATE_BATCH, _QUERY_BATCH = 256, 1000, 500, 100
 _READ_BATCH, _ID_BATCH = 1000, 10_000
 _ADDS_VECTORS_SINCE = (1, 18)
+_ADDS_VECTORS_WELL_SINCE, _REMOVES_VECTORS_WELL_SINCE = (1, 18, 2), (1, 19)
 _INSERTS_SINCE = (1, 16)
 """Older servers ignore the update filter in silence."""
 
@@ -277,9 +278,32 @@ class ServerStore(Store):
                 f"new collection (--new-collection NAME)"
             )
 
+    def risk_of_adding_vectors(self) -> str:
+        """Return which faults adding a vector's name meets below server 1.18.2."""
+        if self._is_at_least(_ADDS_VECTORS_WELL_SINCE):
+            return ""
+        return (
+            f"Qdrant {self._connection.version} at {self.location} has faults of adding vectors "
+            f"(qdrant#8776, #8848, #9058, #9110) that 1.18.2 has not: upgrade it first"
+        )
+
+    def risk_of_removing_vectors(self) -> str:
+        """Return which harm removing a vector's name can do below server 1.19."""
+        if self._is_at_least(_REMOVES_VECTORS_WELL_SINCE):
+            return ""
+        return (
+            f"where Qdrant {self._connection.version} at {self.location} removes a vector, its "
+            f"optimizer can stop for good (qdrant#9641), a restart soon afterwards can lose the "
+            f"points that were written last (qdrant#9105), and the name made again can bring old "
+            f"vectors back (qdrant#9317); 1.19.0 does not"
+        )
+
+    def _is_at_least(self, version: tuple[int, ...]) -> bool:
+        return self._is_local or self._connection.version_numbers >= version
+
     @property
     def _adds_vectors(self) -> bool:
-        return self._is_local or self._connection.version_numbers >= _ADDS_VECTORS_SINCE
+        return self._is_at_least(_ADDS_VECTORS_SINCE)
 
     def ensure_index(self, name: str, field: str, kind: IndexKind) -> None:
         """Create a payload index unless it is there."""

@@ -17,6 +17,7 @@ from intramodal.ingest.backfill.rollback import rollback_vector
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
+from intramodal.store.manifest import VECTOR_KEY
 from tests.unit.ingest.backfill_kit import MATRIX, PROJECTION, N, contents, photos_in, write
 
 
@@ -35,11 +36,19 @@ def test_in_place_the_vector_and_its_entry_go_and_nothing_else(store: Store) -> 
     assert backfill(photos, PROJECTION).projected == N
 
 
+def test_a_store_without_the_faults_of_old_servers_needs_no_yes(store: Store) -> None:
+    photos = photos_in(store)
+    backfill(photos, PROJECTION)
+    assert rollback_vector(photos, dry_run=True).notes == []
+    rollback_vector(photos)
+    assert not ImageCollection.open(store, "photos").manifest.removed
+
+
 def test_a_backfill_that_was_stopped_can_be_undone(store: Store) -> None:
     photos = photos_in(store)
     photos.add_vector("pca", MATRIX.shape[1], photos.origin("raw"))
-    photos.manifest = photos.manifest.without_vector("pca")
-    store.set_metadata("photos", photos.manifest.to_metadata())
+    store.set_metadata("photos", {VECTOR_KEY + "pca": None})
+    photos = ImageCollection.open(store, "photos")
     with pytest.raises(InputError, match="nothing to undo"):  # nobody knows what made it
         rollback_vector(photos)
     store.delete_vector("photos", "pca")

@@ -24,6 +24,17 @@ def test_a_manifest_survives_the_collection_metadata() -> None:
     assert set(manifest.to_metadata()) == {METADATA_KEY, VECTOR_KEY + "raw", VECTOR_KEY + "pca"}
 
 
+def test_a_vector_that_was_removed_unsafely_is_remembered_until_it_is_declared_again() -> None:
+    begun = Manifest({"raw": CLIP, "pca": PROJECTED}, "pets").with_removed("pca", "1.18.3")
+    done = begun.without_vector("pca")
+    for manifest in (begun, done):
+        assert Manifest.from_metadata(manifest.to_metadata()) == manifest
+    assert begun.vectors["pca"] == PROJECTED
+    assert (set(done.vectors), done.removed) == ({"raw"}, {"pca": "1.18.3"})
+    assert done.change_of("pca")[VECTOR_KEY + "pca"] == {"removed_by": "1.18.3"}
+    assert not done.with_vector("pca", CLIP).removed
+
+
 OLD = {
     METADATA_KEY: {
         "version": 1,
