@@ -1,16 +1,85 @@
-"""A backfill beside writers of the same collection."""
+"""A backfill beside writers of the same collection: it ends, and nothing of theirs is lost."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from intramodal.store.base import VectorSpec
+from intramodal.ingest.backfill.in_place import backfill
+from intramodal.store.base import Filter, Store, VectorSpec
+from intramodal.store.collection import ImageCollection
 from intramodal.store.server.client import connect_server
 from intramodal.store.server.store import ServerStore
+from tests.contract.test_foreign import needs_engine, opened
 from tests.faults.wire import WireServer
+from tests.faults.writers import (
+    A_SECOND,
+    KINDS,
+    NAME,
+    PROJECTION,
+    SOURCE_ALONE,
+    BetweenPages,
+    Shop,
+    live_writers,
+)
 
-NAME = "photos"
+N, BATCH = 1500, 100
+N_FULL, SECONDS = 20_000, 30.0
+ON_SERVERS = ["memory", "stand-in by rest", "stand-in by grpc"]
+
+
+@pytest.fixture(params=[pytest.param("edge", marks=needs_engine), *ON_SERVERS])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    with opened(request.param, tmp_path) as store:
+        yield store
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_writer_is_never_overwritten_and_never_keeps_a_backfill_from_ending(
+    store: Store, kind: str
+) -> None:
+    shop = Shop.filled(store, N)
+    photos = ImageCollection.open(store, NAME)
+    summary = backfill(photos, BetweenPages(shop, [kind], BATCH), batch_size=BATCH)
+    assert shop.n_writes[kind] >= 6 * N / BATCH
+    shop.check_end(summary)
+    lacking, stale = shop.check()
+    assert bool(stale) == (kind == SOURCE_ALONE)
+    assert summary.lacking == len(lacking)
+    assert (summary.late > 0) == bool(shop.without)
+    assert photos.origin("pca").is_complete == (not lacking)
+
+
+def test_all_of_them_at_once_leave_nothing_that_a_repeat_does_not_fill(store: Store) -> None:
+    shop = Shop.filled(store, N)
+    photos = ImageCollection.open(store, NAME)
+    summary = backfill(photos, BetweenPages(shop, KINDS, BATCH), batch_size=BATCH)
+    shop.check_end(summary)
+    assert summary.lacking > 0
+    assert not ImageCollection.open(store, NAME).origin("pca").is_complete
+    again = backfill(photos, PROJECTION)
+    assert (again.projected, again.late, again.lacking) == (summary.lacking, 0, 0)
+    assert store.count(NAME, Filter(lacks_vector="pca")) == 0
+    assert ImageCollection.open(store, NAME).origin("pca").is_complete
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Local mode is not recommended:UserWarning")
+@pytest.mark.parametrize("store", ON_SERVERS, indirect=True)
+def test_twenty_writes_a_second_of_every_kind_harm_nothing_in_half_a_minute(store: Store) -> None:
+    shop = Shop.filled(store, N_FULL)
+    photos = ImageCollection.open(store, NAME)
+    started = time.monotonic()
+    with live_writers(shop):
+        summary = backfill(photos, PROJECTION, throttle=N_FULL / SECONDS)
+    assert time.monotonic() - started > 0.9 * SECONDS
+    # The machine may be busy.
+    assert min(shop.n_writes.values()) > 0.5 * A_SECOND * SECONDS
+    shop.check_end(summary)
 
 
 @pytest.mark.parametrize("uses_grpc", [False, True])
