@@ -81,7 +81,7 @@ def upload_options(command: F) -> F:
     return click.option(
         "--upload-streams",
         type=click.IntRange(1, 64),
-        help="Number of concurrent write requests to a server; default: one per shard, at most 4.",
+        help="Number of concurrent write requests to a server; default: 4.",
     )(command)
 
 

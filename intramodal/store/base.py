@@ -45,7 +45,7 @@ class Cluster:
     Parameters
     ----------
     upload_streams : int or None
-        Requests that write at the same time; None: one for each shard, at most four.
+        Requests that write at the same time; None: four.
     nodes : tuple of str
         REST addresses of further nodes, which are asked whether they know a new vector.
     shard_key : str, int or None

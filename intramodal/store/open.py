@@ -37,8 +37,7 @@ def open_store(
     api_key : str, optional
         For servers; by default the environment variable ``QDRANT_API_KEY``.
     upload_streams : int, optional
-        For servers: requests that write at the same time; by default one for each shard of the
-        collection, at most four.
+        For servers: requests that write at the same time; four by default.
     nodes : sequence of str
         For clusters: addresses of further nodes, which are asked whether they know a new vector.
     shard_key : str or int, optional

@@ -97,9 +97,9 @@ def empty(server: WireServer) -> Iterator[WireServer]:
 @pytest.mark.parametrize("grpc", [False, True], ids=["rest", "grpc"])
 @pytest.mark.parametrize(
     ("n_shards", "asked", "expected"),
-    [(1, None, 1), (3, None, 3), (4, None, 4), (12, None, 4), (1, 3, 3), (6, 8, 8), (6, 1, 1)],
+    [(1, None, 4), (3, None, 4), (12, None, 4), (1, 3, 3), (6, 8, 8), (6, 1, 1)],
 )
-def test_as_many_writes_are_under_way_as_there_are_shards_or_as_were_asked_for(
+def test_four_writes_are_under_way_or_as_many_as_were_asked_for(
     empty: WireServer,
     truth: Truth,
     n_shards: int,

@@ -1,4 +1,4 @@
-"""Writers of a collection that is being backfilled: six kinds, and what must be there after them."""
+"""Writers of a collection that is being backfilled, of six kinds, and what they must find."""
 
 from __future__ import annotations
 

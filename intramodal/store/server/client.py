@@ -434,7 +434,11 @@ def in_batches(send: Callable[[slice], Any], n: int, size: int) -> None:
         start = part.stop
 
 
-MOST_BY_DEFAULT = 4
+STREAMS_BY_DEFAULT = 4
+"""Whatever the number of shards: into one shard of a running 1.19.0, 200,000 points of 512
+dimensions went at 0.66 of the speed of the client's own upload with one stream, 0.77 with two and
+0.90 with four."""
+
 _FEWEST_POINTS = 64
 
 

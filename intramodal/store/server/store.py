@@ -40,7 +40,7 @@ from intramodal.store.filters import spell
 from intramodal.store.queries import Answer, SearchPlan, plan_search, rank
 from intramodal.store.server import convert
 from intramodal.store.server.client import (
-    MOST_BY_DEFAULT,
+    STREAMS_BY_DEFAULT,
     Caller,
     Connection,
     Known,
@@ -526,8 +526,8 @@ class ServerStore(Store):
         return self._streams_of(self._server.know(name)).n
 
     def _streams_of(self, known: Known) -> Streams:
-        """Return one stream a shard, or as many as were asked for; local mode has one."""
-        asked = self._cluster.upload_streams or min(MOST_BY_DEFAULT, known.n_shards)
+        """Return as many streams as were asked for, or the default; local mode has one."""
+        asked = self._cluster.upload_streams or STREAMS_BY_DEFAULT
         # Streams that wait for the same few points a minute only make each other wait longer.
         is_slowed = known.limits.writes_a_minute is not None
         n = 1 if self._is_local or is_slowed else asked
