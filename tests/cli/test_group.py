@@ -16,7 +16,7 @@ from intramodal.cli import COMMANDS, SUBCOMMANDS, cli, read_config
 from intramodal.commands.options import DEFAULT_RUNS
 from intramodal.errors import InputError
 
-HEAVY = ("torch", "sklearn", "scipy", "matplotlib", "qdrant_client", "qdrant_edge", "sqlalchemy")
+HEAVY = ("torch", "sklearn", "scipy", "qdrant_client", "qdrant_edge", "sqlalchemy")
 
 DEADLINE_S = 60.0  # a process that starts on a busy machine
 

@@ -11,7 +11,7 @@ import intramodal
 from tests.cli.test_jobs import JOBS
 
 HEAVY = {
-    "torch", "open_clip", "transformers", "sklearn", "scipy", "numba", "matplotlib", "jinja2",
+    "torch", "open_clip", "transformers", "sklearn", "scipy", "numba", "jinja2",
     "qdrant_client", "qdrant_edge", "sqlalchemy", "numpy",
 }  # fmt: skip
 
