@@ -37,7 +37,7 @@ class Target:
         if not separator or store.exists(text):
             name, vector = text, ""
         collection = ImageCollection.open(store, name)
-        there = collection.info().vectors
+        there = collection.vectors
         if vector and vector not in there:
             raise NotFound(
                 f"collection {name!r} has no vector {vector!r}; it has {_listed(there)}"

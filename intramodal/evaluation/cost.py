@@ -60,7 +60,7 @@ def vector_costs(
     probes = _probes(np.flatnonzero(split[0]) if split else np.arange(len(table)))
     of_probes = {field: _of_probes(task, probes) for field, task in (tasks or {}).items()}
     is_whole = where is None and split is None
-    n = (table.drawn_from or len(table)) if is_whole else collection.count()
+    n = (table.drawn_from or len(table)) if is_whole else collection.described.n_points
     sides = sides or Sides()
     may_answer = split[1] if split and isinstance(sides.gallery, FieldFilter) else None
     return {
@@ -114,7 +114,7 @@ def _measured(
     """Return latency, recall and the quality by every task of a search that some rows ask."""
     # Of single searches as this process sees them, the network included.
     latency = time_searches(collection, table, search, rows, _K)
-    distance = collection.info().vectors[search.vector].distance
+    distance = collection.vectors[search.vector].distance
     answers = answers_of(collection, table, search, rows, _K)
     recall = recall_at_k(
         table, search, rows, answers, _K, may_answer=may_answer, distance=distance

@@ -40,7 +40,7 @@ def other_distances(
     """
     if isinstance(source, VectorTable):
         return {}
-    specs = source.info().vectors
+    specs = source.vectors
     distances = {vector: specs[vector].distance for vector in dict.fromkeys(vectors)}
     return {v: d for v, d in distances.items() if _ranks_otherwise(d, table.vectors[v])}
 

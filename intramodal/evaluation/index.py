@@ -695,7 +695,7 @@ def judge_search(  # noqa: PLR0913  what a job hands on
     answers = answers_of(collection, table, search, rows, k)
     most = k if denominator == "min" else None
     judged = judge(task, table, answers, k, most)
-    distance = collection.info().vectors[search.vector].distance
+    distance = collection.vectors[search.vector].distance
     recall = recall_at_k(table, search, rows, answers, k, may_answer=may_answer, distance=distance)
     timed = np.random.default_rng(seed).permutation(rows)[:n_timed]
     return IndexResult(

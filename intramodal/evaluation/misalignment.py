@@ -282,7 +282,7 @@ class VectorOf:
         """Its dimensions."""
         if isinstance(self.source, VectorTable):
             return int(self.source.vectors[self.vector].shape[1])
-        return self.source.info().vectors[self.vector].size
+        return self.source.vectors[self.vector].size
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

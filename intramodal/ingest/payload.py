@@ -108,7 +108,7 @@ def index_payload(collection: ImageCollection, payloads: Sequence[Payload]) -> N
         "dataset": "keyword",
         "label": "integer" if is_number else "keyword",
     }
-    there = collection.info().indexes
+    there = collection.described.indexes
     for key, kind in kinds.items():
         if key not in there and any(key in payload for payload in payloads):
-            collection.store.ensure_index(collection.name, key, kind)
+            collection.ensure_index(key, kind)

@@ -61,8 +61,10 @@ class Cluster:
 class CollectionInfo:
     """What a store says about a collection.
 
-    `n_indexed` counts vectors that are in an approximate index, as far as the store knows;
-    `indexes` names payload fields as Qdrant's JSON paths.
+    `n_points` is approximate on a server (its `points_count`, which costs nothing and is off while
+    points are moved between segments), and exact elsewhere; `Store.count` counts. `n_indexed`
+    counts vectors that are in an approximate index, as far as the store knows; `indexes` names
+    payload fields as Qdrant's JSON paths.
     """
 
     name: str
@@ -394,8 +396,13 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def count(self, name: str, where: Filter | None = None) -> int:
-        """Return the exact number of (matching) points."""
+    def count(self, name: str, where: Filter | None = None, *, exact: bool = True) -> int:
+        """Return the number of (matching) points.
+
+        Counted exactly, a server builds a set of all their ids: 0.3 s for 400,000 points. With
+        ``exact=False`` it estimates, at no cost; other stores count all the same. A server that
+        forbids exact counts is asked for the ids, page by page.
+        """
 
     @abstractmethod
     def ensure_index(self, name: str, field: str, kind: IndexKind) -> None:

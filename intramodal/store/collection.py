@@ -13,8 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, ManifestMismatchError, NotFound
-from intramodal.store.base import CollectionInfo, Filter, Hits, Page, Store, VectorSpec
-from intramodal.store.fields import value_at
+from intramodal.store.base import (
+    CollectionInfo,
+    Filter,
+    Hits,
+    IndexKind,
+    Page,
+    Store,
+    VectorSpec,
+)
+from intramodal.store.fields import paths, value_at
 from intramodal.store.manifest import Manifest, VectorOrigin
 from intramodal.types import Floats, Payload, PointId, VectorTable, unit_rows
 
@@ -35,19 +43,29 @@ class ImageCollection:
         Stays open and belongs to the caller.
     name : str
     manifest : Manifest
+    described : CollectionInfo, optional
+        What the store said; by default it is asked when that is needed.
     """
 
-    def __init__(self, store: Store, name: str, manifest: Manifest) -> None:
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        manifest: Manifest,
+        described: CollectionInfo | None = None,
+    ) -> None:
         self.store = store
         self.name = name
         self.manifest = manifest
+        self._described = described
 
     @classmethod
     def open(cls, store: Store, name: str) -> ImageCollection:
         """Open an existing collection; `NotFound` names the closest ones."""
         if not store.exists(name):
             raise NotFound(_absent(name, store.collections()))
-        return cls(store, name, Manifest.from_metadata(store.info(name).metadata))
+        found = store.info(name)
+        return cls(store, name, Manifest.from_metadata(found.metadata), found)
 
     @classmethod
     def create(
@@ -99,7 +117,7 @@ class ImageCollection:
 
     def require(self, vector: str, origin: VectorOrigin, size: int) -> None:
         """Raise `ManifestMismatchError` unless `vector` is there, of this origin and size."""
-        specs = self.info().vectors
+        specs = self._specs_with([vector])
         if vector not in specs:
             raise ManifestMismatchError(
                 f"collection {self.name!r} has the vectors {_listed(specs)} but no {vector!r}; "
@@ -133,13 +151,14 @@ class ImageCollection:
         Where the store's version makes the name unsafe to use again, the manifest remembers it,
         from before the removal on.
         """
-        if vector in self.info().vectors:
+        found = self._reread()
+        if vector in found.vectors:
             if self.store.risk_of_removing_vectors():
-                self._reread()
                 version = str(self.store.describe()["version"])
                 self._save(vector, self.manifest.with_removed(vector, version))
             self.store.delete_vector(self.name, vector)
-        self._reread()
+            left = {name: spec for name, spec in found.vectors.items() if name != vector}
+            self._described = replace(found, vectors=left)
         self._save(vector, self.manifest.without_vector(vector))
 
     def add_vector(self, vector: str, size: int, origin: VectorOrigin) -> None:
@@ -148,32 +167,53 @@ class ImageCollection:
         In this order a kill between the two steps leaves a name without vectors, never vectors
         of unknown origin. `finish_vector` marks it complete.
         """
+        there = self._reread().vectors
         known = self.manifest.vectors.get(vector)
-        if known is None and vector in self.info().vectors:
+        if known is None and vector in there:
             raise ManifestMismatchError(
                 f"collection {self.name!r} has a vector {vector!r} already and nothing says how "
                 f"it was made; choose another vector name, or declare it with `intramodal adopt`"
             )
         is_complete = known is not None and known.is_complete
-        self.declare(vector, replace(origin, is_complete=is_complete))
-        self.store.add_vector(self.name, vector, VectorSpec(size))
+        origin = replace(origin, is_complete=is_complete)
+        self._save(vector, self.manifest.with_vector(vector, origin))
+        spec = VectorSpec(size)
+        self.store.add_vector(self.name, vector, spec)
+        self._described = replace(self.described, vectors={**there, vector: spec})
 
     def finish_vector(self, vector: str, *, is_complete: bool = True) -> None:
         """Mark a vector as filled: completely, or with points that lack it still."""
         self.declare(vector, replace(self.origin(vector), is_complete=is_complete))
 
     def info(self) -> CollectionInfo:
-        """Return what the store says about the collection."""
-        return self.store.info(self.name)
+        """Ask the store what it says about the collection now, and remember it."""
+        self._described = self.store.info(self.name)
+        return self._described
+
+    @property
+    def described(self) -> CollectionInfo:
+        """What the store said when it was last asked; `info` asks again."""
+        return self.info() if self._described is None else self._described
+
+    @property
+    def vectors(self) -> Mapping[str, VectorSpec]:
+        """The named vectors as last seen: `info` and what changes them look again."""
+        return self.described.vectors
+
+    def ensure_index(self, field: str, kind: IndexKind) -> None:
+        """Create a payload index unless it is there."""
+        self.store.ensure_index(self.name, field, kind)
+        indexes = {**self.described.indexes, **dict.fromkeys(paths(field), kind)}
+        self._described = replace(self.described, indexes=indexes)
 
     def vector_spec(self, vector: str) -> VectorSpec:
         """Return the definition of a named vector; `NotFound` if the collection lacks it."""
         self._require_names([vector])
-        return self.info().vectors[vector]
+        return self.vectors[vector]
 
-    def count(self, where: Filter | None = None) -> int:
-        """Return the exact number of (matching) points."""
-        return self.store.count(self.name, where)
+    def count(self, where: Filter | None = None, *, exact: bool = True) -> int:
+        """Return the number of (matching) points; an estimate is enough without `exact`."""
+        return self.store.count(self.name, where, exact=exact)
 
     def write(
         self, ids: Sequence[PointId], vectors: Mapping[str, Floats], payloads: Sequence[Payload]
@@ -333,12 +373,18 @@ class ImageCollection:
         self.store.set_metadata(self.name, manifest.change_of(vector))
         self.manifest = replace(manifest, is_stored=True)
 
-    def _reread(self) -> None:
+    def _reread(self) -> CollectionInfo:
         # Hours may have passed since `open`: others may have declared other vectors meanwhile.
-        self.manifest = Manifest.from_metadata(self.info().metadata)
+        found = self.info()
+        self.manifest = Manifest.from_metadata(found.metadata)
+        return found
+
+    def _specs_with(self, vectors: Sequence[str]) -> Mapping[str, VectorSpec]:
+        """Return the definitions; looks again where one of `vectors` is not among them."""
+        return self.vectors if set(vectors) <= set(self.vectors) else self.info().vectors
 
     def _require_names(self, vectors: Sequence[str]) -> None:
-        specs = self.info().vectors
+        specs = self._specs_with(vectors)
         for vector in vectors:
             if vector not in specs:
                 raise NotFound(

@@ -111,7 +111,7 @@ def check_model(collection: ImageCollection, projection: Projection, source: str
         return _unchecked(f"no mean image-text cosine was measured for {projection.encoder}")
     if projection.text_mean is None:
         return _unchecked("the projection holds no mean of texts")
-    spec = collection.info().vectors.get(source)
+    spec = collection.vectors.get(source)
     if spec is None or spec.size != projection.dim_in:
         return _unchecked(f"there is no vector {source!r} of {projection.dim_in} dimensions")
     try:

@@ -79,7 +79,7 @@ def check_in_place(
             f"beside it; copy into a new collection with --new-collection NAME, where it becomes "
             f"'raw'"
         )
-    if vector not in collection.info().vectors:
+    if vector not in collection.vectors:
         collection.store.check_adds_vectors()
         if not yes:
             _check_reusable(collection, vector)
@@ -104,7 +104,7 @@ def check_made_by(
 ) -> None:
     """Raise unless `vector` is there and was made by this projection."""
     check_projectable(collection, projection, source, vector)
-    if vector not in collection.info().vectors or vector not in collection.manifest.vectors:
+    if vector not in collection.vectors or vector not in collection.manifest.vectors:
         raise NotFound(
             f"{collection.name!r} has no vector {vector!r} that this projection has made; run the "
             f"backfill first, or name the vector with --to"

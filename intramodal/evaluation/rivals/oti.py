@@ -725,7 +725,7 @@ def vectors_beside(
     """Return the vectors to compare with: those named, or `vector` and its projections."""
     if isinstance(source, VectorTable):
         return list(vectors or [vector])
-    origins, there = source.manifest.vectors, source.info().vectors
+    origins, there = source.manifest.vectors, source.vectors
     if vector in origins and origins[vector].projection:
         raise InputError(
             f"texts are in the encoder's own space and {vector!r} is made from another "

@@ -110,7 +110,7 @@ class Copy:
     @cached_property
     def renamed(self) -> dict[str, str]:
         """New names of the vectors that are copied: all but the projected one, if it is there."""
-        names = self.collection.info().vectors
+        names = self.collection.vectors
         return {old: old or _NAME_OF_UNNAMED for old in names if old != self.vector}
 
     @property
@@ -127,7 +127,7 @@ class Copy:
 
     def specs(self) -> dict[str, VectorSpec]:
         """Return the vectors of the new collection."""
-        old = self.collection.info().vectors
+        old = self.collection.vectors
         copied = {new: old[name] for name, new in self.renamed.items()}
         return {**copied, self.vector: VectorSpec(self.projection.dim_out)}
 
@@ -199,7 +199,7 @@ def check_copyable(copy: Copy) -> None:
     collection = copy.collection
     check_name(copy.new_name)
     check_projectable(collection, copy.projection, copy.source, copy.vector)
-    if copy.vector in collection.info().vectors:
+    if copy.vector in collection.vectors:
         collection.origin(copy.vector)  # known to be of this projection, or it would be lost
     names = [*copy.renamed.values(), copy.vector]
     if len(set(names)) != len(names):
@@ -214,7 +214,7 @@ def check_copyable(copy: Copy) -> None:
 def _check_carried(copy: Copy) -> None:
     collection = copy.collection
     settings = collection.store.settings(collection.name)
-    multi = [name for name, spec in collection.info().vectors.items() if spec.is_multivector]
+    multi = [name for name, spec in collection.vectors.items() if spec.is_multivector]
     lost = sorted([*multi, *settings.get("sparse_vectors", {})])
     if lost:
         raise Unsupported(
@@ -313,7 +313,7 @@ def _differences(
         return
     pairs = zip(old_page.ids, old_page.payloads, new_page.payloads, strict=True)
     yield from ((point, "its payload") for point, was, now in pairs if not is_same(was, now))
-    specs = new.info().vectors
+    specs = new.vectors
     for name, new_name in copy.renamed.items():
         tolerance = storage_error(specs[new_name]) + _RENORMALIZED
         differs = _differs(old_page.vectors[name], new_page.vectors[new_name], tolerance)
@@ -477,7 +477,7 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     copy = Copy(original, projection, new_collection, source, vector)
     check_copyable(copy)
     new, is_done = _open_or_create(copy)
-    n_skipped = new.count(Filter(has_vector=vector))
+    n_skipped = new.count(Filter(has_vector=vector), exact=False)
     failures = Failures(run, None)
     points = CopyFill(copy, new, batch_size, throttle, failures)
     vectors = VectorFill(new, projection, copy.new_source, vector, batch_size, throttle, failures)
@@ -489,7 +489,7 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     )
     new.finish_vector(vector, is_complete=not vectors.n_lacking)
     seconds = round(time.perf_counter() - started, 3)
-    needs_index = original.info().n_indexed > 0 and new.info().n_indexed == 0
+    needs_index = original.described.n_indexed > 0 and new.described.n_indexed == 0
     reindex_seconds = rebuild_index(new, needed=needs_index) if reindex else 0.0
     summary = CopySummary(
         collection=original.name,
@@ -518,7 +518,7 @@ def _open_or_create(copy: Copy) -> tuple[ImageCollection, bool]:
     store, name = copy.collection.store, copy.new_name
     if not store.exists(name):
         metadata = {
-            **foreign_metadata(store.info(copy.collection.name).metadata),
+            **foreign_metadata(copy.collection.described.metadata),
             **copy.manifest().to_metadata(),
             **copy.record.to_metadata(),
         }
@@ -573,7 +573,7 @@ class CopyFill:
     def _pass(self) -> None:
         old, names = self.copy.collection, list(self.copy.renamed)
         pages = old.scroll(batch_size=self.batch_size)
-        with progress(old.count(), "copy", unit="point") as bar:
+        with progress(old.described.n_points, "copy", unit="point") as bar:
             try:
                 for page in paced(pages, self.throttle):
                     absent = absent_ids(self.new, page.ids)

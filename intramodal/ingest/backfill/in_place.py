@@ -36,7 +36,8 @@ class BackfillSummary:
     projected, skipped, unprojectable : int
         Points whose vector was computed and sent (one that another writer gave it meanwhile
         keeps the writer's, unless it is recomputed); that had it when this began and were left
-        alone; that cannot have it: their source vector is missing, zero or not finite.
+        alone, on a server about so many; that cannot have it: their source vector is missing,
+        zero or not finite.
     late, lacking : int
         Points that a writer brought without the vector meanwhile, or brought again: those of
         `projected` that got it after the first pass had gone by, and those that lack it still.
@@ -139,15 +140,20 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     check_pace(batch_size, throttle)
     origin = check_in_place(collection, projection, source, vector, yes=yes)
     _warn_of_faults(collection, vector)
-    was_indexed = collection.info().n_indexed > 0
     collection.add_vector(vector, projection.dim_out, origin)
+    was_indexed = collection.described.n_indexed > 0  # as it was seen before
     wanted = [Filter()] if only is None else with_ids(only)
-    n_skipped = sum(collection.count(replace(where, has_vector=vector)) for where in wanted)
+    n_skipped = sum(
+        collection.count(replace(where, has_vector=vector), exact=only is not None)
+        for where in wanted
+    )
     failures = Failures(run, None)
     fill = VectorFill(collection, projection, source, vector, batch_size, throttle, failures)
     n_unprojectable = fill.lacking(*wanted) if wanted else 0
     if only is None:
         collection.finish_vector(vector, is_complete=not fill.n_lacking)
+    else:
+        collection.info()
     seconds = time.perf_counter() - started
     needs_index = was_indexed and (fill.n_projected > 0 or _is_half_indexed(collection))
     summary = BackfillSummary(
@@ -222,7 +228,7 @@ def recompute(  # noqa: PLR0913  as `backfill`
 
 def _warn_of_faults(collection: ImageCollection, vector: str) -> None:
     risk = collection.store.risk_of_adding_vectors()
-    if risk and vector not in collection.info().vectors:
+    if risk and vector not in collection.vectors:
         log.warning("%s", risk)
 
 
@@ -231,13 +237,16 @@ def _is_half_indexed(collection: ImageCollection) -> bool:
 
     A few that were added since the last build are not, either: looking for work costs little.
     """
-    info = collection.info()
+    info = collection.described
     return info.n_indexed < info.n_points * len(info.vectors)
 
 
 def rebuild_index(collection: ImageCollection, *, needed: bool) -> float:
-    """Rebuild the index, or wait until a server has; returns the seconds."""
+    """Rebuild the index, or wait until a server has; returns the seconds.
+
+    The collection was looked at after the last write.
+    """
     started = time.perf_counter()
-    if needed or collection.info().status != "green":
+    if needed or collection.described.status != "green":
         collection.store.optimize(collection.name)
     return round(time.perf_counter() - started, 3)

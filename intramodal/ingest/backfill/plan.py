@@ -73,10 +73,15 @@ def collection_costs(
 ) -> dict[str, VectorCost]:
     """Return what each vector of a collection costs now."""
     return {
-        name: vector_cost(spec, collection.count(Filter(has_vector=name)), settings, name)
-        for name, spec in collection.info().vectors.items()
+        name: vector_cost(spec, _about(collection, name), settings, name)
+        for name, spec in collection.vectors.items()
         if not spec.is_multivector
     }
+
+
+def _about(collection: ImageCollection, vector: str) -> int:
+    """Return about how many points have a vector."""
+    return collection.count(Filter(has_vector=vector), exact=False)
 
 
 def reindex_seconds(n_points: int, dims: int) -> tuple[int, int]:
@@ -102,8 +107,8 @@ class BackfillPlan:
     aliases : list of str
         Those that a copy would switch.
     n_points, n_missing, n_unprojectable : int
-        Points of the collection; those that lack the vector and have a source vector; those that
-        lack the source vector. Zeros and infinities are found when they are read.
+        Points of the collection, about; those that lack the vector and have a source vector; those
+        that lack the source vector. Zeros and infinities are found when they are read.
     bytes_added : int
         Vectors to be written, without the index.
     vector_bytes, ram_bytes : (int, int)
@@ -182,7 +187,7 @@ def plan_backfill(
         aliases=[],
         n_points=info.n_points,
         n_missing=n_missing,
-        n_unprojectable=info.n_points - collection.count(Filter(has_vector=source)),
+        n_unprojectable=collection.count(Filter(lacks_vector=source)),
         notes=[*_faults(collection, lacks), *_notes_in_place(settings, n_missing, n_reindexed)],
         **_costs(before, [added], n_reindexed, dims),
     )
@@ -219,7 +224,7 @@ def plan_copy(
         aliases=aliases,
         n_points=info.n_points,
         n_missing=n_source,
-        n_unprojectable=info.n_points - n_source,
+        n_unprojectable=collection.count(Filter(lacks_vector=source)),
         notes=_notes_copy(copy, settings, aliases),
         **_costs(before, added, n_reindexed, dims),
     )
@@ -288,10 +293,12 @@ def _notes_in_place(settings: dict[str, Any], n_missing: int, n_reindexed: int) 
 def _notes_copy(copy: Copy, settings: dict[str, Any], aliases: list[str]) -> list[str]:
     old, new = copy.collection.name, copy.new_name
     store = copy.collection.store
-    there = store.count(new) if store.exists(new) else None
+    there = store.info(new).n_points if store.exists(new) else None
     if there is not None and is_switched(copy):
         return [f"nothing is copied: clients use {new!r} already; what they deleted stays deleted"]
-    notes = [] if there is None else [f"{new!r} holds {in_points(there)} already, which stay"]
+    notes = (
+        [] if there is None else [f"{new!r} holds about {in_points(there)} already, which stay"]
+    )
     notes += [
         f"pause the writers of {old!r}, or let them write to both collections, from the start of "
         f"the copy until clients use {new!r}: what changes in {old!r} after it was copied is not "

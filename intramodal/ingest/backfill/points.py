@@ -170,7 +170,7 @@ class VectorFill:
         this call `replaces` it: a writer of both vectors knows better than what was read before.
         """
         collection, n_unprojectable = self.collection, 0
-        n_points = sum(collection.count(where) for where in wheres)
+        n_points = sum(collection.count(where, exact=False) for where in wheres)
         pages = itertools.chain.from_iterable(
             collection.scroll(vectors=[self.source], where=where, batch_size=self.batch_size)
             for where in wheres

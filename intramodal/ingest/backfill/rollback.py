@@ -114,7 +114,7 @@ def rollback_vector(
         return _back_to_original(collection, record, yes=yes, dry_run=dry_run)
     vector = _projected_vector(collection, vector)
     collection.store.check_adds_vectors()
-    has_vector = vector in collection.info().vectors
+    has_vector = vector in collection.vectors
     risk = collection.store.risk_of_removing_vectors() if has_vector else ""
     if risk and not (yes or dry_run):
         raise Conflict(

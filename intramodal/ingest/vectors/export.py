@@ -85,7 +85,7 @@ def export_vector(
     dim = collection.vector_spec(vector).size
     run.log_origins(collection.manifest.vectors)
     rows = _written(collection, vector, dim, paths, make)
-    missing = max(0, collection.count() - rows)
+    missing = collection.count(Filter(lacks_vector=vector))
     places = str(out), str(paths.ids)
     found = ExportSummary(collection.name, vector, rows, missing, dim, *places, run.id)
     run.keep(found)
@@ -96,7 +96,7 @@ def _written(
     collection: ImageCollection, vector: str, dim: int, paths: _Paths, make: MatrixMaker
 ) -> int:
     """Write both files and return the number of rows."""
-    n_expected = collection.count(Filter(has_vector=vector))
+    n_expected = collection.count(Filter(has_vector=vector), exact=False)
     with (
         _both(paths) as (matrix_out, ids_out),
         closing(make(matrix_out, vector or "vector", n_expected, dim)) as matrix,

@@ -75,7 +75,7 @@ def check_vectors(vectors: Vectors) -> None:
 
 def check_target(collection: ImageCollection, vector: str, vectors: Vectors) -> bool:
     """Return whether `vector` must be added first; raise unless the collection takes them all."""
-    is_new = vector not in collection.info().vectors
+    is_new = vector not in collection.vectors
     for name, (size, origin) in vectors.items():
         if name == vector and is_new:
             collection.manifest.check(name, origin)
@@ -176,7 +176,7 @@ class RowReader:
 
     def steps(self, storing: Threads) -> Generator[Step, None, None]:
         """Yield a step for each block."""
-        specs = self.collection.info().vectors
+        specs = self.collection.vectors
         for number, block in enumerate(self.ready.blocks(self.batch_size)):
             if number == 0:
                 index_payload(self.collection, block.payloads)

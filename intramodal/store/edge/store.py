@@ -468,8 +468,8 @@ class EdgeStore(Store):
             distance = plan.distance(entry.vectors)
             return rank(search, len(plan.Q), k, distance=distance, most=plan.most(None))
 
-    def count(self, name: str, where: Filter | None = None) -> int:
-        """Return the exact number of (matching) points."""
+    def count(self, name: str, where: Filter | None = None, *, exact: bool = True) -> int:
+        """Return the number of (matching) points: counting is cheap here, `exact` or not."""
         with self._opened(name, "count") as (_, shard):
             return engine.count(shard, spell(engine.EDGE, where))
 

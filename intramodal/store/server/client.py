@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import RLock
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -383,6 +383,11 @@ class Caller:
         if name not in self._known or not set(vectors) <= set(self._known[name].specs):
             self.look(name)
         return self._known[name]
+
+    def learn(self, name: str, vector: str, spec: VectorSpec) -> None:
+        """Remember a vector that was added, so that nobody need look."""
+        known = self.know(name)
+        self._known[name] = replace(known, specs={**known.specs, vector: spec})
 
     def forget(self) -> None:
         """Look again before the next request."""

@@ -186,7 +186,7 @@ class ServerStore(Store):
         indexes = {field: i.data_type.value for field, i in info.payload_schema.items()}
         return CollectionInfo(
             name=name,
-            n_points=self.count(name),
+            n_points=info.points_count or 0,
             vectors=self._server.know(name).specs,
             metadata=info.config.metadata or {},
             status=models.CollectionStatus(info.status).value,
@@ -204,7 +204,8 @@ class ServerStore(Store):
 
     def set_metadata(self, name: str, metadata: Mapping[str, Any]) -> None:
         """Merge top-level keys into the collection's metadata; None removes one."""
-        self._server.look(name)
+        if self._is_local:  # which takes the change of an absent collection
+            self._server.look(name)
         change = dict(metadata)
         self._server.call(
             f"describe {name!r}",
@@ -238,7 +239,7 @@ class ServerStore(Store):
     def add_vector(self, name: str, vector: str, spec: VectorSpec) -> None:
         """Add a named vector to a collection that holds points; repeating it does nothing."""
         check_spec(vector, spec)
-        known = self._server.know(name, [vector])
+        known = self._server.know(name)
         if known.specs.get(vector) == spec:
             return self._wait_until_known(name, vector, spec)
         if vector in known.specs:
@@ -257,7 +258,7 @@ class ServerStore(Store):
     def _wait_until_known(self, name: str, vector: str, spec: VectorSpec) -> None:
         if not self._is_local:
             wait_until_known(self._server, name, vector, spec, self._cluster.nodes)
-        self._server.look(name)
+        self._server.learn(name, vector, spec)
 
     def delete_vector(self, name: str, vector: str) -> None:
         """Remove a named vector from the collection and all its points; `NotFound` if absent."""
@@ -680,12 +681,16 @@ class ServerStore(Store):
         )
         return [convert.answer(response) for response in responses]
 
-    def count(self, name: str, where: Filter | None = None) -> int:
-        """Return the exact number of (matching) points."""
+    def count(self, name: str, where: Filter | None = None, *, exact: bool = True) -> int:
+        """Return the number of (matching) points."""
+        if exact and not self._server.know(name).limits.allows_exact:
+            return sum(
+                len(page.ids) for page in self.scroll(name, where=where, batch_size=_ID_BATCH)
+            )
         condition = spell(convert.CLIENT, where)
         answer = self._server.call(
             f"count {name!r}",
-            lambda: self._server.client.count(name, count_filter=condition, exact=True),
+            lambda: self._server.client.count(name, count_filter=condition, exact=exact),
         )
         return int(answer.count)
 
