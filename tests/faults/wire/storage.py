@@ -22,7 +22,8 @@ from tests.faults.wire.versions import VERSION
 class Storage:
     """All collections, by name or alias; `lock` is held by whoever answers a request.
 
-    `clock` is what the rate limits go by; tests may replace it before they set a limit.
+    `clock` is what the rate limits go by, and `minute_s` the length of their minute; tests may
+    replace both before they set a limit.
     """
 
     def __init__(self, version: str = VERSION) -> None:
@@ -30,6 +31,7 @@ class Storage:
         self.cluster = Cluster()
         self.version = version
         self.clock: Callable[[], float] = time.monotonic
+        self.minute_s = 60.0
         self.clear()
 
     def clear(self) -> None:
@@ -71,8 +73,8 @@ class Storage:
             usage.reads = usage.writes = None
             return
         reads, writes = strict.read_rate_limit, strict.write_rate_limit
-        usage.reads = Bucket("Read", reads, self.clock) if reads else None
-        usage.writes = Bucket("Write", writes, self.clock) if writes else None
+        usage.reads = Bucket("Read", reads, self.clock, self.minute_s) if reads else None
+        usage.writes = Bucket("Write", writes, self.clock, self.minute_s) if writes else None
 
     def update(self, name: str, change: models.UpdateCollection) -> bool:
         """Merge settings; a top-level key of the metadata is replaced whole, null removes it."""
