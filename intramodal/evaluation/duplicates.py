@@ -111,6 +111,7 @@ class DuplicateFinder:
         self, table: VectorTable, task: RetrievalTask, vector: str, threshold: float | None
     ) -> None:
         self._task, self._unit = task, table.unit(vector)
+        self._sides = task.vectors(table, vector)
         self._rows = np.union1d(task.query_rows, task.gallery_rows)
         self._threshold = threshold if len(self._rows) >= LEAST_IMAGES else None
         self._parents = np.arange(len(table))
@@ -129,6 +130,12 @@ class DuplicateFinder:
             block = slice(start, start + len(scores))
             asking, itself = self._task.query_rows[block], self._task.query_at[block]
             self._n_on_page += self._join(scores, asking, self._task.gallery_rows, itself)
+
+    def look(self) -> None:
+        """Join the copies of all queries, by scores of its own: where no ranking shows any."""
+        if self._threshold is not None:
+            for start, _, scores in score_blocks(*self._sides):
+                self.see(start, scores)
 
     def _join(
         self,

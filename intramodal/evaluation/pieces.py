@@ -12,16 +12,22 @@ from numpy.typing import NDArray
 from intramodal.evaluation.duplicates import DuplicateFinder, Duplicates
 from intramodal.evaluation.episodes import prototype_result, with_episodes
 from intramodal.evaluation.fewshot import FewshotResult, FewshotTask, run_fewshot
-from intramodal.evaluation.intervals import Difference, Effect, Paired
+from intramodal.evaluation.intervals import Difference, Effect, LeftOut, Paired
 from intramodal.evaluation.ranking import PAGE_FIGURES
 from intramodal.evaluation.resampling import (
     CLASSES_FROM,
     Population,
     Resampling,
     choose_population,
+    leaves_gallery,
 )
 from intramodal.evaluation.result_pair import PairedResults
-from intramodal.evaluation.retrieval import run_task, with_distance
+from intramodal.evaluation.retrieval import (
+    RetrievalResult,
+    result_of,
+    run_task,
+    with_distance,
+)
 from intramodal.evaluation.tasks import Mask, RetrievalTask
 from intramodal.evaluation.verdict import GUARD, PIECES, Piece, capital, guard_of
 from intramodal.store.base import Distance
@@ -192,20 +198,17 @@ def gathered(table: VectorTable, a: str, b: str, field: str, knobs: Knobs) -> Fi
         max_queries=knobs.max_queries,
         seed=knobs.seed,
     )
-    finder = DuplicateFinder(table, task, a, knobs.duplicates)
-    results = [run_task(task, table, a, seen=finder.see), run_task(task, table, b)]
+    ranked = _ranked(table, task, (a, b), knobs)
     results = [
         with_distance(result, task, table, knobs.distances.get(result.vector))
-        for result in results
+        for result in ranked.results[:2]
     ]
-    copies = finder.found()
-    cluster, seed = knobs.resampling.unit, knobs.seed
-    population = choose_population(table, task, cluster, seed=seed, copies=copies.groups)
-    ranked: Mapping[str, Paired] = {}
+    population, without = ranked.population, ranked.without
+    differences: Mapping[str, Paired] = {}
     others: list[OtherEvidence] = []
     if "retrieval" in knobs.tasks:
-        ranked, without = population.retrieval_differences(table, task, *results)
-        beside = [run_task(task, table, vector) for vector in knobs.others]
+        differences = population.retrieval_differences(task, *results, without=without)
+        beside = ranked.results[2:]
         effects = population.retrieval_effects(table, task, results[0], beside, without=without)
         pairs = zip(beside, effects, strict=True)
         others = [OtherEvidence(found.vector, found.map, effect) for found, effect in pairs]
@@ -215,14 +218,52 @@ def gathered(table: VectorTable, a: str, b: str, field: str, knobs: Knobs) -> Fi
         population=population,
         n_classes=len(task.codes.names),
         results=(results[0], results[1]),
-        ranked=ranked,
-        fewshot=_fewshot(table, (a, b), task, population, copies, knobs),
-        duplicates=copies,
+        ranked=differences,
+        fewshot=_fewshot(table, (a, b), task, population, ranked.copies, knobs),
+        duplicates=ranked.copies,
         class_sizes=np.bincount(_asked_classes(task), minlength=len(task.codes.names)),
         guard=knobs.guard,
         tasks=knobs.tasks,
         others=others,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Ranked:
+    """What the rankings of A, B and the others say, and in which population."""
+
+    results: Sequence[RetrievalResult]
+    copies: Duplicates
+    population: Population
+    without: Mapping[str, LeftOut]
+    """By vector, without each unit; empty where units stay in the gallery."""
+
+
+def _ranked(
+    table: VectorTable, task: RetrievalTask, vectors: tuple[str, str], knobs: Knobs
+) -> _Ranked:
+    """Rank by every vector once.
+
+    Units that leave the gallery are left out meanwhile. Copies leave together, so that they are
+    looked for before: that costs a product, not a ranking. Else the ranking by A shows them.
+    """
+    finder = DuplicateFinder(table, task, vectors[0], knobs.duplicates)
+    is_asked, unit = "retrieval" in knobs.tasks, knobs.resampling.unit
+    every = (*vectors, *knobs.others) if is_asked else vectors
+    if is_asked and leaves_gallery(task, unit):
+        finder.look()
+        copies = finder.found()
+        population = choose_population(table, task, unit, seed=knobs.seed, copies=copies.groups)
+        found = {vector: population.ranked_without(table, task, vector) for vector in every}
+        results = [result_of(task, table, ranking, v) for v, (ranking, _) in found.items()]
+        return _Ranked(results, copies, population, {v: left for v, (_, left) in found.items()})
+    results = [
+        run_task(task, table, vector, seen=finder.see if vector == vectors[0] else None)
+        for vector in every
+    ]
+    copies = finder.found()
+    population = choose_population(table, task, unit, seed=knobs.seed, copies=copies.groups)
+    return _Ranked(results, copies, population, {})
 
 
 def _asked_classes(task: RetrievalTask) -> NDArray[np.int64]:

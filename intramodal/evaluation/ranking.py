@@ -303,30 +303,48 @@ PAGE_FIGURES = (f"ndcg@{FIRST_PAGE}", f"precision@{FIRST_PAGE}", "precision@1")
 """What a first page is measured by."""
 
 
-def totals_without_groups(
-    Q: Floats, G: Floats, relevance: Relevance, groups: Groups
-) -> tuple[NDArray[np.float64], Ints]:
-    """Return the queries' summed figures (n_groups, 4) without each group, and their number.
+def rank_without_groups(
+    Q: Floats,
+    G: Floats,
+    relevance: Relevance,
+    groups: Groups,
+    *,
+    ks: Sequence[int] = DEFAULT_KS,
+) -> tuple[Ranking, NDArray[np.float64], Ints]:
+    """Rank as `rank` does, ties in expectation, and leave out each group in the same pass.
 
-    Average precision and `PAGE_FIGURES`, from one pass over the scores; see `leave_group_out`.
+    Returns the ranking, and the queries' summed figures (n_groups, 4) without each group (average
+    precision and `PAGE_FIGURES`) and their number (n_groups,); see `leave_group_out`. The same
+    scores serve all of it, so that equal scores tie alike.
     """
-    from intramodal.evaluation.kernels.cpu import leave_out_sums_block
+    from intramodal.evaluation.kernels import cpu
+
+    _check(Q, G, relevance, ks, "expected")
+    order = np.asarray(sorted(set(ks)), dtype=np.int64)
+    figures = np.zeros((len(Q), cpu.N_FIXED + cpu.N_AT_K * len(order)))
+    n_relevant = np.zeros(len(Q), dtype=np.int64)
+    sums, counts = np.zeros((groups.n_groups, 1 + len(PAGE_FIGURES))), np.int64(0)
+    for start, stop, S in score_blocks(Q, G):
+        lists = relevance.positives(start, stop), relevance.ignored(start, stop)
+        units = groups.gallery, groups.own[start:stop], groups.n_groups
+        out = figures[start:stop]
+        ap, numbers = cpu.rank_without_block(S, *lists, units, order, out)
+        sums[:, 0] += ap
+        sums[:, 1:] += _pages_without(S, lists[0], units, groups.query[start:stop])
+        counts = counts + numbers
+        n_relevant[start:stop] = np.diff(lists[0][0])
+    return _ranking(figures, n_relevant, order, "expected"), sums, np.asarray(counts)
+
+
+def _pages_without(
+    S: Floats, positives: Lists, units: tuple[Ints, Ints, int], query: Ints
+) -> NDArray[np.float64]:
+    """Return the queries' summed `PAGE_FIGURES` (n_groups, 3) without each group."""
     from intramodal.evaluation.kernels.first_page import first_page_block
 
-    ap, counts = np.zeros(groups.n_groups), np.zeros(groups.n_groups, dtype=np.int64)
-    whole = np.zeros(len(PAGE_FIGURES))
-    changes = np.zeros((groups.n_groups, len(PAGE_FIGURES)))
-    for first, last, scores in score_blocks(Q, G):
-        lists = relevance.positives(first, last)
-        units = groups.gallery, groups.own[first:last], groups.n_groups
-        query = groups.query[first:last]
-        sums, numbers = leave_out_sums_block(scores, *lists, units, query)
-        ap += sums
-        counts += numbers
-        page = np.zeros((last - first, len(PAGE_FIGURES)))
-        changes += first_page_block(scores, *lists, units, query, FIRST_PAGE, page)
-        whole += page.sum(axis=0)
-    return np.column_stack([ap, whole + changes]), counts
+    page = np.zeros((len(S), len(PAGE_FIGURES)))
+    changes = first_page_block(S, *positives, units, query, FIRST_PAGE, page)
+    return np.asarray(page.sum(axis=0) + changes)
 
 
 def score_blocks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -26,8 +27,9 @@ from intramodal.evaluation.labels import encode_labels
 from intramodal.evaluation.ranking import (
     PAGE_FIGURES,
     Groups,
+    Ranking,
     leave_group_out,
-    totals_without_groups,
+    rank_without_groups,
 )
 from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.types import PointId, VectorTable
@@ -146,6 +148,15 @@ class Population:
         """Whether a unit is left out as gallery, too (the jackknife), or only as queries."""
         return self.name not in ("classes", "iid")
 
+    def ranked_without(
+        self, table: VectorTable, task: RetrievalTask, vector: str
+    ) -> tuple[Ranking, LeftOut]:
+        """Return a vector's ranking and all `PAIRED_FIGURES` without each unit, in one pass."""
+        Q, G = task.vectors(table, vector)
+        groups = self.groups_of(task)
+        ranking, sums, counts = rank_without_groups(Q, G, task.relevance, groups)
+        return ranking, LeftOut(sums, counts, self._sizes)
+
     def retrieval_effects(
         self,
         table: VectorTable,
@@ -153,45 +164,55 @@ class Population:
         a: RankedQueries,
         others: Sequence[RankedQueries],
         *,
-        without: LeftOut | None = None,
+        without: Mapping[str, LeftOut] = MappingProxyType({}),
     ) -> list[Effect]:
         """Return the difference in mAP to `a` of every other result of the same task.
 
-        `without` is what `a` is without each unit, where that is known.
+        `without` is what is known of vectors without each unit, see `ranked_without`.
         """
-        groups = self.groups_of(task)
         if not self.leaves_gallery:
+            groups = self.groups_of(task)
             ones = np.ones(len(groups.own))
             return [_by_clusters(b.ap - a.ap, ones, groups.own, self.seed) for b in others]
-        if without is None and others:
-            without = self._left_out(self._leave_out(table, task, a.vector))
-        effects: list[Effect] = []
-        for b in others:
-            assert without is not None  # noqa: S101  there are others
-            found = self._left_out(self._leave_out(table, task, b.vector))
-            effects.append(found.minus(without).effect(float((b.ap - a.ap).mean())))
-        return effects
+        vectors = [result.vector for result in (a, *others)] if others else []
+        left = [
+            _map_of(without[vector])
+            if vector in without
+            else self._left_out(self._leave_out(table, task, vector))
+            for vector in vectors
+        ]
+        return [
+            of_b.minus(left[0]).effect(float((b.ap - a.ap).mean()))
+            for b, of_b in zip(others, left[1:], strict=True)
+        ]
 
     def retrieval_differences(
-        self, table: VectorTable, task: RetrievalTask, a: RankedQueries, b: RankedQueries
-    ) -> tuple[dict[str, Paired], LeftOut | None]:
-        """Return the differences B minus A of `PAIRED_FIGURES`, and A's mAP without each unit."""
+        self,
+        task: RetrievalTask,
+        a: RankedQueries,
+        b: RankedQueries,
+        *,
+        without: Mapping[str, LeftOut] = MappingProxyType({}),
+    ) -> dict[str, Paired]:
+        """Return the differences B minus A of `PAIRED_FIGURES`.
+
+        Where units leave the gallery, `without` is what `ranked_without` says of both vectors.
+        """
         of_a, of_b = (_figures_of(result) for result in (a, b))
         own = self.groups_of(task).own
         if self.name == "classes":
             means = zip(PAIRED_FIGURES, _by_class(of_a, own), _by_class(of_b, own), strict=True)
             found = {name: self._of_classes(*values) for name, *values in means}
             by_query = self._over_queries(of_a, of_b, own)
-            return {name: Paired(found[name], by_query[name]) for name in PAIRED_FIGURES}, None
+            return {name: Paired(found[name], by_query[name]) for name in PAIRED_FIGURES}
         if self.name == "iid":
             over = self._over_queries(of_a, of_b, own)
-            return {name: Paired(over[name]) for name in PAIRED_FIGURES}, None
-        without = [self._totals(table, task, result.vector) for result in (a, b)]
-        effects = without[1].minus(without[0]).effects((of_b - of_a).mean(axis=1))
+            return {name: Paired(over[name]) for name in PAIRED_FIGURES}
+        left = without[b.vector].minus(without[a.vector])
+        effects = left.effects((of_b - of_a).mean(axis=1))
         ends = zip(PAIRED_FIGURES, of_a.mean(axis=1), of_b.mean(axis=1), effects, strict=True)
         found = {name: Difference(float(x), float(y), effect) for name, x, y, effect in ends}
-        first = replace(without[0], sums=without[0].sums[:, 0])
-        return {name: Paired(found[name]) for name in PAIRED_FIGURES}, first
+        return {name: Paired(found[name]) for name in PAIRED_FIGURES}
 
     def _of_classes(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> Difference:
         """Return the difference of means over classes (K,), each of which counts alike."""
@@ -204,12 +225,6 @@ class Population:
         effects = [_by_clusters(row, ones, own, self.seed) for row in b - a]
         ends = zip(PAIRED_FIGURES, a.mean(axis=1), b.mean(axis=1), effects, strict=True)
         return {name: Difference(float(x), float(y), effect) for name, x, y, effect in ends}
-
-    def _totals(self, table: VectorTable, task: RetrievalTask, vector: str) -> LeftOut:
-        """Return all `PAIRED_FIGURES` of a vector without each unit."""
-        Q, G = task.vectors(table, vector)
-        sums, counts = totals_without_groups(Q, G, task.relevance, self.groups_of(task))
-        return LeftOut(sums, counts, np.bincount(self.groups[self.groups >= 0]))
 
     def retrieval_interval(
         self, table: VectorTable, task: RetrievalTask, result: RankedQueries
@@ -307,8 +322,12 @@ class Population:
         return lambda: leave_group_out(*task.vectors(table, vector), task.relevance, groups)
 
     def _left_out(self, leave_out: LeaveOut) -> LeftOut:
-        sizes = np.bincount(self.groups[self.groups >= 0])
-        return LeftOut(*_totals(leave_out()), sizes)
+        return LeftOut(*_totals(leave_out()), self._sizes)
+
+    @property
+    def _sizes(self) -> NDArray[np.int64]:
+        """Pictures in each unit."""
+        return np.bincount(self.groups[self.groups >= 0])
 
 
 def interval_population(
@@ -322,6 +341,11 @@ def interval_population(
     if cluster == NO_INTERVAL or (cluster is None and n_pictures < LEAST_UNITS):
         return None
     return choose_population(table, task, cluster, seed=seed)
+
+
+def leaves_gallery(task: RetrievalTask, cluster: str | None) -> bool:
+    """Return whether the units that `cluster` means are left out as gallery, too."""
+    return _unit_of(task, cluster) not in ("class", "iid")
 
 
 def choose_population(
@@ -338,11 +362,13 @@ def choose_population(
     Of images, near-copies are one unit where `copies` (n_table,) are their groups. Raises
     `InputError` for fewer than five units, or a field that was not read.
     """
-    n_classes = len(task.codes.names)
-    if cluster is None:
-        is_many = n_classes >= CLASSES_FROM and not task.codes.is_multi
-        cluster = "class" if is_many else "image"
-    return replace(_chosen(table, task, cluster, copies), seed=seed)
+    return replace(_chosen(table, task, _unit_of(task, cluster), copies), seed=seed)
+
+
+def _unit_of(task: RetrievalTask, cluster: str | None) -> str:
+    """Return what is resampled, by default classes from `CLASSES_FROM` on."""
+    is_many = len(task.codes.names) >= CLASSES_FROM and not task.codes.is_multi
+    return cluster or ("class" if is_many else "image")
 
 
 def _chosen(
@@ -445,6 +471,11 @@ def _numbered(
     groups = np.full(len(table), -1, dtype=np.int64)
     groups[rows] = numbers
     return groups
+
+
+def _map_of(without: LeftOut) -> LeftOut:
+    """Return the average precision of what has all `PAIRED_FIGURES`."""
+    return replace(without, sums=without.sums[:, 0])
 
 
 def _totals(

@@ -488,49 +488,80 @@ def rank_tallied(tallies: Any, ks: Any, out: Any) -> None:
 # same number of items from above, ``n`` in all and ``g`` relevant, and the sum of the precisions
 # (p + 1 - g)/(c + 1 - n) is linear in g: the difference of two running sums, one pair for each n.
 # Groups of up to n items so cost n passes over the relevant scores, however many they are. Large
-# groups walk over the scores one by one instead.
+# groups walk over the scores one by one instead. A group of one item has a way of its own: what is
+# left without it hangs on where it stands alone, so that one look-up an item is all.
+#
+# Where every item stands is also all that the ranking itself needs: `rank_without_block` gives its
+# figures by the way.
 
 
 @numba.njit(cache=True)
-def _levels_of(t: Any) -> Any:
-    """Return the level of each place of `t`, and p and r of each level.
+def _stand(scores: Any, positives: Any, ignored: Any, keys: Any) -> Any:
+    """Write where each item stands; return the relevant scores `t`, ascending, and counts of that.
+
+    The key 2 j is below t[j] and above t[j - 1], 2 j + 1 is on t[j], the first of those equal to
+    it, and 2 len(t) + j is relevant itself. Ignored items are not counted and stand below all.
+    """
+    t, grid = _ascending(scores[positives])
+    table, least, scale, top = grid
+    counts = np.zeros(2 * len(t), dtype=np.int32)
+    places = np.empty(_CHUNK, dtype=np.int32)
+    chunk = np.full(_CHUNK, -np.inf, dtype=scores.dtype)
+    for start in range(0, len(scores), _CHUNK):
+        size = min(_CHUNK, len(scores) - start)
+        part = scores[start : start + size]
+        if size < _CHUNK:
+            chunk[:size] = part
+            part = chunk
+        for i in range(_CHUNK):  # as in `_sift`
+            places[i] = _bucket(part[i], least, scale, top)
+        for i in range(size):
+            place = np.uint64(table[np.uint64(places[i])])
+            place += np.uint64(t[place] < part[i])
+            while t[place] < part[i]:
+                place += np.uint64(1)
+            key = np.uint64(2) * place + np.uint64(t[place] == part[i])
+            keys[start + i] = key
+            counts[key] += np.int32(1)
+    for i in ignored:
+        counts[keys[i]] -= np.int32(1)
+        keys[i] = 0
+    for i in positives:
+        keys[i] = 2 * len(t) + (keys[i] >> 1)
+    return t, counts
+
+
+@numba.njit(cache=True)
+def _levels_of(t: Any, counts: Any) -> Any:
+    """Return the level of each place of `t`, and c, n, p and r of each level.
 
     Level 0 is the best score; the last place is above all of them.
     """
     m = len(t) - 1
     level = np.full(m + 1, -1, dtype=np.int64)
-    for j in range(m - 1, -1, -1):
-        level[j] = level[j + 1] + (t[j] != t[j + 1])
-    r = np.zeros(level[0] + 1, dtype=np.int64)
-    for j in range(m):
-        r[level[j]] += 1
-    return level, np.cumsum(r) - r, r
+    c, n, p, r = np.zeros((4, m), dtype=np.int64)
+    above, at, high = np.int64(counts[2 * m]), 0, m
+    while high > 0:
+        low = high - 1
+        while low > 0 and t[low - 1] == t[low]:
+            low -= 1
+        level[low:high] = at
+        c[at], n[at], p[at], r[at] = above, counts[2 * low + 1], m - high, high - low
+        above += counts[2 * low] + counts[2 * low + 1]
+        high = low
+        at += 1
+    return level, (c[:at], n[:at], p[:at], r[:at])
 
 
 @numba.njit(cache=True)
-def _keys(scores: Any, itself: int, t: Any, grid: Any, level: Any) -> Any:
-    """Return where each item stands, 2 l above level l and 2 l + 1 on it, and counts of that."""
-    keys = np.empty(len(scores), dtype=np.int32)
-    counts = np.zeros(2 * level[0] + 3, dtype=np.int64)
-    for i in range(len(scores)):
-        place = _interval(scores[i], t, grid)
-        keys[i] = 2 * level[place] + 2 - (t[place] == scores[i])
-        counts[keys[i]] += 1
-    if itself >= 0:
-        counts[keys[itself]] -= 1
-        keys[itself] = len(counts) - 1  # below all that is relevant: as if it were not there
-    return keys, counts
-
-
-@numba.njit(cache=True)
-def _by_key(keys: Any, shared: Any, n_keys: int) -> Any:
-    """Return those items of `shared` that stand above or on a relevant one, best first."""
+def _by_key(keys: Any, n_keys: int) -> Any:
+    """Return the items that stand above or on a relevant one, best first."""
     counts = np.zeros(n_keys, dtype=np.int64)
-    for i in shared:
-        counts[keys[i]] += 1
+    for key in keys:
+        counts[key] += 1
     ends = np.cumsum(counts) - counts
     order = np.empty(ends[-1], dtype=np.int32)
-    for i in shared:
+    for i in range(len(keys)):
         if keys[i] < n_keys - 1:
             order[ends[keys[i]]] = i
             ends[keys[i]] += 1
@@ -644,77 +675,81 @@ def _in_runs(levels: Any, members: Any, starts: Any, active: Any, totals: Any) -
 
 
 @numba.njit(cache=True)
-def _without_singles(
-    levels: Any, keys: Any, relevant: Any, groups: Any, starts: Any, row: Any
-) -> None:
-    """Write the average precision without each item that is a group of its own.
+def _without_singles(level: Any, levels: Any) -> Any:
+    """Return the average precision without an item that is a group of its own, by its key.
 
-    Above the item nothing changes, below it one item is gone: two running sums serve all.
+    The last value is 0: what a query counts that is not there. Above the item nothing changes,
+    below it one item is gone: two running sums serve all.
     """
-    n_levels, m = len(levels[0]), levels[3].sum()
+    n_levels, m = len(levels[0]), len(level) - 1
     per_relevant = 1 / m, (1 / (m - 1) if m > 1 else np.nan)
     whole, less = np.zeros((n_levels + 1, 2)), np.zeros((n_levels + 1, 2))
     _run_sums(levels, 0, whole)
     _run_sums(levels, 1, less)
-    for i in range(len(keys)):
-        g = groups[i]
-        if g < 0 or starts[g + 1] - starts[g] != 1:
+    below = less[n_levels] - less
+    values = np.zeros(3 * len(level) + 1)
+    for j in range(len(level)):
+        at = level[j] + 1
+        values[2 * j] = (whole[at, 0] + below[at, 0]) * per_relevant[0]
+        if at == 0:  # on no level: nothing stands on the infinite end
             continue
-        at = keys[i] >> 1
-        total = whole[at, 0]
-        if keys[i] & 1:
-            total += _on_level(levels, at, 0, 0, 1, relevant[i])
-            at += 1
-        total += less[n_levels, 0] - less[at, 0]
-        total -= relevant[i] * (less[n_levels, 1] - less[at, 1])
-        row[g] = total * per_relevant[relevant[i]]
+        tied, kept = levels[1][at - 1] - 1, whole[at - 1, 0]
+        other, own = kept + below[at, 0], kept + below[at, 0]
+        if tied > 0:
+            other = kept + _on_level(levels, at - 1, 0, 0, 1, 0) + below[at, 0]
+            own = kept + _on_level(levels, at - 1, 0, 0, 1, 1) + below[at, 0]
+        values[2 * j + 1] = other * per_relevant[0]
+        values[2 * len(level) + j] = (own - below[at, 1]) * per_relevant[1]
+    return values
 
 
 @numba.njit(cache=True)
-def _without_shared(
-    levels: Any, keys: Any, relevant: Any, groups: Any, units: Any, row: Any
-) -> None:
-    """Write the average precision without each group of other than one item."""
-    starts, shared, small, large = units
-    order = _by_key(keys, shared, 2 * len(levels[0]) + 1)
-    members = _members(order, keys, relevant, groups, starts)
+def _without_shared(level: Any, levels: Any, keys: Any, units: Any, row: Any) -> None:
+    """Write the average precision without each group of other than one item.
+
+    Into `row` (n_groups,); NaN where nothing relevant is left. Keys are of levels from here on:
+    2 l above level l and 2 l + 1 on it.
+    """
+    starts, items, groups, small, large = units
+    if len(small) + len(large) == 0:
+        return
+    own = np.empty(len(items), dtype=np.int32)
+    relevant = np.empty(len(items), dtype=np.uint8)
+    for i in range(len(items)):
+        key = keys[items[i]]
+        relevant[i] = key >= 2 * len(level)
+        place = key - 2 * len(level) if relevant[i] else key >> 1
+        own[i] = 2 * level[place] + 2 - (relevant[i] | (key & 1))
+    order = _by_key(own, 2 * len(levels[0]) + 1)
+    members = _members(order, own, relevant, groups, starts)
     sizes, own_keys, own_relevant = members
-    totals, m = np.zeros(len(sizes)), levels[3].sum()
+    totals, m = np.zeros(len(sizes)), len(level) - 1
     _in_runs(levels, members, starts, small.copy(), totals)
     for g in large:
         totals[g] = _walked(levels, own_keys, own_relevant, starts[g], starts[g] + sizes[g])
     for some in (small, large):
         for g in some:
-            own = own_relevant[starts[g] : starts[g] + sizes[g]]
-            n_left = m - np.int64(own.sum())
+            gone = own_relevant[starts[g] : starts[g] + sizes[g]]
+            n_left = m - np.int64(gone.sum())
             row[g] = totals[g] / n_left if n_left > 0 else np.nan
-
-
-@numba.njit(cache=True)
-def _leave_out_one(
-    scores: Any, positives: Any, itself: int, groups: Any, units: Any, row: Any
-) -> None:
-    """Write into `row` (n_groups,) the average precision without each group; NaN for none left."""
-    t, grid = _ascending(scores[positives])
-    level, p, r = _levels_of(t)
-    keys, counts = _keys(scores, itself, t, grid, level)
-    c = np.cumsum(counts)[:-1:2]  # above level l stand the keys up to 2 l
-    levels = (c, counts[1::2], p, r)
-    relevant = np.zeros(len(keys), dtype=np.uint8)
-    relevant[positives] = 1
-    _without_singles(levels, keys, relevant, groups, units[0], row)
-    if len(units[2]) + len(units[3]) > 0:
-        _without_shared(levels, keys, relevant, groups, units, row)
 
 
 @numba.njit(cache=True, parallel=True)
 def _leave_out(S: Any, positives: Any, groups: Any, query: Any, out: Any) -> None:
     pos_ptr, pos_idx = positives
-    gallery, own, units = groups
+    own, singles, units = groups
+    items, of_items = singles
     for q in numba.prange(len(S)):
         relevant = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
         if len(relevant) > 0:
-            _leave_out_one(S[q], relevant, query[q], gallery, units, out[q])
+            keys = np.empty(S.shape[1], dtype=np.int32)
+            itself = query[q : q + 1] if query[q] >= 0 else query[:0]
+            t, counts = _stand(S[q], relevant, itself, keys)
+            level, levels = _levels_of(t, counts)
+            values = _without_singles(level, levels)
+            for i in range(len(items)):
+                out[q, of_items[i]] = values[keys[items[i]]]
+            _without_shared(level, levels, keys, units, out[q])
             if own[q] >= 0:
                 out[q, own[q]] = np.nan
 
@@ -729,23 +764,24 @@ def leave_out_block(
     that is the query itself; -1 is none. Takes O(n + n_levels * sqrt(n)) time and O(n) memory a
     query at most, however many groups there are.
     """
-    units = _units(groups, out.shape[1])
-    _leave_out(S, (pos_ptr, pos_idx), (groups, own, units), query, out)
+    _leave_out(S, (pos_ptr, pos_idx), (own, *_units(groups, out.shape[1])), query, out)
 
 
 def _units(groups: Any, n_groups: int) -> Any:
-    """Return where each group starts, the items that share one, and small and large groups.
+    """Return what is left out together: the items that are alone in their group, and the others.
 
-    Those of one item are in neither: they have a way of their own.
+    Both come with their groups; the others with where each group starts, and with which of the
+    groups are small and which large.
     """
     sizes = np.bincount(groups[groups >= 0], minlength=n_groups)
     starts = np.concatenate([[0], np.cumsum(sizes)])
-    is_shared = np.zeros(len(groups), dtype=bool)
-    is_shared[groups >= 0] = sizes[groups[groups >= 0]] > 1
+    of_items = np.where(groups >= 0, sizes[groups], 0)
+    alone, shared = (np.flatnonzero(found) for found in (of_items == 1, of_items > 1))
+    singles = alone.astype(np.int32), groups[alone].astype(np.int32)
     most = _largest_in_runs(sizes)
     small = np.flatnonzero((sizes != 1) & (sizes <= most))
     large = np.flatnonzero((sizes != 1) & (sizes > most))
-    return starts, np.flatnonzero(is_shared), small, large
+    return singles, (starts, shared, groups[shared], small, large)
 
 
 N_CHUNKS = 16
@@ -753,39 +789,97 @@ N_CHUNKS = 16
 their order."""
 
 
+@numba.njit(cache=True)
+def _add_singles(values: Any, keys: Any, singles: Any, sums: Any) -> None:
+    """Add what a query scores without each item that is alone in its group."""
+    items, groups = singles
+    for i in range(len(items)):
+        sums[groups[i]] += values[keys[items[i]]]
+
+
+@numba.njit(cache=True)
+def _add_shared(row: Any, own: int, units: Any, sums: Any, counts: Any) -> None:
+    """Add what a query scores without each group of other than one item."""
+    _, _, _, small, large = units
+    for some in (small, large):
+        for g in some:
+            is_there = g != own and row[g] == row[g]
+            sums[g] += row[g] if is_there else 0.0
+            counts[g] += is_there
+
+
+@numba.njit(cache=True)
+def _lose(keys: Any, positives: Any, own: int, groups: Any, no_key: int, counts: Any) -> None:
+    """Let a query count for nothing without its own item, and without all that is relevant.
+
+    Those of them that are alone in their groups get the key of zero.
+    """
+    gallery, alone = groups
+    itself = alone[own] if own >= 0 else -1
+    if itself >= 0:
+        keys[itself] = no_key
+        counts[own] -= 1
+    last = positives[0]
+    g = gallery[last] if len(positives) == 1 else -1
+    if g >= 0 and alone[g] == last and last != itself:
+        keys[last] = no_key
+        counts[g] -= 1
+
+
+@numba.njit(cache=True)
+def _rank_placed(t: Any, counts: Any, ks: Any, row: Any) -> None:
+    """Do what `_rank_one` does by what `_stand` has found, but for the gallery's order of ties."""
+    equal = counts[1::2].copy()
+    below = counts[::2] + equal
+    nothing = np.empty(0, dtype=np.int64)
+    _add_all(t, below, equal, ks, (t[:0], nothing, nothing), row)
+
+
 @numba.njit(cache=True, parallel=True)
-def _leave_out_sums(
-    S: Any, positives: Any, groups: Any, query: Any, sums: Any, counts: Any
+def _rank_without(
+    S: Any, positives: Any, ignored: Any, groups: Any, ks: Any, out: Any, totals: Any
 ) -> None:
     pos_ptr, pos_idx = positives
-    gallery, own, units = groups
+    ign_ptr, ign_idx = ignored
+    (own, gallery, alone), singles, units = groups
+    sums, counts = totals
     for part in numba.prange(len(sums)):
-        row = np.full(sums.shape[1], np.nan)
+        keys = np.empty(S.shape[1], dtype=np.int32)
+        row = np.empty(sums.shape[1])
         for q in range(part, len(S), len(sums)):
             relevant = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
             if len(relevant) > 0:
-                _leave_out_one(S[q], relevant, query[q], gallery, units, row)
-                if own[q] >= 0:
-                    row[own[q]] = np.nan
-                for g in range(len(row)):  # every group is written anew for every query
-                    is_there = row[g] == row[g]
-                    sums[part, g] += row[g] if is_there else 0.0
-                    counts[part, g] += is_there
+                junk = ign_idx[ign_ptr[q] : ign_ptr[q + 1]]
+                t, n_placed = _stand(S[q], relevant, junk, keys)
+                _rank_placed(t, n_placed, ks, out[q])
+                level, levels = _levels_of(t, n_placed)
+                values = _without_singles(level, levels)
+                _lose(keys, relevant, own[q], (gallery, alone), len(values) - 1, counts[part])
+                _add_singles(values, keys, singles, sums[part])
+                _without_shared(level, levels, keys, units, row)
+                _add_shared(row, own[q], units, sums[part], counts[part])
 
 
-def leave_out_sums_block(
-    S: Any, pos_ptr: Any, pos_idx: Any, groups: Any, query: Any
+def rank_without_block(
+    S: Any, positives: Any, ignored: Any, groups: Any, ks: Any, out: Any
 ) -> tuple[Any, Any]:
-    """Return sum and number (n_groups,) over the queries of what `leave_out_block` gives.
+    """Rank as `rank_block` does; return what is left of the average precisions without each group.
 
-    `groups` are those of the columns, those of the queries, and their number.
+    Sum and number (n_groups,) over the queries of what `leave_out_block` gives, the query itself
+    being what is ignored. `positives` and `ignored` are lists as in `rank_block`; `groups` those
+    of the columns, those of the queries, and their number. `AP_ID` of ties is not filled.
     """
     gallery, own, n_groups = groups
+    singles, units = _units(gallery, n_groups)
+    alone = np.full(n_groups, -1)
+    alone[singles[1]] = singles[0]
     sums = np.zeros((N_CHUNKS, n_groups))
     counts = np.zeros((N_CHUNKS, n_groups), dtype=np.int64)
-    units = gallery, own, _units(gallery, n_groups)
-    _leave_out_sums(S, (pos_ptr, pos_idx), units, query, sums, counts)
-    return sums.sum(axis=0), counts.sum(axis=0)
+    split = (own, gallery, alone), singles, units
+    _rank_without(S, positives, ignored, split, ks, out, (sums, counts))
+    total = counts.sum(axis=0)
+    total[singles[1]] += (np.diff(positives[0]) > 0).sum()
+    return sums.sum(axis=0), total
 
 
 def _largest_in_runs(sizes: Any) -> int:

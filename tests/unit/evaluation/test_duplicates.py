@@ -44,6 +44,24 @@ def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
     return len(pairs) == len(set(a.tolist())) == len(set(b.tolist()))
 
 
+@pytest.mark.parametrize("max_queries", [None, 40])
+@pytest.mark.parametrize("has_sides", [False, True])
+def test_a_look_finds_what_a_ranking_shows(
+    rng: np.random.Generator, has_sides: bool, max_queries: int | None
+) -> None:
+    table = bursts(rng, 240, 3, 0.95)
+    table.vectors["raw"] = table.vectors["raw"].astype(np.float16)
+    asks = np.arange(240) % 6 < 4
+    split = (asks, ~asks) if has_sides else None
+    task = RetrievalTask.from_table(table, "label", split=split, max_queries=max_queries)
+    finder = DuplicateFinder(table, task, "raw", 0.9)
+    finder.look()
+    found, expected = finder.found(), found_in(table, task)
+    np.testing.assert_array_equal(found.groups, expected.groups)
+    assert found.page_share == expected.page_share > 0
+    assert len(found.sizes) > 0
+
+
 @pytest.mark.parametrize("threshold", [0.5, 0.9, 0.99])
 def test_groups_are_the_components_of_the_centred_cosines(
     rng: np.random.Generator, threshold: float

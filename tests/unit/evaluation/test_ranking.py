@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from intramodal.evaluation.ranking import (
     as_lists,
     leave_group_out,
     rank,
-    totals_without_groups,
+    rank_without_groups,
 )
 from tests.unit.evaluation import plain_kernels
 
@@ -251,6 +252,90 @@ def test_leaving_a_group_out_equals_ranking_without_its_images(rng: np.random.Ge
     np.testing.assert_allclose(left_out_by_oracle(X, X, relevant, split), got, atol=EXACT)
 
 
+def assert_same_ranking(got: Ranking, expected: Ranking) -> None:
+    """Hold two rankings against each other to the last bit."""
+    for of_all in ("ap", "tie_width", "trapezoid_ap", "n_relevant"):
+        np.testing.assert_array_equal(getattr(got, of_all), getattr(expected, of_all), of_all)
+    assert got.figures.keys() == expected.figures.keys()
+    for name, values in expected.figures.items():
+        np.testing.assert_array_equal(got.figures[name], values, name)
+
+
+def crowd(rng: np.random.Generator, n_classes: int, steps: int) -> tuple[Any, Any, Relevance]:
+    """Return vectors, rows that ask and who is relevant to them; the fewer steps, the more tie.
+
+    Of multiples of 1 / steps, so that products are exact, in blocks of any size. More items than
+    a chunk of the kernel holds.
+    """
+    n = 1_300
+    labels = rng.integers(0, n_classes, n)
+    X = np.round((rng.normal(size=(n, 8)) + labels[:, None] / n_classes) * steps) / steps
+    asks = np.sort(rng.permutation(n)[:30])
+    positives = [[j for j in np.flatnonzero(labels == labels[i]) if j != i] for i in asks]
+    return X.astype(np.float32), asks, relevance(positives, [[i] for i in asks])
+
+
+def some_units(rng: np.random.Generator, n: int) -> dict[str, np.ndarray]:
+    """Return ways to put n rows into units, by name."""
+    copies = np.where(rng.random(n) < 0.3, rng.integers(0, n // 8, n), n + np.arange(n))
+    return {
+        "each its own": np.arange(n),
+        "copies": np.unique(copies, return_inverse=True)[1],
+        "field": rng.integers(0, 6, n),
+        "some of none": np.unique(np.where(rng.random(n) < 0.5, -1, copies), return_inverse=True)[
+            1
+        ]
+        - 1,
+    }
+
+
+@pytest.mark.parametrize(("n_classes", "steps"), [(1, 1), (1, 64), (3, 8), (40, 1), (40, 64)])
+def test_one_pass_ranks_and_leaves_out_as_two_do(
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    n_classes: int,
+    steps: int,
+) -> None:
+    X, asks, relevant = crowd(rng, n_classes, steps)
+    expected = rank(X[asks], X, relevant)
+    for name, groups in some_units(rng, len(X)).items():
+        split = Groups(groups, groups[asks], asks, groups.max() + 1)
+        ranking, sums, counts = rank_without_groups(X[asks], X, relevant, split)
+        assert_same_ranking(ranking, expected)
+        ap = np.concatenate(list(leave_group_out(X[asks], X, relevant, split)))
+        np.testing.assert_array_equal(counts, np.isfinite(ap).sum(axis=0), name)
+        np.testing.assert_allclose(sums[:, 0], np.nansum(ap, axis=0), rtol=EXACT, err_msg=name)
+        with monkeypatch.context() as patch:  # seven queries at a time, and one
+            patch.setattr("intramodal.evaluation.ranking.LEAST_ROWS", 1)
+            for n_bytes in (4 * len(X) * 7, 1):
+                patch.setattr("intramodal.evaluation.ranking.BLOCK_BYTES", n_bytes)
+                again, in_blocks, n_again = rank_without_groups(X[asks], X, relevant, split)
+                assert_same_ranking(again, ranking)
+                np.testing.assert_array_equal(n_again, counts)
+                np.testing.assert_allclose(in_blocks, sums, rtol=EXACT, atol=EXACT)
+
+
+@pytest.mark.parametrize(("n_classes", "steps"), [(1, 1), (1, 64), (3, 8), (40, 1), (40, 64)])
+def test_what_is_left_of_a_crowd_is_what_ranking_again_gives(
+    rng: np.random.Generator, n_classes: int, steps: int
+) -> None:
+    """A few units of one, two and many rows, as the oracle takes its time."""
+    X, asks, relevant = crowd(rng, n_classes, steps)
+    groups = np.full(len(X), -1)
+    drawn = rng.permutation(len(X))
+    groups[drawn[:400]] = 0
+    groups[drawn[400:406]] = [1, 1, 2, 2, 3, 3]
+    groups[drawn[406:420]] = np.arange(4, 18)
+    groups[asks[:4]] = np.arange(18, 22)  # units of their own that ask
+    split = Groups(groups, groups[asks], asks, 22)
+    _, sums, counts = rank_without_groups(X[asks], X, relevant, split)
+    expected = left_out_by_oracle(X[asks], X, relevant, split)
+    np.testing.assert_array_equal(counts, np.isfinite(expected).sum(axis=0))
+    np.testing.assert_allclose(
+        sums[:, 0], np.nansum(expected, axis=0), rtol=1e-11
+    )  # of 1,300 terms
+
+
 drawn_units = st.lists(
     st.tuples(
         st.integers(0, 5),  # score: most are tied
@@ -329,7 +414,8 @@ def test_first_pages_without_a_unit_are_those_of_ranking_again(
     positives = [positives[i] for i in able]
     relevant = relevance(positives, [[int(i)] if i >= 0 else [] for i in itself[able]])
     Q = np.ones((len(able), 1), dtype=np.float32)
-    sums, counts = totals_without_groups(Q, G, relevant, split)
+    ranking, sums, counts = rank_without_groups(Q, G, relevant, split)
+    assert_same_ranking(ranking, rank(Q, G, relevant))
     expected, n_expected = totals_by_ranking_again(Q, G, positives, split)
     np.testing.assert_array_equal(counts, n_expected)
     np.testing.assert_allclose(sums, expected, atol=1e-9)

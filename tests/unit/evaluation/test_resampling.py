@@ -13,7 +13,7 @@ from intramodal.evaluation.index import IndexResult, IndexSearch, evaluate_index
 from intramodal.evaluation.intervals import group_jackknife, sign_flip
 from intramodal.evaluation.ranking import Ties
 from intramodal.evaluation.resampling import Resampling, choose_population
-from intramodal.evaluation.retrieval import RetrievalResult, evaluate_retrieval
+from intramodal.evaluation.retrieval import RetrievalResult, evaluate_retrieval, run_task
 from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.evaluation.text_retrieval import evaluate_text_retrieval
 from intramodal.store.base import Filter
@@ -114,6 +114,26 @@ def test_another_order_of_ties_moves_the_interval_and_not_its_width(ties: Ties) 
     assert ends(other.interval) == pytest.approx(
         (plain.interval.low + shift, plain.interval.high + shift), abs=ROUNDING
     )
+
+
+@pytest.mark.parametrize("cluster", ["image", "shoot"])
+def test_effects_are_the_same_whether_units_are_left_out_while_ranking_or_after(
+    cluster: str,
+) -> None:
+    table = pictures(4)
+    names = ["raw", "mixed", "cut"]
+    for name, n_kept in zip(names[1:], (7, 4), strict=True):
+        table.vectors[name] = table.vectors["raw"].copy()
+        table.vectors[name][:, n_kept:] = 0
+    task = RetrievalTask.from_table(table, "label", max_queries=60)
+    population = choose_population(table, task, cluster, seed=0)
+    a, *others = (run_task(task, table, name) for name in names)
+    known = {name: population.ranked_without(table, task, name)[1] for name in names[:2]}
+    plain = population.retrieval_effects(table, task, a, others)
+    found = population.retrieval_effects(table, task, a, others, without=known)
+    assert [effect.delta for effect in found] == [effect.delta for effect in plain]
+    for got, expected in zip(found, plain, strict=True):
+        assert got.interval == pytest.approx(expected.interval, abs=ROUNDING)
 
 
 def test_a_field_of_the_payload_can_be_the_units() -> None:
