@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import StoreError, StoreUnavailable
 from intramodal.projection.projection import Projection
+from intramodal.store.base import Cluster
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.server.client import Connection, Retry, connect_server
 from intramodal.store.server.store import ServerStore
@@ -121,8 +122,12 @@ class Wire:
             connection.client.close()
 
     def store(self) -> ServerStore:
-        """Return a store that knows nothing yet, as after a restart."""
-        return ServerStore(self.connection, retry=self.clock.retry())
+        """Return a store that knows nothing yet, as after a restart.
+
+        It writes in one stream: the pauses of several would mix in the journal.
+        """
+        cluster = Cluster(upload_streams=1)
+        return ServerStore(self.connection, retry=self.clock.retry(), cluster=cluster)
 
     def served(self) -> list[Served]:
         """Return the requests so far."""
