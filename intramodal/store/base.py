@@ -204,6 +204,10 @@ class Store(ABC):
 
     location: str
 
+    is_remote: bool = False
+    """Whether another process does the work, so that two calls at a time save time; elsewhere one
+    waits for the other."""
+
     @abstractmethod
     def collections(self) -> list[str]:
         """Return the names of all collections, sorted."""

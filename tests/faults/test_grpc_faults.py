@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -14,7 +15,7 @@ from intramodal.errors import AccessDenied, InputError, NotFound, StoreError, St
 from intramodal.ingest.backfill.in_place import backfill
 from intramodal.ingest.images import encoder_origin
 from intramodal.ingest.pipeline import ingest_images
-from intramodal.store.base import VectorSpec
+from intramodal.store.base import Cluster, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.server.client import Retry, connect_server
 from intramodal.store.server.store import ServerStore
@@ -60,7 +61,9 @@ def store(server: WireServer, clock: Clock) -> Iterator[ServerStore]:
     connection = connect_server(server.url)
     assert connection.uses_grpc, "found by itself on the next port"
     with closing(connection.client):
-        yield ServerStore(connection, retry=clock.retry())
+        # In one stream: which call a fault hits must not be a matter of chance.
+        cluster = Cluster(upload_streams=1)
+        yield ServerStore(connection, retry=clock.retry(), cluster=cluster)
     server.rpc_faults = []
 
 
@@ -87,7 +90,8 @@ def test_every_call_of_the_main_job_is_repeated_until_it_is_answered(
     # Every second call fails, the first of each pair.
     server.rpc_faults = [fault, None] * 200
     store.ensure_index(NAME, "label", "keyword")
-    summary = backfill(photos, truth.projection, batch_size=200)
+    # At a pace, however high, one call follows the other.
+    summary = backfill(photos, truth.projection, batch_size=200, throttle=1e9)
     hits = photos.search(truth.X[:5], using="raw", k=1, exact=True)
     server.rpc_faults = []
     assert summary.projected + summary.skipped == N
@@ -237,12 +241,15 @@ def test_a_server_that_is_started_again_is_found_on_the_same_channel(truth: Trut
         stop = ExitStack()
         stop.enter_context(first)
         running.callback(stop.close)
-        n_updates = 0
+        # Calls arrive at the same time, and it must die once.
+        updates, seen = itertools.count(1), [0]
 
         def die(protocol: str, call: str) -> None:
-            nonlocal n_updates
-            n_updates += call == "UpdateVectors"
-            if n_updates == 3:
+            if call != "UpdateVectors":
+                return
+            nth = next(updates)
+            seen.append(nth)
+            if nth == 3:
                 first.rpc_faults = [RpcFault(CODE.UNAVAILABLE)] * 1000
                 threading.Thread(target=come_back, daemon=True).start()
 
@@ -256,5 +263,5 @@ def test_a_server_that_is_started_again_is_found_on_the_same_channel(truth: Trut
             photos = write(store, truth)
             first.before = die
             assert backfill(photos, truth.projection, batch_size=100).projected == N
-        assert n_updates >= 3
+        assert max(seen) >= 3
         truth.check(first.storage.points(NAME), is_projected=True)

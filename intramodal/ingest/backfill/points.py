@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from intramodal.errors import InputError
 from intramodal.ingest.failures import Failures
+from intramodal.ingest.workers import Threads
 from intramodal.progress import progress
 from intramodal.runs.records import FailureRecord
 from intramodal.runs.run import Run
@@ -69,6 +70,16 @@ def check_pace(batch_size: int, throttle: float | None) -> None:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     if throttle is not None and not throttle > 0:
         raise InputError(f"throttle must be more than 0 points a second, got {throttle}")
+
+
+def read_ahead(pages: Iterable[Page], reading: Threads) -> Iterator[Page]:
+    """Yield pages in order; where there is a thread, it reads the next one while one is used."""
+    each = iter(pages)
+    futures = (reading.submit(next, each, None) for _ in itertools.count())
+    for page in reading.in_order(futures, ahead=0):
+        if page is None:
+            return
+        yield page
 
 
 def paced(pages: Iterable[Page], throttle: float | None) -> Iterator[Page]:
@@ -170,6 +181,8 @@ class VectorFill:
         this call `replaces` it: a writer of both vectors knows better than what was read before.
         """
         collection, n_unprojectable = self.collection, 0
+        # What is slowed down need not be read early: it would only be older when it is written.
+        reads_ahead = collection.store.is_remote and self.throttle is None
         n_points = sum(collection.count(where, exact=False) for where in wheres)
         pages = itertools.chain.from_iterable(
             collection.scroll(vectors=[self.source], where=where, batch_size=self.batch_size)
@@ -179,9 +192,10 @@ class VectorFill:
             # A batch's product is short: more threads would spin beside the engine's between them.
             threadpool_limits(1, "blas"),
             progress(n_points, "project", unit="point") as bar,
+            Threads(1 if reads_ahead else 0, "read") as reading,
         ):
             try:
-                for page in paced(pages, self.throttle):
+                for page in paced(read_ahead(pages, reading), self.throttle):
                     n_unprojectable += self._take(page, replaces=replaces)
                     bar.update(len(page.ids))
             finally:

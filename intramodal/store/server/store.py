@@ -97,6 +97,7 @@ class ServerStore(Store):
         self._connection = connection
         self._cluster = cluster or Cluster()
         self._is_local = connection.kind != "server"
+        self.is_remote = not self._is_local
         self._server = Caller(connection, retry or Retry())
         self._streams: dict[int, Streams] = {}
         self._has_warned = False
