@@ -11,15 +11,22 @@ from click.core import ParameterSource
 from intramodal.commands.options import payload_filter, upload_options
 from intramodal.commands.session import JobCommand, Session, Uploads, session_options
 
+QUANTIZATIONS = ("none", "scalar", "binary", "turbo")
+DATATYPES = ("float32", "float16", "turbo4", "turbo8", "turbo16")
+"""Those of `ingest.backfill.new_vector`, which is too slow to import for a help text."""
+
 _MOST_SHOWN = 20
 _ALONE = ("verify", "recompute", "rollback")
+_STORED = ("on_disk", "quantize", "datatype")
 _UNSUITABLE = {
     "verify": (
+        *_STORED,
         *("new_collection", "made_by", "throttle", "batch_size", "wait", "yes", "dry_run"),
         *("upload_streams", "nodes"),
     ),
-    "recompute": ("new_collection", "made_by", "wait", "yes", "seed", "nodes"),
+    "recompute": (*_STORED, "new_collection", "made_by", "wait", "yes", "seed", "nodes"),
     "rollback": (
+        *_STORED,
         *("projection", "source", "new_collection", "made_by", "throttle", "batch_size"),
         *("wait", "seed", "upload_streams", "nodes"),
     ),
@@ -58,7 +65,7 @@ _UNSUITABLE = {
     "--new-collection",
     metavar="NAME",
     help="Copy everything into a new collection that also has the vector, then switch aliases; "
-    "for servers before 1.18 and for vectors without a name.",
+    "for servers before 1.18.",
 )
 @click.option(
     "--verify",
@@ -96,6 +103,22 @@ _UNSUITABLE = {
     "--wait/--no-wait",
     default=None,
     help="Wait until the index is rebuilt, if there was one.",
+)
+@click.option(
+    "--on-disk/--in-memory",
+    default=None,
+    help="Whether searches read the new vector from disk; default: as the --from vector.",
+)
+@click.option(
+    "--quantize",
+    type=click.Choice(QUANTIZATIONS),
+    help="Quantization of the new vector for searches; default: as the --from vector, but never "
+    "product.",
+)
+@click.option(
+    "--datatype",
+    type=click.Choice(DATATYPES),
+    help="Type of the new vector's numbers; default: that of the --from vector if it is a float.",
 )
 @click.option(
     "--seed",
@@ -166,7 +189,7 @@ def _run(
     pace = {"batch_size": options["batch_size"], "throttle": options["throttle"], "run": run}
     if options["recompute"]:
         return recompute(photos, projection, where=options["recompute"], **where, **pace)
-    pace["reindex"] = options["wait"]
+    pace |= {"reindex": options["wait"], **_stored(options)}
     new = options["new_collection"]
     if new is None:
         return backfill(photos, projection, yes=options["yes"], **where, **pace)
@@ -198,8 +221,13 @@ def _plan(photos: Any, projection: Any, where: dict[str, Any], options: dict[str
         return plan_recompute(photos, projection, where=options["recompute"], **where)
     new = options["new_collection"]
     if new is None:
-        return plan_backfill(photos, projection, yes=options["yes"], **where)
-    return plan_copy(photos, projection, new_collection=new, **where)
+        return plan_backfill(photos, projection, yes=options["yes"], **where, **_stored(options))
+    return plan_copy(photos, projection, new_collection=new, **where, **_stored(options))
+
+
+def _stored(options: dict[str, Any]) -> dict[str, Any]:
+    """Return how the new vector is wanted to be stored."""
+    return {name: options[name] for name in _STORED}
 
 
 def _verified(
@@ -286,4 +314,4 @@ def _cell(value: object) -> str:
     if isinstance(value, list):
         shown = [f"{item:,}" if isinstance(item, int) else str(item) for item in value]
         return ", ".join(shown[:_MOST_SHOWN]) + (", ..." if len(shown) > _MOST_SHOWN else "")
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else str(value) or "''"

@@ -16,6 +16,7 @@ from intramodal.commands.options import (
     model_options,
     sample_option,
     sides_options,
+    vector_list,
     where_option,
 )
 from intramodal.commands.session import JobCommand, Session, figures_kept, session_options
@@ -52,8 +53,9 @@ _NOT_RECORDED_UNLABELLED = (
     default="raw,pca",
     show_default=True,
     type=LIST,
-    callback=comma_list,
-    help="Two named vectors A,B: the one in use and the one that may replace it.",
+    callback=vector_list,
+    help="Two named vectors A,B: the one in use and the one that may replace it; '' is a vector "
+    "without a name.",
 )
 @click.option(
     "--labels",
@@ -409,6 +411,7 @@ def _print_labelled(result: dict[str, Any]) -> None:
 def print_verdicts(result: dict[str, Any]) -> None:
     """Print the decision, one row and one sentence a field, and one row a piece of evidence."""
     from intramodal.commands.printing import (
+        named,
         note,
         note_where,
         number,
@@ -427,7 +430,7 @@ def print_verdicts(result: dict[str, Any]) -> None:
         ends = pieces["map"] or {"a": field["map"][a], "b": field["map"][b]}
         deltas = [number(pieces[p] and pieces[p]["delta"], sign=True) for p in PIECES]
         rows.append((name, number(ends["a"]), number(ends["b"]), *deltas, SHORT[field["verdict"]]))
-    heads = (f"mAP {a}>", f"mAP {b}>", "delta>", "nDCG@10>", "few-shot>", "verdict")
+    heads = (f"mAP {named(a)}>", f"mAP {named(b)}>", "delta>", "nDCG@10>", "few-shot>", "verdict")
     print_table(("field", *heads), rows)
     own = [
         (name, vector, {"map": field["map"][vector], "by_distance": {"map": own}})

@@ -106,6 +106,20 @@ def names(ctx: click.Context, param: click.Parameter, value: Any) -> list[str]:
     return found
 
 
+def vector_list(ctx: click.Context, param: click.Parameter, value: Any) -> list[str]:
+    """Split ``a,b`` into different names of vectors; ``''`` is the one without a name."""
+    named = comma_list(ctx, param, value)
+    return list(dict.fromkeys("" if name in ("''", '""') else name for name in named))
+
+
+def vector_names(ctx: click.Context, param: click.Parameter, value: Any) -> list[str]:
+    """Split ``a,b`` into different names of vectors, at least one."""
+    found = vector_list(ctx, param, value)
+    if not found:
+        raise click.BadParameter("takes at least one name")
+    return found
+
+
 def whole_numbers(ctx: click.Context, param: click.Parameter, value: Any) -> list[int]:
     """Split ``1,2,4`` into whole numbers from 1; TOML lists pass as they are."""
     if isinstance(value, int | list | tuple):
@@ -130,8 +144,8 @@ labels_option = click.option(
 vectors_option = click.option(
     "--vectors",
     type=LIST,
-    callback=names,
-    help="Named vectors to evaluate, comma-separated.",
+    callback=vector_names,
+    help="Named vectors to evaluate, comma-separated; '' is a vector without a name.",
 )
 least_option = click.option(
     "--min-class-size",

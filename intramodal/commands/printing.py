@@ -24,9 +24,15 @@ def print_table(
         is_number = column.endswith(">")
         table.add_column(column.rstrip(">"), justify="right" if is_number else "left")
     for row in rows:
-        table.add_row(*(Text(printable(str(cell))) for cell in row))
+        cells = (named(c) if head == "vector" else c for head, c in zip(columns, row, strict=True))
+        table.add_row(*(Text(printable(str(cell))) for cell in cells))
     # A pipe or a log has no width: rich would assume 80 columns and cut words for it.
     Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
+
+
+def named(vector: object) -> str:
+    """Return the name of a vector as options write it: ``''`` for one that has none."""
+    return str(vector) or "''"
 
 
 def printable(text: str, *, limit: int = 200) -> str:

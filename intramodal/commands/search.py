@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from intramodal.commands.options import LIST, comma_list, model_options
+from intramodal.commands.options import LIST, model_options, vector_list
 from intramodal.commands.session import JobCommand, Session, session_options
 
 
@@ -29,8 +29,8 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.option(
     "--vectors",
     type=LIST,
-    callback=comma_list,
-    help="Named vectors to search, comma-separated.",
+    callback=vector_list,
+    help="Named vectors to search, comma-separated; '' is a vector without a name.",
 )
 @click.option(
     "--projection",
@@ -130,10 +130,11 @@ def _write_page(photos: Any, found: Any, query: dict[str, Any], options: dict[st
 
 
 def _show(result: dict[str, Any]) -> None:
-    from intramodal.commands.printing import note, print_table
+    from intramodal.commands.printing import named, note, print_table
 
     names = list(result["vectors"])
-    columns = ["rank>", *(f"{name}: {what}" for name in names for what in ("score>", "picture"))]
+    heads = [f"{named(name)}: {what}" for name in names for what in ("score>", "picture")]
+    columns = ["rank>", *heads]
     print_table(columns, _rows(result, names))
     if "html" in result:
         click.echo(f"page: {result['html']}")

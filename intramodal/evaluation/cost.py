@@ -78,6 +78,7 @@ def _probes(rows: NDArray[np.intp]) -> NDArray[np.intp]:
 
 def two_stages(a: str, b: str) -> str:
     """Return what a search in two stages, by vector B and then by A, keeps and saves."""
+    a, b = a or "''", b or "''"
     return (
         f"{b} > {a}: {b} finds {N_CANDIDATES} candidates and {a} ranks them, so its results have "
         f"about the quality of {a}, not that of {b}. It needs the memory of both vectors, or of "

@@ -193,6 +193,11 @@ _N_WARM = 5
 _CANDIDATES_AN_ANSWER = 4
 
 
+def _unquoted(name: str) -> str:
+    """Return the name of a vector as it is; ``''`` is how one without a name is written."""
+    return "" if name in ("''", '""') else name
+
+
 @dataclass(frozen=True)
 class IndexSearch:
     """How the store is asked.
@@ -226,12 +231,12 @@ class IndexSearch:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be asked."""
-        if self.prefetch and self.fuse:
+        if self.prefetch is not None and self.fuse is not None:
             raise InputError("a search is either fused or has a prefetch; give one of the two")
 
     @classmethod
     def parse(cls, text: str) -> IndexSearch:
-        """Read ``V``, ``FIRST:V`` (two stages) or ``V+W`` (fused).
+        """Read ``V``, ``FIRST:V`` (two stages) or ``V+W`` (fused); ``''`` is without a name.
 
         Examples
         --------
@@ -241,27 +246,32 @@ class IndexSearch:
         first, colon, second = text.partition(":")
         one, plus, other = text.partition("+")
         if colon and first and second and not plus:
-            return cls(second, prefetch=first)
+            return cls(_unquoted(second), prefetch=_unquoted(first))
         if plus and one and other and not colon:
-            return cls(one, fuse=other)
+            return cls(_unquoted(one), fuse=_unquoted(other))
         if colon or plus or not text:
             raise InputError(
                 f"a search is a vector, FIRST:SECOND in two stages, or ONE+OTHER fused, got "
                 f"{text!r}"
             )
-        return cls(text)
+        return cls(_unquoted(text))
 
     @property
     def name(self) -> str:
         """What the search is called in tables."""
-        if self.prefetch:
-            return f"{self.prefetch} > {self.vector}"
-        return f"{self.vector} + {self.fuse}" if self.fuse else self.vector
+        vector, prefetch, fuse = (
+            name or ("''" if name == "" else None)
+            for name in (self.vector, self.prefetch, self.fuse)
+        )
+        if prefetch:
+            return f"{prefetch} > {vector}"
+        return f"{vector} + {fuse}" if fuse else str(vector)
 
     @property
     def vectors(self) -> list[str]:
         """The vectors it compares, the one that ranks first."""
-        return [name for name in (self.vector, self.prefetch, self.fuse) if name]
+        named = (self.vector, self.prefetch, self.fuse)
+        return [name for name in named if name is not None]
 
     def within(self, where: Filter | None) -> IndexSearch:
         """Return the search among the points that match a filter, its own one included."""
@@ -285,12 +295,12 @@ class IndexSearch:
         )
 
     def _stages(self, table: VectorTable, rows: NDArray[np.intp], k: int) -> dict[str, Any]:
-        other = self.prefetch or self.fuse
+        other = self.fuse if self.prefetch is None else self.prefetch
         if other is None:
             return {}
         limit = self.candidates or k * _CANDIDATES_AN_ANSWER
         stage = {"using": other, "limit": limit, "Q": table.vectors[other][rows]}
-        return {"prefetch" if self.prefetch else "fuse": stage}
+        return {"fuse" if self.prefetch is None else "prefetch": stage}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -491,7 +501,8 @@ class IndexResults(Results):
 
     def _row(self, result: IndexResult, *, classes: bool) -> dict[str, Any]:
         """Return what is shown of a search: its own figures, and what the vector is capable of."""
-        found = None if result.search.fuse else self.exact[result.field, result.search.vector]
+        search = result.search
+        found = None if search.fuse is not None else self.exact[result.field, search.vector]
         beside = found.to_dict() if found else {}
         return {
             **result.to_dict(classes=classes),
@@ -653,7 +664,7 @@ def _exact(
     seed: int,
 ) -> dict[tuple[str, str], RetrievalResult]:
     """Return the exact figures by field and vector, equal scores in the order of ids."""
-    vectors = dict.fromkeys(search.vector for search in searches if not search.fuse)
+    vectors = dict.fromkeys(search.vector for search in searches if search.fuse is None)
     pairs = [(task, vector) for task in tasks for vector in vectors]
     return {
         (task.field, vector): with_interval(
@@ -769,7 +780,7 @@ def recall_at_k(
     # Equal scores are equally right, whichever of them the store chose. Answers that are not in
     # the table, because they lack one of its vectors, cannot be judged: they shorten both lists.
     recall = np.full(len(rows), np.nan)
-    if search.fuse:
+    if search.fuse is not None:
         return recall
     X = table.vectors[search.vector]
     is_there = np.asarray(np.isfinite(X).all(axis=1))

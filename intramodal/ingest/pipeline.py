@@ -137,6 +137,7 @@ def vectors_collection(
         return ImageCollection.create(store, name, vectors, dataset=dataset, options=options or {})
     known = ImageCollection.open(store, name)
     if check_target(known, vector, vectors):
+        known.check_reusable(vector)
         known.add_vector(vector, *vectors[vector])
     return known
 

@@ -64,7 +64,7 @@ class CollectionInfo:
     `n_points` is approximate on a server (its `points_count`, which costs nothing and is off while
     points are moved between segments), and exact elsewhere; `Store.count` counts. `n_indexed`
     counts vectors that are in an approximate index, as far as the store knows; `indexes` names
-    payload fields as Qdrant's JSON paths.
+    payload fields as Qdrant's JSON paths; `settings` are as `Store.settings` gives them.
     """
 
     name: str
@@ -74,6 +74,7 @@ class CollectionInfo:
     status: str = "green"
     indexes: Mapping[str, str] = field(default_factory=dict)
     n_indexed: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -303,11 +304,21 @@ class Store(ABC):
         """Delete points; absent ids are ignored."""
 
     @abstractmethod
-    def add_vector(self, name: str, vector: str, spec: VectorSpec) -> None:
-        """Add a named vector to a collection that holds points.
+    def add_vector(
+        self,
+        name: str,
+        vector: str,
+        spec: VectorSpec,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add a named vector to a collection that holds points, and set it up.
 
-        Same definition again: nothing happens; another definition: `Conflict`. `Unsupported`
-        below server 1.18.
+        Same definition again: only settings that lack are set, as after a kill between the two
+        steps; another definition: `Conflict`. `Unsupported` below server 1.18.
+
+        `settings` are those of a single vector in `create`'s options: ``on_disk`` or ``memory``,
+        ``hnsw_config``, ``quantization_config``. A key that may not set them leaves them out with
+        a warning. The client's local mode has nothing to set up.
         """
 
     def check_adds_vectors(self) -> None:  # noqa: B027  most stores can

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.errors import InputError, ManifestMismatchError, NotFound
+from intramodal.errors import Conflict, InputError, ManifestMismatchError, NotFound
 from intramodal.store.base import (
     CollectionInfo,
     Filter,
@@ -161,7 +161,29 @@ class ImageCollection:
             self._described = replace(found, vectors=left)
         self._save(vector, self.manifest.without_vector(vector))
 
-    def add_vector(self, vector: str, size: int, origin: VectorOrigin) -> None:
+    def check_reusable(self, vector: str) -> None:
+        """Raise `Conflict` if a server has removed the vector which may bring it back."""
+        # From 1.19 on a server makes every new name from nothing, whatever older ones have left
+        # of it on disk (qdrant#9317).
+        version = self.manifest.removed.get(vector)
+        if version is None or not self.store.risk_of_removing_vectors():
+            return
+        raise Conflict(
+            f"{vector!r} was removed from {self.name!r} by Qdrant {version}, which can bring its "
+            f"old vectors back under the same name (qdrant#9317); choose another name with --to, "
+            f"upgrade the server to 1.19.0 or later, or give --yes, and --verify after the next "
+            f"restart of the server"
+        )
+
+    def add_vector(
+        self,
+        vector: str,
+        size: int,
+        origin: VectorOrigin,
+        *,
+        datatype: str = "float32",
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         """Add an empty named vector; its origin is declared first, as incomplete.
 
         In this order a kill between the two steps leaves a name without vectors, never vectors
@@ -177,8 +199,8 @@ class ImageCollection:
         is_complete = known is not None and known.is_complete
         origin = replace(origin, is_complete=is_complete)
         self._save(vector, self.manifest.with_vector(vector, origin))
-        spec = VectorSpec(size)
-        self.store.add_vector(self.name, vector, spec)
+        spec = VectorSpec(size, datatype=datatype)
+        self.store.add_vector(self.name, vector, spec, settings)
         self._described = replace(self.described, vectors={**there, vector: spec})
 
     def finish_vector(self, vector: str, *, is_complete: bool = True) -> None:
@@ -370,6 +392,8 @@ class ImageCollection:
 
     def _save(self, vector: str, manifest: Manifest) -> None:
         """Write what the manifest now says of one vector; others may write other vectors."""
+        if manifest == self.manifest and self.manifest.is_stored:
+            return
         self.store.set_metadata(self.name, manifest.change_of(vector))
         self.manifest = replace(manifest, is_stored=True)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from intramodal.errors import Conflict, InputError, ManifestMismatchError, NotFound
+from intramodal.errors import InputError, ManifestMismatchError, NotFound
 from intramodal.projection.fit import Center
 from intramodal.projection.projection import Projection
-from intramodal.store.base import UNNAMED
 from intramodal.store.checks import require_vectors
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import TEXT_INVERSION, VectorOrigin
@@ -73,30 +72,11 @@ def check_in_place(
     With `yes` a name is used again that a server has removed which may bring its vectors back.
     """
     origin = check_projectable(collection, projection, source, vector)
-    if source == UNNAMED:
-        raise InputError(
-            f"the vector of {collection.name!r} has no name, and a named one cannot be relied on "
-            f"beside it; copy into a new collection with --new-collection NAME, where it becomes "
-            f"'raw'"
-        )
     if vector not in collection.vectors:
         collection.store.check_adds_vectors()
         if not yes:
-            _check_reusable(collection, vector)
+            collection.check_reusable(vector)
     return origin
-
-
-def _check_reusable(collection: ImageCollection, vector: str) -> None:
-    # From 1.19 on a server makes every new name from nothing, whatever older ones have left of it
-    # on disk (qdrant#9317).
-    version = collection.manifest.removed.get(vector)
-    if version is not None and collection.store.risk_of_removing_vectors():
-        raise Conflict(
-            f"{vector!r} was removed from {collection.name!r} by Qdrant {version}, which can "
-            f"bring its old vectors back under the same name (qdrant#9317); choose another name "
-            f"with --to, upgrade the server to 1.19.0 or later, or give --yes, and --verify after "
-            f"the next restart of the server"
-        )
 
 
 def check_made_by(

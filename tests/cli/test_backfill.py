@@ -124,18 +124,36 @@ def test_a_backfill_in_place_is_undone() -> None:
     assert kinds == [*["backfill"] * 3, "adopt"]
 
 
-def test_an_unnamed_vector_needs_a_new_collection_and_gets_it(rng: np.random.Generator) -> None:
+def test_an_unnamed_vector_is_filled_compared_and_searched_beside_a_named_one(
+    rng: np.random.Generator,
+) -> None:
     with open_store(DEFAULT_STORE) as store:
         store.create("shop", {UNNAMED: VectorSpec(D)})
-        X = rng.normal(size=(3, D)).astype(np.float32)
-        store.upsert("shop", [1, 2, 3], {UNNAMED: X}, [{}] * 3)
+        X = rng.normal(size=(N, D)).astype(np.float32)
+        payloads = [{"kind": "ab"[n % 2]} for n in range(N)]
+        store.upsert("shop", list(range(N)), {UNNAMED: X}, payloads)
     place = ("backfill", "shop", "--projection", "pca.safetensors", "--from", "")
     made_by = ("--made-by", MODEL)
-    refused = run(*place, *made_by, "--dry-run", code=1)
-    assert "--new-collection NAME" in refused["error"]["message"]
-    assert run(*place, *made_by, "--new-collection", "new")["projected"] == 3
+    assert run(*place, *made_by, "--dry-run")["n_missing"] == N
+    assert run(*place, *made_by, "--new-collection", "new")["projected"] == N
     with open_store(DEFAULT_STORE) as store:
         assert set(ImageCollection.open(store, "new").info().vectors) == {"raw", "pca"}
+    assert run(*place)["projected"] == N
+    assert run(*place, "--verify", "9")["stale"] == 0
+    both = ("shop", "--vectors", "'',pca")
+    found = run("search", *both, "--id", "1", "-k", "2")["vectors"]
+    assert {name: len(hits) for name, hits in found.items()} == {UNNAMED: 2, "pca": 2}
+    said = invoke("search", *both, "--id", "1")
+    assert "'': score" in said.stdout
+    for command in (("compare",), ("evaluate", "retrieval"), ("evaluate", "fewshot")):
+        said = invoke(*command, *both, "--labels", "kind")
+        assert said.exit_code == 0, said.output
+    index = run(
+        "evaluate", "index", "shop", "--searches", "'',pca,pca:'',pca+''", "--labels", "kind"
+    )
+    assert [row["search"] for row in index["rows"]] == ["''", "pca", "pca > ''", "pca + ''"]
+    run("export", "shop", "--vector", "", "-o", "all.npy")
+    assert np.load("all.npy").shape == (N, D)
 
 
 @pytest.mark.parametrize(

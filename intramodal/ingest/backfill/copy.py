@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import Conflict, InputError, ManifestMismatchError, StoreError, Unsupported
 from intramodal.ingest.backfill.in_place import rebuild_index
+from intramodal.ingest.backfill.new_vector import NewVector, Storing, as_source
 from intramodal.ingest.backfill.points import (
     MOST_PASSES,
     VectorFill,
@@ -106,6 +107,8 @@ class Copy:
     source: str
     vector: str
     """Names in the old collection, and of the new vector."""
+    storing: Storing = field(default=Storing())
+    """How the new vector is stored."""
 
     @cached_property
     def renamed(self) -> dict[str, str]:
@@ -129,15 +132,28 @@ class Copy:
         """Return the vectors of the new collection."""
         old = self.collection.vectors
         copied = {new: old[name] for name, new in self.renamed.items()}
-        return {**copied, self.vector: VectorSpec(self.projection.dim_out)}
+        return {**copied, self.vector: self.new_vector.spec}
+
+    @cached_property
+    def new_vector(self) -> NewVector:
+        """How the new vector is defined and set up: as its source, if not wanted otherwise."""
+        old = self.collection
+        return as_source(
+            old.vectors[self.source],
+            self.source,
+            self.vector,
+            self.projection.dim_out,
+            settings=old.described.settings,
+            storing=self.storing,
+        )
 
     def settings(self) -> dict[str, Any]:
-        """Return how the new collection is set up; the new vector as its source."""
+        """Return how the new collection is set up."""
         found = self.collection.store.settings(self.collection.name)
         own = found.pop("vectors", {})
         vectors = {new: own[old] for old, new in self.renamed.items() if old in own}
-        if self.source in own:
-            vectors[self.vector] = own[self.source]
+        if self.new_vector.settings:
+            vectors[self.vector] = self.new_vector.settings
         return {**found, "vectors": vectors} if vectors else found
 
     def manifest(self) -> Manifest:
@@ -427,6 +443,9 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     batch_size: int = 1000,
     throttle: float | None = None,
     reindex: bool = True,
+    on_disk: bool | None = None,
+    quantize: str | None = None,
+    datatype: str | None = None,
     seed: int = 0,
     run: Run | None = None,
 ) -> CopySummary:
@@ -456,6 +475,8 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
         Most points a second.
     reindex : bool
         Have the new collection indexed, if the old one is, before clients are switched.
+    on_disk, quantize, datatype
+        How the new vector is stored, as in `backfill`.
     seed : int
         Of the sample.
     run : Run, optional
@@ -474,7 +495,8 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     check_pace(batch_size, throttle)
     vector = vector or projection.default_vector
     original = original_of(collection, new_collection)
-    copy = Copy(original, projection, new_collection, source, vector)
+    storing = Storing(on_disk, quantize, datatype)
+    copy = Copy(original, projection, new_collection, source, vector, storing)
     check_copyable(copy)
     new, is_done = _open_or_create(copy)
     n_skipped = new.count(Filter(has_vector=vector), exact=False)

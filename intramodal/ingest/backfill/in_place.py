@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from intramodal.ingest.backfill.new_vector import Storing, new_vector
 from intramodal.ingest.backfill.points import (
     VectorFill,
     check_pace,
@@ -45,6 +46,8 @@ class BackfillSummary:
         "item", "stage" and "reason" of each that cannot; the first 10,000.
     seconds, reindex_seconds : float
         Until all was written; until the index was rebuilt after that.
+    notes : list of str
+        What the vector takes from its source, and what changes for clients, if this run added it.
     """
 
     collection: str
@@ -58,6 +61,7 @@ class BackfillSummary:
     reindex_seconds: float = 0.0
     late: int = 0
     lacking: int = 0
+    notes: list[str] = field(default_factory=list)
 
     @property
     def sentence(self) -> str:
@@ -88,6 +92,9 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     batch_size: int = 1000,
     throttle: float | None = None,
     reindex: bool = True,
+    on_disk: bool | None = None,
+    quantize: str | None = None,
+    datatype: str | None = None,
     yes: bool = False,
     run: Run | None = None,
 ) -> BackfillSummary:
@@ -116,6 +123,13 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     reindex : bool
         Wait until a server has rebuilt its index, or rebuild that of an embedded collection if it
         had one.
+    on_disk : bool, optional
+        Whether searches read the vector from disk; as its source by default.
+    quantize : {"none", "scalar", "binary", "turbo"}, optional
+        What is kept in memory for searches; as its source, but never "product", by default.
+    datatype : str, optional
+        Of the vector's numbers: "float32", "float16" or another one that the store knows; that of
+        the source if it is one of the two, by default.
     yes : bool
         Use a vector's name again that a server below 1.19 has removed, which may bring its old
         vectors back.
@@ -129,7 +143,7 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     Conflict
         If the name was removed by a server below 1.19, unless `yes`.
     InputError
-        If the source vector has another length or no name.
+        If the source vector has another length, or the vector cannot be stored so.
     Unsupported
         If the server is too old to add a vector.
     """
@@ -140,7 +154,9 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     check_pace(batch_size, throttle)
     origin = check_in_place(collection, projection, source, vector, yes=yes)
     _warn_of_faults(collection, vector)
-    collection.add_vector(vector, projection.dim_out, origin)
+    storing = Storing(on_disk, quantize, datatype)
+    new = new_vector(collection, source, vector, projection.dim_out, storing)
+    new.add_to(collection, vector, origin)
     was_indexed = collection.described.n_indexed > 0  # as it was seen before
     wanted = [Filter()] if only is None else with_ids(only)
     n_skipped = sum(
@@ -166,6 +182,7 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
         failures=failures.listed,
         late=fill.n_late,
         lacking=fill.n_lacking,
+        notes=new.notes,
         seconds=round(seconds, 3),
         reindex_seconds=rebuild_index(collection, needed=needs_index) if reindex else 0.0,
     )

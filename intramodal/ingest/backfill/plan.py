@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from intramodal.ingest.backfill.copy import Copy, check_copyable, is_switched, original_of
+from intramodal.ingest.backfill.new_vector import Storing, new_vector
 from intramodal.ingest.backfill.points import in_points
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Filter, VectorSpec
@@ -159,12 +160,15 @@ class RecomputePlan:
         return asdict(self)
 
 
-def plan_backfill(
+def plan_backfill(  # noqa: PLR0913  as `backfill`
     collection: ImageCollection,
     projection: Projection,
     *,
     vector: str | None = None,
     source: str = "raw",
+    on_disk: bool | None = None,
+    quantize: str | None = None,
+    datatype: str | None = None,
     yes: bool = False,
 ) -> BackfillPlan:
     """Return what `backfill` would do, with the same refusals, changing nothing."""
@@ -175,7 +179,9 @@ def plan_backfill(
     n_missing = collection.count(Filter(has_vector=source, lacks_vector=lacks))
     settings = _settings(collection)
     before = collection_costs(collection, settings)
-    added = vector_cost(VectorSpec(projection.dim_out), n_missing, settings, vector)
+    storing = Storing(on_disk, quantize, datatype)
+    new = new_vector(collection, source, vector, projection.dim_out, storing)
+    added = vector_cost(new.spec, n_missing, with_own(settings, vector, new.settings), vector)
     n_reindexed = info.n_points if n_missing and info.n_indexed else 0
     dims = projection.dim_out + sum(s.size for v, s in info.vectors.items() if v != vector)
     return BackfillPlan(
@@ -188,29 +194,38 @@ def plan_backfill(
         n_points=info.n_points,
         n_missing=n_missing,
         n_unprojectable=collection.count(Filter(lacks_vector=source)),
-        notes=[*_faults(collection, lacks), *_notes_in_place(settings, n_missing, n_reindexed)],
+        notes=[
+            *_faults(collection, lacks),
+            *new.notes,
+            *_notes_in_place(settings, n_missing, n_reindexed),
+        ],
         **_costs(before, [added], n_reindexed, dims),
     )
 
 
-def plan_copy(
+def plan_copy(  # noqa: PLR0913  as `copy_collection`
     collection: ImageCollection,
     projection: Projection,
     *,
     new_collection: str,
     vector: str | None = None,
     source: str = "raw",
+    on_disk: bool | None = None,
+    quantize: str | None = None,
+    datatype: str | None = None,
 ) -> BackfillPlan:
     """Return what `copy_collection` would do, with the same refusals, changing nothing."""
     vector = vector or projection.default_vector
     collection = original_of(collection, new_collection)
-    copy = Copy(collection, projection, new_collection, source, vector)
+    storing = Storing(on_disk, quantize, datatype)
+    copy = Copy(collection, projection, new_collection, source, vector, storing)
     check_copyable(copy)
     info = collection.info()
     settings = _settings(collection)
     before = collection_costs(collection, settings)
     n_source = collection.count(Filter(has_vector=source))
-    projected = vector_cost(VectorSpec(projection.dim_out), n_source, settings, source)
+    new = copy.new_vector
+    projected = vector_cost(new.spec, n_source, with_own(settings, vector, new.settings), vector)
     added = [projected, *(before[old] for old in copy.renamed)]
     n_reindexed = info.n_points if info.n_indexed else 0
     dims = projection.dim_out + sum(info.vectors[old].size for old in copy.renamed)
@@ -246,7 +261,7 @@ def plan_recompute(
 
 def _settings(collection: ImageCollection) -> dict[str, Any]:
     backend = collection.store.describe()["backend"]
-    found = collection.store.settings(collection.name)
+    found = collection.described.settings
     return {**found, "has_index": backend not in _NO_INDEX, "backend": backend}
 
 
@@ -290,6 +305,13 @@ def _notes_in_place(settings: dict[str, Any], n_missing: int, n_reindexed: int) 
     return notes
 
 
+def with_own(settings: Mapping[str, Any], vector: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a collection's settings with those of a vector that is added."""
+    by_vector = settings.get("vectors", {})
+    merged = {**by_vector.get(vector, {}), **own}
+    return {**settings, "vectors": {**by_vector, vector: merged}}
+
+
 def _notes_copy(copy: Copy, settings: dict[str, Any], aliases: list[str]) -> list[str]:
     old, new = copy.collection.name, copy.new_name
     store = copy.collection.store
@@ -304,6 +326,7 @@ def _notes_copy(copy: Copy, settings: dict[str, Any], aliases: list[str]) -> lis
         f"the copy until clients use {new!r}: what changes in {old!r} after it was copied is not "
         f"copied again",
         f"both collections exist until you drop {old!r}",
+        *copy.new_vector.notes,
         *_on_memory(settings),
     ]
     if aliases:

@@ -23,6 +23,7 @@ from intramodal.errors import (
     ManifestMismatchError,
     NotFound,
     StoreError,
+    Unsupported,
 )
 from intramodal.store.base import (
     CollectionInfo,
@@ -179,6 +180,7 @@ class EdgeStore(Store):
             return CollectionInfo(
                 name, about.points_count, entry.vectors, entry.metadata, "green",
                 entry.indexes, about.indexed_vectors_count,
+                engine.settings(self._folder / entry.folder),
             )  # fmt: skip
 
     def settings(self, name: str) -> dict[str, Any]:
@@ -233,9 +235,17 @@ class EdgeStore(Store):
             self._release(entry.folder)
             engine.optimize_in_child(self._folder / entry.folder, deadline_s)
 
-    def add_vector(self, name: str, vector: str, spec: VectorSpec) -> None:
+    def add_vector(
+        self,
+        name: str,
+        vector: str,
+        spec: VectorSpec,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         """Add a named vector to a collection that holds points; repeating it does nothing."""
         check_spec(vector, spec)
+        if settings:
+            raise Unsupported("the embedded store sets up no vectors yet")
         with self._opened(name, "add a vector to") as (entry, shard):
             if entry.vectors.get(vector) == spec:
                 return

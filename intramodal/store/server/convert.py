@@ -159,6 +159,21 @@ def _vector_params(
         raise InputError(f"vector {name!r} cannot be set up by {dict(settings)}") from error
 
 
+def vector_diff(vector: str, settings: Mapping[str, Any]) -> models.VectorParamsDiff:
+    """Return the client's change that gives a vector settings in the server's spelling."""
+    try:
+        return models.VectorParamsDiff(**settings)
+    except (ValidationError, TypeError) as error:
+        raise InputError(f"vector {vector!r} cannot be set up by {dict(settings)}") from error
+
+
+def says(told: Any, wanted: Any) -> bool:
+    """Return whether settings hold all that is wanted, whatever else they hold."""
+    if not (isinstance(told, Mapping) and isinstance(wanted, Mapping)):
+        return bool(told == wanted)
+    return all(key in told and says(told[key], value) for key, value in wanted.items())
+
+
 def settings_of(info: models.CollectionInfo) -> dict[str, Any]:
     """Return the options that would create such a collection, in the server's spelling.
 

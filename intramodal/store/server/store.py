@@ -9,7 +9,7 @@ from typing import Any
 from qdrant_client import models
 from qdrant_client.http.exceptions import ResponseHandlingException
 
-from intramodal.errors import Conflict, NotFound, Unsupported
+from intramodal.errors import AccessDenied, Conflict, NotFound, Unsupported
 from intramodal.store.base import (
     Cluster,
     CollectionInfo,
@@ -193,11 +193,15 @@ class ServerStore(Store):
             status=models.CollectionStatus(info.status).value,
             indexes=indexes or self._local_indexes.get(name, {}),
             n_indexed=info.indexed_vectors_count or 0,
+            settings=self._settings_of(info),
         )
 
     def settings(self, name: str) -> dict[str, Any]:
         """Return how a collection is set up, as far as the server tells, as `create`'s options."""
-        found = convert.settings_of(self._server.look(name))
+        return self._settings_of(self._server.look(name))
+
+    def _settings_of(self, info: models.CollectionInfo) -> dict[str, Any]:
+        found = convert.settings_of(info)
         if not self._is_local:
             return found
         # Local mode tells defaults of an index that it does not have.
@@ -237,12 +241,44 @@ class ServerStore(Store):
     def _status(self, name: str) -> str:
         return str(models.CollectionStatus(self._server.look(name).status).value)
 
-    def add_vector(self, name: str, vector: str, spec: VectorSpec) -> None:
+    def add_vector(
+        self,
+        name: str,
+        vector: str,
+        spec: VectorSpec,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         """Add a named vector to a collection that holds points; repeating it does nothing."""
+        is_new = self._add_vector(name, vector, spec)
+        if not settings or self._is_local:
+            return
+        told = {} if is_new else self.settings(name).get("vectors", {}).get(vector, {})
+        if not convert.says(told, settings):
+            self._set_up(name, vector, settings)
+
+    def _set_up(self, name: str, vector: str, settings: Mapping[str, Any]) -> None:
+        """Give a vector settings: a server takes none when a name is added, without a word."""
+        diff = convert.vector_diff(vector, settings)
+        try:
+            self._server.call(
+                f"set up the vector {vector!r} of {name!r}",
+                lambda: self._server.client.update_collection(name, vectors_config={vector: diff}),
+            )
+        except AccessDenied as error:
+            log.warning(
+                "%s; the vector is filled all the same, stored as the server does by default: let "
+                "somebody who may change the collection set %s for it",
+                error,
+                dict(settings),
+            )
+
+    def _add_vector(self, name: str, vector: str, spec: VectorSpec) -> bool:
+        """Add a vector's name unless it is there; returns whether it was not."""
         check_spec(vector, spec)
         known = self._server.know(name)
         if known.specs.get(vector) == spec:
-            return self._wait_until_known(name, vector, spec)
+            self._wait_until_known(name, vector, spec)
+            return False
         if vector in known.specs:
             raise Conflict(
                 f"{name!r} has a vector {vector!r} already, defined as {known.specs[vector]}; "
@@ -254,7 +290,8 @@ class ServerStore(Store):
             f"add the vector {vector!r} to {name!r}",
             lambda: self._server.client.create_vector_name(name, vector, config, wait=True),
         )
-        return self._wait_until_known(name, vector, spec)
+        self._wait_until_known(name, vector, spec)
+        return True
 
     def _wait_until_known(self, name: str, vector: str, spec: VectorSpec) -> None:
         if not self._is_local:

@@ -53,6 +53,8 @@ class Collection:
     shard_keys: list[ShardKey] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     version: str = VERSION
+    is_map: bool = True
+    """Whether vectors are described by name: an unnamed one alone is not, until one is added."""
 
     @property
     def n_shards(self) -> int:

@@ -62,7 +62,9 @@ class Storage:
         dense = given if isinstance(given, dict) else {UNNAMED: given}
         vectors: dict[str, Definition] = {**dense, **(config.sparse_vectors or {})}
         metadata = dict(config.metadata or {})
-        self.collections[name] = Collection(config, vectors, metadata, version=self.version)
+        self.collections[name] = Collection(
+            config, vectors, metadata, version=self.version, is_map=isinstance(given, dict)
+        )
         self._start_rates(self.collections[name])
         return True
 
@@ -114,8 +116,9 @@ class Storage:
         config: models.DenseVectorConfig | models.SparseVectorConfig,
     ) -> None:
         """Add a named vector; the same definition again changes nothing."""
-        vectors = self.find(name).vectors
-        params = _params(config)
+        found, params = self.find(name), _params(config)
+        vectors = found.vectors
+        found.is_map = found.is_map or isinstance(params, models.VectorParams)
         if vector not in vectors:
             self.cluster.added(vector)
         if vectors.setdefault(vector, params) != params:
@@ -166,7 +169,7 @@ class Storage:
             "segments_count": 1,
             "config": {
                 "params": {
-                    "vectors": vectors[UNNAMED] if set(vectors) == {UNNAMED} else vectors,
+                    "vectors": vectors if found.is_map else vectors[UNNAMED],
                     **asked,
                 },
                 "hnsw_config": _HNSW | _given(found.config.hnsw_config),

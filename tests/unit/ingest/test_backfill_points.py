@@ -12,6 +12,7 @@ import pytest
 from intramodal.errors import InputError, ManifestMismatchError, NotFound, Unsupported
 from intramodal.ingest.backfill.in_place import backfill, recompute
 from intramodal.ingest.backfill.plan import plan_backfill
+from intramodal.ingest.backfill.rollback import rollback_vector
 from intramodal.ingest.backfill.verify import verify_vector
 from intramodal.projection.projection import Projection
 from intramodal.runs.ledger import RunLedger
@@ -27,6 +28,7 @@ from tests.unit.ingest.backfill_kit import (
     N,
     assert_projected,
     contents,
+    payloads,
     photos_in,
     rows,
     shop_in,
@@ -252,13 +254,25 @@ def test_points_whose_write_was_kept_up_by_deletions_are_no_news(store: Store) -
     assert_projected(photos)
 
 
-def test_an_unnamed_vector_is_not_backfilled_in_place(store: Store) -> None:
-    shop = shop_in(store, {UNNAMED: VectorSpec(D)})
+@pytest.mark.parametrize("spec", [VectorSpec(D), VectorSpec(D, "Dot"), VectorSpec(D, "Euclid")])
+def test_a_vector_is_added_beside_one_without_a_name(store: Store, spec: VectorSpec) -> None:
+    shop = shop_in(store, {UNNAMED: spec})
+    shop.write(list(range(N)), {UNNAMED: 3 * rows(range(N))}, payloads(range(N)))
     shop.declare(UNNAMED, ORIGIN)
-    for act in (backfill, plan_backfill):
-        with pytest.raises(InputError, match="--new-collection NAME"):
-            act(shop, PROJECTION, source=UNNAMED)
-    assert set(shop.info().vectors) == {UNNAMED}
+    before = contents(shop, [UNNAMED])
+    plan = plan_backfill(shop, PROJECTION, source=UNNAMED)
+    assert any("become a map of" in note for note in plan.notes) == (store.location == ":memory:")
+    assert any("ranks by cosine" in note for note in plan.notes) == (spec.distance != "Cosine")
+    done = backfill(shop, PROJECTION, source=UNNAMED)
+    assert (done.projected, done.notes) == (N, [n for n in plan.notes if "'pca'" in n])
+    assert contents(shop, [UNNAMED]) == before
+    assert shop.info().vectors == {UNNAMED: spec, "pca": VectorSpec(D // 2)}
+    assert_projected(shop, source=UNNAMED)
+    assert verify_vector(shop, PROJECTION, source=UNNAMED, n=N).stale == 0
+    again = ImageCollection.open(store, "shop")
+    assert rollback_vector(again).removed == N
+    assert (again.origin(UNNAMED), contents(again, [UNNAMED])) == (ORIGIN, before)
+    assert again.search(rows([5]), using=UNNAMED, k=1, exact=True).ids  # as before there was one
 
 
 def test_a_store_that_cannot_add_vectors_is_refused_before_the_manifest_is_written(
