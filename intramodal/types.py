@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import uuid
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,64 @@ Floats = NDArray[np.float32]
 """float32 array; two dimensions unless the docstring says otherwise."""
 
 PointId = str | int
-"""A Qdrant point id at our border: an unsigned integer, or a UUID in its canonical text."""
+"""A Qdrant point id at our border: an unsigned integer, or a UUID in its canonical text; in a
+collection with shard keys a `KeyedId`, or its text."""
+
+ShardKey = str | int
+"""What names a shard of a collection with custom sharding."""
+
+_READS_AS_NUMBER = re.compile(r'\d+|".*', re.DOTALL)
+
+
+class KeyedId(str):
+    """The name of a point in a collection with shard keys, where an id is unique in a shard only.
+
+    It reads ``KEY/ID``: ``tenant-a/7``. A number as key is written bare, a text that looks like
+    one in quotes, so that the two never mix.
+
+    Parameters
+    ----------
+    shard_key : str or int
+    point : str or int
+        The id in that shard: an unsigned integer, or a UUID in its canonical text.
+
+    Examples
+    --------
+    >>> KeyedId("tenant-a", 7), KeyedId(12, 7), KeyedId("12", 7)
+    ('tenant-a/7', '12/7', '"12"/7')
+    """
+
+    __slots__ = ("point", "shard_key")
+    shard_key: ShardKey
+    point: PointId
+
+    def __new__(cls, shard_key: ShardKey, point: PointId) -> KeyedId:
+        """Make the name of a point."""
+        found = super().__new__(cls, f"{key_text(shard_key)}/{point}")
+        found.shard_key, found.point = shard_key, point
+        return found
+
+    def __reduce__(self) -> tuple[type[KeyedId], tuple[ShardKey, PointId]]:
+        """Return how it is made again."""
+        return KeyedId, (self.shard_key, self.point)
+
+
+def key_text(shard_key: ShardKey) -> str:
+    """Return a shard key as the names of its points begin."""
+    is_plain = isinstance(shard_key, int) or not _READS_AS_NUMBER.fullmatch(shard_key)
+    return str(shard_key) if is_plain else json.dumps(shard_key, ensure_ascii=False)
+
+
+def unkeyed(point: PointId) -> PointId:
+    """Return the id of a point without the key of its shard.
+
+    Examples
+    --------
+    >>> unkeyed(KeyedId("tenant-a", 7)), unkeyed(8)
+    (7, 8)
+    """
+    return point.point if isinstance(point, KeyedId) else point
+
 
 Payload = dict[str, Any]
 """What a point carries beside its vectors (JSON values)."""

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from intramodal.commands.options import payload_filter, upload_options
+from intramodal.commands.options import payload_filter, shard_key_option, upload_options
 from intramodal.commands.session import JobCommand, Session, Uploads, session_options
 
 QUANTIZATIONS = ("none", "scalar", "binary", "turbo")
@@ -129,6 +129,7 @@ _UNSUITABLE = {
     "--dry-run", is_flag=True, help="Print the plan with its costs without changing anything."
 )
 @upload_options
+@shard_key_option
 @session_options
 @click.pass_context
 def command(ctx: click.Context, /, session: Session, collection: str, **options: Any) -> None:

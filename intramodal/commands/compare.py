@@ -15,6 +15,7 @@ from intramodal.commands.options import (
     max_queries_option,
     model_options,
     sample_option,
+    shard_key_option,
     sides_options,
     vector_list,
     where_option,
@@ -184,6 +185,7 @@ _NOT_RECORDED_UNLABELLED = (
     help="Without labels: number of neighbours that are compared.",
 )
 @model_options
+@shard_key_option
 @session_options
 def command(session: Session, collection: str, **options: Any) -> None:
     """Decide, per label field, whether vector B should replace vector A.

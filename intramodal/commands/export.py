@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands.options import shard_key_option
 from intramodal.commands.session import JobCommand, Session, session_options
 
 
@@ -20,6 +21,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
     required=True,
     help="File to write: .npy, .safetensors or .parquet.",
 )
+@shard_key_option
 @session_options
 def command(session: Session, collection: str, vector: str, out: Path) -> None:
     """Write a vector of all points to FILE.npy, and their ids to FILE.ids.csv.

@@ -132,8 +132,9 @@ _FILE = click.Path(path_type=Path)
 @click.option(
     "--into-shard",
     "shard_key",
-    metavar="NAME",
-    help="Shard key of new points, in a collection with custom sharding.",
+    metavar="KEY",
+    help="Write, skip and prune only points under this shard key of a collection with custom "
+    "sharding.",
 )
 @upload_options
 @model_options
@@ -350,7 +351,7 @@ def _projection(options: dict[str, Any]) -> Any:
 
 
 def _uploads(options: dict[str, Any]) -> Uploads:
-    return Uploads(options["upload_streams"], options["nodes"], options["shard_key"])
+    return Uploads(options["upload_streams"], options["nodes"])
 
 
 def _cluster(options: dict[str, Any]) -> dict[str, int]:

@@ -53,6 +53,14 @@ json_option = click.option(
 )
 
 
+shard_key_option = click.option(
+    "--shard-key",
+    metavar="KEY",
+    help="Read and write only the points under this shard key of a collection with custom "
+    "sharding; default: all, named KEY/ID.",
+)
+
+
 def model_options(command: F) -> F:
     """Add ``--device`` and ``--precision``."""
     command = click.option(

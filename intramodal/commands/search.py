@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from intramodal.commands.options import LIST, model_options, vector_list
+from intramodal.commands.options import LIST, model_options, shard_key_option, vector_list
 from intramodal.commands.session import JobCommand, Session, session_options
 
 
@@ -55,6 +55,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
     "the current folder.",
 )
 @model_options
+@shard_key_option
 @session_options
 def command(session: Session, collection: str, **options: Any) -> None:
     """Show the nearest images under several vectors, side by side.

@@ -35,7 +35,6 @@ class Uploads:
 
     streams: int | None = None
     nodes: tuple[str, ...] = ()
-    shard_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,12 +62,15 @@ class Session:
     as_json : bool
     options : mapping
         All arguments and options by the names of their parameters, as a run records them.
+    shard_key : str, optional
+        The only one of a collection that is read and written.
     """
 
     store: str
     runs: str
     as_json: bool
     options: Mapping[str, Any]
+    shard_key: str | None = None
 
     @contextmanager
     def open(
@@ -106,7 +108,7 @@ class Session:
             api_key=os.environ.get("QDRANT_API_KEY"),
             upload_streams=uploads.streams,
             nodes=uploads.nodes,
-            shard_key=uploads.shard_key,
+            shard_key=self.shard_key,
         )
 
     def has_store(self) -> bool:
@@ -155,7 +157,10 @@ class Session:
 
 
 class SessionCommand(click.Command):
-    """A command that gets a `Session` in place of ``--store``, ``--runs`` and ``--json``."""
+    """A command that gets a `Session` in place of ``--store``, ``--runs`` and ``--json``.
+
+    The option of a shard key, where it has one, is the session's, too.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, and make the session of all that was given."""
@@ -165,8 +170,9 @@ class SessionCommand(click.Command):
         options = {name: ctx.params[key] for key, name in names.items()}
         as_json = options.pop("as_json")
         store, runs = options.get("store", ""), options["runs"]
-        session = Session(store, runs, as_json=as_json, options=options)
-        knobs = {name: value for name, value in options.items() if name not in ("store", "runs")}
+        session = Session(store, runs, as_json, options, options.get("shard_key"))
+        own = ("store", "runs", "shard_key")
+        knobs = {name: value for name, value in options.items() if name not in own}
         ctx.params = {"session": session, **knobs}
         return rest
 

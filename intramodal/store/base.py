@@ -19,7 +19,7 @@ from intramodal.errors import (
     Unsupported,
 )
 from intramodal.store.fields import picked
-from intramodal.types import Floats, Payload, PointId
+from intramodal.types import Floats, Payload, PointId, ShardKey
 
 Distance = Literal["Cosine", "Dot", "Euclid", "Manhattan"]
 IndexKind = Literal["keyword", "integer", "float", "bool", "datetime"]
@@ -49,12 +49,13 @@ class Cluster:
     nodes : tuple of str
         REST addresses of further nodes, which are asked whether they know a new vector.
     shard_key : str, int or None
-        Where new points go in a collection whose shards have keys.
+        The only shards that are read and written, of a collection whose shards have keys; a text
+        may spell a number.
     """
 
     upload_streams: int | None = None
     nodes: tuple[str, ...] = ()
-    shard_key: str | int | None = None
+    shard_key: ShardKey | None = None
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,12 @@ class Store(ABC):
     """
 
     location: str
+    shard_key: ShardKey | None = None
+    """The one shard key of each collection that is read and written, None for whole collections.
+
+    Where a collection has shard keys, the same id in two shards is two points: without one of
+    them points are named by `KeyedId`, or by a bare id that is in one shard only.
+    """
 
     is_remote: bool = False
     """Whether another process does the work, so that two calls at a time save time; elsewhere one

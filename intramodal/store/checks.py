@@ -84,10 +84,16 @@ def check_index_kind(kind: str) -> None:
 def canonical_ids(ids: Sequence[PointId], *, unique: bool = False) -> list[Any]:
     """Return `ids` with UUIDs in their canonical text; `InputError` for anything else."""
     canonical = [i if isinstance(i, str) and _CANONICAL_UUID(i) else _canonical_id(i) for i in ids]
-    if unique and len(set(canonical)) != len(canonical):
-        twice = next(i for n, i in enumerate(canonical) if i in canonical[:n])
-        raise InputError(f"the id {twice!r} occurs twice in one write; give every point one id")
+    if unique:
+        check_unique(canonical)
     return canonical
+
+
+def check_unique(ids: Sequence[PointId]) -> None:
+    """Raise `InputError` if an id occurs twice."""
+    if len(set(ids)) != len(ids):
+        twice = next(i for n, i in enumerate(ids) if i in ids[:n])
+        raise InputError(f"the id {twice!r} occurs twice in one write; give every point one id")
 
 
 def _canonical_id(point_id: Any) -> PointId:
@@ -103,6 +109,24 @@ def _canonical_id(point_id: Any) -> PointId:
         f"{point_id!r} cannot be the id of a point: give a whole number from 0 to 2^64 - 1 "
         f"or a UUID (`intramodal.types.point_id` makes one of any text)"
     )
+
+
+def canonical_names(ids: Sequence[PointId]) -> list[PointId]:
+    """Return `ids`, some of which may name the key of their shard, in their canonical text.
+
+    Examples
+    --------
+    >>> canonical_names([7, "tenant-a/8"])
+    [7, 'tenant-a/8']
+    """
+    return [_canonical_name(point) for point in ids]
+
+
+def _canonical_name(point: PointId) -> PointId:
+    if not isinstance(point, str) or "/" not in point:
+        return _canonical_id(point)
+    key, _, rest = point.rpartition("/")
+    return f"{key}/{_canonical_id(int(rest) if rest.isdecimal() else rest)}"
 
 
 def check_points(

@@ -9,7 +9,7 @@ from typing import Any
 
 from intramodal.errors import InputError
 from intramodal.store.base import Filter, values_of
-from intramodal.store.checks import canonical_ids
+from intramodal.store.checks import canonical_ids, canonical_names
 from intramodal.store.fields import paths
 from intramodal.types import PointId
 
@@ -67,8 +67,7 @@ def parse_filter(texts: Sequence[str]) -> Filter:
 
 
 def _id(text: str) -> PointId:
-    known: PointId = canonical_ids([int(text) if text.isdecimal() else text])[0]
-    return known
+    return canonical_names([int(text) if text.isdecimal() else text])[0]
 
 
 def _meant(texts: Sequence[str]) -> list[Any]:

@@ -41,8 +41,8 @@ def open_store(
     nodes : sequence of str
         For clusters: addresses of further nodes, which are asked whether they know a new vector.
     shard_key : str or int, optional
-        Where new points go in a collection whose shards have keys; points that exist stay where
-        they are.
+        For collections whose shards have keys: the only one that is read and written. Without it
+        all are, and their points are named by `KeyedId`.
 
     Raises
     ------
@@ -59,6 +59,8 @@ def open_store(
     """
     location = str(location)
     cluster = replace(_cluster(location, upload_streams, nodes), shard_key=shard_key)
+    if shard_key is not None and not _is_server(location):
+        raise InputError(f"{location} has no shard keys such as {shard_key!r}: only a server has")
     if location == ":memory:":
         from intramodal.store.server.client import connect_memory
         from intramodal.store.server.store import ServerStore

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError
 from intramodal.store.base import Distance, Hits, VectorSpec
-from intramodal.store.checks import canonical_ids, check_queries
+from intramodal.store.checks import canonical_names, check_queries
 from intramodal.types import Floats, PointId
 
 _PARAMS = ("hnsw_ef", "indexed_only", "quantization")
@@ -97,7 +97,7 @@ def _excluded(exclude: Sequence[PointId | None] | None, n: int) -> list[PointId 
         return [None] * n
     if len(exclude) != n:
         raise InputError(f"got {n} queries but {len(exclude)} ids to exclude; give one each")
-    return [None if i is None else canonical_ids([i])[0] for i in exclude]
+    return [None if i is None else canonical_names([i])[0] for i in exclude]
 
 
 def _stage(

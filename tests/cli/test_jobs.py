@@ -15,7 +15,15 @@ from intramodal.ingest.pipeline import images_collection, ingest_images, ingest_
 from intramodal.ingest.sources.formats import open_source
 from intramodal.ingest.vectors.ready import open_ready
 
-SESSION = {"store", "runs_url", "as_json", "upload_streams", "nodes", "_click_default_help"}
+SESSION = {
+    "store",
+    "runs_url",
+    "as_json",
+    "upload_streams",
+    "nodes",
+    "shard_key",
+    "_click_default_help",
+}
 """Options of session.py: where, and how a server is written to."""
 PRINTING = {"classes", "report", "pictures", "html", "out"}
 """What is printed, or written beside."""

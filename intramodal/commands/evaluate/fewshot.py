@@ -13,6 +13,7 @@ from intramodal.commands.options import (
     labels_option,
     least_option,
     names,
+    shard_key_option,
     shots_option,
     split_option,
     test_share_option,
@@ -44,6 +45,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @test_share_option
 @least_option
 @classes_option
+@shard_key_option
 @session_options
 def fewshot(
     session: Session,

@@ -17,6 +17,7 @@ from intramodal.commands.options import (
     least_option,
     model_options,
     names,
+    shard_key_option,
     shots_option,
     split_option,
     test_share_option,
@@ -80,6 +81,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 )
 @classes_option
 @model_options
+@shard_key_option
 @session_options
 def fewshot_text(
     session: Session,

@@ -13,6 +13,7 @@ from intramodal.commands.options import (
     labels_option,
     least_option,
     names,
+    shard_key_option,
     sides_options,
     where_option,
 )
@@ -84,6 +85,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
     help="Number of queries that are sent one by one to measure the latency.",
 )
 @click.option("--seed", type=int, help="Random seed of the timed queries and of the interval.")
+@shard_key_option
 @session_options
 def index(  # noqa: PLR0913  one an option
     session: Session,

@@ -13,6 +13,7 @@ from intramodal.commands.options import (
     labels_option,
     model_options,
     report_option,
+    shard_key_option,
     template_option,
     where_option,
 )
@@ -76,6 +77,7 @@ from intramodal.errors import InputError
 )
 @report_option
 @model_options
+@shard_key_option
 @session_options
 def misalignment(
     session: Session,

@@ -16,6 +16,7 @@ from intramodal.commands.options import (
     least_option,
     max_queries_option,
     model_options,
+    shard_key_option,
     sides_options,
     where_option,
 )
@@ -84,6 +85,7 @@ FOLDER = Path(".intramodal")
     help="Random seed of the initial pseudo-words, the drawn queries and the interval.",
 )
 @model_options
+@shard_key_option
 @session_options
 def oti(  # noqa: PLR0913  one an option
     session: Session,

@@ -12,6 +12,7 @@ from intramodal.commands.options import (
     LIST,
     model_options,
     report_option,
+    shard_key_option,
     template_option,
     where_option,
     whole_numbers,
@@ -67,6 +68,7 @@ from intramodal.commands.session import (
 @click.option("--seed", type=int, help="Random seed of the drawn images, pairs and anchors.")
 @report_option
 @model_options
+@shard_key_option
 @session_options
 def recovery(session: Session, target: str, report: Path | None, **options: Any) -> None:
     """Recover image-image similarities from image-text ones, by number of anchors.

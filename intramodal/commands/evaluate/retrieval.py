@@ -13,6 +13,7 @@ from intramodal.commands.options import (
     least_option,
     max_queries_option,
     sample_option,
+    shard_key_option,
     sides_options,
     vectors_option,
     where_option,
@@ -50,6 +51,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
     "--seed", type=int, help="Random seed of the interval, and of drawn points and queries."
 )
 @click.option("--device", help="Device that ranks, e.g. cuda; default: the CPU, with numba.")
+@shard_key_option
 @session_options
 def retrieval(  # noqa: PLR0913  one an option
     session: Session,

@@ -12,6 +12,7 @@ from intramodal.commands.options import (
     cluster_option,
     labels_option,
     model_options,
+    shard_key_option,
     where_option,
 )
 from intramodal.commands.session import JobCommand, Session, session_options
@@ -44,6 +45,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @cluster_option
 @click.option("--seed", type=int, help="Random seed of the interval.")
 @model_options
+@shard_key_option
 @session_options
 def text(  # noqa: PLR0913  one an option
     session: Session,

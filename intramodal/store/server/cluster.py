@@ -1,87 +1,28 @@
-"""Several nodes: points in shards by key, and a new vector name that travels through a cluster."""
+"""Several nodes: a new vector name that travels through a cluster."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import grpc  # type: ignore[import-untyped]  # no stubs are shipped
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from intramodal.errors import InputError, NotFound, StoreError, StoreUnavailable
-from intramodal.store.base import VectorSpec, plain_id
+from intramodal.errors import NotFound, StoreError, StoreUnavailable
+from intramodal.store.base import VectorSpec
 from intramodal.store.server import convert
-from intramodal.store.server.client import Caller, connect_server, in_batches
+from intramodal.store.server.client import Caller, connect_server
 from intramodal.store.server.refusals import translated
-from intramodal.types import PointId
 
 T = TypeVar("T")
 
-ShardKey = str | int
-
-_IDS_AT_ONCE = 1000
 SPREAD_DEADLINE_S = 60.0
 
 _NOBODY = str(uuid.UUID(int=0))
 """An id that no point has: the search that asks for it looks at nothing else."""
-
-
-def keys_of(server: Caller, name: str, ids: Sequence[PointId]) -> dict[PointId, ShardKey | None]:
-    """Return the shard key of each point that exists."""
-    found: dict[PointId, ShardKey | None] = {}
-
-    def read(part: slice) -> None:
-        some: list[Any] = list(ids[part])
-        records = server.call(
-            f"read {name!r}",
-            lambda: server.client.retrieve(name, some, with_payload=False, with_vectors=False),
-            n=len(some),
-        )
-        # The client's type of a key is looser than a key is.
-        found.update({plain_id(record.id): cast(ShardKey, record.shard_key) for record in records})
-
-    in_batches(read, len(ids), server.know(name).limits.ids(_IDS_AT_ONCE))
-    return found
-
-
-def by_key(
-    ids: Sequence[PointId], known: dict[PointId, ShardKey | None]
-) -> dict[ShardKey | None, list[int]]:
-    """Return the places in `ids` of each key's points; absent points are left out."""
-    groups: dict[ShardKey | None, list[int]] = {}
-    for place, point in enumerate(ids):
-        if point in known:
-            groups.setdefault(known[point], []).append(place)
-    return groups
-
-
-def with_new_points(
-    name: str,
-    ids: Sequence[PointId],
-    known: dict[PointId, ShardKey | None],
-    key: ShardKey | None,
-) -> dict[PointId, ShardKey | None]:
-    """Return the keys of all points: those that are absent get `key`."""
-    absent = [point for point in ids if point not in known]
-    if absent and key is None:
-        raise InputError(
-            f"{name!r} puts points into shards by key and {absent[0]!r} is new; give the key of "
-            f"new points (--into-shard KEY), one that the collection has"
-        )
-    return {**known, **dict.fromkeys(absent, key)}
-
-
-def require_all(
-    name: str, ids: Sequence[PointId], known: dict[PointId, ShardKey | None]
-) -> dict[PointId, ShardKey | None]:
-    """Return `known`; `NotFound` unless it has all points."""
-    for point in ids:
-        if point not in known:
-            raise NotFound(f"cannot change {name!r}: No point with id {point} found")
-    return known
 
 
 def wait_until_known(

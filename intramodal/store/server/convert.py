@@ -16,7 +16,7 @@ from intramodal.errors import InputError, Unsupported
 from intramodal.store.base import UNNAMED, VectorSpec, plain_id
 from intramodal.store.filters import Dialect
 from intramodal.store.queries import Answer, SearchPlan
-from intramodal.types import Floats, Payload, PointId
+from intramodal.types import Floats, Payload, PointId, ShardKey
 
 CLIENT = Dialect(
     all_of=lambda must, must_not: models.Filter(must=must, must_not=must_not),
@@ -269,7 +269,13 @@ def vector_updates(vector: str, ids: Sequence[PointId], X: Floats) -> list[model
 
 
 def query_request(
-    plan: SearchPlan, row: int, condition: Any, limit: int, *, is_local: bool
+    plan: SearchPlan,
+    row: int,
+    condition: Any,
+    limit: int,
+    shard_key: ShardKey | None = None,
+    *,
+    is_local: bool,
 ) -> models.QueryRequest:
     """Return one search; local mode is always exact and warns of parameters."""
     params = None if is_local else _search_params(plan)
@@ -291,6 +297,7 @@ def query_request(
         filter=condition,
         params=params,
         prefetch=prefetch or None,
+        shard_key=shard_key,
         with_payload=False,
         with_vector=False,
     )

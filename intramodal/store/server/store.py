@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from qdrant_client import models
 from qdrant_client.http.exceptions import ResponseHandlingException
 
-from intramodal.errors import AccessDenied, Conflict, NotFound, Unsupported
+from intramodal.errors import AccessDenied, Conflict, InputError, NotFound, Unsupported
 from intramodal.store.base import (
     Cluster,
     CollectionInfo,
@@ -24,7 +26,6 @@ from intramodal.store.base import (
 from intramodal.store.checks import (
     LARGEST_SIGNED,
     LARGEST_UNSIGNED,
-    canonical_ids,
     check_aliases,
     check_index_kind,
     check_name,
@@ -49,16 +50,18 @@ from intramodal.store.server.client import (
     batch_size,
     in_batches,
 )
-from intramodal.store.server.cluster import (
-    ShardKey,
-    by_key,
-    keys_of,
-    require_all,
-    wait_until_known,
-    with_new_points,
-)
+from intramodal.store.server.cluster import wait_until_known
 from intramodal.store.server.convert import upsert_request
-from intramodal.types import Floats, Payload, PointId
+from intramodal.store.server.shard_keys import (
+    KeyedShards,
+    OneShard,
+    Shards,
+    Span,
+    keys_of,
+    meant_key,
+    merged,
+)
+from intramodal.types import Floats, Payload, PointId, ShardKey
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +71,8 @@ _ADDS_VECTORS_SINCE = (1, 18)
 _ADDS_VECTORS_WELL_SINCE, _REMOVES_VECTORS_WELL_SINCE = (1, 18, 2), (1, 19)
 _INSERTS_SINCE = (1, 16)
 """Older servers ignore the update filter in silence."""
+_ALL = Shards()
+"""Of a collection without shard keys."""
 
 
 class ServerStore(Store):
@@ -96,10 +101,12 @@ class ServerStore(Store):
         self.location = connection.location
         self._connection = connection
         self._cluster = cluster or Cluster()
+        self.shard_key = self._cluster.shard_key
         self._is_local = connection.kind != "server"
         self.is_remote = not self._is_local
         self._server = Caller(connection, retry or Retry())
         self._streams: dict[int, Streams] = {}
+        self._keyed: dict[str, Shards] = {}
         self._has_warned = False
         # Local mode takes payload indexes and forgets them.
         self._local_indexes: dict[str, dict[str, str]] = {}
@@ -151,6 +158,7 @@ class ServerStore(Store):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         """Create a collection; `Conflict` if the name is taken."""
+        self._require_whole(f"{name!r} cannot be made with shard keys")
         check_name(name)
         check_specs(vectors)
         settings = convert.collection_options(options or {})
@@ -175,6 +183,14 @@ class ServerStore(Store):
             if len(attempts) == 1 or not self._is_defined(name, vectors, metadata or {}):
                 raise
 
+    def _require_whole(self, what: str) -> None:
+        """Raise `InputError` where the store is limited to one shard key."""
+        if self.shard_key is not None:
+            raise InputError(
+                f"{what} by a store that is limited to the shard key {self.shard_key!r}: that "
+                f"concerns whole collections; open it without a shard key"
+            )
+
     def _is_defined(
         self, name: str, vectors: Mapping[str, VectorSpec], metadata: Mapping[str, Any]
     ) -> bool:
@@ -187,7 +203,7 @@ class ServerStore(Store):
         indexes = {field: i.data_type.value for field, i in info.payload_schema.items()}
         return CollectionInfo(
             name=name,
-            n_points=info.points_count or 0,
+            n_points=self._n_points(name, info),
             vectors=self._server.know(name).specs,
             metadata=info.config.metadata or {},
             status=models.CollectionStatus(info.status).value,
@@ -195,6 +211,11 @@ class ServerStore(Store):
             n_indexed=info.indexed_vectors_count or 0,
             settings=self._settings_of(info),
         )
+
+    def _n_points(self, name: str, info: models.CollectionInfo) -> int:
+        if self.shard_key is None:
+            return info.points_count or 0
+        return self.count(name, exact=False)
 
     def settings(self, name: str) -> dict[str, Any]:
         """Return how a collection is set up, as far as the server tells, as `create`'s options."""
@@ -219,6 +240,7 @@ class ServerStore(Store):
 
     def drop(self, name: str) -> None:
         """Delete the collection and its aliases; `NotFound` if absent."""
+        self._require_whole(f"{name!r} cannot be deleted")
         if name not in self.collections():
             raise NotFound(f"there is no collection {name!r} at {self.location}")
         self._server.call(f"delete {name!r}", lambda: self._server.client.delete_collection(name))
@@ -300,6 +322,7 @@ class ServerStore(Store):
 
     def delete_vector(self, name: str, vector: str) -> None:
         """Remove a named vector from the collection and all its points; `NotFound` if absent."""
+        self._require_whole(f"a vector of {name!r} cannot be deleted")
         require_vectors(self._server.know(name, [vector]).specs, [vector])
         self.check_adds_vectors()
         self._server.call(
@@ -409,8 +432,9 @@ class ServerStore(Store):
     ) -> None:
         if only_absent:
             self._warn_of_replacing()
-        points = canonical_ids(ids, unique=True)
         known = self._server.know(name, list(vectors))
+        shards = self._shards(name, known)
+        points = shards.names(ids, unique=True)
         checked = check_points(known.specs, points, vectors, payloads)
         largest = self._largest_number
         pairs = zip(payloads, points, strict=True)
@@ -418,10 +442,9 @@ class ServerStore(Store):
         width = sum(X.shape[1] for X in checked.values())
 
         def send(part: slice) -> None:
-            for key, rows in self._by_key(name, known, points, part, are_new=True):
+            for key, rows, which in shards.groups(points, part, absent="new"):
                 some = {vector: X[rows] for vector, X in checked.items()}
                 told = [payloads[row] for row in rows]
-                which = [points[row] for row in rows]
                 self._write_points(name, which, some, told, key, only_absent=only_absent)
 
         most = _GRPC_BATCH if self._connection.uses_grpc else _REST_BATCH
@@ -482,13 +505,14 @@ class ServerStore(Store):
         if only_lacking:
             self._warn_of_replacing()
         replaced = spell(convert.CLIENT, Filter(lacks_vector=vector)) if only_lacking else None
-        points = canonical_ids(ids, unique=True)
         known = self._server.know(name, [vector])
+        shards = self._shards(name, known)
+        points = shards.names(ids, unique=True)
         X = check_vector(known.specs, vector, X, len(points))
 
         def send(part: slice) -> None:
-            for key, rows in self._by_key(name, known, points, part):
-                changes = convert.vector_updates(vector, [points[row] for row in rows], X[rows])
+            for key, rows, which in shards.groups(points, part):
+                changes = convert.vector_updates(vector, which, X[rows])
                 self._update_points(name, vector, changes, key, replaced, wait=wait)
 
         most = known.limits.points(_UPDATE_BATCH)
@@ -519,12 +543,13 @@ class ServerStore(Store):
     def set_payload(self, name: str, ids: Sequence[PointId], payload: Payload) -> None:
         """Merge the same payload keys into the given points."""
         payload = checked_payload(payload, largest=self._largest_number)
-        points = canonical_ids(ids)
         known = self._server.know(name)
+        shards = self._shards(name, known)
+        points = shards.names(ids)
 
         def send(part: slice) -> None:
-            for key, rows in self._by_key(name, known, points, part):
-                self._set_payload_of(name, [points[row] for row in rows], payload, key)
+            for key, _, which in shards.groups(points, part):
+                self._set_payload_of(name, which, payload, key)
 
         in_batches(send, len(points), known.limits.changes(_ID_BATCH))
 
@@ -541,13 +566,14 @@ class ServerStore(Store):
 
     def delete(self, name: str, ids: Sequence[PointId]) -> None:
         """Delete points; absent ids are ignored."""
-        points = canonical_ids(ids)
         self._server.look(name)
         known = self._server.know(name)
+        shards = self._shards(name, known)
+        points = shards.names(ids)
 
         def send(part: slice) -> None:
-            for key, rows in self._by_key(name, known, points, part, are_new=None):
-                self._delete_points(name, [points[row] for row in rows], key)
+            for key, _, which in shards.groups(points, part, absent="skip"):
+                self._delete_points(name, which, key)
 
         in_batches(send, len(points), known.limits.changes(_ID_BATCH))
 
@@ -574,30 +600,24 @@ class ServerStore(Store):
             self._streams[n] = Streams(n)
         return self._streams[n]
 
-    def _by_key(
-        self,
-        name: str,
-        known: Known,
-        points: Sequence[PointId],
-        part: slice,
-        *,
-        are_new: bool | None = False,
-    ) -> Iterator[tuple[ShardKey | None, list[int]]]:
-        """Yield the rows of a part by the key of their shards; one group where there are none.
-
-        Absent points are new ones, or none may be; None: they are left out.
-        """
+    def _shards(self, name: str, known: Known, *, anew: bool = False) -> Shards:
+        """Return whose points a request is for; `anew` asks again which shard keys there are."""
+        bound = self.shard_key
         if not known.has_shard_keys:
-            yield None, list(range(part.start, part.stop))
-            return
-        ids = points[part]
-        keys = keys_of(self._server, name, ids)
-        if are_new:
-            keys = with_new_points(name, ids, keys, self._cluster.shard_key)
-        elif are_new is not None:
-            require_all(name, ids, keys)
-        for key, places in by_key(ids, keys).items():
-            yield key, [part.start + place for place in places]
+            if bound is not None:
+                raise InputError(
+                    f"{name!r} has no shard keys, so none of its points is under {bound!r}; leave "
+                    f"the shard key out"
+                )
+            return _ALL
+        if anew or name not in self._keyed:
+            keys = keys_of(self._server, name)
+            self._keyed[name] = (
+                KeyedShards(self._server, name, keys)
+                if bound is None
+                else OneShard(name, meant_key(name, bound, keys), keys)
+            )
+        return self._keyed[name]
 
     @property
     def _largest_number(self) -> int:
@@ -616,10 +636,24 @@ class ServerStore(Store):
         """Yield all (matching) points in id order; `payload=True` means every key."""
         known = self._server.know(name, vectors)
         require_vectors(known.specs, vectors)
-        condition = spell(convert.CLIENT, where)
-        wanted = selection(payload, knows_quotes=not self._is_local)
+        shards = self._shards(name, known, anew=True)
         limit = min(batch_size, known.limits.answers_a_query or batch_size)
-        start = None if offset is None else canonical_ids([offset])[0]
+        for span in shards.spans(where, offset):
+            for page in self._pages(name, known, span, vectors, payload, limit):
+                yield shards.page(span, page)
+
+    def _pages(
+        self,
+        name: str,
+        known: Known,
+        span: Span,
+        vectors: Sequence[str],
+        payload: Sequence[str] | bool,
+        limit: int,
+    ) -> Iterator[Page]:
+        condition = spell(convert.CLIENT, span.where)
+        wanted = selection(payload, knows_quotes=not self._is_local)
+        start = span.offset
         while True:
             records, following = self._server.call(
                 f"read {name!r}",
@@ -630,6 +664,7 @@ class ServerStore(Store):
                     offset=start,  # noqa: B023  called before the next round
                     with_payload=wanted,
                     with_vectors=convert.vector_selection(vectors),
+                    shard_key_selector=span.key,
                 ),
             )
             page = page_of(records, known.specs, vectors, payload, following)
@@ -648,27 +683,34 @@ class ServerStore(Store):
         payload: Sequence[str] | bool = False,
     ) -> Page:
         """Return the points that exist among `ids`, in the order of `ids`."""
-        points = canonical_ids(ids)
         known = self._server.know(name, vectors)
         require_vectors(known.specs, vectors)
+        shards = self._shards(name, known)
+        points = shards.names(ids)
         wanted = selection(payload, knows_quotes=not self._is_local)
-        by_id: dict[Any, models.Record] = {}
+        found: dict[PointId, models.Record] = {}
 
         def read(part: slice) -> None:
-            records = self._server.call(
-                f"read {name!r}",
-                lambda: self._server.client.retrieve(
-                    name,
-                    points[part],
-                    with_payload=wanted,
-                    with_vectors=convert.vector_selection(vectors),
-                ),
-                n=part.stop - part.start,
-            )
-            by_id.update({record.id: record for record in records})
+            for key, rows, which in shards.groups(points, part, absent="skip"):
+                records = self._server.call(
+                    f"read {name!r}",
+                    lambda: self._server.client.retrieve(
+                        name,
+                        which,  # noqa: B023  called before the next round
+                        with_payload=wanted,
+                        with_vectors=convert.vector_selection(vectors),
+                        shard_key_selector=key,  # noqa: B023
+                    ),
+                    n=len(which),
+                )
+                there = {record.id: record for record in records}
+                known_rows = zip(rows, which, strict=True)
+                found.update({points[row]: there[i] for row, i in known_rows if i in there})
 
         in_batches(read, len(points), known.limits.ids(_READ_BATCH))
-        return page_of([by_id[i] for i in points if i in by_id], known.specs, vectors, payload)
+        there = [point for point in points if point in found]
+        page = page_of([found[point] for point in there], known.specs, vectors, payload)
+        return replace(page, ids=there)
 
     def query_batch(
         self,
@@ -684,32 +726,50 @@ class ServerStore(Store):
     ) -> Hits:
         """Return the k nearest points of every row of `Q` (n, d)."""
         known = self._server.know(name, [using])
+        shards = self._shards(name, known)
         plan = plan_search(
             known.specs, Q, using=using, k=k, exact=exact, exclude=exclude, params=params
         )
         _check_limits(name, known.limits, k, exact=exact)
-        filters = [spell(convert.CLIENT, where, i) for i in plan.exclude]
-        cost = 1 + max(map(convert.n_conditions, filters), default=0)
+        excluded = shards.located(plan.exclude)
+        filters = {
+            key: [spell(convert.CLIENT, there, shards.own(key, point)) for point in excluded]
+            for key, there in shards.reads(where)
+        }
+        _check_fusion(name, plan, list(filters))
+        cost = 1 + max(map(convert.n_conditions, chain(*filters.values())), default=0)
         affordable = known.limits.queries(_QUERY_BATCH, cost * (1 + len(plan.stages())))
         size = batch_size(self._server, affordable, plan.width)
 
+        distance = plan.distance(known.specs)
+
         def search(rows: Sequence[int], limit: int) -> list[Answer]:
-            found: list[Answer] = []
+            found: dict[ShardKey | None, list[Answer]] = {key: [] for key in filters}
 
             def send(part: slice) -> None:
-                found.extend(self._search(name, plan, rows[part], filters, limit))
+                for key, conditions in filters.items():
+                    for ids, scores in self._search(
+                        name, plan, rows[part], conditions, limit, key
+                    ):
+                        found[key].append((shards.named(key, ids), scores))
 
             in_batches(send, len(rows), size)
-            return found
+            return merged(list(found.values()), len(rows), limit, distance)
 
         most = plan.most(known.limits.answers_a_query)
-        return rank(search, len(plan.Q), k, distance=plan.distance(known.specs), most=most)
+        return rank(search, len(plan.Q), k, distance=distance, most=most)
 
     def _search(
-        self, name: str, plan: SearchPlan, rows: Sequence[int], filters: Sequence[Any], limit: int
+        self,
+        name: str,
+        plan: SearchPlan,
+        rows: Sequence[int],
+        filters: Sequence[Any],
+        limit: int,
+        key: ShardKey | None,
     ) -> list[Answer]:
         requests = [
-            convert.query_request(plan, row, filters[row], limit, is_local=self._is_local)
+            convert.query_request(plan, row, filters[row], limit, key, is_local=self._is_local)
             for row in rows
         ]
         responses = self._server.call(
@@ -721,14 +781,23 @@ class ServerStore(Store):
 
     def count(self, name: str, where: Filter | None = None, *, exact: bool = True) -> int:
         """Return the number of (matching) points."""
-        if exact and not self._server.know(name).limits.allows_exact:
+        known = self._server.know(name)
+        if exact and not known.limits.allows_exact:
             return sum(
                 len(page.ids) for page in self.scroll(name, where=where, batch_size=_ID_BATCH)
             )
+        counts = self._shards(name, known, anew=True).counts(where)
+        return sum(self._count(name, key, there, exact=exact) for key, there in counts)
+
+    def _count(
+        self, name: str, key: ShardKey | None, where: Filter | None, *, exact: bool
+    ) -> int:
         condition = spell(convert.CLIENT, where)
         answer = self._server.call(
             f"count {name!r}",
-            lambda: self._server.client.count(name, count_filter=condition, exact=exact),
+            lambda: self._server.client.count(
+                name, count_filter=condition, exact=exact, shard_key_selector=key
+            ),
         )
         return int(answer.count)
 
@@ -741,6 +810,14 @@ def _creation(alias: str, name: str) -> models.CreateAliasOperation:
     return models.CreateAliasOperation(
         create_alias=models.CreateAlias(collection_name=name, alias_name=alias)
     )
+
+
+def _check_fusion(name: str, plan: SearchPlan, keys: Sequence[Any]) -> None:
+    if plan.is_fused and len(keys) > 1:
+        raise Unsupported(
+            f"{name!r} has {len(keys)} shard keys, and places in two of them cannot be fused: an "
+            f"answer's place counts within its key; open the store for one key (shard_key)"
+        )
 
 
 def _check_limits(name: str, limits: convert.Limits, k: int, *, exact: bool) -> None:
