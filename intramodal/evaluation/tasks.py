@@ -22,12 +22,12 @@ from intramodal.evaluation.labels import (
 )
 from intramodal.evaluation.ranking import Lists, Relevance, as_lists
 from intramodal.store.base import Filter, spelled, value_text, values_of
-from intramodal.store.checks import canonical_ids
+from intramodal.store.checks import canonical_names
 from intramodal.store.collection import ImageCollection
 from intramodal.store.fields import fields_of, value_at
 from intramodal.store.filters import parse_filter
 from intramodal.store.origins import refuse_texts
-from intramodal.types import Floats, PointId, VectorTable
+from intramodal.types import Floats, PointId, VectorTable, unkeyed
 
 Mask = NDArray[np.bool_]
 
@@ -525,11 +525,24 @@ def _condition_mask(table: VectorTable, one: Filter) -> Mask:
         raise InputError(
             f"a table is filtered by payload fields and ids, got: {one}; leave it out"
         )
-    ids: set[PointId] = set(canonical_ids(one.ids))
-    found = np.array([point in ids for point in table.ids], dtype=bool)
+    ids = set(canonical_names(one.ids))
+    found = np.array([point in ids or unkeyed(point) in ids for point in table.ids], dtype=bool)
+    _check_unique_ids([point for point in table.ids if unkeyed(point) in ids])
     if not found.any():
         raise InputError(f"no point has {one}; give ids of the table")
     return found
+
+
+def _check_unique_ids(points: Sequence[PointId]) -> None:
+    """Raise `InputError` where bare ids mean points under several shard keys."""
+    by_id: dict[PointId, PointId] = {}
+    for point in points:
+        other = by_id.setdefault(unkeyed(point), point)
+        if other != point:
+            raise InputError(
+                f"{other} and {point} have the same id under different shard keys; write which "
+                f"one is meant"
+            )
 
 
 def _no_match(collection: ImageCollection, where: Filter, vectors: Sequence[str]) -> str:

@@ -13,9 +13,9 @@ from intramodal.errors import InputError
 from intramodal.ingest.failures import MOST_LISTED
 from intramodal.ingest.payload import index_payload
 from intramodal.ingest.sources.base import is_text, spelled
-from intramodal.store.base import Filter
+from intramodal.store.base import Filter, Page
 from intramodal.store.collection import ImageCollection
-from intramodal.types import ImageRecord, PointId, point_id
+from intramodal.types import ImageRecord, KeyedId, PointId, point_id
 
 _DELETED_AT_ONCE = 1000
 
@@ -119,6 +119,7 @@ def find_gone(
     n_points = n_dataset = n_gone = 0
     paths: list[str] = []
     for page in collection.scroll(payload=["path"], where=where):
+        _check_key(collection, page)
         n_points += len(page.ids)
         owned = [
             (str(point), path)
@@ -131,6 +132,16 @@ def find_gone(
         paths += [path for _, path in gone[: MOST_LISTED - len(paths)]]
     n_added = 0 if n_before is None else max(n_points - n_before, 0)
     return PrunePlan(collection.name, dataset, n_gone, n_dataset - n_added, sorted(paths))
+
+
+def _check_key(collection: ImageCollection, page: Page) -> None:
+    """Raise `InputError` where the source may be that of another shard key than a point's."""
+    if page.ids and isinstance(page.ids[0], KeyedId):
+        raise InputError(
+            f"{collection.name!r} has shard keys, and the images of one may be gone under another "
+            f"only; prune one key at a time: open the store for it (shard_key), nothing was "
+            f"deleted"
+        )
 
 
 def _gap(source: Iterable[ImageRecord], seen: Seen) -> str | None:

@@ -98,7 +98,8 @@ def trec_lines(scores: QueryScores, run: str) -> str:
     """
     columns = {trec_name(name): (name, values) for name, values in scores.figures.items()}
     lines = [
-        _line(word, query, _shown(name, values[row]))
+        # A shard key may hold spaces, by which trec_eval tells columns.
+        _line(word, "_".join(str(query).split()), _shown(name, values[row]))
         for row, query in enumerate(scores.query_ids)
         for word, (name, values) in columns.items()
     ]

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import json
+import pickle
 import uuid
 
 import numpy as np
 import pytest
 
 from intramodal.types import (
+    KeyedId,
     VectorTable,
     declared_fingerprint,
     encoders_agree,
     fingerprint,
     point_id,
     unit_rows,
+    unkeyed,
 )
 
 
@@ -75,3 +79,21 @@ def test_taking_rows_of_a_table_keeps_vectors_and_payload_together() -> None:
     assert taken.ids == ["c", "a"]
     assert taken.payload == {"l": [3, 1]}
     np.testing.assert_array_equal(taken.vectors["raw"], np.eye(3, dtype=np.float32)[[2, 0]])
+
+
+def test_the_name_of_a_point_tells_its_key_and_is_a_text_like_any_other() -> None:
+    name = KeyedId("tenant-a", 7)
+    assert (name.shard_key, name.point, str(name)) == ("tenant-a", 7, "tenant-a/7")
+    assert type(str(name)) is str
+    assert {name: 1}["tenant-a/7"] == 1
+    assert json.dumps([name]) == '["tenant-a/7"]'
+    kept = pickle.loads(pickle.dumps(name))
+    assert (kept, kept.shard_key, kept.point) == (name, "tenant-a", 7)
+    assert sorted([KeyedId("b", 1), KeyedId("a", 2)]) == ["a/2", "b/1"]
+    assert (unkeyed(name), unkeyed(8), unkeyed("plain")) == (7, 8, "plain")
+
+
+def test_no_two_keys_make_the_same_name() -> None:
+    keys = [7, "7", '"7"', "a", "a/b", "", "07", "-7", "seven"]
+    names = {KeyedId(key, point) for key in keys for point in (1, "b0b5e3d2")}
+    assert len(names) == 2 * len(keys)

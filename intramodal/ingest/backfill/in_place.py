@@ -167,7 +167,9 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     fill = VectorFill(collection, projection, source, vector, batch_size, throttle, failures)
     n_unprojectable = fill.lacking(*wanted) if wanted else 0
     if only is None:
-        collection.finish_vector(vector, is_complete=not fill.n_lacking)
+        # Other shard keys than the one that was filled may lack it.
+        is_whole = collection.store.shard_key is None or collection.origin(vector).is_complete
+        collection.finish_vector(vector, is_complete=is_whole and not fill.n_lacking)
     else:
         collection.info()
     seconds = time.perf_counter() - started

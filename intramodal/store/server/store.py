@@ -789,9 +789,7 @@ class ServerStore(Store):
         counts = self._shards(name, known, anew=True).counts(where)
         return sum(self._count(name, key, there, exact=exact) for key, there in counts)
 
-    def _count(
-        self, name: str, key: ShardKey | None, where: Filter | None, *, exact: bool
-    ) -> int:
+    def _count(self, name: str, key: ShardKey | None, where: Filter | None, *, exact: bool) -> int:
         condition = spell(convert.CLIENT, where)
         answer = self._server.call(
             f"count {name!r}",
