@@ -290,6 +290,7 @@ def _add_all(t: Any, below: Any, equal: Any, ks: Any, gallery: Any, row: Any) ->
     scores, positives, ignored = gallery
     m = len(t) - 1
     c, p, high = below[m], 0, m
+    most = ks.max() if len(ks) > 0 else 0
     while high > 0:
         low = high - 1
         while low > 0 and t[low - 1] == t[low]:
@@ -300,7 +301,8 @@ def _add_all(t: Any, below: Any, equal: Any, ks: Any, gallery: Any, row: Any) ->
         else:
             add_tied(row, c, n, p, r, m)
             row[AP_ID] += _by_id(scores, t[low], positives, ignored, c, p)
-        add_top_k(row, ks, c, n, p, r)
+        if c < most:  # behind all of the first places there is nothing to add
+            add_top_k(row, ks, c, n, p, r)
         c += below[low]
         p += r
         high = low
