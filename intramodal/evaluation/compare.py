@@ -343,11 +343,13 @@ class Comparison(Results):
 
     def sweeps(self) -> list[DimensionSweep]:
         """Return mAP by number of kept dimensions for every field; none without the projection."""
+        rows = self.fields.values()
         return sweeps(
             self.context.table,
-            self.vectors[0],
-            [row.task for row in self.fields.values()],
+            self.vectors,
+            [row.task for row in rows],
             self.context.projection,
+            maps=[(row.results[0].map, row.results[1].map) for row in rows],
             texts=self.context.texts,
             margin=self.margin,
         )

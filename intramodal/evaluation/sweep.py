@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -55,12 +56,12 @@ def sweep_dimensions(
     *,
     raw: str,
     dims: Sequence[int],
-    turns: bool = False,
     margin: float = 0.005,
+    known: Mapping[int | str, float] = MappingProxyType({}),
 ) -> DimensionSweep:
     """Return the mAP of a task by number of kept dimensions.
 
-    Shapes: `Z` (n, k). With `turns` all dimensions together rank as the raw vector does.
+    Shapes: `Z` (n, k). What is known, by number of dimensions or for `raw`, is not ranked again.
     """
 
     def mean_ap(unit: Floats) -> float:
@@ -70,10 +71,10 @@ def sweep_dimensions(
         ranking = rank(G if is_same else unit[task.query_rows], G, task.relevance, ks=())
         return float(ranking.ap.mean())
 
-    found = {n: mean_ap(unit_rows(Z[:, :n])) for n in sorted(set(dims))}
-    raw_map = mean_ap(table.unit(raw))
-    if turns:
-        found.setdefault(table.vectors[raw].shape[1], raw_map)
+    found = {
+        n: known[n] if n in known else mean_ap(unit_rows(Z[:, :n])) for n in sorted(set(dims))
+    }
+    raw_map = known[raw] if raw in known else mean_ap(table.unit(raw))
     best = max(found.values())
     return DimensionSweep(
         field=task.field,
@@ -87,26 +88,45 @@ def sweep_dimensions(
 
 def sweeps(
     table: VectorTable,
-    raw: str,
+    vectors: tuple[str, str],
     tasks: Sequence[RetrievalTask],
     projection: Projection | None,
     *,
+    maps: Sequence[tuple[float, float]],
     texts: Floats | None,
     margin: float,
 ) -> list[DimensionSweep]:
     """Return one sweep over kept dimensions a task; none without the projection.
 
     With the texts that it was fitted to the sweep goes on beyond the dimensions that it keeps.
+    `maps` are those of both vectors, of each task.
     """
     if projection is None:
         return []
+    raw, projected = vectors
+    n_raw, n_kept = projection.dim_in, projection.dim_out
     if texts is not None:
         projection = all_directions(projection, texts)
     Z = projection.apply_to_unit(table.unit(raw))
-    eighths = [round(n * projection.dim_in / _SWEPT) for n in range(1, _SWEPT + 1)]
+    eighths = [round(n * n_raw / _SWEPT) for n in range(1, _SWEPT + 1)]
     dims = [max(1, n) for n in eighths if n < projection.dim_out] + [projection.dim_out]
-    turns = projection.method == "pca"
-    return [
-        sweep_dimensions(table, task, Z, raw=raw, dims=dims, turns=turns, margin=margin)
-        for task in tasks
-    ]
+    is_stored = _is_same(unit_rows(Z[:, :n_kept]), table.unit(projected))
+    is_turn = projection.method == "pca"  # all dimensions together rank as the raw vector does
+    wanted = [*dims, n_raw] if is_turn else dims
+    found = []
+    for task, (raw_map, projected_map) in zip(tasks, maps, strict=True):
+        known: dict[int | str, float] = {raw: raw_map}
+        known |= {n_kept: projected_map} if is_stored else {}
+        known |= {n_raw: raw_map} if is_turn else {}
+        sweep = sweep_dimensions(table, task, Z, raw=raw, dims=wanted, margin=margin, known=known)
+        found.append(sweep)
+    return found
+
+
+_ROUNDING = 1e-6
+"""Of unit vectors in float32: they may have been projected in other batches."""
+
+
+def _is_same(X: Floats, Y: Floats) -> bool:
+    """Return whether vectors are the same up to rounding."""
+    return X.shape == Y.shape and bool(np.allclose(X, Y, rtol=0, atol=_ROUNDING))

@@ -17,7 +17,7 @@ from intramodal import compare, open_store
 from intramodal.commands.options import DEFAULT_STORE
 from intramodal.evaluation.fewshot import FewshotTask
 from intramodal.evaluation.labels import encode_labels
-from intramodal.evaluation.ranking import rank
+from intramodal.evaluation.ranking import rank, rank_without_groups
 from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.projection import projection as projections
 from intramodal.reports.report import document_of
@@ -82,9 +82,9 @@ def test_a_comparison_with_its_report_derives_everything_once(photos: ImageColle
 
 def test_without_retrieval_nothing_is_ranked_that_is_not_shown(photos: ImageCollection) -> None:
     """Both vectors are: their mAP stands beside few-shot accuracy. Controls are not."""
-    with calls(rank) as found:
+    with calls(rank, rank_without_groups) as found:
         compare(photos, fields=["kind"], tasks=["fewshot"])
     assert len(found) == 2
-    with calls(rank) as found:
+    with calls(rank, rank_without_groups) as found:
         controls = compare(photos, fields=["kind"], tasks=["retrieval"]).fields["kind"].others
     assert len(found) == 2 + len(controls) > 2

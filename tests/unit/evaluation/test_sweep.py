@@ -5,10 +5,13 @@ from functools import partial
 import numpy as np
 import pytest
 
-from intramodal.evaluation.retrieval import evaluate_retrieval
-from intramodal.evaluation.sweep import sweep_dimensions
+from intramodal.evaluation.ranking import rank
+from intramodal.evaluation.retrieval import evaluate_retrieval, run_task
+from intramodal.evaluation.sweep import DimensionSweep, sweep_dimensions, sweeps
 from intramodal.evaluation.tasks import RetrievalTask
-from intramodal.types import VectorTable
+from intramodal.projection.projection import Projection
+from intramodal.types import VectorTable, unit_rows
+from tests.unit.evaluation.test_compare_context import calls
 
 
 @pytest.fixture
@@ -58,11 +61,36 @@ def test_drawn_queries_are_those_of_the_task(table: VectorTable) -> None:
     assert sweep_dimensions(table, task, table.vectors["raw"], raw="raw", dims=[3]).n_queries == 10
 
 
+def projected(table: VectorTable, *, by: float = 0.0) -> tuple[VectorTable, Projection]:
+    """Return the table with its first six dimensions as a vector, and what made that."""
+    turn = Projection(np.eye(12, 6, dtype=np.float32), "pca", "model", "1")
+    Z = turn.apply_to_unit(table.unit("raw")) + np.float32(by)
+    return table.with_unit_vectors({"pca": unit_rows(Z)}), turn
+
+
+def swept(table: VectorTable, turn: Projection) -> DimensionSweep:
+    task = task_of(table)
+    of_raw, of_pca = (run_task(task, table, vector).map for vector in ("raw", "pca"))
+    maps = [(of_raw, of_pca)]
+    (found,) = sweeps(table, ("raw", "pca"), [task], turn, maps=maps, texts=None, margin=0.0)
+    return found
+
+
 def test_all_dimensions_of_a_turn_are_the_vector_itself(table: VectorTable) -> None:
-    raw = table.vectors["raw"]
-    found = sweep_dimensions(
-        table, task_of(table), raw[:, :6], raw="raw", dims=[3, 6], turns=True, margin=0.0
+    found = swept(*projected(table))
+    assert found.dims == [2, 3, 4, 6, 12]
+    assert found.map[-1] == found.raw_map == run_task(task_of(table), table, "raw").map
+
+
+def test_what_is_known_is_not_ranked_again(table: VectorTable) -> None:
+    """Both vectors are; a second vector of another making says nothing of its dimensions."""
+    wide, turn = projected(table)
+    with calls(rank) as ranked:
+        found = swept(wide, turn)
+    assert len(ranked) == 2 + 3
+    plain = sweep_dimensions(
+        wide, task_of(wide), turn.apply_to_unit(wide.unit("raw")), raw="raw", dims=[2, 3, 4, 6]
     )
-    assert (found.dims, found.map[-1]) == ([3, 6, 12], found.raw_map)
-    whole = sweep_dimensions(table, task_of(table), raw, raw="raw", dims=[12], turns=True)
-    assert whole.dims == [12]
+    assert found.map[:-1] == pytest.approx(plain.map, abs=1e-12)
+    other, _ = projected(table, by=0.1)
+    assert swept(other, turn).map == pytest.approx(found.map, abs=1e-12)
