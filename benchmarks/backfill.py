@@ -49,7 +49,8 @@ from intramodal.ingest.vectors.load import vectors_of
 from intramodal.ingest.vectors.matrices import Matrix
 from intramodal.ingest.vectors.ready import ReadyVectors, open_ready
 from intramodal.store.manifest import VectorOrigin
-from intramodal.store.server.convert import point_vectors, upsert_request
+from intramodal.store.server.convert import point_vectors
+from intramodal.store.server.messages import upsert_request
 from intramodal.types import Floats, declared_fingerprint, point_id
 
 DIM, DIM_OUT, BATCH = 512, 256, 1000

@@ -555,10 +555,10 @@ def _columns(
     return columns
 
 
-def _pack(packer: struct.Struct, X: Floats, row: int, values: Sequence[float]) -> None:
-    try:
+def _pack(packer: struct.Struct, X: Floats, row: int, values: Sequence[float] | Floats) -> None:
+    if len(values) != X.shape[1]:
+        raise ValueError(f"a vector has {len(values)} dimensions instead of {X.shape[1]}")
+    if isinstance(values, np.ndarray):
+        X[row] = values
+    else:
         packer.pack_into(X.data, row * packer.size, *values)
-    except struct.error as error:
-        raise ValueError(
-            f"a vector has {len(values)} dimensions instead of {X.shape[1]}"
-        ) from error

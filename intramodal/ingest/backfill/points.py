@@ -211,12 +211,13 @@ class VectorFill:
         """
         lacks = [replace(where, lacks_vector=self.vector) for where in wheres or (Filter(),)]
         n_unprojectable = self.matching(*lacks)
-        n_first, n_unwritten = self.n_projected, self._n_found - self.n_projected
+        n_before, n_first = 0, self.n_projected
+        n_unwritten = self._n_found - n_first
         for _ in range(MOST_PASSES - 1):
-            n_before = self._n_found
-            n_unprojectable = self.matching(*lacks)
             if self._n_found == n_before:
                 break
+            n_before = self._n_found
+            n_unprojectable = self.matching(*lacks)
         else:
             self.n_lacking = max(0, sum(map(self.collection.count, lacks)) - n_unprojectable)
         # What deletions kept the first pass from writing is no news.

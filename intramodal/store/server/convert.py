@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from qdrant_client import grpc, models
-from qdrant_client.conversions.conversion import RestToGrpc
+from qdrant_client import models
 
 from intramodal.errors import InputError, Unsupported
 from intramodal.store.base import UNNAMED, VectorSpec, plain_id
 from intramodal.store.filters import Dialect
 from intramodal.store.queries import Answer, SearchPlan
-from intramodal.types import Floats, Payload, PointId, ShardKey
+from intramodal.types import Floats, PointId, ShardKey
 
 CLIENT = Dialect(
     all_of=lambda must, must_not: models.Filter(must=must, must_not=must_not),
@@ -328,56 +327,3 @@ def answer(response: models.QueryResponse) -> Answer:
 def vector_selection(names: Sequence[str]) -> list[str] | bool:
     """Return which vectors to send; the unnamed one has no name to ask for."""
     return True if UNNAMED in names else list(names) or False
-
-
-def upsert_request(
-    name: str,
-    ids: Sequence[Any],
-    vectors: Mapping[str, Floats],
-    payloads: Sequence[Payload],
-    shard_key: str | int | None = None,
-    replaced: models.Filter | None = None,
-) -> Any:
-    """Return the request that writes whole points, and answers when they are applied.
-
-    Shapes: `vectors` (n, d).
-    """
-    rows = zip(ids, _vectors(vectors), payloads, strict=True)
-    points = [
-        grpc.PointStruct(
-            id=RestToGrpc.convert_extended_point_id(point),
-            vectors=found,
-            payload=RestToGrpc.convert_payload(payload),
-        )
-        for point, found, payload in rows
-    ]
-    selector = None
-    if shard_key is not None:
-        selector = RestToGrpc.convert_shard_key_selector(shard_key)
-    return grpc.UpsertPoints(
-        collection_name=name,
-        points=points,
-        wait=True,
-        shard_key_selector=selector,
-        update_filter=None if replaced is None else RestToGrpc.convert_filter(replaced),
-    )
-
-
-def _vectors(vectors: Mapping[str, Floats]) -> Iterator[Any]:
-    columns = [_dense(X) for X in vectors.values()]
-    if set(vectors) == {UNNAMED}:
-        yield from (grpc.Vectors(vector=vector) for vector in columns[0])
-        return
-    for row in zip(*columns, strict=True):
-        named = dict(zip(vectors, row, strict=True))
-        yield grpc.Vectors(vectors=grpc.NamedVectors(vectors=named))
-
-
-def _dense(X: Floats) -> Iterator[Any]:
-    """Yield each row as a message; protobuf keeps packed floats as their little-endian bytes."""
-    like = grpc.DenseVector(data=[0.0] * X.shape[1]).SerializeToString()
-    header = like[: len(like) - 4 * X.shape[1]]
-    for row in np.asarray(X, dtype="<f4"):
-        vector = grpc.Vector()
-        vector.dense.MergeFromString(header + row.tobytes())
-        yield vector

@@ -39,7 +39,7 @@ from intramodal.store.checks import (
 from intramodal.store.fields import paths, selection
 from intramodal.store.filters import spell
 from intramodal.store.queries import Answer, SearchPlan, plan_search, rank
-from intramodal.store.server import convert
+from intramodal.store.server import convert, messages
 from intramodal.store.server.client import (
     STREAMS_BY_DEFAULT,
     Caller,
@@ -51,7 +51,6 @@ from intramodal.store.server.client import (
     in_batches,
 )
 from intramodal.store.server.cluster import wait_until_known
-from intramodal.store.server.convert import upsert_request
 from intramodal.store.server.shard_keys import (
     KeyedShards,
     OneShard,
@@ -476,7 +475,7 @@ class ServerStore(Store):
         replaced = convert.NO_POINT if only_absent else None
 
         def upload() -> None:
-            request = upsert_request(name, ids, vectors, payloads, key, replaced)
+            request = messages.upsert_request(name, ids, vectors, payloads, key, replaced)
             self._server.client.grpc_points.Upsert(request, timeout=self._connection.timeout_s)
 
         def upsert() -> None:
@@ -512,8 +511,7 @@ class ServerStore(Store):
 
         def send(part: slice) -> None:
             for key, rows, which in shards.groups(points, part):
-                changes = convert.vector_updates(vector, which, X[rows])
-                self._update_points(name, vector, changes, key, replaced, wait=wait)
+                self._update_points(name, vector, which, X[rows], key, replaced, wait=wait)
 
         most = known.limits.points(_UPDATE_BATCH)
         size = batch_size(self._server, most, X.shape[1])
@@ -523,13 +521,21 @@ class ServerStore(Store):
         self,
         name: str,
         vector: str,
-        changes: list[models.PointVectors],
+        ids: list[Any],
+        X: Floats,
         key: ShardKey | None,
         replaced: models.Filter | None,
         *,
         wait: bool,
     ) -> None:
+        def upload() -> None:
+            request = messages.update_request(name, vector, ids, X, key, replaced, wait=wait)
+            self._server.client.grpc_points.UpdateVectors(
+                request, timeout=self._connection.timeout_s
+            )
+
         def update() -> None:
+            changes = convert.vector_updates(vector, ids, X)
             result = self._server.client.update_vectors(
                 name, changes, wait=wait, shard_key_selector=key, update_filter=replaced
             )
@@ -537,8 +543,9 @@ class ServerStore(Store):
             if result is None:
                 raise ResponseHandlingException(ValueError("no result"))
 
+        send = upload if self._connection.uses_grpc else update
         what = f"update {vector!r} in {name!r}"
-        self._server.call_spreading(what, name, [vector], update, n=len(changes))
+        self._server.call_spreading(what, name, [vector], send, n=len(ids))
 
     def set_payload(self, name: str, ids: Sequence[PointId], payload: Payload) -> None:
         """Merge the same payload keys into the given points."""
@@ -657,14 +664,15 @@ class ServerStore(Store):
         while True:
             records, following = self._server.call(
                 f"read {name!r}",
-                lambda: self._server.client.scroll(
+                lambda: messages.scroll(
+                    self._server,
                     name,
-                    scroll_filter=condition,
-                    limit=limit,
-                    offset=start,  # noqa: B023  called before the next round
-                    with_payload=wanted,
-                    with_vectors=convert.vector_selection(vectors),
-                    shard_key_selector=span.key,
+                    condition,
+                    limit,
+                    start,  # noqa: B023  called before the next round
+                    wanted,
+                    vectors,
+                    span.key,
                 ),
             )
             page = page_of(records, known.specs, vectors, payload, following)
@@ -688,18 +696,19 @@ class ServerStore(Store):
         shards = self._shards(name, known)
         points = shards.names(ids)
         wanted = selection(payload, knows_quotes=not self._is_local)
-        found: dict[PointId, models.Record] = {}
+        found: dict[PointId, Any] = {}
 
         def read(part: slice) -> None:
             for key, rows, which in shards.groups(points, part, absent="skip"):
                 records = self._server.call(
                     f"read {name!r}",
-                    lambda: self._server.client.retrieve(
+                    lambda: messages.retrieve(
+                        self._server,
                         name,
                         which,  # noqa: B023  called before the next round
-                        with_payload=wanted,
-                        with_vectors=convert.vector_selection(vectors),
-                        shard_key_selector=key,  # noqa: B023
+                        wanted,
+                        vectors,
+                        key,  # noqa: B023
                     ),
                     n=len(which),
                 )

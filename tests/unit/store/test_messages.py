@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from qdrant_client import QdrantClient, grpc, models
-from qdrant_client.conversions.conversion import RestToGrpc
+from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 from qdrant_client.qdrant_remote import QdrantRemote
 
-from intramodal.store.server.convert import NO_POINT, point_vectors, upsert_request
+from intramodal.store.base import VectorSpec, page_of
+from intramodal.store.server.convert import NO_POINT, point_vectors
+from intramodal.store.server.messages import records_of, update_request, upsert_request
 from intramodal.types import Floats, Payload, point_id
 
 Request = tuple[Sequence[Any], Mapping[str, Floats], Sequence[Payload]]
@@ -130,3 +132,78 @@ def test_rows_that_are_not_contiguous_are_sent_as_they_read(rng: np.random.Gener
     request = upsert_request("photos", [1, 2, 3], {"raw": X}, [{}] * 3)
     sent = [list(point.vectors.vectors.vectors["raw"].dense.data) for point in request.points]
     np.testing.assert_array_equal(np.array(sent, np.float32), X)
+
+
+@pytest.mark.parametrize("vector", ["", "raw", "bîld"])
+@pytest.mark.parametrize("shard_key", [None, 7, "nord"])
+@pytest.mark.parametrize("replaced", [None, NO_POINT])
+@pytest.mark.parametrize("wait", [False, True])
+def test_an_update_equals_the_clients_own(
+    vector: str,
+    shard_key: str | int | None,
+    replaced: models.Filter | None,
+    wait: bool,
+    rng: np.random.Generator,
+) -> None:
+    ids = [7, point_id("a", "b"), 2**64 - 1]
+    X = rng.normal(size=(3, 5)).astype(np.float32)
+    of_points = zip(ids, X.tolist(), strict=True)
+    points = [models.PointVectors(id=i, vector={vector: x} if vector else x) for i, x in of_points]
+    expected = grpc.UpdatePointVectors(
+        collection_name="photos",
+        wait=wait,
+        points=[RestToGrpc.convert_point_vectors(point) for point in points],
+        shard_key_selector=shard_key
+        if shard_key is None
+        else RestToGrpc.convert_shard_key_selector(shard_key),
+        update_filter=replaced and RestToGrpc.convert_filter(replaced),
+    )
+    assert update_request("photos", vector, ids, X, shard_key, replaced, wait=wait) == expected
+
+
+STORED: dict[str, Any] = {
+    "one": {"raw": [0.5, -1.0, 3e38]},
+    "two": {"raw": [1.0, 0.0, 1e-40], "pca": [2.0]},
+    "none": {},
+    "bare": [1.0, 2.0, 3.0],
+    "bare beside a name": {"": [1.0, 2.0, 3.0], "pca": [2.0]},
+    "beside others": {
+        "raw": [1.0, 2.0, 3.0],
+        "words": models.SparseVector(indices=[1], values=[0.5]),
+        "tokens": [[1.0, 2.0], [3.0, 4.0]],
+    },
+}
+
+
+@pytest.mark.parametrize("names", [[], ["raw"], ["pca", "raw"], ["", "pca"]], ids=str)
+def test_records_are_read_as_the_client_reads_them(names: list[str]) -> None:
+    payloads = [{"a": [1, {"ü": None}]}, {}]
+    points = [
+        grpc.RetrievedPoint(
+            id=RestToGrpc.convert_extended_point_id(point),
+            payload=RestToGrpc.convert_payload(payload),
+            vectors=RestToGrpc.convert_vector_struct_output(stored) if stored else None,
+        )
+        for stored in STORED.values()
+        for point, payload in zip((7, point_id("a", "b")), payloads, strict=True)
+    ]
+    specs = {"raw": VectorSpec(3), "pca": VectorSpec(1), "": VectorSpec(3)}
+    theirs = page_of(list(map(GrpcToRest.convert_retrieved_point, points)), specs, names)
+    ours = page_of(records_of(points, names), specs, names)
+    assert (ours.ids, ours.payloads) == (theirs.ids, theirs.payloads)
+    assert ours.vectors.keys() == theirs.vectors.keys()
+    for name, X in ours.vectors.items():
+        np.testing.assert_array_equal(X, theirs.vectors[name])
+
+
+def test_a_vector_of_an_old_server_is_read_from_its_plain_numbers() -> None:
+    old = grpc.VectorsOutput(vector=grpc.VectorOutput(data=[1.0, 2.0]))
+    (record,) = records_of([grpc.RetrievedPoint(id=grpc.PointId(num=1), vectors=old)], [""])
+    np.testing.assert_array_equal(record.vector[""], np.array([1, 2], np.float32))
+
+
+def test_a_record_of_another_length_is_an_error_not_a_vector() -> None:
+    vectors = RestToGrpc.convert_vector_struct_output({"raw": [1.0]})
+    records = records_of([grpc.RetrievedPoint(id=grpc.PointId(num=1), vectors=vectors)], ["raw"])
+    with pytest.raises(ValueError, match="1 dimensions instead of 3"):
+        page_of(records, {"raw": VectorSpec(3)}, ["raw"])
