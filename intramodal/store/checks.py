@@ -81,6 +81,13 @@ def check_index_kind(kind: str) -> None:
         raise InputError(f"there is no index of kind {kind!r}; choose one of {', '.join(kinds)}")
 
 
+def says(told: Any, wanted: Any) -> bool:
+    """Return whether settings hold all that is wanted, whatever else they hold."""
+    if not (isinstance(told, Mapping) and isinstance(wanted, Mapping)):
+        return bool(told == wanted)
+    return all(key in told and says(told[key], value) for key, value in wanted.items())
+
+
 def canonical_ids(ids: Sequence[PointId], *, unique: bool = False) -> list[Any]:
     """Return `ids` with UUIDs in their canonical text; `InputError` for anything else."""
     canonical = [i if isinstance(i, str) and _CANONICAL_UUID(i) else _canonical_id(i) for i in ids]

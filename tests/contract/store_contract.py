@@ -13,6 +13,7 @@ import pytest
 
 from intramodal.errors import Conflict, InputError, NotFound, StoreError, Unsupported
 from intramodal.store.base import UNNAMED, Filter, Hits, Store, VectorSpec
+from intramodal.store.checks import says
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import METADATA_KEY, Manifest, VectorOrigin
 from intramodal.store.queries import id_order
@@ -70,6 +71,8 @@ class StoreContract:
 
     # The client's local mode divides by the length, whatever it is.
     keeps_the_bits_of_unit_rows = True
+    # The client's local mode has nothing to set up.
+    sets_up_vectors = True
 
     @pytest.fixture
     def store(self) -> Iterator[Store]:
@@ -481,6 +484,38 @@ class StoreContract:
         filled.update_vectors(NAME, "raw", IDS[30:], X[:30])
         stored = filled.retrieve(NAME, IDS, vectors=["raw"]).vectors["raw"]
         np.testing.assert_allclose(stored, np.roll(UNIT, -30, axis=0), atol=ATOL)
+
+    def test_an_added_vector_is_set_up_and_a_repeat_sets_what_lacks(self, filled: Store) -> None:
+        wanted = {
+            "on_disk": True,
+            "hnsw_config": {"m": 24, "ef_construct": 64},
+            "quantization_config": {"scalar": {"type": "int8", "always_ram": True}},
+        }
+        filled.add_vector(NAME, "pca", VectorSpec(3))
+        filled.update_vectors(NAME, "pca", IDS, X[:, :3])
+        before = [scrolled(filled, name)[1] for name in ("raw", "pca")]
+        for _ in range(2):  # as after a kill between the name and its settings; then nothing
+            filled.add_vector(NAME, "pca", VectorSpec(3), wanted)
+            told = filled.settings(NAME).get("vectors", {})
+            assert says(told.get("pca", {}), wanted) == self.sets_up_vectors
+            assert says(filled.info(NAME).settings.get("vectors", {}), told)
+            assert not told.get("raw")
+        filled.add_vector(NAME, "oti", VectorSpec(2, datatype="float16"), {"on_disk": True})
+        told = filled.settings(NAME).get("vectors", {})
+        assert says(told.get("oti", {}), {"on_disk": True}) == self.sets_up_vectors
+        assert says(told.get("pca", {}), wanted) == self.sets_up_vectors
+        after = [scrolled(filled, name)[1] for name in ("raw", "pca")]
+        np.testing.assert_array_equal(np.hstack(after), np.hstack(before))
+        assert filled.query_batch(NAME, X[:1, :3], using="pca", k=1).ids == [[IDS[0]]]
+
+    def test_a_collection_is_made_as_the_settings_of_another_tell(self, store: Store) -> None:
+        own = {"on_disk": True, "quantization_config": {"binary": {"always_ram": True}}}
+        store.create("first", RAW, options={"vectors": {"raw": own}})
+        told = store.settings("first")
+        assert told["vectors"]["raw"] == own
+        options = {key: told[key] for key in ("vectors", "hnsw_config") if key in told}
+        store.create(NAME, RAW, options=options)
+        assert store.settings(NAME)["vectors"] == told["vectors"]
 
     def test_the_unnamed_vector_of_foreign_collections_works(self, store: Store) -> None:
         store.create(NAME, {UNNAMED: VectorSpec(D)})

@@ -11,6 +11,7 @@ from tests.contract.store_contract import StoreContract
 
 class TestMemoryStore(StoreContract):
     keeps_the_bits_of_unit_rows = False
+    sets_up_vectors = False
 
     @pytest.fixture
     def store(self) -> Iterator[Store]:

@@ -170,7 +170,8 @@ def load(world: Path, photos: ImageCollection, *, prune: bool = False) -> int:
 def do_backfill(world: Path, location: Path) -> int:
     with open_store(str(location)) as store:
         shop = ImageCollection.open(store, "shop")
-        return backfill(shop, plain_projection(PlainEncoder()), batch_size=BATCH).projected
+        projection = plain_projection(PlainEncoder())
+        return backfill(shop, projection, batch_size=BATCH, on_disk=True).projected
 
 
 def do_rollback(world: Path, location: Path) -> int:
@@ -228,7 +229,7 @@ _SHOP = ("backfill", "shop")
 _FILLING = (*_SHOP, "--projection", "{world}/pca.safetensors", "--batch-size", str(BATCH))
 
 JOBS = {
-    "backfill": Job(make_shop, do_backfill, _FILLING, "projected"),
+    "backfill": Job(make_shop, do_backfill, (*_FILLING, "--on-disk"), "projected"),
     "ingest": Job(make_photos, do_ingest),
     "first ingest": Job(make_pictures, do_ingest),
     "prune": Job(make_pruned_photos, do_prune),

@@ -167,6 +167,7 @@ def check_tidy(location: Path) -> None:
     known = {entry["folder"] for entry in catalogue["collections"].values()}
     assert {path.name for path in location.iterdir() if path.is_dir()} == known
     assert not list(location.glob("catalogue.tmp*"))
+    assert not list(location.rglob("intramodal.tmp"))
     assert not catalogue.get("discarded")
     assert not [e for e in catalogue["collections"].values() if e.get("pending")]
 

@@ -111,10 +111,11 @@ def new_vector(
         _check_datatype(there, vector, storing)
         storing = replace(storing, datatype=there.datatype)
         known = collection.manifest.vectors.get(vector)
-        if known is not None and known.is_complete and storing.quantize is None:
-            # It is its owner's, who may have set it up otherwise since.
-            on_disk = {} if storing.on_disk is None else {"on_disk": storing.on_disk}
-            return NewVector(VectorSpec(size, datatype=there.datatype), on_disk)
+        if known is not None and known.is_complete:
+            # It is its owner's, who may have set it up otherwise since: only what is asked for.
+            told = collection.described.settings
+            wanted = _wanted(told.get("vectors", {}).get(vector, {}), told, storing, only=True)
+            return NewVector(VectorSpec(size, datatype=there.datatype), wanted)
     backend = collection.store.describe()["backend"]
     settings = {} if backend in _NOT_SET_UP else collection.described.settings
     found = as_source(specs[source], source, vector, size, settings=settings, storing=storing)
@@ -163,19 +164,28 @@ def _check_datatype(there: VectorSpec, vector: str, storing: Storing) -> None:
 
 
 def _wanted(
-    own: Mapping[str, Any], settings: Mapping[str, Any], storing: Storing
+    own: Mapping[str, Any], settings: Mapping[str, Any], storing: Storing, *, only: bool = False
 ) -> dict[str, Any]:
-    """Return the source's settings with what is wanted otherwise."""
-    found = {key: value for key, value in own.items() if not _is_product(key, value)}
+    """Return the source's settings with what is wanted otherwise, or that only."""
+    before = own.get("quantization_config", {})
+    taken = {} if only else own
+    found = {key: value for key, value in taken.items() if not _is_product(key, value)}
     if storing.on_disk is not None:
         found = {key: value for key, value in found.items() if key not in _PLACES}
-        found["on_disk"] = storing.on_disk
+        # Where a vector has `memory`, that is what counts.
+        memory = {"memory": "cold" if storing.on_disk else "cached"}
+        found |= memory if "memory" in own else {"on_disk": storing.on_disk}
     if storing.quantize is None:
         return found
-    before = found.pop("quantization_config", {})
+    found.pop("quantization_config", None)
     if storing.quantize != "none":
         is_same = storing.quantize in before
         found["quantization_config"] = before if is_same else _KEPT_IN_MEMORY[storing.quantize]
+    elif only and before:
+        raise InputError(
+            f"the vector is complete and quantized by {next(iter(before))} already, which is its "
+            f"owner's to undo; leave quantize out, or choose one of {', '.join(QUANTIZATIONS[1:])}"
+        )
     elif settings.get("quantization_config"):
         raise InputError(
             "a vector of this collection cannot be quantized by nothing: the collection's own "

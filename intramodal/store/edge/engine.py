@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,7 @@ _DATATYPES = {
 }
 _CLUSTER_OPTIONS = ("shard_number", "replication_factor", "write_consistency_factor")
 _ENGINE_OPTIONS = ("hnsw_config", "quantization_config", "optimizers_config")
+_VECTOR_OPTIONS = ("on_disk", "memory", "hnsw_config", "quantization_config")
 # How long a shard may still be held by a process that was just killed, or by its child.
 _LOCK_DEADLINE_S = 2.0
 _HELD = (
@@ -127,13 +130,14 @@ def create_shard(
                 f"{option}={options[option]!r} needs a server: the embedded store is one shard "
                 f"in one process; leave the option out or use http://host:port as the store"
             )
-    unknown = sorted(set(options) - {*_CLUSTER_OPTIONS, *_ENGINE_OPTIONS})
+    unknown = sorted(set(options) - {*_CLUSTER_OPTIONS, *_ENGINE_OPTIONS, "vectors"})
     if unknown:
         raise Unsupported(
             f"the embedded store does not know the option {unknown[0]!r}; it takes "
-            f"{', '.join(_ENGINE_OPTIONS)}"
+            f"{', '.join((*_ENGINE_OPTIONS, 'vectors'))}"
         )
-    params = {name: vector_params(name, spec) for name, spec in vectors.items()}
+    own = options.get("vectors") or {}
+    params = {name: vector_params(name, spec, own.get(name)) for name, spec in vectors.items()}
     config = edge.EdgeConfig(vectors=params, **_engine_options(options))
     path.mkdir(parents=True)
     return edge.EdgeShard.create(str(path), config)
@@ -143,7 +147,12 @@ def settings(path: Path) -> dict[str, Any]:
     """Return the options that `create_shard` was given, and ``sparse_vectors``, if there are."""
     stored = _config(path)
     stored["optimizers_config"] = stored.pop("optimizers", None)
-    told = (*_ENGINE_OPTIONS, "sparse_vectors")
+    own = {
+        name: {key: value for key, value in params.items() if key in _VECTOR_OPTIONS}
+        for name, params in stored["vectors"].items()
+    }
+    stored["vectors"] = {name: found for name, found in own.items() if found}
+    told = (*_ENGINE_OPTIONS, "sparse_vectors", "vectors")
     return {option: stored[option] for option in told if stored.get(option)}
 
 
@@ -165,11 +174,47 @@ def _config(path: Path) -> dict[str, Any]:
     return stored
 
 
-def vector_params(name: str, spec: VectorSpec) -> edge.EdgeVectorParams:
+def as_written(vector: str, spec: VectorSpec, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a vector's settings as the engine writes them, in a collection made for that."""
+    with tempfile.TemporaryDirectory(prefix="intramodal-") as folder:
+        path = Path(folder) / "shard"
+        options = {"vectors": {vector: wanted}}
+        with translated(f"set up the vector {vector!r} by {dict(wanted)}"):
+            create_shard(path, {vector: spec}, options).close()
+        return own_settings(path, vector)
+
+
+def own_settings(path: Path, vector: str) -> dict[str, Any]:
+    """Return the settings of a single vector."""
+    found: dict[str, Any] = settings(path).get("vectors", {}).get(vector, {})
+    return found
+
+
+def vector_params(
+    name: str, spec: VectorSpec, settings: Mapping[str, Any] | None = None
+) -> edge.EdgeVectorParams:
     """Return the engine's definition of a vector."""
     return edge.EdgeVectorParams(
-        size=spec.size, distance=distance(spec), datatype=datatype(name, spec)
+        size=spec.size,
+        distance=distance(spec),
+        datatype=datatype(name, spec),
+        **_vector_options(name, settings or {}),
     )
+
+
+def _vector_options(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = sorted(set(settings) - set(_VECTOR_OPTIONS))
+    if unknown:
+        raise Unsupported(
+            f"the embedded store cannot set up the vector {name!r} by {unknown[0]!r}; it takes "
+            f"{', '.join(_VECTOR_OPTIONS)}"
+        )
+    built: dict[str, Any] = {}
+    with translated(f"set up the vector {name!r} by {dict(settings)}"):
+        for key, value in settings.items():
+            make = _MAKERS.get(key)
+            built[key] = value if make is None else make(value)
+    return built
 
 
 def distance(spec: VectorSpec) -> Any:
@@ -191,8 +236,7 @@ def _engine_options(options: Mapping[str, Any]) -> dict[str, Any]:
     built: dict[str, Any] = {}
     with translated("use these collection options"):
         if options.get("hnsw_config"):
-            defaults = {"m": 16, "ef_construct": 100, "full_scan_threshold": 10_000}
-            built["hnsw_config"] = edge.HnswIndexConfig(**{**defaults, **options["hnsw_config"]})
+            built["hnsw_config"] = _hnsw(options["hnsw_config"])
         if options.get("optimizers_config"):
             built["optimizers"] = edge.EdgeOptimizersConfig(**options["optimizers_config"])
         if options.get("quantization_config"):
@@ -200,15 +244,59 @@ def _engine_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return built
 
 
+def _hnsw(config: Mapping[str, Any]) -> Any:
+    defaults = {"m": 16, "ef_construct": 100, "full_scan_threshold": 10_000}
+    return edge.HnswIndexConfig(**_with_words({**defaults, **config}))
+
+
 def _quantization(config: Mapping[str, Any]) -> Any:
-    """Return scalar int8 quantization, in the server's spelling ``{"scalar": {...}}``."""
-    scalar = dict(config.get("scalar") or {})
-    if set(config) != {"scalar"} or scalar.pop("type", "int8") != "int8":
+    """Return a quantization, in the server's spelling: ``{"scalar": {...}}``."""
+    kind, given = next(iter(config.items()), ("", {}))
+    if len(config) != 1 or kind not in _QUANTIZATIONS:
         raise Unsupported(
-            "the embedded store takes quantization_config={'scalar': {'type': 'int8'}} only; "
-            "use a server for other kinds"
+            f"the embedded store quantizes by {', '.join(_QUANTIZATIONS)}, got "
+            f"{', '.join(config) or 'nothing'}; use a server for other kinds"
         )
-    return edge.ScalarQuantizationConfig(type=edge.ScalarType.Int8, **scalar)
+    return _QUANTIZATIONS[kind](**_with_words(given))
+
+
+def _with_words(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings whose words are the engine's: ``"two_bits"`` is `TwoBits`."""
+    return {
+        key: _word(_WORDS[key], value) if key in _WORDS else value for key, value in config.items()
+    }
+
+
+def _word(kind: Any, text: str) -> Any:
+    known = {_letters(name): getattr(kind, name) for name in dir(kind) if name[0] != "_"}
+    if _letters(text) not in known:
+        plain = (str(one).rpartition(".")[2] for one in known.values())
+        names = (re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in plain)
+        raise InputError(f"{text!r} is none of {', '.join(names)}; choose one of these")
+    return known[_letters(text)]
+
+
+def _letters(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+_QUANTIZATIONS: dict[str, Any] = {
+    "scalar": edge.ScalarQuantizationConfig,
+    "binary": edge.BinaryQuantizationConfig,
+    "turbo": edge.TurboQuantQuantizationConfig,
+}
+_WORDS: dict[str, Any] = {
+    "type": edge.ScalarType,
+    "encoding": edge.BinaryQuantizationEncoding,
+    "query_encoding": edge.BinaryQuantizationQueryEncoding,
+    "bits": edge.TurboQuantBitSize,
+    "memory": edge.Memory,
+}
+_MAKERS: dict[str, Callable[[Any], Any]] = {
+    "hnsw_config": _hnsw,
+    "quantization_config": _quantization,
+    "memory": lambda text: _word(edge.Memory, text),
+}
 
 
 def buffers(X: Floats) -> Iterator[Any]:

@@ -15,7 +15,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ _OUR_NAME = re.compile(r"-[0-9a-f]{8}$")
 _WAL = "wal"
 _DAMAGED_WAL = "wal.damaged"
 _LONGEST_HEADER = 32
+_TEMPORARY = "intramodal.tmp"
+_DEFINITION = {"size", "distance", "datatype", "multivector_config"}
 _ENGINE_NAMES = {CONFIG_FILE, _WAL, "segments"}
 
 
@@ -56,6 +58,26 @@ def take_out(folder: Path, vectors: set[str]) -> None:
         config.get("vectors", {}).pop(name, None)
         config.get("sparse_vectors", {}).pop(name, None)
     _write(folder / CONFIG_FILE, config)
+
+
+def set_up(folder: Path, vector: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Give a vector of a closed collection settings, as the engine spells them; returns the old.
+
+    All of them are replaced, in one step: a kill leaves the old ones or the new ones.
+    """
+    config = _read(folder / CONFIG_FILE)
+    params = config["vectors"][vector]
+    kept = {key: value for key, value in params.items() if key in _DEFINITION}
+    config["vectors"][vector] = {**kept, **settings}
+    _write(folder / CONFIG_FILE, config)
+    return {key: value for key, value in params.items() if key not in _DEFINITION}
+
+
+def clear_temporaries(folder: Path) -> None:
+    """Delete what a kill of `set_up` or `take_out` has left of a file that was being written."""
+    for path in (folder / _TEMPORARY, *(folder / "segments").glob(f"*/{_TEMPORARY}")):
+        with suppress(OSError):  # a read-only directory can be searched all the same
+            path.unlink()
 
 
 def set_log_aside(folder: Path) -> Path:
@@ -147,7 +169,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_name(_TEMPORARY)
     with temporary.open("w", encoding="utf-8") as file:
         json.dump(content, file, separators=(",", ":"), ensure_ascii=False)
         file.flush()

@@ -23,7 +23,6 @@ from intramodal.errors import (
     ManifestMismatchError,
     NotFound,
     StoreError,
-    Unsupported,
 )
 from intramodal.store.base import (
     CollectionInfo,
@@ -46,6 +45,7 @@ from intramodal.store.checks import (
     check_vector,
     checked_payload,
     require_vectors,
+    says,
 )
 from intramodal.store.edge import engine, repair
 from intramodal.store.edge.catalogue import Catalogue, Contents, Entry
@@ -244,8 +244,36 @@ class EdgeStore(Store):
     ) -> None:
         """Add a named vector to a collection that holds points; repeating it does nothing."""
         check_spec(vector, spec)
-        if settings:
-            raise Unsupported("the embedded store sets up no vectors yet")
+        wanted = engine.as_written(vector, spec, settings) if settings else {}
+        self._add_vector(name, vector, spec)
+        if wanted:
+            self._set_up(name, vector, wanted)
+
+    def _set_up(self, name: str, vector: str, wanted: dict[str, Any]) -> None:
+        """Give a vector settings: the engine (0.9) takes none with a new name.
+
+        It reads them when it opens a collection. They are written as it has written them itself,
+        and what it does not open with them is put back.
+        """
+        with self._opened(name, "set up a vector of") as (entry, _):
+            folder = self._folder / entry.folder
+            before = engine.own_settings(folder, vector)
+            if says(before, wanted):
+                return
+            self._release(entry.folder)
+            what = f"set up the vector {vector!r} of {name!r} in {self.location}"
+            with engine.held(folder, what):
+                repair.set_up(folder, vector, {**before, **wanted})
+            try:
+                self._keep(entry.folder, engine.load_shard(folder, what))
+            except Locked:
+                raise
+            except StoreError:
+                with engine.held(folder, what):
+                    repair.set_up(folder, vector, before)
+                raise
+
+    def _add_vector(self, name: str, vector: str, spec: VectorSpec) -> None:
         with self._opened(name, "add a vector to") as (entry, shard):
             if entry.vectors.get(vector) == spec:
                 return
@@ -584,6 +612,7 @@ class EdgeStore(Store):
             # a segment is as large as the segment.
             for path in (*folder.glob("temp_segments/*"), *folder.rglob(".atomicwrite*")):
                 shutil.rmtree(path, ignore_errors=True)
+            repair.clear_temporaries(folder)
             self._finish_changes(name, now, shard)
         except BaseException:
             self._release(entry.folder)

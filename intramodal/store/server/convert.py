@@ -166,13 +166,6 @@ def vector_diff(vector: str, settings: Mapping[str, Any]) -> models.VectorParams
         raise InputError(f"vector {vector!r} cannot be set up by {dict(settings)}") from error
 
 
-def says(told: Any, wanted: Any) -> bool:
-    """Return whether settings hold all that is wanted, whatever else they hold."""
-    if not (isinstance(told, Mapping) and isinstance(wanted, Mapping)):
-        return bool(told == wanted)
-    return all(key in told and says(told[key], value) for key, value in wanted.items())
-
-
 def settings_of(info: models.CollectionInfo) -> dict[str, Any]:
     """Return the options that would create such a collection, in the server's spelling.
 

@@ -35,6 +35,7 @@ from intramodal.store.checks import (
     check_vector,
     checked_payload,
     require_vectors,
+    says,
 )
 from intramodal.store.fields import paths, selection
 from intramodal.store.filters import spell
@@ -274,7 +275,7 @@ class ServerStore(Store):
         if not settings or self._is_local:
             return
         told = {} if is_new else self.settings(name).get("vectors", {}).get(vector, {})
-        if not convert.says(told, settings):
+        if not says(told, settings):
             self._set_up(name, vector, settings)
 
     def _set_up(self, name: str, vector: str, settings: Mapping[str, Any]) -> None:
