@@ -497,12 +497,14 @@ def _print_first_results(costs: dict[str, Any]) -> None:
     found = [cost["fields"] for cost in costs.values()]
     rows = []
     for field in found[0]:
-        each = [row for by_field in found if (row := by_field[field])]
+        each = [by_field[field] for by_field in found]
         cells = [
-            f"{number(row['ndcg_at_10'], 3)} / {number(row['precision_at_10'], 3)}" for row in each
+            f"{number(row['ndcg_at_10'], 3)} / {number(row['precision_at_10'], 3)}" if row else "–"
+            for row in each
         ]
-        if cells:
-            rows.append((field, *cells, f"{each[0]['n_queries']:,}"))
+        asked = [row["n_queries"] for row in each if row]
+        if asked:
+            rows.append((field, *cells, f"{asked[0]:,}"))
     if rows:
         columns = ("field", *(f"{name}>" for name in costs), "queries>")
         print_table(columns, rows, title="nDCG@10 / precision@10 of the store's results")

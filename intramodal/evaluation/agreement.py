@@ -372,7 +372,8 @@ def _disagreements(
             "overlap": overlap[point],
             "answers": {
                 vector: describe(
-                    collection, collection.neighbours([point], using=vector, k=k, where=where)
+                    collection,
+                    collection.shown_neighbours(point, using=vector, k=k, where=where),
                 )
                 for vector in agreement.vectors
             },

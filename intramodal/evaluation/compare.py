@@ -297,14 +297,17 @@ class Comparison(Results):
         return {} if isinstance(source, VectorTable) else source.manifest.vectors
 
     def nearest(self, field: str, query: PointId, *, k: int) -> dict[str, list[Neighbour]]:
-        """Return the k nearest images of a query in the store, by vector; none for a table."""
+        """Return the k nearest images of a query in the store, by vector; none for a table.
+
+        They are as many and as exact as the store allows.
+        """
         source, table = self.context.source, self.context.table
         if isinstance(source, VectorTable):
             return {}
         label = dict(zip(table.ids, table.payload[field], strict=True))
         found = {}
         for vector in self.vectors:
-            hits = source.neighbours([query], using=vector, k=k, where=self.context.where)
+            hits = source.shown_neighbours(query, using=vector, k=k, where=self.context.where)
             found[vector] = [
                 Neighbour(hit, float(score), _share(label.get(query), label.get(hit)))
                 for hit, score in zip(hits.ids[0], hits.scores[0], strict=True)

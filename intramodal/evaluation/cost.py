@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from intramodal.errors import Unsupported
 from intramodal.evaluation.index import (
     IndexSearch,
     Rows,
@@ -22,6 +24,8 @@ from intramodal.runs.frames import json_values
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.types import VectorTable
+
+log = logging.getLogger(__name__)
 
 N_PROBES = 50
 """Queries of each search: enough for a median, little beside the evaluation itself."""
@@ -112,7 +116,26 @@ def _measured(
     tasks: Mapping[str, RetrievalTask | None],
     may_answer: Mask | None,
 ) -> dict[str, Any]:
-    """Return latency, recall and the quality by every task of a search that some rows ask."""
+    """Return latency, recall and the quality by every task of a search that some rows ask.
+
+    They are None, and a warning says why, where the store does not allow such a search.
+    """
+    try:
+        return _searched(collection, table, search, rows, tasks, may_answer)
+    except Unsupported as error:
+        log.warning("the search %s is not measured: %s", search.name, error)
+    unknown = dict.fromkeys(("latency_ms_p50", "latency_ms_p95", "recall_at_10"))
+    return {**unknown, "n_probes": 0, "fields": dict.fromkeys(tasks)}
+
+
+def _searched(
+    collection: ImageCollection,
+    table: VectorTable,
+    search: IndexSearch,
+    rows: NDArray[np.intp],
+    tasks: Mapping[str, RetrievalTask | None],
+    may_answer: Mask | None,
+) -> dict[str, Any]:
     # Of single searches as this process sees them, the network included.
     latency = time_searches(collection, table, search, rows, _K)
     distance = collection.vectors[search.vector].distance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,8 @@ from intramodal.runs.scores import MEDIA_TYPE, SCORES, QueryScores, pack_scores
 from intramodal.store.base import Distance, Filter, Hits
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, PointId, VectorTable
+
+log = logging.getLogger(__name__)
 
 Rows = NDArray[np.int64]
 """Rows of a table that answer one query, best first; -1 for answers that are not in it."""
@@ -294,12 +297,24 @@ class IndexSearch:
             params={**self.params, **self._stages(table, rows, k)},
         )
 
+    def n_candidates(self, k: int) -> int:
+        """Return the length of a list of candidates for `k` answers; 0 in a single stage."""
+        is_staged = self.prefetch is not None or self.fuse is not None
+        return (self.candidates or k * _CANDIDATES_AN_ANSWER) if is_staged else 0
+
+    @property
+    def n_reads(self) -> int:
+        """How many reads a server counts for one search: each stage, and each condition of it."""
+        n_stages = 1 + 2 * (self.fuse is not None) + (self.prefetch is not None)
+        # Its own id is excluded in each; values of another type are conditions of their own.
+        n_conditions = 1 + (0 if self.where is None else len(self.where.conditions))
+        return n_stages * (1 + n_conditions)
+
     def _stages(self, table: VectorTable, rows: NDArray[np.intp], k: int) -> dict[str, Any]:
         other = self.fuse if self.prefetch is None else self.prefetch
         if other is None:
             return {}
-        limit = self.candidates or k * _CANDIDATES_AN_ANSWER
-        stage = {"using": other, "limit": limit, "Q": table.vectors[other][rows]}
+        stage = {"using": other, "limit": self.n_candidates(k), "Q": table.vectors[other][rows]}
         return {"fuse" if self.prefetch is None else "prefetch": stage}
 
 
@@ -601,7 +616,9 @@ def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
     may_answer = {
         search.name: split[1] for search in filtered if search.where is not None and split
     }
+    k, filtered = _allowed(collection, filtered, k)
     asked = [search.within(where) for search in filtered]
+    _warn_of_slowness(collection, asked, tasks, n_timed)
     distances = other_distances(collection, table, vectors)
     exact = _exact(tasks, asked, rows, distances, resampling, seed)
     pairs = [(task, search) for task in tasks for search in asked]
@@ -646,6 +663,47 @@ def _check(collection: Any, searches: Sequence[IndexSearch], denominator: str) -
     name, n = Counter(search.name for search in searches).most_common(1)[0]
     if n > 1:
         raise InputError(f"{n} searches are called {name!r}; evaluate them one by one")
+
+
+def _allowed(
+    collection: ImageCollection, searches: Sequence[IndexSearch], k: int
+) -> tuple[int, list[IndexSearch]]:
+    """Return how many answers, and searches of as many candidates, the store allows."""
+    most = collection.search_limits.answers
+    longest = max([k, *(search.n_candidates(k) for search in searches)])
+    if most is None or longest <= most:
+        return k, list(searches)
+    fewer_answers = f"k is {most} instead of {k}, and " if k > most else ""
+    log.warning(
+        "strict mode gives at most %d answers a search of %r (max_query_limit): %slists of "
+        "candidates are no longer either",
+        *(most, collection.name, fewer_answers),
+    )
+    fewer = [
+        replace(search, candidates=most) if search.n_candidates(k) > most else search
+        for search in searches
+    ]
+    return min(k, most), fewer
+
+
+def _warn_of_slowness(
+    collection: ImageCollection,
+    searches: Sequence[IndexSearch],
+    tasks: Sequence[RetrievalTask],
+    n_timed: int,
+) -> None:
+    """Say how long the searches take where the store limits their rate."""
+    a_minute = collection.search_limits.reads_a_minute
+    asked = sum(
+        len(task.query_rows) + min(n_timed, len(task.query_rows)) + _N_WARM for task in tasks
+    )
+    cost = asked * sum(search.n_reads for search in searches)
+    if a_minute is not None and cost > a_minute:
+        log.warning(
+            "strict mode allows %r %d reads a minute (read_rate_limit): these %s searches take "
+            "about %s minutes; fewer drawn queries (max_queries) take less",
+            *(collection.name, a_minute, f"{asked * len(searches):,}", f"{cost / a_minute:,.0f}"),
+        )
 
 
 def in_gallery(search: IndexSearch, sides: Sides) -> IndexSearch:

@@ -195,6 +195,25 @@ class Hits:
     scores: list[NDArray[np.float32]]
 
 
+@dataclass(frozen=True)
+class SearchLimits:
+    """What a store lets searches of a collection do; None where it sets no limit.
+
+    Parameters
+    ----------
+    allows_exact : bool
+        Whether a search may compare with every point.
+    answers : int or None
+        Most answers, or candidates of a stage, of one search.
+    reads_a_minute : int or None
+        Searches and their conditions, and points that are read by id.
+    """
+
+    allows_exact: bool = True
+    answers: int | None = None
+    reads_a_minute: int | None = None
+
+
 class Store(ABC):
     """A place for collections. Use as a context manager, or call `close`.
 
@@ -416,6 +435,10 @@ class Store(ABC):
         of the first are ranked by the second. With ``fuse`` (the same) the `limit` best by both
         are fused by their places, Σ 1 / (2 + place), places from 0 (reciprocal rank fusion).
         """
+
+    def search_limits(self, name: str) -> SearchLimits:
+        """Return what searches of a collection may do: everything, unless a server says less."""
+        return SearchLimits()
 
     @abstractmethod
     def count(self, name: str, where: Filter | None = None, *, exact: bool = True) -> int:

@@ -19,6 +19,7 @@ from intramodal.store.base import (
     Hits,
     IndexKind,
     Page,
+    SearchLimits,
     Store,
     VectorSpec,
 )
@@ -222,6 +223,11 @@ class ImageCollection:
         """The named vectors as last seen: `info` and what changes them look again."""
         return self.described.vectors
 
+    @property
+    def search_limits(self) -> SearchLimits:
+        """What the store lets searches do."""
+        return self.store.search_limits(self.name)
+
     def ensure_index(self, field: str, kind: IndexKind) -> None:
         """Create a payload index unless it is there."""
         self.store.ensure_index(self.name, field, kind)
@@ -373,6 +379,14 @@ class ImageCollection:
         return self.search(
             page.vectors[using], using=using, k=k, exact=exact, exclude=ids, where=where
         )
+
+    def shown_neighbours(
+        self, point: PointId, *, using: str, k: int = 10, where: Filter | None = None
+    ) -> Hits:
+        """Return neighbours of a point to show: as many and as exact as the store allows."""
+        limits = self.search_limits
+        k = k if limits.answers is None else min(k, limits.answers)
+        return self.neighbours([point], using=using, k=k, exact=limits.allows_exact, where=where)
 
     def search(
         self,

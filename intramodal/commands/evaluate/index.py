@@ -12,6 +12,7 @@ from intramodal.commands.options import (
     cluster_option,
     labels_option,
     least_option,
+    max_queries_option,
     names,
     shard_key_option,
     sides_options,
@@ -70,6 +71,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @where_option
 @sides_options
 @least_option
+@max_queries_option
 @click.option(
     "--denominator",
     type=click.Choice(["relevant", "min"]),
@@ -84,7 +86,9 @@ from intramodal.commands.session import JobCommand, Session, session_options
     type=click.IntRange(1),
     help="Number of queries that are sent one by one to measure the latency.",
 )
-@click.option("--seed", type=int, help="Random seed of the timed queries and of the interval.")
+@click.option(
+    "--seed", type=int, help="Random seed of the drawn and timed queries, and of the interval."
+)
 @shard_key_option
 @session_options
 def index(  # noqa: PLR0913  one an option

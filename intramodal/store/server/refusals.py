@@ -22,6 +22,7 @@ from intramodal.errors import (
     StoreUnavailable,
     Unsupported,
 )
+from intramodal.store.server.strict_mode import forbidden, setting_of
 
 
 class Overloaded(StoreUnavailable):
@@ -203,7 +204,9 @@ def _oversized(status: int, detail: str, place: str) -> OversizedRequestError | 
         ours.limit = int(limit[1])
         return ours
     if status == 429 and "split your request" in detail:
-        return OversizedRequestError(f"{place}{_tail(detail)}")
+        setting = setting_of(detail)
+        reason = f": {forbidden(detail, setting)}" if setting else _tail(detail)
+        return OversizedRequestError(f"{place}{reason}")
     if status == 413:
         return OversizedRequestError(f"{place}: a request is larger than the server takes (413)")
     return None
@@ -237,6 +240,9 @@ def _lacks(status: int, detail: str) -> str:
 
 def _by_text(text: str, place: str) -> StoreError | InputError:
     """Return the error that a message means; local mode and status 400 say no more."""
+    setting = setting_of(text)
+    if setting is not None:
+        return Unsupported(f"{place}: {forbidden(text, setting)}")
     lower = text.lower()
     message = f"{place}: {text}"
     if "already exist" in lower:

@@ -19,6 +19,7 @@ from intramodal.store.base import (
     Hits,
     IndexKind,
     Page,
+    SearchLimits,
     Store,
     VectorSpec,
     page_of,
@@ -788,6 +789,11 @@ class ServerStore(Store):
             n=len(requests),
         )
         return [convert.answer(response) for response in responses]
+
+    def search_limits(self, name: str) -> SearchLimits:
+        """Return what the strict mode of a collection lets searches do."""
+        known = self._server.know(name).limits
+        return SearchLimits(known.allows_exact, known.answers_a_query, known.reads_a_minute)
 
     def count(self, name: str, where: Filter | None = None, *, exact: bool = True) -> int:
         """Return the number of (matching) points."""

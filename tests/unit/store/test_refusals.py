@@ -16,6 +16,7 @@ from intramodal.errors import (
     NotFound,
     StoreError,
     StoreUnavailable,
+    Unsupported,
 )
 from intramodal.store.server.refusals import Overloaded, OversizedRequestError, translated
 
@@ -115,3 +116,41 @@ def _local_failures(
         (NotFound, lambda: client.get_collection("absent")),
         (NotFound, lambda: client.count("absent")),
     ]
+
+
+REFUSED = {
+    "search_allow_exact": "Exact search disabled!. Help: Set exact=false.",
+    "unindexed_filtering_retrieve": 'Index required but not found for "year" of one of the '
+    "following types: [integer]. Help: Create an index for this key or use a different filter.",
+    "filter_max_conditions": "Filter condition limit reached (2 > 1). Help: Reduce the amount of "
+    "conditions of your filter.",
+    "condition_max_size": "Condition size limit reached (11 > 10). Help: Reduce the size of your "
+    "condition.",
+    "max_query_limit": 'Limit exceeded 50 > 40 for "limit". Help: Reduce the "limit" parameter to '
+    "or below 40.",
+    "search_max_batchsize": 'Limit exceeded 8 > 7 for "search batch size". Help: Reduce it.',
+    "upsert_max_batchsize": 'Limit exceeded 50 > 20 for "update limit". Help: Reduce it.',
+    "search_max_hnsw_ef": 'Limit exceeded 100 > 50 for "hnsw_ef". Help: Reduce it.',
+    "search_max_oversampling": 'Limit exceeded 2 > 1 for "oversampling". Help: Reduce it.',
+    "max_timeout": 'Limit exceeded 5 > 1 for "timeout". Help: Reduce it.',
+    "max_collection_vector_size_bytes": "Max vector storage size limit of 1MB reached!",
+    "max_collection_payload_size_bytes": "Max payload storage size limit of 1MB reached!",
+    "max_points_count": "Max points count limit of 70 reached!",
+    "max_payload_index_count": "Collection already has the maximum number of payload indices (1). "
+    "Help: Please delete an existing index before creating a new one.",
+    "multivector_config": "Multivector 'late' has a limit of 2 vectors, but 3 were provided!",
+}
+"""What Qdrant 1.18.3 and 1.19.0 answered, by the setting in force; some shortened."""
+
+
+@pytest.mark.parametrize("setting", REFUSED)
+def test_a_limit_of_strict_mode_is_named_by_its_setting(setting: str) -> None:
+    with (
+        pytest.raises(Unsupported) as caught,
+        translated("read 'photos'", "http://host:6333"),
+    ):
+        raise answer(400, f"Bad request: {REFUSED[setting]}".replace('"', '\\"'))
+    sentence = str(caught.value)
+    assert f"strict mode forbids it by {setting} (" in sentence
+    assert "Bad request" not in sentence
+    assert "Help:" not in sentence
