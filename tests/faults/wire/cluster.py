@@ -28,12 +28,15 @@ class Cluster:
         Peer (from 0) -> requests for which it goes on without knowing a new vector.
     is_one_down : bool
         Whether a replica is dead, without which not all can be read.
+    takes_keys : bool
+        Whether shard keys can be made; a server alone refuses that, but tests need not be several.
     """
 
     n_peers: int = 1
     replicas: int = 1
     lag: dict[int, int] = field(default_factory=dict)
     is_one_down: bool = False
+    takes_keys: bool = True
     _left: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def added(self, vector: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -52,7 +53,10 @@ def _condition(condition: Any) -> Matches:
         return lambda point, stored: condition.has_vector in stored.vectors
     if isinstance(condition, models.IsEmptyCondition):
         key = condition.is_empty.key
-        return lambda point, stored: _value(stored.payload, key) in (None, [])
+        return lambda point, stored: value_at(stored.payload, key) in (None, [])
+    if isinstance(condition, models.SliceCondition):
+        part = condition.slice
+        return lambda point, stored: zlib.crc32(str(point).encode()) % part.total == part.index
     if isinstance(condition, models.FieldCondition):
         return _field(condition)
     raise WireError(501, f"the stand-in has no {type(condition).__name__}")
@@ -62,7 +66,7 @@ def _field(condition: models.FieldCondition) -> Matches:
     test = _match(condition.match) if condition.match else _range(condition.range)
 
     def matches(point: PointId, stored: Point) -> bool:
-        value = _value(stored.payload, condition.key)
+        value = value_at(stored.payload, condition.key)
         return any(test(v) for v in (value if isinstance(value, list) else [value]))
 
     return matches
@@ -88,7 +92,8 @@ def _range(bounds: Any) -> Callable[[Any], bool]:
     )
 
 
-def _value(payload: Payload, path: str) -> Any:
+def value_at(payload: Payload, path: str) -> Any:
+    """Return the value of a payload field, by its path."""
     value: Any = payload
     for step in parse_json_path(path):
         if not isinstance(value, dict) or step.key not in value:

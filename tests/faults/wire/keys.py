@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 from tests.faults.wire.errors import WireError
 
-_READING_POSTS = ("/points", "/points/scroll", "/points/count", "/points/query/batch")
+_READING_POSTS = tuple(
+    "/points" + end for end in ("", "/scroll", "/count", "/query", "/query/batch")
+)
 _READING_CALLS = frozenset(
     {"HealthCheck", "Get", "List", "ListAliases", "CollectionExists", "Scroll", "Count"}
     | {"QueryBatch"}
@@ -20,14 +22,18 @@ class Keys:
     full: str | None = field(default=None, repr=False)
     reading: str | None = field(default=None, repr=False)
 
-    def check(self, given: str | None, *, writes: bool) -> None:
-        """Raise 401 for a stranger, 403 for a reader who would write."""
-        if self.full is None or given == self.full:
+    def check(self, given: str | None) -> None:
+        """Raise 401 for a stranger."""
+        if self.full is None or given in (self.full, self.reading):
             return
-        if given is None or given != self.reading:
+        if given is None:
             raise WireError(401, "Must provide an API key or an Authorization bearer token")
-        if writes:
-            raise WireError(403, "Forbidden: Global write access is required")
+        raise WireError(401, "Invalid API key or JWT")
+
+    def check_write(self, given: str | None) -> None:
+        """Raise 403 for a reader who would write."""
+        if self.full is not None and given != self.full:
+            raise WireError(403, "Forbidden: Global manage access is required")
 
 
 def is_writing(method: str, path: str) -> bool:

@@ -164,7 +164,7 @@ def check_index(collection: Collection, name: str) -> None:
 
 def n_conditions(condition: models.Filter | None) -> int:
     """Return how many conditions a filter has, those of filters within included."""
-    return sum(1 for _ in _leaves(condition))
+    return sum(1 for _ in leaves(condition))
 
 
 def _query_cost(query: Any) -> int:
@@ -267,18 +267,18 @@ def _check_filter(
             f"Filter condition limit reached ({n} > {most})",
             "Reduce the amount of conditions of your filter.",
         )
-    longest = max(map(_length, _leaves(condition)), default=0)
+    longest = max(map(_length, leaves(condition)), default=0)
     if strict.condition_max_size is not None and longest > strict.condition_max_size:
         raise _refusal(
             f"Condition size limit reached ({longest} > {strict.condition_max_size})",
             "Reduce the size of your condition.",
         )
     if allows_unindexed is False:
-        for leaf in _leaves(condition):
+        for leaf in leaves(condition):
             _check_indexed(collection, leaf)
 
 
-def _leaves(condition: models.Filter | None) -> Iterator[Any]:
+def leaves(condition: models.Filter | None) -> Iterator[Any]:
     """Yield the conditions of a filter and of the filters within."""
     if condition is None:
         return
@@ -286,7 +286,7 @@ def _leaves(condition: models.Filter | None) -> Iterator[Any]:
     for part in (condition.must, condition.should, condition.must_not, least and least.conditions):
         for one in _listed(part):
             if isinstance(one, models.Filter):
-                yield from _leaves(one)
+                yield from leaves(one)
             else:
                 yield one
 

@@ -7,6 +7,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from qdrant_client import models
@@ -16,7 +17,7 @@ from intramodal.types import Payload, PointId
 from tests.faults.wire.errors import WireError
 from tests.faults.wire.usage import Usage
 from tests.faults.wire.vectors import UNNAMED, Definition, Kept, kept, told
-from tests.faults.wire.versions import VERSION
+from tests.faults.wire.versions import VERSION, adds_vectors
 
 ShardKey = str | int
 
@@ -43,12 +44,17 @@ class Point:
 
 @dataclass
 class Collection:
-    """Definitions and points; `indexes` are payload fields."""
+    """Definitions and points; `indexes` are payload fields.
+
+    `is_map` and `has_sparse` say how the description shows the vectors: by what there once was.
+    """
 
     config: models.CreateCollection
     vectors: dict[str, Definition]
     metadata: dict[str, Any]
     indexes: dict[str, models.PayloadSchemaType] = field(default_factory=dict)
+    index_params: dict[str, dict[str, Any]] = field(default_factory=dict)
+    has_sparse: bool = False
     points: dict[Place, Point] = field(default_factory=dict)
     shard_keys: list[ShardKey] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
@@ -89,20 +95,21 @@ class Collection:
 
     def upsert(self, points: Sequence[Given], key: Any = None) -> None:
         """Replace whole points."""
-        for given, vectors in zip(points, self._kept(points), strict=True):
-            place = self.place(given.id, key)
+        places = [self.place(given.id, key) for given in points]
+        stored = self._kept(points, names_it=adds_vectors(self.version))
+        for place, given, vectors in zip(places, points, stored, strict=True):
             self.points[place] = Point(vectors, given.payload, key if self.is_custom else None)
 
     def update_vectors(self, points: Sequence[Given], key: Any = None) -> None:
         """Set the given named vectors of existing points; a missing one stops halfway."""
         for given, vectors in zip(points, self._kept(points), strict=True):
-            self._existing(given.id, key).vectors.update(vectors)
+            self.existing(given.id, key).vectors.update(vectors)
 
     def set_payload(self, ids: Iterable[Any], payload: Payload, key: Any = None) -> None:
         """Merge payload keys into existing points; null removes one."""
         removed = {name for name, value in payload.items() if value is None}
         for point in ids:
-            existing = self._existing(point, key)
+            existing = self.existing(point, key)
             merged = existing.payload | payload
             existing.payload = {n: value for n, value in merged.items() if n not in removed}
 
@@ -177,17 +184,27 @@ class Collection:
             raise WireError(400, f"Wrong input: Not existing vector name error: {name}")
         return self.vectors[name]
 
-    def _kept(self, points: Sequence[Given]) -> list[dict[str, Kept]]:
-        """Return the vectors of points as they are stored; those of one name together."""
+    def check_vectors(self, wanted: Any) -> None:
+        """Raise for a vector that a read wants and that is not there."""
+        for name in wanted if isinstance(wanted, list) else ():
+            self.params(name)
+
+    def _kept(self, points: Sequence[Given], *, names_it: bool = False) -> list[dict[str, Kept]]:
+        """Return the vectors of points as they are stored; those of one name together.
+
+        `names_it` says whether a wrong dimension is told with the vector's name.
+        """
         vectors: list[dict[str, Kept]] = [{} for _ in points]
         for name in {name: None for point in points for name in point.vectors}:
             rows = [n for n, point in enumerate(points) if name in point.vectors]
-            column = kept(self.params(name), [points[n].vectors[name] for n in rows])
+            of = f" for vector '{name}'" if names_it and name else ""
+            column = kept(self.params(name), [points[n].vectors[name] for n in rows], of)
             for n, vector in zip(rows, column, strict=True):
                 vectors[n][name] = vector
         return vectors
 
-    def _existing(self, point: Any, key: Any) -> Point:
+    def existing(self, point: Any, key: Any) -> Point:
+        """Return a point, or raise what a write gets where it is not."""
         place = self.place(point, key)
         if place not in self.points:
             raise WireError(404, f"Not found: No point with id {bare(place)} found")
@@ -197,11 +214,20 @@ class Collection:
 def known_id(point: Any) -> PointId:
     """Return an id as the server stores it."""
     if isinstance(point, int):
-        return point
+        if 0 <= point < 2**64:
+            return point
+        told = f"{point}" if point < 0 else f"{Decimal(repr(float(point))):.0f}"
+        raise _no_id(told)
     try:
         return str(uuid.UUID(str(point)))
     except ValueError:
-        raise WireError(400, f"Format error in JSON body: {point} is not a point id") from None
+        raise _no_id(point) from None
+
+
+def _no_id(given: Any) -> WireError:
+    text = f"value {given} is not a valid point ID"
+    allowed = "valid values are either an unsigned integer or a UUID"
+    return WireError(400, f"Format error in JSON body: {text}, {allowed}")
 
 
 def bare(place: Place) -> PointId:

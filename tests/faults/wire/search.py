@@ -11,7 +11,7 @@ from qdrant_client import models
 from intramodal.types import Floats
 from tests.faults.wire.conditions import matcher
 from tests.faults.wire.errors import WireError
-from tests.faults.wire.points import Collection, Place, bare
+from tests.faults.wire.points import Collection, Place
 from tests.faults.wire.vectors import UNNAMED, normalized
 
 
@@ -20,22 +20,21 @@ def answer(collection: Collection, request: models.QueryRequest) -> dict[str, An
     stages = request.prefetch if isinstance(request.prefetch, list) else [request.prefetch]
     keys = request.shard_key
     lists = [_candidates(collection, stage, keys) for stage in stages if stage is not None]
-    if request.with_payload or request.with_vector or request.offset:
-        raise WireError(501, "the stand-in answers ids and scores")
-    if isinstance(request.query, models.FusionQuery):
+    if request.with_vector or request.offset:
+        raise WireError(501, "the stand-in answers ids, scores and payload")
+    if isinstance(request.query, models.FusionQuery | models.RrfQuery):
         ranked = _fused(lists, request)
     elif len(lists) > 1:
         raise WireError(501, "the stand-in ranks the candidates of one stage")
     else:
         ranked = _ranked(collection, request, lists[0] if lists else None, keys)
-    points = [_hit(collection, place, score) for place, score in ranked]
+    wanted = request.with_payload
+    points = [_hit(collection, place, score, wanted) for place, score in ranked]
     return {"points": points}
 
 
-def _hit(collection: Collection, place: Place, score: float) -> dict[str, Any]:
-    hit = {"id": bare(place), "version": 0, "score": score}
-    key = collection.points[place].shard_key
-    return hit if key is None else {**hit, "shard_key": key}
+def _hit(collection: Collection, place: Place, score: float, payload: Any) -> dict[str, Any]:
+    return {"version": 0, "score": score, **collection.record(place, payload, False)}
 
 
 def _candidates(collection: Collection, stage: models.Prefetch, keys: Any) -> list[Place]:
@@ -48,14 +47,23 @@ def _fused(
     lists: Sequence[Sequence[Place]], request: models.QueryRequest
 ) -> list[tuple[Place, float]]:
     """Rank by reciprocal places: the server adds 1 / (2 + place), places from 0, in float32."""
-    if request.query != models.FusionQuery(fusion=models.Fusion.RRF):
-        raise WireError(501, "the stand-in fuses by reciprocal places")
+    weights = _weights(request.query, len(lists))
     scores: dict[Place, np.float32] = {}
-    for points in lists:
+    for points, weight in zip(lists, weights, strict=True):
         for place, point in enumerate(points):
-            scores[point] = scores.get(point, np.float32(0)) + np.float32(1 / (2 + place))
+            part = np.float32(1 / ((place + 1) / weight + 1))
+            scores[point] = scores.get(point, np.float32(0)) + part
     best = sorted(scores.items(), key=lambda found: -found[1])[: request.limit or 10]
     return [(point, float(score)) for point, score in best]
+
+
+def _weights(query: Any, n: int) -> list[float]:
+    """Return how much each of the fused lists counts."""
+    if isinstance(query, models.RrfQuery) and query.rrf.k is None:
+        return list(query.rrf.weights or [1.0] * n)
+    if query != models.FusionQuery(fusion=models.Fusion.RRF):
+        raise WireError(501, "the stand-in fuses by reciprocal places")
+    return [1.0] * n
 
 
 def _ranked(
@@ -69,16 +77,27 @@ def _ranked(
     found = collection.select(lambda i, p: name in p.vectors and matches(i, p), keys)
     allowed = set(found if candidates is None else candidates)
     ids = [place for place in found if place in allowed][::-1]
-    scores, is_descending = _scores(collection, name, _vector(request.query), ids)
-    order = np.argsort(-scores if is_descending else scores, kind="stable")
+    query, asks = _vector(collection, name, request.query)
+    ids = [place for place in ids if place not in asks]
+    scores, is_descending = _scores(collection, name, query, ids)
+    first = np.where(
+        np.isnan(scores), np.float32(np.inf), scores
+    )  # above all, as its order has it
+    order = np.argsort(-first if is_descending else scores, kind="stable")
     return [(ids[n], float(scores[n])) for n in order[: request.limit or 10]]
 
 
-def _vector(query: Any) -> list[float]:
+def _vector(collection: Collection, name: str, query: Any) -> tuple[list[float], list[Place]]:
+    """Return the vector that is searched with, and the point that has it: it is no hit."""
     nearest: Any = query.nearest if isinstance(query, models.NearestQuery) else query
-    if not isinstance(nearest, list):
+    if isinstance(nearest, list):
+        return nearest, []
+    if not isinstance(nearest, int | str):
         raise WireError(501, f"the stand-in searches by vector, not by {type(query).__name__}")
-    return nearest
+    asks = collection.find([nearest])
+    if not asks:
+        raise WireError(404, f"Not found: No point with id {nearest} found")
+    return collection.points[asks[0]].vectors[name].tolist(), asks
 
 
 def _scores(

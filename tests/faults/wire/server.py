@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,12 +26,19 @@ from tests.faults.ports import two_ports
 from tests.faults.wire import rpc
 from tests.faults.wire.errors import WireError
 from tests.faults.wire.keys import Keys, is_writing, is_writing_call
-from tests.faults.wire.routes import answered, check_timeout
+from tests.faults.wire.routes import check_timeout, prepared
 from tests.faults.wire.storage import Storage
 from tests.faults.wire.versions import VERSION, adds_vectors, seen_by
 
 Before = Callable[[str, str], None]
 """Is told of each request before it is served: protocol's method and path, or "gRPC" and call."""
+
+
+_OPEN = {"/healthz": "healthz check passed", "/readyz": "all shards are ready"}
+
+
+class HangUp(Exception):  # noqa: N818  no error: what the server does
+    """The connection is closed without an answer."""
 
 
 class WireServer:
@@ -39,7 +47,9 @@ class WireServer:
     Parameters
     ----------
     largest_request : int
-        Bytes of a REST body; 413 beyond.
+        Bytes of a REST body; 400 beyond.
+    hangs_up : bool
+        Whether a client that sends more than that finds its connection closed, without an answer.
     largest_call : int
         Bytes of a gRPC message; no limit, as on a server, by default.
     version : str
@@ -68,6 +78,7 @@ class WireServer:
         self,
         *,
         largest_request: int = 32 * 1024**2,
+        hangs_up: bool = False,
         largest_call: int = -1,
         version: str = VERSION,
         keys: Keys | None = None,
@@ -82,6 +93,7 @@ class WireServer:
         self.before: Before = lambda method, path: None
         self.rpc_faults: list[rpc.RpcFault | None] = []
         self._largest_request = largest_request
+        self._hangs_up = hangs_up
         self._largest_call = largest_call
         self._version = version
         self._http, self._grpc = self._bound(speaks_grpc, port)
@@ -143,27 +155,43 @@ class WireServer:
     def answer(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, Any, dict[str, str]]:
-        """Return status, JSON and headers of the answer to one REST request."""
+        """Return status, content and headers of the answer to one REST request.
+
+        Content is JSON, a text, or None for an empty body.
+        """
         path = urlsplit(target).path
+        if method == "GET" and path in _OPEN:  # without a key
+            return 200, _OPEN[path], {"Content-Type": "text/plain; charset=utf-8"}
         if (method, path) == ("GET", "/"):
             return 200, {"title": "qdrant - vector search engine", "version": self._version}, {}
-        if (method, path) == ("GET", "/readyz"):  # without a key, as the root
-            return 200, "all shards are ready", {}
         self.before(method, path)
+        given = headers.get("api-key")
         try:
-            self.keys.check(headers.get("api-key"), writes=is_writing(method, path))
-            if len(body) > self._largest_request:
-                raise WireError(413, "A payload reached size limit.")
-            if "/vectors/" in path and not adds_vectors(self._version):
-                raise WireError(404, "")
+            self.keys.check(given)
+            self._check_size(len(body))
             with self.storage.lock:
                 self.storage.cluster.tick()
-                result = answered(
+                act = prepared(
                     self.storage, method, target, body, peer=self._peer, version=self._version
                 )
+                if is_writing(method, path):  # after the body was read, as the server does
+                    self.keys.check_write(given)
+                result = act()
             return 200, {"result": result, "status": "ok"}, {}
         except WireError as error:
-            return error.status, {"status": {"error": str(error)}, "time": 0.0}, _waiting(error)
+            content: Any = {"status": {"error": str(error)}, "time": 0.0}
+            if error.status == 401 or not str(error):
+                content = str(error) or None
+            return error.status, content, _waiting(error)
+
+    def _check_size(self, n: int) -> None:
+        """Raise for a body that is too large, which a server may say by closing."""
+        most = self._largest_request
+        if n > most:
+            if self._hangs_up:
+                raise HangUp
+            text = f"JSON payload ({n} bytes) is larger than allowed (limit: {most} bytes)."
+            raise WireError(400, text)
 
     def answer_call(self, name: str, call: rpc.Call, request: Any, context: Any) -> Any:
         """Return the answer to one gRPC call, or end it with a status."""
@@ -174,7 +202,9 @@ class WireServer:
         given = dict(context.invocation_metadata()).get("api-key")
         try:
             if name != "HealthCheck":
-                self.keys.check(given, writes=is_writing_call(name))
+                self.keys.check(given)
+                if is_writing_call(name):
+                    self.keys.check_write(given)
             if name.endswith("VectorName") and not adds_vectors(self._version):
                 raise WireError(501, "")
             with self.storage.lock:
@@ -195,6 +225,24 @@ def _waiting(error: WireError) -> dict[str, str]:
     return {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
 
 
+def _encoded(content: Any) -> bytes:
+    """Return a body: numbers that are not finite are null, as the server writes them."""
+    if content is None or isinstance(content, str):
+        return (content or "").encode()
+    try:
+        return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+    except ValueError:
+        return json.dumps(_finite(content), separators=(",", ":")).encode()
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 def _handler(answer: Any) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -202,10 +250,15 @@ def _handler(answer: Any) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, content, headers = answer(self.command, self.path, self.headers, body)
-            encoded = json.dumps(content, separators=(",", ":")).encode()
+            try:
+                status, content, headers = answer(self.command, self.path, self.headers, body)
+            except HangUp:
+                self.close_connection = True
+                return
+            encoded = _encoded(content)
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            if isinstance(content, dict):
+                self.send_header("Content-Type", "application/json")
             for name, value in headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(encoded)))

@@ -11,12 +11,13 @@ from pydantic import BaseModel
 from qdrant_client import models
 
 from tests.faults.wire.cluster import Cluster
+from tests.faults.wire.conditions import value_at
 from tests.faults.wire.errors import WireError
 from tests.faults.wire.limits import sizes_of
 from tests.faults.wire.points import Collection, Place, Point
 from tests.faults.wire.usage import Bucket
 from tests.faults.wire.vectors import UNNAMED, Definition
-from tests.faults.wire.versions import VERSION
+from tests.faults.wire.versions import VERSION, knows
 
 
 class Storage:
@@ -55,7 +56,10 @@ class Storage:
         return self.find(name).points
 
     def create(self, name: str, config: models.CreateCollection) -> bool:
-        """Create a collection; 409 if the name is taken."""
+        """Create a collection; 409 if the name is taken, 400 if an alias has it."""
+        if name in self.aliases:
+            text = f"Can't create collection with name {name}. Alias with the same name"
+            raise WireError(400, f"Wrong input: {text} already exists")
         if self.exists(name):
             raise WireError(409, f"Wrong input: Collection `{name}` already exists!")
         given = config.vectors or {}
@@ -63,7 +67,12 @@ class Storage:
         vectors: dict[str, Definition] = {**dense, **(config.sparse_vectors or {})}
         metadata = dict(config.metadata or {})
         self.collections[name] = Collection(
-            config, vectors, metadata, version=self.version, is_map=isinstance(given, dict)
+            config,
+            vectors,
+            metadata,
+            is_map=isinstance(given, dict),
+            has_sparse=bool(config.sparse_vectors),
+            version=self.version,
         )
         self._start_rates(self.collections[name])
         return True
@@ -117,11 +126,11 @@ class Storage:
     ) -> None:
         """Add a named vector; the same definition again changes nothing."""
         found, params = self.find(name), _params(config)
-        vectors = found.vectors
         found.is_map = found.is_map or isinstance(params, models.VectorParams)
-        if vector not in vectors:
+        if vector not in found.vectors:
             self.cluster.added(vector)
-        if vectors.setdefault(vector, params) != params:
+            found.has_sparse |= isinstance(params, models.SparseVectorParams)
+        if _defined(found.vectors.setdefault(vector, params)) != _defined(params):
             raise WireError(
                 400,
                 f"Wrong input: Vector `{vector}` already exists with a different configuration",
@@ -153,18 +162,23 @@ class Storage:
         known = {n: p for n, p in found.vectors.items() if self.cluster.is_known(n, peer)}
         vectors = _dumped(known, models.VectorParams)
         sparse = _dumped(known, models.SparseVectorParams)
-        indexes = {f: {"data_type": kind, "points": 0} for f, kind in found.indexes.items()}
-        strict = found.config.strict_mode_config
         shards = ("shard_number", "replication_factor", "write_consistency_factor")
         asked: dict[str, Any] = {name: getattr(found.config, name) or 1 for name in shards}
         asked["on_disk_payload"] = found.config.on_disk_payload is not False
         if found.config.sharding_method is not None:
             asked["sharding_method"] = found.config.sharding_method.value
-        if sparse:
+        if found.has_sparse:
             asked["sparse_vectors"] = sparse
-        return {
+        optimizer = _OPTIMIZER | _given(found.config.optimizers_config)
+        said: dict[str, Any] = {}
+        if found.metadata:
+            said["metadata"] = found.metadata
+        if found.config.strict_mode_config is not None:
+            said["strict_mode_config"] = _given(found.config.strict_mode_config)
+        told: dict[str, Any] = {
             "status": "green",
             "optimizer_status": "ok",
+            "indexed_vectors_count": 0,
             "points_count": len(found.points),
             "segments_count": 1,
             "config": {
@@ -173,15 +187,18 @@ class Storage:
                     **asked,
                 },
                 "hnsw_config": _HNSW | _given(found.config.hnsw_config),
-                "optimizer_config": _OPTIMIZER | _given(found.config.optimizers_config),
+                "optimizer_config": optimizer,
                 "wal_config": _WAL | _given(found.config.wal_config),
                 "quantization_config": found.config.quantization_config
                 and _given(found.config.quantization_config),
-                "metadata": found.metadata or None,
-                "strict_mode_config": strict and _given(strict),
+                **said,
             },
-            "payload_schema": indexes,
+            "payload_schema": {field: _index(found, field) for field in found.indexes},
         }
+        if knows(self.version, "update queue"):
+            optimizer.setdefault("prevent_unoptimized", None)
+            told["update_queue"] = {"length": 0}
+        return told
 
 
 _SETTINGS = ("strict_mode_config", "hnsw_config", "optimizers_config", "quantization_config")
@@ -201,9 +218,36 @@ _OPTIMIZER = {
     "indexing_threshold": 10000,
     "flush_interval_sec": 5,
     "max_optimization_threads": None,
-    "prevent_unoptimized": None,
 }
 _WAL = {"wal_capacity_mb": 32, "wal_segments_ahead": 0, "wal_retain_closed": 1}
+
+
+_HELD = {
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "float": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "bool": lambda value: isinstance(value, bool),
+}
+"""Kind of an index -> whether it holds a value; those of all others hold texts."""
+
+
+def _index(found: Collection, name: str) -> dict[str, Any]:
+    """Return what the description says of an index."""
+    kind, holds = found.indexes[name], _HELD.get(found.indexes[name].value, _is_text)
+    values = [value_at(point.payload, name) for point in found.points.values()]
+    n = sum(any(map(holds, v if isinstance(v, list) else [v])) for v in values)
+    params = found.index_params.get(name)
+    return {"data_type": kind.value, **({"params": params} if params else {}), "points": n}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _defined(params: Definition) -> Any:
+    """Return what makes a vector that of another definition: not where and how it is kept."""
+    if isinstance(params, models.SparseVectorParams):
+        return params
+    return params.size, params.distance, params.datatype, params.multivector_config
 
 
 def _given(settings: BaseModel | None) -> dict[str, Any]:

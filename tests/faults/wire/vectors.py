@@ -26,19 +26,22 @@ def by_name(given: Any) -> Mapping[str, Any]:
     return {} if given is None else {UNNAMED: given}
 
 
-def kept(params: Definition, column: Sequence[Any]) -> Sequence[Kept]:
-    """Return vectors of one name as they are stored."""
+def kept(params: Definition, column: Sequence[Any], of: str = "") -> Sequence[Kept]:
+    """Return vectors of one name as they are stored; `of` ends the text of a wrong dimension."""
     if isinstance(params, models.SparseVectorParams):
         return [_sparse(vector) for vector in column]
     if any(isinstance(vector, models.SparseVector) for vector in column):
         raise _conversion("sparse and regular")
     if params.multivector_config is not None:
-        return [_matrix(params, v if _has_rows(v) else [v]) for v in column]
+        return [_matrix(params, v if _has_rows(v) else [v], of) for v in column]
     if any(map(_has_rows, column)):
         raise _conversion("multi and regular")
-    X = _matrix(params, column)
-    is_cosine = params.distance == models.Distance.COSINE and X.dtype == np.float32
-    return list(normalized(X) if is_cosine else X)
+    X = _matrix(params, column, of)
+    if params.distance == models.Distance.COSINE and X.dtype == np.float32:
+        X = normalized(X)
+    if params.datatype == models.Datatype.FLOAT16:
+        X = X.astype(np.float16).astype(np.float32)
+    return list(X)
 
 
 def told(vector: Kept) -> Any:
@@ -53,19 +56,21 @@ def normalized(X: Floats) -> Floats:
     squares = np.einsum("ij,ij->i", X, X)
     keep = (squares < np.finfo(np.float32).eps) | (np.abs(squares - 1) <= 1e-6)
     lengths = np.where(keep, np.float32(1), np.sqrt(squares))
-    return np.asarray(X / lengths[:, None], dtype=np.float32)
+    with np.errstate(invalid="ignore"):  # infinity by infinity is no number there, either
+        return np.asarray(X / lengths[:, None], dtype=np.float32)
 
 
 def _has_rows(vector: Any) -> bool:
     return not vector or isinstance(vector[0], list)
 
 
-def _matrix(params: models.VectorParams, rows: Sequence[Any]) -> NDArray[Any]:
+def _matrix(params: models.VectorParams, rows: Sequence[Any], of: str) -> NDArray[Any]:
     wrong = [len(row) for row in rows if len(row) != params.size]
     if wrong or not rows:
         text = f"expected dim: {params.size}, got {wrong[0] if wrong else 0}"
-        raise WireError(400, f"Wrong input: Vector dimension error: {text}")
-    X = np.asarray(rows, dtype=np.float32)
+        raise WireError(400, f"Wrong input: Vector dimension error: {text}{of}")
+    with np.errstate(over="ignore"):  # beyond float32 is infinity
+        X = np.asarray(rows, dtype=np.float32)
     if params.datatype == models.Datatype.UINT8:
         return np.clip(X, 0, 255).astype(np.uint8)  # as Rust's `as`: cut off, not rounded
     return X

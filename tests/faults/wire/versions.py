@@ -13,8 +13,11 @@ _SINCE = {
     "update_filter": (1, 16),
     "update_mode": (1, 17),
     "search_max_batchsize": (1, 17),
+    "optimizations": (1, 17),
+    "update queue": (1, 17),
     "vector names": (1, 18),
     "slice": (1, 19),
+    "standalone": (1, 19),
     "keyword prefix": (1, 19),
 }
 _FIELDS = ("update_filter", "update_mode")
