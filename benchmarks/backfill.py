@@ -15,21 +15,29 @@ other work, the second is the steadier one. The rebuild of the index, which both
 backfill, is left out and reported apart. How much anonymous memory grows is measured in processes
 of their own, beside that of the engine alone: most of it are the engine's own indexes of payload.
 
-First comes what we spell by hand though a library could: the gRPC message of a batch of whole
-points, and their UUIDv5. tests/unit hold both to the library's own result.
+With ``--server URL``, or ``--server stand-in`` for the tests' stand-in of one, the whole command
+is measured instead, beside a plain loop of the client: scroll, product, `update_vectors`, one
+request after the other; both in processes of their own, from their start to their end, imports
+included, in the same run. Then the command once more, with nothing to do: what is spent around
+the writing.
+
+Without it, first comes what we spell by hand though a library could: the gRPC message of a batch
+of whole points, and their UUIDv5. tests/unit hold both to the library's own result.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import os
+import resource
 import struct
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -406,6 +414,119 @@ def our_memory(folder: Path, *, with_index: bool) -> None:
             print(f"index   : {seconds:.1f} s to build that of both vectors, in no figure above")
 
 
+# The whole command, at a server
+
+ROOT = Path(__file__).parent.parent
+SHOP = "intramodal-benchmark"
+STAND_IN = """
+import sys
+from tests.faults.wire import WireServer
+with WireServer(speaks_grpc=True) as server:
+    print(server.url, flush=True)
+    sys.stdin.read()
+"""
+COMMAND = "from intramodal.cli import cli; cli()"
+
+
+@contextmanager
+def at_server(given: str) -> Iterator[str]:
+    """Yield the address of a running server, or of a stand-in in another process."""
+    if given != "stand-in":
+        yield given
+        return
+    child = subprocess.Popen(
+        [sys.executable, "-c", STAND_IN],
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with child:
+        url = child.stdout.readline().strip() if child.stdout else ""
+        yield url
+        child.communicate()  # closes its input, at the end of which it stops
+
+
+def fill_server(url: str, n: int) -> None:
+    """Make the collection anew, with the vector ``raw`` of every point."""
+    rng = np.random.default_rng(0)
+    origin = VectorOrigin(MODEL, declared_fingerprint(MODEL))
+    with open_store(url) as store:
+        if SHOP in store.collections():
+            store.drop(SHOP)
+        shop = ImageCollection.create(store, SHOP, {"raw": (DIM, origin)})
+        for start in range(0, n, BATCH):
+            ids = list(range(start, min(start + BATCH, n)))
+            X = rng.normal(size=(len(ids), DIM)).astype(np.float32)
+            shop.write(ids, {"raw": X}, [{"label": f"l{i % 5}"} for i in ids])
+
+
+def client_loop(url: str, projection: str) -> None:
+    """Backfill as one would by hand, over gRPC."""
+    matrix = Projection.load(Path(projection)).matrix.astype(np.float32)
+    port = int(url.rpartition(":")[2])
+    client = QdrantClient(url=url, prefer_grpc=True, grpc_port=port + 1, timeout=60)
+    dense = models.DenseVectorConfig(size=DIM_OUT, distance=models.Distance.COSINE)
+    client.create_vector_name(SHOP, "pca", models.DenseVectorNameConfig(dense=dense), wait=True)
+    offset = None
+    while True:
+        records, offset = client.scroll(
+            SHOP, limit=BATCH, offset=offset, with_payload=False, with_vectors=["raw"]
+        )
+        Z = plain_array(records) @ matrix
+        rows = zip(records, Z.tolist(), strict=True)
+        points = [models.PointVectors(id=r.id, vector={"pca": row}) for r, row in rows]
+        client.update_vectors(SHOP, points, wait=True)
+        if offset is None:
+            return
+
+
+def of_process(command: Sequence[str]) -> Seconds:
+    """Return the seconds of a process from its start to its end, and of its CPU time."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+    clock = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return clock, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def measure_command(given: str, n: int, n_rounds: int) -> None:
+    """Print what the command takes beside the loop, and with nothing to do."""
+    with at_server(given) as url, tempfile.TemporaryDirectory() as name:
+        projection = str(Path(name) / "half.safetensors")
+        half().save(projection)
+        files = ("--projection", projection, "--runs", str(Path(name) / "runs.db"))
+        ours = [sys.executable, "-c", COMMAND, "backfill", SHOP, "--store", url, *files, "--json"]
+        loop = [sys.executable, __file__, "--loop", url, "--folder", projection]
+        jobs = {"loop": loop, "ours": [*ours, "--no-wait"], "repeat": [*ours, "--no-wait"]}
+        taken: dict[str, list[Seconds]] = {job: [] for job in jobs}
+        os.environ["PYTHONPATH"] = str(ROOT)
+        for _ in range(n_rounds):
+            for job, command in jobs.items():
+                if job != "repeat":
+                    fill_server(url, n)
+                taken[job].append(of_process(command))
+        with open_store(url) as store:
+            store.drop(SHOP)
+    imports = [of_process([sys.executable, "-c", "import qdrant_client"])[1] for _ in range(3)]
+    tell_command(n, taken, median(imports))
+
+
+def tell_command(n: int, taken: dict[str, list[Seconds]], import_s: float) -> None:
+    """Print the rates of the whole processes and their ratio."""
+    print(f"{n:,} x {DIM} > {DIM_OUT} at a server over gRPC, whole processes")
+    for which, unit in enumerate(("clock", "CPU")):
+        loop, ours, repeat = ([one[which] for one in taken[job]] for job in taken)
+        each = ", ".join(f"{a / b:.2f}" for a, b in zip(loop, ours, strict=True))
+        print(
+            f"{unit:5}: the command {median(ours):6.2f} s, a plain loop {median(loop):6.2f} s: "
+            f"{median(loop) / median(ours):.2f} times its speed (rounds: {each}); "
+            f"with nothing to do {median(repeat):.2f} s"
+        )
+    print(f"of which importing qdrant_client alone takes {import_s:.2f} s of CPU time")
+
+
 def measure(n: int, n_rounds: int) -> None:
     """Print everything; memory from processes of their own, whose allocators are fresh."""
     tell_spellings(N_SPELLINGS)
@@ -427,10 +548,16 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=100_000, help="default 100,000")
     parser.add_argument("--rounds", type=int, default=3, help="default 3; 0 for memory alone")
     parser.add_argument("--no-index", action="store_true", help="do not build the index")
+    parser.add_argument("--server", metavar="URL", help="measure the command at one, or stand-in")
+    parser.add_argument("--loop", help=argparse.SUPPRESS)
     parser.add_argument("--memory-of", choices=("engine", "ours"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.memory_of == "engine":
+    if args.loop:
+        client_loop(args.loop, str(args.folder))
+    elif args.server:
+        measure_command(args.server, args.points, args.rounds)
+    elif args.memory_of == "engine":
         bare_memory(args.folder, args.points)
     elif args.memory_of == "ours":
         our_memory(args.folder, with_index=not args.no_index)
