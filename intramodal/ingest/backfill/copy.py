@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -280,11 +280,7 @@ def compare_collections(
     """
     n_only = _count_only_in_new(copy, new, uncopied)
     ids = [i for i in sample_ids(copy.collection, N_COMPARED, seed) if i not in uncopied]
-    differing = _compared(copy, new, ids)
-    for _ in range(_LOOKS - 1):
-        if differing:
-            time.sleep(_PAUSE_S)
-            differing = _compared(copy, new, list(differing))
+    differing = _lasting_differences(copy, new, ids)
     if differing:
         point, what = next(iter(differing.items()))
         raise StoreError(
@@ -297,19 +293,37 @@ def compare_collections(
 
 
 def _count_only_in_new(copy: Copy, new: ImageCollection, uncopied: Set[PointId]) -> int:
+    """Return how many points the new collection alone has; `StoreError` if it lacks some.
+
+    Writers to both add and delete between two counts: the old one is counted before and after,
+    and may not have had more at both times.
+    """
     for look in range(_LOOKS):
         if look:
             time.sleep(_PAUSE_S)
-        n_only = new.count() - (copy.collection.count() - len(uncopied))
-        if n_only >= 0:
-            return n_only
+        before, n_new, after = copy.collection.count(), new.count(), copy.collection.count()
+        n_lacking = min(before, after) - len(uncopied) - n_new
+        if n_lacking <= 0:
+            return max(0, n_new + len(uncopied) - max(before, after))
     raise StoreError(
-        f"{new.name!r} lacks {in_points(-n_only)} of {copy.collection.name!r}: they were written "
-        f"meanwhile; pause the writers, then run the same command again"
+        f"{new.name!r} lacks {in_points(n_lacking)} of {copy.collection.name!r}: they were "
+        f"written meanwhile; pause the writers, then run the same command again"
     )
 
 
-def _compared(copy: Copy, new: ImageCollection, ids: list[PointId]) -> dict[PointId, str]:
+def _lasting_differences(
+    copy: Copy, new: ImageCollection, ids: Sequence[PointId]
+) -> dict[PointId, str]:
+    """Return in what points differ, look after look."""
+    differing = _compared(copy, new, ids)
+    for _ in range(_LOOKS - 1):
+        if differing:
+            time.sleep(_PAUSE_S)
+            differing = _compared(copy, new, list(differing))
+    return differing
+
+
+def _compared(copy: Copy, new: ImageCollection, ids: Sequence[PointId]) -> dict[PointId, str]:
     """Return in what those of the points first differ that the old collection has."""
     store, names = new.store, copy.renamed
     old_page = store.retrieve(copy.collection.name, ids, vectors=list(names), payload=True)
@@ -505,6 +519,7 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     vectors = VectorFill(new, projection, copy.new_source, vector, batch_size, throttle, failures)
     if not is_done:
         points.absent()
+        points.settle()
     n_unprojectable = vectors.lacking()
     n_only, n_compared = (
         (0, 0) if is_done else compare_collections(copy, new, points.uncopied, seed)
@@ -577,6 +592,9 @@ class CopyFill:
     """Those of the copied points that got the projected vector at once."""
     uncopied: set[PointId] = field(default_factory=set, init=False)
     """Points without any vector that can be stored."""
+    doubtful: set[PointId] = field(default_factory=set, init=False)
+    """Points that were changed after they were read and before they were written: a writer of a
+    vector or of payload to both collections did not find them in the new one yet."""
     _listed: set[tuple[PointId, str]] = field(default_factory=set, init=False)
 
     def absent(self) -> None:
@@ -590,6 +608,22 @@ class CopyFill:
             f"after {MOST_PASSES} passes {self.copy.new_name!r} still lacks points of "
             f"{self.copy.collection.name!r}: they are written faster than they are copied; pause "
             f"the writers, then run the same command again"
+        )
+
+    def settle(self) -> None:
+        """Copy doubtful points again that stay different; `StoreError` if that never ends."""
+        old, names = self.copy.collection, list(self.copy.renamed)
+        for _ in range(MOST_PASSES):
+            doubtful = sorted(self.doubtful - self.uncopied, key=str)
+            differing = _lasting_differences(self.copy, self.new, doubtful)
+            if not differing:
+                return
+            again = old.store.retrieve(old.name, list(differing), vectors=names, payload=True)
+            self._take(again, replaces=True)
+        raise StoreError(
+            f"{in_points(len(differing))} of {self.copy.new_name!r} differ from those of "
+            f"{self.copy.collection.name!r} after {MOST_PASSES} copies: they are changed faster "
+            f"than they are copied; pause the writers, then run the same command again"
         )
 
     def _pass(self) -> None:
@@ -608,7 +642,7 @@ class CopyFill:
             finally:
                 self.failures.flush()
 
-    def _take(self, page: Page) -> None:
+    def _take(self, page: Page, *, replaces: bool = False) -> None:
         source = page.vectors[self.copy.source]
         found = project_rows(self.copy.projection, source, self.copy.source)
         Z = np.full((len(page.ids), self.copy.projection.dim_out), np.nan, dtype=np.float32)
@@ -617,17 +651,39 @@ class CopyFill:
         columns = {new: page.vectors[old] for old, new in self.copy.renamed.items()}
         columns[self.copy.vector] = Z
         for names, rows in _alike(columns):
-            self._write(page, {name: columns[name][rows] for name in names}, rows)
+            vectors = {name: columns[name][rows] for name in names}
+            self._write(page, vectors, rows, replaces=replaces)
+        self._doubt(page)
 
-    def _write(self, page: Page, vectors: Mapping[str, Floats], rows: NDArray[np.intp]) -> None:
+    def _doubt(self, page: Page) -> None:
+        """Read the points of a page again, now that they are in the new collection.
+
+        What is written from now on, its writer finds there.
+        """
+        old, names = self.copy.collection, list(self.copy.renamed)
+        now = old.store.retrieve(old.name, page.ids, vectors=names, payload=True)
+        self.doubtful.update(_changed(page, now))
+
+    def _write(
+        self,
+        page: Page,
+        vectors: Mapping[str, Floats],
+        rows: NDArray[np.intp],
+        *,
+        replaces: bool,
+    ) -> None:
         ids = [page.ids[row] for row in rows]
         if not vectors:
             self.uncopied.update(ids)
             for point in ids:
                 self._list(point, "it has no vector that can be stored; it is not copied")
             return
+        payloads = [page.payloads[row] for row in rows]
+        if replaces:
+            self.new.write(ids, vectors, payloads)
+            return
         # Never over a point that a writer to both has brought there first: that one is newer.
-        self.new.insert(ids, vectors, [page.payloads[row] for row in rows])
+        self.new.insert(ids, vectors, payloads)
         self.n_copied += len(ids)
         self.n_projected += len(ids) if self.copy.vector in vectors else 0
 
@@ -641,6 +697,20 @@ class CopyFill:
         if (point, why) not in self._listed:
             self._listed.add((point, why))
             self.failures.add(FailureRecord(str(point), "copy", why))
+
+
+def _changed(was: Page, now: Page) -> Iterator[PointId]:
+    """Yield the points of a page that are there still, and not as they were."""
+    places = {point: row for row, point in enumerate(was.ids)}
+    rows = np.array([places[point] for point in now.ids], dtype=np.intp)
+    differs = np.array(
+        [not is_same(was.payloads[row], p) for row, p in zip(rows, now.payloads, strict=True)],
+        dtype=bool,
+    )
+    for name, X in now.vectors.items():
+        # By their bits: an absent vector is NaN, and stays so.
+        differs |= (was.vectors[name][rows].view(np.uint32) != X.view(np.uint32)).any(axis=1)
+    yield from (now.ids[row] for row in np.flatnonzero(differs))
 
 
 def _alike(columns: Mapping[str, Floats]) -> Iterator[tuple[list[str], NDArray[np.intp]]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,11 @@ from intramodal.errors import (
     InputError,
     IntramodalError,
     ManifestMismatchError,
+    NotFound,
     StoreError,
     Unsupported,
 )
+from intramodal.ingest.backfill import copy
 from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.ingest.backfill.in_place import backfill
 from intramodal.ingest.backfill.plan import plan_copy
@@ -183,6 +187,82 @@ def test_points_that_a_writer_brings_to_both_meanwhile_are_never_overwritten(sto
     # float32 rows, divided by their length once more
     np.testing.assert_allclose(page.vectors["raw"], fresh["raw"], atol=1e-6)
     assert_projected(copied(store))
+
+
+def to_both(store: Store, act: Callable[[str], None]) -> None:
+    """Write to the old collection, then to the new one, which may not have the point yet."""
+    act("photos")
+    with suppress(NotFound):
+        act("new")
+
+
+def test_a_vector_or_payload_written_to_both_while_its_page_is_copied_is_not_lost(
+    store: Store,
+) -> None:
+    photos = photos_in(store)
+    store.set_alias("shown", "photos")
+    turns = count()
+
+    def write_parts() -> None:
+        turn = next(turns)
+        if turn >= 3:
+            return
+        at_hand, ahead, payload = 20 * turn + turn, N - 1 - turn, {"by": f"writer {turn}"}
+        for point in (at_hand, ahead):
+            X = rows([point], salt=turn + 1)
+            to_both(store, lambda name: store.update_vectors(name, "raw", [point], X))  # noqa: B023  called at once
+        for point in (at_hand, ahead, 2):
+            to_both(store, lambda name: store.set_payload(name, [point], payload))  # noqa: B023
+
+    done = copy_collection(photos, Meddling(write_parts), new_collection="new", batch_size=20)
+    assert done.aliases == ["shown"]
+    assert next(turns) > 3  # once more, for what had changed
+    old, new = contents(photos), contents(copied(store))
+    assert {i: payload for i, (payload, _) in new.items()} == {
+        i: payload for i, (payload, _) in old.items()
+    }
+    both = [collection.table(["raw"]).vectors["raw"] for collection in (photos, copied(store))]
+    # float32 rows, divided by their length once more
+    np.testing.assert_allclose(both[1], both[0], atol=1e-6)
+
+
+def test_points_that_are_changed_faster_than_they_are_copied_stop_the_switch(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copy, "_PAUSE_S", 0.0)
+    photos = photos_in(store)
+    store.set_alias("shown", "photos")
+    turns = count()
+
+    def change() -> None:
+        store.set_payload("photos", [3], {"turn": next(turns)})
+
+    with pytest.raises(StoreError, match=r"1 point of 'new' differ .* after 10 copies"):
+        copy_collection(photos, Meddling(change), new_collection="new")
+    assert store.aliases() == {"shown": "photos"}
+
+
+def test_writers_to_both_collections_do_not_unsettle_the_counts(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Points are added to both and deleted from both between any two counts."""
+    monkeypatch.setattr(copy, "_PAUSE_S", 0.0)
+    photos = photos_in(store)
+    store.set_alias("shown", "photos")
+    ids, doomed, plain = count(1000), count(30), type(store).count
+
+    def busy(self: Store, *of_what: Any, **how: Any) -> int:
+        if self.exists("new"):
+            point = [next(ids)]
+            X, gone = rows(point), [next(doomed)]
+            for name, more in {"photos": {}, "new": {"pca": PROJECTION.apply(X)}}.items():
+                self.upsert(name, point, {"raw": X, **more}, [{}])
+                self.delete(name, gone)
+        return plain(self, *of_what, **how)
+
+    monkeypatch.setattr(type(store), "count", busy)
+    done = copy_collection(photos, PROJECTION, new_collection="new")
+    assert (done.aliases, done.only_in_new) == (["shown"], 0)
 
 
 def test_a_writer_between_its_two_writes_does_not_stop_the_switch(store: Store) -> None:
