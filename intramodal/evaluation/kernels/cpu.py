@@ -109,6 +109,9 @@ def precision_sum(c: int, n: int, p: int, r: int) -> float:
 
 _LEAST_BUCKETS, _MOST_BUCKETS = 64, 4096  # their counters fill half a first-level cache
 _BUCKETS_PER_ITEM = 16
+_CROWDED_BUCKETS = 2**18
+"""Where so many items are relevant that a bucket of the cache would hold several of them, looking
+further away costs less than comparing them one by one."""
 _CHUNK = 512
 _CROWD = 16
 """Relevant items in one bucket from which on sorting them by insertion would cost too much."""
@@ -176,6 +179,7 @@ def _ascending(scores: Any) -> Any:
     No search runs past an infinite end.
     """
     n_buckets = max(_LEAST_BUCKETS, min(_MOST_BUCKETS, _BUCKETS_PER_ITEM * len(scores)))
+    n_buckets = max(n_buckets, min(_CROWDED_BUCKETS, COARSE * len(scores)))
     grid, fullest = _grid(scores, scores.min(), scores.max(), n_buckets)
     table, least, scale, top = grid
     t = np.empty(len(scores) + 1, dtype=scores.dtype)
@@ -737,10 +741,9 @@ def _without_shared(level: Any, levels: Any, keys: Any, units: Any, row: Any) ->
 
 
 @numba.njit(cache=True, parallel=True)
-def _leave_out(S: Any, positives: Any, groups: Any, query: Any, out: Any) -> None:
+def _leave_out(S: Any, positives: Any, units: Any, order: Any, query: Any, out: Any) -> None:
     pos_ptr, pos_idx = positives
-    own, singles, units = groups
-    items, of_items = singles
+    alone, shared = units
     for q in numba.prange(len(S)):
         relevant = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
         if len(relevant) > 0:
@@ -748,12 +751,12 @@ def _leave_out(S: Any, positives: Any, groups: Any, query: Any, out: Any) -> Non
             itself = query[q : q + 1] if query[q] >= 0 else query[:0]
             t, counts = _stand(S[q], relevant, itself, keys)
             level, levels = _levels_of(t, counts)
+            row = np.empty(out.shape[1])
             values = _without_singles(level, levels)
-            for i in range(len(items)):
-                out[q, of_items[i]] = values[keys[items[i]]]
-            _without_shared(level, levels, keys, units, out[q])
-            if own[q] >= 0:
-                out[q, own[q]] = np.nan
+            for k in range(len(alone)):
+                row[k] = values[keys[alone[k]]]
+            _without_shared(level, levels, keys, shared, row[len(alone) :])
+            out[q][order] = row
 
 
 def leave_out_block(
@@ -766,24 +769,28 @@ def leave_out_block(
     that is the query itself; -1 is none. Takes O(n + n_levels * sqrt(n)) time and O(n) memory a
     query at most, however many groups there are.
     """
-    _leave_out(S, (pos_ptr, pos_idx), (own, *_units(groups, out.shape[1])), query, out)
+    units, order = _units(groups, out.shape[1])
+    _leave_out(S, (pos_ptr, pos_idx), units, order, query, out)
+    out[own >= 0, own[own >= 0]] = np.nan
 
 
 def _units(groups: Any, n_groups: int) -> Any:
-    """Return what is left out together: the items that are alone in their group, and the others.
+    """Return the items that are alone in their group, the other groups, and all groups in order.
 
-    Both come with their groups; the others with where each group starts, and with which of the
-    groups are small and which large.
+    That of each item that is alone, then the others. These are numbered anew: where each starts,
+    the items, the group of each, and which groups are small and which large.
     """
     sizes = np.bincount(groups[groups >= 0], minlength=n_groups)
-    starts = np.concatenate([[0], np.cumsum(sizes)])
     of_items = np.where(groups >= 0, sizes[groups], 0)
     alone, shared = (np.flatnonzero(found) for found in (of_items == 1, of_items > 1))
-    singles = alone.astype(np.int32), groups[alone].astype(np.int32)
-    most = _largest_in_runs(sizes)
-    small = np.flatnonzero((sizes != 1) & (sizes <= most))
-    large = np.flatnonzero((sizes != 1) & (sizes > most))
-    return singles, (starts, shared, groups[shared], small, large)
+    others = np.flatnonzero(sizes != 1)
+    number = np.zeros(n_groups, dtype=np.int64)
+    number[others] = np.arange(len(others))
+    starts = np.concatenate([[0], np.cumsum(sizes[others])])
+    is_small = sizes[others] <= _largest_in_runs(sizes)
+    small, large = np.flatnonzero(is_small), np.flatnonzero(~is_small)
+    units = alone, (starts, shared, number[groups[shared]], small, large)
+    return units, np.concatenate([groups[alone], others])
 
 
 N_CHUNKS = 16
@@ -792,40 +799,39 @@ their order."""
 
 
 @numba.njit(cache=True)
-def _add_singles(values: Any, keys: Any, singles: Any, sums: Any) -> None:
+def _add_alone(values: Any, keys: Any, alone: Any, sums: Any) -> None:
     """Add what a query scores without each item that is alone in its group."""
-    items, groups = singles
-    for i in range(len(items)):
-        sums[groups[i]] += values[keys[items[i]]]
+    if len(alone) == len(keys):
+        for i in range(len(keys)):
+            sums[i] += values[np.uint32(keys[i])]  # unsigned: see `_grid`
+    else:
+        for k in range(len(alone)):
+            sums[k] += values[np.uint32(keys[alone[k]])]
 
 
 @numba.njit(cache=True)
-def _add_shared(row: Any, own: int, units: Any, sums: Any, counts: Any) -> None:
-    """Add what a query scores without each group of other than one item."""
-    _, _, _, small, large = units
-    for some in (small, large):
-        for g in some:
-            is_there = g != own and row[g] == row[g]
-            sums[g] += row[g] if is_there else 0.0
-            counts[g] += is_there
+def _add_shared(row: Any, own: int, sums: Any, counts: Any) -> None:
+    """Add what a query scores without each group of other than one item; NaN is not there."""
+    for g in range(len(row)):
+        is_there = g != own and row[g] == row[g]
+        sums[g] += row[g] if is_there else 0.0
+        counts[g] += is_there
 
 
 @numba.njit(cache=True)
-def _lose(keys: Any, positives: Any, own: int, groups: Any, no_key: int, counts: Any) -> None:
+def _lose(keys: Any, relevant: Any, own: int, units: Any, no_key: int, counts: Any) -> None:
     """Let a query count for nothing without its own item, and without all that is relevant.
 
     Those of them that are alone in their groups get the key of zero.
     """
-    gallery, alone = groups
-    itself = alone[own] if own >= 0 else -1
-    if itself >= 0:
-        keys[itself] = no_key
+    alone, place = units
+    if 0 <= own < len(alone):
+        keys[alone[own]] = no_key
         counts[own] -= 1
-    last = positives[0]
-    g = gallery[last] if len(positives) == 1 else -1
-    if g >= 0 and alone[g] == last and last != itself:
-        keys[last] = no_key
-        counts[g] -= 1
+    last = place[relevant[0]] if len(relevant) == 1 else -1
+    if last >= 0 and last != own:
+        keys[relevant[0]] = no_key
+        counts[last] -= 1
 
 
 @numba.njit(cache=True)
@@ -843,11 +849,12 @@ def _rank_without(
 ) -> None:
     pos_ptr, pos_idx = positives
     ign_ptr, ign_idx = ignored
-    (own, gallery, alone), singles, units = groups
+    own, place, (alone, shared) = groups
     sums, counts = totals
+    n_alone = len(alone)
     for part in numba.prange(len(sums)):
         keys = np.empty(S.shape[1], dtype=np.int32)
-        row = np.empty(sums.shape[1])
+        row = np.empty(sums.shape[1] - n_alone)
         for q in range(part, len(S), len(sums)):
             relevant = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
             if len(relevant) > 0:
@@ -855,11 +862,11 @@ def _rank_without(
                 t, n_placed = _stand(S[q], relevant, junk, keys)
                 _rank_placed(t, n_placed, ks, out[q])
                 level, levels = _levels_of(t, n_placed)
+                _without_shared(level, levels, keys, shared, row)
+                _add_shared(row, own[q] - n_alone, sums[part, n_alone:], counts[part, n_alone:])
                 values = _without_singles(level, levels)
-                _lose(keys, relevant, own[q], (gallery, alone), len(values) - 1, counts[part])
-                _add_singles(values, keys, singles, sums[part])
-                _without_shared(level, levels, keys, units, row)
-                _add_shared(row, own[q], units, sums[part], counts[part])
+                _lose(keys, relevant, own[q], (alone, place), len(values) - 1, counts[part])
+                _add_alone(values, keys, alone, sums[part])
 
 
 def rank_without_block(
@@ -872,16 +879,18 @@ def rank_without_block(
     of the columns, those of the queries, and their number. `AP_ID` of ties is not filled.
     """
     gallery, own, n_groups = groups
-    singles, units = _units(gallery, n_groups)
-    alone = np.full(n_groups, -1)
-    alone[singles[1]] = singles[0]
+    (alone, shared), order = _units(gallery, n_groups)
+    at = np.empty(n_groups, dtype=np.int64)
+    at[order] = np.arange(n_groups)
+    place = np.full(len(gallery), -1)
+    place[alone] = np.arange(len(alone))
     sums = np.zeros((N_CHUNKS, n_groups))
     counts = np.zeros((N_CHUNKS, n_groups), dtype=np.int64)
-    split = (own, gallery, alone), singles, units
+    split = np.where(own >= 0, at[own], -1), place, (alone, shared)
     _rank_without(S, positives, ignored, split, ks, out, (sums, counts))
-    total = counts.sum(axis=0)
-    total[singles[1]] += (np.diff(positives[0]) > 0).sum()
-    return sums.sum(axis=0), total
+    n_asked = (np.diff(positives[0]) > 0).sum()
+    counts[0, : len(alone)] += n_asked
+    return sums.sum(axis=0)[at], counts.sum(axis=0)[at]
 
 
 def _largest_in_runs(sizes: Any) -> int:
