@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from intramodal.commands.ingest import PICTURES_DEFAULTS
 from intramodal.commands.options import json_option
-from intramodal.commands.session import Session, Workspace
+from intramodal.commands.session import Access, Session, Workspace, access_options
 
 COLLECTION = "demo"
 FIELDS = ("identity", "subgroup", "category", "vendor")
@@ -41,10 +41,17 @@ ABOUT = (
 @click.option(
     "--runs", help="Use another runs database; default: OUT/runs.db, even if one is configured."
 )
+@access_options
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, out: Path, store: str | None, runs: str | None, as_json: bool
+    ctx: click.Context,
+    /,
+    out: Path,
+    store: str | None,
+    runs: str | None,
+    as_json: bool,
+    **access: Any,
 ) -> None:
     """Run the whole workflow on bundled images, offline: ingest, project, compare, report.
 
@@ -56,7 +63,7 @@ def command(
         name: place or str(out / default)
         for (name, place), default in zip(places.items(), ("store", "runs.db"), strict=True)
     }
-    session = Session(**given, as_json=as_json, options={})
+    session = Session(**given, as_json=as_json, options={}, access=Access(**access))
     session.answer(_run(session, out), _show)
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from intramodal import __version__
-from intramodal.commands.session import Session, SessionCommand, session_options
+from intramodal.commands.session import Access, Session, SessionCommand, session_options
 from intramodal.errors import IntramodalError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def command(ctx: click.Context, /, session: Session, repair: bool) -> None:
     problem. Opening the collections completes changes that were interrupted; nothing else is
     created or changed unless --repair is given.
     """
-    result = diagnose(session.store, session.runs, repair=repair)
+    result = diagnose(session.store, session.runs, repair=repair, access=session.access)
     session.answer(result, _show)
     if result["state"] == "problem":
         ctx.exit(1)
@@ -79,20 +79,23 @@ class Check:
     """What to do about it; empty when it is ok."""
 
 
-def diagnose(store: str, runs: str, *, repair: bool = False) -> dict[str, Any]:
+def diagnose(
+    store: str, runs: str, *, repair: bool = False, access: Access | None = None
+) -> dict[str, Any]:
     """Return every check and the worst state among them; JSON values, no secrets.
 
     With `repair` the store is repaired first, and what was done is among the checks.
     """
     from intramodal.runs.scrub import Scrubber
 
+    session = Session(store, runs, as_json=False, options={}, access=access or Access())
     scrubber = Scrubber.from_environment(store, runs)
     checks = [
-        *(_guarded("repair", lambda: _repair(store)) if repair else []),
+        *(_guarded("repair", lambda: _repair(session)) if repair else []),
         *_guarded("python", _python),
         *_guarded("torch", _torch),
         *_guarded("numba", _numba),
-        *_guarded("store", lambda: _store(store)),
+        *_guarded("store", lambda: _store(session)),
         *_guarded("runs", lambda: _runs(runs)),
         *_guarded("models", _models),
         *_guarded("disk", lambda: _disk(store, runs)),
@@ -163,15 +166,16 @@ def _doubled(x: int) -> int:
     return 2 * x
 
 
-def _store(location: str) -> Iterator[Check]:
+def _store(session: Session) -> Iterator[Check]:
     """Yield what the store is, then each collection of it that cannot be opened."""
     from intramodal.store.open import is_directory
 
+    location = session.store
     if is_directory(location) and not Path(location).exists():
         detail = f"{location} is not there yet; the first ingest makes it"
         yield _absent("store", detail, location)
         return
-    with Session(location, "", as_json=False, options={}).open_store() as store:
+    with session.open_store() as store:
         yield _described(store, location)
         remedy = "intramodal doctor --repair does what is safe; else restore a backup"
         for reason in store.problems().values():
@@ -184,7 +188,8 @@ def _described(store: Store, location: str) -> Check:
     facts = store.describe()
     n = len(store.collections())
     words = [f"{facts['backend']} {facts['version']} at {facts['location']}", f"{n} collections"]
-    protocol = facts.get("protocol", "none")
+    protocol, why = facts.get("protocol", "none"), facts.get("why_rest")
+    protocol += f" (no gRPC: {why})" if why else ""
     words += [] if protocol == "none" else [f"by {protocol}"]
     words += [f"{key.replace('_', ' ')} at most {n:,}" for key, n in facts["limits"].items()]
     detail = ", ".join(words)
@@ -200,8 +205,8 @@ def _described(store: Store, location: str) -> Check:
     return Check("store", "ok", detail)
 
 
-def _repair(location: str) -> Iterator[Check]:
-    with Session(location, "", as_json=False, options={}).open_store() as store:
+def _repair(session: Session) -> Iterator[Check]:
+    with session.open_store() as store:
         done = store.repair()
     if not done:
         yield Check("repair", "ok", "nothing is to be repaired")

@@ -35,6 +35,28 @@ store_option = click.option(
     help="Vector store: a directory (embedded), :memory:, or http(s)://host:port; the API key of "
     "a server is read from QDRANT_API_KEY.",
 )
+ca_option = click.option(
+    "--ca",
+    type=click.Path(dir_okay=False),
+    envvar="INTRAMODAL_CA",
+    help="PEM file with the certificate of the authority that signed the server's, for REST and "
+    "gRPC; default: the authorities that this machine trusts.",
+)
+timeout_option = click.option(
+    "--timeout",
+    type=click.IntRange(1),
+    metavar="SECONDS",
+    envvar="INTRAMODAL_TIMEOUT",
+    help="Time that a server may take for one request; default: 60.",
+)
+deadline_option = click.option(
+    "--deadline",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    envvar="INTRAMODAL_DEADLINE",
+    help="How long a request to a server is repeated that fails for a passing reason; default: "
+    "120.",
+)
 runs_option = click.option(
     "--runs",
     "runs_url",

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from intramodal.commands.options import F, json_option, print_json, runs_option, store_option
+from intramodal.commands.options import (
+    F,
+    ca_option,
+    deadline_option,
+    json_option,
+    print_json,
+    runs_option,
+    store_option,
+    timeout_option,
+)
 from intramodal.errors import InputError, LedgerError, NotFound
 
 if TYPE_CHECKING:
@@ -35,6 +44,20 @@ class Uploads:
 
     streams: int | None = None
     nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a server is spoken to; None: as `open_store` does by default."""
+
+    ca: str | None = None
+    timeout: int | None = None
+    deadline: float | None = None
+
+    def stated(self) -> dict[str, Any]:
+        """Return what was given, by the names of `open_store`."""
+        given = {"ca": self.ca, "timeout_s": self.timeout, "deadline_s": self.deadline}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -64,6 +87,7 @@ class Session:
         All arguments and options by the names of their parameters, as a run records them.
     shard_key : str, optional
         The only one of a collection that is read and written.
+    access : Access
     """
 
     store: str
@@ -71,6 +95,7 @@ class Session:
     as_json: bool
     options: Mapping[str, Any]
     shard_key: str | None = None
+    access: Access = Access()
 
     @contextmanager
     def open(
@@ -109,6 +134,7 @@ class Session:
             upload_streams=uploads.streams,
             nodes=uploads.nodes,
             shard_key=self.shard_key,
+            **self.access.stated(),
         )
 
     def has_store(self) -> bool:
@@ -157,7 +183,7 @@ class Session:
 
 
 class SessionCommand(click.Command):
-    """A command that gets a `Session` in place of ``--store``, ``--runs`` and ``--json``.
+    """A command that gets a `Session` in place of the options of `session_options`.
 
     The option of a shard key, where it has one, is the session's, too.
     """
@@ -169,8 +195,9 @@ class SessionCommand(click.Command):
         names = {str(param.name): str(param.name) for param in self.params} | {"runs_url": "runs"}
         options = {name: ctx.params[key] for key, name in names.items()}
         as_json = options.pop("as_json")
+        access = Access(*(options.pop(name, None) for name in ("ca", "timeout", "deadline")))
         store, runs = options.get("store", ""), options["runs"]
-        session = Session(store, runs, as_json, options, options.get("shard_key"))
+        session = Session(store, runs, as_json, options, options.get("shard_key"), access=access)
         own = ("store", "runs", "shard_key")
         knobs = {name: value for name, value in options.items() if name not in own}
         ctx.params = {"session": session, **knobs}
@@ -244,8 +271,13 @@ def _fill(option: click.Option, default: Any) -> None:
 
 
 def session_options(command: F) -> F:
-    """Add ``--store``, ``--runs`` and ``--json``."""
-    return store_option(runs_option(json_option(command)))
+    """Add ``--store`` with what a server needs, ``--runs`` and ``--json``."""
+    return store_option(access_options(runs_option(json_option(command))))
+
+
+def access_options(command: F) -> F:
+    """Add ``--ca``, ``--timeout`` and ``--deadline``: the fields of `Access`."""
+    return ca_option(timeout_option(deadline_option(command)))
 
 
 def require_store(location: str) -> None:

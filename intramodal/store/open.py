@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from intramodal.errors import InputError
 from intramodal.store.base import Cluster, Store
@@ -18,10 +19,13 @@ _FORMS = "a directory, :memory:, or http(s)://host:port"
 _BARE_HOST = re.compile(r"[\w.-]+:\d+")
 
 
-def open_store(
+def open_store(  # noqa: PLR0913  a server has many sides, each with a default
     location: str,
     *,
     api_key: str | None = None,
+    ca: str | Path | None = None,
+    timeout_s: int = 60,
+    deadline_s: float = 120.0,
     upload_streams: int | None = None,
     nodes: Sequence[str] = (),
     shard_key: str | int | None = None,
@@ -36,6 +40,13 @@ def open_store(
         6333).
     api_key : str, optional
         For servers; by default the environment variable ``QDRANT_API_KEY``.
+    ca : path, optional
+        For servers: PEM file with the certificate of the authority that has signed theirs, for
+        REST and gRPC; by default the authorities that are trusted here.
+    timeout_s : int
+        For servers: seconds that one request may take.
+    deadline_s : float
+        For servers: seconds for which a request that fails for a passing reason is repeated.
     upload_streams : int, optional
         For servers: requests that write at the same time; four by default.
     nodes : sequence of str
@@ -47,9 +58,11 @@ def open_store(
     Raises
     ------
     InputError
-        It is not a store, or there are nodes and it is not a server.
+        It is not a store, there are nodes and it is not a server, or `ca` holds no certificate.
     StoreUnavailable, AccessDenied
         The server does not answer within a few seconds, or refuses the key.
+    StoreError
+        Its certificate cannot be verified, or the address has the other scheme.
 
     Examples
     --------
@@ -61,21 +74,38 @@ def open_store(
     cluster = replace(_cluster(location, upload_streams, nodes), shard_key=shard_key)
     if shard_key is not None and not _is_server(location):
         raise InputError(f"{location} has no shard keys such as {shard_key!r}: only a server has")
+    _check_patience(timeout_s, deadline_s)
     if location == ":memory:":
         from intramodal.store.server.client import connect_memory
         from intramodal.store.server.store import ServerStore
 
         return ServerStore(connect_memory())
     if _is_server(location):
-        from intramodal.store.server.client import check_url, connect_server
-        from intramodal.store.server.store import ServerStore
-
-        for url in nodes:
-            check_url(url)
         key = api_key or os.environ.get("QDRANT_API_KEY") or None
-        return ServerStore(connect_server(location, api_key=key), cluster=cluster)
+        access = {"api_key": key, "ca": None if ca is None else str(ca), "timeout_s": timeout_s}
+        return _open_server(location, access, deadline_s, cluster)
     _check_directory(location)
     return _open_directory(location)
+
+
+def _open_server(
+    location: str, access: Mapping[str, Any], deadline_s: float, cluster: Cluster
+) -> Store:
+    from intramodal.store.server.client import PROBE_DEADLINE_S, Retry, check_url, connect_server
+    from intramodal.store.server.store import ServerStore
+
+    for url in cluster.nodes:
+        check_url(url)
+    retry = Retry(deadline_s=min(PROBE_DEADLINE_S, deadline_s))
+    connection = connect_server(location, **access, retry=retry)
+    return ServerStore(connection, retry=Retry(deadline_s=deadline_s), cluster=cluster)
+
+
+def _check_patience(timeout_s: int, deadline_s: float) -> None:
+    if timeout_s < 1:
+        raise InputError(f"timeout_s must be at least 1 second, got {timeout_s}")
+    if not deadline_s >= 0:
+        raise InputError(f"deadline_s must be at least 0 seconds, got {deadline_s}")
 
 
 def _is_server(location: str) -> bool:

@@ -14,6 +14,7 @@ from intramodal.evaluation.gate import gated
 from intramodal.ingest.pipeline import images_collection, ingest_images, ingest_vectors
 from intramodal.ingest.sources.formats import open_source
 from intramodal.ingest.vectors.ready import open_ready
+from intramodal.store.open import open_store
 
 SESSION = {
     "store",
@@ -24,7 +25,8 @@ SESSION = {
     "shard_key",
     "_click_default_help",
 }
-"""Options of session.py: where, and how a server is written to."""
+SESSION |= {"ca", "timeout", "deadline"}
+"""Options of session.py: where, and how a server is spoken and written to."""
 PRINTING = {"classes", "report", "pictures", "html", "out"}
 """What is printed, or written beside."""
 GATE = {"junit", *inspect.signature(gated).parameters}
@@ -126,6 +128,14 @@ def test_every_default_is_that_of_the_job(name: str) -> None:
         wanted = knob.default
         is_list = isinstance(wanted, tuple | list)
         assert default == (",".join(map(str, wanted)) if is_list else wanted)
+
+
+def test_the_defaults_that_the_help_names_are_those_of_the_store() -> None:
+    defaults = inspect.signature(open_store).parameters
+    for option in options(JOBS["search"]):
+        if option.name in ("timeout", "deadline"):
+            default = defaults[f"{option.name}_s"].default
+            assert str(option.help).endswith(f"default: {default:g}.")
 
 
 @pytest.mark.parametrize("name", JOBS)

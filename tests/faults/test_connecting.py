@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]  # no stubs are shipped
 import pytest
+from click.testing import CliRunner
 from qdrant_client.grpc import collections_pb2, qdrant_pb2
 from qdrant_client.grpc.collections_service_pb2_grpc import (
     CollectionsServicer,
@@ -18,7 +21,8 @@ from qdrant_client.grpc.collections_service_pb2_grpc import (
 )
 from qdrant_client.grpc.qdrant_pb2_grpc import QdrantServicer, add_QdrantServicer_to_server
 
-from intramodal.errors import AccessDenied, StoreError, StoreUnavailable
+from intramodal.cli import cli
+from intramodal.errors import AccessDenied, InputError, StoreError, StoreUnavailable
 from intramodal.store.base import VectorSpec
 from intramodal.store.open import open_store
 from intramodal.store.server.client import Retry, connect_server
@@ -167,3 +171,46 @@ def test_what_is_no_usable_server_is_said_while_connecting(
         connect_server(wire.proxy.url, retry=wire.clock.retry(4.0))
     assert wire.proxy.url in str(caught.value)
     assert sum(wire.pauses()) <= 4.0
+
+
+def test_timeout_and_deadline_are_those_that_were_asked_for(wire: Wire) -> None:
+    wire.store().create("photos", {"raw": VectorSpec(4)})
+    with open_store(wire.proxy.url, timeout_s=1, deadline_s=0.5) as store:
+        wire.proxy.plan([Fault("stall")])
+        started = time.perf_counter()
+        with pytest.raises(StoreUnavailable, match=r"no answer in time.*gave up after 1 attempt"):
+            store.count("photos")
+        assert 0.9 < time.perf_counter() - started < 3
+        wire.proxy.plan([failing(503)] * 1000)
+        started = time.perf_counter()
+        with pytest.raises(StoreUnavailable, match="gave up after"):
+            store.count("photos")
+        assert time.perf_counter() - started < 0.9
+
+
+@pytest.mark.parametrize(("name", "value"), [("timeout_s", 0), ("deadline_s", float("nan"))])
+def test_patience_that_cannot_be_meant_is_refused(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"{name} must be at least"):
+        open_store(":memory:", **{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", ["option", "environment", "file"])
+def test_a_command_repeats_for_as_long_as_it_is_told_to(
+    wire: Wire, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire.store().create("photos", {"raw": VectorSpec(4)})
+    monkeypatch.chdir(tmp_path)
+    words = ["search", "photos", "--id", "1", "--store", wire.proxy.url]
+    if how == "option":
+        words += ["--deadline", "0.3"]
+    elif how == "environment":
+        monkeypatch.setenv("INTRAMODAL_DEADLINE", "0.3")
+    else:
+        Path("intramodal.toml").write_text("deadline = 0.3\n")
+    # Found, and then no more.
+    wire.proxy.plan([None, None, *[failing(503)] * 1000])
+    started = time.perf_counter()
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 1
+    assert "gave up after" in done.stderr
+    assert time.perf_counter() - started < 5

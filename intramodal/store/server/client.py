@@ -17,15 +17,13 @@ from threading import RLock
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-import grpc  # type: ignore[import-untyped]  # no stubs are shipped
 from qdrant_client import QdrantClient, models
-from qdrant_client.common.client_exceptions import QdrantException
 
-from intramodal.errors import InputError, NotFound, StoreError, StoreUnavailable
+from intramodal.errors import AccessDenied, InputError, NotFound, StoreError, StoreUnavailable
 from intramodal.store.base import VectorSpec
-from intramodal.store.server import convert
+from intramodal.store.server import convert, tls
 from intramodal.store.server.refusals import (
-    BrokenRequest,
+    BrokenConnection,
     Overloaded,
     OversizedRequestError,
     translated,
@@ -65,7 +63,8 @@ class Retry:
                 return call()
             except StoreUnavailable as error:
                 n_attempts += 1
-                n_broken = n_broken + 1 if isinstance(error, BrokenRequest) else 0
+                is_suspect = isinstance(error, BrokenConnection) and error.is_suspect
+                n_broken = n_broken + 1 if is_suspect else 0
                 if can_split and n_broken == _MOST_BROKEN:
                     raise _too_large(error) from error
                 pause = self._pause_s(n_attempts, error)
@@ -86,7 +85,7 @@ _MOST_BROKEN = 2
 
 def _too_large(error: StoreUnavailable) -> OversizedRequestError:
     ours = OversizedRequestError(f"{error} (is it larger than the server takes?)")
-    if isinstance(error, BrokenRequest):
+    if isinstance(error, BrokenConnection):
         ours.limit = error.n_bytes // 2
     return ours
 
@@ -102,10 +101,26 @@ REST_PORT = 6333
 GRPC_PORT = 6334
 TIMEOUT_S = 60
 _PROBE_TIMEOUT_S = 3
-_PROBE_DEADLINE_S = 4.0
+PROBE_DEADLINE_S = 4.0
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 Kind = Literal["server", "memory", "local"]
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a server is spoken to."""
+
+    api_key: str | None = field(default=None, repr=False)
+    ca: str | None = None
+    """File of the certificates that are trusted, instead of the usual ones."""
+    timeout_s: int = TIMEOUT_S
+    """For one request."""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not appear in any message."""
+        return (self.api_key,) if self.api_key else ()
 
 
 @dataclass(frozen=True)
@@ -122,15 +137,22 @@ class Connection:
     uses_grpc: bool = False
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """Must not appear in any message."""
-    timeout_s: int = TIMEOUT_S
-    """For one request."""
-    api_key: str | None = field(default=None, repr=False)
-    """What other nodes are asked with."""
+    access: Access = field(default_factory=lambda: Access())
+    """What other nodes are spoken to with."""
+    why_rest: str = ""
+    """Why gRPC is not used, where it is not."""
 
     @property
     def version_numbers(self) -> tuple[int, ...]:
         """Return major, minor and patch, as far as the server tells them."""
         return tuple(int(n) for n in re.findall(r"\d+", self.version)[:3])
+
+    def to_node(self, url: str, retry: Retry) -> Connection:
+        """Return a connection by REST to another node of the cluster, with the same access."""
+        key, ca, timeout_s = self.access.api_key, self.access.ca, self.access.timeout_s
+        return connect_server(
+            url, api_key=key, ca=ca, prefer_grpc=False, timeout_s=timeout_s, retry=retry
+        )
 
 
 def connect_memory() -> Connection:
@@ -150,28 +172,28 @@ def connect_server(
     url: str,
     *,
     api_key: str | None = None,
+    ca: str | None = None,
     prefer_grpc: bool | None = None,
     timeout_s: int = TIMEOUT_S,
     retry: Retry | None = None,
 ) -> Connection:
     """Return a client of the server at `url`, after it answered."""
     check_url(url)
-    retry = retry or Retry(deadline_s=_PROBE_DEADLINE_S)
-    secrets = (api_key,) if api_key else ()
+    access = Access(api_key, ca, timeout_s)
+    retry = retry or Retry(deadline_s=PROBE_DEADLINE_S)
     _warn_of_clear_text(url, api_key)
-    probe = _client(url, api_key, timeout_s=min(_PROBE_TIMEOUT_S, timeout_s))
+    probe = _client(url, replace(access, timeout_s=min(_PROBE_TIMEOUT_S, timeout_s)))
     try:
-        seen = retry.run(lambda: _probed(probe, url, secrets))
+        seen = retry.run(lambda: _probed(probe, url, access.secrets))
     finally:
         probe.close()
-    port = None if prefer_grpc is False else _grpc_port(url, api_key, seen)
+    port, why_rest = (None, "") if prefer_grpc is False else _grpc_port(url, access, seen)
     if prefer_grpc and port is None:
-        raise StoreUnavailable(
-            f"the gRPC port of {url} does not answer; use REST or open the port"
-        )
-    client = _client(url, api_key, timeout_s=timeout_s, grpc_port=port)
+        raise StoreUnavailable(f"{url} cannot be used by gRPC: {why_rest}; use REST")
+    client = _client(url, access, grpc_port=port)
+    uses_grpc = port is not None
     return Connection(
-        client, "server", url, seen.version, port is not None, secrets, timeout_s, api_key
+        client, "server", url, seen.version, uses_grpc, access.secrets, access, why_rest
     )
 
 
@@ -193,20 +215,21 @@ def check_url(url: str) -> None:
         raise InputError(f"{url!r} is not the address of a server; give http(s)://host:port")
 
 
-def _client(
-    url: str, api_key: str | None, *, timeout_s: int, grpc_port: int | None = None
-) -> QdrantClient:
+def _client(url: str, access: Access, *, grpc_port: int | None = None) -> QdrantClient:
+    trusted, roots = tls.trusted(access.ca), tls.roots(access.ca)
     with warnings.catch_warnings():
         # Said once by us, with the way out.
         warnings.filterwarnings("ignore", "Api key is used with an insecure connection")
         return QdrantClient(
             url=url,
             port=None if urlsplit(url).port else _default_port(url),
-            api_key=api_key,
-            timeout=timeout_s,
+            api_key=access.api_key,
+            timeout=access.timeout_s,
             prefer_grpc=grpc_port is not None,
             grpc_port=grpc_port or GRPC_PORT,
+            grpc_options=None if roots is None else {"root_certificates": roots},
             check_compatibility=False,  # it warns from a thread; describe() tells the version
+            verify=trusted,
         )
 
 
@@ -233,8 +256,16 @@ def _seen(client: QdrantClient) -> _Seen:
 
 
 def _probed(client: QdrantClient, url: str, secrets: tuple[str, ...]) -> _Seen:
-    with translated("reach the store", url, secrets):
-        seen = _seen(client)
+    try:
+        with translated("reach the store", url, secrets):
+            seen = _seen(client)
+    except AccessDenied:
+        raise
+    except StoreError as error:
+        is_passing = isinstance(error, StoreUnavailable)
+        if url.startswith("https") or isinstance(error, BrokenConnection) or not is_passing:
+            tls.check_scheme(url)
+        raise
     if not isinstance(seen.version, str) or not re.match(r"\d+\.\d+", seen.version):
         raise StoreError(f"the server at {url} does not tell its version; is it Qdrant?")
     return seen
@@ -246,24 +277,34 @@ def _warn_of_clear_text(url: str, api_key: str | None) -> None:
         log.warning("the API key travels unencrypted to %s; use https:// if the server can", url)
 
 
-def _grpc_port(url: str, api_key: str | None, seen: _Seen) -> int | None:
-    """Return the port where the same server speaks gRPC, None if there is none."""
+def _grpc_port(url: str, access: Access, seen: _Seen) -> tuple[int | None, str]:
+    """Return the port where the same server speaks gRPC, or None and why there is none."""
     parts = urlsplit(url)
-    if parts.path not in ("", "/"):  # behind a path prefix there is no gRPC
-        return None
+    if parts.path not in ("", "/"):
+        return None, "there is no gRPC behind a path"
     port = (parts.port or REST_PORT) + 1
     try:
         socket.create_connection((parts.hostname or "", port), timeout=0.5).close()
     except OSError:
-        return None
-    client = _client(url, api_key, timeout_s=_PROBE_TIMEOUT_S, grpc_port=port)
+        return None, f"port {port} is closed"
+    why = _why_no_grpc(url, replace(access, timeout_s=_PROBE_TIMEOUT_S), port, seen)
+    if why is None:
+        return port, ""
+    if "certificate" in why:  # somebody meant it to be used
+        log.warning("REST is used, which is slower than gRPC: %s", why)
+    return None, why
+
+
+def _why_no_grpc(url: str, access: Access, port: int, seen: _Seen) -> str | None:
+    client = _client(url, access, grpc_port=port)
     try:
-        is_same = _seen(client) == seen
-    except (grpc.RpcError, QdrantException, ValueError, RuntimeError):
-        return None
+        with translated("speak gRPC", f"port {port}", access.secrets):
+            is_same = _seen(client) == seen
+    except (StoreError, InputError) as error:
+        return str(error)
     finally:
         client.close()
-    return port if is_same else None
+    return None if is_same else f"another server answers on port {port}"
 
 
 _LARGEST_REQUEST = 30 * 1024 * 1024

@@ -14,7 +14,7 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 from intramodal.errors import NotFound, StoreError, StoreUnavailable
 from intramodal.store.base import VectorSpec
 from intramodal.store.server import convert
-from intramodal.store.server.client import Caller, connect_server
+from intramodal.store.server.client import Caller
 from intramodal.store.server.refusals import translated
 
 T = TypeVar("T")
@@ -56,8 +56,7 @@ def _opened(server: Caller, nodes: Sequence[str]) -> Iterator[dict[str, QdrantCl
     clients: dict[str, QdrantClient] = {}
     try:
         for url in nodes:
-            key = server.connection.api_key
-            connection = connect_server(url, api_key=key, prefer_grpc=False, retry=server.retry)
+            connection = server.connection.to_node(url, server.retry)
             clients[url] = connection.client
         yield clients
     finally:

@@ -59,7 +59,7 @@ def scroll(  # noqa: PLR0913  as the call has
         offset=None if offset is None else RestToGrpc.convert_extended_point_id(offset),
         **_selectors(payload, selected, shard_key),
     )
-    answer = server.client.grpc_points.Scroll(request, timeout=server.connection.timeout_s)
+    answer = server.client.grpc_points.Scroll(request, timeout=server.connection.access.timeout_s)
     following = answer.next_page_offset if answer.HasField("next_page_offset") else None
     records = records_of(answer.result, vectors)
     return records, None if following is None else GrpcToRest.convert_point_id(following)
@@ -88,7 +88,7 @@ def retrieve(
         ids=list(map(RestToGrpc.convert_extended_point_id, ids)),
         **_selectors(payload, selected, shard_key),
     )
-    answer = server.client.grpc_points.Get(request, timeout=server.connection.timeout_s)
+    answer = server.client.grpc_points.Get(request, timeout=server.connection.access.timeout_s)
     return records_of(answer.result, vectors)
 
 

@@ -22,6 +22,7 @@ from intramodal.errors import (
     StoreUnavailable,
     Unsupported,
 )
+from intramodal.store.server import tls
 from intramodal.store.server.strict_mode import forbidden, setting_of
 
 
@@ -31,10 +32,16 @@ class Overloaded(StoreUnavailable):
     retry_after_s: float = 0.0
 
 
-class BrokenRequest(StoreUnavailable):
-    """The connection broke under a body of `n_bytes` that may be larger than the server takes."""
+class BrokenConnection(StoreUnavailable):
+    """The connection broke under a request."""
 
     n_bytes: int = 0
+    """Of its body."""
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the body may be larger than the server takes."""
+        return self.n_bytes > _SUSPECT_BYTES
 
 
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
@@ -116,6 +123,8 @@ def _by_source(source: Exception, place: str) -> StoreError:
     kind = type(source).__name__
     if isinstance(source, ValueError):  # pydantic: JSON, but not Qdrant's
         return _not_qdrant(place)
+    if tls.UNVERIFIED in str(source):
+        return StoreError(f"{place}: {tls.unverified(str(source))}")
     if kind in ("ConnectError", "ConnectTimeout"):
         return StoreUnavailable(
             f"{place}: no connection ({source or kind}); is the server running, and is the "
@@ -126,11 +135,12 @@ def _by_source(source: Exception, place: str) -> StoreError:
     return _broken(source, f"{place}: the connection broke ({source or kind})")
 
 
-def _broken(source: Exception, message: str) -> StoreUnavailable:
+def _broken(source: Exception, message: str) -> BrokenConnection:
     n_bytes = _body_bytes(source)
-    if n_bytes <= _SUSPECT_BYTES:
-        return StoreUnavailable(message)
-    ours = BrokenRequest(f"{message} under a request of {n_bytes:,} bytes")
+    is_large = n_bytes > _SUSPECT_BYTES
+    ours = BrokenConnection(
+        f"{message} under a request of {n_bytes:,} bytes" if is_large else message
+    )
     ours.n_bytes = n_bytes
     return ours
 
@@ -148,6 +158,8 @@ def _by_code(error: grpc.RpcError, place: str, secrets: Sequence[str]) -> StoreE
     code = error.code() if hasattr(error, "code") else None
     detail = _masked((error.details() if hasattr(error, "details") else str(error)) or "", secrets)
     told = _trailing(error)
+    if tls.UNVERIFIED in detail:
+        return StoreError(f"{place}: {tls.unverified('')}")
     status = _STATUS_OF.get(code, 0)
     if status == 429 and _INSUFFICIENT_STORAGE in told:
         status = 507

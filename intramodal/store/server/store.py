@@ -125,6 +125,7 @@ class ServerStore(Store):
             "location": self.location,
             "version": connection.version,
             "protocol": "none" if self._is_local else "grpc" if connection.uses_grpc else "rest",
+            "why_rest": connection.why_rest,
             "adds_vectors": self._adds_vectors,
             "limits": {} if self._is_local or connection.uses_grpc else rest_limit,
         }
@@ -478,7 +479,8 @@ class ServerStore(Store):
 
         def upload() -> None:
             request = messages.upsert_request(name, ids, vectors, payloads, key, replaced)
-            self._server.client.grpc_points.Upsert(request, timeout=self._connection.timeout_s)
+            timeout = self._connection.access.timeout_s
+            self._server.client.grpc_points.Upsert(request, timeout=timeout)
 
         def upsert() -> None:
             batch = models.Batch(
@@ -533,7 +535,7 @@ class ServerStore(Store):
         def upload() -> None:
             request = messages.update_request(name, vector, ids, X, key, replaced, wait=wait)
             self._server.client.grpc_points.UpdateVectors(
-                request, timeout=self._connection.timeout_s
+                request, timeout=self._connection.access.timeout_s
             )
 
         def update() -> None:

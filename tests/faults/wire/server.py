@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -65,6 +67,8 @@ class WireServer:
         Which node of the cluster this is.
     port : int, optional
         That of a server that has stopped; with gRPC only.
+    certificate : Path, optional
+        PEM file, its key beside it (``.key``): both ports speak TLS, as ``https://localhost``.
 
     Attributes
     ----------
@@ -86,6 +90,7 @@ class WireServer:
         storage: Storage | None = None,
         peer: int = 0,
         port: int | None = None,
+        certificate: Path | None = None,
     ) -> None:
         self.storage = storage or Storage(version)
         self._peer = peer
@@ -96,6 +101,7 @@ class WireServer:
         self._hangs_up = hangs_up
         self._largest_call = largest_call
         self._version = version
+        self._certificate = certificate
         self._http, self._grpc = self._bound(speaks_grpc, port)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
 
@@ -104,7 +110,7 @@ class WireServer:
     ) -> tuple[ThreadingHTTPServer, grpc.Server | None]:
         handler = _handler(self.answer)
         if not speaks_grpc:
-            return ThreadingHTTPServer(("127.0.0.1", 0), handler), None
+            return self._secured(ThreadingHTTPServer(("127.0.0.1", 0), handler)), None
         if port is None:
             guards, port = two_ports()
             for guard in guards:
@@ -115,8 +121,23 @@ class WireServer:
         ]
         served = grpc.server(ThreadPoolExecutor(8), options=options)
         self._register(served)
-        served.add_insecure_port(f"127.0.0.1:{port + 1}")
-        return ThreadingHTTPServer(("127.0.0.1", port), handler), served
+        if self._certificate is None:
+            served.add_insecure_port(f"127.0.0.1:{port + 1}")
+        else:
+            key = self._certificate.with_suffix(".key").read_bytes()
+            pair = (key, self._certificate.read_bytes())
+            served.add_secure_port(f"127.0.0.1:{port + 1}", grpc.ssl_server_credentials([pair]))
+        return self._secured(ThreadingHTTPServer(("127.0.0.1", port), handler)), served
+
+    def _secured(self, http: ThreadingHTTPServer) -> ThreadingHTTPServer:
+        if self._certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self._certificate, self._certificate.with_suffix(".key"))
+            # The handshake is the handler's: a client that never speaks holds up only its own.
+            http.socket = context.wrap_socket(
+                http.socket, server_side=True, do_handshake_on_connect=False
+            )
+        return http
 
     def _register(self, served: grpc.Server) -> None:
         root = {"HealthCheck": rpc.health(self._version)}
@@ -130,6 +151,8 @@ class WireServer:
     @property
     def url(self) -> str:
         """Return the address."""
+        if self._certificate is not None:
+            return f"https://localhost:{self.port}"
         return f"http://127.0.0.1:{self.port}"
 
     @property
