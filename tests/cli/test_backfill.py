@@ -124,6 +124,24 @@ def test_a_backfill_in_place_is_undone() -> None:
     assert kinds == [*["backfill"] * 3, "adopt"]
 
 
+def test_the_new_vector_is_stored_as_it_is_wanted() -> None:
+    wanted = ("--on-disk", "--quantize", "scalar", "--datatype", "float16")
+    assert run(*PLACE, *wanted, "--dry-run")["bytes_added"] == 2 * N * D // 2
+    run(*PLACE, *wanted)
+    run(*PLACE, *wanted, "--new-collection", "new")
+    for name in ("photos", "new"):
+        info = state()["collections"][name]
+        assert info.vectors["pca"] == VectorSpec(D // 2, datatype="float16")
+        assert info.settings["vectors"] == {
+            "pca": {
+                "on_disk": True,
+                "quantization_config": {"scalar": {"type": "int8", "always_ram": True}},
+            }
+        }
+    refused = run(*PLACE, "--datatype", "float32", code=1)
+    assert "stored as float16 already" in refused["error"]["message"]
+
+
 def test_an_unnamed_vector_is_filled_compared_and_searched_beside_a_named_one(
     rng: np.random.Generator,
 ) -> None:
@@ -164,6 +182,9 @@ def test_an_unnamed_vector_is_filled_compared_and_searched_beside_a_named_one(
         (["--verify", "5", "--dry-run"], "--verify takes no --dry-run"),
         (["--verify", "5", "--new-collection", "new"], "--verify takes no --new-collection"),
         (["--verify", "0"], "x>=1"),
+        (["--verify", "5", "--on-disk"], "--verify takes no --on-disk"),
+        (["--recompute", "all", "--datatype", "float16"], "--recompute takes no --datatype"),
+        (["--quantize", "product"], "'product' is not one of"),
         (["--recompute", "all", "--new-collection", "new"], "takes no --new-collection"),
         (["--recompute", "all", "--made-by", "m"], "takes no --made-by"),
         (["--recompute", "label"], "is not a filter"),

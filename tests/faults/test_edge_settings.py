@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from intramodal.errors import InputError, StoreError, Unsupported
 from intramodal.ingest.backfill.in_place import backfill
 from intramodal.ingest.backfill.plan import plan_backfill
+from intramodal.ingest.backfill.rollback import rollback_vector
 from intramodal.ingest.backfill.verify import verify_vector
 from intramodal.store.base import Filter, Store, VectorSpec
 from intramodal.store.collection import ImageCollection
@@ -180,3 +182,38 @@ def test_settings_that_the_engine_does_not_know_are_refused_before_anything_chan
         with pytest.raises((Unsupported, InputError), match=said):
             store.add_vector("shop", "pca", VectorSpec(D // 2), settings)
         assert set(shop.info().vectors) == {"raw"}
+
+
+# What servers below 1.19 do wrong when a vector is removed, see tests/faults/test_vector_names.py
+
+
+def test_a_name_made_again_brings_no_vector_back_that_the_disk_still_holds(location: str) -> None:
+    """As qdrant#9317, whose removal leaves folders behind."""
+    with open_store(location) as store:
+        backfill(shop_in(store), PROJECTION)
+    kept = {
+        path: Path(shutil.copytree(path, f"{location}-kept-{number}"))
+        for number, path in enumerate(Path(location).glob("shop-*/segments/*/vector_*-pca"))
+    }
+    assert kept
+    with open_store(location) as store:
+        rollback_vector(ImageCollection.open(store, "shop"))
+        for path, copy in kept.items():
+            shutil.copytree(copy, path, dirs_exist_ok=True)
+        store.add_vector("shop", "pca", VectorSpec(D // 2))
+    with open_store(location) as store:
+        assert store.count("shop", Filter(has_vector="pca")) == 0
+
+
+def test_the_optimizer_goes_on_after_a_vector_was_removed(location: str) -> None:
+    """As qdrant#9641, where it never did again."""
+    with open_store(location) as store:
+        shop = shop_in(store)
+        backfill(shop, PROJECTION)
+        rollback_vector(shop)
+        shop.write(
+            list(range(N, 2 * N)), {"raw": rows(range(N, 2 * N))}, payloads(range(N, 2 * N))
+        )
+        store.optimize("shop")
+        assert store.info("shop").n_indexed == 2 * N
+        assert not any("pca" in found for found in segments(store))

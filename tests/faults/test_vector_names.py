@@ -16,6 +16,7 @@ from intramodal.ingest.backfill.in_place import backfill
 from intramodal.ingest.backfill.plan import plan_backfill, plan_copy
 from intramodal.ingest.backfill.rollback import rollback_vector
 from intramodal.ingest.backfill.verify import verify_vector
+from intramodal.ingest.pipeline import vectors_collection
 from intramodal.store.base import UNNAMED, Store, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import Manifest
@@ -85,6 +86,16 @@ def test_a_name_that_such_a_server_has_removed_is_used_again_only_after_a_yes(
         assert_projected(again)
         assert manifest(store).removed == {}
         assert backfill(again, PROJECTION).projected == 0
+
+
+def test_an_ingest_does_not_use_such_a_name_again_either() -> None:
+    with at("1.18.3") as (_, store):
+        photos = photos_in(store)
+        backfill(photos, PROJECTION)
+        rollback_vector(photos, yes=True)
+        with pytest.raises(Conflict, match="#9317"):
+            vectors_collection(store, "photos", {"pca": (D // 2, ORIGIN)}, vector="pca")
+        assert set(photos.info().vectors) == {"raw"}
 
 
 def test_a_rollback_that_was_killed_before_the_removal_is_repeated_or_taken_back(
@@ -238,6 +249,7 @@ def test_what_would_spoil_a_projected_vector_is_never_taken_over(
         assert settings_of(store) == {"on_disk": True}
         assert photos.info().vectors["pca"] == VectorSpec(D // 2)
         copied = copy_collection(photos, PROJECTION, new_collection="new", vector="other")
+        assert any(f"'other' does not take from 'raw': {why}" in note for note in copied.notes)
         assert settings_of(store, "other", copied.new_collection) == {"on_disk": True}
         assert store.info("new").vectors["other"] == VectorSpec(D // 2)
         assert settings_of(store, "raw", "new") == {**settings, "on_disk": True}

@@ -385,6 +385,8 @@ class CopySummary:
     failures : list of dict
         "item", "stage" and "reason"; the first 10,000.
     seconds, reindex_seconds : float
+    notes : list of str
+        What the new vector takes from its source, if this run copied points.
     """
 
     collection: str
@@ -403,6 +405,7 @@ class CopySummary:
     reindex_seconds: float = 0.0
     late: int = 0
     lacking: int = 0
+    notes: list[str] = field(default_factory=list)
 
     @property
     def sentence(self) -> str:
@@ -545,6 +548,7 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
         reindex_seconds=reindex_seconds,
         late=vectors.n_late,
         lacking=vectors.n_lacking,
+        notes=copy.new_vector.notes if points.n_copied else [],
     )
     run.keep(summary)
     return summary
