@@ -307,7 +307,7 @@ def _print(result: dict[str, Any]) -> None:
 
 
 def _shown(result: dict[str, Any]) -> list[str]:
-    hidden = ("failures", "notes", "sentence", "is_plan", "model_check")
+    hidden = ("failures", "notes", "sentence", "is_plan", "model_check", "replicas")
     return [key for key, value in result.items() if key not in hidden and value is not None]
 
 

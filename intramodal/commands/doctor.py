@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from intramodal.runs.database import DatabaseFacts
     from intramodal.store.base import Store
 
+_MOST_REPLICAS = 5
 _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
@@ -180,6 +181,23 @@ def _store(session: Session) -> Iterator[Check]:
         remedy = "intramodal doctor --repair does what is safe; else restore a backup"
         for reason in store.problems().values():
             yield Check("store", "problem", reason, remedy)
+        yield from _replicas(store)
+
+
+def _replicas(store: Store) -> Iterator[Check]:
+    """Yield the collections of a cluster some of whose replicas are not read."""
+    remedy = (
+        "start the node again if it is down: the replica is recovered from an active one; until "
+        "then what is written reaches the others only"
+    )
+    for name in store.collections():
+        found = store.inactive_replicas(name)
+        if found:
+            some = ", ".join(found[:_MOST_REPLICAS])
+            more = (
+                f" and {len(found) - _MOST_REPLICAS} more" if len(found) > _MOST_REPLICAS else ""
+            )
+            yield Check("store", "warning", f"{name!r}: {some}{more}", remedy)
 
 
 def _described(store: Store, location: str) -> Check:

@@ -235,6 +235,9 @@ class Store(ABC):
     """Whether another process does the work, so that two calls at a time save time; elsewhere one
     waits for the other."""
 
+    silent_nodes: Sequence[str] = ()
+    """Further nodes of a cluster that were to be asked and did not answer."""
+
     @abstractmethod
     def collections(self) -> list[str]:
         """Return the names of all collections, sorted."""
@@ -320,6 +323,28 @@ class Store(ABC):
         only_absent: bool,
     ) -> None:
         """Write whole points durably: all of them, or those that are absent."""
+
+    def n_replicas(self, name: str) -> int:
+        """Return how many replicas each shard of a collection has."""
+        return 1
+
+    def with_vector_everywhere(
+        self, name: str, vector: str, ids: Sequence[PointId]
+    ) -> list[PointId]:
+        """Return those of `ids` that have a vector on every replica.
+
+        `StoreUnavailable` soon, where a replica is down and cannot be asked.
+        """
+        where = Filter(ids=ids, has_vector=vector)
+        return [point for page in self.scroll(name, where=where) for point in page.ids]
+
+    def lacking_by_node(self, name: str, vector: str) -> dict[str, int]:
+        """Return how many points lack a vector by each node of a cluster that answers."""
+        return {}
+
+    def inactive_replicas(self, name: str) -> list[str]:
+        """Return a phrase for each replica of a collection that takes no part in reads."""
+        return []
 
     def upload_streams(self, name: str) -> int:
         """Return how many writes to a collection are best under way at once."""

@@ -14,6 +14,7 @@ from qdrant_client import models
 
 from intramodal.errors import AccessDenied, InputError, NotFound, StoreUnavailable
 from intramodal.ingest.backfill.in_place import backfill
+from intramodal.ingest.backfill.points import Replicas
 from intramodal.store.base import Cluster, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.open import open_store
@@ -22,8 +23,9 @@ from intramodal.store.server.client import connect_server
 from intramodal.store.server.cluster import SPREAD_DEADLINE_S
 from intramodal.store.server.store import ServerStore
 from tests.cli.kit import run
+from tests.faults.ports import bound
 from tests.faults.schedules import ORIGIN, Clock, Slept, Truth
-from tests.faults.wire import Keys, WireServer
+from tests.faults.wire import Keys, Point, WireServer
 from tests.faults.wire.cluster import Cluster as Nodes
 
 N, D, N_SHARDS = 300, 16, 6
@@ -272,3 +274,180 @@ def test_named_nodes_are_asked_with_the_key_and_nobody_repeats_it(
     finally:
         for node in nodes:
             node.keys = Keys()
+
+
+def replicated(store: ServerStore, truth: Truth) -> ImageCollection:
+    """Make a collection with two replicas of each shard."""
+    options = {"shard_number": N_SHARDS, "replication_factor": 2}
+    made = ImageCollection.create(store, NAME, {"raw": (D, ORIGIN)}, options=options)
+    made.write(truth.ids, {"raw": truth.X}, truth.payloads)
+    return made
+
+
+def behind(nodes: list[WireServer]) -> int:
+    """Return how many points lack `pca` on some replica."""
+    return sum("pca" in missed for p in stored(nodes) for missed in p.lacks.values())
+
+
+def stored(nodes: list[WireServer]) -> list[Point]:
+    return list(nodes[0].storage.points(NAME).values())
+
+
+def test_writes_to_replicas_ask_for_an_order_and_others_do_not(
+    nodes: list[WireServer], store: ServerStore, truth: Truth
+) -> None:
+    cluster = spread(nodes, replicas=2)
+    photos = replicated(store, truth)
+    backfill(photos, truth.projection)
+    store.delete(NAME, truth.ids[:3])
+    assert set(cluster.orderings) == {"medium"}
+    nodes[0].storage.clear()
+    cluster.orderings.clear()
+    fresh = ServerStore(store._connection, retry=Clock().retry())
+    backfill(filled(fresh, truth), truth.projection)
+    assert set(cluster.orderings) == {None}
+
+
+def test_what_one_replica_missed_is_found_and_filled_at_the_end(
+    nodes: list[WireServer], store: ServerStore, truth: Truth
+) -> None:
+    cluster = spread(nodes, replicas=2)
+    photos = replicated(store, truth)
+    cluster.n_deaf = 1
+    found = backfill(photos, truth.projection)
+    assert behind(nodes) == 0
+    assert found.replicas.mended > 0
+    assert found.replicas == Replicas(found.replicas.mended)
+    assert photos.origin("pca").is_complete
+    truth.check(nodes[0].storage.points(NAME), is_projected=True)
+
+
+def test_the_same_command_fills_what_a_replica_lacks_although_no_pass_finds_it(
+    nodes: list[WireServer], store: ServerStore, truth: Truth
+) -> None:
+    """As a replica that was dead for a while: the node that is asked has every vector."""
+    spread(nodes, replicas=2)
+    photos = replicated(store, truth)
+    backfill(photos, truth.projection)
+    for point in stored(nodes)[:11]:
+        point.lacks[2] = {"pca"}
+        point.lacks[1] = {"pca"}
+    again = backfill(photos, truth.projection)
+    assert behind(nodes) == 0
+    # The node that is asked sees some of them itself: it reads a replica of its own, or any.
+    assert again.projected < 11
+    assert again.replicas == Replicas(mended=11 - again.projected)
+    assert "lacked it on a replica and got it there" in again.sentence
+
+
+def test_a_replica_that_stays_behind_is_told_of_with_its_node_and_leaves_the_vector_incomplete(
+    nodes: list[WireServer], store: ServerStore, clock: Clock, truth: Truth
+) -> None:
+    cluster = spread(nodes, replicas=2)
+    urls = tuple(node.url for node in nodes[1:])
+    asking = ServerStore(store._connection, retry=clock.retry(), cluster=Cluster(nodes=urls))
+    photos = replicated(asking, truth)
+    cluster.n_deaf = 10**6
+    found = backfill(photos, truth.projection)
+    assert found.replicas.behind == N
+    by_node = found.replicas.by_node
+    assert set(by_node) == {node.url for node in nodes}
+    assert N <= sum(by_node.values()) < 3 * N
+    assert f"{nodes[1].url}: {by_node[nodes[1].url]:,}" in found.sentence
+    assert "run the same command again" in found.sentence
+    assert not photos.origin("pca").is_complete
+    cluster.n_deaf = 0
+    again = backfill(photos, truth.projection)
+    assert again.replicas.behind == behind(nodes) == 0
+    assert photos.origin("pca").is_complete
+
+
+def test_points_that_cannot_be_projected_are_not_behind(
+    nodes: list[WireServer], store: ServerStore, truth: Truth
+) -> None:
+    spread(nodes, replicas=2)
+    photos = replicated(store, truth)
+    store.update_vectors(NAME, "raw", truth.ids[:2], np.zeros((2, D), np.float32))
+    found = backfill(photos, truth.projection)
+    assert (found.unprojectable, found.replicas.behind) == (2, 0)
+    assert photos.origin("pca").is_complete
+
+
+def test_where_a_replica_is_dead_nobody_says_that_it_has_the_vector(
+    nodes: list[WireServer], store: ServerStore, clock: Clock, truth: Truth
+) -> None:
+    cluster = spread(nodes, replicas=2, is_one_down=True)
+    photos = replicated(store, truth)
+    found = backfill(photos, truth.projection)
+    assert found.projected == N
+    assert "enough active replicas" in found.replicas.unverified
+    assert "when all are active" in found.sentence
+    assert waited_for(clock) < 30
+    assert not photos.origin("pca").is_complete
+    assert store.inactive_replicas(NAME) == ["shard 1 on http://node-1:6335 is Dead",
+                                             "shard 1 on http://node-2:6335 is Dead"]  # fmt: skip
+    cluster.is_one_down = False
+    assert store.inactive_replicas(NAME) == []
+    backfill(photos, truth.projection)
+    assert photos.origin("pca").is_complete
+
+
+def test_deletions_meanwhile_make_the_writes_to_replicas_small(
+    nodes: list[WireServer], store: ServerStore, truth: Truth
+) -> None:
+    spread(nodes, replicas=2, deaf_after_404=3)
+    photos = replicated(store, truth)
+    sizes: list[int] = []
+    update, retrieve = store.update_vectors, store.retrieve
+    left = iter([truth.ids[0]])
+
+    def deleting(name: str, ids: Any, **what: Any) -> Any:
+        page = retrieve(name, ids, **what)
+        for point in left:  # another client's, right after the look
+            del nodes[0].storage.points(NAME)[point]
+        return page
+
+    def counted(name: str, vector: str, ids: Any, *rest: Any, **how: Any) -> None:
+        sizes.append(len(ids))
+        update(name, vector, ids, *rest, **how)
+
+    store.retrieve, store.update_vectors = deleting, counted  # type: ignore[method-assign]
+    found = backfill(photos, truth.projection, batch_size=150)
+    assert found.projected >= N - 1  # some are sent twice: a replica has missed them
+    assert sizes[:2] == [150, 149]
+    assert max(sizes[2:]) <= 50
+    assert found.replicas.behind == behind(nodes) == 0
+
+
+def test_a_node_that_is_down_is_waited_for_10_s_and_named_at_the_end(
+    nodes: list[WireServer], store: ServerStore, clock: Clock, truth: Truth
+) -> None:
+    spread(nodes, replicas=2, lag={1: 4})
+    with bound(0) as closed:
+        dead = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        urls = (dead, nodes[1].url)
+        asking = ServerStore(store._connection, retry=clock.retry(), cluster=Cluster(nodes=urls))
+        found = backfill(replicated(asking, truth), truth.projection)
+    assert found.projected == N
+    assert found.replicas.silent_nodes == (dead,)
+    assert f"not asked, as there was no answer: {dead}" in found.sentence
+    assert waited_for(clock) < 10
+
+
+def test_doctor_shows_replicas_that_are_not_read(
+    nodes: list[WireServer], store: ServerStore, truth: Truth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("QDRANT_API_KEY", raising=False)
+    cluster = spread(nodes, replicas=2, is_one_down=True)
+    replicated(store, truth)
+    where = ("doctor", "--store", nodes[0].url, "--runs", ":memory:")
+
+    def shown() -> list[str]:
+        checks = run(*where)["checks"]
+        return [c["detail"] for c in checks if c["name"] == "store" and c["state"] == "warning"]
+
+    assert shown() == [
+        "'photos': shard 1 on http://node-1:6335 is Dead, shard 1 on http://node-2:6335 is Dead"
+    ]
+    cluster.is_one_down = False
+    assert shown() == []

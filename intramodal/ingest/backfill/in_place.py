@@ -10,6 +10,7 @@ from typing import Any
 
 from intramodal.ingest.backfill.new_vector import Storing, new_vector
 from intramodal.ingest.backfill.points import (
+    Replicas,
     VectorFill,
     check_pace,
     in_points,
@@ -48,6 +49,8 @@ class BackfillSummary:
         Until all was written; until the index was rebuilt after that.
     notes : list of str
         What the vector takes from its source, and what changes for clients, if this run added it.
+    replicas : Replicas
+        In a cluster, what single replicas lack and which nodes were not asked.
     """
 
     collection: str
@@ -62,6 +65,7 @@ class BackfillSummary:
     late: int = 0
     lacking: int = 0
     notes: list[str] = field(default_factory=list)
+    replicas: Replicas = field(default_factory=Replicas)
 
     @property
     def sentence(self) -> str:
@@ -69,7 +73,8 @@ class BackfillSummary:
         done = f"{in_points(self.projected)} of {self.collection!r} got {self.vector!r}"
         done = done if self.projected else "nothing to do"
         done = f"{done}, {in_points(self.unprojectable)} cannot be projected"
-        return "; ".join([done, *on_writers(self.vector, self.late, self.lacking)])
+        rest = on_writers(self.vector, self.late, self.lacking)
+        return "; ".join([done, *rest, *self.replicas.sentences(self.vector)])
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -166,10 +171,13 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     failures = Failures(run, None)
     fill = VectorFill(collection, projection, source, vector, batch_size, throttle, failures)
     n_unprojectable = fill.lacking(*wanted) if wanted else 0
+    replicas = Replicas()
     if only is None:
         # Other shard keys than the one that was filled may lack it.
         is_whole = collection.store.shard_key is None or collection.origin(vector).is_complete
-        collection.finish_vector(vector, is_complete=is_whole and not fill.n_lacking)
+        replicas = fill.on_replicas()
+        has_all = not (fill.n_lacking or replicas.behind or replicas.unverified)
+        collection.finish_vector(vector, is_complete=is_whole and has_all)
     else:
         collection.info()
     seconds = time.perf_counter() - started
@@ -184,6 +192,7 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
         failures=failures.listed,
         late=fill.n_late,
         lacking=fill.n_lacking,
+        replicas=replicas,
         notes=new.notes,
         seconds=round(seconds, 3),
         reindex_seconds=rebuild_index(collection, needed=needs_index) if reindex else 0.0,

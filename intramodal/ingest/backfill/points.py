@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from intramodal.errors import InputError
+from intramodal.errors import InputError, StoreUnavailable
 from intramodal.ingest.failures import Failures
 from intramodal.ingest.workers import Threads
 from intramodal.progress import progress
@@ -135,6 +135,9 @@ def absent_ids(collection: ImageCollection, ids: list[PointId]) -> list[PointId]
     return [point for point in ids if point not in there]
 
 
+_FEW, _CAREFUL_WRITES = 50, 100
+"""Points of a write to replicas while others delete points, and for how many writes after one."""
+
 MOST_PASSES = 10
 """A live writer adds points while a pass goes on; each pass takes up what the last one missed."""
 
@@ -148,6 +151,50 @@ def on_writers(vector: str, n_late: int, n_lacking: int) -> list[str]:
         f"{came}, {n_lacking:,} of them lack it still: let their writer write both vectors, then "
         f"run the same command again"
     ]
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """What is known of a vector on the replicas and nodes of a cluster.
+
+    Parameters
+    ----------
+    mended, behind : int
+        Points that lacked it on some replica only: those that were sent again and have
+        it now, and those that lack it there still.
+    by_node : dict of str to int
+        How many points lack it by each node that answers, where some are behind.
+    unverified : str
+        Why not every replica could be asked; empty where all were.
+    silent_nodes : tuple of str
+        Nodes that were to be asked whether they know the vector, and did not answer.
+    """
+
+    mended: int = 0
+    behind: int = 0
+    by_node: Mapping[str, int] = field(default_factory=dict)
+    unverified: str = ""
+    silent_nodes: tuple[str, ...] = ()
+
+    def sentences(self, vector: str) -> list[str]:
+        """Return what to do about them, if anything."""
+        found = []
+        if self.mended:
+            found.append(f"{in_points(self.mended)} lacked it on a replica and got it there")
+        if self.behind:
+            nodes = ", ".join(f"{url}: {n:,}" for url, n in self.by_node.items())
+            found.append(
+                f"{in_points(self.behind)} lack {vector!r} on a replica still (by node: {nodes}): "
+                f"run the same command again"
+            )
+        if self.unverified:
+            found.append(
+                f"whether every replica has {vector!r} is unknown, as one does not answer "
+                f"({self.unverified}): run the same command again when all are active"
+            )
+        if self.silent_nodes:
+            found.append(f"not asked, as there was no answer: {', '.join(self.silent_nodes)}")
+        return found
 
 
 @dataclass
@@ -171,6 +218,7 @@ class VectorFill:
     """Those of them that came without the vector after the first pass had gone by."""
     n_lacking: int = field(default=0, init=False)
     """Points that lack it although they can have it: they came when the last pass had gone by."""
+    _n_careful: int = field(default=0, init=False)
     _n_found: int = field(default=0, init=False)
     _listed: set[str] = field(default_factory=set, init=False)
 
@@ -224,6 +272,43 @@ class VectorFill:
         self.n_late = max(0, self.n_projected - n_first - n_unwritten)
         return n_unprojectable
 
+    def on_replicas(self) -> Replicas:
+        """Fill what single replicas lack, where a collection has any, and count what they lack.
+
+        An update that a replica missed is found only by asking all of them. The filter of the
+        write is met by each replica that lacks the vector, and by no other.
+        """
+        store, name = self.collection.store, self.collection.name
+        silent = tuple(store.silent_nodes)
+        if store.n_replicas(name) == 1:
+            return Replicas(silent_nodes=silent)
+        n_before, n_behind, unverified = self.n_projected, 0, ""
+        try:
+            for page in self.collection.scroll():
+                behind = self._behind(page.ids)
+                n_behind += self._mended(behind) if behind else 0
+        except StoreUnavailable as error:
+            unverified = str(error)
+        finally:
+            self.failures.flush()
+        n_sent, self.n_projected = self.n_projected - n_before, n_before
+        by_node = store.lacking_by_node(name, self.vector) if n_behind else {}
+        return Replicas(max(0, n_sent - n_behind), n_behind, by_node, unverified, silent)
+
+    def _behind(self, ids: list[PointId]) -> list[PointId]:
+        """Return those of some ids that can have the vector and lack it on a replica."""
+        store, name = self.collection.store, self.collection.name
+        there = set(store.with_vector_everywhere(name, self.vector, ids))
+        return [point for point in ids if point not in there and str(point) not in self._listed]
+
+    def _mended(self, ids: list[PointId]) -> int:
+        """Write the vector of some points again; returns how many lack it on a replica still."""
+        for where in with_ids(ids):
+            for page in self.collection.scroll(vectors=[self.source], where=where):
+                self._take(page, replaces=False)
+        behind = self._behind(ids)
+        return len(behind) - len(absent_ids(self.collection, behind)) if behind else 0
+
     def _take(self, page: Page, *, replaces: bool) -> int:
         found = project_rows(self.projection, page.vectors[self.source], self.source)
         self._refuse(page, found)
@@ -238,13 +323,28 @@ class VectorFill:
 
         Where they are deleted faster than one can look, the next pass takes up the others.
         """
+        if self.collection.store.n_replicas(self.collection.name) == 1:
+            return self._write_existing(ids, Z, replaces=replaces)
+        # A replica that lacks a point of a write is deactivated, and may stay behind others.
+        n_written, start = 0, 0
+        while start < len(ids):
+            end = start + (_FEW if self._n_careful else len(ids))
+            there = set(self.collection.store.retrieve(self.collection.name, ids[start:end]).ids)
+            rows = [n for n, point in enumerate(ids[start:end], start) if point in there]
+            n = self._write_existing([ids[row] for row in rows], Z[rows], replaces=replaces)
+            is_hit = len(rows) < len(ids[start:end]) or n < len(rows)
+            self._n_careful = _CAREFUL_WRITES if is_hit else max(0, self._n_careful - 1)
+            n_written, start = n_written + n, end
+        return n_written
+
+    def _write_existing(self, ids: list[PointId], Z: Floats, *, replaces: bool) -> int:
         store, name, vector = self.collection.store, self.collection.name, self.vector
 
         def write(rows: list[int]) -> None:
             which = [ids[row] for row in rows]
             store.update_vectors(name, vector, which, Z[rows], only_lacking=not replaces)
 
-        return len(self.collection.with_existing(ids, write))
+        return len(self.collection.with_existing(ids, write)) if ids else 0
 
     def _refuse(self, page: Page, found: ProjectedRows) -> None:
         new = {str(page.ids[row]): why for row, why in found.refused.items()}

@@ -328,6 +328,8 @@ class Known:
     specs: dict[str, VectorSpec]
     limits: convert.Limits
     n_shards: int = 1
+    n_replicas: int = 1
+    """Of each shard."""
     has_shard_keys: bool = False
 
 
@@ -415,6 +417,7 @@ class Caller:
             specs=convert.specs_of(info),
             limits=convert.limits_of(info),
             n_shards=params.shard_number or 1,
+            n_replicas=params.replication_factor or 1,
             has_shard_keys=params.sharding_method == models.ShardingMethod.CUSTOM,
         )
         return info

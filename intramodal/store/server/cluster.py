@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import grpc  # type: ignore[import-untyped]  # no stubs are shipped
 from qdrant_client import QdrantClient, models
@@ -14,12 +16,21 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 from intramodal.errors import NotFound, StoreError, StoreUnavailable
 from intramodal.store.base import VectorSpec
 from intramodal.store.server import convert
-from intramodal.store.server.client import Caller
+from intramodal.store.server.client import Caller, Retry
 from intramodal.store.server.refusals import translated
+from intramodal.types import ShardKey
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 SPREAD_DEADLINE_S = 60.0
+NODE_DEADLINE_S = 7.0
+"""A node that does not answer is left out after at most 10 s: no attempt starts later than this,
+and one takes 3 s."""
+
+_NODE_IS_DOWN = ("enough active replicas", "read operations failed")
+"""A replica is dead; or it is not known to be yet, as no write has met it."""
 
 _NOBODY = str(uuid.UUID(int=0))
 """An id that no point has: the search that asks for it looks at nothing else."""
@@ -27,20 +38,94 @@ _NOBODY = str(uuid.UUID(int=0))
 
 def wait_until_known(
     server: Caller, name: str, vector: str, spec: VectorSpec, nodes: Sequence[str] = ()
-) -> None:
-    """Return when all nodes that can be asked know a vector of a collection."""
-    if not nodes and _is_alone(server):
-        return  # it has answered that it knows it
-    with _opened(server, nodes) as others:
+) -> list[str]:
+    """Return when all nodes that answer know a vector of a collection; returns those that do not.
+
+    A node that is down learns the name before it comes back.
+    """
+    if not nodes and is_alone(server):
+        return []  # it has answered that it knows it
+    with opened(server, nodes) as others:
         waiting = _Waiting(server, name, vector, spec, others)
         server.wait_until(
             waiting.is_over,
             lambda: f"the vector {vector!r} of {name!r} is known everywhere ({waiting.lags})",
             SPREAD_DEADLINE_S,
         )
+        return [url for url in nodes if url not in waiting.nodes]
 
 
-def _is_alone(server: Caller) -> bool:
+def lacking_by_node(
+    server: Caller, name: str, where: models.Filter, nodes: Sequence[str]
+) -> dict[str, int]:
+    """Return how many points match on each node that answers, which reads its own replicas."""
+    found: dict[str, int] = {}
+    with opened(server, nodes) as others:
+        for url, client in {server.connection.location: server.client, **others}.items():
+            with suppress(StoreError), translated(f"count {name!r}", url):
+                found[url] = client.count(name, count_filter=where, exact=True).count
+    return found
+
+
+def ids_everywhere(
+    server: Caller, name: str, where: models.Filter, limit: int, key: ShardKey | None
+) -> set[Any]:
+    """Return which points match on every replica; at most `limit` points may match on one.
+
+    `StoreUnavailable` after a few seconds where a replica is down.
+    """
+
+    def read() -> set[Any]:
+        with translated(f"read every replica of {name!r}", *_place(server)):
+            records, _ = server.client.scroll(
+                name,
+                scroll_filter=where,
+                limit=limit,
+                with_payload=False,
+                with_vectors=False,
+                # Gives the records that all replicas answer with alike.
+                consistency=models.ReadConsistencyType.ALL,
+                shard_key_selector=key,
+            )
+            return {record.id for record in records}
+
+    return patient(server).run(read)
+
+
+def _place(server: Caller) -> tuple[str, tuple[str, ...]]:
+    return server.connection.location, server.connection.secrets
+
+
+def inactive_replicas(server: Caller, name: str) -> list[str]:
+    """Return a phrase for each replica that is not active; none where one may not look."""
+    try:
+        info = server.call(
+            f"read the replicas of {name!r}", lambda: server.client.collection_cluster_info(name)
+        )
+    except StoreUnavailable:
+        raise
+    except StoreError:  # a key, a proxy, or a server that knows no clusters
+        return []
+    found: list[tuple[Any, int]] = [(shard, info.peer_id) for shard in info.local_shards]
+    found += [(shard, shard.peer_id) for shard in info.remote_shards]
+    bad = [(s, peer) for s, peer in found if s.state != models.ReplicaState.ACTIVE]
+    uris = _uris(server) if bad else {}
+    return [
+        f"shard {shard.shard_id} on {uris.get(str(peer), f'peer {peer}')} is "
+        f"{models.ReplicaState(shard.state).value}"
+        for shard, peer in bad
+    ]
+
+
+def _uris(server: Caller) -> dict[str, str]:
+    try:
+        status = server.call("read the state of the cluster", server.client.cluster_status)
+    except StoreError:
+        return {}
+    return {peer: info.uri for peer, info in (getattr(status, "peers", None) or {}).items()}
+
+
+def is_alone(server: Caller) -> bool:
     """Return whether a server says that it is not part of a cluster."""
     try:
         status = server.call("read the state of the cluster", server.client.cluster_status)
@@ -51,12 +136,22 @@ def _is_alone(server: Caller) -> bool:
     return getattr(status, "status", None) == "disabled"
 
 
+def patient(server: Caller) -> Retry:
+    """Return how long a node that may be down is asked."""
+    return replace(server.retry, deadline_s=min(server.retry.deadline_s, NODE_DEADLINE_S))
+
+
 @contextmanager
-def _opened(server: Caller, nodes: Sequence[str]) -> Iterator[dict[str, QdrantClient]]:
+def opened(server: Caller, nodes: Sequence[str]) -> Iterator[dict[str, QdrantClient]]:
+    """Yield clients of the nodes that answer; others are named in a warning."""
     clients: dict[str, QdrantClient] = {}
     try:
         for url in nodes:
-            connection = server.connection.to_node(url, server.retry)
+            try:
+                connection = server.connection.to_node(url, patient(server))
+            except StoreUnavailable as error:
+                log.warning("%s; the other nodes go on without it", error)
+                continue
             clients[url] = connection.client
         yield clients
     finally:
@@ -80,19 +175,29 @@ class _Waiting:
         self._name = name
         self._vector = vector
         self._spec = spec
-        self._nodes = {server.connection.location: server.client, **others}
+        self.nodes = {server.connection.location: server.client, **others}
 
     def is_over(self) -> bool:
         """Return whether everybody who can be asked knows the name."""
-        for url, client in self._nodes.items():
-            if not self._is_listed(url, client):
-                self.lags = f"{url} does not list it"
-                return False
-            if self._n_pending(url, client):
-                self.lags = f"{url} has changes of the cluster to apply"
+        for url, client in list(self.nodes.items()):
+            try:
+                self.lags = self._lag(url, client)
+            except StoreUnavailable as error:
+                if client is self._server.client:
+                    raise
+                log.warning("%s; the other nodes go on without it", error)
+                del self.nodes[url]
+                continue
+            if self.lags:
                 return False
         self.lags = "a node refuses it"
         return self._is_taken()
+
+    def _lag(self, url: str, client: QdrantClient) -> str:
+        """Return what a node still has to do, nothing where it is ready."""
+        if not self._is_listed(url, client):
+            return f"{url} does not list it"
+        return f"{url} has changes of the cluster to apply" if self._n_pending(url, client) else ""
 
     def _is_listed(self, url: str, client: QdrantClient) -> bool:
         try:
@@ -128,7 +233,7 @@ class _Waiting:
         try:
             self._probe(models.ReadConsistencyType.ALL)
         except (UnexpectedResponse, grpc.RpcError) as error:
-            if "enough active replicas" not in f"{error}":
+            if not any(words in f"{error}" for words in _NODE_IS_DOWN):
                 raise
             self._probe(None)  # a node is down: it learns the name before it comes back
 
@@ -146,4 +251,5 @@ class _Waiting:
             with translated(what, url, self._server.connection.secrets):
                 return ask()
 
-        return self._server.retry.run(attempt)
+        is_other = url != self._server.connection.location
+        return (patient(self._server) if is_other else self._server.retry).run(attempt)

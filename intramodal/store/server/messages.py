@@ -133,13 +133,14 @@ def _row(vector: Any) -> Floats:
     return np.frombuffer(packed, dtype="<f4", offset=start).astype(np.float32, copy=False)
 
 
-def update_request(
+def update_request(  # noqa: PLR0913  as the call has
     name: str,
     vector: str,
     ids: Sequence[Any],
     X: Floats,
     shard_key: ShardKey | None = None,
     replaced: models.Filter | None = None,
+    ordering: models.WriteOrdering | None = None,
     *,
     wait: bool = True,
 ) -> Any:
@@ -157,6 +158,7 @@ def update_request(
         wait=wait,
         shard_key_selector=_selector(shard_key),
         update_filter=None if replaced is None else RestToGrpc.convert_filter(replaced),
+        ordering=None if ordering is None else RestToGrpc.convert_write_ordering(ordering),
     )
 
 
@@ -167,6 +169,7 @@ def upsert_request(
     payloads: Sequence[Payload],
     shard_key: ShardKey | None = None,
     replaced: models.Filter | None = None,
+    ordering: models.WriteOrdering | None = None,
 ) -> Any:
     """Return the request that writes whole points, and answers when they are applied.
 
@@ -190,6 +193,7 @@ def upsert_request(
         wait=True,
         shard_key_selector=selector,
         update_filter=None if replaced is None else RestToGrpc.convert_filter(replaced),
+        ordering=None if ordering is None else RestToGrpc.convert_write_ordering(ordering),
     )
 
 

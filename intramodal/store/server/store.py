@@ -1,10 +1,14 @@
-"""`ServerStore`: qdrant-client, for a server, a cluster, or ``:memory:``."""
+"""`ServerStore`: qdrant-client, for a server, a cluster, or ``:memory:``.
+
+Long, as it is one method after the other of the contract, and a class is not cut in halves.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -52,7 +56,13 @@ from intramodal.store.server.client import (
     batch_size,
     in_batches,
 )
-from intramodal.store.server.cluster import wait_until_known
+from intramodal.store.server.cluster import (
+    ids_everywhere,
+    inactive_replicas,
+    is_alone,
+    lacking_by_node,
+    wait_until_known,
+)
 from intramodal.store.server.shard_keys import (
     KeyedShards,
     OneShard,
@@ -103,6 +113,7 @@ class ServerStore(Store):
         self._connection = connection
         self._cluster = cluster or Cluster()
         self.shard_key = self._cluster.shard_key
+        self.silent_nodes: list[str] = []
         self._is_local = connection.kind != "server"
         self.is_remote = not self._is_local
         self._server = Caller(connection, retry or Retry())
@@ -319,7 +330,8 @@ class ServerStore(Store):
 
     def _wait_until_known(self, name: str, vector: str, spec: VectorSpec) -> None:
         if not self._is_local:
-            wait_until_known(self._server, name, vector, spec, self._cluster.nodes)
+            asked = [url for url in self._cluster.nodes if url not in self.silent_nodes]
+            self.silent_nodes += wait_until_known(self._server, name, vector, spec, asked)
         self._server.learn(name, vector, spec)
 
     def delete_vector(self, name: str, vector: str) -> None:
@@ -476,9 +488,12 @@ class ServerStore(Store):
         only_absent: bool,
     ) -> None:
         replaced = convert.NO_POINT if only_absent else None
+        ordering = self._ordering(name)
 
         def upload() -> None:
-            request = messages.upsert_request(name, ids, vectors, payloads, key, replaced)
+            request = messages.upsert_request(
+                name, ids, vectors, payloads, key, replaced, ordering
+            )
             timeout = self._connection.access.timeout_s
             self._server.client.grpc_points.Upsert(request, timeout=timeout)
 
@@ -487,7 +502,12 @@ class ServerStore(Store):
                 ids=ids, vectors=convert.point_vectors(vectors), payloads=list(payloads)
             )
             self._server.client.upsert(
-                name, batch, wait=True, shard_key_selector=key, update_filter=replaced
+                name,
+                batch,
+                wait=True,
+                shard_key_selector=key,
+                update_filter=replaced,
+                ordering=ordering,
             )
 
         send = upload if self._connection.uses_grpc else upsert
@@ -532,8 +552,12 @@ class ServerStore(Store):
         *,
         wait: bool,
     ) -> None:
+        ordering = self._ordering(name)
+
         def upload() -> None:
-            request = messages.update_request(name, vector, ids, X, key, replaced, wait=wait)
+            request = messages.update_request(
+                name, vector, ids, X, key, replaced, ordering, wait=wait
+            )
             self._server.client.grpc_points.UpdateVectors(
                 request, timeout=self._connection.access.timeout_s
             )
@@ -541,7 +565,12 @@ class ServerStore(Store):
         def update() -> None:
             changes = convert.vector_updates(vector, ids, X)
             result = self._server.client.update_vectors(
-                name, changes, wait=wait, shard_key_selector=key, update_filter=replaced
+                name,
+                changes,
+                wait=wait,
+                shard_key_selector=key,
+                update_filter=replaced,
+                ordering=ordering,
             )
             # The one write whose missing result the client does not notice over REST (1.20).
             if result is None:
@@ -550,6 +579,50 @@ class ServerStore(Store):
         send = upload if self._connection.uses_grpc else update
         what = f"update {vector!r} in {name!r}"
         self._server.call_spreading(what, name, [vector], send, n=len(ids))
+
+    def _ordering(self, name: str) -> models.WriteOrdering | None:
+        """Return that writes go through one leader, where replicas could see two in other orders.
+
+        A deletion and an update of another writer are in one order then if it asks for it, too.
+        """
+        return models.WriteOrdering.MEDIUM if self.n_replicas(name) > 1 else None
+
+    def n_replicas(self, name: str) -> int:
+        """Return how many replicas each shard of a collection has."""
+        return self._server.know(name).n_replicas
+
+    def with_vector_everywhere(
+        self, name: str, vector: str, ids: Sequence[PointId]
+    ) -> list[PointId]:
+        """Return those of `ids` that have a vector on every replica; short where one is down."""
+        known = self._server.know(name, [vector])
+        shards = self._shards(name, known)
+        points = shards.names(ids)
+        found: set[PointId] = set()
+        # Each replica answers with all that it has among these ids, never with a part of them.
+        size = min(_READ_BATCH, known.limits.answers_a_query or _READ_BATCH)
+        for start in range(0, len(points), size):
+            part = slice(start, min(start + size, len(points)))
+            for key, rows, which in shards.groups(points, part, absent="skip"):
+                where = spell(convert.CLIENT, Filter(ids=which, has_vector=vector))
+                there = ids_everywhere(self._server, name, where, len(which), key)
+                pairs = zip(rows, which, strict=True)
+                found.update(points[row] for row, point in pairs if point in there)
+        return [point for point in points if point in found]
+
+    def lacking_by_node(self, name: str, vector: str) -> dict[str, int]:
+        """Return how many points lack a vector by each node that answers."""
+        where = spell(convert.CLIENT, Filter(lacks_vector=vector))
+        asked = [url for url in self._cluster.nodes if url not in self.silent_nodes]
+        return lacking_by_node(self._server, name, where, asked)
+
+    def inactive_replicas(self, name: str) -> list[str]:
+        """Return a phrase for each replica of a collection that takes no part in reads."""
+        return [] if self._is_alone else inactive_replicas(self._server, name)
+
+    @cached_property
+    def _is_alone(self) -> bool:
+        return self._is_local or is_alone(self._server)
 
     def set_payload(self, name: str, ids: Sequence[PointId], payload: Payload) -> None:
         """Merge the same payload keys into the given points."""
@@ -592,7 +665,11 @@ class ServerStore(Store):
         self._server.call(
             f"delete points of {name!r}",
             lambda: self._server.client.delete(
-                name, points_selector=ids, wait=True, shard_key_selector=key
+                name,
+                points_selector=ids,
+                wait=True,
+                shard_key_selector=key,
+                ordering=self._ordering(name),
             ),
             n=len(ids),
         )

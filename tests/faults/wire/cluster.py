@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from intramodal.types import PointId
 from tests.faults.wire.errors import WireError
-from tests.faults.wire.points import Collection, ShardKey, bare
+from tests.faults.wire.points import Collection, Given, Point, ShardKey, bare, known_id
 
 FIRST_PEER = 100
 
@@ -30,6 +31,11 @@ class Cluster:
         Whether a replica is dead, without which not all can be read.
     takes_keys : bool
         Whether shard keys can be made; a server alone refuses that, but tests need not be several.
+    deaf_after_404 : int
+        So many updates are missed by the last replica of each shard after one that held an absent
+        point: it is deactivated then, and may come back without them.
+    orderings : list
+        What the writes asked for, None by default.
     """
 
     n_peers: int = 1
@@ -37,6 +43,9 @@ class Cluster:
     lag: dict[int, int] = field(default_factory=dict)
     is_one_down: bool = False
     takes_keys: bool = True
+    deaf_after_404: int = 0
+    orderings: list[str | None] = field(default_factory=list)
+    n_deaf: int = 0
     _left: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def added(self, vector: str) -> None:
@@ -58,11 +67,52 @@ class Cluster:
 
     def check_search(self, vector: str, n_shards: int, *, reads_all: bool) -> None:
         """Raise what a search gets if one of the shards refuses, or all replicas cannot answer."""
-        if reads_all and self.is_one_down:
-            text = "Service internal error: The replica set for shard 1 on peer 100 does not have "
-            raise WireError(500, text + "enough active replicas")
+        if reads_all:
+            self.check_all()
         if any(self.refuses(vector, s, reads_all=reads_all) for s in range(n_shards)):
             raise unknown(vector)
+
+    def check_all(self) -> None:
+        """Raise what a read of all replicas gets where one is dead."""
+        if self.is_one_down:
+            text = "Service internal error: The replica set for shard 1 on peer 100 does not have "
+            raise WireError(500, text + "enough active replicas")
+
+    def readers(self, shard: int, peer: int, *, reads_all: bool) -> list[int]:
+        """Return the peers whose replicas answer a read: the own one of a peer, or all."""
+        holders = self.holders(shard)
+        if reads_all:
+            return holders
+        return [peer if peer in holders else holders[0]]
+
+    def seen(
+        self,
+        matches: Callable[[PointId, Point], bool],
+        found: Collection,
+        peer: int,
+        *,
+        reads_all: bool = False,
+    ) -> Callable[[PointId, Point], bool]:
+        """Return a condition that a point meets if it does on all replicas that are asked."""
+        if self.n_peers == 1:
+            return matches
+
+        def on_replicas(point: PointId, stored: Point) -> bool:
+            shard = shard_of(point, stored.shard_key, found)
+            peers = self.readers(shard, peer, reads_all=reads_all)
+            return all(matches(point, stored.on(one)) for one in peers)
+
+        return on_replicas
+
+    def after_update(self, found: Collection, points: Sequence[Given], key: Any) -> None:
+        """Let the last replicas miss an update that was written, where they are deaf."""
+        if self.n_deaf and self.replicas > 1:
+            self.n_deaf -= 1
+            for given in points:
+                point = known_id(given.id)
+                last = self.holders(shard_of(point, key, found))[-1]
+                stored = found.points[found.place(point, key)]
+                stored.lacks.setdefault(last, set()).update(given.vectors)
 
     def holders(self, shard: int) -> list[int]:
         """Return the peers that hold a replica of a shard."""
@@ -81,7 +131,9 @@ class Cluster:
                 if holder == peer:
                     local.append(_shard(s, key, points_count=n_points, state="Active"))
                 else:
-                    remote.append(_shard(s, key, peer_id=FIRST_PEER + holder, state="Active"))
+                    is_dead = self.is_one_down and s == 1 and holder != peer
+                    state = "Dead" if is_dead else "Active"
+                    remote.append(_shard(s, key, peer_id=FIRST_PEER + holder, state=state))
         return {
             "peer_id": FIRST_PEER + peer,
             "shard_count": len(collection.shard_keys) or collection.n_shards,

@@ -40,6 +40,16 @@ class Point:
     vectors: dict[str, Any]
     payload: Payload
     shard_key: str | int | None = None
+    lacks: dict[int, set[str]] = field(default_factory=dict)
+    """By peer, the vectors that its replica has missed."""
+
+    def on(self, peer: int) -> Point:
+        """Return the point as a replica has it."""
+        missed = self.lacks.get(peer)
+        if not missed:
+            return self
+        kept = {name: vector for name, vector in self.vectors.items() if name not in missed}
+        return Point(kept, self.payload, self.shard_key)
 
 
 @dataclass
@@ -103,7 +113,10 @@ class Collection:
     def update_vectors(self, points: Sequence[Given], key: Any = None) -> None:
         """Set the given named vectors of existing points; a missing one stops halfway."""
         for given, vectors in zip(points, self._kept(points), strict=True):
-            self.existing(given.id, key).vectors.update(vectors)
+            existing = self.existing(given.id, key)
+            existing.vectors.update(vectors)
+            for missed in existing.lacks.values():
+                missed -= set(vectors)
 
     def set_payload(self, ids: Iterable[Any], payload: Payload, key: Any = None) -> None:
         """Merge payload keys into existing points; null removes one."""
@@ -166,9 +179,11 @@ class Collection:
                 raise WireError(400, f"Bad request: Shard key {quoted(key)} not found")
         return wanted
 
-    def record(self, place: Place, with_payload: Any, with_vector: Any) -> dict[str, Any]:
-        """Return a point as JSON."""
-        stored = self.points[place]
+    def record(
+        self, place: Place, with_payload: Any, with_vector: Any, peer: int = 0
+    ) -> dict[str, Any]:
+        """Return a point of a peer's replica as JSON."""
+        stored = self.points[place].on(peer)
         answer: dict[str, Any] = {"id": bare(place)}
         if with_payload:
             answer["payload"] = _selected(stored.payload, with_payload)

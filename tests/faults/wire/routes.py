@@ -57,10 +57,12 @@ def prepared(
     kind, act, names = _route(method, path, version)
     _check_names(names, act, version)
     how: dict[str, Any] = (
-        {"reads_all": asked.get("consistency") == ["all"]} if act in _SEARCHES else {}
+        {"reads_all": asked.get("consistency") == ["all"]} if act in (*_SEARCHES, scroll) else {}
     )
-    how |= {"peer": peer} if act in (Storage.describe, shards) else {}
+    how |= {"peer": peer} if act in (Storage.describe, shards, scroll, count, retrieve) else {}
     how |= {"waits": asked.get("wait") == ["true"]} if act in _NAMES_CHANGE else {}
+    if act in (upsert, update_vectors, delete):
+        storage.cluster.orderings.append(asked.get("ordering", [None])[0])
     parsed = [seen_by(version, _parsed(kind, body))] if kind else []
     if parsed:
         _check_body(act, parsed[0], version)
@@ -235,11 +237,16 @@ def _rows(request: models.PointsBatch) -> list[Given]:
 def update_vectors(storage: Storage, name: str, request: models.UpdateVectors) -> Any:
     found, points = storage.find(name), _listed_points(request)
     limits.check_update(found, points)
-    if request.update_filter is not None:  # names are looked at in those that it selects
-        for given in points:
-            found.existing(given.id, request.shard_key)
-    written, refused = _parted(storage, found, points, request)
-    found.update_vectors(written, request.shard_key)
+    try:
+        if request.update_filter is not None:  # names are looked at in those that it selects
+            for given in points:
+                found.existing(given.id, request.shard_key)
+        written, refused = _parted(storage, found, points, request)
+        found.update_vectors(written, request.shard_key)
+    except WireError:
+        storage.cluster.n_deaf = storage.cluster.deaf_after_404
+        raise
+    storage.cluster.after_update(found, written, request.shard_key)
     return _unless(refused)
 
 
@@ -247,7 +254,7 @@ def _parted(
     storage: Storage, found: Collection, points: Sequence[Given], request: Any
 ) -> tuple[list[Given], list[str]]:
     """Return which points are written, and the vectors that nodes of others do not know."""
-    touches = _touches(found, request)
+    touches = _touches(storage, found, request)
     written, refused = [], []
     for point in filter(lambda p: touches(known_id(p.id)), points):
         shard = shard_of(known_id(point.id), request.shard_key, found)
@@ -258,7 +265,7 @@ def _parted(
     return written, refused
 
 
-def _touches(found: Collection, request: Any) -> Callable[[PointId], bool]:
+def _touches(storage: Storage, found: Collection, request: Any) -> Callable[[PointId], bool]:
     """Return which ids a write is for, as it finds the collection; absent ones meet any filter."""
     matches, mode = matcher(request.update_filter), getattr(request, "update_mode", None)
 
@@ -266,7 +273,11 @@ def _touches(found: Collection, request: Any) -> Callable[[PointId], bool]:
         stored = found.points.get(found.place(point, request.shard_key))
         if stored is None:
             return mode != models.UpdateMode.UPDATE_ONLY
-        return mode != models.UpdateMode.INSERT_ONLY and matches(point, stored)
+        # Each replica decides by itself.
+        shard = shard_of(known_id(point), request.shard_key, found)
+        seen = [stored.on(peer) for peer in storage.cluster.holders(shard)]
+        is_met = any(matches(point, one) for one in seen)
+        return mode != models.UpdateMode.INSERT_ONLY and is_met
 
     return touches
 
@@ -347,15 +358,23 @@ def point(storage: Storage, name: str, given: str) -> Any:
     return found.record(places[0], True, True)
 
 
-def retrieve(storage: Storage, name: str, request: models.PointRequest) -> Any:
+def retrieve(storage: Storage, name: str, request: models.PointRequest, *, peer: int = 0) -> Any:
     found = storage.find(name)
     limits.check_retrieve(found, len(request.ids))
     found.check_vectors(request.with_vector)
     places = found.find(request.ids, request.shard_key)
-    return [found.record(place, request.with_payload, request.with_vector) for place in places]
+    with_what = request.with_payload, request.with_vector
+    return [found.record(place, *with_what, peer) for place in places]
 
 
-def scroll(storage: Storage, name: str, request: models.ScrollRequest) -> Any:
+def scroll(
+    storage: Storage,
+    name: str,
+    request: models.ScrollRequest,
+    *,
+    peer: int = 0,
+    reads_all: bool = False,
+) -> Any:
     if request.limit == 0:
         text = "[scroll_request.limit: value 0 invalid, must be 1 or larger]"
         raise WireError(422, f"Validation error in JSON body: {text}")
@@ -364,12 +383,15 @@ def scroll(storage: Storage, name: str, request: models.ScrollRequest) -> Any:
         raise _unordered(found, request.order_by)
     found.check_vectors(request.with_vector)
     limits.check_scroll(found, limit, request.filter)
-    places = found.select(matcher(request.filter), request.shard_key)
+    if reads_all:
+        storage.cluster.check_all()
+    matches = storage.cluster.seen(matcher(request.filter), found, peer, reads_all=reads_all)
+    places = found.select(matches, request.shard_key)
     if request.offset is not None:
         start = id_order(known_id(request.offset))
         places = places[bisect_left(places, start, key=lambda place: id_order(bare(place))) :]
     with_what = request.with_payload is None or request.with_payload, request.with_vector
-    page = [found.record(place, *with_what) for place in places[:limit]]
+    page = [found.record(place, *with_what, peer) for place in places[:limit]]
     following = bare(places[limit]) if len(places) > limit else None
     return {"points": page, "next_page_offset": following}
 
@@ -386,10 +408,11 @@ def _unordered(found: Collection, order: Any) -> WireError:
     )
 
 
-def count(storage: Storage, name: str, request: models.CountRequest) -> Any:
+def count(storage: Storage, name: str, request: models.CountRequest, *, peer: int = 0) -> Any:
     found = storage.find(name)
     limits.check_count(found, request.filter, is_exact=request.exact is not False)
-    return {"count": found.count(matcher(request.filter), request.shard_key)}
+    matches = storage.cluster.seen(matcher(request.filter), found, peer)
+    return {"count": found.count(matches, request.shard_key)}
 
 
 def query(

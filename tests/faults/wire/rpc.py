@@ -169,6 +169,7 @@ def _done(result: bool) -> q.CollectionOperationResponse:
 
 
 def _upsert(storage: Storage, request: q.UpsertPoints) -> q.PointsOperationResponse:
+    _note_ordering(storage, request)
     for point in request.points:
         if not point.HasField("vectors"):  # the client cannot read a point that has none
             point.vectors.vectors.SetInParent()
@@ -188,6 +189,7 @@ def _mode(request: Any) -> models.UpdateMode | None:
 
 
 def _update_vectors(storage: Storage, request: q.UpdatePointVectors) -> q.PointsOperationResponse:
+    _note_ordering(storage, request)
     change = models.UpdateVectors(
         points=[GrpcToRest.convert_point_vectors(point) for point in request.points],
         shard_key=_key(request),
@@ -204,6 +206,7 @@ def _set_payload(storage: Storage, request: q.SetPayloadPoints) -> q.PointsOpera
 
 
 def _delete(storage: Storage, request: q.DeletePoints) -> q.PointsOperationResponse:
+    _note_ordering(storage, request)
     selected: Any = GrpcToRest.convert_points_selector(request.points)
     selected.shard_key = _key(request)
     return _updated(routes.delete(storage, request.collection_name, selected))
@@ -281,7 +284,7 @@ def _scroll(storage: Storage, request: q.ScrollPoints) -> q.ScrollResponse:
         shard_key=_key(request),
         **_selection(request),
     )
-    page = routes.scroll(storage, request.collection_name, asked)
+    page = routes.scroll(storage, request.collection_name, asked, reads_all=_reads_all(request))
     following = page["next_page_offset"]
     return q.ScrollResponse(
         result=_records(page["points"]),
@@ -302,9 +305,7 @@ def _count(storage: Storage, request: q.CountPoints) -> q.CountResponse:
 def _query(storage: Storage, request: q.QueryBatchPoints) -> q.QueryBatchResponse:
     searches = [GrpcToRest.convert_query_points(one) for one in request.query_points]
     asked = models.QueryRequestBatch(searches=searches)
-    given = request.HasField("read_consistency")
-    reads_all = given and request.read_consistency.type == q.ReadConsistencyType.All  # type: ignore[attr-defined]  # a protobuf enum
-    answers = routes.query(storage, request.collection_name, asked, reads_all=reads_all)
+    answers = routes.query(storage, request.collection_name, asked, reads_all=_reads_all(request))
     return q.QueryBatchResponse(
         result=[
             q.BatchResult(
@@ -320,6 +321,17 @@ def _query(storage: Storage, request: q.QueryBatchPoints) -> q.QueryBatchRespons
             for found in answers
         ]
     )
+
+
+def _reads_all(request: Any) -> bool:
+    given = request.HasField("read_consistency")
+    return given and request.read_consistency.type == q.ReadConsistencyType.All  # type: ignore[attr-defined]  # a protobuf enum
+
+
+def _note_ordering(storage: Storage, request: Any) -> None:
+    given = request.HasField("ordering")
+    name = q.WriteOrderingType.Name(request.ordering.type).lower() if given else None  # type: ignore[attr-defined]
+    storage.cluster.orderings.append(name)
 
 
 def _key(request: Any) -> Any:
