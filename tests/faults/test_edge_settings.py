@@ -184,6 +184,17 @@ def test_settings_that_the_engine_does_not_know_are_refused_before_anything_chan
         assert set(shop.info().vectors) == {"raw"}
 
 
+@pytest.mark.parametrize("datatype", ["float16", "turbo8", "turbo16"])
+def test_what_a_datatype_rounds_is_not_taken_for_stale(location: str, datatype: str) -> None:
+    with open_store(location) as store:
+        shop = shop_in(store)
+        backfill(shop, PROJECTION, datatype=datatype)
+        checked = verify_vector(shop, PROJECTION, n=N)
+        assert (checked.checked, checked.stale) == (N, 0)
+        store.update_vectors("shop", "raw", [3], rows([3], salt=1))
+        assert verify_vector(shop, PROJECTION, n=N).stale_ids == [3]
+
+
 # What servers below 1.19 do wrong when a vector is removed, see tests/faults/test_vector_names.py
 
 

@@ -7,10 +7,11 @@ import pytest
 
 from intramodal.errors import InputError, ManifestMismatchError, NotFound
 from intramodal.ingest.backfill.in_place import backfill
-from intramodal.ingest.backfill.verify import verify_vector
+from intramodal.ingest.backfill.verify import storage_error, verify_vector
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Store, VectorSpec
 from intramodal.store.origins import projected_origin
+from intramodal.types import unit_rows
 from tests.unit.ingest.backfill_kit import (
     MATRIX,
     PROJECTION,
@@ -93,6 +94,19 @@ def test_a_vector_stored_as_half_floats_is_not_stale(store: Store) -> None:
     ids = list(range(N))
     store.update_vectors("photos", "pca", ids, PROJECTION.apply(rows(ids)))
     assert verify_vector(photos, PROJECTION, n=N).stale == 0
+
+
+@pytest.mark.parametrize("dim", [8, 64, 512])
+def test_the_error_of_turbo4_bounds_that_of_codes_of_4_bits_in_a_turned_frame(dim: int) -> None:
+    rng = np.random.default_rng(0)
+    X = unit_rows(rng.normal(size=(500, dim)))
+    turn = np.linalg.qr(rng.normal(size=(dim, dim)))[0]
+    step = 0.3352 / np.sqrt(dim)  # of 16 equal steps, the best one for normal components
+    codes = np.clip(np.floor(X @ turn / step), -8, 7)
+    back = unit_rows(((codes + 0.5) * step) @ turn.T)
+    largest = np.abs(back - X).max()
+    allowed = storage_error(VectorSpec(dim, datatype="turbo4"))
+    assert allowed / 4 < largest < allowed
 
 
 def test_a_vector_of_another_projection_is_refused(store: Store) -> None:
