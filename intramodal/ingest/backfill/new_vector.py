@@ -116,8 +116,9 @@ def new_vector(
             told = collection.described.settings
             wanted = _wanted(told.get("vectors", {}).get(vector, {}), told, storing, only=True)
             return NewVector(VectorSpec(size, datatype=there.datatype), wanted)
-    backend = collection.store.describe()["backend"]
-    settings = {} if backend in _NOT_SET_UP else collection.described.settings
+    backend, settings = collection.store.describe()["backend"], collection.described.settings
+    if backend in _NOT_SET_UP:
+        settings, storing = {}, _in_local_mode(storing, there)
     found = as_source(specs[source], source, vector, size, settings=settings, storing=storing)
     clients = _on_clients(source, vector, has_description=backend != "edge")
     return replace(found, notes=[*clients, *found.notes])
@@ -152,6 +153,16 @@ def as_source(
         *_on_collection(settings, storing),
     ]
     return NewVector(VectorSpec(size, datatype=datatype), _wanted(own, settings, storing), notes)
+
+
+def _in_local_mode(storing: Storing, there: VectorSpec | None) -> Storing:
+    """Return what is wanted of the client's local mode, which (1.20) adds float32 alone."""
+    if there is None and storing.datatype not in (None, "float32"):
+        raise InputError(
+            f"the client's local mode adds vectors of float32 only, not of {storing.datatype}; "
+            f"leave datatype out, or use a directory or a server as the store"
+        )
+    return replace(storing, datatype="float32" if there is None else there.datatype)
 
 
 def _check_datatype(there: VectorSpec, vector: str, storing: Storing) -> None:

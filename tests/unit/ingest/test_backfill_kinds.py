@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 
-from intramodal.errors import Unsupported
+from intramodal.errors import InputError, Unsupported
 from intramodal.ingest.backfill.in_place import backfill
+from intramodal.ingest.backfill.verify import storage_error
 from intramodal.store.base import Store, VectorSpec
 from intramodal.store.collection import ImageCollection
+from intramodal.store.open import open_store
 from intramodal.store.server.client import connect_memory
 from intramodal.store.server.store import ServerStore
 from intramodal.types import unit_rows
@@ -29,8 +31,22 @@ def test_what_is_stored_is_projected(store: Store, distance: str, datatype: str)
     assert backfill(shop, PROJECTION).projected == N
     table = shop.table(["raw", "pca"])
     expected = unit_rows(PROJECTION.apply(table.vectors["raw"]))
-    # float32 products, normalised by the engine
-    np.testing.assert_allclose(table.vectors["pca"], expected, atol=1e-5)
+    made = shop.info().vectors["pca"]
+    # The client's local mode adds float32 alone.
+    takes = datatype == "float16" and store.location != ":memory:"
+    assert made == VectorSpec(D // 2, datatype="float16" if takes else "float32")
+    # float32 products, normalised by the engine, and what half floats lose where it has them
+    atol = 1e-5 + storage_error(made)
+    np.testing.assert_allclose(table.vectors["pca"], expected, atol=atol)
+
+
+def test_local_mode_adds_no_vector_of_another_datatype() -> None:
+    with open_store(":memory:") as store:
+        shop = shop_in(store, {"raw": VectorSpec(D)})
+        shop.declare("raw", ORIGIN)
+        with pytest.raises(InputError, match="float32 only, not of float16"):
+            backfill(shop, PROJECTION, datatype="float16")
+        assert set(shop.info().vectors) == {"raw"}
 
 
 def test_several_rows_a_point_are_refused_in_one_sentence() -> None:
