@@ -5,6 +5,8 @@ INTRAMODAL_TEST_QDRANT_URL                    a Qdrant from 1.18.2 on that holds
 INTRAMODAL_TEST_QDRANT_API_KEY                its key, if it has one
 INTRAMODAL_TEST_QDRANT_READ_ONLY_API_KEY      its key for reading
 INTRAMODAL_TEST_OLD_QDRANT_URL                a second one, below 1.18; ..._API_KEY its key
+INTRAMODAL_TEST_CLUSTER_URLS                  all nodes of a cluster from 1.18.2 on, at least two
+                                              and comma-separated; ..._CLUSTER_API_KEY their key
 INTRAMODAL_TEST_DB_URL                        PostgreSQL, as a SQLAlchemy URL
 ============================================  ===================================================
 
@@ -37,6 +39,7 @@ from tests.faults.wire import Keys, WireServer
 
 URL = "INTRAMODAL_TEST_QDRANT_URL"
 OLD_URL = "INTRAMODAL_TEST_OLD_QDRANT_URL"
+CLUSTER_URLS = "INTRAMODAL_TEST_CLUSTER_URLS"
 DB_URL = "INTRAMODAL_TEST_DB_URL"
 
 # The one that docker/compose.yaml starts, and the last of a series that cannot add vectors but

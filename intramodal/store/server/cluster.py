@@ -62,7 +62,7 @@ def lacking_by_node(
     found: dict[str, int] = {}
     with opened(server, nodes) as others:
         for url, client in {server.connection.location: server.client, **others}.items():
-            with suppress(StoreError), translated(f"count {name!r}", url):
+            with suppress(StoreError), translated(f"count {name!r}", url, _place(server)[1]):
                 found[url] = client.count(name, count_filter=where, exact=True).count
     return found
 
