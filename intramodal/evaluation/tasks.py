@@ -612,8 +612,9 @@ class Points:
 def _absent(collection: ImageCollection, field: str, n_points: int, where: Filter | None) -> str:
     if n_points == 0:
         return f"collection {collection.name!r} has no point with these vectors; ingest some first"
-    page = next(iter(collection.scroll(payload=True, where=where, batch_size=_N_LOOKED_AT)))
-    there = sorted({name for payload in page.payloads for name in fields_of(payload)})
+    pages = collection.scroll(payload=True, where=where, batch_size=_N_LOOKED_AT)
+    some = itertools.islice((p for page in pages for p in page.payloads), _N_LOOKED_AT)
+    there = sorted({name for payload in some for name in fields_of(payload)})
     close = difflib.get_close_matches(field, there, n=3) or there[:_MOST_NAMED]
     hint = " or ".join(repr(name) for name in close) or "nothing: its points carry no payload"
     among = "" if where is None else f" with {where}"

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from intramodal.errors import Conflict, InputError, NotFound, Unsupported
 from intramodal.store.base import UNNAMED, IndexKind, VectorSpec
@@ -239,13 +240,18 @@ def check_vector(specs: Mapping[str, VectorSpec], name: str, X: Floats, n: int) 
             f"vector {name!r} takes an array of shape ({n}, {specs[name].size}) for {n} points, "
             f"got {X.shape}"
         )
-    X = np.ascontiguousarray(X, dtype=np.float32)
-    if not np.isfinite(X).all():
-        row = int(np.flatnonzero(~np.isfinite(X).all(axis=1))[0])
-        raise InputError(
-            f"row {row} of vector {name!r} holds NaN or infinity; leave such points out"
-        )
-    return X
+    with np.errstate(over="ignore"):  # beyond float32: infinity, which a server would store
+        kept = np.ascontiguousarray(X, dtype=np.float32)
+    if not np.isfinite(kept).all():
+        raise _not_finite(name, X, kept)
+    return kept
+
+
+def _not_finite(name: str, X: NDArray[Any], kept: Floats) -> InputError:
+    row = int(np.flatnonzero(~np.isfinite(kept).all(axis=1))[0])
+    beyond = X[row][np.isfinite(X[row]) & ~np.isfinite(kept[row])]
+    what = f"{beyond[0]:g}, which is beyond float32" if len(beyond) else "NaN or infinity"
+    return InputError(f"row {row} of vector {name!r} holds {what}; leave such points out")
 
 
 def check_queries(specs: Mapping[str, VectorSpec], using: str, Q: Floats, k: int) -> Floats:

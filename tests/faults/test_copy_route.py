@@ -177,7 +177,9 @@ def test_a_killed_copy_is_completed_by_the_same_call(
     projection = plain_projection(PlainEncoder())
     summary = run_copy(projection, location)
     assert summary.copied + summary.skipped == N_POINTS
-    assert summary.skipped >= batch * BATCH  # what was there is not copied again
+    # What was there is not copied again; the first batch is two requests: whole payloads are
+    # weighed by a few before many are read.
+    assert summary.skipped >= (batch - 1) * BATCH
     with open_store(location) as store:
         assert store.aliases() == {"shown": "new"}
         old, new = (

@@ -38,6 +38,7 @@ from intramodal.store.checks import check_name
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import Manifest, VectorOrigin, foreign_metadata
 from intramodal.store.origins import check_projectable, projected_origin
+from intramodal.store.pages import PageSize
 from intramodal.types import Floats, PointId
 
 COPY_KEY = "intramodal_copy"
@@ -601,6 +602,12 @@ class CopyFill:
     vector or of payload to both collections did not find them in the new one yet."""
     _listed: set[tuple[PointId, str]] = field(default_factory=set, init=False)
 
+    def __post_init__(self) -> None:
+        """Begin with a small page: nothing is known of the payloads yet."""
+        specs = self.copy.collection.described.vectors
+        width = sum(specs[name].size for name in self.copy.renamed)
+        self._size = PageSize(self.batch_size, width, is_whole=True)
+
     def absent(self) -> None:
         """Copy all points that the new collection lacks; `StoreError` if that never ends."""
         for _ in range(MOST_PASSES):
@@ -631,20 +638,29 @@ class CopyFill:
         )
 
     def _pass(self) -> None:
-        old, names = self.copy.collection, list(self.copy.renamed)
+        old = self.copy.collection
         pages = old.scroll(batch_size=self.batch_size)
         with progress(old.described.n_points, "copy", unit="point") as bar:
             try:
                 for page in paced(pages, self.throttle):
                     absent = absent_ids(self.new, page.ids)
                     wanted = [point for point in absent if point not in self.uncopied]
-                    if wanted:
-                        self._take(
-                            old.store.retrieve(old.name, wanted, vectors=names, payload=True)
-                        )
+                    for whole in self._whole(wanted):
+                        self._take(whole)
                     bar.update(len(page.ids))
             finally:
                 self.failures.flush()
+
+    def _whole(self, ids: Sequence[PointId]) -> Iterator[Page]:
+        """Yield points with all that they have, so many at a time as memory bears."""
+        old, names = self.copy.collection, list(self.copy.renamed)
+        start = 0
+        while start < len(ids):
+            some = ids[start : start + self._size()]
+            page = old.store.retrieve(old.name, some, vectors=names, payload=True)
+            self._size.learn(page.payloads)
+            start += len(some)
+            yield page
 
     def _take(self, page: Page, *, replaces: bool = False) -> None:
         source = page.vectors[self.copy.source]

@@ -52,6 +52,7 @@ from intramodal.store.edge.catalogue import Catalogue, Contents, Entry
 from intramodal.store.fields import paths, selection
 from intramodal.store.filters import spell
 from intramodal.store.manifest import Manifest
+from intramodal.store.pages import PageSize
 from intramodal.store.queries import Answer, plan_search, rank
 from intramodal.types import Floats, Payload, PointId
 
@@ -442,19 +443,22 @@ class EdgeStore(Store):
     ) -> Iterator[Page]:
         """Yield all (matching) points in id order; `payload=True` means every key."""
         start = None if offset is None else canonical_ids([offset])[0]
+        size = PageSize(batch_size, 0, is_whole=payload is True)
         while True:
             with self._opened(name, "read") as (entry, shard):
                 require_vectors(entry.vectors, vectors)
                 records, following = shard.scroll(
                     edge.ScrollRequest(
                         offset=start,
-                        limit=batch_size,
+                        limit=size(),
                         filter=spell(engine.EDGE, where),
                         with_payload=selection(payload),
                         with_vector=list(vectors) or False,
                     )
                 )
                 page = page_of(records, entry.vectors, vectors, payload, following)
+            if payload:
+                size.learn(page.payloads)
             if page.ids:
                 yield page
             start = page.next_offset

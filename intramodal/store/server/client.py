@@ -468,17 +468,18 @@ def batch_size(caller: Caller, most: int, width: int, payloads: Sequence[Payload
     return max(1, min(most, (caller.largest_request - _BYTES_A_REQUEST) // a_point))
 
 
-def in_batches(send: Callable[[slice], Any], n: int, size: int) -> None:
+def in_batches(send: Callable[[slice], Any], n: int, size: int | Callable[[], int]) -> None:
     """Send `n` points, `size` at a time; halved where a request proves too large."""
-    start = 0
+    start, most = 0, n
     while start < n:
-        part = slice(start, min(start + size, n))
+        wanted = size() if callable(size) else size
+        part = slice(start, min(start + min(wanted, most), n))
         try:
             send(part)
         except OversizedRequestError as error:
             if part.stop - part.start == 1:
                 raise OversizedRequestError(f"{error}; {_ONE_IS_TOO_LARGE}") from error
-            size = (part.stop - part.start) // 2
+            most = (part.stop - part.start) // 2
             continue
         start = part.stop
 

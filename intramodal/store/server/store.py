@@ -44,6 +44,7 @@ from intramodal.store.checks import (
 )
 from intramodal.store.fields import paths, selection
 from intramodal.store.filters import spell
+from intramodal.store.pages import PageSize
 from intramodal.store.queries import Answer, SearchPlan, plan_search, rank
 from intramodal.store.server import convert, messages
 from intramodal.store.server.client import (
@@ -727,7 +728,8 @@ class ServerStore(Store):
         shards = self._shards(name, known, anew=True)
         limit = min(batch_size, known.limits.answers_a_query or batch_size)
         for span in shards.spans(where, offset):
-            for page in self._pages(name, known, span, vectors, payload, limit):
+            size = self._page_size(known, limit, vectors, payload)
+            for page in self._pages(name, known, span, vectors, payload, size):
                 yield shards.page(span, page)
 
     def _pages(
@@ -737,7 +739,7 @@ class ServerStore(Store):
         span: Span,
         vectors: Sequence[str],
         payload: Sequence[str] | bool,
-        limit: int,
+        size: PageSize,
     ) -> Iterator[Page]:
         condition = spell(convert.CLIENT, span.where)
         wanted = selection(payload, knows_quotes=not self._is_local)
@@ -749,7 +751,7 @@ class ServerStore(Store):
                     self._server,
                     name,
                     condition,
-                    limit,
+                    size(),
                     start,  # noqa: B023  called before the next round
                     wanted,
                     vectors,
@@ -757,11 +759,20 @@ class ServerStore(Store):
                 ),
             )
             page = page_of(records, known.specs, vectors, payload, following)
+            if payload:
+                size.learn(page.payloads)
             if page.ids:
                 yield page
             start = page.next_offset
             if start is None:
                 return
+
+    def _page_size(
+        self, known: Known, most: int, vectors: Sequence[str], payload: Sequence[str] | bool
+    ) -> PageSize:
+        """Return how many points to read at once; local mode gives what is in memory anyway."""
+        width = 0 if self._is_local else sum(known.specs[vector].size for vector in vectors)
+        return PageSize(most, width, is_whole=payload is True and not self._is_local)
 
     def retrieve(
         self,
@@ -778,6 +789,7 @@ class ServerStore(Store):
         points = shards.names(ids)
         wanted = selection(payload, knows_quotes=not self._is_local)
         found: dict[PointId, Any] = {}
+        size = self._page_size(known, known.limits.ids(_READ_BATCH), vectors, payload)
 
         def read(part: slice) -> None:
             for key, rows, which in shards.groups(points, part, absent="skip"):
@@ -794,10 +806,12 @@ class ServerStore(Store):
                     n=len(which),
                 )
                 there = {record.id: record for record in records}
+                if payload:
+                    size.learn([record.payload or {} for record in records])
                 known_rows = zip(rows, which, strict=True)
                 found.update({points[row]: there[i] for row, i in known_rows if i in there})
 
-        in_batches(read, len(points), known.limits.ids(_READ_BATCH))
+        in_batches(read, len(points), size)
         there = [point for point in points if point in found]
         page = page_of([found[point] for point in there], known.specs, vectors, payload)
         return replace(page, ids=there)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from intramodal.store.base import UNNAMED, VectorSpec, page_of
+from intramodal.store.pages import PAGE_BYTES, PageSize
 
 SPECS = {"raw": VectorSpec(3), "pca": VectorSpec(2)}
 
@@ -39,3 +40,26 @@ def test_the_unnamed_vector_comes_bare_or_by_its_empty_name() -> None:
 def test_an_answer_of_another_length_is_an_error() -> None:
     with pytest.raises(ValueError, match="2 dimensions instead of 3"):
         page_of([record(0, {"raw": [1.0, 2.0]})], SPECS, ["raw"])
+
+
+def test_a_page_of_usual_vectors_has_all_the_points_that_were_asked_for() -> None:
+    assert PageSize(1000, 1024, is_whole=False)() == 1000
+    assert PageSize(1000, 4096, is_whole=False)() < 300
+    assert PageSize(1000, 10**9, is_whole=False)() == 1
+
+
+def test_pages_of_whole_payloads_begin_small_and_grow_as_far_as_they_fit() -> None:
+    size = PageSize(1000, 512, is_whole=True)
+    seen = []
+    for _ in range(4):
+        seen.append(size())
+        size.learn([{"n": 1}] * seen[-1])
+    assert seen == [32, 128, 512, 1000]
+    size.learn([{"scan": "x" * 10**6}] * 32)
+    assert size() == PAGE_BYTES // (10**6 + 512 * 32 + 212)
+
+
+def test_a_page_is_measured_by_some_of_its_payloads_all_over_it() -> None:
+    size = PageSize(1000, 0, is_whole=False)
+    size.learn([{"scan": "x" * 10**5 if n >= 500 else ""} for n in range(1000)])
+    assert 400 < size() < 800
