@@ -229,6 +229,7 @@ class Comparison(Results):
             "collection": self.points.collection,
             "vectors": list(self.vectors),
             "decision": self.decision.to_dict(),
+            "asked": self._asked(),
             "max_queries": self.max_queries,
             "fields": {name: self._field(name) for name in self.fields},
             "distance_note": note_of(r for row in self.fields.values() for r in row.results),
@@ -398,6 +399,16 @@ class Comparison(Results):
             for name, row in self.fields.items()
         ]
         return html_table(["field", f"mAP {a}", f"mAP {b}", "verdict"], rows)
+
+    def _asked(self) -> dict[str, Any]:
+        """Return what the outcomes hang on beside vectors, fields and points."""
+        row, sides = next(iter(self.fields.values())), self.context.sides
+        return {
+            "tasks": list(row.tasks),
+            "sides": sides and sides.spelled,
+            "margin": self.margin,
+            "guard": row.guard,
+        }
 
     def _field(self, name: str) -> dict[str, Any]:
         row = self.fields[name]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from intramodal.errors import InputError, MismatchError
@@ -13,6 +14,7 @@ FAIL_ON: tuple[FailOn, ...] = get_args(FailOn)
 
 ADOPTED = ("better", "not_worse")
 """Outcomes by which vector B is adopted."""
+_POINTS = ("where", "sample", "max_queries")
 _NO_LOSS = (*ADOPTED, "too_easy")
 """Where every answer is right under both vectors, an adopted one does no harm."""
 
@@ -48,19 +50,23 @@ class Baseline:
         A and B.
     outcomes : dict of str to str
         By label field.
+    asked : dict of str to Any
+        What else the outcomes hang on, by name; see `asked_of`.
     """
 
     run_id: str
     collection: str | None
     vectors: tuple[str, ...]
     outcomes: Mapping[str, str]
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, comparison: Mapping[str, Any]) -> Baseline:
         """Take the outcomes from what `Comparison.to_dict` gave."""
         outcomes = outcomes_of(comparison)
         vectors = tuple(comparison["vectors"])
-        return cls(comparison["run_id"], comparison["collection"], vectors, outcomes)
+        place = comparison["run_id"], comparison["collection"]
+        return cls(*place, vectors, outcomes, asked_of(comparison))
 
     def check_is_of(self, collection: str | None, vectors: tuple[str, ...]) -> None:
         """Raise `MismatchError` unless it is of the same collection and vectors."""
@@ -75,8 +81,10 @@ class Baseline:
             f"and vectors as the baseline"
         )
 
-    def changes(self, outcomes: Mapping[str, str]) -> Changes:
-        """Return what differs from these outcomes, by field."""
+    def changes(
+        self, outcomes: Mapping[str, str], asked: Mapping[str, Any] = MappingProxyType({})
+    ) -> Changes:
+        """Return what differs from these outcomes, by field, and from what was asked."""
         before = self.outcomes
         return Changes(
             run_id=self.run_id,
@@ -87,6 +95,11 @@ class Baseline:
             },
             new=tuple(field for field in outcomes if field not in before),
             gone=tuple(field for field in before if field not in outcomes),
+            asked={
+                name: (self.asked[name], now)
+                for name, now in asked.items()
+                if self.asked.get(name, now) != now
+            },
         )
 
 
@@ -102,12 +115,15 @@ class Changes:
         Former and present outcome, by field.
     new, gone : tuple of str
         Fields that only this comparison has, and that only the earlier one has.
+    asked : dict of str to (Any, Any)
+        What was asked otherwise, then and now: an outcome may have changed for that alone.
     """
 
     run_id: str
     changed: Mapping[str, tuple[str, str]]
     new: tuple[str, ...]
     gone: tuple[str, ...]
+    asked: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
     @property
     def lost(self) -> dict[str, str]:
@@ -132,7 +148,12 @@ class Changes:
             parts.append(f"not in that run: {', '.join(self.new)}")
         if self.gone:
             parts.append(f"only in that run: {', '.join(self.gone)}")
-        return f"Since run {self.run_id}: {'; '.join(parts)}."
+        words = f"Since run {self.run_id}: {'; '.join(parts)}."
+        if self.asked:
+            pairs = self.asked.items()
+            told = "; ".join(f"{name} {_told(a)}, now {_told(b)}" for name, (a, b) in pairs)
+            words += f" That run asked another question, which alone may change outcomes: {told}."
+        return words
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -141,6 +162,7 @@ class Changes:
             "changed": {field: list(pair) for field, pair in self.changed.items()},
             "new": list(self.new),
             "gone": list(self.gone),
+            "asked": {name: list(pair) for name, pair in self.asked.items()},
             "sentence": self.sentence,
         }
 
@@ -209,7 +231,7 @@ def gated(
         Adds "gate": "fail_on", "failed" (reason by field), "sentence".
     baseline : Baseline, optional
         Adds "baseline": "run_id", "changed" (former and present outcome by field), "new", "gone",
-        "sentence".
+        "asked" (what was asked otherwise, then and now), "sentence".
 
     Raises
     ------
@@ -219,7 +241,7 @@ def gated(
     result, outcomes, changes = dict(comparison), outcomes_of(comparison), None
     if baseline is not None:
         baseline.check_is_of(comparison["collection"], tuple(comparison["vectors"]))
-        changes = baseline.changes(outcomes)
+        changes = baseline.changes(outcomes, asked_of(comparison))
         result["baseline"] = changes.to_dict()
     if fail_on is not None:
         result["gate"] = Gate.of(outcomes, fail_on, changes).to_dict()
@@ -229,6 +251,23 @@ def gated(
 def outcomes_of(comparison: Mapping[str, Any]) -> dict[str, str]:
     """Return the verdict of every field of what `Comparison.to_dict` gave."""
     return {field: row["verdict"] for field, row in comparison["fields"].items()}
+
+
+def asked_of(comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the outcomes of `Comparison.to_dict` hang on beside vectors and fields.
+
+    Tasks, sides, margin, guard, and which points and queries take part; what a comparison of an
+    earlier version did not say is left out.
+    """
+    drawn = {name: comparison[name] for name in _POINTS if name in comparison}
+    return {**comparison.get("asked", {}), **drawn}
+
+
+def _told(value: Any) -> str:
+    """Return a value of `asked_of` in words."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "not given" if value is None else str(value)
 
 
 def _words(outcome: str) -> str:

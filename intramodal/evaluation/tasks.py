@@ -388,6 +388,13 @@ class Sides:
         rows = np.flatnonzero(asks | answers)
         return table.take(rows), (asks[rows], answers[rows])
 
+    @property
+    def spelled(self) -> str | None:
+        """The two filters, a mask by its number of rows; None where all ask all others."""
+        if self.queries is None and self.gallery is None:
+            return None
+        return f"{_spelled(self.queries)} | {_spelled(self.gallery)}"
+
     def __repr__(self) -> str:
         """Return the two filters; a mask by its number of rows."""
         return f"Sides({_spelled(self.queries)} | {_spelled(self.gallery)})"

@@ -72,11 +72,40 @@ def test_fields_that_changed_came_or_went_are_named() -> None:
         "changed": {"a": ["better", "too_easy"]},
         "new": ["d"],
         "gone": ["c"],
+        "asked": {},
         "sentence": "Since run then: a changed from better to too easy; not in that run: d; "
         "only in that run: c.",
     }
     same = gated(comparison(a="better"), baseline=Baseline.of(comparison("then", a="better")))
     assert same["baseline"]["sentence"] == "Since run then: no field changed its outcome."
+
+
+def test_another_question_than_that_of_the_baseline_is_pointed_out() -> None:
+    asked = {"tasks": ["retrieval", "fewshot"], "sides": None, "margin": 0.005, "guard": 0.02}
+    points = {"where": None, "sample": None, "max_queries": 5000}
+    earlier = comparison("then", a="better") | points | {"asked": asked}
+    now = comparison(a="worse") | points | {"where": "tenant=acme"}
+    now["asked"] = asked | {"tasks": ["retrieval"], "margin": 0.01, "sides": "s=test | s=train"}
+    found = gated(now, baseline=Baseline.of(earlier))["baseline"]
+    assert found["asked"] == {
+        "tasks": [["retrieval", "fewshot"], ["retrieval"]],
+        "sides": [None, "s=test | s=train"],
+        "margin": [0.005, 0.01],
+        "where": [None, "tenant=acme"],
+    }
+    assert found["sentence"] == (
+        "Since run then: a changed from better to worse. That run asked another question, which "
+        "alone may change outcomes: tasks retrieval, fewshot, now retrieval; sides not given, now "
+        "s=test | s=train; margin 0.005, now 0.01; where not given, now tenant=acme."
+    )
+    same = gated(earlier | {"run_id": "now"}, baseline=Baseline.of(earlier))["baseline"]
+    assert (same["asked"], same["sentence"]) == (
+        {},
+        "Since run then: no field changed its outcome.",
+    )
+    # A run of a version that did not say what it asked.
+    silent = gated(now, baseline=Baseline.of(comparison("then", a="worse")))["baseline"]
+    assert silent["asked"] == {}
 
 
 @pytest.mark.parametrize("fail_on", FAIL_ON)
