@@ -14,12 +14,14 @@ from intramodal.store.base import Filter, Store, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.server.client import connect_server
 from intramodal.store.server.store import ServerStore
+from tests.cli.kit import run
 from tests.contract.test_foreign import needs_engine, opened
 from tests.faults.wire import WireServer
 from tests.faults.writers import (
     A_SECOND,
     KINDS,
     NAME,
+    NEW_WITHOUT,
     PROJECTION,
     SOURCE_ALONE,
     BetweenPages,
@@ -65,6 +67,29 @@ def test_all_of_them_at_once_leave_nothing_that_a_repeat_does_not_fill(store: St
     assert (again.projected, again.late, again.lacking) == (summary.lacking, 0, 0)
     assert store.count(NAME, Filter(lacks_vector="pca")) == 0
     assert ImageCollection.open(store, NAME).origin("pca").is_complete
+
+
+def test_the_command_ends_well_beside_a_writer_without_the_vector_and_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    PROJECTION.save(tmp_path / "pca.safetensors")
+    with WireServer() as server, ServerStore(connect_server(server.url)) as store:
+        shop = Shop.filled(store, N)
+        command = ("backfill", NAME, "--projection", "pca.safetensors", "--store", server.url)
+
+        def write(method: str, path: str) -> None:
+            if path.endswith("/points/vectors"):
+                shop.write(NEW_WITHOUT, 0)
+
+        server.before = write
+        done = run(*command)
+        server.before = lambda method, path: None
+        assert done["lacking"] == store.count(NAME, Filter(lacks_vector="pca")) > 0
+        assert done["sentence"].endswith(
+            "let their writer write both vectors, then run the same command again"
+        )
+        assert run(*command)["projected"] == done["lacking"]
 
 
 @pytest.mark.slow
