@@ -478,6 +478,14 @@ class Store(ABC):
     def ensure_index(self, name: str, field: str, kind: IndexKind) -> None:
         """Create a payload index unless it is there."""
 
+    def index_for(self, name: str, where: Filter | None) -> None:  # noqa: B027  most need none
+        """Create the payload indexes without which a filter is forbidden.
+
+        Only a server's strict mode does so, for fields without an index or for more than a few
+        conditions. Where an index cannot be made, filters are checked on what is read instead, and
+        a search with one is `Unsupported`.
+        """
+
     @abstractmethod
     def copy_indexes(self, source: str, target: str) -> None:
         """Create the payload indexes of one collection in another, those that are absent."""

@@ -234,6 +234,10 @@ class ImageCollection:
         indexes = {**self.described.indexes, **dict.fromkeys(paths(field), kind)}
         self._described = replace(self.described, indexes=indexes)
 
+    def index_for(self, where: Filter | None) -> None:
+        """Create the payload indexes without which the store forbids a filter."""
+        self.store.index_for(self.name, where)
+
     def vector_spec(self, vector: str) -> VectorSpec:
         """Return the definition of a named vector; `NotFound` if the collection lacks it."""
         self._require_names([vector])

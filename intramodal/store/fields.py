@@ -79,6 +79,11 @@ def value_at(payload: Mapping[str, Any], field: str) -> Any:
     return value
 
 
+def is_read_by(field: str) -> bool:
+    """Return whether `value_at` finds all that Qdrant finds in a field: no path into lists."""
+    return "[" not in field
+
+
 def fields_of(payload: Payload) -> Iterator[str]:
     """Yield the names of all fields of a point, those inside objects as paths.
 

@@ -113,6 +113,35 @@ def _payload_conditions(dialect: Dialect, equals: Mapping[str, Any]) -> Iterable
             yield choices[0] if len(choices) == 1 else dialect.any_of(choices)
 
 
+def indexed_conditions(
+    dialect: Dialect, field: str, values: Sequence[Any], indexes: Mapping[str, str]
+) -> Any:
+    """Return the filter that the indexes of a field can answer, None if they cannot.
+
+    Of ``2001``, which may be meant as text or as a number, it is the one that the index holds.
+    """
+    known = [path for path in paths(field) if path in indexes]
+    if not known or any(value is None for value in values):
+        return None
+    choices = [
+        choice
+        for path in known
+        for choice in _conditions(dialect, path, _answered(indexes[path], values))
+    ]
+    if not choices:
+        return None
+    return dialect.all_of(choices, []) if len(choices) == 1 else dialect.any_of(choices)
+
+
+def _answered(kind: str, values: Sequence[Any]) -> list[Any]:
+    """Return the values that an index can look for, each once."""
+    if kind == "float":
+        numbers = [float(v) for v in values if type(v) in (int, float)]
+        return list(dict.fromkeys(numbers))
+    types: dict[str, type] = {"keyword": str, "integer": int, "bool": bool}
+    return [value for value in values if type(value) is types.get(kind)]
+
+
 def _conditions(dialect: Dialect, field: str, values: Sequence[Any]) -> Iterable[Any]:
     for kind in (str, int):
         same = [v for v in values if type(v) is kind]

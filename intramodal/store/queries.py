@@ -165,6 +165,15 @@ def rank(search: Search, n: int, k: int, *, distance: Distance, most: int | None
     return Hits([ids for ids, _ in ranked], [scores for _, scores in ranked])
 
 
+def without(answer: Answer, point: PointId | None) -> Answer:
+    """Return the answers to a query without a point, by its id."""
+    ids, scores = answer
+    if point is None or point not in ids:
+        return answer
+    kept = [place for place, found in enumerate(ids) if found != point]
+    return [ids[place] for place in kept], scores[kept]
+
+
 def _capped(limit: int, most: int | None) -> int:
     return limit if most is None else min(limit, most)
 

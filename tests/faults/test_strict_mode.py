@@ -127,13 +127,6 @@ KEPT_AT_ONCE = {key: value for name in KEPT for key, value in LIMITS[name].items
 
 # Cells that do not work yet.
 LATER: dict[str, set[str]] = {
-    "unindexed_filtering_retrieve": {
-        "backfill --recompute kind",
-        "backfill --recompute year",
-        "compare --where",
-    },
-    "condition_max_size": {"ingest"},
-    "filter_max_conditions": {"ingest", "backfill --recompute year", "compare --where"},
     "read_rate_limit": set(COMMANDS),
     "write_rate_limit": set(COMMANDS),
 }

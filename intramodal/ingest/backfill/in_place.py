@@ -239,6 +239,7 @@ def recompute(  # noqa: PLR0913  as `backfill`
     check_made_by(collection, projection, source, vector)
     failures = Failures(run, None)
     fill = VectorFill(collection, projection, source, vector, batch_size, throttle, failures)
+    collection.index_for(where)
     n_unprojectable = fill.matching(where, replaces=True)
     summary = BackfillSummary(
         collection=collection.name,

@@ -9,7 +9,7 @@ import re
 import socket
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -22,6 +22,7 @@ from qdrant_client import QdrantClient, models
 from intramodal.errors import AccessDenied, InputError, NotFound, StoreError, StoreUnavailable
 from intramodal.store.base import VectorSpec
 from intramodal.store.server import convert, tls
+from intramodal.store.server.conditions import Allowed
 from intramodal.store.server.refusals import (
     BrokenConnection,
     Overloaded,
@@ -331,6 +332,13 @@ class Known:
     n_replicas: int = 1
     """Of each shard."""
     has_shard_keys: bool = False
+    indexes: Mapping[str, str] = field(default_factory=dict)
+    """Kinds of the payload indexes, by JSON path."""
+
+    @property
+    def allowed(self) -> Allowed:
+        """Which conditions its strict mode takes."""
+        return Allowed(self.limits, self.indexes)
 
 
 class Caller:
@@ -419,6 +427,7 @@ class Caller:
             n_shards=params.shard_number or 1,
             n_replicas=params.replication_factor or 1,
             has_shard_keys=params.sharding_method == models.ShardingMethod.CUSTOM,
+            indexes={name: i.data_type.value for name, i in info.payload_schema.items()},
         )
         return info
 

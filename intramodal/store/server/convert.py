@@ -74,6 +74,16 @@ class Limits:
     writes_a_minute: int | None = None
     """Of points that are written or read by id; of queries and their conditions. One request that
     needs more than a minute's worth is refused for ever."""
+    allows_unindexed: bool = True
+    """Whether a filter may be on a payload field without an index."""
+    conditions_a_filter: int | None = None
+    values_a_condition: int | None = None
+
+    @property
+    def restricts_filters(self) -> bool:
+        """Return whether there are filters that are refused."""
+        counts = (self.conditions_a_filter, self.values_a_condition)
+        return not self.allows_unindexed or counts != (None, None)
 
     def points(self, most: int) -> int:
         """Return how many points may be written at once, at most `most`."""
@@ -109,6 +119,9 @@ def limits_of(info: models.CollectionInfo) -> Limits:
         allows_exact=strict.search_allow_exact is not False,
         reads_a_minute=strict.read_rate_limit,
         writes_a_minute=strict.write_rate_limit,
+        allows_unindexed=strict.unindexed_filtering_retrieve is not False,
+        conditions_a_filter=strict.filter_max_conditions,
+        values_a_condition=strict.condition_max_size,
     )
 
 
@@ -309,6 +322,25 @@ def n_conditions(condition: Any) -> int:
     groups = (condition.must, condition.should, condition.must_not)
     listed = [g if isinstance(g, list) else [g] for g in groups if g is not None]
     return sum(n_conditions(one) for group in listed for one in group)
+
+
+def longest_condition(condition: Any) -> int:
+    """Return how many ids or values the longest single condition of a filter lists."""
+    if isinstance(condition, models.Filter):
+        groups = (condition.must, condition.should, condition.must_not)
+        listed = [g if isinstance(g, list) else [g] for g in groups if g is not None]
+        return max((longest_condition(one) for group in listed for one in group), default=0)
+    if isinstance(condition, models.HasIdCondition):
+        return len(condition.has_id)
+    match = getattr(condition, "match", None)
+    return len(match.any) if isinstance(match, models.MatchAny) else 0
+
+
+def all_of(filters: Sequence[models.Filter]) -> models.Filter | None:
+    """Return the filter of the points that match all of some; None where there is none."""
+    if len(filters) < 2:
+        return filters[0] if filters else None
+    return models.Filter(must=list(filters))
 
 
 def answer(response: models.QueryResponse) -> Answer:

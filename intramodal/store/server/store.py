@@ -45,8 +45,8 @@ from intramodal.store.checks import (
 from intramodal.store.fields import paths, selection
 from intramodal.store.filters import spell
 from intramodal.store.pages import PageSize
-from intramodal.store.queries import Answer, SearchPlan, plan_search, rank
-from intramodal.store.server import convert, messages
+from intramodal.store.queries import Answer, SearchPlan, plan_search, rank, without
+from intramodal.store.server import conditions, convert, messages
 from intramodal.store.server.client import (
     STREAMS_BY_DEFAULT,
     Caller,
@@ -64,6 +64,7 @@ from intramodal.store.server.cluster import (
     lacking_by_node,
     wait_until_known,
 )
+from intramodal.store.server.conditions import Parted
 from intramodal.store.server.shard_keys import (
     KeyedShards,
     OneShard,
@@ -391,6 +392,32 @@ class ServerStore(Store):
                 self._local_indexes.setdefault(name, {})[path] = kind
             else:
                 self._create_index(name, path, models.PayloadSchemaType(kind))
+                self._server.look(name)
+
+    def index_for(self, name: str, where: Filter | None) -> None:
+        """Create the payload indexes without which a filter is forbidden, as far as that works."""
+        known = self._server.know(name)
+        if where is None or not known.limits.restricts_filters:
+            return
+        for one in where.conditions:
+            field = known.allowed.lacks_index(one)
+            if field is None or any(path in known.indexes for path in paths(field)):
+                continue
+            page = next(self.scroll(name, payload=[field]), None)
+            kind = conditions.kind_of(page.payloads if page else [], field, one.equals[field])
+            if kind is not None:
+                self._index_for(name, field, kind)
+
+    def _index_for(self, name: str, field: str, kind: IndexKind) -> None:
+        try:
+            self.ensure_index(name, field, kind)
+        except (AccessDenied, Unsupported) as error:
+            log.info("filters on %r go without an index: %s", field, error)
+            return
+        log.warning(
+            "made a payload index on %r (%s) of %r: its strict mode allows no such filter without",
+            *(field, kind, name),
+        )
 
     def copy_indexes(self, source: str, target: str) -> None:
         """Create the payload indexes of one collection in another, those that are absent."""
@@ -729,8 +756,10 @@ class ServerStore(Store):
         limit = min(batch_size, known.limits.answers_a_query or batch_size)
         for span in shards.spans(where, offset):
             size = self._page_size(known, limit, vectors, payload)
-            for page in self._pages(name, known, span, vectors, payload, size):
-                yield shards.page(span, page)
+            for chunk in conditions.in_chunks(span.where, known.allowed):
+                one = span._replace(where=chunk)
+                for page in self._pages(name, known, one, vectors, payload, size):
+                    yield shards.page(span, page)
 
     def _pages(
         self,
@@ -741,8 +770,10 @@ class ServerStore(Store):
         payload: Sequence[str] | bool,
         size: PageSize,
     ) -> Iterator[Page]:
-        condition = spell(convert.CLIENT, span.where)
-        wanted = selection(payload, knows_quotes=not self._is_local)
+        found = conditions.part(span.where, known.allowed)
+        fields = payload if payload is True else [*(payload or ()), *found.fields]
+        wanted = selection(fields or False, knows_quotes=not self._is_local)
+        read = list(dict.fromkeys([*vectors, *found.vectors]))
         start = span.offset
         while True:
             records, following = self._server.call(
@@ -750,15 +781,17 @@ class ServerStore(Store):
                 lambda: messages.scroll(
                     self._server,
                     name,
-                    condition,
+                    found.sent,
                     size(),
                     start,  # noqa: B023  called before the next round
                     wanted,
-                    vectors,
+                    read,
                     span.key,
                 ),
             )
-            page = page_of(records, known.specs, vectors, payload, following)
+            records = found.admitted(records)
+            told = payload or ([] if fields else False)
+            page = page_of(records, known.specs, vectors, told, following)
             if payload:
                 size.learn(page.payloads)
             if page.ids:
@@ -836,12 +869,16 @@ class ServerStore(Store):
         )
         _check_limits(name, known.limits, k, exact=exact)
         excluded = shards.located(plan.exclude)
+        own = {
+            key: [shards.own(key, point) for point in excluded] for key, _ in shards.reads(where)
+        }
         filters = {
-            key: [spell(convert.CLIENT, there, shards.own(key, point)) for point in excluded]
+            key: [conditions.of_search(name, there, known.allowed, point) for point in own[key]]
             for key, there in shards.reads(where)
         }
         _check_fusion(name, plan, list(filters))
-        cost = 1 + max(map(convert.n_conditions, chain(*filters.values())), default=0)
+        sent = (found.sent for found in chain(*filters.values()))
+        cost = 1 + max(map(convert.n_conditions, sent), default=0)
         affordable = known.limits.queries(_QUERY_BATCH, cost * (1 + len(plan.stages())))
         size = batch_size(self._server, affordable, plan.width)
 
@@ -851,10 +888,10 @@ class ServerStore(Store):
             found: dict[ShardKey | None, list[Answer]] = {key: [] for key in filters}
 
             def send(part: slice) -> None:
-                for key, conditions in filters.items():
-                    for ids, scores in self._search(
-                        name, plan, rows[part], conditions, limit, key
-                    ):
+                for key, some in filters.items():
+                    answers = self._search(name, plan, rows[part], some, limit, key)
+                    for row, answer in zip(rows[part], answers, strict=True):
+                        ids, scores = without(answer, own[key][row])
                         found[key].append((shards.named(key, ids), scores))
 
             in_batches(send, len(rows), size)
@@ -868,12 +905,20 @@ class ServerStore(Store):
         name: str,
         plan: SearchPlan,
         rows: Sequence[int],
-        filters: Sequence[Any],
+        filters: Sequence[Parted],
         limit: int,
         key: ShardKey | None,
     ) -> list[Answer]:
+        # One answer more where the query's own point may be among them.
         requests = [
-            convert.query_request(plan, row, filters[row], limit, key, is_local=self._is_local)
+            convert.query_request(
+                plan,
+                row,
+                filters[row].sent,
+                limit + (not filters[row].excludes),
+                key,
+                is_local=self._is_local,
+            )
             for row in rows
         ]
         responses = self._server.call(
@@ -891,15 +936,20 @@ class ServerStore(Store):
     def count(self, name: str, where: Filter | None = None, *, exact: bool = True) -> int:
         """Return the number of (matching) points."""
         known = self._server.know(name)
-        if exact and not known.limits.allows_exact:
+        counts = list(self._shards(name, known, anew=True).counts(where))
+        is_cut = any(known.allowed.cuts(there) for _, there in counts)
+        if exact and (is_cut or not known.limits.allows_exact):
             return sum(
                 len(page.ids) for page in self.scroll(name, where=where, batch_size=_ID_BATCH)
             )
-        counts = self._shards(name, known, anew=True).counts(where)
-        return sum(self._count(name, key, there, exact=exact) for key, there in counts)
+        return sum(
+            self._count(name, key, chunk, exact=exact)
+            for key, there in counts
+            for chunk in conditions.in_chunks(there, known.allowed)
+        )
 
     def _count(self, name: str, key: ShardKey | None, where: Filter | None, *, exact: bool) -> int:
-        condition = spell(convert.CLIENT, where)
+        condition = conditions.part(where, self._server.know(name).allowed).sent
         answer = self._server.call(
             f"count {name!r}",
             lambda: self._server.client.count(
