@@ -10,11 +10,13 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from intramodal.errors import NotFound
 from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
@@ -31,7 +33,9 @@ PROJECTION = plain_projection(ENCODER)
 
 
 class Writer:
-    """Upserts whole points, new and known ones, to both collections; the old one first.
+    """Writes to both collections, to the old one first: whole points, and parts of known ones.
+
+    A part of a point that the new collection does not have yet is written to the old one alone.
 
     Attributes
     ----------
@@ -59,32 +63,51 @@ class Writer:
         try:
             while not self._end.wait(1 / A_SECOND):
                 number += 1
-                self._write(int(rng.integers(0, N + 200)), number, rng)
+                point = int(rng.integers(0, N + 200))
+                X = unit_rows(rng.normal(size=(1, D)))
+                is_known = point < N or point in self.written
+                (self._change if is_known and number % 2 else self._write)(point, number, X)
+                self.written[point] = (X[0], number)
         except BaseException as error:  # noqa: BLE001  shown by the test
             self.error = error
 
-    def _write(self, point: int, number: int, rng: np.random.Generator) -> None:
-        X = unit_rows(rng.normal(size=(1, D)))
+    def _change(self, point: int, number: int, X: Floats) -> None:
+        self._store.update_vectors("shop", "raw", [point], X)
+        self._store.set_payload("shop", [point], {"number": number})
+        with suppress(NotFound):  # the whole collection, or the point
+            self._store.update_vectors("new", "raw", [point], X)
+            self._store.update_vectors("new", "pca", [point], PROJECTION.apply(X))
+            self._store.set_payload("new", [point], {"number": number})
+
+    def _write(self, point: int, number: int, X: Floats) -> None:
         self._store.upsert("shop", [point], {"raw": X}, [{"number": number}])
         if self._store.exists("new"):
             both = {"raw": X, "pca": PROJECTION.apply(X)}
             self._store.upsert("new", [point], both, [{"number": number}])
-        self.written[point] = (X[0], number)
+
+
+def fill(store: Store) -> None:
+    X = unit_rows(np.random.default_rng(1).normal(size=(N, D)))
+    collection = ImageCollection.create(
+        store, "shop", {"raw": (D, VectorOrigin(ENCODER.name, ENCODER.fingerprint))}
+    )
+    collection.write(list(range(N)), {"raw": X}, [{"number": 0}] * N)
+    store.set_alias("shown", "shop")
 
 
 @pytest.fixture(params=["memory", "stand-in by rest", "stand-in by grpc"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     with opened(request.param, tmp_path) as store:
-        X = unit_rows(np.random.default_rng(1).normal(size=(N, D)))
-        collection = ImageCollection.create(
-            store, "shop", {"raw": (D, VectorOrigin(ENCODER.name, ENCODER.fingerprint))}
-        )
-        collection.write(list(range(N)), {"raw": X}, [{"number": 0}] * N)
-        store.set_alias("shown", "shop")
         yield store
 
 
 def test_no_update_of_a_writer_to_both_collections_is_lost(store: Store) -> None:
+    check_copy(store)
+
+
+def check_copy(store: Store) -> None:
+    """Copy beside a writer, and look at all that it has written."""
+    fill(store)
     started = time.monotonic()
     with Writer(store) as writer:
         shop = ImageCollection.open(store, "shop")

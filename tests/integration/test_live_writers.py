@@ -1,4 +1,4 @@
-"""A backfill beside six kinds of writers, 20 a second each, on a running server."""
+"""A backfill and a copy beside writers, 20 writes a second of each kind, on a running server."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 from intramodal.ingest.backfill.in_place import backfill
 from intramodal.store.base import Filter, Store
 from intramodal.store.collection import ImageCollection
+from tests.faults.test_copy_writers import check_copy
 from tests.faults.test_live_writers import N_FULL, SECONDS
 from tests.faults.writers import A_SECOND, NAME, PROJECTION, Shop, live_writers
 from tests.integration.servers import SERVER
@@ -32,3 +33,7 @@ def test_writers_of_every_kind_are_left_alone_and_a_repeat_fills_the_rest(
     assert backfill(photos, PROJECTION).projected == len(lacking)
     assert store.count(NAME, Filter(lacks_vector="pca")) == 0
     assert shop.check() == (set(), stale)
+
+
+def test_no_update_of_a_writer_to_both_collections_is_lost(store: Store) -> None:
+    check_copy(store)
