@@ -10,6 +10,7 @@ import pytest
 
 from intramodal.store.base import Store
 from tests.integration.servers import (
+    DB_IMAGE,
     DB_URL,
     IMAGE,
     OLD_IMAGE,
@@ -17,12 +18,14 @@ from tests.integration.servers import (
     STAND_IN,
     URL,
     Qdrant,
+    chosen,
     kinds,
     named_qdrant,
     own_schema,
     postgres_container,
     qdrant_container,
     stand_in,
+    why_no_image,
     why_not,
 )
 
@@ -48,12 +51,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 # "server" is a real one, and its tests are skipped where there is none; then, and only then, they
 # run a second time on a stand-in of the wire, which proves our half of the conversation.
-@pytest.fixture(scope="session", params=kinds(URL))
+@pytest.fixture(scope="session", params=kinds(URL, chosen(URL, IMAGE)))
 def running_qdrant(request: pytest.FixtureRequest) -> Iterator[Qdrant]:
     yield from _running(request.param, URL, IMAGE)
 
 
-@pytest.fixture(scope="session", params=kinds(OLD_URL))
+@pytest.fixture(scope="session", params=kinds(OLD_URL, chosen(OLD_URL, OLD_IMAGE)))
 def running_old_qdrant(request: pytest.FixtureRequest) -> Iterator[Qdrant]:
     yield from _running(request.param, OLD_URL, OLD_IMAGE)
 
@@ -68,7 +71,8 @@ def _running(kind: str, variable: str, image: str) -> Iterator[Qdrant]:
         _require_empty(named, variable)
         yield named
         return
-    reason = why_not(variable)
+    image = chosen(variable, image)
+    reason = why_not(variable) or why_no_image(image)
     if reason:
         pytest.skip(reason)
     with qdrant_container(image) as server:
@@ -130,13 +134,14 @@ def store(qdrant: Qdrant, request: pytest.FixtureRequest) -> Iterator[Store]:
 
 @pytest.fixture(scope="session")
 def running_postgres() -> Iterator[str]:
-    url, reason = os.environ.get(DB_URL), why_not(DB_URL)
+    url, image = os.environ.get(DB_URL), chosen(DB_URL, DB_IMAGE)
     if url:
         yield url
         return
+    reason = why_not(DB_URL) or why_no_image(image)
     if reason:
         pytest.skip(reason)
-    with postgres_container() as started:
+    with postgres_container(image) as started:
         yield started
 
 

@@ -8,11 +8,14 @@ INTRAMODAL_TEST_OLD_QDRANT_URL                a second one, below 1.18; ..._API_
 INTRAMODAL_TEST_CLUSTER_URLS                  all nodes of a cluster from 1.18.2 on, at least two
                                               and comma-separated; ..._CLUSTER_API_KEY their key
 INTRAMODAL_TEST_DB_URL                        PostgreSQL, as a SQLAlchemy URL
+INTRAMODAL_TEST_QDRANT_IMAGE                  the image of its container, by default `IMAGE`
+INTRAMODAL_TEST_OLD_QDRANT_IMAGE              that of the second one, by default `OLD_IMAGE`
+INTRAMODAL_TEST_DB_IMAGE                      that of PostgreSQL's, by default `DB_IMAGE`
 ============================================  ===================================================
 
 Without an address a container is started where there is a daemon: DOCKER_HOST, else the default
-socket. With neither, the tests of a real server are skipped, and run on a stand-in of the wire
-(tests/faults/wire) under that name.
+socket. With neither, or where the daemon has not got an image and cannot pull it, the tests of a
+real server are skipped, and run on a stand-in of the wire (tests/faults/wire) under that name.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.util import find_spec
+from typing import Any
 from urllib.parse import urlsplit
 
 from sqlalchemy import create_engine, make_url, text
@@ -109,9 +114,63 @@ def why_not(variable: str) -> str:
     return f"{variable} is not set and there is {missing}" if missing else ""
 
 
-def kinds(variable: str) -> list[str]:
-    """Return what the tests run on: a real server, and a stand-in where there is none."""
-    return [SERVER, STAND_IN] if why_not(variable) else [SERVER]
+def kinds(variable: str, image: str) -> list[str]:
+    """Return what the tests run on: a real server, and a stand-in where there may be none.
+
+    Nothing is pulled yet: where that is still to be tried, both run.
+    """
+    if os.environ.get(variable):
+        return [SERVER]
+    has_all = not why_no_container() and all(map(_has_image, _images(image)))
+    return [SERVER] if has_all else [SERVER, STAND_IN]
+
+
+def chosen(variable: str, default: str) -> str:
+    """Return the image that the environment names beside an address, or the default."""
+    return os.environ.get(variable.removesuffix("_URL") + "_IMAGE") or default
+
+
+@cache
+def why_no_image(image: str) -> str:
+    """Return why the daemon can start none of an image, in a few words; empty if it can.
+
+    What is not there is pulled, once; testcontainers' own helper, which removes what tests leave,
+    is needed, too.
+    """
+    from docker.errors import DockerException
+
+    for name in _images(image):
+        if _has_image(name):
+            continue
+        try:
+            _daemon().images.pull(name)
+        except DockerException as error:
+            said = " ".join(str(error).split())
+            return f"no image {name}: the container daemon cannot pull it ({said[:200]})"
+    return ""
+
+
+def _images(image: str) -> list[str]:
+    from testcontainers.core.config import testcontainers_config as config
+
+    return [image] if config.ryuk_disabled else [config.ryuk_image, image]
+
+
+def _has_image(image: str) -> bool:
+    from docker.errors import DockerException
+
+    try:
+        _daemon().images.get(image)
+    except DockerException:
+        return False
+    return True
+
+
+def _daemon() -> Any:
+    """Return a client of the daemon that testcontainers speaks to."""
+    from testcontainers.core.docker_client import DockerClient
+
+    return DockerClient().client
 
 
 @contextmanager
@@ -164,13 +223,13 @@ def _wait_for_grpc(server: Qdrant) -> None:
 
 
 @contextmanager
-def postgres_container() -> Iterator[str]:
+def postgres_container(image: str) -> Iterator[str]:
     """Start a server; yields its URL."""
     from testcontainers.community.postgres import PostgresContainer
 
     password = secrets.token_urlsafe(24)
     with PostgresContainer(
-        DB_IMAGE, username="intramodal", password=password, dbname="intramodal", driver="psycopg"
+        image, username="intramodal", password=password, dbname="intramodal", driver="psycopg"
     ) as container:
         yield container.get_connection_url()
 

@@ -13,11 +13,23 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 from tests.faults.wire import Keys, WireServer
-from tests.integration.servers import IMAGE, OLD_IMAGE, qdrant_container, why_no_container
+from tests.integration.servers import (
+    IMAGE,
+    OLD_IMAGE,
+    SERVER,
+    STAND_IN,
+    URL,
+    chosen,
+    kinds,
+    qdrant_container,
+    why_no_container,
+    why_no_image,
+)
 
 
 class Daemon:
@@ -25,6 +37,8 @@ class Daemon:
 
     def __init__(self) -> None:
         self.asked: dict[str, Any] = {}
+        self.images = {IMAGE, OLD_IMAGE}
+        self.pulled: list[str] = []
         self.removed = False
         self._running = ExitStack()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -62,7 +76,16 @@ class Daemon:
             return 200, [self._seen()]
         if path == "/networks":
             return 200, []
-        return 200, {} if path.startswith("/images/") else self._seen()
+        if path.startswith("/images/"):
+            return self._image(method, path)
+        return 200, self._seen()
+
+    def _image(self, method: str, path: str) -> tuple[int, Any]:
+        if method == "POST":
+            self.pulled.append(path)
+            return 500, {"message": "Get https://registry/v2/: dial tcp: no such host"}
+        name = unquote(path.removeprefix("/images/").removesuffix("/json"))
+        return (200, {"Id": name}) if name in self.images else (404, {"message": "No such image"})
 
     def _run(self) -> None:
         told = self.environment
@@ -137,3 +160,51 @@ def test_a_server_with_two_keys_is_started_where_the_client_looks_and_removed(
         with server.store() as store:
             assert store.describe()["version"] == image.rpartition(":v")[2]
     assert daemon.removed
+
+
+@pytest.fixture
+def no_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv(URL, raising=False)
+    why_no_image.cache_clear()
+    yield
+    why_no_image.cache_clear()
+
+
+def test_a_daemon_that_cannot_pull_an_image_is_as_good_as_none(
+    daemon: Daemon, no_address: None
+) -> None:
+    daemon.images.clear()
+    assert kinds(URL, IMAGE) == [SERVER, STAND_IN]
+    assert daemon.pulled == []  # collecting tests pulls nothing
+    reasons = {why_no_image(IMAGE) for _ in range(36)}
+    assert len(reasons) == 1
+    (reason,) = reasons
+    assert reason.startswith(f"no image {IMAGE}: the container daemon cannot pull it (")
+    assert "no such host" in reason
+    assert len(daemon.pulled) == 1
+
+
+def test_an_image_that_is_there_is_not_pulled(daemon: Daemon, no_address: None) -> None:
+    assert kinds(URL, IMAGE) == [SERVER]
+    assert why_no_image(IMAGE) == ""
+    assert daemon.pulled == []
+
+
+def test_the_helper_of_testcontainers_is_needed_unless_it_is_turned_off(
+    daemon: Daemon, no_address: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = pytest.importorskip("testcontainers.core.config").testcontainers_config
+    monkeypatch.setattr(config, "ryuk_disabled", False)
+    assert kinds(URL, IMAGE) == [SERVER, STAND_IN]
+    assert why_no_image(IMAGE).startswith(f"no image {config.ryuk_image}: ")
+    why_no_image.cache_clear()
+    daemon.images.add(config.ryuk_image)
+    assert why_no_image(IMAGE) == ""
+
+
+def test_images_of_ones_own_registry_are_named_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert chosen(URL, IMAGE) == IMAGE
+    monkeypatch.setenv("INTRAMODAL_TEST_QDRANT_IMAGE", "registry.example/qdrant:v1.19.0")
+    assert chosen(URL, IMAGE) == "registry.example/qdrant:v1.19.0"

@@ -61,10 +61,12 @@ def test_servers_are_pinned_and_keep_their_data_in_volumes(compose: dict[str, An
 
 
 def test_the_tests_start_the_server_that_compose_starts(compose: dict[str, Any]) -> None:
-    started = compose["services"]["qdrant"]["image"].removesuffix("-unprivileged")
-    assert started == IMAGE
+    images = {name: compose["services"][name]["image"] for name in SERVERS}
+    # Another registry's may be named instead: ${NAME:-default}.
+    default = {name: image.partition(":-")[2].removesuffix("}") for name, image in images.items()}
+    assert default["qdrant"].removesuffix("-unprivileged") == IMAGE
     assert re.fullmatch(r"qdrant/qdrant:v1\.(1[0-7]|\d)\.\d+", OLD_IMAGE), "cannot add vectors"
-    assert compose["services"]["postgres"]["image"] == DB_IMAGE
+    assert default["postgres"] == DB_IMAGE
 
 
 def test_the_tool_starts_when_both_servers_are_healthy(compose: dict[str, Any]) -> None:
@@ -130,6 +132,27 @@ def test_no_index_is_named_and_other_accelerators_are_refused(tmp_path: Path) ->
         found = run_script("install-torch.sh", *arguments, path=tmp_path)
         assert found.stdout.strip() == ("" if expected is None else f"pip install {expected}")
     assert run_script("install-torch.sh", "rocm", "all", "", path=tmp_path).returncode == 2
+
+
+def test_what_the_tool_never_loads_is_taken_out_of_the_image_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    stays = ("scipy/linalg/x.py", "pyarrow/lib.so", "pyarrow/libarrow.so.1", "own/tests/data.py")
+    goes = (
+        "scipy/linalg/tests/test_x.py",
+        "sklearn/tests/data/big.csv",
+        "pyarrow/include/a.h",
+        "pyarrow/lib.pyx",
+        "pyarrow/_flight.so",
+        "pyarrow/libarrow_flight.so.1",
+    )
+    for name in (*stays, *goes):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for _ in range(2):
+        assert run_script("trim.sh", str(tmp_path), path=tmp_path).returncode == 0
+    left = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
+    assert left == set(stays)
 
 
 def run_script(name: str, *arguments: str, path: Path) -> subprocess.CompletedProcess[str]:
