@@ -41,13 +41,14 @@ class Threads:
     Once a call has failed, those that have not begun fail with the same error: a store that gave
     up after its deadline is not asked, and waited for, again by what stood in the queue.
 
-    On leaving, calls that have not begun are cancelled and those that have are waited for. The
-    threads are daemons: one that hangs in the operating system does not keep the process.
+    On leaving, calls that have not begun are cancelled and those that have are waited for, at most
+    `patience_s`. The threads are daemons: one that hangs does not keep the process.
     """
 
-    def __init__(self, n: int, name: str) -> None:
+    def __init__(self, n: int, name: str, *, patience_s: float = DEADLINE_S) -> None:
         self.n = 0
         self._n_at_first = n
+        self._patience_s = patience_s
         self.name = name
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self.is_closing = False
@@ -65,7 +66,7 @@ class Threads:
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
-            thread.join(DEADLINE_S)
+            thread.join(self._patience_s)
             if thread.is_alive():
                 log.warning("a thread (%s) hangs and is left behind", thread.name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from intramodal.errors import AccessDenied
+from intramodal.ingest.backfill import points
 from intramodal.ingest.backfill.in_place import backfill
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Filter, Page
@@ -133,6 +135,36 @@ def test_nothing_is_read_any_more_once_a_page_has_failed(
         backfill(photos, broken, batch_size=BATCH)
     assert reading_threads() == []
     assert len(seen) <= 2  # the page at hand, and the next one if it had begun
+
+
+def test_a_read_that_hangs_keeps_nobody_who_stops(
+    empty: WireServer, photos: ImageCollection, truth: Truth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(points, "_READ_PATIENCE_S", 0.1)
+    scrolls, hangs, ends = itertools.count(1), threading.Event(), threading.Event()
+
+    def hang(method: str, path: str) -> None:
+        if is_scroll(method, path) and next(scrolls) == 2:
+            hangs.set()
+            ends.wait(PATIENCE_S)
+
+    class Stopped(Projection):
+        def apply(self, X: Floats) -> Floats:
+            assert hangs.wait(PATIENCE_S)
+            raise KeyboardInterrupt
+
+    empty.before = hang
+    plain = truth.projection
+    stopped = Stopped(plain.matrix, plain.method, plain.encoder, plain.encoder_fingerprint)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        backfill(photos, stopped, batch_size=BATCH)
+    assert time.monotonic() - started < PATIENCE_S / 2
+    ends.set()  # the answer comes, and nobody takes it
+    deadline = time.monotonic() + PATIENCE_S
+    while reading_threads() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert reading_threads() == []
 
 
 class Watching(Projection):

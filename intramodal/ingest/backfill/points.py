@@ -23,6 +23,9 @@ from intramodal.types import Floats, PointId, VectorMap
 
 _IDS_A_PAGE = 10_000
 _IDS_A_FILTER = 1000
+_READ_PATIENCE_S = 2.0
+"""How long a page that nobody wants any more may still be read: it changes nothing, and whoever
+presses Ctrl-C because a server does not answer need not wait for it."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +243,7 @@ class VectorFill:
             # A batch's product is short: more threads would spin beside the engine's between them.
             threadpool_limits(1, "blas"),
             progress(n_points, "project", unit="point") as bar,
-            Threads(1 if reads_ahead else 0, "read") as reading,
+            Threads(1 if reads_ahead else 0, "read", patience_s=_READ_PATIENCE_S) as reading,
         ):
             try:
                 for page in paced(read_ahead(pages, reading), self.throttle):
