@@ -13,6 +13,7 @@ import pytest
 from qdrant_client import models
 
 from intramodal.errors import AccessDenied, InputError, NotFound, StoreUnavailable
+from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.ingest.backfill.in_place import backfill
 from intramodal.ingest.backfill.points import Replicas
 from intramodal.store.base import Cluster, VectorSpec
@@ -360,6 +361,25 @@ def test_a_replica_that_stays_behind_is_told_of_with_its_node_and_leaves_the_vec
     again = backfill(photos, truth.projection)
     assert again.replicas.behind == behind(nodes) == 0
     assert photos.origin("pca").is_complete
+
+
+def test_a_copy_is_complete_on_every_replica_too(
+    nodes: list[WireServer], store: ServerStore, truth: Truth
+) -> None:
+    cluster = spread(nodes, replicas=2)
+    photos = replicated(store, truth)
+    copy_collection(photos, truth.projection, new_collection="photos_v2")
+    for point in list(nodes[0].storage.points("photos_v2").values())[:11]:
+        point.lacks[1] = point.lacks[2] = {"pca"}
+    cluster.n_deaf = 10**6
+    again = copy_collection(photos, truth.projection, new_collection="photos_v2")
+    assert again.replicas.behind > 0
+    assert "run the same command again" in again.sentence
+    assert not ImageCollection.open(store, "photos_v2").origin("pca").is_complete
+    cluster.n_deaf = 0
+    again = copy_collection(photos, truth.projection, new_collection="photos_v2")
+    assert again.replicas.behind == 0
+    assert ImageCollection.open(store, "photos_v2").origin("pca").is_complete
 
 
 def test_points_that_cannot_be_projected_are_not_behind(

@@ -16,6 +16,7 @@ from intramodal.ingest.backfill.in_place import rebuild_index
 from intramodal.ingest.backfill.new_vector import NewVector, Storing, as_source
 from intramodal.ingest.backfill.points import (
     MOST_PASSES,
+    Replicas,
     VectorFill,
     absent_ids,
     check_pace,
@@ -388,6 +389,8 @@ class CopySummary:
     seconds, reindex_seconds : float
     notes : list of str
         What the new vector takes from its source, if this run copied points.
+    replicas : Replicas
+        In a cluster, what single replicas lack.
     """
 
     collection: str
@@ -407,6 +410,7 @@ class CopySummary:
     late: int = 0
     lacking: int = 0
     notes: list[str] = field(default_factory=list)
+    replicas: Replicas = field(default_factory=Replicas)
 
     @property
     def sentence(self) -> str:
@@ -416,6 +420,7 @@ class CopySummary:
             done = "nothing to do"
         parts = [f"{done}, {in_points(self.unprojectable)} cannot be projected"]
         parts += on_writers(self.vector, self.late, self.lacking)
+        parts += self.replicas.sentences(self.vector)
         if self.only_in_new:
             parts.append(
                 f"{self.new_collection!r} holds {in_points(self.only_in_new)} that "
@@ -528,7 +533,8 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     n_only, n_compared = (
         (0, 0) if is_done else compare_collections(copy, new, points.uncopied, seed)
     )
-    new.finish_vector(vector, is_complete=not vectors.n_lacking)
+    replicas = vectors.on_replicas()
+    new.finish_vector(vector, is_complete=not vectors.n_lacking and replicas.has_all)
     seconds = round(time.perf_counter() - started, 3)
     needs_index = original.described.n_indexed > 0 and new.described.n_indexed == 0
     reindex_seconds = rebuild_index(new, needed=needs_index) if reindex else 0.0
@@ -550,6 +556,7 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
         late=vectors.n_late,
         lacking=vectors.n_lacking,
         notes=copy.new_vector.notes if points.n_copied else [],
+        replicas=replicas,
     )
     run.keep(summary)
     return summary

@@ -176,8 +176,8 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
         # Other shard keys than the one that was filled may lack it.
         is_whole = collection.store.shard_key is None or collection.origin(vector).is_complete
         replicas = fill.on_replicas()
-        has_all = not (fill.n_lacking or replicas.behind or replicas.unverified)
-        collection.finish_vector(vector, is_complete=is_whole and has_all)
+        is_complete = is_whole and not fill.n_lacking and replicas.has_all
+        collection.finish_vector(vector, is_complete=is_complete)
     else:
         collection.info()
     seconds = time.perf_counter() - started

@@ -179,6 +179,11 @@ class Replicas:
     unverified: str = ""
     silent_nodes: tuple[str, ...] = ()
 
+    @property
+    def has_all(self) -> bool:
+        """Return whether every replica has the vector, as far as points can."""
+        return not (self.behind or self.unverified)
+
     def sentences(self, vector: str) -> list[str]:
         """Return what to do about them, if anything."""
         found = []

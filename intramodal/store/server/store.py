@@ -617,7 +617,8 @@ class ServerStore(Store):
 
     def n_replicas(self, name: str) -> int:
         """Return how many replicas each shard of a collection has."""
-        return self._server.know(name).n_replicas
+        asked = self._server.know(name).n_replicas
+        return 1 if asked == 1 or self._is_alone else asked
 
     def with_vector_everywhere(
         self, name: str, vector: str, ids: Sequence[PointId]
