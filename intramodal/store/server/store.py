@@ -361,8 +361,8 @@ class ServerStore(Store):
         if self._is_at_least(_ADDS_VECTORS_WELL_SINCE):
             return ""
         return (
-            f"Qdrant {self._connection.version} at {self.location} has faults of adding vectors "
-            f"(qdrant#8776, #8848, #9058, #9110) that 1.18.2 has not: upgrade it first"
+            f"Qdrant {self._connection.version} at {self.location} has known faults in adding "
+            f"vectors (qdrant#8776, #8848, #9058, #9110), fixed in 1.18.2; upgrade it first"
         )
 
     def risk_of_removing_vectors(self) -> str:
@@ -373,7 +373,7 @@ class ServerStore(Store):
             f"where Qdrant {self._connection.version} at {self.location} removes a vector, its "
             f"optimizer can stop for good (qdrant#9641), a restart soon afterwards can lose the "
             f"points that were written last (qdrant#9105), and the name made again can bring old "
-            f"vectors back (qdrant#9317); 1.19.0 does not"
+            f"vectors back (qdrant#9317); all three are fixed in 1.19.0"
         )
 
     def _is_at_least(self, version: tuple[int, ...]) -> bool:
