@@ -102,7 +102,8 @@ _UNSUITABLE = {
 @click.option(
     "--wait/--no-wait",
     default=None,
-    help="Wait until the index is rebuilt, if there was one.",
+    help="Wait until the index is rebuilt, if there was one; for a server's at most ten minutes "
+    "(an hour before a copy's aliases are switched).",
 )
 @click.option(
     "--on-disk/--in-memory",

@@ -65,7 +65,8 @@ class CollectionInfo:
     `n_points` is approximate on a server (its `points_count`, which costs nothing and is off while
     points are moved between segments), and exact elsewhere; `Store.count` counts. `n_indexed`
     counts vectors that are in an approximate index, as far as the store knows; `indexes` names
-    payload fields as Qdrant's JSON paths; `settings` are as `Store.settings` gives them.
+    payload fields as Qdrant's JSON paths; `settings` are as `Store.settings` gives them. `problem`
+    is what has stopped the optimizer, in the server's words, where its `status` is red.
     """
 
     name: str
@@ -76,6 +77,7 @@ class CollectionInfo:
     indexes: Mapping[str, str] = field(default_factory=dict)
     n_indexed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -509,9 +511,23 @@ class Store(ABC):
     def delete_alias(self, alias: str) -> None:
         """Remove an alias; `NotFound` if absent."""
 
+    indexes_by_itself: bool = False
+    """Whether the store builds indexes without being asked, as servers do."""
+
     @abstractmethod
-    def optimize(self, name: str, *, deadline_s: float = 3600.0) -> None:
-        """Build indexes (embedded), or wait until the collection is green (server)."""
+    def optimize(self, name: str, *, deadline_s: float = 3600.0) -> str:
+        """Build indexes (embedded), or wait for a while until the collection is green (server).
+
+        Returns what a person should know where the indexes are not built in the end; ``""`` where
+        they are.
+        """
+
+    def lacking_right(self, name: str) -> str:
+        """Return why the key may not change a collection's description, as far as that is known.
+
+        ``""`` where it may, or where only the store itself knows.
+        """
+        return ""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.errors import Conflict, InputError, ManifestMismatchError, NotFound
+from intramodal.errors import AccessDenied, Conflict, InputError, ManifestMismatchError, NotFound
 from intramodal.store.base import (
     CollectionInfo,
     Filter,
@@ -191,6 +191,7 @@ class ImageCollection:
         of unknown origin. `finish_vector` marks it complete.
         """
         there = self._reread().vectors
+        self._check_may_add(vector)
         known = self.manifest.vectors.get(vector)
         if known is None and vector in there:
             raise ManifestMismatchError(
@@ -207,6 +208,19 @@ class ImageCollection:
     def finish_vector(self, vector: str, *, is_complete: bool = True) -> None:
         """Mark a vector as filled: completely, or with points that lack it still."""
         self.declare(vector, replace(self.origin(vector), is_complete=is_complete))
+
+    def _check_may_add(self, vector: str) -> None:
+        """Raise `AccessDenied` where a key is known to lack what adding a vector takes."""
+        lacks = self.store.lacking_right(self.name)
+        if lacks and not self.is_prepared_for(vector):
+            raise AccessDenied(
+                f"{vector!r} cannot be added to {self.name!r}: {lacks}; let somebody whose key "
+                f"may run the same command once, then this key is enough"
+            )
+
+    def is_prepared_for(self, vector: str) -> bool:
+        """Return whether a vector is there, and known to the manifest."""
+        return vector in self.vectors and vector in self.manifest.vectors
 
     def info(self) -> CollectionInfo:
         """Ask the store what it says about the collection now, and remember it."""
@@ -409,8 +423,11 @@ class ImageCollection:
         )
 
     def _save(self, vector: str, manifest: Manifest) -> None:
-        """Write what the manifest now says of one vector; others may write other vectors."""
-        if manifest == self.manifest and self.manifest.is_stored:
+        """Write what the manifest now says of one vector; others may write other vectors.
+
+        What was just read and does not change is not written: a key may lack the right.
+        """
+        if manifest == self.manifest:
             return
         self.store.set_metadata(self.name, manifest.change_of(vector))
         self.manifest = replace(manifest, is_stored=True)

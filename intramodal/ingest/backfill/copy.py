@@ -537,7 +537,7 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     new.finish_vector(vector, is_complete=not vectors.n_lacking and replicas.has_all)
     seconds = round(time.perf_counter() - started, 3)
     needs_index = original.described.n_indexed > 0 and new.described.n_indexed == 0
-    reindex_seconds = rebuild_index(new, needed=needs_index) if reindex else 0.0
+    reindex_seconds = _index(new, needed=needs_index) if reindex and not is_done else 0.0
     summary = CopySummary(
         collection=original.name,
         new_collection=new.name,
@@ -560,6 +560,21 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     )
     run.keep(summary)
     return summary
+
+
+_PATIENCE_S = 3600.0
+
+
+def _index(new: ImageCollection, *, needed: bool) -> float:
+    """Have the new collection indexed before clients are switched to it; returns the seconds."""
+    needs_look = needed or new.described.status in ("yellow", "red")
+    seconds, unbuilt = rebuild_index(new, needed=needs_look, patience_s=_PATIENCE_S)
+    if unbuilt:
+        raise StoreError(
+            f"{unbuilt[0]}; all is copied and no alias was switched: run the same command again "
+            f"then, or switch without waiting for the index"
+        )
+    return seconds
 
 
 def _open_or_create(copy: Copy) -> tuple[ImageCollection, bool]:

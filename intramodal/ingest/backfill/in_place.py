@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from intramodal.errors import AccessDenied
 from intramodal.ingest.backfill.new_vector import Storing, new_vector
 from intramodal.ingest.backfill.points import (
     Replicas,
@@ -48,7 +49,8 @@ class BackfillSummary:
     seconds, reindex_seconds : float
         Until all was written; until the index was rebuilt after that.
     notes : list of str
-        What the vector takes from its source, and what changes for clients, if this run added it.
+        What the vector takes from its source, and what changes for clients, if this run added it;
+        an index that is not built yet, or never will be; what the key could not do.
     replicas : Replicas
         In a cluster, what single replicas lack and which nodes were not asked.
     """
@@ -126,8 +128,8 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     throttle : float, optional
         Most points a second.
     reindex : bool
-        Wait until a server has rebuilt its index, or rebuild that of an embedded collection if it
-        had one.
+        Wait until a server has rebuilt its index, `PATIENCE_S` at most and only where something
+        was written, or rebuild that of an embedded collection if it had one.
     on_disk : bool, optional
         Whether searches read the vector from disk; as its source by default.
     quantize : {"none", "scalar", "binary", "turbo"}, optional
@@ -151,6 +153,8 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
         If the source vector has another length, or the vector cannot be stored so.
     Unsupported
         If the server is too old to add a vector.
+    AccessDenied
+        If the vector has to be added, or its origin to be declared, and the key may not.
     """
     started = time.perf_counter()
     run = run or Run()
@@ -171,17 +175,18 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     failures = Failures(run, None)
     fill = VectorFill(collection, projection, source, vector, batch_size, throttle, failures)
     n_unprojectable = fill.lacking(*wanted) if wanted else 0
-    replicas = Replicas()
+    replicas, notes = Replicas(), new.notes
     if only is None:
         # Other shard keys than the one that was filled may lack it.
         is_whole = collection.store.shard_key is None or collection.origin(vector).is_complete
         replicas = fill.on_replicas()
         is_complete = is_whole and not fill.n_lacking and replicas.has_all
-        collection.finish_vector(vector, is_complete=is_complete)
+        notes = [*notes, *_finished(collection, vector, is_complete=is_complete)]
     else:
         collection.info()
     seconds = time.perf_counter() - started
-    needs_index = was_indexed and (fill.n_projected > 0 or _is_half_indexed(collection))
+    needs_index = reindex and _needs_index(collection, fill.n_projected, was_indexed)
+    reindex_seconds, unbuilt = rebuild_index(collection, needed=needs_index)
     summary = BackfillSummary(
         collection=collection.name,
         source=source,
@@ -193,9 +198,9 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
         late=fill.n_late,
         lacking=fill.n_lacking,
         replicas=replicas,
-        notes=new.notes,
+        notes=[*notes, *unbuilt],
         seconds=round(seconds, 3),
-        reindex_seconds=rebuild_index(collection, needed=needs_index) if reindex else 0.0,
+        reindex_seconds=reindex_seconds,
     )
     run.keep(summary)
     return summary
@@ -259,6 +264,38 @@ def _warn_of_faults(collection: ImageCollection, vector: str) -> None:
     risk = collection.store.risk_of_adding_vectors()
     if risk and vector not in collection.vectors:
         log.warning("%s", risk)
+    for sentence in on_optimizer(collection):
+        log.warning("%s", sentence)
+
+
+def on_optimizer(collection: ImageCollection) -> list[str]:
+    """Return what has stopped a collection's optimizer, as a sentence, if something has."""
+    found = collection.described
+    if found.status != "red":
+        return []
+    why = found.problem or "red, without a reason"
+    return [f"the optimizer of {collection.name!r} has stopped: {why}"]
+
+
+def _finished(collection: ImageCollection, vector: str, *, is_complete: bool) -> list[str]:
+    """Mark a vector as complete, or not; returns what was not marked for want of a right."""
+    try:
+        collection.finish_vector(vector, is_complete=is_complete)
+    except AccessDenied as error:
+        state = "complete" if is_complete else "incomplete"
+        return [
+            f"all of this is written, but the manifest does not call {vector!r} {state}: {error}; "
+            f"let somebody whose key may run the same command once"
+        ]
+    return []
+
+
+def _needs_index(collection: ImageCollection, n_projected: int, was_indexed: bool) -> bool:
+    """Return whether there is an index to build, or to wait for."""
+    if n_projected:
+        return was_indexed or collection.described.status == "yellow"
+    # A server goes on by itself, and somebody who has changed nothing has nothing to wait for.
+    return was_indexed and not collection.store.indexes_by_itself and _is_half_indexed(collection)
 
 
 def _is_half_indexed(collection: ImageCollection) -> bool:
@@ -270,12 +307,19 @@ def _is_half_indexed(collection: ImageCollection) -> bool:
     return info.n_indexed < info.n_points * len(info.vectors)
 
 
-def rebuild_index(collection: ImageCollection, *, needed: bool) -> float:
-    """Rebuild the index, or wait until a server has; returns the seconds.
+PATIENCE_S = 600.0
+"""How long an index is waited for that a server builds: it goes on by itself after that."""
 
-    The collection was looked at after the last write.
-    """
+
+def rebuild_index(
+    collection: ImageCollection, *, needed: bool, patience_s: float = PATIENCE_S
+) -> tuple[float, list[str]]:
+    """Rebuild the index, or wait until a server has; returns the seconds, and what is left."""
+    if not needed:
+        return 0.0, []
     started = time.perf_counter()
-    if needed or collection.described.status != "green":
+    if not collection.store.indexes_by_itself:
         collection.store.optimize(collection.name)
-    return round(time.perf_counter() - started, 3)
+        return round(time.perf_counter() - started, 3), []
+    unbuilt = collection.store.optimize(collection.name, deadline_s=patience_s)
+    return round(time.perf_counter() - started, 3), [unbuilt] if unbuilt else []

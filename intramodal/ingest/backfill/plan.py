@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from intramodal.ingest.backfill.copy import Copy, check_copyable, is_switched, original_of
+from intramodal.ingest.backfill.in_place import on_optimizer
 from intramodal.ingest.backfill.new_vector import Storing, new_vector
 from intramodal.ingest.backfill.points import in_points
 from intramodal.projection.projection import Projection
@@ -195,6 +196,7 @@ def plan_backfill(  # noqa: PLR0913  as `backfill`
         n_missing=n_missing,
         n_unprojectable=collection.count(Filter(lacks_vector=source)),
         notes=[
+            *_rights(collection, vector),
             *_faults(collection, lacks),
             *new.notes,
             *_notes_in_place(settings, n_missing, n_reindexed),
@@ -288,7 +290,22 @@ def _before_after(
 def _faults(collection: ImageCollection, there: str | None) -> list[str]:
     """Return what is wrong with adding a vector, unless it is there."""
     risk = collection.store.risk_of_adding_vectors()
-    return [risk] if risk and there is None else []
+    return [*on_optimizer(collection), *([risk] if risk and there is None else [])]
+
+
+def _rights(collection: ImageCollection, vector: str) -> list[str]:
+    """Return what the key may not do, and who must do it, as far as the key tells."""
+    lacks = collection.store.lacking_right(collection.name)
+    if not lacks:
+        return []
+    if not collection.is_prepared_for(vector):
+        return [
+            f"this key cannot add {vector!r}: {lacks}; let somebody whose key may run this "
+            f"backfill once, then this key is enough for the points that come later"
+        ]
+    if not collection.origin(vector).is_complete:
+        return [f"this key cannot mark {vector!r} as complete in the end: {lacks}"]
+    return []
 
 
 def _notes_in_place(settings: dict[str, Any], n_missing: int, n_reindexed: int) -> list[str]:

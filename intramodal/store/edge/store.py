@@ -230,11 +230,12 @@ class EdgeStore(Store):
     def _trash_of(self, folder: str) -> Path:
         return self._folder / f".{folder}.discarded"
 
-    def optimize(self, name: str, *, deadline_s: float = 3600.0) -> None:
+    def optimize(self, name: str, *, deadline_s: float = 3600.0) -> str:
         """Build the indexes in a child process; other threads that use the collection wait."""
         with self._opened(name, "optimize") as (entry, _):
             self._release(entry.folder)
             engine.optimize_in_child(self._folder / entry.folder, deadline_s)
+        return ""
 
     def add_vector(
         self,

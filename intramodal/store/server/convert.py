@@ -125,6 +125,12 @@ def limits_of(info: models.CollectionInfo) -> Limits:
     )
 
 
+def problem_of(info: models.CollectionInfo) -> str:
+    """Return what has stopped the optimizer; "" where nothing has."""
+    text = getattr(info.optimizer_status, "error", "")
+    return " ".join(str(text).split())
+
+
 def specs_of(info: models.CollectionInfo) -> dict[str, VectorSpec]:
     """Return the dense vectors of a collection, the unnamed one under `UNNAMED`."""
     vectors = info.config.params.vectors

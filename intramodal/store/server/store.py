@@ -16,6 +16,7 @@ from qdrant_client import models
 from qdrant_client.http.exceptions import ResponseHandlingException
 
 from intramodal.errors import AccessDenied, Conflict, InputError, NotFound, Unsupported
+from intramodal.progress import progress
 from intramodal.store.base import (
     Cluster,
     CollectionInfo,
@@ -74,6 +75,7 @@ from intramodal.store.server.shard_keys import (
     meant_key,
     merged,
 )
+from intramodal.store.server.tokens import lacking_right
 from intramodal.types import Floats, Payload, PointId, ShardKey
 
 log = logging.getLogger(__name__)
@@ -225,6 +227,7 @@ class ServerStore(Store):
             indexes=indexes or self._local_indexes.get(name, {}),
             n_indexed=info.indexed_vectors_count or 0,
             settings=self._settings_of(info),
+            problem=convert.problem_of(info),
         )
 
     def _n_points(self, name: str, info: models.CollectionInfo) -> int:
@@ -262,21 +265,40 @@ class ServerStore(Store):
         self._server.forget()
         self._local_indexes.pop(name, None)
 
-    def optimize(self, name: str, *, deadline_s: float = 3600.0) -> None:
-        """Wait until the collection is green; `StoreUnavailable` at the deadline."""
-        if self._status(name) == "grey":  # restarted: waits for any change before it optimizes
+    indexes_by_itself = True
+
+    def optimize(self, name: str, *, deadline_s: float = 3600.0) -> str:
+        """Wait until the collection is green; returns why it is not where that takes longer."""
+        start, pause = self._server.retry.clock(), 0.05
+        is_woken = False
+        with progress(None, f"wait for the index of {name}", unit="s") as bar:
+            while True:
+                found = self.info(name)
+                is_over = self._server.retry.clock() - start > deadline_s
+                if found.status == "grey" and not is_woken:
+                    self._wake(name)
+                    is_woken = True
+                elif found.status != "yellow" or is_over:
+                    return _unbuilt(found)
+                self._server.retry.sleep(pause)
+                bar.update(pause)
+                pause = min(2.0, pause * 1.5)
+
+    def _wake(self, name: str) -> None:
+        """Let a server that was started again optimize: it waits for any change before it does."""
+        try:
             self._server.call(
                 f"wake the optimizer of {name!r}",
                 lambda: self._server.client.update_collection(
                     name, optimizers_config=models.OptimizersConfigDiff()
                 ),
             )
-        self._server.wait_until(
-            lambda: self._status(name) == "green", lambda: f"{name!r} is optimized", deadline_s
-        )
+        except AccessDenied:
+            log.info("%r waits for the next write before it is optimized", name)
 
-    def _status(self, name: str) -> str:
-        return str(models.CollectionStatus(self._server.look(name).status).value)
+    def lacking_right(self, name: str) -> str:
+        """Return why the key may not change a collection's description, as its token says."""
+        return lacking_right(self._connection.access.api_key, name)
 
     def add_vector(
         self,
@@ -958,6 +980,24 @@ class ServerStore(Store):
             ),
         )
         return int(answer.count)
+
+
+def _unbuilt(found: CollectionInfo) -> str:
+    """Return why the index of a collection is not built, and what that means; "" if it is."""
+    name = found.name
+    if found.status == "red":
+        return (
+            f"the optimizer of {name!r} has stopped: {found.problem or 'red, without a reason'}; "
+            f"searches go on without a new index: mend the cause and start the server again"
+        )
+    if found.status == "grey":
+        return f"{name!r} is optimized after the next write to it: until then nothing is indexed"
+    if found.status == "yellow":
+        return (
+            f"the index of {name!r} is still being built: searches go on, slower until it is; its "
+            f"status turns green then"
+        )
+    return ""
 
 
 def _deletion(alias: str) -> models.DeleteAliasOperation:

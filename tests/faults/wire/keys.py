@@ -1,4 +1,4 @@
-"""Who may do what: a key for everything, one for reading, none."""
+"""Who may do what: a key for everything, one for reading, a token for a collection, none."""
 
 from __future__ import annotations
 
@@ -17,23 +17,33 @@ _READING_CALLS = frozenset(
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of a server; without `full` it is open."""
+    """The keys of a server; without `full` it is open.
+
+    `scoped` is a token that may write points of `collection`, but not change what it is.
+    """
 
     full: str | None = field(default=None, repr=False)
     reading: str | None = field(default=None, repr=False)
+    scoped: str | None = field(default=None, repr=False)
+    collection: str = ""
 
     def check(self, given: str | None) -> None:
         """Raise 401 for a stranger."""
-        if self.full is None or given in (self.full, self.reading):
+        if self.full is None or given in (self.full, self.reading, self.scoped):
             return
         if given is None:
             raise WireError(401, "Must provide an API key or an Authorization bearer token")
         raise WireError(401, "Invalid API key or JWT")
 
-    def check_write(self, given: str | None) -> None:
-        """Raise 403 for a reader who would write."""
-        if self.full is not None and given != self.full:
-            raise WireError(403, "Forbidden: Global manage access is required")
+    def check_write(self, given: str | None, path: str = "") -> None:
+        """Raise 403 for a reader who would write, or a token that would write elsewhere."""
+        if self.full is None or given == self.full:
+            return
+        if given is not None and given == self.scoped:
+            if path.startswith(f"/collections/{self.collection}/points"):
+                return
+            raise WireError(403, "Forbidden: Global access is required")
+        raise WireError(403, "Forbidden: Global manage access is required")
 
 
 def is_writing(method: str, path: str) -> bool:

@@ -71,6 +71,10 @@ class Collection:
     version: str = VERSION
     is_map: bool = True
     """Whether vectors are described by name: an unnamed one alone is not, until one is added."""
+    status: str = "green"
+    problem: str = ""
+    """What has stopped the optimizer."""
+    n_indexed: int = 0
 
     @property
     def n_shards(self) -> int:

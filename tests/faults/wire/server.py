@@ -198,7 +198,7 @@ class WireServer:
                     self.storage, method, target, body, peer=self._peer, version=self._version
                 )
                 if is_writing(method, path):  # after the body was read, as the server does
-                    self.keys.check_write(given)
+                    self.keys.check_write(given, path)
                 result = act()
             return 200, {"result": result, "status": "ok"}, {}
         except WireError as error:

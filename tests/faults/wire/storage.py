@@ -176,9 +176,9 @@ class Storage:
         if found.config.strict_mode_config is not None:
             said["strict_mode_config"] = _given(found.config.strict_mode_config)
         told: dict[str, Any] = {
-            "status": "green",
-            "optimizer_status": "ok",
-            "indexed_vectors_count": 0,
+            "status": found.status,
+            "optimizer_status": {"error": found.problem} if found.problem else "ok",
+            "indexed_vectors_count": found.n_indexed,
             "points_count": len(found.points),
             "segments_count": 1,
             "config": {

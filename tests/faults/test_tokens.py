@@ -1,0 +1,131 @@
+"""A token for one collection: it may write points and vectors, not what the collection is."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from intramodal.errors import AccessDenied
+from intramodal.ingest.backfill.in_place import backfill
+from intramodal.ingest.backfill.plan import plan_backfill
+from intramodal.store.collection import ImageCollection
+from intramodal.store.open import open_store
+from intramodal.store.server.tokens import lacking_right
+from tests.faults.schedules import ORIGIN, Truth
+from tests.faults.wire import Keys, WireServer
+
+NAME, N, D = "photos", 60, 16
+TRUTH = Truth.of(N, D)
+FULL = "the key of all"
+
+
+def token(access: Any) -> str:
+    """Return a JWT, as a server would sign it."""
+    claims = json.dumps({"exp": 4102444800, "access": access}).encode()
+    parts = (b'{"alg":"HS256","typ":"JWT"}', claims, b"signature")
+    return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
+
+
+SCOPED = token([{"collection": NAME, "access": "rw"}])
+
+
+@pytest.fixture
+def server() -> Iterator[WireServer]:
+    keys = Keys(full=FULL, scoped=SCOPED, collection=NAME)
+    with WireServer(keys=keys) as server:
+        with open_store(server.url, api_key=FULL) as store:
+            photos = ImageCollection.ensure(store, NAME, {"raw": (D, ORIGIN)})
+            photos.write(TRUTH.ids, {"raw": TRUTH.X}, TRUTH.payloads)
+        yield server
+
+
+def changes(server: WireServer) -> list[tuple[str, str]]:
+    """Take note of the requests that change what a collection is, from now on."""
+    seen: list[tuple[str, str]] = []
+
+    def look(method: str, path: str) -> None:
+        if method in ("PATCH", "PUT", "DELETE") and "/points" not in path:
+            seen.append((method, path))
+
+    server.before = look
+    return seen
+
+
+def test_the_plan_says_what_the_token_may_not_do_and_the_backfill_before_it_writes(
+    server: WireServer,
+) -> None:
+    seen = changes(server)
+    with open_store(server.url, api_key=SCOPED) as store:
+        photos = ImageCollection.open(store, NAME)
+        notes = plan_backfill(photos, TRUTH.projection).notes
+        with pytest.raises(AccessDenied, match=r"may write points.*run the same command once"):
+            backfill(photos, TRUTH.projection)
+    assert any("may write points of 'photos'" in note for note in notes)
+    assert any("somebody whose key may run this backfill once" in note for note in notes)
+    assert seen == []
+
+
+def test_what_somebody_has_prepared_is_filled_without_touching_the_description(
+    server: WireServer,
+) -> None:
+    with open_store(server.url, api_key=FULL) as store:
+        backfill(ImageCollection.open(store, NAME), TRUTH.projection)
+    for point in list(server.storage.points(NAME).values())[:20]:
+        del point.vectors["pca"]
+    seen = changes(server)
+    with open_store(server.url, api_key=SCOPED) as store:
+        photos = ImageCollection.open(store, NAME)
+        assert not any("key" in note for note in plan_backfill(photos, TRUTH.projection).notes)
+        done = backfill(photos, TRUTH.projection)
+    assert (done.projected, done.notes, seen) == (20, [], [])
+    TRUTH.check(server.storage.points(NAME), is_projected=True)
+
+
+def test_an_entry_that_the_token_cannot_complete_is_a_note(server: WireServer) -> None:
+    with open_store(server.url, api_key=FULL) as store:
+        photos = ImageCollection.open(store, NAME)
+        backfill(photos, TRUTH.projection, only=TRUTH.ids[:1])  # the manifest says: incomplete
+    with open_store(server.url, api_key=SCOPED) as store:
+        photos = ImageCollection.open(store, NAME)
+        planned = plan_backfill(photos, TRUTH.projection).notes
+        done = backfill(photos, TRUTH.projection)
+        assert not ImageCollection.open(store, NAME).origin("pca").is_complete
+    assert any("cannot mark 'pca' as complete" in note for note in planned)
+    assert done.projected == N - 1
+    assert any("let somebody whose key may run the same command once" in n for n in done.notes)
+    with open_store(server.url, api_key=FULL) as store:
+        photos = ImageCollection.open(store, NAME)
+        assert backfill(photos, TRUTH.projection).projected == 0
+        assert photos.origin("pca").is_complete
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        (None, ""),
+        ("a key", ""),
+        ("a.b.c", ""),
+        (token("m"), ""),
+        (token("r"), "may only read"),
+        (token([{"collection": NAME, "access": "r"}]), "may only read 'photos'"),
+        (token([{"collection": "other", "access": "rw"}]), "has no right on 'photos'"),
+        (SCOPED, "may write points of 'photos'"),
+    ],
+)
+def test_a_token_is_read_as_the_server_reads_it(key: str | None, words: str) -> None:
+    found = lacking_right(key, NAME)
+    assert words in found
+    assert bool(words) == bool(found)
+    assert key is None or key not in found
+
+
+def test_a_refused_write_names_the_right_that_is_missing(server: WireServer) -> None:
+    with open_store(server.url, api_key=SCOPED) as store:
+        with pytest.raises(AccessDenied, match="for single collections"):
+            store.set_metadata(NAME, {"a": 1})
+        with pytest.raises(AccessDenied, match="for single collections"):
+            store.drop(NAME)
