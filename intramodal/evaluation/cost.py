@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 N_PROBES = 50
 """Queries of each search: enough for a median, little beside the evaluation itself."""
 
+_FEWEST_PROBES = 5
+
 N_CANDIDATES = 40
 """Of a search in two stages; its second one ranks them."""
 
@@ -61,7 +63,8 @@ def vector_costs(
         # The last vector finds the candidates, the first one ranks them: both are in memory.
         two = IndexSearch(vectors[0], prefetch=vectors[-1], candidates=N_CANDIDATES)
         searches.append(two)
-    probes = _probes(np.flatnonzero(split[0]) if split else np.arange(len(table)))
+    n_probes = _n_probes(collection, searches)
+    probes = _probes(np.flatnonzero(split[0]) if split else np.arange(len(table)), n_probes)
     of_probes = {field: _of_probes(task, probes) for field, task in (tasks or {}).items()}
     is_whole = where is None and split is None
     n = (table.drawn_from or len(table)) if is_whole else collection.described.n_points
@@ -75,9 +78,25 @@ def vector_costs(
     }
 
 
-def _probes(rows: NDArray[np.intp]) -> NDArray[np.intp]:
+def _n_probes(collection: ImageCollection, searches: Sequence[IndexSearch]) -> int:
+    """Return how many queries are asked: about a minute's worth where their rate is limited."""
+    a_minute = collection.search_limits.reads_a_minute
+    # Once to be timed, once for the answers.
+    cost = 2 * sum(search.n_reads for search in searches)
+    if a_minute is None or N_PROBES * cost <= a_minute:
+        return N_PROBES
+    n_probes = max(_FEWEST_PROBES, a_minute // cost)
+    log.warning(
+        "strict mode allows %r %d reads a minute (read_rate_limit): searches are measured by %d "
+        "queries instead of %d",
+        *(collection.name, a_minute, n_probes, N_PROBES),
+    )
+    return n_probes
+
+
+def _probes(rows: NDArray[np.intp], n_probes: int) -> NDArray[np.intp]:
     """Return a few of the rows, at equal distances."""
-    return rows[np.linspace(0, len(rows) - 1, num=min(len(rows), N_PROBES)).astype(np.intp)]
+    return rows[np.linspace(0, len(rows) - 1, num=min(len(rows), n_probes)).astype(np.intp)]
 
 
 def two_stages(a: str, b: str) -> str:

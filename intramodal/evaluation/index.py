@@ -703,7 +703,8 @@ def _warn_of_slowness(
     if a_minute is not None and cost > a_minute:
         log.warning(
             "strict mode allows %r %d reads a minute (read_rate_limit): these %s searches take "
-            "about %s minutes; fewer drawn queries (max_queries) take less",
+            "about %s minutes, and latencies include the pauses; drawing fewer queries "
+            "(max_queries) takes less",
             *(collection.name, a_minute, f"{asked * len(searches):,}", f"{cost / a_minute:,.0f}"),
         )
 

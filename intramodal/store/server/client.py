@@ -52,8 +52,16 @@ class Retry:
     rng: random.Random = field(default_factory=random.Random)
     """Replaced in tests."""
 
-    def run(self, call: Callable[[], T], *, can_split: bool = False) -> T:
+    def run(
+        self,
+        call: Callable[[], T],
+        *,
+        can_split: bool = False,
+        tell: Callable[[StoreUnavailable, float], None] | None = None,
+    ) -> T:
         """Return what `call` returns, tried again while it raises `StoreUnavailable`.
+
+        `tell` is given each failure, and the seconds until the next attempt.
 
         Where a large request breaks the connection again and again, `OversizedRequestError` says
         that halves of it should be tried, if that is possible.
@@ -72,6 +80,8 @@ class Retry:
                 elapsed = self.clock() - start
                 if elapsed + pause > self.deadline_s:
                     raise StoreUnavailable(_given_up(error, n_attempts, elapsed)) from error
+                if tell is not None:
+                    tell(error, pause)
             self.sleep(pause)
 
     def _pause_s(self, n_attempts: int, error: StoreUnavailable) -> float:
@@ -316,6 +326,9 @@ _BYTES_A_FLOAT = 4
 _BYTES_A_POINT = 100  # id and punctuation
 _BYTES_A_REQUEST = 1024  # what stands around the points
 
+_LONG_PAUSE_S, _TOLD_EVERY_S = 5.0, 60.0
+"""A pause that a person would wonder about, and how often such a one is told."""
+
 _ONE_IS_TOO_LARGE = (
     "it is of a single point: store less in its payload, or raise the limit of the server or of "
     "the proxy before it"
@@ -351,6 +364,7 @@ class Caller:
         """Bytes of one body, as far as the server has told."""
         self._known: dict[str, Known] = {}
         self._is_closed = False
+        self._told_at: float | None = None
         # Local mode bears no two calls at a time: its arrays grow while they are read.
         is_server = connection.kind == "server"
         self._turn: AbstractContextManager[Any] = nullcontext() if is_server else RLock()
@@ -375,7 +389,15 @@ class Caller:
         if self.connection.kind != "server":
             return attempt()
         with self._learning():
-            return self.retry.run(attempt, can_split=n > 1)
+            return self.retry.run(attempt, can_split=n > 1, tell=self._tell)
+
+    def _tell(self, error: StoreUnavailable, pause_s: float) -> None:
+        """Say that a long pause is one that the server asks for, once a minute."""
+        now = self.retry.clock()
+        is_due = self._told_at is None or now - self._told_at >= _TOLD_EVERY_S
+        if isinstance(error, Overloaded) and pause_s >= _LONG_PAUSE_S and is_due:
+            self._told_at = now
+            log.warning("%s; this goes on by itself then", error)
 
     @contextmanager
     def _learning(self) -> Iterator[None]:
@@ -405,7 +427,7 @@ class Caller:
                 raise
 
         with self._learning():
-            return self.retry.run(attempt, can_split=n > 1)
+            return self.retry.run(attempt, can_split=n > 1, tell=self._tell)
 
     def _lists(self, name: str, vectors: Iterable[str]) -> bool:
         with self._translated(f"read {name!r}"):

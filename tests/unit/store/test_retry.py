@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+from qdrant_client import QdrantClient
 
 from intramodal.errors import AccessDenied, StoreUnavailable
-from intramodal.store.server.client import Retry
+from intramodal.store.server.client import Caller, Connection, Retry
 from intramodal.store.server.refusals import Overloaded
 
 
@@ -73,3 +74,27 @@ def test_pauses_stay_below_the_longest_however_often_it_failed() -> None:
     clock = Clock()
     clock.retry(deadline_s=1e6).run(failing(200, StoreUnavailable("busy")))
     assert max(clock.pauses) <= 10
+
+
+def test_a_long_pause_that_a_server_asks_for_is_told_once_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = Clock()
+    busy = Overloaded("cannot read 'photos': the server is busy and asks for 20 s")
+    busy.retry_after_s = 20.0
+    connection = Connection(QdrantClient(":memory:"), "server", "http://host:6333", "1.19.0")
+    caller = Caller(connection, clock.retry(deadline_s=1e6))
+    caller.call("read 'photos'", failing(2, busy))
+    assert [record.message for record in caplog.records] == [
+        f"{busy}; this goes on by itself then"
+    ]
+    caller.call("read 'photos'", failing(2, busy))  # 40 s later, then 60 s
+    assert len(caplog.records) == 2
+
+
+def test_a_short_pause_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    connection = Connection(QdrantClient(":memory:"), "server", "http://host:6333", "1.19.0")
+    caller = Caller(connection, clock.retry())
+    caller.call("read 'photos'", failing(3, StoreUnavailable("the connection broke")))
+    assert not caplog.records
