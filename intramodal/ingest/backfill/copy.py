@@ -530,11 +530,9 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
         points.absent()
         points.settle()
     n_unprojectable = vectors.lacking()
-    n_only, n_compared = (
-        (0, 0) if is_done else compare_collections(copy, new, points.uncopied, seed)
-    )
+    found = (0, 0) if is_done else compare_collections(copy, new, points.uncopied, seed)
     replicas = vectors.on_replicas()
-    new.finish_vector(vector, is_complete=not vectors.n_lacking and replicas.has_all)
+    new.finish_vector(vector, is_complete=vectors.is_complete(replicas))
     seconds = round(time.perf_counter() - started, 3)
     needs_index = original.described.n_indexed > 0 and new.described.n_indexed == 0
     reindex_seconds = _index(new, needed=needs_index) if reindex and not is_done else 0.0
@@ -547,8 +545,8 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
         projected=points.n_projected + vectors.n_projected,
         skipped=n_skipped,
         unprojectable=n_unprojectable,
-        compared=n_compared,
-        only_in_new=n_only,
+        compared=found[1],
+        only_in_new=found[0],
         aliases=[] if is_done else _switch(copy, new),
         failures=failures.listed,
         seconds=seconds,

@@ -177,11 +177,8 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     n_unprojectable = fill.lacking(*wanted) if wanted else 0
     replicas, notes = Replicas(), new.notes
     if only is None:
-        # Other shard keys than the one that was filled may lack it.
-        is_whole = collection.store.shard_key is None or collection.origin(vector).is_complete
         replicas = fill.on_replicas()
-        is_complete = is_whole and not fill.n_lacking and replicas.has_all
-        notes = [*notes, *_finished(collection, vector, is_complete=is_complete)]
+        notes = [*notes, *_finished(collection, vector, is_complete=fill.is_complete(replicas))]
     else:
         collection.info()
     seconds = time.perf_counter() - started

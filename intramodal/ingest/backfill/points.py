@@ -280,6 +280,13 @@ class VectorFill:
         self.n_late = max(0, self.n_projected - n_first - n_unwritten)
         return n_unprojectable
 
+    def is_complete(self, replicas: Replicas) -> bool:
+        """Return whether the manifest may call the vector complete."""
+        # Other shard keys than the one that was filled may lack it.
+        store = self.collection.store
+        is_whole = store.shard_key is None or self.collection.origin(self.vector).is_complete
+        return is_whole and not self.n_lacking and replicas.has_all
+
     def on_replicas(self) -> Replicas:
         """Fill what single replicas lack, where a collection has any, and count what they lack.
 
