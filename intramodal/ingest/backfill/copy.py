@@ -527,15 +527,13 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     points = CopyFill(copy, new, batch_size, throttle, failures)
     vectors = VectorFill(new, projection, copy.new_source, vector, batch_size, throttle, failures)
     if not is_done:
-        points.absent()
-        points.settle()
+        points.fill()
     n_unprojectable = vectors.lacking()
     found = (0, 0) if is_done else compare_collections(copy, new, points.uncopied, seed)
     replicas = vectors.on_replicas()
     new.finish_vector(vector, is_complete=vectors.is_complete(replicas))
     seconds = round(time.perf_counter() - started, 3)
-    needs_index = original.described.n_indexed > 0 and new.described.n_indexed == 0
-    reindex_seconds = _index(new, needed=needs_index) if reindex and not is_done else 0.0
+    reindex_seconds = _index(new, original) if reindex and not is_done else 0.0
     summary = CopySummary(
         collection=original.name,
         new_collection=new.name,
@@ -563,8 +561,9 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
 _PATIENCE_S = 3600.0
 
 
-def _index(new: ImageCollection, *, needed: bool) -> float:
+def _index(new: ImageCollection, original: ImageCollection) -> float:
     """Have the new collection indexed before clients are switched to it; returns the seconds."""
+    needed = original.described.n_indexed > 0 and new.described.n_indexed == 0
     needs_look = needed or new.described.status in ("yellow", "red")
     seconds, unbuilt = rebuild_index(new, needed=needs_look, patience_s=_PATIENCE_S)
     if unbuilt:
@@ -627,6 +626,11 @@ class CopyFill:
         specs = self.copy.collection.described.vectors
         width = sum(specs[name].size for name in self.copy.renamed)
         self._size = PageSize(self.batch_size, width, is_whole=True)
+
+    def fill(self) -> None:
+        """Copy what is absent, and again what writers have changed meanwhile."""
+        self.absent()
+        self.settle()
 
     def absent(self) -> None:
         """Copy all points that the new collection lacks; `StoreError` if that never ends."""

@@ -175,13 +175,12 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     failures = Failures(run, None)
     fill = VectorFill(collection, projection, source, vector, batch_size, throttle, failures)
     n_unprojectable = fill.lacking(*wanted) if wanted else 0
-    replicas, notes = Replicas(), new.notes
+    replicas, notes = fill.on_replicas() if only is None else Replicas(), new.notes
     if only is None:
-        replicas = fill.on_replicas()
         notes = [*notes, *_finished(collection, vector, is_complete=fill.is_complete(replicas))]
     else:
         collection.info()
-    seconds = time.perf_counter() - started
+    seconds = round(time.perf_counter() - started, 3)
     needs_index = reindex and _needs_index(collection, fill.n_projected, was_indexed)
     reindex_seconds, unbuilt = rebuild_index(collection, needed=needs_index)
     summary = BackfillSummary(
@@ -196,7 +195,7 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
         lacking=fill.n_lacking,
         replicas=replicas,
         notes=[*notes, *unbuilt],
-        seconds=round(seconds, 3),
+        seconds=seconds,
         reindex_seconds=reindex_seconds,
     )
     run.keep(summary)
