@@ -569,8 +569,10 @@ class StoreContract:
             (page,) = filled.scroll(NAME, payload=wanted)
             expected = [{k: by_id[i][k] for k in wanted if k in by_id[i]} for i in page.ids]
             assert page.payloads == expected
-        (page,) = filled.scroll(NAME, payload=True)
-        assert page.payloads == [by_id[i] for i in page.ids]
+        pages = list(filled.scroll(NAME, payload=True))
+        assert [p for page in pages for p in page.payloads] == [
+            by_id[i] for page in pages for i in page.ids
+        ]
         (page,) = filled.scroll(NAME)
         assert page.payloads == [{}] * N
         assert page.vectors == {}

@@ -444,10 +444,12 @@ class EdgeStore(Store):
     ) -> Iterator[Page]:
         """Yield all (matching) points in id order; `payload=True` means every key."""
         start = None if offset is None else canonical_ids([offset])[0]
-        size = PageSize(batch_size, 0, is_whole=payload is True)
+        size: PageSize | None = None
         while True:
             with self._opened(name, "read") as (entry, shard):
                 require_vectors(entry.vectors, vectors)
+                width = sum(entry.vectors[vector].size for vector in vectors)
+                size = size or PageSize(batch_size, width, is_whole=payload is True)
                 records, following = shard.scroll(
                     edge.ScrollRequest(
                         offset=start,

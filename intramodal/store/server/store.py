@@ -826,9 +826,9 @@ class ServerStore(Store):
     def _page_size(
         self, known: Known, most: int, vectors: Sequence[str], payload: Sequence[str] | bool
     ) -> PageSize:
-        """Return how many points to read at once; local mode gives what is in memory anyway."""
-        width = 0 if self._is_local else sum(known.specs[vector].size for vector in vectors)
-        return PageSize(most, width, is_whole=payload is True and not self._is_local)
+        """Return how many points to read at once."""
+        width = sum(known.specs[vector].size for vector in vectors)
+        return PageSize(most, width, is_whole=payload is True)
 
     def retrieve(
         self,
