@@ -559,6 +559,15 @@ class StoreContract:
     def test_the_last_page_has_no_next_offset(self, filled: Store) -> None:
         assert [p.next_offset is None for p in filled.scroll(NAME, batch_size=30)] == [False, True]
 
+    def test_a_vector_is_everywhere_where_every_replica_has_it(self, filled: Store) -> None:
+        filled.add_vector(NAME, "pca", VectorSpec(2))
+        some = list(IDS[1:4])
+        filled.update_vectors(NAME, "pca", some, np.eye(3, 2, dtype=np.float32) + 1)
+        found = filled.with_vector_everywhere(NAME, "pca", IDS)
+        assert sorted(found, key=str) == sorted(some, key=str)
+        assert filled.n_replicas(NAME) == 1
+        assert filled.inactive_replicas(NAME) == []
+
     def test_scrolling_an_empty_collection_gives_no_page(self, store: Store) -> None:
         store.create(NAME, RAW)
         assert list(store.scroll(NAME, vectors=["raw"])) == []
