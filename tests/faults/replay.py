@@ -23,6 +23,11 @@ _VARY = {
     "version": "is the operation that wrote the point",
     "uuid": "is drawn",
     "peer_id": "is drawn",
+    "peers": "are named by what is drawn",
+    "leader": "is drawn",
+    "term": "of the consensus",
+    "commit": "of the consensus",
+    "last_update": "is a time",
     "started_at": "is a time",
     "finished_at": "is a time",
     "duration_sec": "is a time",
@@ -233,4 +238,6 @@ def _text(said: str) -> str:
     """Return a text without what no two say alike: parsers, and which of several missing ids."""
     if "valid point ID" not in said:
         said = re.sub(r"(?s)(Format error in JSON body: ).*", r"\1...", said)
+    said = re.sub(r"(service is currently unavailable', message: ).*", r"\1...", said)
+    said = re.sub(r" on peer \d+ ", " on peer N ", said)
     return re.sub(r"No point with id \S+ found", "No point with id N found", said)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,11 @@ from tests.faults.wire.errors import WireError
 from tests.faults.wire.points import Collection, Given, Point, ShardKey, bare, known_id
 
 FIRST_PEER = 100
+
+_UNREACHABLE = (
+    "Service internal error: Tonic status error: code: 'The service is currently unavailable', "
+    'message: "tcp connect error"'
+)
 
 
 @dataclass
@@ -36,6 +41,9 @@ class Cluster:
         point: it is deactivated then, and may come back without them.
     orderings : list
         What the writes asked for, None by default.
+    down : int, optional
+        The peer that does not answer, not the one that is asked. Its replicas are dead for the
+        others once a write has reached those beside it.
     """
 
     n_peers: int = 1
@@ -45,6 +53,7 @@ class Cluster:
     takes_keys: bool = True
     deaf_after_404: int = 0
     orderings: list[str | None] = field(default_factory=list)
+    down: int | None = None
     n_deaf: int = 0
     _left: dict[tuple[str, int], int] = field(default_factory=dict)
 
@@ -77,6 +86,49 @@ class Cluster:
         if self.is_one_down:
             text = "Service internal error: The replica set for shard 1 on peer 100 does not have "
             raise WireError(500, text + "enough active replicas")
+
+    def placed(self, found: Collection, shard: int) -> list[int]:
+        """Return the peers that hold a replica of a shard of a collection."""
+        n = max(self.replicas, found.config.replication_factor or 1)
+        return [(shard + k) % self.n_peers for k in range(min(n, self.n_peers))]
+
+    def reaches(self, found: Collection, shard: int) -> bool:
+        """Return whether a peer that holds a shard answers."""
+        return self.placed(found, shard) != [self.down]
+
+    def check_read(self, found: Collection, *, reads_all: bool = False) -> None:
+        """Raise what a read gets if the peer that is down is needed for it."""
+        for shard in range(found.n_shards):
+            holders = self.placed(found, shard)
+            if self.down not in holders:
+                continue
+            if reads_all and shard in found.dead:
+                text = f"The replica set for shard {shard} on peer {FIRST_PEER} does not have"
+                raise WireError(500, f"Service internal error: {text} enough active replicas")
+            if reads_all or len(holders) == 1:
+                text = f"1 of {len(holders)} read operations failed:\n  {_UNREACHABLE}"
+                raise WireError(500, f"Service internal error: {text}")
+
+    def after_write(self, found: Collection, shards: Iterable[int]) -> None:
+        """Raise what a write of some shards gets, although it is kept where a peer answers."""
+        touched = set(shards)
+        hit = {shard for shard in touched if self.down in self.placed(found, shard)}
+        least = found.config.write_consistency_factor or 1
+        failed = {shard for shard in hit if len(self.placed(found, shard)) - 1 < least}
+        found.dead |= hit - failed
+        if failed:
+            text = f"{len(failed)} out of {len(touched)} shards failed to apply operation."
+            first = f"First error captured: {_UNREACHABLE}"
+            raise WireError(500, f"Service internal error: {text} {first}")
+
+    def not_found(
+        self, found: Collection, shard: int | None, peer: int, error: WireError
+    ) -> WireError:
+        """Return the 404 of a point in the words of the peer that is asked: others' are quoted."""
+        if error.status != 404 or shard is None or peer in self.placed(found, shard):
+            return error
+        text = f"code: 'Some requested entity was not found', message: \"{error}\" not found"
+        return WireError(404, f"Not found: {text}")
 
     def readers(self, shard: int, peer: int, *, reads_all: bool) -> list[int]:
         """Return the peers whose replicas answer a read: the own one of a peer, or all."""
@@ -127,11 +179,13 @@ class Cluster:
                 shard_of(bare(place), point.shard_key, collection) == s
                 for place, point in collection.points.items()
             )
-            for holder in self.holders(s):
+            for holder in self.placed(collection, s):
                 if holder == peer:
                     local.append(_shard(s, key, points_count=n_points, state="Active"))
                 else:
-                    is_dead = self.is_one_down and s == 1 and holder != peer
+                    is_dead = (self.is_one_down and s == 1) or (
+                        holder == self.down and s in collection.dead
+                    )
                     state = "Dead" if is_dead else "Active"
                     remote.append(_shard(s, key, peer_id=FIRST_PEER + holder, state=state))
         return {

@@ -70,6 +70,7 @@ class Collection:
     usage: Usage = field(default_factory=Usage)
     version: str = VERSION
     is_map: bool = True
+    dead: set[int] = field(default_factory=set)
     """Whether vectors are described by name: an unnamed one alone is not, until one is added."""
     status: str = "green"
     problem: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -59,7 +59,7 @@ def prepared(
     how: dict[str, Any] = (
         {"reads_all": asked.get("consistency") == ["all"]} if act in (*_SEARCHES, scroll) else {}
     )
-    how |= {"peer": peer} if act in (Storage.describe, shards, scroll, count, retrieve) else {}
+    how |= {"peer": peer} if act in _ASK_A_PEER else {}
     how |= {"waits": asked.get("wait") == ["true"]} if act in _NAMES_CHANGE else {}
     if act in (upsert, update_vectors, delete):
         storage.cluster.orderings.append(asked.get("ordering", [None])[0])
@@ -176,11 +176,15 @@ def add_vector(
 ) -> Any:
     is_dense = isinstance(config, models.DenseVectorNameConfig)
     storage.add_vector(name, vector, config.dense if is_dense else config.sparse)
+    found = storage.find(name)
+    storage.cluster.after_write(found, range(found.n_shards))
     return _COMPLETED if waits else _ACKNOWLEDGED
 
 
 def drop_vector(storage: Storage, name: str, vector: str, *, waits: bool = False) -> Any:
-    storage.find(name).drop_vector(vector)
+    found = storage.find(name)
+    found.drop_vector(vector)
+    storage.cluster.after_write(found, range(found.n_shards))
     return _COMPLETED if waits else _ACKNOWLEDGED
 
 
@@ -214,7 +218,13 @@ def upsert(storage: Storage, name: str, request: Any) -> Any:
     limits.check_upsert(found, points)
     written, refused = _parted(storage, found, points, request)
     found.upsert(written, request.shard_key)
+    _reach(storage, found, (given.id for given in points), request.shard_key)
     return _unless(refused)
+
+
+def _reach(storage: Storage, found: Collection, ids: Iterable[Any], key: Any) -> None:
+    """Raise what a write gets where not enough replicas took it."""
+    storage.cluster.after_write(found, (shard_of(known_id(i), key, found) for i in ids))
 
 
 def _listed_points(request: models.PointsList | models.UpdateVectors) -> list[Given]:
@@ -234,7 +244,9 @@ def _rows(request: models.PointsBatch) -> list[Given]:
     ]
 
 
-def update_vectors(storage: Storage, name: str, request: models.UpdateVectors) -> Any:
+def update_vectors(
+    storage: Storage, name: str, request: models.UpdateVectors, *, peer: int = 0
+) -> Any:
     found, points = storage.find(name), _listed_points(request)
     limits.check_update(found, points)
     try:
@@ -243,11 +255,21 @@ def update_vectors(storage: Storage, name: str, request: models.UpdateVectors) -
                 found.existing(given.id, request.shard_key)
         written, refused = _parted(storage, found, points, request)
         found.update_vectors(written, request.shard_key)
-    except WireError:
+    except WireError as error:
         storage.cluster.n_deaf = storage.cluster.deaf_after_404
-        raise
+        missing = _missing(found, (given.id for given in points), request.shard_key)
+        raise storage.cluster.not_found(found, missing, peer, error) from error
+    _reach(storage, found, (given.id for given in points), request.shard_key)
     storage.cluster.after_update(found, written, request.shard_key)
     return _unless(refused)
+
+
+def _missing(found: Collection, ids: Iterable[Any], key: Any) -> int | None:
+    """Return the shard in which the first absent point would be."""
+    for point in ids:
+        if found.place(point, key) not in found.points:
+            return shard_of(known_id(point), key, found)
+    return None
 
 
 def _parted(
@@ -260,7 +282,7 @@ def _parted(
         shard = shard_of(known_id(point.id), request.shard_key, found)
         unknown_ones = [v for v in point.vectors if storage.cluster.refuses(v, shard)]
         refused += unknown_ones
-        if not unknown_ones:
+        if not unknown_ones and storage.cluster.reaches(found, shard):
             written.append(point)
     return written, refused
 
@@ -311,6 +333,7 @@ def set_payload(storage: Storage, name: str, request: models.SetPayload) -> Any:
     found = storage.find(name)
     limits.take_write(found, len(request.points))
     found.set_payload(request.points, request.payload, request.shard_key)
+    _reach(storage, found, request.points, request.shard_key)
     return _COMPLETED
 
 
@@ -319,6 +342,7 @@ def delete(storage: Storage, name: str, request: Any) -> Any:
     if isinstance(request, models.PointIdsList):
         limits.take_write(found, len(request.points))
         found.delete(request.points, request.shard_key)
+        _reach(storage, found, request.points, request.shard_key)
         return _COMPLETED
     limits.check_selection(found, request.filter)
     limits.take_write(found, len(found.points) // 2)  # as it guesses where there is no index
@@ -361,6 +385,7 @@ def point(storage: Storage, name: str, given: str) -> Any:
 def retrieve(storage: Storage, name: str, request: models.PointRequest, *, peer: int = 0) -> Any:
     found = storage.find(name)
     limits.check_retrieve(found, len(request.ids))
+    storage.cluster.check_read(found)
     found.check_vectors(request.with_vector)
     places = found.find(request.ids, request.shard_key)
     with_what = request.with_payload, request.with_vector
@@ -385,6 +410,7 @@ def scroll(
     limits.check_scroll(found, limit, request.filter)
     if reads_all:
         storage.cluster.check_all()
+    storage.cluster.check_read(found, reads_all=reads_all)
     matches = storage.cluster.seen(matcher(request.filter), found, peer, reads_all=reads_all)
     places = found.select(matches, request.shard_key)
     if request.offset is not None:
@@ -411,6 +437,7 @@ def _unordered(found: Collection, order: Any) -> WireError:
 def count(storage: Storage, name: str, request: models.CountRequest, *, peer: int = 0) -> Any:
     found = storage.find(name)
     limits.check_count(found, request.filter, is_exact=request.exact is not False)
+    storage.cluster.check_read(found)
     matches = storage.cluster.seen(matcher(request.filter), found, peer)
     return {"count": found.count(matches, request.shard_key)}
 
@@ -424,6 +451,7 @@ def query(
             text = f"[searches[{n}].internal.limit: value 0 invalid, must be 1 or larger]"
             raise WireError(422, f"Validation error in JSON body: {text}")
     limits.check_queries(found, request.searches)
+    storage.cluster.check_read(found, reads_all=reads_all)
     for one in request.searches:
         vector = one.using or UNNAMED
         storage.cluster.check_search(vector, found.n_shards, reads_all=reads_all)
@@ -437,6 +465,7 @@ def query_one(
     return query(storage, name, batch, reads_all=reads_all)[0]
 
 
+_ASK_A_PEER = (Storage.describe, shards, scroll, count, retrieve, update_vectors)
 _NAMES_CHANGE = (add_vector, drop_vector)
 _SEARCHES = (query, query_one)
 _NAME = r"/collections/([^/]+)"

@@ -107,6 +107,11 @@ class Storage:
             self._start_rates(found)
         return True
 
+    def recover(self) -> None:
+        """Bring dead replicas up to date, as a node that is back does after some seconds."""
+        for collection in self.collections.values():
+            collection.dead.clear()
+
     def restart(self) -> None:
         """Look at the sizes of the collections and fill the buckets, as a server that starts."""
         for collection in self.collections.values():
@@ -159,6 +164,7 @@ class Storage:
     def describe(self, name: str, peer: int = 0) -> dict[str, Any]:
         """Return a `CollectionInfo` as JSON, as far as a peer knows."""
         found = self.find(name)
+        self.cluster.check_read(found)
         known = {n: p for n, p in found.vectors.items() if self.cluster.is_known(n, peer)}
         vectors = _dumped(known, models.VectorParams)
         sparse = _dumped(known, models.SparseVectorParams)
