@@ -29,10 +29,12 @@ class Keys:
 
     def check(self, given: str | None) -> None:
         """Raise 401 for a stranger."""
-        if self.full is None or given in (self.full, self.reading, self.scoped):
+        if self.full is None:
             return
         if given is None:
             raise WireError(401, "Must provide an API key or an Authorization bearer token")
+        if given in (self.full, self.reading, self.scoped):
+            return
         raise WireError(401, "Invalid API key or JWT")
 
     def check_write(self, given: str | None, path: str = "") -> None:
