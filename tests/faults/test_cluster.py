@@ -27,6 +27,7 @@ from tests.cli.kit import run
 from tests.faults.ports import bound
 from tests.faults.schedules import ORIGIN, Clock, Slept, Truth
 from tests.faults.wire import Keys, Point, WireServer
+from tests.faults.wire.cluster import MARKED_DEAD, NOT_MARKED
 from tests.faults.wire.cluster import Cluster as Nodes
 
 N, D, N_SHARDS = 300, 16, 6
@@ -187,10 +188,11 @@ def test_a_vector_that_somebody_removes_meanwhile_is_not_waited_for(
     assert waited_for(clock) == 0
 
 
+@pytest.mark.parametrize("says", [MARKED_DEAD, NOT_MARKED])
 def test_a_dead_replica_does_not_keep_one_waiting(
-    nodes: list[WireServer], store: ServerStore, clock: Clock, truth: Truth
+    nodes: list[WireServer], store: ServerStore, clock: Clock, truth: Truth, says: str
 ) -> None:
-    cluster = spread(nodes, is_one_down=True, replicas=2, lag={1: 8})
+    cluster = spread(nodes, is_one_down=True, down_says=says, replicas=2, lag={1: 8})
     filled(store, truth)
     store.add_vector(NAME, "pca", PCA)
     assert cluster.is_known("pca", 1), "its shards' first replicas are on it"

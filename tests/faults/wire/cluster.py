@@ -13,6 +13,12 @@ from tests.faults.wire.points import Collection, Given, Point, ShardKey, bare, k
 
 FIRST_PEER = 100
 
+MARKED_DEAD = "The replica set for shard 1 on peer 100 does not have enough active replicas"
+NOT_MARKED = (
+    "1 of 2 read operations failed:\n  Service internal error: Tonic status error: code: "
+    "'The service is currently unavailable', message: \"tcp connect error\""
+)
+
 _UNREACHABLE = (
     "Service internal error: Tonic status error: code: 'The service is currently unavailable', "
     'message: "tcp connect error"'
@@ -34,6 +40,8 @@ class Cluster:
         Peer (from 0) -> requests for which it goes on without knowing a new vector.
     is_one_down : bool
         Whether a replica is dead, without which not all can be read.
+    down_says : str
+        What a read of all gets then: `NOT_MARKED` until a write has met the dead replica.
     takes_keys : bool
         Whether shard keys can be made; a server alone refuses that, but tests need not be several.
     deaf_after_404 : int
@@ -50,6 +58,7 @@ class Cluster:
     replicas: int = 1
     lag: dict[int, int] = field(default_factory=dict)
     is_one_down: bool = False
+    down_says: str = MARKED_DEAD
     takes_keys: bool = True
     deaf_after_404: int = 0
     orderings: list[str | None] = field(default_factory=list)
@@ -84,8 +93,7 @@ class Cluster:
     def check_all(self) -> None:
         """Raise what a read of all replicas gets where one is dead."""
         if self.is_one_down:
-            text = "Service internal error: The replica set for shard 1 on peer 100 does not have "
-            raise WireError(500, text + "enough active replicas")
+            raise WireError(500, f"Service internal error: {self.down_says}")
 
     def placed(self, found: Collection, shard: int) -> list[int]:
         """Return the peers that hold a replica of a shard of a collection."""
