@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from intramodal.errors import InputError
+from intramodal.errors import InputError, Unsupported
 from intramodal.store.base import IndexKind
 from intramodal.store.checks import LARGEST_SIGNED, checked_payload
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Payload, PointId
+
+log = logging.getLogger(__name__)
 
 _ENGINE_ULPS = 4
 """Units in the last place by which the engine (0.9) may read a float wrongly: measured, 2."""
@@ -111,4 +114,12 @@ def index_payload(collection: ImageCollection, payloads: Sequence[Payload]) -> N
     there = collection.described.indexes
     for key, kind in kinds.items():
         if key not in there and any(key in payload for payload in payloads):
-            collection.ensure_index(key, kind)
+            _index(collection, key, kind)
+
+
+def _index(collection: ImageCollection, key: str, kind: IndexKind) -> None:
+    """Make an index, which only makes filters quick: where it is one too many, go on without."""
+    try:
+        collection.ensure_index(key, kind)
+    except Unsupported as error:
+        log.warning("points can be chosen by %r all the same, but slowly: %s", key, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import heapq
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -12,7 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.errors import AccessDenied, Conflict, InputError, ManifestMismatchError, NotFound
+from intramodal.errors import (
+    AccessDenied,
+    Conflict,
+    InputError,
+    ManifestMismatchError,
+    NotFound,
+    Unsupported,
+)
 from intramodal.store.base import (
     CollectionInfo,
     Filter,
@@ -27,8 +35,13 @@ from intramodal.store.fields import paths, value_at
 from intramodal.store.manifest import Manifest, VectorOrigin
 from intramodal.types import Floats, Payload, PointId, VectorTable, unit_rows
 
+log = logging.getLogger(__name__)
+
 SCROLL_BATCH = 1000
 """Points a page."""
+
+_IDS_A_PAGE = 10_000
+"""Where nothing else of the points is read."""
 
 _MOST_TRIES = 3
 
@@ -341,7 +354,8 @@ class ImageCollection:
         wanted: dict[str, Any] = {"vectors": vectors, "payload": list(payload) or False}
         if sample is None:
             return tabled(self.scroll(**wanted, where=where), vectors, payload)
-        ids, n_there = draw_ids(self.scroll(where=where), sample, seed=seed)
+        pages = self.scroll(where=where, batch_size=_IDS_A_PAGE)
+        ids, n_there = draw_ids(pages, sample, seed=seed)
         batches = (ids[i : i + SCROLL_BATCH] for i in range(0, len(ids), SCROLL_BATCH))
         pages = (self.store.retrieve(self.name, batch, **wanted) for batch in batches)
         return replace(tabled(pages, vectors, payload), drawn_from=n_there)
@@ -401,10 +415,18 @@ class ImageCollection:
     def shown_neighbours(
         self, point: PointId, *, using: str, k: int = 10, where: Filter | None = None
     ) -> Hits:
-        """Return neighbours of a point to show: as many and as exact as the store allows."""
+        """Return neighbours of a point to show: as many and as exact as the store allows, or none.
+
+        For pages and lists that go on without them.
+        """
         limits = self.search_limits
         k = k if limits.answers is None else min(k, limits.answers)
-        return self.neighbours([point], using=using, k=k, exact=limits.allows_exact, where=where)
+        is_exact = limits.allows_exact
+        try:
+            return self.neighbours([point], using=using, k=k, exact=is_exact, where=where)
+        except Unsupported as error:
+            log.info("the neighbours of %s are not shown: %s", point, error)
+            return Hits([[]], [np.empty(0, dtype=np.float32)])
 
     def search(
         self,
@@ -452,7 +474,7 @@ class ImageCollection:
 
     def __repr__(self) -> str:
         """Return name, count and vector sizes."""
-        info = self.info()
+        info = self.described
         sizes = ", ".join(f"{name or 'unnamed'}: {v.size}" for name, v in info.vectors.items())
         return f"ImageCollection({self.name!r}, {info.n_points:,} points, {sizes})"
 

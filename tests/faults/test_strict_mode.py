@@ -21,7 +21,7 @@ from PIL import Image
 from qdrant_client import models
 
 from intramodal.cli import cli
-from tests.faults.wire import WireServer
+from tests.faults.wire import Keys, WireServer
 from tests.faults.wire.points import Collection
 
 N, N_KINDS, SIDE, DIM = 60, 4, 8, 256
@@ -336,6 +336,13 @@ def _same_but_searches(limit: str, shop: Shop, name: str, found: Any, said: str)
     assert _lasting(found) == _lasting(expected)
 
 
+def _as_told(limit: str, shop: Shop, name: str, found: Any, said: str) -> None:
+    """Fail unless everything is the same, and a warning says how long it takes."""
+    assert limit in said
+    assert "minutes" in said
+    _same(shop, name, found)
+
+
 def _fewer_candidates(limit: str, shop: Shop, name: str, found: Any, said: str) -> None:
     """Fail unless the searches without candidates are the same, and a warning tells of others."""
     rows, expected = (_lasting(one)["rows"] for one in (found, shop.answer(name)))
@@ -355,6 +362,7 @@ LESS: dict[tuple[str, str], Callable[[str, Shop, str, Any, str], None]] = {
         for name in ("compare", "compare --where", "compare unlabelled")
     },
     ("max_query_limit", "evaluate index"): _fewer_candidates,
+    ("read_rate_limit", "evaluate index"): _as_told,
 }
 """Cells in which a command does less than without the limit, and says so."""
 
@@ -404,3 +412,48 @@ def test_a_command_works_under_a_limit_or_names_it(
 def test_a_command_keeps_the_limits_that_it_can_keep(shop: Shop, name: str) -> None:
     shop.set(COMMANDS[name][0], KEPT_AT_ONCE)
     works(shop, name, shop.run(name))
+
+
+def test_an_ingest_goes_on_without_an_index_that_is_one_too_many(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.set("half", {"max_payload_index_count": 0})
+    shop.photos.indexes.clear()
+    works(shop, "ingest", shop.run("ingest"))
+    assert shop.photos.indexes == {}
+    assert "max_payload_index_count" in caplog.text
+
+
+def test_a_key_that_may_not_index_reads_what_it_cannot_filter(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The searches are left out of the comparison then, by a sentence that says why."""
+    name = "compare --where"
+    shop.answer(name)
+    shop.set("both", LIMITS["unindexed_filtering_retrieve"])
+    keys, shop.server.keys = shop.server.keys, Keys(full="full", reading="read")
+    monkeypatch.setenv("QDRANT_API_KEY", "read")
+    try:
+        result = shop.run(name)
+    finally:
+        shop.server.keys = keys
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    _without_searches("unindexed_filtering_retrieve", shop, name, found, caplog.text)
+    assert "year" not in shop.photos.indexes
+
+
+@pytest.mark.parametrize("kind", ["keyword", "integer", "float"])
+def test_a_filter_is_the_one_condition_that_the_index_answers(shop: Shop, kind: str) -> None:
+    """Of ``year=2001`` with an index of one kind; points of another type are no longer found."""
+    shop.set("stale", LIMITS["unindexed_filtering_retrieve"])
+    value = {"keyword": "2001", "integer": 2001, "float": 2001.0}[kind]
+    for point in shop.photos.points.values():
+        if point.payload["year"] == 2001:
+            point.payload["year"] = value
+    shop.photos.indexes["year"] = models.PayloadSchemaType(kind)
+    result = shop.run("backfill --recompute year")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["projected"] == sum(
+        point.payload["year"] == value for point in shop.photos.points.values()
+    )
