@@ -181,7 +181,20 @@ def _store(session: Session) -> Iterator[Check]:
         remedy = "intramodal doctor --repair does what is safe; else restore a backup"
         for reason in store.problems().values():
             yield Check("store", "problem", reason, remedy)
+        yield from _optimizers(store)
         yield from _replicas(store)
+
+
+def _optimizers(store: Store) -> Iterator[Check]:
+    """Yield the collections whose optimizer has stopped."""
+    remedy = "mend the cause, mostly disk or memory, then start the server again"
+    for name in store.collections() if store.indexes_by_itself else ():
+        found = store.info(name)
+        if found.status == "red":
+            why = found.problem or "status red, without a reason"
+            yield Check(
+                "store", "problem", f"the optimizer of {name!r} has stopped: {why}", remedy
+            )
 
 
 def _replicas(store: Store) -> Iterator[Check]:

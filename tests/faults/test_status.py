@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from intramodal.commands.doctor import diagnose
 from intramodal.errors import StoreError
 from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.ingest.backfill.in_place import backfill
@@ -122,3 +123,13 @@ def test_clients_are_not_switched_to_a_copy_whose_optimizer_has_stopped(
     finally:
         wire.server.before = lambda method, path: None
     assert photos.store.aliases() == {"shown": NAME}
+
+
+def test_the_doctor_names_an_optimizer_that_has_stopped(
+    wire: Wire, photos: ImageCollection
+) -> None:
+    told(wire, "red", problem=WHY)
+    result = diagnose(wire.server.url, "sqlite://")
+    assert result["state"] == "problem"
+    details = [row["detail"] for row in result["checks"] if row["name"] == "store"]
+    assert f"the optimizer of 'photos' has stopped: {WHY}" in details
