@@ -140,7 +140,6 @@ def _measured(
     They are None, and a warning says why, where the store does not allow such a search.
     """
     try:
-        collection.index_for(search.where)
         return _searched(collection, table, search, rows, tasks, may_answer)
     except Unsupported as error:
         log.warning("the search %s is not measured: %s", search.name, error)

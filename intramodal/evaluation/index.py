@@ -618,8 +618,6 @@ def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
     }
     k, filtered = _allowed(collection, filtered, k)
     asked = [search.within(where) for search in filtered]
-    for search in asked:
-        collection.index_for(search.where)
     _warn_of_slowness(collection, asked, tasks, n_timed)
     distances = other_distances(collection, table, vectors)
     exact = _exact(tasks, asked, rows, distances, resampling, seed)

@@ -502,7 +502,6 @@ def read_points(
     """Return the points of a source that match a filter; `InputError` where none does."""
     if isinstance(source, VectorTable):
         return source if where is None else _matching(source, where)
-    source.index_for(where)
     table = source.table(vectors, payload=payload, where=where, sample=sample, seed=seed)
     if where is not None and where.conditions and not len(table):
         raise InputError(_no_match(source, where, vectors))

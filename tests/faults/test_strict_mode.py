@@ -21,7 +21,8 @@ from PIL import Image
 from qdrant_client import models
 
 from intramodal.cli import cli
-from tests.faults.wire import Keys, WireServer
+from tests.faults.wire import WireServer, limits
+from tests.faults.wire.errors import WireError
 from tests.faults.wire.points import Collection
 
 N, N_KINDS, SIDE, DIM = 60, 4, 8, 256
@@ -328,6 +329,7 @@ def _fewer_queries(limit: str, shop: Shop, name: str, found: Any, said: str) -> 
 
 
 def _same_but_searches(limit: str, shop: Shop, name: str, found: Any, said: str) -> None:
+    assert shop.photos.indexes == shop.stages["both"]["photos"].indexes
     expected = copy.deepcopy(shop.answer(name))
     assert limit in said
     # What the store was asked for; all else is of the vectors that were read.
@@ -361,6 +363,9 @@ LESS: dict[tuple[str, str], Callable[[str, Shop, str, Any, str], None]] = {
         ("read_rate_limit", name): _fewer_queries
         for name in ("compare", "compare --where", "compare unlabelled")
     },
+    # What only judges writes nothing, no index either.
+    ("unindexed_filtering_retrieve", "compare --where"): _without_searches,
+    ("filter_max_conditions", "compare --where"): _without_searches,
     ("max_query_limit", "evaluate index"): _fewer_candidates,
     ("read_rate_limit", "evaluate index"): _as_told,
 }
@@ -424,23 +429,22 @@ def test_an_ingest_goes_on_without_an_index_that_is_one_too_many(
     assert "max_payload_index_count" in caplog.text
 
 
-def test_a_key_that_may_not_index_reads_what_it_cannot_filter(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("key", ["full", "points"])
+def test_a_recomputation_makes_the_index_that_its_filter_needs_if_the_key_may(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, key: str
 ) -> None:
-    """The searches are left out of the comparison then, by a sentence that says why."""
-    name = "compare --where"
-    shop.answer(name)
-    shop.set("both", LIMITS["unindexed_filtering_retrieve"])
-    keys, shop.server.keys = shop.server.keys, Keys(full="full", reading="read")
-    monkeypatch.setenv("QDRANT_API_KEY", "read")
-    try:
-        result = shop.run(name)
-    finally:
-        shop.server.keys = keys
-    assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    _without_searches("unindexed_filtering_retrieve", shop, name, found, caplog.text)
-    assert "year" not in shop.photos.indexes
+    """Without it the field of every point is read, and compared here."""
+    name = "backfill --recompute year"
+    shop.set("stale", LIMITS["unindexed_filtering_retrieve"])
+
+    def refused(collection: Collection, field: str) -> None:
+        raise WireError(403, "Forbidden: Write access to collection photos is required")
+
+    if key == "points":
+        monkeypatch.setattr(limits, "check_index", refused)
+    works(shop, name, shop.run(name))
+    assert ("year" in shop.photos.indexes) is (key == "full")
+    assert ("made a payload index on 'year' (integer)" in caplog.text) is (key == "full")
 
 
 @pytest.mark.parametrize("kind", ["keyword", "integer", "float"])

@@ -132,9 +132,7 @@ def of_search(
     return found
 
 
-_WAY_OUT = (
-    "have the setting changed, leave the filter out, or read the points and filter them yourself"
-)
+_WAY_OUT = "have an index made on its field, or the setting changed, or leave the filter out"
 
 
 def _reason(one: Filter, name: str, allowed: Allowed) -> str:
