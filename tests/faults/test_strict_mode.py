@@ -392,10 +392,15 @@ def is_refused(shop: Shop, name: str, limit: str, result: Result, took_s: float)
     assert took_s < PROMPT_S or took_s < PROMPT_S + shop.seconds(name)
 
 
+def _marks(limit: str, name: str) -> list[Any]:
+    """Return what a cell is marked with: those that say little more than others are slow."""
+    only_reads = name not in _WRITES | {"backfill --rollback", "adopt"}
+    is_slow = limit in KEPT or (only_reads and limit in (*SIZES, "write_rate_limit"))
+    return [pytest.mark.slow] if is_slow else []
+
+
 CELLS = [
-    pytest.param(limit, name, marks=[pytest.mark.slow] if limit in KEPT else [])
-    for limit in LIMITS
-    for name in COMMANDS
+    pytest.param(limit, name, marks=_marks(limit, name)) for limit in LIMITS for name in COMMANDS
 ]
 
 
