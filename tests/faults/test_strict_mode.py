@@ -47,6 +47,7 @@ LIMITS: dict[str, dict[str, Any]] = {
     "max_collection_payload_size_bytes": {"max_collection_payload_size_bytes": 10},
     "max_points_count": {"max_points_count": 10},
     "max_payload_index_count": {"max_payload_index_count": 0},
+    "max_resident_memory_percent": {"max_resident_memory_percent": 50},
 }
 
 BY = ("--projection", "pca.safetensors")
@@ -107,6 +108,7 @@ SIZES = (
     "max_collection_vector_size_bytes",
     "max_collection_payload_size_bytes",
     "max_points_count",
+    "max_resident_memory_percent",
 )
 REFUSED: dict[str, set[str]] = {
     "search_allow_exact": {"search --exact"},
@@ -142,6 +144,7 @@ class Shop:
             strict = models.StrictModeConfig(enabled=True, **limits)
             storage.update("photos", models.UpdateCollection(strict_mode_config=strict))
         storage.restart()
+        self.photos.usage.memory_percent = 50
 
     def run(self, name: str) -> Result:
         """Run a command as a person would, on what is stored."""

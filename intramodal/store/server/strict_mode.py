@@ -22,6 +22,7 @@ _SETTINGS = (
     ("max payload storage size limit", "max_collection_payload_size_bytes"),
     ("max points count limit", "max_points_count"),
     ("maximum number of payload indices", "max_payload_index_count"),
+    ("resident memory usage is at", "max_resident_memory_percent"),
     ("read rate limit exceeded", "read_rate_limit"),
     ("write rate limit exceeded", "write_rate_limit"),
 )

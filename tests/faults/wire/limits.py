@@ -46,6 +46,7 @@ def check_update(collection: Collection, points: Sequence[Given]) -> None:
 
 def _check_write(collection: Collection, points: Sequence[Given], what: str) -> None:
     strict = _strict(collection)
+    _check_memory(collection, strict)
     _check(what, len(points), strict.upsert_max_batchsize)
     _check_sizes(collection, strict)
     _check_parts(strict, points)
@@ -197,6 +198,18 @@ def _check_exact(strict: models.StrictModeConfig, *, is_exact: bool) -> None:
 
 def _refusal(text: str, help_: str) -> WireError:
     return WireError(400, f"Bad request: {text}. Help: {help_}")
+
+
+def _check_memory(collection: Collection, strict: models.StrictModeConfig) -> None:
+    """Raise where the process has more of the memory than a write may find (from 1.18 on)."""
+    used, most = collection.usage.memory_percent, strict.max_resident_memory_percent
+    if most is not None and used >= most:
+        raise _refusal(
+            f"Resident memory usage is at {used}% of total memory, exceeding the configured limit "
+            f"of {most}%",
+            "Reduce memory usage (e.g. delete points or drop collections), or raise "
+            "`max_resident_memory_percent` in the strict mode config of this collection.",
+        )
 
 
 # Sizes

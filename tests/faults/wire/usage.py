@@ -66,9 +66,10 @@ class Sizes:
 
 @dataclass
 class Usage:
-    """Buckets of the two rates, made anew when strict mode changes, and the sizes."""
+    """Buckets of the two rates, made anew when strict mode changes, the sizes, the memory."""
 
     reads: Bucket | None = None
     writes: Bucket | None = None
     sizes: Sizes = field(default_factory=Sizes)
     n_looks: int = 1
+    memory_percent: int = 0
