@@ -41,9 +41,6 @@ class Deliberate:
 
 
 DELIBERATE = (
-    Deliberate(
-        "read: POST .*/scroll", r"points( has|\[\d\]\.id)", "the hash of a slice is the server's"
-    ),
     Deliberate("read: GET .*/optimizations", r"running has", "the stand-in has no optimizer"),
     Deliberate("vector names: GET .*", "was 'yellow'", "the stand-in has no optimizer"),
     Deliberate("search: .*/named/points/query/batch", r"points\[", "equal scores have no order"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from typing import Any
 
 from qdrant_client import models
 from qdrant_client.local.json_path_parser import parse_json_path
+from qdrant_client.local.siphash import point_id_slice
 
 from intramodal.types import Payload, PointId
 from tests.faults.wire.errors import WireError
@@ -56,7 +56,9 @@ def _condition(condition: Any) -> Matches:
         return lambda point, stored: value_at(stored.payload, key) in (None, [])
     if isinstance(condition, models.SliceCondition):
         part = condition.slice
-        return lambda point, stored: zlib.crc32(str(point).encode()) % part.total == part.index
+        if not 0 <= part.index < part.total:
+            raise WireError(422, "Slice index must be less than the total number of slices")
+        return lambda point, stored: point_id_slice(point, part.total) == part.index
     if isinstance(condition, models.FieldCondition):
         return _field(condition)
     raise WireError(501, f"the stand-in has no {type(condition).__name__}")
