@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
+from tqdm import tqdm
 
 from intramodal.commands.doctor import diagnose
 from intramodal.errors import StoreError
@@ -14,6 +20,7 @@ from intramodal.ingest.backfill.plan import plan_backfill
 from intramodal.store.collection import ImageCollection
 from intramodal.store.server.store import ServerStore
 from tests.faults.schedules import ORIGIN, Truth, Wire
+from tests.faults.wire.errors import WireError
 
 NAME, N, D = "photos", 60, 16
 WHY = "Service internal error: No space left on device: WAL buffer size exceeds available disk"
@@ -133,3 +140,140 @@ def test_the_doctor_names_an_optimizer_that_has_stopped(
     assert result["state"] == "problem"
     details = [row["detail"] for row in result["checks"] if row["name"] == "store"]
     assert f"the optimizer of 'photos' has stopped: {WHY}" in details
+
+
+LEFT = {
+    "summary": {
+        "queued_optimizations": 1,
+        "queued_segments": 2,
+        "queued_points": 1200,
+        "idle_segments": 1,
+    },
+    "running": [
+        {
+            "uuid": str(uuid.UUID(int=1)),
+            "optimizer": "merge",
+            "status": "optimizing",
+            "segments": [
+                {"uuid": str(uuid.UUID(int=2)), "points_count": 34},
+                {"uuid": str(uuid.UUID(int=3)), "points_count": 0},
+            ],
+            "progress": {
+                "name": "Segment Optimizing",
+                "started_at": "2026-11-27T09:38:03.824229268Z",
+                "children": [
+                    {
+                        "name": "copy_data",
+                        "started_at": "2026-11-27T09:38:03.839638217Z",
+                        "finished_at": "2026-11-27T09:38:03.840266921Z",
+                        "duration_sec": 0.000627677,
+                    },
+                    {
+                        "name": "vector_index",
+                        "started_at": "2026-11-27T09:38:03.912106479Z",
+                        "children": [
+                            {
+                                "name": "main_graph",
+                                "started_at": "2026-11-27T09:38:03.912106479Z",
+                                "done": 9,
+                                "total": 36,
+                            }
+                        ],
+                    },
+                    {"name": "wait_cpu_permit"},
+                ],
+            },
+        }
+    ],
+}
+"""In the form of the recorded answer of 1.19.0, with more to do."""
+SAID = "1,234 points in 4 segments left (main graph 25%)"
+ASKED = ("GET", f"/collections/{NAME}/optimizations")
+
+
+def n_asked(wire: Wire) -> int:
+    return sum((request.method, request.path) == ASKED for request in wire.served())
+
+
+@contextmanager
+def refused(wire: Wire, status: int, n_times: int = 10_000) -> Iterator[None]:
+    """Let the server refuse to say what is left, the first times."""
+    n_left = n_times
+
+    def refuse(method: str, path: str) -> None:
+        nonlocal n_left
+        if (method, path) == ASKED:
+            found = wire.server.storage.find(NAME)
+            found.optimizations = WireError(status, "Forbidden") if n_left > 0 else LEFT
+            n_left -= 1
+
+    wire.server.before = refuse
+    try:
+        yield
+    finally:
+        wire.server.before = lambda method, path: None
+
+
+def left_unoptimized(wire: Wire) -> None:
+    told(wire, "yellow")
+    wire.server.storage.find(NAME).optimizations = LEFT
+
+
+def test_what_is_left_is_told_once_a_minute_where_no_bar_is_drawn(
+    wire: Wire, photos: ImageCollection, caplog: pytest.LogCaptureFixture
+) -> None:
+    left_unoptimized(wire)
+    with caplog.at_level(logging.WARNING):
+        photos.store.optimize(NAME, deadline_s=600)
+    lines = [record.message for record in caplog.records if SAID in record.message]
+    assert lines[0] == f"the index of {NAME!r} is still being built: {SAID}"
+    assert 8 <= len(lines) <= 10
+    assert n_asked(wire) == len(lines)
+
+
+def test_what_is_left_stands_on_the_bar(
+    wire: Wire, photos: ImageCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_unoptimized(wire)
+    screen = io.StringIO()
+    monkeypatch.setattr(
+        "intramodal.store.server.store.progress",
+        lambda total, what, unit: tqdm(desc=what, unit=unit, file=screen, mininterval=0),
+    )
+    wire.journal.clear()
+    photos.store.optimize(NAME, deadline_s=60)
+    assert SAID in screen.getvalue()
+    assert 10 < n_asked(wire) <= len(wire.pauses())
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_key_that_may_not_ask_what_is_left_is_asked_for_it_once(
+    wire: Wire, photos: ImageCollection, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    left_unoptimized(wire)
+    with refused(wire, status), caplog.at_level(logging.WARNING):
+        said = photos.store.optimize(NAME, deadline_s=600)
+    assert "still being built" in said
+    assert caplog.records == []
+    assert n_asked(wire) == 1
+
+
+def test_what_is_left_is_asked_again_after_a_passing_failure(
+    wire: Wire, photos: ImageCollection, caplog: pytest.LogCaptureFixture
+) -> None:
+    left_unoptimized(wire)
+    with refused(wire, 503, n_times=2), caplog.at_level(logging.WARNING):
+        photos.store.optimize(NAME, deadline_s=600)
+    lines = [record for record in caplog.records if SAID in record.message]
+    assert 6 <= len(lines) == n_asked(wire) - 2
+
+
+def test_an_older_server_is_not_asked_what_is_left(
+    wire: Wire, photos: ImageCollection, caplog: pytest.LogCaptureFixture
+) -> None:
+    left_unoptimized(wire)
+    older = replace(wire.connection, version="1.16.2")
+    with caplog.at_level(logging.WARNING):
+        ServerStore(older, retry=wire.clock.retry()).optimize(NAME, deadline_s=600)
+    assert caplog.records == []
+    assert n_asked(wire) == 0

@@ -391,6 +391,11 @@ class Caller:
         with self._learning():
             return self.retry.run(attempt, can_split=n > 1, tell=self._tell)
 
+    def call_once(self, what: str, request: Callable[[], T]) -> T:
+        """Return the answer of a single attempt, where nothing depends on it."""
+        with self._translated(what):
+            return request()
+
     def _tell(self, error: StoreUnavailable, pause_s: float) -> None:
         """Say that a long pause is one that the server asks for, once a minute."""
         now = self.retry.clock()

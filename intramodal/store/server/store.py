@@ -66,6 +66,7 @@ from intramodal.store.server.cluster import (
     wait_until_known,
 )
 from intramodal.store.server.conditions import Parted
+from intramodal.store.server.optimizing import Remainder
 from intramodal.store.server.shard_keys import (
     KeyedShards,
     OneShard,
@@ -268,10 +269,14 @@ class ServerStore(Store):
     indexes_by_itself = True
 
     def optimize(self, name: str, *, deadline_s: float = 3600.0) -> str:
-        """Wait until the collection is green; returns why it is not where that takes longer."""
+        """Wait until the collection is green; returns why it is not where that takes longer.
+
+        What is left is told meanwhile, from Qdrant 1.17 on.
+        """
         start, pause = self._server.retry.clock(), 0.05
         is_woken = False
         with progress(None, f"wait for the index of {name}", unit="s") as bar:
+            remainder = Remainder(self._server, name, bar)
             while True:
                 found = self.info(name)
                 is_over = self._server.retry.clock() - start > deadline_s
@@ -280,6 +285,7 @@ class ServerStore(Store):
                     is_woken = True
                 elif found.status != "yellow" or is_over:
                     return _unbuilt(found)
+                remainder.tell()
                 self._server.retry.sleep(pause)
                 bar.update(pause)
                 pause = min(2.0, pause * 1.5)

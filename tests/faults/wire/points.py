@@ -76,6 +76,8 @@ class Collection:
     problem: str = ""
     """What has stopped the optimizer."""
     n_indexed: int = 0
+    optimizations: dict[str, Any] | WireError | None = None
+    """What the optimizer does, or why that is not told; None for nothing."""
 
     @property
     def n_shards(self) -> int:

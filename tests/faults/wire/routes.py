@@ -369,7 +369,11 @@ def list_keys(storage: Storage, name: str) -> Any:
 
 
 def optimizations(storage: Storage, name: str) -> Any:
-    storage.find(name)
+    told = storage.find(name).optimizations
+    if isinstance(told, WireError):
+        raise told
+    if told is not None:
+        return told
     counts = ("queued_optimizations", "queued_segments", "queued_points")
     return {"summary": {**dict.fromkeys(counts, 0), "idle_segments": 1}, "running": []}
 
