@@ -376,10 +376,13 @@ class Caller:
             raise StoreError(f"the store {self.connection.location} is closed; open it again")
         return self.connection.client
 
-    def call(self, what: str, request: Callable[[], T], *, n: int = 1) -> T:
+    def call(
+        self, what: str, request: Callable[[], T], *, n: int = 1, retry: Retry | None = None
+    ) -> T:
         """Return the answer of `request`, repeated while the reason of failure may pass.
 
         `n` is of how many parts it is: `OversizedRequestError` where fewer should be sent at once.
+        `retry` is for what is not worth the patience of all other requests.
         """
 
         def attempt() -> T:
@@ -389,7 +392,7 @@ class Caller:
         if self.connection.kind != "server":
             return attempt()
         with self._learning():
-            return self.retry.run(attempt, can_split=n > 1, tell=self._tell)
+            return (retry or self.retry).run(attempt, can_split=n > 1, tell=self._tell)
 
     def call_once(self, what: str, request: Callable[[], T]) -> T:
         """Return the answer of a single attempt, where nothing depends on it."""

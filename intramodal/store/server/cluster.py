@@ -100,7 +100,9 @@ def inactive_replicas(server: Caller, name: str) -> list[str]:
     """Return a phrase for each replica that is not active; none where one may not look."""
     try:
         info = server.call(
-            f"read the replicas of {name!r}", lambda: server.client.collection_cluster_info(name)
+            f"read the replicas of {name!r}",
+            lambda: server.client.collection_cluster_info(name),
+            retry=patient(server),
         )
     except StoreUnavailable:
         raise
@@ -119,21 +121,48 @@ def inactive_replicas(server: Caller, name: str) -> list[str]:
 
 def _uris(server: Caller) -> dict[str, str]:
     try:
-        status = server.call("read the state of the cluster", server.client.cluster_status)
+        status = _status(server)
     except StoreError:
         return {}
     return {peer: info.uri for peer, info in (getattr(status, "peers", None) or {}).items()}
 
 
-def is_alone(server: Caller) -> bool:
-    """Return whether a server says that it is not part of a cluster."""
+def unreachable_nodes(server: Caller) -> dict[str, str]:
+    """Return which nodes the one that is asked cannot send to, and its words why.
+
+    It tells that before any write has met them, when their replicas are called active still.
+    """
     try:
-        status = server.call("read the state of the cluster", server.client.cluster_status)
+        status = _status(server)
     except StoreUnavailable:
         raise
     except StoreError:  # a key or a proxy that does not let one ask
+        return {}
+    failures = getattr(status, "message_send_failures", None) or {}
+    return {
+        uri: " ".join(f"{failed.latest_error or 'no reason given'}".split())
+        for uri, failed in failures.items()
+    }
+
+
+def is_alone(server: Caller) -> bool:
+    """Return whether a server says that it is not part of a cluster."""
+    try:
+        status = _status(server)
+    except StoreUnavailable as error:
+        # Only the order of writes hangs on it: no reason to let them all fail.
+        log.warning("%s; it is taken for a node of a cluster", error)
+        return False
+    except StoreError:  # a key or a proxy that does not let one ask
         return False
     return getattr(status, "status", None) == "disabled"
+
+
+def _status(server: Caller) -> Any:
+    """Return what a server says of its cluster; asked for a few seconds only."""
+    return server.call(
+        "read the state of the cluster", server.client.cluster_status, retry=patient(server)
+    )
 
 
 def patient(server: Caller) -> Retry:
@@ -212,9 +241,16 @@ class _Waiting:
 
     def _n_pending(self, url: str, client: QdrantClient) -> int:
         """Return how many changes of the cluster a node knows and has not applied."""
+        is_own = client is self._server.client
         try:
-            status = self._asked("read the state of the cluster", url, client.cluster_status)
+            status = (
+                _status(self._server)
+                if is_own
+                else self._asked("read the state of the cluster", url, client.cluster_status)
+            )
         except StoreUnavailable:
+            if is_own:  # it does answer, as it has listed the name
+                return 0
             raise
         except StoreError:  # a key or a proxy that does not let one ask
             return 0

@@ -187,9 +187,9 @@ class WireServer:
             return 200, _OPEN[path], {"Content-Type": "text/plain; charset=utf-8"}
         if (method, path) == ("GET", "/"):
             return 200, {"title": "qdrant - vector search engine", "version": self._version}, {}
-        self.before(method, path)
         given = headers.get("api-key")
         try:
+            self.before(method, path)
             self.keys.check(given)
             self._check_size(len(body))
             with self.storage.lock:
