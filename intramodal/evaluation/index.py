@@ -42,6 +42,7 @@ from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, QueryScores, pack_scores
 from intramodal.store.base import Distance, Filter, Hits
 from intramodal.store.collection import ImageCollection
+from intramodal.store.queries import Weights, check_weights
 from intramodal.types import Floats, PointId, VectorTable
 
 log = logging.getLogger(__name__)
@@ -201,6 +202,15 @@ def _unquoted(name: str) -> str:
     return "" if name in ("''", '""') else name
 
 
+def _weighed(text: str) -> tuple[str, float | None]:
+    """Return a name and the number after its last ``=``; what is no number is of the name."""
+    name, _, weight = text.rpartition("=")
+    try:
+        return (name, float(weight)) if name else (text, None)
+    except ValueError:
+        return text, None
+
+
 @dataclass(frozen=True)
 class IndexSearch:
     """How the store is asked.
@@ -213,6 +223,8 @@ class IndexSearch:
         Two stages: this vector gives the candidates, `vector` ranks them.
     fuse : str, optional
         The rankings by `vector` and by this one are fused by their places.
+    weights : tuple of float, optional
+        How much the rankings by `vector` and by `fuse` count, each above 0; alike by default.
     candidates : int, optional
         Length of the lists of a two-stage or fused search; four times `k` by default.
     exact : bool
@@ -227,6 +239,7 @@ class IndexSearch:
     _: KW_ONLY
     prefetch: str | None = None
     fuse: str | None = None
+    weights: Weights | None = None
     candidates: int | None = None
     exact: bool = False
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -236,28 +249,45 @@ class IndexSearch:
         """Refuse what cannot be asked."""
         if self.prefetch is not None and self.fuse is not None:
             raise InputError("a search is either fused or has a prefetch; give one of the two")
+        if self.weights is not None:
+            if self.fuse is None:
+                raise InputError("weights are of the two rankings of a fused search; give fuse")
+            check_weights(self.weights)
 
     @classmethod
     def parse(cls, text: str) -> IndexSearch:
         """Read ``V``, ``FIRST:V`` (two stages) or ``V+W`` (fused); ``''`` is without a name.
 
+        A number after a fused vector is its weight, ``V=3+W``; without one it is 1.
+
         Examples
         --------
         >>> IndexSearch.parse("pca:raw").name
         'pca > raw'
+        >>> IndexSearch.parse("raw=3+pca").name
+        'raw=3 + pca=1'
         """
         first, colon, second = text.partition(":")
         one, plus, other = text.partition("+")
         if colon and first and second and not plus:
             return cls(_unquoted(second), prefetch=_unquoted(first))
         if plus and one and other and not colon:
-            return cls(_unquoted(one), fuse=_unquoted(other))
+            return cls._parse_fused(one, other)
         if colon or plus or not text:
             raise InputError(
                 f"a search is a vector, FIRST:SECOND in two stages, or ONE+OTHER fused, got "
                 f"{text!r}"
             )
         return cls(_unquoted(text))
+
+    @classmethod
+    def _parse_fused(cls, one: str, other: str) -> IndexSearch:
+        (vector, first), (fuse, second) = _weighed(one), _weighed(other)
+        is_weighed = first is not None or second is not None
+        weights = (1.0 if first is None else first, 1.0 if second is None else second)
+        return cls(
+            _unquoted(vector), fuse=_unquoted(fuse), weights=weights if is_weighed else None
+        )
 
     @property
     def name(self) -> str:
@@ -268,6 +298,9 @@ class IndexSearch:
         )
         if prefetch:
             return f"{prefetch} > {vector}"
+        if self.weights is not None:
+            first, second = self.weights
+            return f"{vector}={first:g} + {fuse}={second:g}"
         return f"{vector} + {fuse}" if fuse else str(vector)
 
     @property
@@ -315,7 +348,9 @@ class IndexSearch:
         if other is None:
             return {}
         stage = {"using": other, "limit": self.n_candidates(k), "Q": table.vectors[other][rows]}
-        return {"fuse" if self.prefetch is None else "prefetch": stage}
+        if self.prefetch is not None:
+            return {"prefetch": stage}
+        return {"fuse": stage if self.weights is None else {**stage, "weights": self.weights}}
 
 
 @dataclass(frozen=True, eq=False, repr=False)

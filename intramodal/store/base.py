@@ -460,7 +460,8 @@ class Store(ABC):
         None. `params` are search parameters such as ``hnsw_ef``; with ``prefetch`` (a mapping
         with "using", "limit" and optionally "Q") the search has two stages: the `limit` candidates
         of the first are ranked by the second. With ``fuse`` (the same) the `limit` best by both
-        are fused by their places, Σ 1 / (2 + place), places from 0 (reciprocal rank fusion).
+        are fused by their places, Σ 1 / (2 + place), places from 0 (reciprocal rank fusion);
+        with its "weights", one of `using` and one of the other vector, Σ w / (1 + w + place).
         """
 
     def search_limits(self, name: str) -> SearchLimits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,20 @@ from intramodal.types import Floats, PointId
 
 _PARAMS = ("hnsw_ef", "indexed_only", "quantization")
 _STAGE = ("using", "limit", "Q")
+
+Weights = tuple[float, float]
+"""How much the rankings of a fused search count, the one by its own vector first."""
+
+
+def check_weights(given: Sequence[float]) -> Weights:
+    """Return the weights of a fused search; `InputError` unless they are two above 0."""
+    if len(given) != 2 or not all(0 < weight < math.inf for weight in given):
+        raise InputError(
+            f"a fused search has two weights above 0, one a ranking, got "
+            f"{', '.join(f'{weight:g}' for weight in given)}; a search by one vector leaves the "
+            f"other out"
+        )
+    return float(given[0]), float(given[1])
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,8 @@ class SearchPlan:
     """Gives the candidates that are ranked, or the second list of a fused search."""
     is_fused: bool = False
     """Whether the lists of `using` and of `first` are fused by their ranks."""
+    weights: Weights | None = None
+    """Of the lists of `using` and of `first`; None where they count alike."""
 
     def stages(self) -> list[Stage]:
         """Return the lists that are made before the last step."""
@@ -81,6 +98,7 @@ def plan_search(
     prefetch, fuse = given.pop("prefetch", None), given.pop("fuse", None)
     if prefetch is not None and fuse is not None:
         raise InputError("a search is either fused or has a prefetch; give one of the two")
+    fuse, weights = _weighed(fuse)
     first = _stage(specs, Q, k, "prefetch", prefetch) or _stage(specs, Q, k, "fuse", fuse)
     unknown = sorted(set(given) - set(_PARAMS))
     if unknown:
@@ -89,7 +107,18 @@ def plan_search(
             f"{', '.join(_PARAMS)}"
         )
     excluded = _excluded(exclude, len(Q))
-    return SearchPlan(Q, using, exact, excluded, given, first, is_fused=fuse is not None)
+    is_fused = fuse is not None
+    return SearchPlan(Q, using, exact, excluded, given, first, is_fused=is_fused, weights=weights)
+
+
+def _weighed(fuse: Mapping[str, Any] | None) -> tuple[Mapping[str, Any] | None, Weights | None]:
+    """Return what is fused, and its weights where they say more than 1 and 1."""
+    if fuse is None:
+        return None, None
+    rest = dict(fuse)
+    given = rest.pop("weights", None)
+    weights = None if given is None else check_weights(given)
+    return rest, None if weights == (1.0, 1.0) else weights
 
 
 def _excluded(exclude: Sequence[PointId | None] | None, n: int) -> list[PointId | None]:
@@ -112,7 +141,8 @@ def _stage(
     unknown = sorted(set(given) - set(_STAGE))
     if unknown or not {"using", "limit"} <= set(given):
         raise InputError(
-            f"{kind} takes using, limit and optionally Q, got {', '.join(sorted(given))}"
+            f"{kind} takes using, limit and optionally Q (fuse weights, too), got "
+            f"{', '.join(sorted(given))}"
         )
     if given["limit"] < k:
         raise InputError(

@@ -30,12 +30,12 @@ def there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_search_is_judged_beside_the_exact_ranking() -> None:
     found = run(
         *("index", "photos", "--labels", "kind", "-k", "15", "--timed", "3"),
-        *("--searches", "raw,pca,pca:raw,raw+pca"),
+        *("--searches", "raw,pca,pca:raw,raw+pca,raw+pca=1e-9"),
     )
     exact = run("retrieval", "photos", "--labels", "kind", "--vectors", "raw,pca")
     maps = {name: row["map"] for name, row in exact["fields"]["kind"]["vectors"].items()}
     rows = {row["search"]: row for row in found["rows"]}
-    assert list(rows) == ["raw", "pca", "pca > raw", "raw + pca"]
+    assert list(rows) == ["raw", "pca", "pca > raw", "raw + pca", "raw=1 + pca=1e-09"]
     for name in ("raw", "pca"):
         low, high = rows[name]["map_interval"]
         # So few points are searched exactly; ties apart, the interval holds the exact figure.
@@ -45,6 +45,9 @@ def test_every_search_is_judged_beside_the_exact_ranking() -> None:
     assert rows["pca > raw"]["exact_map"] == maps["raw"]
     assert rows["raw + pca"]["exact_map"] is None
     assert rows["raw + pca"]["recall"] is None
+    # What counts for next to nothing leaves the ranking of the other.
+    assert rows["raw=1 + pca=1e-09"]["map_at_k"] == rows["raw"]["map_at_k"]
+    assert rows["raw=1 + pca=1e-09"]["map_at_k"] != rows["raw + pca"]["map_at_k"]
     assert rows["raw"]["latency_ms"]["n"] == 3
 
 
@@ -62,6 +65,33 @@ def test_the_gallery_is_filtered_where_the_search_happens() -> None:
 def test_a_search_that_cannot_be_meant_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="in two stages"):
         IndexSearch.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("raw+pca", IndexSearch("raw", fuse="pca")),
+        ("raw=3+pca", IndexSearch("raw", fuse="pca", weights=(3, 1))),
+        ("raw+pca=.5", IndexSearch("raw", fuse="pca", weights=(1, 0.5))),
+        ("''=2+raw=3", IndexSearch("", fuse="raw", weights=(2, 3))),
+        # Names that hold what is no weight, or end like one: then a weight follows.
+        ("a=b+v@2", IndexSearch("a=b", fuse="v@2")),
+        ("a=+3", IndexSearch("a=", fuse="3")),
+        ("a=3=1+2*b", IndexSearch("a=3", fuse="2*b", weights=(1, 1))),
+        ("a=3", IndexSearch("a=3")),
+        ("a=3:b=2", IndexSearch("b=2", prefetch="a=3")),
+    ],
+)
+def test_weights_are_numbers_behind_the_vectors_of_a_fused_search(
+    text: str, meant: IndexSearch
+) -> None:
+    assert IndexSearch.parse(text) == meant
+
+
+@pytest.mark.parametrize("weight", ["0", "-1", "nan", "inf"])
+def test_a_weight_that_is_none_is_refused(weight: str) -> None:
+    with pytest.raises(ValueError, match="two weights above 0"):
+        IndexSearch.parse(f"raw={weight}+pca")
 
 
 def test_the_names_of_the_classes_ask_for_their_images() -> None:

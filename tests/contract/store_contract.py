@@ -755,26 +755,32 @@ class StoreContract:
             )  # fmt: skip
             assert hits.ids == [[IDS[i] for i in expected]]
 
-    def test_a_fused_search_ranks_by_the_places_in_both_lists(self, store: Store) -> None:
+    @pytest.mark.parametrize("weights", [None, (1.0, 1.0), (2.5, 0.7), (0.5, 1.5)])
+    def test_a_fused_search_ranks_by_the_places_in_both_lists(
+        self, store: Store, weights: tuple[float, float] | None
+    ) -> None:
         store.create(NAME, {"raw": VectorSpec(D, "Euclid"), "pca": VectorSpec(2)})
         store.upsert(NAME, IDS, {"raw": X, "pca": X[:, :2]}, PAYLOADS)
         small, limit = unit_rows(X[:, :2]), 9
         for row in range(5):
             scores: dict[int, float] = {}
-            for similarity in (-np.linalg.norm(X - X[row], axis=1), small @ small[row]):
+            lists = (-np.linalg.norm(X - X[row], axis=1), small @ small[row])
+            for weight, similarity in zip(weights or (1, 1), lists, strict=True):
                 for place, i in enumerate(np.argsort(-similarity)[:limit]):
-                    scores[int(i)] = scores.get(int(i), 0.0) + 1 / (2 + place)
+                    part = weight / (1 + weight + place)
+                    scores[int(i)] = scores.get(int(i), 0.0) + part
             expected = sorted(scores, key=lambda i: (-round(scores[i], 6), id_order(IDS[i])))
-            (ids,), (given,) = self._fused(store, row, limit)
+            (ids,), (given,) = self._fused(store, row, limit, weights)
             assert ids == [IDS[i] for i in expected[:limit]]
             wanted = [scores[i] for i in expected[:limit]]
             np.testing.assert_allclose(given, wanted, rtol=1e-6)  # float32
 
-    def _fused(self, store: Store, row: int, k: int) -> tuple[list[Any], list[Any]]:
-        hits = store.query_batch(
-            NAME, X[row : row + 1], using="raw", k=k,
-            params={"fuse": {"using": "pca", "limit": k, "Q": X[row : row + 1, :2]}},
-        )  # fmt: skip
+    def _fused(
+        self, store: Store, row: int, k: int, weights: tuple[float, float] | None
+    ) -> tuple[list[Any], list[Any]]:
+        fuse: dict[str, Any] = {"using": "pca", "limit": k, "Q": X[row : row + 1, :2]}
+        fuse |= {} if weights is None else {"weights": weights}
+        hits = store.query_batch(NAME, X[row : row + 1], using="raw", k=k, params={"fuse": fuse})
         return hits.ids, hits.scores
 
     def test_search_parameters_are_taken(self, filled: Store) -> None:
@@ -794,6 +800,11 @@ class StoreContract:
             {"params": {"prefetch": {"limit": 3}}},
             {"params": {"prefetch": {"using": "raw", "limit": 1}}},
             {"params": {"fuse": {"using": "raw", "limit": 1}}},
+            {"params": {"prefetch": {"using": "raw", "limit": 9, "weights": (2, 1)}}},
+            *(
+                {"params": {"fuse": {"using": "raw", "limit": 9, "weights": weights}}}
+                for weights in [(1,), (1, 2, 3), (0, 1), (1, -1), (np.nan, 1), (1, np.inf)]
+            ),
             {"params": {key: {"using": "raw", "limit": 3} for key in ("fuse", "prefetch")}},
         ],
     )

@@ -12,7 +12,8 @@ import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from intramodal.store.base import Store
+from intramodal.errors import Unsupported
+from intramodal.store.base import Store, VectorSpec
 from intramodal.store.open import open_store
 from intramodal.store.server.client import Connection, connect_server
 from intramodal.store.server.store import ServerStore
@@ -206,6 +207,22 @@ def test_what_an_old_server_does_not_know_it_ignores_in_silence(
         client.upsert(NAME, written(3), update_mode=models.UpdateMode.UPDATE_ONLY)
         assert (3 in raw_of(client)) != knows_mode
         client.close()
+
+
+def test_weights_of_a_fused_search_need_a_server_that_knows_them() -> None:
+    fuse = {"using": "pca", "limit": 2, "Q": np.eye(1, 2, dtype=np.float32)}
+    Q = np.eye(1, 3, dtype=np.float32)
+    with WireServer(version="1.16.2") as server:
+        store = open_store(server.url)
+        store.create(NAME, {"raw": VectorSpec(3), "pca": VectorSpec(2)})
+        store.upsert(NAME, [1, 2], {"raw": np.eye(2, 3), "pca": np.eye(2)}, [{}, {}])
+        for weights in (None, (1, 1)):
+            params = {"fuse": {**fuse, "weights": weights}}
+            assert store.query_batch(NAME, Q, using="raw", k=2, params=params).ids == [[1, 2]]
+        params = {"fuse": {**fuse, "weights": (2, 1)}}
+        with pytest.raises(Unsupported, match=r"^Qdrant 1\.16\.2 at .* without weights; upgrade"):
+            store.query_batch(NAME, Q, using="raw", k=2, params=params)
+        store.close()
 
 
 def test_a_null_removes_a_key_of_the_payload_at_the_top_alone(two: QdrantClient) -> None:

@@ -35,7 +35,8 @@ from intramodal.commands.session import JobCommand, Session, session_options
     type=LIST,
     callback=names,
     help="Searches to evaluate, comma-separated: a vector; FIRST:SECOND (candidates of the first, "
-    "ranked by the second); ONE+OTHER (two rankings, fused by rank).",
+    "ranked by the second); ONE+OTHER (two rankings, fused by rank), with "
+    "weights as ONE=3+OTHER=1.",
 )
 @labels_option
 @click.option("-k", type=click.IntRange(1), help="Number of results per query.")

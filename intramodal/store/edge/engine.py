@@ -394,7 +394,7 @@ def _request(plan: SearchPlan, row: int, condition: Any, limit: int) -> edge.Que
     ]
     query: Any = edge.Query.Nearest(plan.Q[row], using=plan.using)
     if plan.is_fused:
-        query = edge.Fusion.Rrf(k=_RRF_K)
+        query = edge.Fusion.Rrf(k=_RRF_K, weights=plan.weights and list(plan.weights))
     return edge.QueryRequest(
         limit=limit,
         query=query,

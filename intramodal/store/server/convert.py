@@ -300,9 +300,8 @@ def query_request(
         )
         for stage in plan.stages()
     ]
-    fusion = models.FusionQuery(fusion=models.Fusion.RRF)
     return models.QueryRequest(
-        query=fusion if plan.is_fused else plan.Q[row].tolist(),
+        query=_fusion(plan) if plan.is_fused else plan.Q[row].tolist(),
         using=None if plan.is_fused else plan.using or None,
         limit=limit,
         filter=condition,
@@ -312,6 +311,13 @@ def query_request(
         with_payload=False,
         with_vector=False,
     )
+
+
+def _fusion(plan: SearchPlan) -> models.FusionQuery | models.RrfQuery:
+    """Return how the lists are fused; without weights as every version of the server knows it."""
+    if plan.weights is None:
+        return models.FusionQuery(fusion=models.Fusion.RRF)
+    return models.RrfQuery(rrf=models.Rrf(weights=list(plan.weights)))
 
 
 def _search_params(plan: SearchPlan) -> models.SearchParams:

@@ -87,6 +87,7 @@ _ADDS_VECTORS_SINCE = (1, 18)
 _ADDS_VECTORS_WELL_SINCE, _REMOVES_VECTORS_WELL_SINCE = (1, 18, 2), (1, 19)
 _INSERTS_SINCE = (1, 16)
 """Older servers ignore the update filter in silence."""
+_WEIGHS_SINCE = (1, 17)
 _ALL = Shards()
 """Of a collection without shard keys."""
 
@@ -906,6 +907,7 @@ class ServerStore(Store):
             for key, there in shards.reads(where)
         }
         _check_fusion(name, plan, list(filters))
+        self._check_weights(plan)
         sent = (found.sent for found in chain(*filters.values()))
         cost = 1 + max(map(convert.n_conditions, sent), default=0)
         affordable = known.limits.queries(_QUERY_BATCH, cost * (1 + len(plan.stages())))
@@ -928,6 +930,13 @@ class ServerStore(Store):
 
         most = plan.most(known.limits.answers_a_query)
         return rank(search, len(plan.Q), k, distance=distance, most=most)
+
+    def _check_weights(self, plan: SearchPlan) -> None:
+        if plan.weights is not None and not self._is_at_least(_WEIGHS_SINCE):
+            raise Unsupported(
+                f"Qdrant {self._connection.version} at {self.location} fuses rankings without "
+                f"weights; upgrade it to 1.17 or later, or leave the weights out"
+            )
 
     def _search(
         self,

@@ -191,6 +191,11 @@ def test_a_search_cannot_be_fused_and_have_two_stages() -> None:
         IndexSearch("raw", prefetch="pca", fuse="pca")
 
 
+def test_only_a_fused_search_has_weights() -> None:
+    with pytest.raises(InputError, match="of a fused search"):
+        IndexSearch("raw", prefetch="pca", weights=(2, 1))
+
+
 @pytest.mark.parametrize("distance", ["Cosine", "Dot", "Euclid", "Manhattan"])
 def test_recall_is_by_the_distance_that_the_collection_uses(
     rng: np.random.Generator, distance: Distance
