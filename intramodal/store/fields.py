@@ -73,14 +73,29 @@ def value_at(payload: Mapping[str, Any], field: str) -> Any:
     """
     if field in payload or not _KEYS.fullmatch(field):
         return payload.get(field)
+    return _followed(payload, field)
+
+
+def values_at(payload: Mapping[str, Any], field: str) -> list[Any]:
+    """Return what a point has under each reading of a field's name (`paths`); None if nothing.
+
+    Examples
+    --------
+    >>> values_at({"a.b": 1, "a": {"b": 2}}, "a.b"), values_at({"a.b": 1}, '"a.b"')
+    ([1, 2], [1])
+    """
+    return [_followed(payload, path) for path in paths(field)]
+
+
+def _followed(payload: Mapping[str, Any], path: str) -> Any:
     value: Any = payload
-    for step in re.findall(_STEP, field):
+    for step in re.findall(_STEP, path):
         value = value.get(step.strip('"')) if isinstance(value, Mapping) else None
     return value
 
 
 def is_read_by(field: str) -> bool:
-    """Return whether `value_at` finds all that Qdrant finds in a field: no path into lists."""
+    """Return whether `values_at` finds all that Qdrant finds in a field: no path into lists."""
     return "[" not in field
 
 

@@ -7,6 +7,7 @@ and the points that come back are held against the rest.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from intramodal.errors import InputError, Unsupported
 from intramodal.store.base import UNNAMED, Filter, IndexKind, plain_id, values_of
 from intramodal.store.checks import canonical_ids
-from intramodal.store.fields import is_read_by, value_at
+from intramodal.store.fields import is_read_by, value_at, values_at
 from intramodal.store.filters import indexed_conditions, spell
 from intramodal.store.queries import id_order
 from intramodal.store.server import convert
@@ -208,7 +209,7 @@ def _test(one: Filter) -> Callable[[Any], bool]:
             f"server do it; have an index made on that field"
         )
     values = values_of(wanted)
-    return lambda record: _has(value_at(record.payload or {}, name), values)
+    return lambda record: _has(values_at(record.payload or {}, name), values)
 
 
 def _named(record: Any) -> Mapping[str, Any]:
@@ -218,18 +219,30 @@ def _named(record: Any) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {UNNAMED: found}
 
 
-def _has(stored: Any, wanted: Sequence[Any]) -> bool:
-    """Return whether a field has one of some values; a list has each of its items."""
-    items = stored if isinstance(stored, list) else [stored]
-    if stored is None or not items:
-        return None in wanted
-    return any(_equals(item, value) for item in items for value in wanted)
+def _has(stored: Sequence[Any], wanted: Sequence[Any]) -> bool:
+    """Return whether a field, in one of its readings, has one of some values.
+
+    A list has each of its items; None is found where no reading holds anything: a list of a null
+    holds one, an empty list does not.
+    """
+    if None in wanted and all(found is None or found == [] for found in stored):
+        return True
+    items = [one for found in stored for one in (found if isinstance(found, list) else [found])]
+    values = [value for value in wanted if value is not None]
+    return any(_equals(item, value) for item in items for value in values)
 
 
 def _equals(item: Any, value: Any) -> bool:
     """Return whether a server takes one for the other: a float is looked for among all numbers."""
     if isinstance(item, bool) or isinstance(value, bool):
         return item is value
-    if isinstance(value, float):
-        return isinstance(item, int | float) and item == value
+    if isinstance(value, float):  # which an engine compares as doubles, beyond 2**53, too
+        return isinstance(item, int | float) and _double(item) == value
     return type(item) is type(value) and bool(item == value)
+
+
+def _double(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # of a whole number that JSON can write and a double cannot hold
+        return math.copysign(math.inf, number)
