@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import heapq
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -32,7 +34,7 @@ from intramodal.store.base import (
     VectorSpec,
 )
 from intramodal.store.fields import paths, value_at
-from intramodal.store.manifest import Manifest, VectorOrigin
+from intramodal.store.manifest import Manifest, VectorOrigin, claims, new_claim
 from intramodal.types import Floats, Payload, PointId, VectorTable, unit_rows
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,10 @@ _IDS_A_PAGE = 10_000
 """Where nothing else of the points is read."""
 
 _MOST_TRIES = 3
+
+_CLAIM_S, _CLAIM_POLL_S = 5.0, 0.1
+"""How long a claim is believed to be of somebody who lives: two requests lie between the claim and
+the declaration; and how often one looks meanwhile."""
 
 
 class ImageCollection:
@@ -202,8 +208,30 @@ class ImageCollection:
 
         In this order a kill between the two steps leaves a name without vectors, never vectors
         of unknown origin. `finish_vector` marks it complete.
+
+        Of several who declare the same vector otherwise at the same moment one goes on, and the
+        others are refused before they have changed anything.
+
+        Raises
+        ------
+        ManifestMismatchError
+            If the name is taken by vectors that were made otherwise, or that nobody declared.
+        Conflict
+            If others try to declare it all the time.
+        AccessDenied
+            If the key may not change the collection's description.
         """
-        there = self._reread().vectors
+        with self._claimed(vector, origin) as claims_to_remove:
+            there = self._declared_new(vector, origin, claims_to_remove)
+        spec = VectorSpec(size, datatype=datatype)
+        self.store.add_vector(self.name, vector, spec, settings)
+        self._described = replace(self.described, vectors={**there, vector: spec})
+
+    def _declared_new(
+        self, vector: str, origin: VectorOrigin, claims_to_remove: set[str]
+    ) -> Mapping[str, VectorSpec]:
+        """Declare a vector as incomplete, unless it is known; returns those that are there."""
+        there = self.vectors
         self._check_may_add(vector)
         known = self.manifest.vectors.get(vector)
         if known is None and vector in there:
@@ -213,14 +241,97 @@ class ImageCollection:
             )
         is_complete = known is not None and known.is_complete
         origin = replace(origin, is_complete=is_complete)
-        self._save(vector, self.manifest.with_vector(vector, origin))
-        spec = VectorSpec(size, datatype=datatype)
-        self.store.add_vector(self.name, vector, spec, settings)
-        self._described = replace(self.described, vectors={**there, vector: spec})
+        self._save(vector, self.manifest.with_vector(vector, origin), claims_to_remove)
+        claims_to_remove.clear()
+        return there
+
+    @contextmanager
+    def _claimed(self, vector: str, origin: VectorOrigin) -> Iterator[set[str]]:
+        """Look at the collection, alone among those who would declare a new vector otherwise.
+
+        Everybody first writes that he is about to declare it, and looks then: of two, one at least
+        sees the other. The smaller claim goes first, when the others have stepped back or have
+        declared the vector. Yields the claims that the declaration removes.
+        """
+        claim = self._claim(vector, origin)
+        left = claims(self.described.metadata, vector, origin)[0] | ({claim} if claim else set())
+        try:
+            yield left
+        finally:
+            if claim in left:  # nothing was declared
+                self.store.set_metadata(self.name, {claim: None})
+
+    def _claim(self, vector: str, origin: VectorOrigin) -> str:
+        """Return the claim that goes first, "" where the vector is known; has looked after it."""
+        if vector in self.manifest.vectors or self.store.lacking_right(self.name):
+            self._reread()
+            if vector in self.manifest.vectors or self.store.lacking_right(self.name):
+                return ""
+        for _ in range(_MOST_TRIES):
+            claim, started = new_claim(vector), time.monotonic()
+            try:
+                self.store.set_metadata(self.name, {claim: asdict(origin)})
+            except AccessDenied:
+                self._reread()
+                if vector in self.manifest.vectors:  # and no right is needed
+                    return ""
+                raise
+            others = claims(self._reread().metadata, vector, origin)[1]
+            is_slow = time.monotonic() - started > _CLAIM_S / 2  # others may think it is dead
+            if not is_slow and claim < min(others, default=claim + "z"):
+                self._wait_for(others)
+                return claim
+            self.store.set_metadata(self.name, {claim: None})
+            self._wait_for(others)
+        raise Conflict(
+            f"others are about to add {vector!r} to {self.name!r}, made by another projection; "
+            f"run the same command again when they are through, or choose another vector name"
+        )
+
+    def _wait_for(self, others: set[str]) -> None:
+        """Wait until others have declared a vector or stepped back; remove claims of the dead."""
+        deadline = time.monotonic() + _CLAIM_S
+        while others and time.monotonic() < deadline:
+            time.sleep(_CLAIM_POLL_S)
+            others = {key for key in others if self._reread().metadata.get(key) is not None}
+        if others:
+            self.store.set_metadata(self.name, dict.fromkeys(others))
+            self._reread()
 
     def finish_vector(self, vector: str, *, is_complete: bool = True) -> None:
-        """Mark a vector as filled: completely, or with points that lack it still."""
-        self.declare(vector, replace(self.origin(vector), is_complete=is_complete))
+        """Mark a vector as filled: completely, or with points that lack it still.
+
+        Raises as `check_unchanged`.
+        """
+        origin = self.check_unchanged(vector)
+        declared = replace(origin, is_complete=is_complete)
+        self._save(vector, self.manifest.with_vector(vector, declared))
+
+    def check_unchanged(self, vector: str) -> VectorOrigin:
+        """Look again; raise unless a vector that is being written is there and made as before.
+
+        Raises
+        ------
+        Conflict
+            If somebody has removed it since.
+        ManifestMismatchError
+            If somebody has declared it otherwise since.
+        """
+        origin = self.origin(vector)
+        found = self._reread()
+        if vector not in found.vectors or vector not in self.manifest.vectors:
+            raise Conflict(
+                f"{vector!r} was removed from {self.name!r} while it was being written; run the "
+                f"same command again if it is still wanted"
+            )
+        known = self.manifest.vectors[vector]
+        if not known.agrees_with(origin):
+            raise ManifestMismatchError(
+                f"{vector!r} of {self.name!r} was made anew by {known} while it was being written "
+                f"by {origin}, and may hold vectors of both; roll it back and run one backfill "
+                f"alone, or recompute all points with the projection that made it anew"
+            )
+        return known
 
     def _check_may_add(self, vector: str) -> None:
         """Raise `AccessDenied` where a key is known to lack what adding a vector takes."""
@@ -444,14 +555,17 @@ class ImageCollection:
             self.name, Q, using=using, k=k, exact=exact, exclude=exclude, where=where
         )
 
-    def _save(self, vector: str, manifest: Manifest) -> None:
+    def _save(self, vector: str, manifest: Manifest, removed: Iterable[str] = ()) -> None:
         """Write what the manifest now says of one vector; others may write other vectors.
 
-        What was just read and does not change is not written: a key may lack the right.
+        What was just read and does not change is not written: a key may lack the right. Other keys
+        are `removed` in the same step.
         """
-        if manifest == self.manifest:
+        change = {} if manifest == self.manifest else manifest.change_of(vector)
+        change |= dict.fromkeys(removed)
+        if not change:
             return
-        self.store.set_metadata(self.name, manifest.change_of(vector))
+        self.store.set_metadata(self.name, change)
         self.manifest = replace(manifest, is_stored=True)
 
     def _reread(self) -> CollectionInfo:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from intramodal.errors import ManifestMismatchError
 from intramodal.types import encoders_agree
@@ -26,6 +27,10 @@ METADATA_KEY = "intramodal"
 
 VECTOR_KEY = f"{METADATA_KEY}:"
 """Beginning of the top-level keys of single vectors; the vector's name follows."""
+
+CLAIM_KEY = f"{METADATA_KEY}_claim:"
+"""Beginning of the top-level keys of those who are about to declare a vector; the vector's name
+and a word of their own follow. See `ImageCollection.add_vector`."""
 
 TEXT_INVERSION = "oti"
 """Method of a vector that holds texts which stand for pictures."""
@@ -164,8 +169,27 @@ def foreign_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in metadata.items()
-        if key != METADATA_KEY and not key.startswith(VECTOR_KEY)
+        if key != METADATA_KEY and not key.startswith((VECTOR_KEY, CLAIM_KEY))
     }
+
+
+def new_claim(vector: str) -> str:
+    """Return a key that says who is about to declare a vector; the smaller one goes first."""
+    return f"{CLAIM_KEY}{vector}:{uuid4().hex}"
+
+
+def claims(metadata: Mapping[str, Any], vector: str, origin: VectorOrigin) -> tuple[set[str], ...]:
+    """Return who is about to declare a vector: with this origin, and with another one."""
+    same: set[str] = set()
+    other: set[str] = set()
+    for key, stored in metadata.items():
+        if stored is not None and key.rpartition(":")[0] == CLAIM_KEY + vector:
+            try:
+                agrees = _origin(stored).agrees_with(origin)
+            except (KeyError, TypeError, AttributeError):  # it is read as hostile input
+                agrees = False
+            (same if agrees else other).add(key)
+    return same, other
 
 
 def _head(stored: Any) -> tuple[str, dict[str, VectorOrigin], bool]:

@@ -19,7 +19,9 @@ from intramodal.ingest.backfill.points import (
     on_writers,
     with_ids,
 )
+from intramodal.ingest.backfill.verify import on_others
 from intramodal.ingest.failures import Failures
+from intramodal.projection.projection import Projection
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
@@ -146,9 +148,11 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     Raises
     ------
     ManifestMismatchError
-        If the projection was fitted for another encoder, or the name is taken by other vectors.
+        If the projection was fitted for another encoder, or the name is taken by other vectors,
+        at the beginning or while this runs.
     Conflict
-        If the name was removed by a server below 1.19, unless `yes`.
+        If the name was removed by a server below 1.19, unless `yes`; if somebody has removed the
+        vector while this ran.
     InputError
         If the source vector has another length, or the vector cannot be stored so.
     Unsupported
@@ -177,7 +181,7 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     n_unprojectable = fill.lacking(*wanted) if wanted else 0
     replicas, notes = fill.on_replicas() if only is None else Replicas(), new.notes
     if only is None:
-        notes = [*notes, *_finished(collection, vector, is_complete=fill.is_complete(replicas))]
+        notes = [*notes, *_finished(fill, replicas)]
     else:
         collection.info()
     seconds = round(time.perf_counter() - started, 3)
@@ -273,7 +277,26 @@ def on_optimizer(collection: ImageCollection) -> list[str]:
     return [f"the optimizer of {collection.name!r} has stopped: {why}"]
 
 
-def _finished(collection: ImageCollection, vector: str, *, is_complete: bool) -> list[str]:
+def _finished(fill: VectorFill, replicas: Replicas) -> list[str]:
+    """Mark a vector as complete, or not; returns why not, and what could not be marked."""
+    mixed = _mixed(fill)
+    is_complete = fill.is_complete(replicas) and not mixed
+    return [*mixed, *_marked(fill.collection, fill.vector, is_complete=is_complete)]
+
+
+def _mixed(fill: VectorFill) -> list[str]:
+    """Return what to do if a vector that is filled now holds what another projection made.
+
+    One that was removed and declared anew meanwhile may hold what its first writer still wrote.
+    """
+    collection, projection = fill.collection, fill.projection
+    # A map that is not one product may give other numbers each time.
+    if collection.origin(fill.vector).is_complete or not isinstance(projection, Projection):
+        return []
+    return on_others(collection, projection, fill.source, fill.vector, n_own=fill.n_projected)
+
+
+def _marked(collection: ImageCollection, vector: str, *, is_complete: bool) -> list[str]:
     """Mark a vector as complete, or not; returns what was not marked for want of a right."""
     try:
         collection.finish_vector(vector, is_complete=is_complete)

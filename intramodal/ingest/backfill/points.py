@@ -141,6 +141,9 @@ def absent_ids(collection: ImageCollection, ids: list[PointId]) -> list[PointId]
 _FEW, _CAREFUL_WRITES = 50, 100
 """Points of a write to replicas while others delete points, and for how many writes after one."""
 
+LOOK_EVERY_S = 10.0
+"""How often a fill looks whether the vector is still the one that it began to write."""
+
 MOST_PASSES = 10
 """A live writer adds points while a pass goes on; each pass takes up what the last one missed."""
 
@@ -226,6 +229,7 @@ class VectorFill:
     """Those of them that came without the vector after the first pass had gone by."""
     n_lacking: int = field(default=0, init=False)
     """Points that lack it although they can have it: they came when the last pass had gone by."""
+    _looked_at: float = field(default_factory=time.monotonic, init=False)
     _n_careful: int = field(default=0, init=False)
     _n_found: int = field(default=0, init=False)
     _listed: set[str] = field(default_factory=set, init=False)
@@ -324,7 +328,14 @@ class VectorFill:
         behind = self._behind(ids)
         return len(behind) - len(absent_ids(self.collection, behind)) if behind else 0
 
+    def _look_now_and_then(self) -> None:
+        """Raise if somebody has removed the vector or declared it otherwise since."""
+        if time.monotonic() - self._looked_at > LOOK_EVERY_S:
+            self.collection.check_unchanged(self.vector)
+            self._looked_at = time.monotonic()
+
     def _take(self, page: Page, *, replaces: bool) -> int:
+        self._look_now_and_then()
         found = project_rows(self.projection, page.vectors[self.source], self.source)
         self._refuse(page, found)
         self._n_found += len(found.rows)

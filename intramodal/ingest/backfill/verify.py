@@ -33,6 +33,9 @@ error 5.8 times that, and a code of 4 bits is 16 times as coarse. It was not mea
 
 _READ_AT_ONCE = 1000
 _MOST_LISTED = 10_000
+_OTHERS_SAMPLE, _OTHERS_AT_LEAST = 100, 0.05
+"""Points that a backfill looks at among those that others have filled, and which part of them
+tells of another projection."""
 
 
 @dataclass(frozen=True)
@@ -117,17 +120,7 @@ def verify_vector(
     check_made_by(collection, projection, source, vector)
     ids = sample_ids(collection, n, seed, Filter(has_vector=vector))
     specs = collection.vector_spec(source), collection.vector_spec(vector)
-    stale: list[PointId] = []
-    n_checked, largest = 0, 0.0
-    for start in range(0, len(ids), _READ_AT_ONCE):
-        part = ids[start : start + _READ_AT_ONCE]
-        page = collection.store.retrieve(collection.name, part, vectors=[source, vector])
-        rows, off, allowed = deviations(
-            projection, page.vectors[source], page.vectors[vector], specs
-        )
-        stale += [page.ids[row] for row in rows[off > allowed]]
-        n_checked += len(rows)
-        largest = max(largest, float(off.max(initial=0.0)))
+    stale, n_checked, largest = _stale(collection, projection, source, vector, ids)
     return VerifySummary(
         collection=collection.name,
         source=source,
@@ -140,6 +133,53 @@ def verify_vector(
         tolerance=ROUNDING + sum(storage_error(spec) for spec in specs),
         seed=seed,
     )
+
+
+def on_others(
+    collection: ImageCollection, projection: Projection, source: str, vector: str, *, n_own: int
+) -> list[str]:
+    """Return what to do if others have written vectors that are not of this projection.
+
+    A sample tells, and only where more points have the vector than the `n_own` that were written
+    by this run. Some of `_OTHERS_AT_LEAST` are those of a writer of the source alone, and for
+    `verify_vector` to find.
+    """
+    has_it = Filter(has_vector=vector)
+    if collection.count(has_it) <= n_own:
+        return []
+    ids = sample_ids(collection, _OTHERS_SAMPLE, 0, has_it)
+    stale, n_checked, _ = _stale(collection, projection, source, vector, ids)
+    if len(stale) < max(1, _OTHERS_AT_LEAST * n_checked):
+        return []
+    return [
+        f"{vector!r} is not called complete: {len(stale)} of {n_checked} points of a sample hold "
+        f"vectors that this projection has not made of their {source!r} (those of another "
+        f"projection, or of an earlier {source!r}); check all with --verify, compute them anew "
+        f"with --recompute, then run the same command again"
+    ]
+
+
+def _stale(
+    collection: ImageCollection,
+    projection: Projection,
+    source: str,
+    vector: str,
+    ids: list[PointId],
+) -> tuple[list[PointId], int, float]:
+    """Return which of some points are stale, how many could be checked, and what is most off."""
+    specs = collection.vector_spec(source), collection.vector_spec(vector)
+    stale: list[PointId] = []
+    n_checked, largest = 0, 0.0
+    for start in range(0, len(ids), _READ_AT_ONCE):
+        part = ids[start : start + _READ_AT_ONCE]
+        page = collection.store.retrieve(collection.name, part, vectors=[source, vector])
+        rows, off, allowed = deviations(
+            projection, page.vectors[source], page.vectors[vector], specs
+        )
+        stale += [page.ids[row] for row in rows[off > allowed]]
+        n_checked += len(rows)
+        largest = max(largest, float(off.max(initial=0.0)))
+    return stale, n_checked, largest
 
 
 def deviations(
