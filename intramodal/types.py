@@ -297,6 +297,8 @@ class VectorTable:
         Points left out because they lack one of the vectors.
     drawn_from : int, optional
         How many points there were, where these are a random sample of them.
+    is_drawn_from_about : bool
+        Whether that number is an estimate: not all of them were read, and none was counted.
     """
 
     ids: list[PointId]
@@ -304,6 +306,7 @@ class VectorTable:
     payload: dict[str, list[Any]] = field(default_factory=dict)
     n_incomplete: int = 0
     drawn_from: int | None = None
+    is_drawn_from_about: bool = False
     _remembered: dict[Hashable, Any] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )

@@ -183,7 +183,8 @@ class Comparison(Results):
             said.append(f"Only points with {self.points.where} take part.")
         drawn = self.points.sample
         if drawn:
-            among = f"{drawn['n_points']:,} of {drawn['of']:,} points"
+            about = "about " if drawn.get("is_estimate") else ""
+            among = f"{drawn['n_points']:,} of {about}{drawn['of']:,} points"
             said.append(f"Measured among {among}, drawn at random.")
         return " ".join(said)
 

@@ -520,7 +520,7 @@ def _matching(table: VectorTable, where: Filter) -> VectorTable:
         found &= _condition_mask(table, one)
     if where.conditions and not found.any():
         raise InputError(_never_together(where))
-    return replace(table.take(np.flatnonzero(found)), drawn_from=None)
+    return replace(table.take(np.flatnonzero(found)), drawn_from=None, is_drawn_from_about=False)
 
 
 def _condition_mask(table: VectorTable, one: Filter) -> Mask:
@@ -613,6 +613,7 @@ class Points:
         sample = None
         if of is not None and of > n + table.n_incomplete:
             sample = {"n_points": n, "of": of, "seed": seed}
+            sample |= {"is_estimate": True} if table.is_drawn_from_about else {}
         return cls(name, n, table.n_incomplete, sample, None if where is None else str(where))
 
 

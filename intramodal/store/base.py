@@ -81,6 +81,17 @@ class CollectionInfo:
 
 
 @dataclass(frozen=True)
+class Slice:
+    """One of `total` disjoint parts of all ids, by a hash of the id; together they are everything.
+
+    A part of twice the total is in the one whose index is its own modulo the smaller total.
+    """
+
+    total: int
+    index: int
+
+
+@dataclass(frozen=True)
 class Filter:
     """Which points: all given conditions hold.
 
@@ -92,6 +103,8 @@ class Filter:
         Point id is one of these.
     has_vector, lacks_vector : str or None
         The named vector is present, absent.
+    slice : Slice or None
+        Point id is in this part of all; where `Store.can_slice`.
     also : Filter or None
         Further conditions, which may be on the same field; ``a & b`` makes it.
 
@@ -106,6 +119,7 @@ class Filter:
     ids: Sequence[PointId] | None = None
     has_vector: str | None = None
     lacks_vector: str | None = None
+    slice: Slice | None = None
     also: Filter | None = None
 
     @property
@@ -115,6 +129,7 @@ class Filter:
         found += [] if self.ids is None else [Filter(ids=self.ids)]
         found += [] if self.has_vector is None else [Filter(has_vector=self.has_vector)]
         found += [] if self.lacks_vector is None else [Filter(lacks_vector=self.lacks_vector)]
+        found += [] if self.slice is None else [Filter(slice=self.slice)]
         return found + ([] if self.also is None else self.also.conditions)
 
     def __and__(self, other: Filter) -> Filter:
@@ -133,6 +148,8 @@ def _condition(one: Filter) -> str:
     for verb, vector in (("has", one.has_vector), ("lacks", one.lacks_vector)):
         if vector is not None:
             return f"{verb} vector {vector}"
+    if one.slice is not None:
+        return f"slice {one.slice.index} of {one.slice.total}"
     ((name, wanted),) = one.equals.items()
     return f"{name}={spelled(values_of(wanted))}"
 
@@ -467,6 +484,10 @@ class Store(ABC):
     def search_limits(self, name: str) -> SearchLimits:
         """Return what searches of a collection may do: everything, unless a server says less."""
         return SearchLimits()
+
+    def can_slice(self, name: str, where: Filter | None = None) -> bool:
+        """Return whether slices of the (matching) points can be read, and nothing else is."""
+        return False
 
     @abstractmethod
     def count(self, name: str, where: Filter | None = None, *, exact: bool = True) -> int:

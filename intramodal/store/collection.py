@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import heapq
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -30,11 +28,13 @@ from intramodal.store.base import (
     IndexKind,
     Page,
     SearchLimits,
+    Slice,
     Store,
     VectorSpec,
 )
 from intramodal.store.fields import paths, value_at
 from intramodal.store.manifest import Manifest, VectorOrigin, claims, new_claim
+from intramodal.store.samples import draw_from_slices, draw_ids
 from intramodal.types import Floats, Payload, PointId, VectorTable, unit_rows
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,9 @@ SCROLL_BATCH = 1000
 
 _IDS_A_PAGE = 10_000
 """Where nothing else of the points is read."""
+
+MANY_POINTS = 100_000
+"""From so many on a sample is drawn from slices: reading all ids is no longer a few seconds."""
 
 _MOST_TRIES = 3
 
@@ -452,7 +455,7 @@ class ImageCollection:
         vectors, payload : sequence of str
         where : Filter, optional
         sample : int, optional
-            Where there are more points, so many are drawn at random, see `draw_ids`.
+            Where there are more points, so many are drawn at random, see `draw`.
         seed : int
             Of the sample.
 
@@ -465,11 +468,40 @@ class ImageCollection:
         wanted: dict[str, Any] = {"vectors": vectors, "payload": list(payload) or False}
         if sample is None:
             return tabled(self.scroll(**wanted, where=where), vectors, payload)
-        pages = self.scroll(where=where, batch_size=_IDS_A_PAGE)
-        ids, n_there = draw_ids(pages, sample, seed=seed)
+        ids, n_there, is_about = self.draw(sample, seed=seed, where=where)
         batches = (ids[i : i + SCROLL_BATCH] for i in range(0, len(ids), SCROLL_BATCH))
         pages = (self.store.retrieve(self.name, batch, **wanted) for batch in batches)
-        return replace(tabled(pages, vectors, payload), drawn_from=n_there)
+        table = tabled(pages, vectors, payload)
+        return replace(table, drawn_from=n_there, is_drawn_from_about=is_about)
+
+    def draw(
+        self, n: int, *, seed: int = 0, where: Filter | None = None
+    ) -> tuple[list[PointId], int, bool]:
+        """Draw n ids of (matching) points; return them, of how many, and if that is an estimate.
+
+        Same points, same seed: same sample. From `can_draw_slices` about 8 to 16 times as many
+        ids are read (`draw_from_slices`), elsewhere all of them (`draw_ids`).
+        """
+        if n < 1 or n >= self.described.n_points or not self.can_draw_slices(where):
+            pages = self.scroll(where=where, batch_size=_IDS_A_PAGE)
+            return *draw_ids(pages, n, seed=seed), False
+
+        def read(part: Slice) -> Iterator[Page]:
+            return self.scroll(
+                where=(where or Filter()) & Filter(slice=part), batch_size=_IDS_A_PAGE
+            )
+
+        n_about = self.described.n_points
+        ids, n_there, is_about = draw_from_slices(read, n, n_about=n_about, seed=seed)
+        # Nothing is counted: of 100 million points in one shard no server counts in its time.
+        return ids, n_about if is_about and where is None else n_there, is_about
+
+    def can_draw_slices(self, where: Filter | None = None) -> bool:
+        """Return whether a sample need not read the ids of all points: many, and in slices."""
+        names_points = any(one.ids is not None for one in (where or Filter()).conditions)
+        if names_points or self.described.n_points < MANY_POINTS:
+            return False
+        return self.store.can_slice(self.name, where)
 
     def center(self, vector: str, *, most: int | None = None) -> tuple[Floats, int]:
         """Return the mean of unit vectors (d,) and how many points it is of, from one stream.
@@ -618,34 +650,6 @@ def _in_order(table: VectorTable) -> NDArray[np.intp]:
     order = np.array(sorted(range(n), key=lambda row: str(table.ids[row])), dtype=np.intp)
     complete = [~np.isnan(X[:, 0]) for X in table.vectors.values() if len(X)]
     return order[np.logical_and.reduce(complete)[order]] if complete else order
-
-
-def draw_ids(pages: Iterable[Page], n: int, *, seed: int = 0) -> tuple[list[PointId], int]:
-    """Draw n ids without replacement; return them, ascending by text, and how many there were.
-
-    Points are taken by a keyed hash of their id: which ones does not depend on the order, and
-    hardly on what else is there, so that a collection that grows keeps most of its sample. A
-    larger sample holds the smaller one. Memory is the sample.
-
-    Examples
-    --------
-    >>> page = Page(ids=[7, 8, 9], vectors={}, payloads=[])
-    >>> draw_ids([page], 2)
-    ([8, 9], 3)
-    """
-    n_seen = 0
-
-    def ranked() -> Iterator[tuple[bytes, str, PointId]]:
-        nonlocal n_seen
-        key = seed.to_bytes(8, "big", signed=True)
-        for page in pages:
-            n_seen += len(page.ids)
-            for point in page.ids:
-                text = str(point)
-                yield blake2b(text.encode(), key=key, digest_size=8).digest(), text, point
-
-    drawn = heapq.nsmallest(n, ranked())
-    return [point for _, _, point in sorted(drawn, key=lambda row: row[1])], n_seen
 
 
 def _listed(names: Mapping[str, Any]) -> str:

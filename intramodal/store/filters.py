@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from intramodal.errors import InputError
-from intramodal.store.base import Filter, values_of
+from intramodal.errors import InputError, Unsupported
+from intramodal.store.base import Filter, Slice, values_of
 from intramodal.store.checks import canonical_ids, canonical_names
 from intramodal.store.fields import paths
 from intramodal.types import PointId
@@ -29,6 +29,7 @@ class Dialect:
     is_among: Callable[[str, list[Any]], Any]
     is_float: Callable[[str, float], Any]
     is_absent: Callable[[str], Any]
+    in_slice: Callable[[Slice], Any] | None = None
 
 
 def parse_filter(texts: Sequence[str]) -> Filter:
@@ -95,7 +96,17 @@ def spell(dialect: Dialect, where: Filter | None, exclude: PointId | None = None
             must.append(dialect.has_vector(one.has_vector))
         if one.lacks_vector is not None:
             must_not.append(dialect.has_vector(one.lacks_vector))
+        if one.slice is not None:
+            must.append(_slice_condition(dialect, one.slice))
     return dialect.all_of(must, must_not) if must or must_not else None
+
+
+def _slice_condition(dialect: Dialect, part: Slice) -> Any:
+    if dialect.in_slice is None:
+        raise Unsupported(
+            f"this store has no slices of its ids, got a filter for {part}; leave it out"
+        )
+    return dialect.in_slice(part)
 
 
 def _payload_conditions(dialect: Dialect, equals: Mapping[str, Any]) -> Iterable[Any]:

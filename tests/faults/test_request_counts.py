@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from intramodal import ImageCollection, open_store
+from intramodal.store import collection, samples
 from tests.cli import evaluated
 from tests.cli.kit import run
 from tests.faults.wire import WireServer
@@ -81,6 +82,21 @@ def test_a_command_looks_and_counts_a_few_times(shop: Counting, command: tuple[s
     assert shop.n_looks(command[1 if command[0] != "evaluate" else 2]) <= MOST_LOOKS
     counts = shop.exact_counts()
     assert len(counts) <= MOST_COUNTS, counts
+
+
+def test_a_sample_from_slices_is_of_an_estimate(
+    shop: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collection, "MANY_POINTS", 10)
+    monkeypatch.setattr(samples, "_PART", 2)  # so that 20 of 120 are a small part
+    shop.asked.clear()
+    found = run("compare", "photos", "--labels", "kind", "--sample", "20", "--store", shop.url)
+    assert found["sample"] == {"n_points": 20, "of": evaluated.N, "seed": 0, "is_estimate": True}
+    assert f"among 20 of about {evaluated.N} points" in json.dumps(found)
+    assert found["sample"] == {"n_points": 20, "of": evaluated.N, "seed": 0, "is_estimate": True}
+    assert any("slice" in json.dumps(body) for _, _, body in shop.asked)
+    assert shop.n_looks("photos") <= MOST_LOOKS
+    assert len(shop.exact_counts()) <= MOST_COUNTS
 
 
 def test_a_search_counts_nothing_and_looks_once(shop: Counting) -> None:

@@ -98,6 +98,8 @@ def sample_ids(
     collection: ImageCollection, n: int, seed: int, where: Filter | None = None
 ) -> list[PointId]:
     """Return `n` ids of (matching) points, or all if there are fewer; same seed, same sample."""
+    if collection.can_draw_slices(where):
+        return collection.draw(n, seed=seed, where=where)[0]
     total = collection.count(where)
     chosen = np.random.default_rng(seed).choice(total, size=min(n, total), replace=False)
     chosen.sort()

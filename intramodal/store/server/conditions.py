@@ -202,6 +202,8 @@ def _test(one: Filter) -> Callable[[Any], bool]:
         name = one.lacks_vector if one.has_vector is None else one.has_vector
         wants = one.has_vector is not None
         return lambda record: (name in _named(record)) is wants
+    if one.slice is not None:
+        raise Unsupported(f"strict mode leaves no room for a filter by {one}; read without it")
     ((name, wanted),) = one.equals.items()
     if not is_read_by(name):
         raise InputError(

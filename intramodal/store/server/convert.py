@@ -30,6 +30,9 @@ CLIENT = Dialect(
         key=key, range=models.Range(gte=value, lte=value)
     ),
     is_absent=lambda key: models.IsEmptyCondition(is_empty=models.PayloadField(key=key)),
+    in_slice=lambda part: models.SliceCondition(
+        slice=models.Slice(total=part.total, index=part.index)
+    ),
 )
 
 NO_POINT = models.Filter(must=[models.HasIdCondition(has_id=[])])

@@ -25,6 +25,7 @@ from intramodal.store.base import (
     IndexKind,
     Page,
     SearchLimits,
+    Slice,
     Store,
     VectorSpec,
     page_of,
@@ -85,6 +86,7 @@ _REST_BATCH, _GRPC_BATCH, _UPDATE_BATCH, _QUERY_BATCH = 256, 1000, 500, 100
 _READ_BATCH, _ID_BATCH = 1000, 10_000
 _ADDS_VECTORS_SINCE = (1, 18)
 _ADDS_VECTORS_WELL_SINCE, _REMOVES_VECTORS_WELL_SINCE = (1, 18, 2), (1, 19)
+_SLICES_SINCE = (1, 19)
 _INSERTS_SINCE = (1, 16)
 """Older servers ignore the update filter in silence."""
 _WEIGHS_SINCE = (1, 17)
@@ -970,6 +972,13 @@ class ServerStore(Store):
         """Return what the strict mode of a collection lets searches do."""
         known = self._server.know(name).limits
         return SearchLimits(known.allows_exact, known.answers_a_query, known.reads_a_minute)
+
+    def can_slice(self, name: str, where: Filter | None = None) -> bool:
+        """Return whether slices of the (matching) points can be read, and nothing else is."""
+        if self._is_local or self._connection.version_numbers < _SLICES_SINCE:
+            return False
+        sliced = (where or Filter()) & Filter(slice=Slice(2, 0))
+        return not self._server.know(name).allowed.cuts(sliced)
 
     def count(self, name: str, where: Filter | None = None, *, exact: bool = True) -> int:
         """Return the number of (matching) points."""
