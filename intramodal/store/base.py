@@ -391,6 +391,10 @@ class Store(ABC):
         a warning. The client's local mode has nothing to set up.
         """
 
+    @abstractmethod
+    def check_storable(self, vector: str, spec: VectorSpec) -> None:
+        """Raise `InputError` or `Unsupported` where `add_vector` refuses a name or type."""
+
     def check_adds_vectors(self) -> None:  # noqa: B027  most stores can
         """Raise `Unsupported` where `add_vector` and `delete_vector` would."""
 

@@ -221,12 +221,15 @@ class ImageCollection:
             If the name is taken by vectors that were made otherwise, or that nobody declared.
         Conflict
             If others try to declare it all the time.
+        InputError, Unsupported
+            If no vector can have that name, or the store cannot keep such a one.
         AccessDenied
             If the key may not change the collection's description.
         """
+        spec = VectorSpec(size, datatype=datatype)
+        self.store.check_storable(vector, spec)
         with self._claimed(vector, origin) as claims_to_remove:
             there = self._declared_new(vector, origin, claims_to_remove)
-        spec = VectorSpec(size, datatype=datatype)
         self.store.add_vector(self.name, vector, spec, settings)
         self._described = replace(self.described, vectors={**there, vector: spec})
 

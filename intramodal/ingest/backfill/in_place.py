@@ -124,7 +124,8 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     source : str
         Name of the stored vector that is projected.
     only : sequence of str or int, optional
-        Ids of the points that get the vector; the manifest calls it incomplete then.
+        Ids of the points that get the vector. What the manifest calls it stays as it is, as
+        nobody looks whether others lack it: a new vector is incomplete, a complete one complete.
     batch_size : int
         Points a request.
     throttle : float, optional

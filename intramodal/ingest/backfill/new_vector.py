@@ -120,6 +120,7 @@ def new_vector(
     if backend in _NOT_SET_UP:
         settings, storing = {}, _in_local_mode(storing, there)
     found = as_source(specs[source], source, vector, size, settings=settings, storing=storing)
+    collection.store.check_storable(vector, found.spec)
     clients = _on_clients(source, vector, has_description=backend != "edge")
     return replace(found, notes=[*clients, *found.notes])
 
@@ -144,7 +145,17 @@ def as_source(
     settings : mapping
         What `Store.settings` tells of the collection that has the source.
     storing : Storing
+
+    Raises
+    ------
+    InputError
+        If the vector would be stored as uint8, or cannot be quantized as wanted.
     """
+    if storing.datatype == "uint8":
+        raise InputError(
+            f"{vector!r} cannot be stored as uint8: {_WHY_NO_UINT8}; choose float32, float16 or "
+            f"another type that the store knows"
+        )
     own = settings.get("vectors", {}).get(source, {})
     datatype = storing.datatype or (spec.datatype if spec.datatype in _FLOATS else "float32")
     notes = [

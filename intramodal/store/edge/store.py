@@ -251,6 +251,11 @@ class EdgeStore(Store):
         if wanted:
             self._set_up(name, vector, wanted)
 
+    def check_storable(self, vector: str, spec: VectorSpec) -> None:
+        """Raise `InputError` or `Unsupported` where the engine could not add such a vector."""
+        check_spec(vector, spec)
+        engine.datatype(vector, spec)
+
     def _set_up(self, name: str, vector: str, wanted: dict[str, Any]) -> None:
         """Give a vector settings: the engine (0.9) takes none with a new name.
 

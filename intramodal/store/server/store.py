@@ -324,6 +324,11 @@ class ServerStore(Store):
         if not says(told, settings):
             self._set_up(name, vector, settings)
 
+    def check_storable(self, vector: str, spec: VectorSpec) -> None:
+        """Raise `InputError` or `Unsupported` where no server could add such a vector."""
+        check_spec(vector, spec)
+        convert.datatype(vector, spec)
+
     def _set_up(self, name: str, vector: str, settings: Mapping[str, Any]) -> None:
         """Give a vector settings: a server takes none when a name is added, without a word."""
         diff = convert.vector_diff(vector, settings)
