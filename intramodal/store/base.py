@@ -15,6 +15,7 @@ from intramodal.errors import (
     AccessDenied,
     IntramodalError,
     Locked,
+    StoreError,
     StoreUnavailable,
     Unsupported,
 )
@@ -655,7 +656,10 @@ def _columns(
 
 def _pack(packer: struct.Struct, X: Floats, row: int, values: Sequence[float] | Floats) -> None:
     if len(values) != X.shape[1]:
-        raise ValueError(f"a vector has {len(values)} dimensions instead of {X.shape[1]}")
+        raise StoreError(
+            f"a vector has {len(values)} dimensions instead of {X.shape[1]}: the collection was "
+            f"made anew while it was in use; repeat what you did"
+        )
     if isinstance(values, np.ndarray):
         X[row] = values
     else:

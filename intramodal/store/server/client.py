@@ -467,6 +467,10 @@ class Caller:
             self.look(name)
         return self._known[name]
 
+    def remembered(self, name: str) -> Known | None:
+        """Return what is remembered, without a look."""
+        return self._known.get(name)
+
     def learn(self, name: str, vector: str, spec: VectorSpec) -> None:
         """Remember a vector that was added, so that nobody need look."""
         known = self.know(name)

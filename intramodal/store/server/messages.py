@@ -28,6 +28,7 @@ class Record(NamedTuple):
     payload: Payload
     vector: dict[str, Floats]
     """Of the dense vectors that were asked for, those that the point has, (d,)."""
+    shard_key: Any = None
 
 
 def scroll(  # noqa: PLR0913  as the call has
@@ -111,6 +112,7 @@ def records_of(points: Iterable[Any], names: Sequence[str]) -> list[Record]:
             cast(PointId, GrpcToRest.convert_point_id(point.id)),
             GrpcToRest.convert_payload(point.payload) if point.payload else {},
             _rows(point.vectors, names) if names else {},
+            GrpcToRest.convert_shard_key(point.shard_key) if point.HasField("shard_key") else None,
         )
         for point in points
     ]

@@ -68,6 +68,13 @@ from intramodal.store.server.cluster import (
 )
 from intramodal.store.server.conditions import Parted
 from intramodal.store.server.optimizing import Remainder
+from intramodal.store.server.outdated import (
+    OutdatedError,
+    check_order,
+    check_plain,
+    looks_again,
+    looks_again_before_the_first,
+)
 from intramodal.store.server.shard_keys import (
     KeyedShards,
     OneShard,
@@ -78,7 +85,7 @@ from intramodal.store.server.shard_keys import (
     merged,
 )
 from intramodal.store.server.tokens import lacking_right
-from intramodal.types import Floats, Payload, PointId, ShardKey
+from intramodal.types import Floats, KeyedId, Payload, PointId, ShardKey
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +106,15 @@ class ServerStore(Store):
 
     Use `intramodal.store.open.open_store`. Requests that fail for a passing reason are repeated,
     with growing pauses, until a deadline.
+
+    What a collection is (sizes, strict mode, indexes, whether it has shard keys) is remembered
+    from one look. Others may change it meanwhile: after a refusal, or an answer that contradicts
+    what is remembered, the store looks again and repeats the request once if anything differs. The
+    shard keys of a collection that has some are read at every search, scroll and count, and where
+    a point is named without its key. Changes that nothing contradicts are not noticed: another
+    collection of the same name whose vectors have the same sizes is used as if it were the old
+    one, and requests stay as small as a strict mode wanted them. Where a collection is made anew
+    while a scroll is under way, the scroll ends with `Conflict`, or with what it has.
 
     Parameters
     ----------
@@ -126,7 +142,7 @@ class ServerStore(Store):
         self.is_remote = not self._is_local
         self._server = Caller(connection, retry or Retry())
         self._streams: dict[int, Streams] = {}
-        self._keyed: dict[str, Shards] = {}
+        self._keys: dict[str, tuple[ShardKey, ...]] = {}
         self._has_warned = False
         # Local mode takes payload indexes and forgets them.
         self._local_indexes: dict[str, dict[str, str]] = {}
@@ -309,6 +325,7 @@ class ServerStore(Store):
         """Return why the key may not change a collection's description, as its token says."""
         return lacking_right(self._connection.access.api_key, name)
 
+    @looks_again
     def add_vector(
         self,
         name: str,
@@ -499,6 +516,7 @@ class ServerStore(Store):
             ),
         )
 
+    @looks_again
     def _write(
         self,
         name: str,
@@ -511,7 +529,7 @@ class ServerStore(Store):
         if only_absent:
             self._warn_of_replacing()
         known = self._server.know(name, list(vectors))
-        shards = self._shards(name, known)
+        shards = self._shards(name, known, ids=ids)
         points = shards.names(ids, unique=True)
         checked = check_points(known.specs, points, vectors, payloads)
         largest = self._largest_number
@@ -578,6 +596,7 @@ class ServerStore(Store):
         what = f"write points to {name!r}"
         self._server.call_spreading(what, name, vectors, send, n=len(ids))
 
+    @looks_again
     def update_vectors(
         self,
         name: str,
@@ -593,7 +612,7 @@ class ServerStore(Store):
             self._warn_of_replacing()
         replaced = spell(convert.CLIENT, Filter(lacks_vector=vector)) if only_lacking else None
         known = self._server.know(name, [vector])
-        shards = self._shards(name, known)
+        shards = self._shards(name, known, ids=ids)
         points = shards.names(ids, unique=True)
         X = check_vector(known.specs, vector, X, len(points))
 
@@ -656,12 +675,13 @@ class ServerStore(Store):
         asked = self._server.know(name).n_replicas
         return 1 if asked == 1 or self._is_alone else asked
 
+    @looks_again
     def with_vector_everywhere(
         self, name: str, vector: str, ids: Sequence[PointId]
     ) -> list[PointId]:
         """Return those of `ids` that have a vector on every replica; short where one is down."""
         known = self._server.know(name, [vector])
-        shards = self._shards(name, known)
+        shards = self._shards(name, known, ids=ids)
         points = shards.names(ids)
         found: set[PointId] = set()
         # Each replica answers with all that it has among these ids, never with a part of them.
@@ -689,11 +709,12 @@ class ServerStore(Store):
     def _is_alone(self) -> bool:
         return self._is_local or is_alone(self._server)
 
+    @looks_again
     def set_payload(self, name: str, ids: Sequence[PointId], payload: Payload) -> None:
         """Merge the same payload keys into the given points."""
         payload = checked_payload(payload, largest=self._largest_number)
         known = self._server.know(name)
-        shards = self._shards(name, known)
+        shards = self._shards(name, known, ids=ids)
         points = shards.names(ids)
 
         def send(part: slice) -> None:
@@ -713,11 +734,12 @@ class ServerStore(Store):
             n=len(ids),
         )
 
+    @looks_again
     def delete(self, name: str, ids: Sequence[PointId]) -> None:
         """Delete points; absent ids are ignored."""
         self._server.look(name)
         known = self._server.know(name)
-        shards = self._shards(name, known)
+        shards = self._shards(name, known, ids=ids)
         points = shards.names(ids)
 
         def send(part: slice) -> None:
@@ -753,8 +775,13 @@ class ServerStore(Store):
             self._streams[n] = Streams(n)
         return self._streams[n]
 
-    def _shards(self, name: str, known: Known, *, anew: bool = False) -> Shards:
-        """Return whose points a request is for; `anew` asks again which shard keys there are."""
+    def _shards(
+        self, name: str, known: Known, *, anew: bool = False, ids: Sequence[PointId] = ()
+    ) -> Shards:
+        """Return whose points a request is for.
+
+        Which shard keys there are is asked `anew`, or if it decides what one of `ids` means.
+        """
         bound = self.shard_key
         if not known.has_shard_keys:
             if bound is not None:
@@ -763,19 +790,41 @@ class ServerStore(Store):
                     f"the shard key out"
                 )
             return _ALL
-        if anew or name not in self._keyed:
-            keys = keys_of(self._server, name)
-            self._keyed[name] = (
-                KeyedShards(self._server, name, keys)
-                if bound is None
-                else OneShard(name, meant_key(name, bound, keys), keys)
-            )
-        return self._keyed[name]
+        anew = anew or (bound is None and any(not isinstance(i, KeyedId) for i in ids))
+        if anew or name not in self._keys:
+            self._keys[name] = self._keys_now(name)
+        keys = self._keys[name]
+        if bound is None:
+            return KeyedShards(self._server, name, keys)
+        return OneShard(name, meant_key(name, bound, keys), keys)
+
+    def _keys_now(self, name: str) -> tuple[ShardKey, ...]:
+        """Return the shard keys of a collection; `OutdatedError` if it has lost them all."""
+        keys = keys_of(self._server, name)
+        if not keys:
+            self._server.look(name)
+            if not self._server.know(name).has_shard_keys:
+                raise OutdatedError(name)
+        return keys
+
+    def _seen(self, name: str) -> tuple[Known, tuple[ShardKey, ...] | None] | None:
+        """Return what is remembered of a collection, None if nothing is."""
+        known = self._server.remembered(name)
+        return None if known is None else (known, self._keys.get(name))
+
+    def _look_again(self, name: str) -> Any:
+        """Look at a collection and its shard keys; returns what is remembered then."""
+        self._server.look(name)
+        self._keys.pop(name, None)
+        if self._server.know(name).has_shard_keys:
+            self._keys[name] = keys_of(self._server, name)
+        return self._seen(name)
 
     @property
     def _largest_number(self) -> int:
         return LARGEST_SIGNED if self._connection.uses_grpc else LARGEST_UNSIGNED
 
+    @looks_again_before_the_first
     def scroll(
         self,
         name: str,
@@ -826,6 +875,7 @@ class ServerStore(Store):
                     span.key,
                 ),
             )
+            check_plain(name, span.key, records)
             records = found.admitted(records)
             told = payload or ([] if fields else False)
             page = page_of(records, known.specs, vectors, told, following)
@@ -844,6 +894,7 @@ class ServerStore(Store):
         width = sum(known.specs[vector].size for vector in vectors)
         return PageSize(most, width, is_whole=payload is True)
 
+    @looks_again
     def retrieve(
         self,
         name: str,
@@ -855,7 +906,7 @@ class ServerStore(Store):
         """Return the points that exist among `ids`, in the order of `ids`."""
         known = self._server.know(name, vectors)
         require_vectors(known.specs, vectors)
-        shards = self._shards(name, known)
+        shards = self._shards(name, known, ids=ids)
         points = shards.names(ids)
         wanted = selection(payload, knows_quotes=not self._is_local)
         found: dict[PointId, Any] = {}
@@ -875,6 +926,7 @@ class ServerStore(Store):
                     ),
                     n=len(which),
                 )
+                check_plain(name, key, records)
                 there = {record.id: record for record in records}
                 if payload:
                     size.learn([record.payload or {} for record in records])
@@ -886,6 +938,7 @@ class ServerStore(Store):
         page = page_of([found[point] for point in there], known.specs, vectors, payload)
         return replace(page, ids=there)
 
+    @looks_again
     def query_batch(
         self,
         name: str,
@@ -900,7 +953,7 @@ class ServerStore(Store):
     ) -> Hits:
         """Return the k nearest points of every row of `Q` (n, d)."""
         known = self._server.know(name, [using])
-        shards = self._shards(name, known)
+        shards = self._shards(name, known, anew=True)
         plan = plan_search(
             known.specs, Q, using=using, k=k, exact=exact, exclude=exclude, params=params
         )
@@ -929,6 +982,7 @@ class ServerStore(Store):
                 for key, some in filters.items():
                     answers = self._search(name, plan, rows[part], some, limit, key)
                     for row, answer in zip(rows[part], answers, strict=True):
+                        check_order(name, answer, distance)
                         ids, scores = without(answer, own[key][row])
                         found[key].append((shards.named(key, ids), scores))
 
@@ -971,6 +1025,8 @@ class ServerStore(Store):
             lambda: self._server.client.query_batch_points(name, requests),
             n=len(requests),
         )
+        for response in responses:
+            check_plain(name, key, response.points)
         return [convert.answer(response) for response in responses]
 
     def search_limits(self, name: str) -> SearchLimits:
@@ -985,6 +1041,7 @@ class ServerStore(Store):
         sliced = (where or Filter()) & Filter(slice=Slice(2, 0))
         return not self._server.know(name).allowed.cuts(sliced)
 
+    @looks_again
     def count(self, name: str, where: Filter | None = None, *, exact: bool = True) -> int:
         """Return the number of (matching) points."""
         known = self._server.know(name)

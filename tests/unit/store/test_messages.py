@@ -12,6 +12,7 @@ from qdrant_client import QdrantClient, grpc, models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 from qdrant_client.qdrant_remote import QdrantRemote
 
+from intramodal.errors import StoreError
 from intramodal.store.base import VectorSpec, page_of
 from intramodal.store.server.convert import NO_POINT, point_vectors
 from intramodal.store.server.messages import records_of, update_request, upsert_request
@@ -205,5 +206,5 @@ def test_a_vector_of_an_old_server_is_read_from_its_plain_numbers() -> None:
 def test_a_record_of_another_length_is_an_error_not_a_vector() -> None:
     vectors = RestToGrpc.convert_vector_struct_output({"raw": [1.0]})
     records = records_of([grpc.RetrievedPoint(id=grpc.PointId(num=1), vectors=vectors)], ["raw"])
-    with pytest.raises(ValueError, match="1 dimensions instead of 3"):
+    with pytest.raises(StoreError, match="1 dimensions instead of 3"):
         page_of(records, {"raw": VectorSpec(3)}, ["raw"])

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from intramodal.errors import StoreError
 from intramodal.store.base import UNNAMED, VectorSpec, page_of
 from intramodal.store.pages import PAGE_BYTES, PageSize
 
@@ -38,7 +39,7 @@ def test_the_unnamed_vector_comes_bare_or_by_its_empty_name() -> None:
 
 
 def test_an_answer_of_another_length_is_an_error() -> None:
-    with pytest.raises(ValueError, match="2 dimensions instead of 3"):
+    with pytest.raises(StoreError, match="2 dimensions instead of 3"):
         page_of([record(0, {"raw": [1.0, 2.0]})], SPECS, ["raw"])
 
 
