@@ -165,7 +165,7 @@ class ImageCollection:
 
     def declare(self, vector: str, origin: VectorOrigin) -> None:
         """Record the origin of a vector in the manifest; refused if it is known otherwise."""
-        self._reread()
+        self.reread()
         self._save(vector, self.manifest.with_vector(vector, origin))
 
     def forget(self, vector: str) -> None:
@@ -174,7 +174,7 @@ class ImageCollection:
         Where the store's version makes the name unsafe to use again, the manifest remembers it,
         from before the removal on.
         """
-        found = self._reread()
+        found = self.reread()
         if vector in found.vectors:
             if self.store.risk_of_removing_vectors():
                 version = str(self.store.describe()["version"])
@@ -270,7 +270,7 @@ class ImageCollection:
     def _claim(self, vector: str, origin: VectorOrigin) -> str:
         """Return the claim that goes first, "" where the vector is known; has looked after it."""
         if vector in self.manifest.vectors or self.store.lacking_right(self.name):
-            self._reread()
+            self.reread()
             if vector in self.manifest.vectors or self.store.lacking_right(self.name):
                 return ""
         for _ in range(_MOST_TRIES):
@@ -278,11 +278,11 @@ class ImageCollection:
             try:
                 self.store.set_metadata(self.name, {claim: asdict(origin)})
             except AccessDenied:
-                self._reread()
+                self.reread()
                 if vector in self.manifest.vectors:  # and no right is needed
                     return ""
                 raise
-            others = claims(self._reread().metadata, vector, origin)[1]
+            others = claims(self.reread().metadata, vector, origin)[1]
             is_slow = time.monotonic() - started > _CLAIM_S / 2  # others may think it is dead
             if not is_slow and claim < min(others, default=claim + "z"):
                 self._wait_for(others)
@@ -299,10 +299,10 @@ class ImageCollection:
         deadline = time.monotonic() + _CLAIM_S
         while others and time.monotonic() < deadline:
             time.sleep(_CLAIM_POLL_S)
-            others = {key for key in others if self._reread().metadata.get(key) is not None}
+            others = {key for key in others if self.reread().metadata.get(key) is not None}
         if others:
             self.store.set_metadata(self.name, dict.fromkeys(others))
-            self._reread()
+            self.reread()
 
     def finish_vector(self, vector: str, *, is_complete: bool = True) -> None:
         """Mark a vector as filled: completely, or with points that lack it still.
@@ -324,7 +324,7 @@ class ImageCollection:
             If somebody has declared it otherwise since.
         """
         origin = self.origin(vector)
-        found = self._reread()
+        found = self.reread()
         if vector not in found.vectors or vector not in self.manifest.vectors:
             raise Conflict(
                 f"{vector!r} was removed from {self.name!r} while it was being written; run the "
@@ -600,11 +600,27 @@ class ImageCollection:
         change |= dict.fromkeys(removed)
         if not change:
             return
+        was_of_one_key, there = not self.manifest.is_stored, set(self.vectors)
         self.store.set_metadata(self.name, change)
         self.manifest = replace(manifest, is_stored=True)
+        others = there & set(manifest.vectors) - {vector}
+        if was_of_one_key and others:
+            self._drop_returned(others)
 
-    def _reread(self) -> CollectionInfo:
-        # Hours may have passed since `open`: others may have declared other vectors meanwhile.
+    def _drop_returned(self, others: set[str]) -> None:
+        """Remove again what a rewritten manifest has brought back of vectors removed meanwhile."""
+        found = self.reread()
+        for vector in sorted(others & set(self.manifest.vectors) - set(found.vectors)):
+            kept = self.manifest
+            if self.store.risk_of_removing_vectors():
+                kept = kept.with_removed(vector, str(self.store.describe()["version"]))
+            self._save(vector, kept.without_vector(vector))
+
+    def reread(self) -> CollectionInfo:
+        """Look at the collection again, with its manifest; for what writes or judges by it.
+
+        Hours may have passed since `open`: others may have declared other vectors meanwhile.
+        """
         found = self.info()
         self.manifest = Manifest.from_metadata(found.metadata)
         return found

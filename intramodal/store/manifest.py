@@ -158,7 +158,7 @@ class Manifest:
                 vector = key.removeprefix(VECTOR_KEY)
                 with _in_our_form(key):
                     if _REMOVED_BY in stored:
-                        removed[vector] = str(stored[_REMOVED_BY])
+                        removed[vector] = _text(stored[_REMOVED_BY], _REMOVED_BY)
                     if _REMOVED_BY not in stored or "encoder" in stored:
                         vectors[vector] = _origin(stored)
         return cls(vectors, dataset, removed, is_stored)
@@ -220,6 +220,12 @@ def _in_our_form(key: str) -> Iterator[None]:
         ) from error
 
 
+def _text(value: Any, key: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{key} is {value!r:.40}, which is no text")
+    return value
+
+
 def _origin(stored: Mapping[str, Any]) -> VectorOrigin:
     texts = {
         key: str(stored.get(key, "")) for key in ("precision", "projection", "source", "method")
@@ -227,6 +233,6 @@ def _origin(stored: Mapping[str, Any]) -> VectorOrigin:
     return VectorOrigin(
         encoder=str(stored["encoder"]),
         encoder_fingerprint=str(stored["encoder_fingerprint"]),
-        is_complete=bool(stored.get("is_complete", True)),
+        is_complete=stored.get("is_complete", True) is True,  # "false" is a text, and true
         **texts,
     )

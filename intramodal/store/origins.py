@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from intramodal.errors import InputError, ManifestMismatchError, NotFound
 from intramodal.projection.fit import Center
 from intramodal.projection.projection import Projection
+from intramodal.store.base import CollectionInfo
 from intramodal.store.checks import require_vectors
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import TEXT_INVERSION, VectorOrigin
@@ -71,7 +72,12 @@ def check_in_place(
 
     With `yes` a name is used again that a server has removed which may bring its vectors back.
     """
-    origin = check_projectable(collection, projection, source, vector)
+    try:
+        origin = check_projectable(collection, projection, source, vector)
+    except (ManifestMismatchError, NotFound):
+        # By what was seen when the collection was opened; who goes on looks again before writing.
+        look_again(collection, source)
+        origin = check_projectable(collection, projection, source, vector)
     if vector not in collection.vectors:
         collection.store.check_adds_vectors()
         if not yes:
@@ -82,13 +88,23 @@ def check_in_place(
 def check_made_by(
     collection: ImageCollection, projection: VectorMap, source: str, vector: str
 ) -> None:
-    """Raise unless `vector` is there and was made by this projection."""
+    """Raise unless `vector` is there and was made by this projection, as a new look says."""
+    look_again(collection, source)
     check_projectable(collection, projection, source, vector)
     if vector not in collection.vectors or vector not in collection.manifest.vectors:
         raise NotFound(
             f"{collection.name!r} has no vector {vector!r} that this projection has made; run the "
             f"backfill first, or name the vector with --to"
         )
+
+
+def look_again(collection: ImageCollection, source: str) -> CollectionInfo:
+    """Read description and manifest; for a plan the source may be declared in this object only."""
+    declared = collection.manifest.vectors.get(source)
+    found = collection.reread()
+    if declared is not None and source not in collection.manifest.vectors:
+        collection.manifest = collection.manifest.with_vector(source, declared)
+    return found
 
 
 def refuse_texts(collection: ImageCollection, vectors: Sequence[str]) -> None:

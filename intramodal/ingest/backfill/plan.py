@@ -13,7 +13,7 @@ from intramodal.ingest.backfill.points import in_points
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
-from intramodal.store.origins import check_in_place, check_made_by
+from intramodal.store.origins import check_in_place, check_made_by, look_again
 
 _BYTES = {"float32": 4, "float16": 2, "uint8": 1, "turbo4": 0.5, "turbo8": 1, "turbo16": 2}
 _DEFAULT_M = 16
@@ -174,8 +174,8 @@ def plan_backfill(  # noqa: PLR0913  as `backfill`
 ) -> BackfillPlan:
     """Return what `backfill` would do, with the same refusals, changing nothing."""
     vector = vector or projection.default_vector
+    info = look_again(collection, source)
     check_in_place(collection, projection, source, vector, yes=yes)
-    info = collection.info()
     lacks = vector if vector in info.vectors else None
     n_missing = collection.count(Filter(has_vector=source, lacks_vector=lacks))
     settings = _settings(collection)

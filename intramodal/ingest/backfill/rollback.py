@@ -109,7 +109,7 @@ def rollback_vector(
         If the server is too old to remove a vector.
     """
     collection = under_own_name(collection)
-    record = CopyRecord.from_metadata(collection.info().metadata)
+    record = CopyRecord.from_metadata(collection.reread().metadata)
     if record is not None and vector in (None, record.vector):
         return _back_to_original(collection, record, yes=yes, dry_run=dry_run)
     vector = _projected_vector(collection, vector)
