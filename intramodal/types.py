@@ -28,14 +28,14 @@ collection with shard keys a `KeyedId`, or its text."""
 ShardKey = str | int
 """What names a shard of a collection with custom sharding."""
 
-_READS_AS_NUMBER = re.compile(r'\d+|".*', re.DOTALL)
+_NEEDS_QUOTES = re.compile(r'\d+|".*|.*,.*|\s.*|.*\s', re.DOTALL)
 
 
 class KeyedId(str):
     """The name of a point in a collection with shard keys, where an id is unique in a shard only.
 
     It reads ``KEY/ID``: ``tenant-a/7``. A number as key is written bare, a text that looks like
-    one in quotes, so that the two never mix.
+    one in quotes, so that the two never mix; so is one with a comma, or with a blank at an end.
 
     Parameters
     ----------
@@ -66,8 +66,25 @@ class KeyedId(str):
 
 def key_text(shard_key: ShardKey) -> str:
     """Return a shard key as the names of its points begin."""
-    is_plain = isinstance(shard_key, int) or not _READS_AS_NUMBER.fullmatch(shard_key)
+    is_plain = isinstance(shard_key, int) or not _NEEDS_QUOTES.fullmatch(shard_key)
     return str(shard_key) if is_plain else json.dumps(shard_key, ensure_ascii=False)
+
+
+def read_key(text: str) -> ShardKey:
+    """Return the shard key that a person writes: ``7`` is a number, ``"7"`` in quotes a text.
+
+    Examples
+    --------
+    >>> read_key("7"), read_key('"7"'), read_key("tenant-a")
+    (7, '7', 'tenant-a')
+    """
+    if text.isdecimal():
+        return int(text)
+    try:
+        found = json.loads(text) if text.startswith('"') else text
+    except ValueError:
+        return text
+    return str(found)
 
 
 def unkeyed(point: PointId) -> PointId:

@@ -124,6 +124,7 @@ class Session:
     def open_store(self, *, creates: bool = False, uploads: Uploads | None = None) -> Store:
         """Open the store alone, with the key from the environment; see `open`."""
         from intramodal.store.open import open_store
+        from intramodal.types import read_key
 
         if not creates:
             require_store(self.store)
@@ -133,7 +134,7 @@ class Session:
             api_key=os.environ.get("QDRANT_API_KEY"),
             upload_streams=uploads.streams,
             nodes=uploads.nodes,
-            shard_key=self.shard_key,
+            shard_key=None if self.shard_key is None else read_key(self.shard_key),
             **self.access.stated(),
         )
 

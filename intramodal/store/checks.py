@@ -97,7 +97,7 @@ def canonical_ids(ids: Sequence[PointId], *, unique: bool = False) -> list[Any]:
     return canonical
 
 
-def check_unique(ids: Sequence[PointId]) -> None:
+def check_unique(ids: Sequence[PointId | None]) -> None:
     """Raise `InputError` if an id occurs twice."""
     if len(set(ids)) != len(ids):
         twice = next(i for n, i in enumerate(ids) if i in ids[:n])

@@ -13,6 +13,8 @@ from intramodal.store.checks import canonical_ids, canonical_names
 from intramodal.store.fields import paths
 from intramodal.types import PointId
 
+_ID = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^,])+')
+"""Commas part ids, but for those within quotes: of a shard key."""
 _WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
 _NUMBER = re.compile(r"-?\d+\.\d*(?:[eE][-+]?\d{1,2})?")
 
@@ -56,7 +58,9 @@ def parse_filter(texts: Sequence[str]) -> Filter:
     wanted: dict[str, list[Any]] = {}
     for text in texts:
         name, _, listed = text.partition("=")
-        field, values = name.strip(), [value.strip() for value in listed.split(",")]
+        field = name.strip()
+        parts = _ID.findall(listed) if field == "id" else listed.split(",")
+        values = [value.strip() for value in parts]
         if not (field and any(values)):
             raise InputError(
                 f"{text!r} is not a filter; write field=value[,value], id=7[,8], or all by itself"

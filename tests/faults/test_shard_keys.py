@@ -518,3 +518,39 @@ def test_a_prune_stays_within_its_key(
         plan_prune(source, ImageCollection.open(store, NAME))
     acme = ImageCollection.open(limited(store, "acme"), NAME)
     assert plan_prune(source, acme).n_gone == 3
+
+
+def test_a_key_is_read_as_names_are(
+    server: WireServer, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("QDRANT_API_KEY", raising=False)
+    odd: list[ShardKey] = [7, "7", "k,1", " sp"]
+    made(server, odd)
+    for n, key in enumerate(odd):
+        for i in range(n + 1):
+            stored = Point({"raw": np.asarray(tenants.X[7][i], np.float32)}, {}, key)
+            server.storage.points(NAME)[key, i] = stored
+    for n, text in enumerate(["7", '"7"', "k,1", " sp"]):
+        nearest = ("search", NAME, "--id", "0", "--vectors", "raw", "--exact")
+        told = run(*nearest, "--shard-key", text, "--store", server.url)
+        assert len(told["vectors"]["raw"]) == n, text
+    store = ServerStore(connect_server(server.url, prefer_grpc=False), retry=Clock().retry())
+    names = [i for page in store.scroll(NAME) for i in page.ids]
+    assert {'"k,1"/2', '" sp"/3'} <= set(names)
+    assert store.count(NAME, parse_filter(["id=" + ",".join(map(str, names))])) == len(names)
+    store.close()
+
+
+def test_a_point_under_two_names_is_one_point(
+    server: WireServer, store: ServerStore, tenants: Tenants
+) -> None:
+    for point in tenants.ids[:4]:
+        del server.storage.points(NAME)["acme", point]
+    X = np.eye(2, D, dtype=np.float32)
+    with pytest.raises(InputError, match="'7/1' occurs twice in one write"):
+        store.upsert(NAME, ["7/1", 1], {"raw": X}, [{}, {}])
+    upper = KeyedId(7, str(tenants.ids[-1]).upper())
+    assert store.retrieve(NAME, [upper]).ids == [f"7/{tenants.ids[-1]}"]
+    assert store.count(NAME, Filter(ids=[upper])) == 1
+    store.update_vectors(NAME, "raw", [upper], X[:1])
+    assert server.storage.points(NAME)[7, tenants.ids[-1]].vectors["raw"][0] == 1

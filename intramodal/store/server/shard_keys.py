@@ -19,7 +19,7 @@ from intramodal.store.base import Distance, Filter, Page, plain_id
 from intramodal.store.checks import canonical_ids, check_unique
 from intramodal.store.queries import Answer
 from intramodal.store.server.client import Caller, in_batches
-from intramodal.types import KeyedId, PointId, ShardKey, key_text, unkeyed
+from intramodal.types import KeyedId, PointId, ShardKey, key_text, read_key, unkeyed
 
 _IDS_AT_ONCE = 1000
 _MOST_SHOWN = 5
@@ -151,7 +151,9 @@ class KeyedShards(Shards):
         """Return `KeyedId`s, and bare ids where no key was named."""
         found = [self._name_of(point) for point in ids]
         if unique:
-            check_unique(found)
+            n_keyed = sum(isinstance(point, KeyedId) for point in found)
+            # A bare id may be that of a point that is named with its key, too.
+            check_unique(self.located(found) if 0 < n_keyed < len(found) else found)
         return found
 
     def _name_of(self, point: PointId) -> PointId:
@@ -284,7 +286,8 @@ class KeyedShards(Shards):
 def parsed(name: str, text: str, keys: Sequence[ShardKey]) -> KeyedId:
     """Return the point that a text ``KEY/ID`` names; `InputError` if there is no such key."""
     if isinstance(text, KeyedId) and text.shard_key in keys:
-        return text
+        known: PointId = canonical_ids([text.point])[0]
+        return text if known == text.point else KeyedId(text.shard_key, known)
     key, _, rest = text.rpartition("/")
     point: PointId = canonical_ids([int(rest) if rest.isdecimal() else rest])[0]
     return KeyedId(meant_key(name, key, keys, is_text=True), point)
@@ -298,10 +301,10 @@ def meant_key(
     A value means an equal key, `is_text` one that is written so; either may spell a number.
     """
     if is_text:
-        exact = [key for key in keys if key_text(key) == given]
+        exact = [key for key in keys if given == key_text(key) or key == read_key(str(given))]
     else:
         exact = [key for key in keys if key == given]
-    for key in [*exact, *(key for key in keys if given in (key_text(key), str(key)))]:
+    for key in [*exact, *(key for key in keys if str(given) in (key_text(key), str(key)))]:
         return key
     shown = ", ".join(map(repr, keys[:_MOST_SHOWN])) or "none yet"
     more = f" and {len(keys) - _MOST_SHOWN:,} more" if len(keys) > _MOST_SHOWN else ""
