@@ -193,6 +193,7 @@ def test_a_store_for_one_key_fills_that_key_only(
     assert acme.count() == N
     summary = backfill(acme, tenants.projection)
     assert (summary.projected, summary.lacking) == (N, 0)
+    assert any("called complete after a backfill without a shard key" in n for n in summary.notes)
     tenants.check(server, has_pca=("acme",))
     assert not ImageCollection.open(store, NAME).origin("pca").is_complete
     spoil(server, 3)
@@ -207,7 +208,8 @@ def test_a_store_for_one_key_fills_that_key_only(
     backfill(ImageCollection.open(store, NAME), tenants.projection)
     tenants.check(server, has_pca=(7, "acme"))
     assert ImageCollection.open(store, NAME).origin("pca").is_complete
-    backfill(ImageCollection.open(acme.store, NAME), tenants.projection)
+    again = backfill(ImageCollection.open(acme.store, NAME), tenants.projection)
+    assert not any("without a shard key" in note for note in again.notes)
     assert ImageCollection.open(store, NAME).origin("pca").is_complete
 
 

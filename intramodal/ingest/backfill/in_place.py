@@ -282,7 +282,19 @@ def _finished(fill: VectorFill, replicas: Replicas) -> list[str]:
     """Mark a vector as complete, or not; returns why not, and what could not be marked."""
     mixed = _mixed(fill)
     is_complete = fill.is_complete(replicas) and not mixed
-    return [*mixed, *_marked(fill.collection, fill.vector, is_complete=is_complete)]
+    marked = _marked(fill.collection, fill.vector, is_complete=is_complete)
+    return [*mixed, *marked, *_other_keys(fill)]
+
+
+def _other_keys(fill: VectorFill) -> list[str]:
+    """Return what completes a vector that was filled for one shard key."""
+    key = fill.collection.store.shard_key
+    if key is None or fill.collection.origin(fill.vector).is_complete:
+        return []
+    return [
+        f"this was done for the shard key {key!r} alone: {fill.vector!r} is called complete after "
+        f"a backfill without a shard key, which fills what the other keys lack"
+    ]
 
 
 def _mixed(fill: VectorFill) -> list[str]:
