@@ -11,7 +11,8 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from intramodal.runs.database import DatabaseFacts
     from intramodal.store.base import Store
 
-_MOST_REPLICAS = 5
+_MOST_REPLICAS, _MOST_NODES = 5, 5
+_PATIENCE_S = 5.0
+"""How long a server that does not answer is asked by whoever wants to know what is wrong."""
 _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
@@ -44,7 +47,8 @@ def command(ctx: click.Context, /, session: Session, repair: bool) -> None:
 
     Each line is ok, a warning or a problem, with a remedy; the exit code is 1 if there is a
     problem. Opening the collections completes changes that were interrupted; nothing else is
-    created or changed unless --repair is given.
+    created or changed unless --repair is given. What a server does not answer is asked again for
+    5 s, or for --deadline.
     """
     result = diagnose(session.store, session.runs, repair=repair, access=session.access)
     session.answer(result, _show)
@@ -89,7 +93,10 @@ def diagnose(
     """
     from intramodal.runs.scrub import Scrubber
 
-    session = Session(store, runs, as_json=False, options={}, access=access or Access())
+    access = access or Access()
+    if access.deadline is None:
+        access = replace(access, deadline=_PATIENCE_S)
+    session = Session(store, runs, as_json=False, options={}, access=access)
     scrubber = Scrubber.from_environment(store, runs)
     checks = [
         *(_guarded("repair", lambda: _repair(session)) if repair else []),
@@ -108,15 +115,18 @@ def diagnose(
 
 def _guarded(name: str, look: Callable[[], Check | Iterator[Check]]) -> list[Check]:
     """Return what a check found; its own trouble is a problem, and the others go on."""
+    checks: list[Check] = []
     try:
         found = look()
-        return [found] if isinstance(found, Check) else list(found)
+        for check in [found] if isinstance(found, Check) else found:
+            checks.append(check)  # what was found before the trouble stays
     except IntramodalError as error:
         sentence, _, remedy = str(error).rpartition("; ")
-        return [Check(name, "problem", sentence or remedy, remedy if sentence else "")]
+        checks.append(Check(name, "problem", sentence or remedy, remedy if sentence else ""))
     except (OSError, RuntimeError, ImportError) as error:
         reason = " ".join(str(error).split())[:300]
-        return [Check(name, "problem", reason, "the message names the cause")]
+        checks.append(Check(name, "problem", reason, "the message names the cause"))
+    return checks
 
 
 def _python() -> Check:
@@ -179,38 +189,47 @@ def _store(session: Session) -> Iterator[Check]:
     with session.open_store() as store:
         yield _described(store, location)
         remedy = "intramodal doctor --repair does what is safe; else restore a backup"
-        for reason in store.problems().values():
+        # A server's collections are looked at one by one below: one must not hide the others.
+        for reason in ({} if store.indexes_by_itself else store.problems()).values():
             yield Check("store", "problem", reason, remedy)
-        yield from _optimizers(store)
-        yield from _replicas(store)
+        yield from _guarded("store", lambda: _nodes(store))
+        for name in store.collections():
+            yield from _guarded("store", partial(_optimizer, store, name))
+            yield from _guarded("store", partial(_replicas, store, name))
 
 
-def _optimizers(store: Store) -> Iterator[Check]:
-    """Yield the collections whose optimizer has stopped."""
+def _nodes(store: Store) -> Iterator[Check]:
+    """Yield the nodes of a cluster that the one that is asked cannot reach."""
+    remedy = (
+        "start the node again if it is down: until a write meets it, the replicas on it are "
+        "called active all the same"
+    )
+    for uri, why in list(store.unreachable_nodes().items())[:_MOST_NODES]:
+        yield Check("store", "warning", f"the server cannot reach the node {uri}: {why}", remedy)
+
+
+def _optimizer(store: Store, name: str) -> Iterator[Check]:
+    """Yield why the optimizer of a collection has stopped, if it has."""
+    if not store.indexes_by_itself:
+        return
     remedy = "mend the cause, mostly disk or memory, then start the server again"
-    for name in store.collections() if store.indexes_by_itself else ():
-        found = store.info(name)
-        if found.status == "red":
-            why = found.problem or "status red, without a reason"
-            yield Check(
-                "store", "problem", f"the optimizer of {name!r} has stopped: {why}", remedy
-            )
+    found = store.info(name)
+    if found.status == "red":
+        why = found.problem or "status red, without a reason"
+        yield Check("store", "problem", f"the optimizer of {name!r} has stopped: {why}", remedy)
 
 
-def _replicas(store: Store) -> Iterator[Check]:
-    """Yield the collections of a cluster some of whose replicas are not read."""
+def _replicas(store: Store, name: str) -> Iterator[Check]:
+    """Yield which replicas of a collection of a cluster are not read, if any."""
     remedy = (
         "start the node again if it is down: the replica is recovered from an active one; until "
         "then what is written reaches the others only"
     )
-    for name in store.collections():
-        found = store.inactive_replicas(name)
-        if found:
-            some = ", ".join(found[:_MOST_REPLICAS])
-            more = (
-                f" and {len(found) - _MOST_REPLICAS} more" if len(found) > _MOST_REPLICAS else ""
-            )
-            yield Check("store", "warning", f"{name!r}: {some}{more}", remedy)
+    found = store.inactive_replicas(name)
+    if found:
+        some = ", ".join(found[:_MOST_REPLICAS])
+        more = f" and {len(found) - _MOST_REPLICAS} more" if len(found) > _MOST_REPLICAS else ""
+        yield Check("store", "warning", f"{name!r}: {some}{more}", remedy)
 
 
 def _described(store: Store, location: str) -> Check:

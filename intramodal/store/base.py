@@ -366,6 +366,10 @@ class Store(ABC):
         """Return a phrase for each replica of a collection that takes no part in reads."""
         return []
 
+    def unreachable_nodes(self) -> dict[str, str]:
+        """Return which nodes of a cluster the one that is asked cannot reach, and why."""
+        return {}
+
     def upload_streams(self, name: str) -> int:
         """Return how many writes to a collection are best under way at once."""
         return 1

@@ -64,6 +64,7 @@ from intramodal.store.server.cluster import (
     inactive_replicas,
     is_alone,
     lacking_by_node,
+    unreachable_nodes,
     wait_until_known,
 )
 from intramodal.store.server.conditions import Parted
@@ -704,6 +705,10 @@ class ServerStore(Store):
     def inactive_replicas(self, name: str) -> list[str]:
         """Return a phrase for each replica of a collection that takes no part in reads."""
         return [] if self._is_alone else inactive_replicas(self._server, name)
+
+    def unreachable_nodes(self) -> dict[str, str]:
+        """Return which nodes of a cluster the one that is asked cannot reach, and why."""
+        return {} if self._is_local else unreachable_nodes(self._server)
 
     @cached_property
     def _is_alone(self) -> bool:

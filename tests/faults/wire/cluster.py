@@ -223,8 +223,19 @@ class Cluster:
             "consensus_thread_status": {
                 "consensus_thread_status": "working", "last_update": "2026-01-01T00:00:00Z",
             },
-            "message_send_failures": {},
+            "message_send_failures": self._send_failures(),
         }  # fmt: skip
+
+    def _send_failures(self) -> dict[str, Any]:
+        """Return which peers cannot be sent to, as 1.19.0 says it before any write has met one."""
+        if self.down is None:
+            return {}
+        uri = f"http://node-{self.down}:6335/"
+        why = "Error in closure supplied to transport channel pool: code: "
+        why += f"'The service is currently unavailable', message: \"Failed to connect to {uri}, "
+        why += 'error: transport error"'
+        at = "2026-01-01T00:00:00Z"
+        return {uri: {"count": 73, "latest_error": why, "latest_error_timestamp": at}}
 
 
 def _shard(s: int, key: ShardKey | None, **more: Any) -> dict[str, Any]:
