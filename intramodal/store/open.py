@@ -101,11 +101,21 @@ def _open_server(
     return ServerStore(connection, retry=Retry(deadline_s=deadline_s), cluster=cluster)
 
 
+LONGEST_TIMEOUT_S, LONGEST_DEADLINE_S = 86_400, 604_800
+"""A day and a week: gRPC counts in nanoseconds, and what overflows ends every call at once."""
+
+
 def _check_patience(timeout_s: int, deadline_s: float) -> None:
-    if timeout_s < 1:
-        raise InputError(f"timeout_s must be at least 1 second, got {timeout_s}")
-    if not deadline_s >= 0:
-        raise InputError(f"deadline_s must be at least 0 seconds, got {deadline_s}")
+    # Written so that nan is refused, too.
+    if not 1 <= timeout_s <= LONGEST_TIMEOUT_S:
+        raise InputError(
+            f"timeout_s must be at least 1 second and at most {LONGEST_TIMEOUT_S}, got {timeout_s}"
+        )
+    if not 0 <= deadline_s <= LONGEST_DEADLINE_S:
+        raise InputError(
+            f"deadline_s must be at least 0 seconds and at most {LONGEST_DEADLINE_S}, got "
+            f"{deadline_s}"
+        )
 
 
 def _is_server(location: str) -> bool:

@@ -188,7 +188,13 @@ def test_timeout_and_deadline_are_those_that_were_asked_for(wire: Wire) -> None:
         assert time.perf_counter() - started < 0.9
 
 
-@pytest.mark.parametrize(("name", "value"), [("timeout_s", 0), ("deadline_s", float("nan"))])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("timeout_s", value) for value in (0, -1, float("nan"), 9_223_372_037, 10**20)),
+        *(("deadline_s", value) for value in (-1, float("nan"), float("inf"), 10**20)),
+    ],
+)
 def test_patience_that_cannot_be_meant_is_refused(name: str, value: float) -> None:
     with pytest.raises(InputError, match=f"{name} must be at least"):
         open_store(":memory:", **{name: value})  # type: ignore[arg-type]
