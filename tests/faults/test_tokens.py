@@ -123,6 +123,16 @@ def test_a_token_is_read_as_the_server_reads_it(key: str | None, words: str) -> 
     assert key is None or key not in found
 
 
+@pytest.mark.parametrize("odd", [["photos"], {"a": 1}, 7, None])
+def test_a_right_on_no_name_is_no_right(odd: Any) -> None:
+    assert "no right" in lacking_right(token([{"collection": odd, "access": "rw"}]), NAME)
+
+
+def test_a_token_nested_too_deep_says_nothing() -> None:
+    deep = base64.urlsafe_b64encode(b"[" * 100_000).decode().rstrip("=")
+    assert lacking_right(f"a.{deep}.c", NAME) == ""
+
+
 def test_a_refused_write_names_the_right_that_is_missing(server: WireServer) -> None:
     with open_store(server.url, api_key=SCOPED) as store:
         with pytest.raises(AccessDenied, match="for single collections"):

@@ -23,7 +23,12 @@ def lacking_right(api_key: str | None, collection: str) -> str:
         return ""
     if not isinstance(access, list):
         return "the token in QDRANT_API_KEY may only read"
-    rights = {one.get("collection"): one.get("access") for one in access if isinstance(one, dict)}
+    named = (one for one in access if isinstance(one, dict))
+    rights = {
+        one["collection"]: one.get("access")
+        for one in named
+        if isinstance(one.get("collection"), str)
+    }
     of_this = rights.get(collection)
     if of_this is None:
         return f"the token in QDRANT_API_KEY has no right on {collection!r}"
@@ -43,6 +48,6 @@ def _claims(token: str) -> dict[str, Any]:
     try:
         padded = parts[1] + "=" * (-len(parts[1]) % 4)
         found = json.loads(base64.urlsafe_b64decode(padded))
-    except (ValueError, binascii.Error):
+    except (ValueError, binascii.Error, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
