@@ -35,9 +35,21 @@ store_option = click.option(
     help="Vector store: a directory (embedded), :memory:, or http(s)://host:port; the API key of "
     "a server is read from QDRANT_API_KEY.",
 )
+
+
+class _File(click.Path):
+    """A file's name; click's own type fails on other values, such as a list of a TOML file."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the name, or fail with a sentence."""
+        if not isinstance(value, str | Path):
+            self.fail(f"{value!r} is not the name of a file.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 ca_option = click.option(
     "--ca",
-    type=click.Path(dir_okay=False),
+    type=_File(dir_okay=False),
     envvar="INTRAMODAL_CA",
     help="PEM file with the certificate of the authority that signed the server's, for REST and "
     "gRPC; default: the authorities that this machine trusts.",

@@ -227,7 +227,8 @@ def check_url(url: str) -> None:
 
 
 def _client(url: str, access: Access, *, grpc_port: int | None = None) -> QdrantClient:
-    trusted, roots = tls.trusted(access.ca), tls.roots(access.ca)
+    needs_none = access.ca is None and url.startswith("http://")
+    trusted, roots = tls.trusted(access.ca, url), None if needs_none else tls.roots(access.ca)
     with warnings.catch_warnings():
         # Said once by us, with the way out.
         warnings.filterwarnings("ignore", "Api key is used with an insecure connection")

@@ -19,14 +19,19 @@ _PATIENCE_S = 1.0
 _HELLO = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
-def trusted(ca: str | None) -> ssl.SSLContext | bool:
+def trusted(ca: str | None, url: str = "https://") -> ssl.SSLContext | bool:
     """Return what checks certificates of REST: the file `ca` alone; True: the usual authorities.
+
+    Those are not even read for an `url` of http://, whatever the environment names.
 
     Raises
     ------
     InputError
         If `ca` is no readable file with certificates.
     """
+    if ca is None and url.startswith("http://"):
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody
+    ca = ca or os.environ.get("SSL_CERT_FILE") or None
     if ca is None:
         return True
     try:
