@@ -115,6 +115,14 @@ def test_one_point_under_which_the_connection_breaks_is_repeated_to_the_deadline
     assert len(wire.served()) > 5
 
 
+def test_a_small_body_under_which_the_connection_breaks_may_be_over_a_limit(
+    wire: Wire, store: ServerStore
+) -> None:
+    wire.proxy.largest_body, wire.proxy.is_curt = 100_000, True
+    with pytest.raises(StoreUnavailable, match=r"while a body of 3\d\d,\d{3} bytes.*size limit"):
+        store.upsert(NAME, [1], {"raw": X[:1]}, [{"scan": "x" * 300_000}])
+
+
 def acts(store: ServerStore) -> dict[str, Any]:
     return {
         "write": lambda: write(store),

@@ -94,6 +94,10 @@ _MOST_BROKEN = 2
 """A server that is started again breaks a connection once, and then refuses them for a while."""
 
 
+_WORTH_TELLING_BYTES = 1024
+"""Nobody limits bodies to less."""
+
+
 def _too_large(error: StoreUnavailable) -> OversizedRequestError:
     ours = OversizedRequestError(f"{error} (is it larger than the server takes?)")
     if isinstance(error, BrokenConnection):
@@ -103,7 +107,14 @@ def _too_large(error: StoreUnavailable) -> OversizedRequestError:
 
 def _given_up(error: StoreUnavailable, n_attempts: int, elapsed_s: float) -> str:
     times = "1 attempt" if n_attempts == 1 else f"{n_attempts} attempts"
-    return f"{error} (gave up after {times} in {elapsed_s:.0f} s)"
+    told = f"{error} (gave up after {times} in {elapsed_s:.0f} s)"
+    n_bytes = error.n_bytes if isinstance(error, BrokenConnection) else 0
+    if n_bytes < _WORTH_TELLING_BYTES:
+        return told
+    return (
+        f"{told}; the connection breaks while a body of {n_bytes:,} bytes is sent: a size limit "
+        f"of the server, or of a proxy before it, may be the reason"
+    )
 
 
 log = logging.getLogger(__name__)
