@@ -280,8 +280,9 @@ def on_optimizer(collection: ImageCollection) -> list[str]:
 
 def _finished(fill: VectorFill, replicas: Replicas) -> list[str]:
     """Mark a vector as complete, or not; returns why not, and what could not be marked."""
-    mixed = _mixed(fill)
-    is_complete = fill.is_complete(replicas) and not mixed
+    is_filled = fill.is_complete(replicas)
+    mixed = _mixed(fill) if is_filled else []
+    is_complete = is_filled and not mixed
     marked = _marked(fill.collection, fill.vector, is_complete=is_complete)
     return [*mixed, *marked, *_other_keys(fill)]
 
