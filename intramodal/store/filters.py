@@ -131,9 +131,10 @@ def _payload_conditions(dialect: Dialect, equals: Mapping[str, Any]) -> Iterable
 def indexed_conditions(
     dialect: Dialect, field: str, values: Sequence[Any], indexes: Mapping[str, str]
 ) -> Any:
-    """Return the filter that the indexes of a field can answer, None if they cannot.
+    """Return what the indexes of a field can answer of a condition, None if nothing.
 
-    Of ``2001``, which may be meant as text or as a number, it is the one that the index holds.
+    Of ``2001``, which may be meant as text or as a number, it is the one that the index holds:
+    `is_whole_in` tells whether that is all.
     """
     known = [path for path in paths(field) if path in indexes]
     if not known or any(value is None for value in values):
@@ -148,13 +149,36 @@ def indexed_conditions(
     return dialect.all_of(choices, []) if len(choices) == 1 else dialect.any_of(choices)
 
 
+def is_whole_in(field: str, values: Sequence[Any], indexes: Mapping[str, str]) -> bool:
+    """Return whether the indexes of a field find all points with one of some values.
+
+    They may find more: of whole numbers an index may hold 2001.0 as 2001.
+    """
+    kinds = [indexes.get(path, "") for path in paths(field)]
+    return all(type(value) in _HELD.get(kind, ()) for kind in kinds for value in values)
+
+
+def missed_by(field: str, values: Sequence[Any], indexes: Mapping[str, str]) -> list[Any]:
+    """Return the values of which the indexes of a field, so far as it has any, may miss points."""
+    kinds = [indexes[path] for path in paths(field) if path in indexes]
+    return [v for v in values if not all(type(v) in _HELD.get(kind, ()) for kind in kinds)]
+
+
+_HELD: dict[str, tuple[type, ...]] = {
+    "keyword": (str,),
+    "integer": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+}
+"""Types of the values that an index holds."""
+
+
 def _answered(kind: str, values: Sequence[Any]) -> list[Any]:
     """Return the values that an index can look for, each once."""
     if kind == "float":
         numbers = [float(v) for v in values if type(v) in (int, float)]
         return list(dict.fromkeys(numbers))
-    types: dict[str, type] = {"keyword": str, "integer": int, "bool": bool}
-    return [value for value in values if type(value) is types.get(kind)]
+    return [value for value in values if type(value) in _HELD.get(kind, ())]
 
 
 def _conditions(dialect: Dialect, field: str, values: Sequence[Any]) -> Iterable[Any]:

@@ -10,16 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 from intramodal.errors import InputError, Unsupported
 from intramodal.store.base import UNNAMED, Filter, IndexKind, plain_id, values_of
 from intramodal.store.checks import canonical_ids
-from intramodal.store.fields import is_read_by, value_at, values_at
-from intramodal.store.filters import indexed_conditions, spell
+from intramodal.store.fields import is_read_by, paths, values_at
+from intramodal.store.filters import indexed_conditions, is_whole_in, missed_by, spell
 from intramodal.store.queries import id_order
 from intramodal.store.server import convert
-from intramodal.types import Payload, PointId
+from intramodal.types import PointId
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,25 @@ class Allowed:
     limits: convert.Limits
     indexes: Mapping[str, str] = field(default_factory=dict)
 
-    def sent(self, one: Filter, n_left: int | None) -> Any:
-        """Return a single condition as it is sent, None if it may not be."""
-        whole = spell(convert.CLIENT, one)
-        if self._fits(whole, n_left) and (self.limits.allows_unindexed or not one.equals):
-            return whole
+    def sent(self, one: Filter, n_left: int | None) -> Sendable | None:
+        """Return a single condition as it is sent, None if points would be lost, or it may not."""
+        if self.takes_whole(one, n_left):
+            return Sendable(spell(convert.CLIENT, one), is_all=True)
+        for name, wanted in one.equals.items():
+            values = values_of(wanted)
+            found = self.answered(one, n_left)
+            if found is not None and is_whole_in(name, values, self.indexes):
+                is_all = {type(value) for value in values} in ({str}, {bool})
+                return Sendable(found, is_all)
+        return None
+
+    def takes_whole(self, one: Filter, n_left: int | None) -> bool:
+        """Return whether a single condition may be sent as it is, whatever indexes there are."""
+        is_allowed = self.limits.allows_unindexed or not one.equals
+        return is_allowed and self._fits(spell(convert.CLIENT, one), n_left)
+
+    def answered(self, one: Filter, n_left: int | None) -> Any:
+        """Return what the index of a single condition answers of it, None if nothing."""
         for name, wanted in one.equals.items():
             found = indexed_conditions(convert.CLIENT, name, values_of(wanted), self.indexes)
             if found is not None and self._fits(found, n_left):
@@ -59,11 +74,23 @@ class Allowed:
             part(chunk, self).rest.conditions for chunk in in_chunks(where, self)
         )
 
-    def lacks_index(self, one: Filter) -> str | None:
-        """Return the payload field of a single condition that cannot be sent."""
-        if not one.equals or self.sent(one, self.limits.conditions_a_filter) is not None:
+    def lacks_index(self, one: Filter) -> tuple[str, IndexKind] | None:
+        """Return the payload field of a single condition that an index would let be sent."""
+        if self.limits.allows_unindexed:
             return None
-        return next(iter(one.equals), None)
+        for name, wanted in one.equals.items():
+            kind = kind_of(values_of(wanted))
+            if kind is not None and not any(path in self.indexes for path in paths(name)):
+                return name, kind
+        return None
+
+
+@dataclass(frozen=True)
+class Sendable:
+    """A condition that finds all points it should; `is_all` says that it finds no others."""
+
+    condition: Any
+    is_all: bool
 
 
 @dataclass(frozen=True)
@@ -77,11 +104,14 @@ class Parted:
         What is checked here; without conditions where everything is sent.
     excludes : bool
         Whether what is sent excludes the point that was to be excluded.
+    missed : tuple of str
+        Of a search, which points its filter does not find, or finds besides, as sentences.
     """
 
     sent: Any
     rest: Filter
     excludes: bool = True
+    missed: tuple[str, ...] = ()
 
     @property
     def vectors(self) -> list[str]:
@@ -102,16 +132,25 @@ class Parted:
 
 def part(where: Filter | None, allowed: Allowed, exclude: PointId | None = None) -> Parted:
     """Cut a filter in two: as much is sent as may be, what chooses most first."""
+    return _cut(where, allowed, exclude, allowed.sent)
+
+
+def _cut(
+    where: Filter | None,
+    allowed: Allowed,
+    exclude: PointId | None,
+    sendable: Callable[[Filter, int | None], Sendable | None],
+) -> Parted:
     if not allowed.limits.restricts_filters:
         return Parted(spell(convert.CLIENT, where, exclude), Filter())
     left, sent, rest = allowed.limits.conditions_a_filter, [], Filter()
     for one in sorted((where or Filter()).conditions, key=_breadth):
-        condition = allowed.sent(one, left)
-        if condition is None:
+        found = sendable(one, left)
+        if found is None or not found.is_all:
             rest = rest & one
-            continue
-        sent.append(condition)
-        left = None if left is None else left - convert.n_conditions(condition)
+        if found is not None:
+            sent.append(found.condition)
+            left = None if left is None else left - convert.n_conditions(found.condition)
     excludes = exclude is None or left is None or left > 0
     if excludes and exclude is not None:
         sent.append(spell(convert.CLIENT, None, exclude))
@@ -126,11 +165,72 @@ def _breadth(one: Filter) -> int:
 def of_search(
     name: str, where: Filter | None, allowed: Allowed, exclude: PointId | None
 ) -> Parted:
-    """Return the filter of a search; `Unsupported` where more than the exclusion is not sent."""
-    found = part(where, allowed, exclude)
+    """Return the filter of a search, of each condition what an index answers.
+
+    `Parted.missed` says what that leaves out; `Unsupported` where it is nothing, or more than the
+    exclusion is not sent.
+    """
+    lossy: list[Filter] = []
+
+    def sendable(one: Filter, n_left: int | None) -> Sendable | None:
+        if allowed.takes_whole(one, n_left):
+            return allowed.sent(one, n_left)
+        found = allowed.answered(one, n_left)
+        if found is None:
+            return None
+        lossy.append(one)
+        return Sendable(found, is_all=True)
+
+    found = _cut(where, allowed, exclude, sendable)
     for one in found.rest.conditions:
         raise Unsupported(f"{_reason(one, name, allowed)}; {_WAY_OUT}")
-    return found
+    told = (
+        _missed(field, values_of(wanted), allowed.indexes)
+        for one in lossy
+        for field, wanted in one.equals.items()
+    )
+    return replace(found, missed=tuple(chain.from_iterable(told)))
+
+
+def _missed(name: str, values: Sequence[Any], indexes: Mapping[str, str]) -> Iterator[str]:
+    """Yield what the indexes of a field get wrong about some values."""
+    known = [path for path in paths(name) if path in indexes]
+    kinds = " and ".join(dict.fromkeys(indexes[path] for path in known))
+    why = f"its payload index is of type {kinds}, and strict mode allows no other condition"
+    lost = missed_by(name, values, indexes)
+    if lost:
+        listed = " or ".join(dict.fromkeys(f"the {_TYPES[type(v)]} {v!r}" for v in lost))
+        yield f"searches do not find points whose {name!r} is {listed}: {why}"
+    more = [float(v) for v in values if type(v) is int]
+    more = [v for v in more if not any(type(w) is float and w == v for w in values)]
+    if more and "float" in kinds:
+        listed = " or ".join(map(str, more))
+        yield f"searches also find points whose {name!r} is the number {listed}: {why}"
+    for path in [path for path in paths(name) if path not in indexes]:
+        yield (
+            f"searches find points by {' and '.join(known)} and not by {path}, which has no "
+            f"payload index"
+        )
+
+
+_TYPES = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "boolean",
+    type(None): "empty value",
+}
+
+
+def cost_of(found: Parted, name: str) -> str:
+    """Return what it costs that every point's payload is checked; "" where a part is sent."""
+    told = " and ".join(str(one) for one in found.rest.conditions if one.equals)
+    if not told or found.sent is not None:
+        return ""
+    return (
+        f"the strict mode of {name!r} takes no filter that finds all points with {told[:80]}: "
+        f"the field of every point is read and compared here"
+    )
 
 
 _WAY_OUT = "have an index made on its field, or the setting changed, or leave the filter out"
@@ -138,7 +238,7 @@ _WAY_OUT = "have an index made on its field, or the setting changed, or leave th
 
 def _reason(one: Filter, name: str, allowed: Allowed) -> str:
     limits = allowed.limits
-    lacks_index = one.equals and allowed.sent(one, None) is None
+    lacks_index = one.equals and allowed.answered(one, None) is None
     if lacks_index and not limits.allows_unindexed:
         return (
             f"the strict mode of {name!r} forbids filters on fields without an index "
@@ -172,22 +272,19 @@ def in_chunks(where: Filter | None, allowed: Allowed) -> Iterator[Filter | None]
         yield replace(others, ids=ids[start : start + most])
 
 
-def kind_of(payloads: Sequence[Payload], name: str, wanted: Any) -> IndexKind | None:
-    """Return which index a field takes, by what some points have in it or what is looked for."""
-    found = [v for payload in payloads for v in values_of(value_at(payload, name))]
-    kinds = [kind for kind in map(_kind, found or values_of(wanted)) if kind is not None]
-    if not found:  # "2001" may be meant as text or as a number: nobody knows
-        return "keyword" if set(kinds) == {"keyword"} else None
-    if {"integer", "float"} <= set(kinds):
-        kinds = ["float" if kind == "integer" else kind for kind in kinds]
-    return max(dict.fromkeys(kinds), key=kinds.count, default=None)
+def kind_of(values: Sequence[Any]) -> IndexKind | None:
+    """Return the kind of index that finds all points with one of some values; None if none does.
 
-
-def _kind(value: Any) -> IndexKind | None:
-    if isinstance(value, bool):
-        return "bool"
-    kinds: dict[type, IndexKind] = {str: "keyword", int: "integer", float: "float"}
-    return kinds.get(type(value))
+    ``2001`` may be meant as text or as a number, and no index holds both.
+    """
+    types = {type(value) for value in values}
+    kinds: dict[IndexKind, set[type]] = {
+        "keyword": {str},
+        "bool": {bool},
+        "integer": {int},
+        "float": {int, float},
+    }
+    return next((kind for kind, held in kinds.items() if types and types <= held), None)
 
 
 # What a server would check.

@@ -145,6 +145,7 @@ class ServerStore(Store):
         self._streams: dict[int, Streams] = {}
         self._keys: dict[str, tuple[ShardKey, ...]] = {}
         self._has_warned = False
+        self._told: set[str] = set()
         # Local mode takes payload indexes and forgets them.
         self._local_indexes: dict[str, dict[str, str]] = {}
 
@@ -449,18 +450,17 @@ class ServerStore(Store):
                 self._server.look(name)
 
     def index_for(self, name: str, where: Filter | None) -> None:
-        """Create the payload indexes without which a filter is forbidden, as far as that works."""
+        """Create the payload indexes without which a filter is forbidden, as far as that works.
+
+        None is made that would find only some of its points.
+        """
         known = self._server.know(name)
         if where is None or not known.limits.restricts_filters:
             return
         for one in where.conditions:
-            field = known.allowed.lacks_index(one)
-            if field is None or any(path in known.indexes for path in paths(field)):
-                continue
-            page = next(self.scroll(name, payload=[field]), None)
-            kind = conditions.kind_of(page.payloads if page else [], field, one.equals[field])
-            if kind is not None:
-                self._index_for(name, field, kind)
+            lacking = known.allowed.lacks_index(one)
+            if lacking is not None:
+                self._index_for(name, *lacking)
 
     def _index_for(self, name: str, field: str, kind: IndexKind) -> None:
         try:
@@ -862,6 +862,7 @@ class ServerStore(Store):
         size: PageSize,
     ) -> Iterator[Page]:
         found = conditions.part(span.where, known.allowed)
+        self._tell_once(conditions.cost_of(found, name))
         fields = payload if payload is True else [*(payload or ()), *found.fields]
         wanted = selection(fields or False, knows_quotes=not self._is_local)
         read = list(dict.fromkeys([*vectors, *found.vectors]))
@@ -971,6 +972,7 @@ class ServerStore(Store):
             key: [conditions.of_search(name, there, known.allowed, point) for point in own[key]]
             for key, there in shards.reads(where)
         }
+        self._tell_once(*(text for found in chain(*filters.values()) for text in found.missed))
         _check_fusion(name, plan, list(filters))
         self._check_weights(plan)
         sent = (found.sent for found in chain(*filters.values()))
@@ -1033,6 +1035,12 @@ class ServerStore(Store):
         for response in responses:
             check_plain(name, key, response.points)
         return [convert.answer(response) for response in responses]
+
+    def _tell_once(self, *sentences: str) -> None:
+        for sentence in sentences:
+            if sentence and sentence not in self._told:
+                self._told.add(sentence)
+                log.warning("%s", sentence)
 
     def search_limits(self, name: str) -> SearchLimits:
         """Return what the strict mode of a collection lets searches do."""
