@@ -18,11 +18,12 @@ from intramodal.errors import (
 )
 from intramodal.store.base import Distance, Page
 from intramodal.store.queries import Answer
+from intramodal.store.server.refusals import OversizedRequestError, StorageFullError
 from intramodal.types import ShardKey
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_NOT_EXPLAINED = (StoreUnavailable, AccessDenied, Locked)
+_NOT_EXPLAINED = (StoreUnavailable, AccessDenied, Locked, OversizedRequestError, StorageFullError)
 
 
 class OutdatedError(Conflict):

@@ -76,6 +76,10 @@ have been closed because of it, with the reason lost on the way."""
 _INSUFFICIENT_STORAGE = "qdrant-insufficient-storage"
 
 
+class StorageFullError(StoreError):
+    """The disk of the server is full, or its quota used up."""
+
+
 class OversizedRequestError(StoreError):
     """One request exceeds what the server, its rate limit or a proxy accepts."""
 
@@ -198,7 +202,7 @@ def _by_status(status: int, detail: str, place: str, *, name: str = "") -> Store
     if status in (401, 403):
         return AccessDenied(f"{place}: access denied; {_lacks(status, detail)}{_tail(detail)}")
     if status == 507:
-        return StoreError(
+        return StorageFullError(
             f"{place}: the server's disk is full, or its quota is used up{_tail(detail)}; free "
             f"some space or raise the quota, then repeat: what was written stays"
         )
