@@ -14,6 +14,8 @@ _BYTES_A_FLOAT = 32  # as a number of Python's in a list
 _BYTES_A_POINT = 200
 _FIRST_WHOLE = 32
 """Points of the first page with whole payloads, of which nothing is known yet."""
+_FIRST_NAMED = 128
+"""Points of the first page with some fields of the payload: labels as a rule, rarely more."""
 _MOST_GROWTH = 4
 _MOST_MEASURED = 64
 
@@ -27,13 +29,15 @@ class PageSize:
         Points.
     width : int
         Floats of a point.
-    is_whole : bool
-        Whether whole payloads are read, which may be large: it begins with a small page.
+    payload : sequence of str or bool
+        The fields that are read; they may be large, and whole payloads the more: it begins with a
+        small page.
     """
 
-    def __init__(self, most: int, width: int, *, is_whole: bool) -> None:
+    def __init__(self, most: int, width: int, payload: Sequence[str] | bool) -> None:
         self._most = most
-        self._ceiling = _FIRST_WHOLE if is_whole else most
+        first = _FIRST_WHOLE if payload is True else _FIRST_NAMED
+        self._ceiling = first if payload else most
         self._a_point = _BYTES_A_POINT + width * _BYTES_A_FLOAT
         self._a_payload = 0.0
 

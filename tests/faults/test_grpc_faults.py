@@ -128,7 +128,8 @@ def test_what_will_not_pass_is_said_at_once(
     with pytest.raises((LASTING[code], InputError)) as caught:
         photos.count()
     assert "\n" not in str(caught.value)
-    assert len(server.rpc_faults) == 99
+    may_be_outdated = code in (CODE.NOT_FOUND, CODE.INVALID_ARGUMENT)
+    assert len(server.rpc_faults) == 99 - may_be_outdated, "one look whether that is the reason"
     assert pauses(clock) == []
 
 

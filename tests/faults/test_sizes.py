@@ -201,15 +201,18 @@ def test_pages_hold_so_many_bytes_whatever_the_points_carry(
             place = running.enter_context(WireServer(speaks_grpc=kind == "grpc")).url
         store = running.enter_context(open_store(place))
         store.create(NAME, {"raw": VectorSpec(4)})
-        n = 150
+        n = 200
         payloads = [{"scan": "x" * 50_000, "n": i} for i in range(n)]
         store.upsert(NAME, list(range(n)), {"raw": np.ones((n, 4), np.float32)}, payloads)
         whole = [page.payloads for page in store.scroll(NAME, payload=True)]
         part = [page.payloads for page in store.scroll(NAME, payload=["n"])]
+        large = [page.payloads for page in store.scroll(NAME, payload=["scan"])]
         assert store.retrieve(NAME, list(range(n)), payload=True).payloads == payloads
     assert [p for page in whole for p in page] == payloads
     assert max(map(len, whole)) <= 2 * MIB // 50_000
-    assert list(map(len, part)) == [n], "small fields need no small pages"
+    assert list(map(len, part)) == [128, n - 128], "small fields need no smaller pages"
+    assert len(large[0]) == 128, "of which nothing is known yet"
+    assert max(map(len, large[1:])) <= 2 * MIB // 50_000
 
 
 def test_a_number_beyond_float32_is_refused_by_name_and_payload_keeps_its_doubles(

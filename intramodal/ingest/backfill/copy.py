@@ -625,7 +625,7 @@ class CopyFill:
         """Begin with a small page: nothing is known of the payloads yet."""
         specs = self.copy.collection.described.vectors
         width = sum(specs[name].size for name in self.copy.renamed)
-        self._size = PageSize(self.batch_size, width, is_whole=True)
+        self._size = PageSize(self.batch_size, width, payload=True)
 
     def fill(self) -> None:
         """Copy what is absent, and again what writers have changed meanwhile."""

@@ -454,7 +454,7 @@ class EdgeStore(Store):
             with self._opened(name, "read") as (entry, shard):
                 require_vectors(entry.vectors, vectors)
                 width = sum(entry.vectors[vector].size for vector in vectors)
-                size = size or PageSize(batch_size, width, is_whole=payload is True)
+                size = size or PageSize(batch_size, width, payload)
                 records, following = shard.scroll(
                     edge.ScrollRequest(
                         offset=start,

@@ -18,12 +18,12 @@ from intramodal.errors import (
 )
 from intramodal.store.base import Distance, Page
 from intramodal.store.queries import Answer
-from intramodal.store.server.refusals import OversizedRequestError, StorageFullError
+from intramodal.store.server.refusals import NoWritesError, OversizedRequestError
 from intramodal.types import ShardKey
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_NOT_EXPLAINED = (StoreUnavailable, AccessDenied, Locked, OversizedRequestError, StorageFullError)
+_NOT_EXPLAINED = (StoreUnavailable, AccessDenied, Locked, OversizedRequestError, NoWritesError)
 
 
 class OutdatedError(Conflict):

@@ -76,8 +76,8 @@ have been closed because of it, with the reason lost on the way."""
 _INSUFFICIENT_STORAGE = "qdrant-insufficient-storage"
 
 
-class StorageFullError(StoreError):
-    """The disk of the server is full, or its quota used up."""
+class NoWritesError(StoreError):
+    """The server takes no writes: its disk is full, or its operator has locked it."""
 
 
 class OversizedRequestError(StoreError):
@@ -194,7 +194,7 @@ def _by_status(status: int, detail: str, place: str, *, name: str = "") -> Store
         if too_large is not None:
             return too_large
     if (status == 403 or name == "FAILED_PRECONDITION") and "locked" in detail.lower():
-        return StoreError(
+        return NoWritesError(
             f"{place}: the server is locked for writes{_tail(detail)}; let its operator unlock it"
         )
     if status in _TRANSIENT:
@@ -202,7 +202,7 @@ def _by_status(status: int, detail: str, place: str, *, name: str = "") -> Store
     if status in (401, 403):
         return AccessDenied(f"{place}: access denied; {_lacks(status, detail)}{_tail(detail)}")
     if status == 507:
-        return StorageFullError(
+        return NoWritesError(
             f"{place}: the server's disk is full, or its quota is used up{_tail(detail)}; free "
             f"some space or raise the quota, then repeat: what was written stays"
         )

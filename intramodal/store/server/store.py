@@ -898,7 +898,7 @@ class ServerStore(Store):
     ) -> PageSize:
         """Return how many points to read at once."""
         width = sum(known.specs[vector].size for vector in vectors)
-        return PageSize(most, width, is_whole=payload is True)
+        return PageSize(most, width, payload)
 
     @looks_again
     def retrieve(

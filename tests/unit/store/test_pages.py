@@ -44,13 +44,13 @@ def test_an_answer_of_another_length_is_an_error() -> None:
 
 
 def test_a_page_of_usual_vectors_has_all_the_points_that_were_asked_for() -> None:
-    assert PageSize(1000, 1024, is_whole=False)() == 1000
-    assert PageSize(1000, 4096, is_whole=False)() < 300
-    assert PageSize(1000, 10**9, is_whole=False)() == 1
+    assert PageSize(1000, 1024, payload=False)() == 1000
+    assert PageSize(1000, 4096, payload=False)() < 300
+    assert PageSize(1000, 10**9, payload=False)() == 1
 
 
 def test_pages_of_whole_payloads_begin_small_and_grow_as_far_as_they_fit() -> None:
-    size = PageSize(1000, 512, is_whole=True)
+    size = PageSize(1000, 512, payload=True)
     seen = []
     for _ in range(4):
         seen.append(size())
@@ -61,6 +61,13 @@ def test_pages_of_whole_payloads_begin_small_and_grow_as_far_as_they_fit() -> No
 
 
 def test_a_page_is_measured_by_some_of_its_payloads_all_over_it() -> None:
-    size = PageSize(1000, 0, is_whole=False)
+    size = PageSize(1000, 0, payload=False)
     size.learn([{"scan": "x" * 10**5 if n >= 500 else ""} for n in range(1000)])
     assert 400 < size() < 800
+
+
+def test_pages_of_some_fields_begin_with_fewer_points_than_those_without_payload() -> None:
+    size = PageSize(1000, 512, payload=["scan"])
+    assert size() == 128
+    size.learn([{"scan": "x" * 10**6}] * 128)
+    assert size() < 40
