@@ -183,7 +183,7 @@ def test_a_vector_that_somebody_removes_meanwhile_is_not_waited_for(
     photos = filled(store, truth)
     photos.add_vector("pca", D // 2, projected_origin(truth.projection, ORIGIN, "raw"))
     nodes[0].storage.find(NAME).drop_vector("pca")
-    with pytest.raises(NotFound, match="vector name"):
+    with pytest.raises(NotFound, match="no vector 'pca'"):
         store.update_vectors(NAME, "pca", truth.ids, truth.X[:, :8].copy())
     assert waited_for(clock) == 0
 

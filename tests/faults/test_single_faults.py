@@ -185,6 +185,12 @@ def test_a_write_that_a_node_refuses_for_a_new_name_is_repeated(
     assert store.count(NAME, Filter(has_vector="pca")) == N
 
 
+def is_asked_once(wire: Wire) -> bool:
+    """Return whether no request was repeated; one look may tell whether what is known is old."""
+    asked = [(event.method, event.path) for event in wire.served()]
+    return asked[1:] in ([], [("GET", f"/collections/{NAME}")]) and len(asked) == len(set(asked))
+
+
 @pytest.mark.parametrize("status", NEVER)
 def test_what_will_not_pass_is_asked_once(wire: Wire, store: ServerStore, status: int) -> None:
     fault = failing(status, "so it is")
@@ -197,7 +203,7 @@ def test_what_will_not_pass_is_asked_once(wire: Wire, store: ServerStore, status
             act(store)
         assert not isinstance(caught.value, StoreUnavailable), name
         assert wire.proxy.url in str(caught.value)
-        assert [event.fault for event in wire.journal] == [fault], name
+        assert is_asked_once(wire), name
 
 
 @pytest.mark.parametrize(
@@ -328,4 +334,4 @@ def test_a_login_page_is_an_error_that_says_so_and_is_asked_once(
         wire.proxy.plan([page()] * 3)
         with pytest.raises(StoreError, match="a web page or a proxy's"):
             act(store)
-        assert [event.fault for event in wire.journal] == [page()]
+        assert is_asked_once(wire)
