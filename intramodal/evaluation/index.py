@@ -647,10 +647,7 @@ def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
         rows, fields, split, min_class_size=min_class_size, max_queries=max_queries, seed=seed
     )
     filtered = [in_gallery(search, sides) for search in searches]
-    # A search without a filter may find what is not in the gallery.
-    may_answer = {
-        search.name: split[1] for search in filtered if search.where is not None and split
-    }
+    may_answer = _may_answer(filtered, split)
     k, filtered = _allowed(collection, filtered, k)
     asked = [search.within(where) for search in filtered]
     _warn_of_slowness(collection, asked, tasks, n_timed)
@@ -747,6 +744,16 @@ def in_gallery(search: IndexSearch, sides: Sides) -> IndexSearch:
     if search.where is None and isinstance(sides.gallery, FieldFilter):
         return replace(search, where=sides.gallery.where)
     return search
+
+
+def _may_answer(
+    searches: Sequence[IndexSearch], split: tuple[Mask, Mask] | None
+) -> dict[str, Mask]:
+    """Return by search which rows may answer, where that is not all of them.
+
+    A search without a filter may find what is not in the gallery.
+    """
+    return {one.name: split[1] for one in searches if one.where is not None and split}
 
 
 def _exact(
