@@ -279,9 +279,9 @@ def test_named_nodes_are_asked_with_the_key_and_nobody_repeats_it(
             node.keys = Keys()
 
 
-def replicated(store: ServerStore, truth: Truth) -> ImageCollection:
+def replicated(store: ServerStore, truth: Truth, **options: Any) -> ImageCollection:
     """Make a collection with two replicas of each shard."""
-    options = {"shard_number": N_SHARDS, "replication_factor": 2}
+    options = {"shard_number": N_SHARDS, "replication_factor": 2, **options}
     made = ImageCollection.create(store, NAME, {"raw": (D, ORIGIN)}, options=options)
     made.write(truth.ids, {"raw": truth.X}, truth.payloads)
     return made
@@ -323,6 +323,30 @@ def test_what_one_replica_missed_is_found_and_filled_at_the_end(
     assert found.replicas == Replicas(found.replicas.mended)
     assert photos.origin("pca").is_complete
     truth.check(nodes[0].storage.points(NAME), is_projected=True)
+
+
+def test_replicas_are_asked_for_no_more_ids_than_strict_mode_allows(
+    nodes: list[WireServer], store: ServerStore, truth: Truth
+) -> None:
+    cluster = spread(nodes, replicas=2)
+    strict = {"enabled": True, "condition_max_size": 40}
+    photos = replicated(store, truth, strict_mode_config=strict)
+    cluster.n_deaf = 1
+    found = backfill(photos, truth.projection)
+    assert (behind(nodes), found.replicas.unverified) == (0, "")
+    assert found.replicas.mended > 0
+
+
+def test_where_strict_mode_lets_nobody_ask_the_replicas_that_is_said(
+    nodes: list[WireServer], store: ServerStore, truth: Truth
+) -> None:
+    spread(nodes, replicas=2)
+    strict = {"enabled": True, "filter_max_conditions": 1}
+    photos = replicated(store, truth, strict_mode_config=strict)
+    found = backfill(photos, truth.projection)
+    assert found.projected == N
+    assert "filter_max_conditions" in found.replicas.unverified
+    assert not photos.origin("pca").is_complete
 
 
 def test_the_same_command_fills_what_a_replica_lacks_although_no_pass_finds_it(

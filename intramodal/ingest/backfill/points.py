@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from intramodal.errors import InputError, StoreUnavailable
+from intramodal.errors import InputError, StoreUnavailable, Unsupported
 from intramodal.ingest.failures import Failures
 from intramodal.ingest.workers import Threads
 from intramodal.progress import progress
@@ -202,8 +202,8 @@ class Replicas:
             )
         if self.unverified:
             found.append(
-                f"whether every replica has {vector!r} is unknown, as one does not answer "
-                f"({self.unverified}): run the same command again when all are active"
+                f"whether every replica has {vector!r} is unknown ({self.unverified}): run the "
+                f"same command again when all are active and may be asked"
             )
         if self.silent_nodes:
             found.append(f"not asked, as there was no answer: {', '.join(self.silent_nodes)}")
@@ -305,10 +305,10 @@ class VectorFill:
             return Replicas(silent_nodes=silent)
         n_before, n_behind, unverified = self.n_projected, 0, ""
         try:
-            for page in self.collection.scroll():
+            for page in self.collection.scroll(batch_size=_IDS_A_PAGE):
                 behind = self._behind(page.ids)
                 n_behind += self._mended(behind) if behind else 0
-        except StoreUnavailable as error:
+        except (StoreUnavailable, Unsupported) as error:  # dead, or not allowed by strict mode
             unverified = str(error)
         finally:
             self.failures.flush()

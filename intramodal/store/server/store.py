@@ -686,7 +686,8 @@ class ServerStore(Store):
         points = shards.names(ids)
         found: set[PointId] = set()
         # Each replica answers with all that it has among these ids, never with a part of them.
-        size = min(_READ_BATCH, known.limits.answers_a_query or _READ_BATCH)
+        limits = (known.limits.answers_a_query, known.limits.values_a_condition)
+        size = min(_READ_BATCH, *(limit or _READ_BATCH for limit in limits))
         for start in range(0, len(points), size):
             part = slice(start, min(start + size, len(points)))
             for key, rows, which in shards.groups(points, part, absent="skip"):
