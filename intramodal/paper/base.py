@@ -1,0 +1,329 @@
+"""What a data set, a model, a method and a table declare."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+from intramodal.errors import InputError
+from intramodal.evaluation.tasks import Sides
+from intramodal.projection.projection import Projection
+from intramodal.store.collection import ImageCollection
+from intramodal.types import Encoder, Floats, ImageRecord, VectorTable
+
+RAW = "raw"
+"""The named vector of the encoder's own output."""
+
+RankingProtocol = Literal["query-gallery", "leave-one-out", "revisited"]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set as it lies on disk, and how the paper evaluates on it.
+
+    Parameters
+    ----------
+    name : str
+        As commands name it, and the name of its file: ``"oxford_pets"``.
+    title : str
+        As the paper's tables name it.
+    open : callable
+        From the data root to its images, with their payload; it reads lists, no images. Raises
+        `SourceError` in one sentence, with the expected place and form and where the data set
+        comes from, if something is missing or malformed.
+    layout : str
+        Where its files lie below the data root, for people.
+    origin : str
+        Where it comes from.
+    licence : str
+        As its authors state it.
+    n_images : int
+        Images of the whole data set, over all splits that are read.
+    fields : tuple of str
+        Payload fields that say what is relevant; the paper's column is the first.
+    protocol : {"query-gallery", "leave-one-out", "revisited"}
+        Section 7 of the paper's protocol: the test split queries the train split, every image all
+        others, or as the revisited benchmark of Oxford and Paris.
+    split : str
+        Payload field with ``test``, ``train`` and ``val``; empty if there is none.
+    template : str
+        Prompt of a class name.
+    ground_truth : callable, optional
+        From the data root to what the revisited protocol judges by.
+    """
+
+    name: str
+    title: str
+    open: Callable[[Path], Iterable[ImageRecord]]
+    layout: str
+    origin: str
+    licence: str
+    n_images: int
+    fields: tuple[str, ...] = ("class",)
+    protocol: RankingProtocol = "query-gallery"
+    split: str = "split"
+    template: str = "a photo of a {}."
+    ground_truth: Callable[[Path], Any] | None = None
+
+    @property
+    def sides(self) -> Sides:
+        """Who queries whom: the test split the train split, or every image all others."""
+        return Sides.of(self.split if self.protocol == "query-gallery" else None)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the paper.
+
+    Parameters
+    ----------
+    name : str
+        As commands name it, and the name of its file: ``"clip_b32"``.
+    title : str
+        As the paper's tables name it.
+    encoder : str
+        What `load_encoder` takes, with a pinned revision where the hub has one.
+    has_text : bool
+        Whether it has a text tower: OTI and all projections by class names need one.
+    augments_shots : bool
+        Whether the authors encode one augmented view of each shot (section 4.3's code).
+    licence : str
+        As its authors state it; what must be accepted before a download is `condition`.
+    condition : str
+        What a user must do once before the weights can be downloaded; empty if nothing.
+    """
+
+    name: str
+    title: str
+    encoder: str
+    has_text: bool = True
+    augments_shots: bool = False
+    licence: str = ""
+    condition: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One data set as one model sees it: what methods and experiments work on.
+
+    Parameters
+    ----------
+    dataset : DataSet
+    model : Model
+    collection : ImageCollection
+        Its images with the model's output.
+    vector : str
+        The named vector of that output.
+    root : Path, optional
+        The data root, for the ground truth of the revisited protocol.
+    work : Path
+        A folder for what takes long to compute again.
+    load : callable
+        Loads the encoder.
+    fit : callable
+        Fits or reads the projection of the recipe asked for.
+    """
+
+    dataset: DataSet
+    model: Model
+    collection: ImageCollection
+    vector: str
+    root: Path | None
+    work: Path
+    load: Callable[[], Encoder]
+    fit: Callable[[], Projection]
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The model; loaded when it is first needed."""
+        return self.load()
+
+    @cached_property
+    def projection(self) -> Projection:
+        """PCA← by the recipe asked for."""
+        return self.fit()
+
+    @cached_property
+    def table(self) -> VectorTable:
+        """The images' vectors, with the payload that the data set's evaluation reads."""
+        split = (self.dataset.split,) if self.dataset.split else ()
+        return self.collection.table([self.vector], payload=[*self.dataset.fields, *split])
+
+
+@dataclass(frozen=True)
+class Method:
+    """How images are compared, or classified with the help of texts.
+
+    Parameters
+    ----------
+    name : str
+        As commands name it, and the name of its file.
+    title, symbol : str
+        As the paper's tables name it, and what it compares, as in ``⟨I←, I←⟩``.
+    needs_text : bool
+        Whether it needs the model's text tower.
+    vectors : callable, optional
+        From a case to the images' vectors (n, k) in this method's space, in the order of the rows
+        of its table; they are compared by cosine.
+    retrieve : callable, optional
+        Instead, for what is no map of the images: from a case to figures of retrieval.
+    classifier : str, optional
+        Instead, for few-shot classification with text: one of
+        `intramodal.evaluation.fewshot_text.METHODS`.
+    """
+
+    name: str
+    title: str
+    symbol: str = ""
+    needs_text: bool = False
+    vectors: Callable[[Case], Floats] | None = None
+    retrieve: Callable[[Case], Mapping[str, float]] | None = None
+    classifier: str | None = None
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One evaluation: an experiment on a data set with a model and a method, by their names."""
+
+    experiment: str
+    dataset: str
+    model: str
+    method: str
+
+    def __str__(self) -> str:
+        """Return its parts, separated by slashes."""
+        return "/".join((self.experiment, self.dataset, self.model, self.method))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What stands in one place of a table: the mean of figures of some cells, in percent.
+
+    Parameters
+    ----------
+    sources : tuple of (Cell, str)
+        Cells and the figure of each, such as ``"mAP"`` or ``"prototype@16"``.
+    published : float, optional
+        What the paper prints there.
+    is_summary : bool
+        Whether it sums up its row, as an average does.
+    """
+
+    sources: tuple[tuple[Cell, str], ...]
+    published: float | None = None
+    is_summary: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One table of rows and columns.
+
+    Parameters
+    ----------
+    title, caption : str
+    row_heads : tuple of tuple of str
+        Each row's head, such as model and method.
+    column_heads : tuple of str
+    entries : mapping of (int, int) to Entry
+        By row and column; places without an entry stay empty.
+    percent : bool
+        Whether figures are fractions that are shown in percent.
+    """
+
+    title: str
+    row_heads: tuple[tuple[str, ...], ...]
+    column_heads: tuple[str, ...]
+    entries: Mapping[tuple[int, int], Entry]
+    caption: str = ""
+    percent: bool = True
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of a table is asked for: declarations, in the order of its rows and columns."""
+
+    datasets: tuple[DataSet, ...]
+    models: tuple[Model, ...]
+    methods: tuple[Method, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table or a figure of the paper.
+
+    Parameters
+    ----------
+    name : str
+        As commands name it, and the name of its file: ``"table3"``.
+    title : str
+    about : str
+        What it shows, where it stands in the paper, and how ours differs.
+    datasets, models, methods : tuple of str
+        Names of those that the paper shows, in its order.
+    recipe : str
+        Which of the authors' recipes its projections are fitted by.
+    layouts : callable
+        From a choice to its tables of figures.
+    """
+
+    name: str
+    title: str
+    about: str
+    datasets: tuple[str, ...]
+    models: tuple[str, ...]
+    methods: tuple[str, ...]
+    recipe: str
+    layouts: Callable[[Choice], Sequence[Layout]] = field(repr=False)
+
+
+class Declared(Protocol):
+    """Whatever has a name and a title."""
+
+    @property
+    def name(self) -> str:
+        """As commands name it."""
+        ...
+
+
+T = TypeVar("T", bound=Declared)
+
+
+def declared(folder: str, kind: type[T]) -> dict[str, T]:
+    """Return the declarations of a folder of this package by name, each file's ``DECLARED``.
+
+    Parameters
+    ----------
+    folder : {"datasets", "models", "methods", "tables"}
+    kind : type
+        `DataSet`, `Model`, `Method` or `Table`.
+    """
+    package = importlib.import_module(f"intramodal.paper.{folder}")
+    files = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    found = [importlib.import_module(f"{package.__name__}.{name}") for name in files]
+    values = [module.DECLARED for module in found if hasattr(module, "DECLARED")]
+    return {value.name: value for value in values if isinstance(value, kind)}
+
+
+def chosen(folder: str, kind: type[T], names: Iterable[str]) -> tuple[T, ...]:
+    """Return declarations by name.
+
+    Raises
+    ------
+    InputError
+        If there is none of a name.
+    """
+    known = declared(folder, kind)
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=3) or sorted(known)
+            raise InputError(
+                f"there is no {name!r} among the paper's {folder}; did you mean "
+                f"{', '.join(close)}?"
+            )
+    return tuple(known[name] for name in names)
