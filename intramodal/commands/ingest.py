@@ -25,9 +25,9 @@ _LONGEST_PATH = 4096
 PICTURES_DEFAULTS = {
     **dict.fromkeys(
         (
-            *("projection", "dataset", "label_from", "workers", "max_failures", "shards"),
-            *("replicas", "write_consistency", "upload_streams", "shard_key", "device"),
-            "precision",
+            *("projection", "dataset", "label_from", "split_file", "workers", "max_failures"),
+            *("shards", "replicas", "write_consistency", "upload_streams", "shard_key"),
+            *("device", "precision"),
         )
     ),
     "batch_size": 32,
@@ -35,7 +35,9 @@ PICTURES_DEFAULTS = {
 VECTORS_DEFAULTS = {"vector": "raw", "batch_size": 1000}
 """What a run records of options that were not given."""
 
-_PICTURES_ONLY = ("label_from", "workers", "prune", "dry_run", "yes", "device", "precision")
+_PICTURES_ONLY = (
+    *("label_from", "split_file", "workers", "prune", "dry_run", "yes", "device", "precision"),
+)
 _VECTORS_ONLY = ("metadata", "id_column", "vector", "tensor", "vector_column")
 _ONLY_VECTORS = (".npy", ".safetensors")
 _MAY_BE_VECTORS = (*_ONLY_VECTORS, ".parquet")
@@ -81,6 +83,12 @@ _FILE = click.Path(path_type=Path)
     "--label-from",
     help="Labels from the relative path: `parent` (the name of the parent folder) or a regular "
     "expression with named groups, e.g. '(?P<label>[^/]+)/(?P<shop>[^/]+)/'.",
+)
+@click.option(
+    "--split-file",
+    type=_FILE,
+    help="CoOp split file (split_zhou_*.json) of the folder SOURCE: reads only the images that it "
+    "lists, with their `split` (train, val, test), `label` and `class`.",
 )
 @click.option(
     "--batch-size",
@@ -151,6 +159,7 @@ def command(ctx: click.Context, /, session: Session, **options: Any) -> None:
     \b
     intramodal ingest ~/photos --collection photos --model open_clip:ViT-B-32:openai
     intramodal ingest list.csv --collection shop --model demo --projection pca.safetensors
+    intramodal ingest pets/ --split-file split_zhou_OxfordPets.json --collection pets --model demo
     intramodal ingest X.npy --metadata meta.csv --id-column sku --collection shop --made-by demo
     """
     given = {
@@ -228,7 +237,8 @@ def _source(options: dict[str, Any]) -> Any:
     check_name(options["collection"])
     dataset = options["dataset"]
     check_dataset(options["collection"] if dataset is None else dataset)
-    return open_source(options["source"], label_from=options["label_from"])
+    names = ("label_from", "split_file")
+    return open_source(options["source"], **{name: options[name] for name in names})
 
 
 def _planned(options: dict[str, Any], session: Session) -> dict[str, Any]:

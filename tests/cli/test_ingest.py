@@ -320,3 +320,76 @@ def test_the_table_for_people_holds_the_same_facts(pets: Path, model: str) -> No
         *(str(N), "0", "0", "0", "3", "0")
     ]
     assert "decode: words.jpg: not a picture" in result.stderr
+
+
+def write_split(place: Path, entries: dict[str, list[Any]]) -> str:
+    path = place / "split_zhou_Pets.json"
+    path.write_text(json.dumps(entries, indent=4))
+    return str(path)
+
+
+PETS_SPLIT: dict[str, list[Any]] = {
+    "train": [["cats/1.png", 0, "cat"], ["dogs/0.png", 1, "dog"], ["cats/cut.png", 0, "cat"]],
+    "val": [["cats/gone.png", 0, "cat"]],
+    "test": [["cats/3.png", 0, "cat"], ["dogs/2.png", 1, "dog"]],
+}
+
+
+def test_a_split_file_says_which_images_of_a_folder_are_ingested_and_in_which_split(
+    pets: Path, model: str
+) -> None:
+    place = ("pets", "--collection", "pets", "--model", model)
+    split = ("--split-file", write_split(pets, PETS_SPLIT))
+    done = run("ingest", *place, *split)
+    assert (done["written"], done["failed"]) == (4, 2)  # one broken, one missing
+    assert {f["item"] for f in done["failures"]} == {"cats/cut.png", "cats/gone.png"}
+    again = run("ingest", *place, *split)
+    assert (again["written"], again["skipped"]) == (0, 4)
+    shown = run("runs", "show", done["run_id"])
+    assert shown["parameters"]["split_file"] == split[1]
+    with open_store(DEFAULT_STORE) as store:
+        table = ImageCollection.open(store, "pets").table(
+            ["raw"], payload=["path", "split", "label", "class"]
+        )
+    found = {
+        path: (split, label, name)
+        for path, split, label, name in zip(
+            *(table.payload[key] for key in ("path", "split", "label", "class")), strict=True
+        )
+    }
+    assert found == {
+        "cats/1.png": ("train", 0, "cat"),
+        "dogs/0.png": ("train", 1, "dog"),
+        "cats/3.png": ("test", 0, "cat"),
+        "dogs/2.png": ("test", 1, "dog"),
+    }
+    assert set(table.ids) == {point_id("pets", path) for path in found}
+    sides = ("--split", "split", "--vectors", "raw", "--min-class-size", "2")
+    scored = run("evaluate", "retrieval", "pets", "--labels", "class", *sides)["fields"]["class"]
+    assert (scored["n_queries"], scored["n_gallery"]) == (2, 2)
+
+
+def test_a_malformed_split_file_is_refused_before_anything_is_encoded(
+    pets: Path, model: str
+) -> None:
+    wrong = {**PETS_SPLIT, "val": [["cats/1.png", 0, "cat"]]}
+    place = ("pets", "--collection", "pets", "--model", model)
+    result = CliRunner().invoke(cli, ["ingest", *place, "--split-file", write_split(pets, wrong)])
+    assert result.exit_code == 1
+    assert "lists cats/1.png twice, as train[0] and val[0]; keep one" in result.output
+    assert not Path(DEFAULT_STORE).exists()
+
+
+def test_a_split_file_is_for_pictures_only(pets: Path) -> None:
+    np.save(pets / "x.npy", np.eye(4, dtype=np.float32))
+    more = (
+        "--collection",
+        "c",
+        "--made-by",
+        "clip",
+        "--split-file",
+        write_split(pets, PETS_SPLIT),
+    )
+    result = CliRunner().invoke(cli, ["ingest", "x.npy", *more])
+    assert result.exit_code == 2
+    assert "--split-file is for pictures (--model) only" in result.output

@@ -1,7 +1,8 @@
-"""Where pictures come from: a folder, a list, tar shards, or paths on stdin."""
+"""Where pictures come from: a folder, a split file, a list, tar shards, or paths on stdin."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from intramodal.errors import SourceError
@@ -9,11 +10,17 @@ from intramodal.ingest.sources.base import LabelRule, Source, label_rule
 from intramodal.ingest.sources.lists import TABLE_SUFFIXES, ListSource
 from intramodal.ingest.sources.pictures import FolderSource, NamedSource
 from intramodal.ingest.sources.shards import ShardSource
+from intramodal.ingest.sources.splits import SplitSource
 
 _FORMS = "a folder, a .csv, .tsv, .jsonl or .parquet list, .tar shards, or - for paths on stdin"
 
 
-def open_source(source: str, *, label_from: str | None = None) -> Source:
+def open_source(
+    source: str,
+    *,
+    label_from: str | None = None,
+    split_file: str | os.PathLike[str] | None = None,
+) -> Source:
     """Return the pictures of `source`, as something to iterate over, again and again.
 
     Keys are relative paths with forward slashes. What cannot be read stays in the source and
@@ -42,12 +49,17 @@ def open_source(source: str, *, label_from: str | None = None) -> Source:
         ``parent``, the name of the folder a picture is in, or a regular expression that is
         searched in the key; its named groups become payload. By default no label but the
         source's own.
+    split_file : path, optional
+        A split file as CoOp's ``split_zhou_*.json``, see `read_split_file`: of the folder `source`
+        exactly the images that it lists, each with the payload ``split`` (train, val or test),
+        ``label`` (int) and ``class`` (its name). Listed images that are missing say so when they
+        are read.
 
     Raises
     ------
     SourceError
         If the source is absent, empty or not of these kinds, if a list has no column ``path``,
-        or if `label_from` is not usable.
+        or if `label_from` or `split_file` is not usable.
     MissingDependencyError
         If a Parquet list is given and pyarrow is not installed.
 
@@ -58,7 +70,10 @@ def open_source(source: str, *, label_from: str | None = None) -> Source:
         ...
     intramodal.errors.SourceError: there is no 'no such folder'; give a folder, a .csv, ...
     """
-    opened = _opened(source, label_rule(label_from))
+    label_of = label_rule(label_from)
+    if split_file is not None:
+        return SplitSource(source, label_of, split_file=split_file)
+    opened = _opened(source, label_of)
     if not isinstance(opened, NamedSource) and next(iter(opened), None) is None:
         raise SourceError(f"{source} holds no pictures; give {_FORMS}")
     return opened
