@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from intramodal.commands.options import model_options
+from intramodal.commands.options import model_options, shard_key_option
 from intramodal.commands.session import JobCommand, Session, session_options
 
 
@@ -74,6 +74,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
     required=True,
     help="Projection file to write, e.g. pca.safetensors.",
 )
+@shard_key_option
 @model_options
 @session_options
 @click.pass_context
@@ -174,6 +175,8 @@ def _check_usage(context: click.Context, options: dict[str, Any]) -> None:
             raise click.UsageError(
                 f"--{given[0].replace('_', '-')} belongs to --method {other}, not to {method}"
             )
+    if options["center"] is None and _is_typed(context, "shard_key"):
+        raise click.UsageError("--shard-key is for --center only: nothing else reads points")
     ready = "text_vectors" if method == "pca" else "projectors"
     option = f"--{ready.replace('_', '-')}"
     if (options["model"] is None) == (options[ready] is None):

@@ -142,7 +142,7 @@ _FILE = click.Path(path_type=Path)
     "shard_key",
     metavar="KEY",
     help="Write, skip and prune only points under this shard key of a collection with custom "
-    "sharding.",
+    "sharding. 7 is the number, '\"7\"' in quotes the text.",
 )
 @upload_options
 @model_options

@@ -91,7 +91,7 @@ shard_key_option = click.option(
     "--shard-key",
     metavar="KEY",
     help="Read and write only the points under this shard key of a collection with custom "
-    "sharding; default: all, named KEY/ID.",
+    "sharding; default: all, named KEY/ID. 7 is the number, '\"7\"' in quotes the text.",
 )
 
 

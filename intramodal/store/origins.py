@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from intramodal.errors import InputError, ManifestMismatchError, NotFound
 from intramodal.projection.fit import Center
@@ -138,7 +139,9 @@ def center_of(collection: ImageCollection, vector: str) -> Center:
             f"vectors, for example --center {collection.name}:{origin.source}"
         )
     mean, n = collection.center(vector)
-    facts = {"collection": collection.name, "vector": vector, "n": n}
+    facts: dict[str, Any] = {"collection": collection.name, "vector": vector, "n": n}
+    if collection.store.shard_key is not None:
+        facts["shard_key"] = collection.store.shard_key
     made_by = (origin.encoder, origin.encoder_fingerprint)
     return Center(mean, made_by, str(origin), facts)
 

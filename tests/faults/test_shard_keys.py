@@ -25,7 +25,7 @@ from intramodal.ingest.backfill.rollback import rollback_vector
 from intramodal.ingest.backfill.verify import verify_vector
 from intramodal.ingest.prune import plan_prune
 from intramodal.projection.projection import Projection
-from intramodal.store.base import Cluster, Filter
+from intramodal.store.base import Cluster, Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.filters import parse_filter
 from intramodal.store.manifest import Manifest
@@ -505,6 +505,68 @@ def test_the_commands_name_points_by_their_keys(
     assert (both["n_points"], one["n_points"]) == (2 * N, N)
     assert run("backfill", NAME, "--rollback", *at_work)["removed"] == 2 * N
     tenants.check(server, has_pca=())
+
+
+JUDGED = (NAME, "--labels", "label")
+OF_ONE_KEY = {
+    "fewshot": ("evaluate", "fewshot", *JUDGED, "--episodes", "2", "--shots", "1"),
+    "misalignment": ("evaluate", "misalignment", *JUDGED),
+    "recovery": ("evaluate", "recovery", NAME, "--text-vectors", "T.npy", "--sizes", "4,40"),
+    "text": ("evaluate", "text", *JUDGED, "--text-vectors", "T4.npy"),
+    "index": ("evaluate", "index", *JUDGED, "-k", "5", "--timed", "5"),
+    "compare": ("compare", NAME, "--vectors", "raw,pca", "--labels", "label", "--no-controls"),
+    "adopt": ("adopt", NAME, "--made-by", ORIGIN.encoder),
+    "fit": ("fit", "--text-vectors", "T.npy", "--made-by", ORIGIN.encoder, "--anchors", "names",
+            "--center", f"{NAME}:raw", "-o", "c.safetensors"),
+}  # fmt: skip
+
+
+def plain(told: Any) -> Any:
+    """Return what a command says without times and the name of its run."""
+    if isinstance(told, dict):
+        drop = ("run_id", "seconds", "latency", "fingerprint")
+        return {key: plain(one) for key, one in told.items() if not key.startswith(drop)}
+    return [plain(one) for one in told] if isinstance(told, list) else told
+
+
+@pytest.mark.parametrize("command", sorted(OF_ONE_KEY))
+def test_a_command_for_one_key_gives_what_its_points_alone_give(
+    server: WireServer, at_work: tuple[str, ...], tenants: Tenants, command: str
+) -> None:
+    """The same ids are there under another key, with other vectors."""
+    texts = np.random.default_rng(5).normal(size=(40, D)).astype(np.float32)
+    np.save("T.npy", texts)
+    np.save("T4.npy", texts[:4])
+    Path("names").write_text("".join(f"thing {n}\n" for n in range(40)))
+    few = tenants.ids[:60]
+    run("backfill", NAME, "--projection", "pca.safetensors", *at_work)
+    for point in tenants.ids[60:]:
+        for key in KEYS:
+            del server.storage.points(NAME)[key, point]
+    keyed = () if command == "adopt" else ("--shard-key", "acme")
+    told = run(*OF_ONE_KEY[command], *keyed, *at_work)
+    points = [server.storage.points(NAME)["acme", point] for point in few]
+    metadata = server.storage.find(NAME).metadata
+    server.storage.clear()
+    with ServerStore(connect_server(server.url, prefer_grpc=False)) as store:
+        store.create(NAME, {"raw": VectorSpec(D), "pca": VectorSpec(D // 2)}, metadata=metadata)
+        X = {v: np.array([p.vectors[v] for p in points]) for v in ("raw", "pca")}
+        store.upsert(NAME, few, X, [point.payload for point in points])
+    assert plain(told) == plain(run(*OF_ONE_KEY[command], *at_work))
+
+
+def test_a_centre_of_one_key_says_which(at_work: tuple[str, ...], tenants: Tenants) -> None:
+    np.save("T.npy", np.random.default_rng(5).normal(size=(40, D)).astype(np.float32))
+    Path("names").write_text("".join(f"thing {n}\n" for n in range(40)))
+    fit = OF_ONE_KEY["fit"]
+    run(*fit, "--shard-key", "7", *at_work)
+    found = Projection.load("c.safetensors")
+    assert found.offset is not None
+    np.testing.assert_allclose(found.offset, tenants.X[7].mean(axis=0), atol=1e-6)  # float32
+    assert found.recipe["center"]["shard_key"] == 7
+    place = fit.index("--center")
+    without = (*fit[:place], *fit[place + 2 :], "--shard-key", "7")
+    assert "--shard-key is for --center" in run(*without, code=2)["error"]["message"]
 
 
 def test_a_prune_stays_within_its_key(

@@ -161,7 +161,11 @@ def _kept(
     """Return what inverts pictures and keeps their texts in a vector or a file."""
     if to is not None:
         return _backfilled(photos, made, to, run)
-    name = f"oti-{photos.collection.name}-{photos.vector}"
+    from intramodal.types import key_text
+
+    key = photos.collection.store.shard_key
+    of_key = "" if key is None else f"-{key_text(key)}"
+    name = f"oti-{photos.collection.name}-{photos.vector}{of_key}"
     return made.kept_in(out or FOLDER / f"{quote(name, safe=' ')}.safetensors")
 
 
