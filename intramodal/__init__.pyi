@@ -55,6 +55,8 @@ from .projection.fit import fit_projection as fit_projection
 from .projection.isoclip import IsoClip as IsoClip
 from .projection.isoclip import read_projectors as read_projectors
 from .projection.projection import Projection as Projection
+from .projection.recipes import RECIPES as RECIPES
+from .projection.recipes import Recipe as Recipe
 from .projection.text_pca import TextPCA as TextPCA
 from .reports.junit import write_junit as write_junit
 from .reports.report import render_report as render_report

@@ -39,6 +39,12 @@ from intramodal.commands.session import JobCommand, Session, session_options
 )
 @click.option("--made-by", help="Model that made --text-vectors or --projectors.")
 @click.option(
+    "--recipe",
+    type=click.Choice(["paper-text", "paper-table3", "paper-readme", "paper-fewshot"]),
+    help="Class names, templates, scaling and centring as in the paper's text (paper-text, the "
+    "default) or in its published code, instead of --anchors, --template and --normalize-text.",
+)
+@click.option(
     "--anchors",
     help="Class names that serve as anchors: imagenet, wordnet, or a text file with one name per "
     "line.",
@@ -47,7 +53,8 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.option(
     "--normalize-text/--no-normalize-text",
     default=None,
-    help="Scale the text embeddings to unit length before computing their covariance.",
+    help="Scale the text embeddings to unit length before computing their covariance; default: "
+    "they are scaled.",
 )
 @click.option(
     "--components", type=click.IntRange(1), help="Number of dimensions to keep; default: half."
@@ -84,6 +91,7 @@ def command(context: click.Context, /, session: Session, **options: Any) -> None
     \b
     intramodal fit --model open_clip:ViT-B-32:openai -o pca.safetensors
     intramodal fit --text-vectors T.npy --made-by open_clip:ViT-B-32:openai -o pca.safetensors
+    intramodal fit --recipe paper-table3 --model open_clip:ViT-B-32:openai -o table3.safetensors
     intramodal fit --method isoclip --model open_clip:ViT-B-32:openai -o isoclip.safetensors
     """
     _check_usage(context, options)
@@ -99,8 +107,9 @@ def command(context: click.Context, /, session: Session, **options: Any) -> None
             _source(options),
             method=options["method"],
             made_by=options["made_by"],
+            recipe=options["recipe"],
             anchors=anchors,
-            normalize_text=options["normalize_text"],
+            normalize_text=None if options["recipe"] else options["normalize_text"],
             components=options["components"],
             center=center,
             k_top=options["k_top"],
@@ -120,7 +129,8 @@ def _anchors(session: Session, options: dict[str, Any]) -> tuple[Any, Any]:
         return None, None
     from intramodal.projection.anchors import load_anchors
 
-    anchors = load_anchors(options["anchors"], options["template"])
+    is_recipe = options["recipe"] is not None
+    anchors = None if is_recipe else load_anchors(options["anchors"], options["template"])
     return anchors, _center(session, options["center"]) if options["center"] else None
 
 
@@ -160,8 +170,9 @@ def _show(result: dict[str, Any]) -> None:
     print_table(columns, [[*row, result["vector"], result["fingerprint"][:12]]])
 
 
+_OF_RECIPE = ("anchors", "template", "normalize_text")
 _ONLY_FOR = {
-    "pca": ("text_vectors", "anchors", "template", "normalize_text", "components", "center"),
+    "pca": ("text_vectors", "recipe", *_OF_RECIPE, "components", "center"),
     "isoclip": ("projectors", "k_top", "k_bottom"),
 }
 
@@ -177,12 +188,22 @@ def _check_usage(context: click.Context, options: dict[str, Any]) -> None:
             )
     if options["center"] is None and _is_typed(context, "shard_key"):
         raise click.UsageError("--shard-key is for --center only: nothing else reads points")
+    _check_recipe(context, options["recipe"])
     ready = "text_vectors" if method == "pca" else "projectors"
     option = f"--{ready.replace('_', '-')}"
     if (options["model"] is None) == (options[ready] is None):
         raise click.UsageError(f"give either --model or {option}")
     if options[ready] is not None and options["made_by"] is None:
         raise click.UsageError(f"{option} needs --made-by, the model that made them")
+
+
+def _check_recipe(context: click.Context, recipe: str | None) -> None:
+    decided = [name for name in _OF_RECIPE if recipe and _is_typed(context, name)]
+    if decided:
+        raise click.UsageError(
+            f"--recipe {recipe} already decides on names, templates and scaling; leave out "
+            f"--{decided[0].replace('_', '-')}, or the recipe"
+        )
 
 
 def _is_typed(context: click.Context, name: str) -> bool:

@@ -14,8 +14,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from intramodal.errors import InputError
-from intramodal.types import fingerprint
+from intramodal.types import Encoder, Floats, fingerprint, unit_rows
 
 TEMPLATE = "a photo of a {}"
 
@@ -34,8 +36,9 @@ class AnchorSet:
     ----------
     names : tuple of str
         At least two, none of them blank.
-    template : str
-        Holds ``{}`` exactly once, the place of the name.
+    template : str or tuple of str
+        Holds ``{}`` exactly once, the place of the name. Several are an ensemble: the text of a
+        name is the mean of its unit texts.
     name : str
         What a vector made with these anchors is told apart by; empty for those of the paper. Not
         part of the content.
@@ -47,7 +50,7 @@ class AnchorSet:
     """
 
     names: tuple[str, ...]
-    template: str = TEMPLATE
+    template: str | tuple[str, ...] = TEMPLATE
     name: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -55,6 +58,8 @@ class AnchorSet:
         given: object = self.names
         if isinstance(given, str):
             raise InputError(f"anchor names are a sequence of names, got the text {given!r}")
+        if not isinstance(self.template, str):
+            object.__setattr__(self, "template", tuple(self.template))
         object.__setattr__(self, "names", tuple(self.names))
         if len(self.names) < _MINIMUM:
             raise InputError(
@@ -64,11 +69,14 @@ class AnchorSet:
         blank = [row for row, name in enumerate(self.names) if not name.strip()]
         if blank:
             raise InputError(f"anchor {blank[0]} is blank; give every anchor a name")
-        if self.template.count("{}") != 1:
-            raise InputError(
-                f"the template {self.template!r} must hold {{}} once, the place of the name, "
-                f"as in {TEMPLATE!r}"
-            )
+        if not self.templates:
+            raise InputError(f"an anchor set needs a template, as {TEMPLATE!r}; got none")
+        for template in self.templates:
+            if template.count("{}") != 1:
+                raise InputError(
+                    f"the template {template!r} must hold {{}} once, the place of the name, "
+                    f"as in {TEMPLATE!r}"
+                )
 
     @classmethod
     def imagenet(
@@ -80,7 +88,7 @@ class AnchorSet:
         ----------
         which : {"cleaned", "wordnet"}
             The names cleaned up for CLIP (as in open_clip), or the first WordNet lemma of each
-            class (as in timm).
+            class (as in timm, and in pytorch/hub's ``imagenet_classes.txt``).
         template : str
             Sentence around the name.
         """
@@ -111,9 +119,25 @@ class AnchorSet:
         slug = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(path).stem)[:_SLUG]
         return cls(tuple(name for name in names if name), template, slug)
 
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The template, or all of an ensemble."""
+        return (self.template,) if isinstance(self.template, str) else tuple(self.template)
+
     def prompts(self) -> list[str]:
-        """Return one text a name, in order."""
-        return [self.template.replace("{}", name) for name in self.names]
+        """Return one text a name, in order; of an ensemble one template after another."""
+        return [template.replace("{}", name) for template in self.templates for name in self.names]
+
+    def embed(self, encoder: Encoder) -> Floats:
+        """Return the text embeddings (n, d) of the names, one row each.
+
+        The encoder's own rows, of whatever length; of an ensemble the mean of a name's unit texts.
+        """
+        rows = encoder.encode_texts(self.prompts())
+        if len(self.templates) == 1:
+            return rows
+        by_template = unit_rows(rows).reshape(len(self.templates), len(self), -1)
+        return np.asarray(by_template.mean(axis=0, dtype=np.float64), dtype=np.float32)
 
     @cached_property
     def fingerprint(self) -> str:

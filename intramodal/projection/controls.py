@@ -70,9 +70,9 @@ def all_directions(like: Projection, texts: NDArray[Any]) -> Projection:
         like.dim_in,
     ):
         return like
-    normalize = bool(like.recipe["normalize_text"])
-    rank = TextPCA(1, normalize).fit(texts).rank_
-    directions = TextPCA(rank, normalize).fit(texts).components_
+    how = bool(like.recipe["normalize_text"]), bool(like.recipe.get("center_text", True))
+    rank = TextPCA(1, *how).fit(texts).rank_
+    directions = TextPCA(rank, *how).fit(texts).components_
     kept = np.einsum("kd,dk->k", directions[: like.dim_out], like.matrix.astype(np.float64))
     if len(kept) < like.dim_out or not np.allclose(kept, 1, atol=_SAME):
         return like

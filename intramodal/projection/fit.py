@@ -10,6 +10,7 @@ from intramodal.errors import InputError, ManifestMismatchError, ModelError
 from intramodal.projection.anchors import AnchorSet
 from intramodal.projection.isoclip import IsoClip, Projectors
 from intramodal.projection.projection import Projection
+from intramodal.projection.recipes import PAPER_TEXT, Recipe, recipe_named
 from intramodal.types import Encoder, Floats, HasProjectors, declared_fingerprint, encoders_agree
 
 Method = Literal["pca", "isoclip"]
@@ -30,8 +31,9 @@ def fit_projection(  # noqa: PLR0913  a job has as many knobs as it has
     *,
     method: Method = "pca",
     made_by: str | None = None,
+    recipe: Recipe | str | None = None,
     anchors: AnchorSet | None = None,
-    normalize_text: bool = True,
+    normalize_text: bool | None = None,
     components: int | None = None,
     center: Center | None = None,
     k_top: int | None = None,
@@ -47,10 +49,14 @@ def fit_projection(  # noqa: PLR0913  a job has as many knobs as it has
     method : {"pca", "isoclip"}
     made_by : str, optional
         The model that made ready embeddings or projectors.
+    recipe : Recipe or str, optional
+        For ``"pca"``: one of `intramodal.projection.recipes.RECIPES`, in place of `anchors` and
+        `normalize_text`. By default ``"paper-text"`` as far as these do not say otherwise. Ready
+        embeddings are scaled and centred as it says.
     anchors : AnchorSet, optional
         For ``"pca"``; by default the class names of ImageNet.
-    normalize_text : bool
-        Whether texts are scaled to unit length before their covariance.
+    normalize_text : bool, optional
+        Whether texts are scaled to unit length before their covariance; by default they are.
     components : int, optional
         Kept dimensions; by default half.
     center : Center, optional
@@ -61,7 +67,8 @@ def fit_projection(  # noqa: PLR0913  a job has as many knobs as it has
     Raises
     ------
     InputError
-        For ready embeddings or projectors without the name of their model.
+        For ready embeddings or projectors without the name of their model, a recipe that there
+        is not, or one together with what it decides.
     ModelError
         If an encoder has no text tower or no projectors.
     ManifestMismatchError
@@ -71,13 +78,14 @@ def fit_projection(  # noqa: PLR0913  a job has as many knobs as it has
     """
     name, fingerprint = _model(source, made_by)
     if method == "isoclip":
+        if recipe is not None:
+            raise InputError("a recipe is for PCA←, and IsoCLIP uses no texts; leave it out")
         image, text = _projectors(source)
         sizes = _sizes(k_top, k_bottom, name)
         return sizes.projection(image, text, encoder=name, encoder_fingerprint=fingerprint)
-    anchors = anchors or AnchorSet.imagenet()
-    embeddings: Any = source
-    if isinstance(source, Encoder):
-        embeddings = source.encode_texts(anchors.prompts())
+    chosen = _recipe(recipe, anchors, normalize_text)
+    anchors = anchors or chosen.anchors()
+    embeddings: Any = anchors.embed(source) if isinstance(source, Encoder) else source
     if center is not None:
         _check_center(center, name, fingerprint)
     projection = Projection.from_text(
@@ -87,11 +95,29 @@ def fit_projection(  # noqa: PLR0913  a job has as many knobs as it has
         encoder_fingerprint=fingerprint,
         n_components=components,
         center=center.mean if center else None,
-        normalize=normalize_text,
+        normalize=chosen.unit if normalize_text is None else normalize_text,
+        center_text=chosen.centred,
     )
-    if center is None:
-        return projection
-    return replace(projection, recipe={**projection.recipe, "center": dict(center.facts)})
+    facts: dict[str, Any] = {} if recipe is None else {"recipe": chosen.name}
+    facts |= {} if center is None else {"center": dict(center.facts)}
+    return replace(projection, recipe={**projection.recipe, **facts})
+
+
+def _recipe(
+    recipe: Recipe | str | None, anchors: AnchorSet | None, normalize_text: bool | None
+) -> Recipe:
+    """Return the recipe asked for; the default one where single choices are made instead."""
+    if recipe is None:
+        return PAPER_TEXT
+    found = recipe_named(recipe) if isinstance(recipe, str) else recipe
+    single = {"anchors": anchors, "normalize_text": normalize_text}
+    for name, value in single.items():
+        if value is not None:
+            raise InputError(
+                f"recipe {found.name!r} already decides on names, templates and scaling; leave "
+                f"out {name}, or the recipe"
+            )
+    return found
 
 
 def _model(source: Any, made_by: str | None) -> tuple[str, str]:

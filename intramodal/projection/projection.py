@@ -20,12 +20,23 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError, MismatchError, ProjectionError
 from intramodal.projection.anchors import AnchorSet
+from intramodal.projection.recipes import PAPER_TEXT
 from intramodal.types import Floats, fingerprint, unit_rows
 
 FORMAT = "intramodal projection"
 _VERSION = 2
 _READABLE = (1, 2)
 """Files of version 1 have no digest of the whole content and no mean of the texts."""
+
+_DECLARED_RECIPE: Mapping[str, Any] = {
+    "normalize_text": True,
+    "center_text": True,
+    "recipe": PAPER_TEXT.name,
+}
+"""Parts of the recipe that count for the fingerprint, with what goes without saying."""
+
+_SHOWN = ("recipe", "n_anchors", "rank", "k_top", "k_bottom")
+"""Parts of the recipe that are printed."""
 
 _BLOCK_ROWS = 2048
 """Rows projected at a time: their unit vectors stay in the processor's cache."""
@@ -89,7 +100,7 @@ class Projection:
                 object.__setattr__(self, name, _row(getattr(self, name), len(matrix), name))
 
     @classmethod
-    def from_text(
+    def from_text(  # noqa: PLR0913  one option a choice of the fit
         cls,
         text: NDArray[Any],
         *,
@@ -99,6 +110,7 @@ class Projection:
         n_components: int | None = None,
         center: NDArray[Any] | None = None,
         normalize: bool = True,
+        center_text: bool = True,
     ) -> Projection:
         """Fit PCA← from the text embeddings of the anchors (paper, section 3.3).
 
@@ -116,6 +128,8 @@ class Projection:
         normalize : bool
             Whether text rows are scaled to unit length before their covariance is taken;
             recorded, and part of the fingerprint.
+        center_text : bool
+            Whether the texts' covariance is taken, or their second moment; recorded likewise.
 
         Raises
         ------
@@ -129,7 +143,7 @@ class Projection:
         from intramodal.projection.text_pca import TextPCA  # scikit-learn: to fit, not to apply
 
         text = _texts_of(anchors, text)
-        fitted = TextPCA(n_components, normalize).fit(text)
+        fitted = TextPCA(n_components, normalize, center_text).fit(text)
         return cls(
             matrix=fitted.components_.T.astype(np.float32),
             method="pca" if center is None else "pca_centered",
@@ -161,7 +175,7 @@ class Projection:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the map, its method and its encoder; the recipe's prose is not part."""
+        """SHA-256 of the map, its method, its encoder and how the texts were treated."""
         declared: dict[str, Any] = {
             "method": self.method,
             "encoder_fingerprint": self.encoder_fingerprint,
@@ -169,8 +183,11 @@ class Projection:
             "is_centred": self.offset is not None,
         }
         # Declared only where it is not the default: files of version 1 keep their fingerprint.
-        if self.recipe.get("normalize_text") is False:
-            declared["normalize_text"] = False
+        declared |= {
+            name: self.recipe[name]
+            for name, default in _DECLARED_RECIPE.items()
+            if self.recipe.get(name, default) != default
+        }
         parts = [self.matrix] if self.offset is None else [self.matrix, self.offset]
         return fingerprint(declared, *(part.tobytes() for part in parts))
 
@@ -262,7 +279,7 @@ class Projection:
             "vector": self.default_vector,
             "fingerprint": self.fingerprint,
             "encoder": self.encoder,
-            **{key: self.recipe.get(key) for key in ("n_anchors", "rank", "k_top", "k_bottom")},
+            **{key: self.recipe.get(key) for key in _SHOWN},
             "warnings": list(self.warnings()),
         }
 
@@ -343,10 +360,13 @@ def _recipe(fitted: Any, anchors: AnchorSet) -> dict[str, Any]:
     return {
         "anchors": anchors.fingerprint,
         "anchors_name": anchors.name,
-        "template": anchors.template,
+        "template": anchors.template
+        if isinstance(anchors.template, str)
+        else list(anchors.template),
         "n_anchors": len(anchors),
         "n_distinct": anchors.n_distinct,
         "normalize_text": fitted.normalize,
+        "center_text": fitted.center,
         "n_components": fitted.n_components_,
         "rank": fitted.rank_,
         "spectrum": [float(value) for value in fitted.spectrum_],

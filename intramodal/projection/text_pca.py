@@ -19,8 +19,8 @@ from intramodal.projection.directions import principal_directions
 class TextPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn has no types
     """Principal directions of text embeddings, as a linear map for image embeddings.
 
-    `fit` centres the *texts*; `transform` does not centre the pictures: their mean carries class
-    information (paper, eq. 11).
+    `fit` centres the *texts* unless told otherwise; `transform` does not centre the pictures:
+    their mean carries class information (paper, eq. 11).
 
     Parameters
     ----------
@@ -29,6 +29,9 @@ class TextPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         is refused: those directions would be arbitrary and change with the thread count.
     normalize : bool
         Whether text rows are scaled to unit length before their covariance is taken.
+    center : bool
+        Whether directions are those of the covariance; without, of the texts' second moment, and
+        "variance" below is the mean square.
 
     Attributes
     ----------
@@ -41,8 +44,8 @@ class TextPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     explained_variance_, explained_variance_ratio_ : ndarray of shape (n_components_,)
         Kept part of the spectrum, and its share of the whole.
     rank_ : int
-        Number of directions that the centred texts span numerically, by the precision that they
-        were stored in: float16 values count as float16, whatever they were cast to.
+        Number of directions that the texts, centred or not, span numerically, by the precision
+        that they were stored in: float16 values count as float16, whatever they were cast to.
     n_components_, n_features_in_, n_samples_ : int
 
     See Also
@@ -61,9 +64,12 @@ class TextPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     array([[2.]])
     """
 
-    def __init__(self, n_components: int | None = None, normalize: bool = True) -> None:
+    def __init__(
+        self, n_components: int | None = None, normalize: bool = True, center: bool = True
+    ) -> None:
         self.n_components = n_components
         self.normalize = normalize
+        self.center = center
 
     def fit(self, X: Any, y: object = None) -> TextPCA:
         """Find the directions of the text embeddings `X` (n, d).
@@ -84,7 +90,9 @@ class TextPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         texts = unit_texts(X) if self.normalize else X.astype(np.float64)
         self.n_samples_ = len(texts)
         self.mean_ = texts.mean(axis=0)
-        self.spectrum_, directions = principal_directions(texts - self.mean_)
+        self.spectrum_, directions = principal_directions(
+            texts - self.mean_ if self.center else texts
+        )
         noise = half_noise(X, normalize=self.normalize)
         self.rank_ = numerical_rank(self.spectrum_, X.shape, X.dtype, noise=noise)
         self.n_components_ = self._checked_components(X.shape[1])

@@ -316,3 +316,20 @@ def test_isoclip_is_backfilled_and_compared_as_any_other_projection(
 def test_unknown_anchors_are_answered_with_the_ones_there_are() -> None:
     words = ("fit", "--model", "demo", "--anchors", "imagenett", "-o", "p.safetensors")
     assert "did you mean imagenet" in refused(*words)
+
+
+def test_a_recipe_is_fitted_recorded_and_contradicts_other_choices(
+    rng: np.random.Generator,
+) -> None:
+    np.save("T.npy", rng.normal(size=(1000, D)).astype(np.float32) + 0.3)
+    ready = ("fit", "--text-vectors", "T.npy", "--made-by", MODEL, "--recipe", "paper-table3")
+    fitted = run(*ready, "-o", "t.st")
+    assert (fitted["recipe"], fitted["vector"]) == ("paper-table3", "pca_table3")
+    recipe = Projection.load("t.st").recipe
+    assert (recipe["recipe"], recipe["template"]) == ("paper-table3", "{}")
+    assert (recipe["normalize_text"], recipe["center_text"]) == (False, True)
+    for option in (("--anchors", "wordnet"), ("--template", "a {}"), ("--normalize-text",)):
+        result = CliRunner().invoke(cli, [*ready, *option, "-o", "u.st"])
+        assert result.exit_code == 2
+        assert f"leave out {option[0]}, or the recipe" in " ".join(result.output.split())
+    assert not Path("u.st").exists()
