@@ -12,7 +12,6 @@ import os
 import signal
 import threading
 import time
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import FrameType
@@ -241,6 +240,8 @@ def read_config(path: Path) -> dict[str, Any]:
     """Return click's default map from a TOML file; top-level keys hold for every command."""
     if not path.is_file():
         return {}
+    import tomllib  # 5 ms of every command, and few have a file
+
     try:
         stored = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -165,7 +165,6 @@ def command(ctx: click.Context, /, session: Session, collection: str, **options:
 def _backfilled(
     session: Session, name: str, projection: Any, where: dict[str, Any], options: dict[str, Any]
 ) -> dict[str, Any]:
-    from intramodal.ingest.adopt import declare_model
     from intramodal.ingest.backfill.points import log_projection
     from intramodal.store.model_check import warn_of_wrong_model
 
@@ -173,6 +172,8 @@ def _backfilled(
     with session.open(uploads=uploads) as at:
         photos = _opened(at.store, name)
         if options["made_by"] is not None:
+            from intramodal.ingest.adopt import declare_model
+
             declare_model(photos, options["source"], options["made_by"])
         with at.ledger.run("backfill", parameters=_recorded(session)) as run:
             log_projection(run, projection)
@@ -202,12 +203,13 @@ def _run(
 def _planned(
     session: Session, name: str, projection: Any, where: dict[str, Any], options: dict[str, Any]
 ) -> dict[str, Any]:
-    from intramodal.ingest.adopt import declared
     from intramodal.store.model_check import warn_of_wrong_model
 
     with session.open_store() as store:
         photos = _opened(store, name)
         if options["made_by"] is not None:
+            from intramodal.ingest.adopt import declared
+
             # In this object only: a plan changes nothing in the store.
             origin = declared(options["made_by"])
             photos.manifest = photos.manifest.with_vector(options["source"], origin)

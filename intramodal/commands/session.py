@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import inspect
 import logging
@@ -36,6 +37,24 @@ log = logging.getLogger(__name__)
 
 _PATIENCE_S = 1.0
 """How long a search waits for a runs database that another process writes to."""
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Let Python look for no garbage while libraries are imported, once a process.
+
+    They make some 300,000 objects that live until it ends. The collector would look at all of
+    them again and again, and once more with every larger thing that the command does.
+    """
+    if not gc.isenabled() or gc.get_freeze_count():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @dataclass(frozen=True)
@@ -105,15 +124,15 @@ class Session:
 
         A directory that is not there becomes a store only if `creates`.
         """
-        from intramodal.runs.ledger import RunLedger
-
         if not creates:
             require_store(self.store)
-        with (
-            RunLedger.open(self.runs) as ledger,
-            self.open_store(creates=creates, uploads=uploads) as store,
-        ):
-            yield Workspace(store, ledger)
+        with ExitStack() as stack:
+            with uncollected():
+                from intramodal.runs.ledger import RunLedger
+
+                ledger = stack.enter_context(RunLedger.open(self.runs))
+                store = self.open_store(creates=creates, uploads=uploads)
+            yield Workspace(stack.enter_context(store), ledger)
 
     def open_runs(self) -> RunLedger:
         """Open the runs database to look at it: one that is not there is not made."""
@@ -129,14 +148,15 @@ class Session:
         if not creates:
             require_store(self.store)
         uploads = uploads or Uploads()
-        return open_store(
-            self.store,
-            api_key=os.environ.get("QDRANT_API_KEY"),
-            upload_streams=uploads.streams,
-            nodes=uploads.nodes,
-            shard_key=None if self.shard_key is None else read_key(self.shard_key),
-            **self.access.stated(),
-        )
+        with uncollected():
+            return open_store(
+                self.store,
+                api_key=os.environ.get("QDRANT_API_KEY"),
+                upload_streams=uploads.streams,
+                nodes=uploads.nodes,
+                shard_key=None if self.shard_key is None else read_key(self.shard_key),
+                **self.access.stated(),
+            )
 
     def has_store(self) -> bool:
         """Return whether the store can hold anything: opening a directory would make it."""

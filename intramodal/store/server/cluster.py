@@ -68,16 +68,10 @@ def lacking_by_node(
 
 
 def ids_everywhere(
-    server: Caller,
-    name: str,
-    where: models.Filter,
-    limit: int,
-    key: ShardKey | None,
-    compared: Sequence[str] = (),
+    server: Caller, name: str, where: models.Filter, limit: int, key: ShardKey | None
 ) -> set[Any]:
-    """Return which points match on every replica, with the same vectors of those `compared`.
+    """Return which points match on every replica; at most `limit` points may match on one.
 
-    At most `limit` points may match on one replica.
     `StoreUnavailable` after a few seconds where a replica is down.
     """
 
@@ -88,7 +82,7 @@ def ids_everywhere(
                 scroll_filter=where,
                 limit=limit,
                 with_payload=False,
-                with_vectors=list(compared) or False,
+                with_vectors=False,
                 # Gives the records that all replicas answer with alike.
                 consistency=models.ReadConsistencyType.ALL,
                 shard_key_selector=key,

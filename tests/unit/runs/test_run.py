@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import threading
 from dataclasses import dataclass, replace
+from importlib import metadata
 from inspect import Signature, signature
 from pathlib import Path
 
 import pytest
 
 from intramodal.errors import LedgerError
-from intramodal.runs.environment import git_state, is_gone, this_process
+from intramodal.runs.environment import git_state, is_gone, package_versions, this_process
 from intramodal.runs.ledger import RecordedRun, RunLedger
 from intramodal.runs.liveness import heartbeat
 from intramodal.runs.records import FailureRecord, FingerprintRecord
@@ -152,6 +154,14 @@ def test_a_process_elsewhere_is_never_called_gone() -> None:
     assert not is_gone(replace(here, host="elsewhere", pid=2**30))
     assert not is_gone(replace(here, space="another container", pid=2**30))
     assert not is_gone(replace(here, space="", pid=2**30))
+
+
+def test_package_versions_are_those_that_the_packages_declare() -> None:
+    versions = package_versions()
+    assert versions.pop("python") == platform.python_version()
+    assert versions.pop("platform")
+    assert {"intramodal", "numpy", "sqlalchemy", "qdrant-client"} <= set(versions)
+    assert versions == {name: metadata.version(name) for name in versions}
 
 
 def test_git_state_names_commit_and_changes(
