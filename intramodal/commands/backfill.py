@@ -262,8 +262,9 @@ def _rolled_back(session: Session, name: str, options: dict[str, Any]) -> dict[s
 def _opened(store: Any, name: str) -> Any:
     """Open a collection under its own name: what changes it must not follow a moved alias."""
     from intramodal.store.collection import ImageCollection
+    from intramodal.store.own_name import under_own_name
 
-    return ImageCollection.open(store, store.aliases().get(name, name))
+    return under_own_name(ImageCollection.open(store, name))
 
 
 def _recorded(session: Session) -> dict[str, str]:

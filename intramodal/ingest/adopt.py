@@ -16,6 +16,7 @@ from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.model_check import ModelCheck, warn_of_wrong_model
+from intramodal.store.own_name import writes_under_own_name
 from intramodal.types import Encoder, Floats, PointId, declared_fingerprint, unit_rows
 
 N_ENCODED = 16
@@ -61,6 +62,7 @@ class AdoptSummary:
                 run.log_metric(f"{name} cosine", cosine, vector=self.vector, n=n)
 
 
+@writes_under_own_name
 def adopt_collection(
     collection: ImageCollection,
     *,

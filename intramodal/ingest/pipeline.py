@@ -17,7 +17,7 @@ from intramodal.ingest.images import RAW, ImageReader, encoder_origin
 from intramodal.ingest.prune import Seen, count_dataset, find_gone
 from intramodal.ingest.prune import prune as prune_points
 from intramodal.ingest.reader import Reader, Step, Tally
-from intramodal.ingest.vectors.load import RowReader, Vectors, check_target
+from intramodal.ingest.vectors.load import RowReader, Vectors, check_target, vectors_of
 from intramodal.ingest.vectors.ready import ReadyVectors
 from intramodal.ingest.workers import Threads, counted
 from intramodal.progress import progress
@@ -25,7 +25,9 @@ from intramodal.projection.projection import Projection
 from intramodal.runs.run import Run
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
+from intramodal.store.manifest import VectorOrigin
 from intramodal.store.origins import check_fitted_for, projected_origin
+from intramodal.store.own_name import under_own_name, writes_under_own_name
 from intramodal.types import (
     Encoder,
     ImageRecord,
@@ -203,7 +205,8 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
     started = time.perf_counter()
     run = run or Run()
     _log_identities(run, encoder, projection)
-    name = collection.name if dataset is None else dataset
+    name = collection.name if dataset is None else dataset  # of ids: an alias stays what it is
+    collection = under_own_name(collection)
     with closing(Seen()) as seen:
         reader = ImageReader(
             source, collection, encoder, projection, name, batch_size, workers, seen
@@ -226,6 +229,7 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
     return _summary(collection, tally, failures, started, n_pruned=n_pruned)
 
 
+@writes_under_own_name
 def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
     ready: ReadyVectors,
     collection: ImageCollection,
@@ -265,6 +269,8 @@ def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
 
     Raises
     ------
+    ManifestMismatchError
+        If the collection's vectors were made by another model or projection.
     InputError
         If a setting cannot be used, or too many rows have failed.
     StoreError
@@ -272,8 +278,11 @@ def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
     """
     started = time.perf_counter()
     run = run or Run()
-    made_by = made_by or collection.origin(vector).encoder
-    log_declared(run, made_by)
+    known = collection.origin(vector)
+    origin = known if made_by is None else VectorOrigin(made_by, declared_fingerprint(made_by))
+    for name, (size, made) in vectors_of(ready, origin, vector, projection).items():
+        collection.require(name, made, size)
+    log_declared(run, origin.encoder)
     if projection is not None:
         log_projection(run, projection)
     if batch_size < 1:

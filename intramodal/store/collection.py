@@ -60,6 +60,9 @@ class ImageCollection:
 
     Use `open`, `create` or `ensure`; the constructor only stores.
 
+    Opened by an alias, each call goes where the alias means at that moment, as that of every other
+    client does; jobs that write (a backfill, an ingest, ...) take what it means as they begin.
+
     Parameters
     ----------
     store : Store

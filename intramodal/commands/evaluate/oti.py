@@ -172,8 +172,8 @@ def _kept(
 def _backfilled(photos: Target, made: InversionMap, vector: str, run: Run) -> Invert:
     """Return what fills a named vector of the points that lack it, and reads that of all."""
     from intramodal.evaluation.rivals.oti import KeptTexts, stored_texts
-    from intramodal.ingest.backfill.copy import under_own_name
     from intramodal.ingest.backfill.in_place import backfill
+    from intramodal.store.own_name import under_own_name
 
     def invert(ids: Sequence[PointId], X: Floats) -> KeptTexts:
         own = under_own_name(photos.collection)

@@ -39,6 +39,7 @@ from intramodal.store.checks import check_name
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import Manifest, VectorOrigin, foreign_metadata
 from intramodal.store.origins import check_projectable, projected_origin
+from intramodal.store.own_name import under_own_name
 from intramodal.store.pages import PageSize
 from intramodal.types import Floats, PointId
 
@@ -181,12 +182,6 @@ class Copy:
         """Return the aliases that mean the old collection now, sorted."""
         known = self.collection.store.aliases()
         return sorted(alias for alias, name in known.items() if name == self.collection.name)
-
-
-def under_own_name(collection: ImageCollection) -> ImageCollection:
-    """Return the collection under its own name: an alias may mean another one in a moment."""
-    own = collection.store.aliases().get(collection.name)
-    return collection if own is None else ImageCollection.open(collection.store, own)
 
 
 def original_of(collection: ImageCollection, new_name: str) -> ImageCollection:

@@ -26,6 +26,7 @@ from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.origins import check_in_place, check_made_by
+from intramodal.store.own_name import writes_under_own_name
 from intramodal.types import PointId, VectorMap
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class BackfillSummary:
             run.log_metric(figure, getattr(self, figure), vector=self.vector)
 
 
+@writes_under_own_name
 def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     collection: ImageCollection,
     projection: VectorMap,
@@ -207,6 +209,7 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     return summary
 
 
+@writes_under_own_name
 def recompute(  # noqa: PLR0913  as `backfill`
     collection: ImageCollection,
     projection: VectorMap,

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from intramodal.errors import Conflict, InputError, NotFound
-from intramodal.ingest.backfill.copy import CopyRecord, under_own_name
+from intramodal.ingest.backfill.copy import CopyRecord
 from intramodal.ingest.backfill.points import absent_ids, in_points
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
+from intramodal.store.own_name import under_own_name
 from intramodal.types import PointId
 
 _READ_AT_ONCE = 1000

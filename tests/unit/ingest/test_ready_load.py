@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from intramodal.errors import InputError, ManifestMismatchError
+from intramodal.errors import InputError, ManifestMismatchError, StoreError
 from intramodal.ingest.backfill.in_place import backfill
 from intramodal.ingest.pipeline import IngestSummary, ingest_vectors
 from intramodal.ingest.vectors.load import check_target, vectors_of
@@ -273,7 +273,7 @@ def test_the_store_is_written_in_one_thread_beside_the_reader(
     assert writers == {"store-0"}
 
 
-def test_a_store_that_fails_ends_the_load_with_its_error(
+def test_a_collection_of_another_size_is_refused_before_anything_is_written(
     store: Store, tmp_path: Path, X: np.ndarray, no_thread_is_left: None
 ) -> None:
     source = ready(tmp_path, X)
@@ -281,6 +281,32 @@ def test_a_store_that_fails_ends_the_load_with_its_error(
     collection = ImageCollection.create(store, "shop", {"raw": (D + 1, ORIGIN)})
     with pytest.raises(ManifestMismatchError, match=f"has {D + 1} dimensions"):
         check_target(collection, "raw", vectors)
-    with pytest.raises(InputError, match="takes an array of shape"):
+    with pytest.raises(ManifestMismatchError, match=f"has {D + 1} dimensions"):
         ingest_vectors(source, collection, batch_size=10)
+    assert store.count("shop") == 0
+
+
+def test_vectors_of_another_model_are_refused_by_the_job_itself(
+    store: Store, tmp_path: Path, X: np.ndarray
+) -> None:
+    collection = ImageCollection.create(store, "shop", {"raw": (D, ORIGIN)})
+    with pytest.raises(ManifestMismatchError, match="not by another"):
+        ingest_vectors(ready(tmp_path, X), collection, made_by="another")
+    assert store.count("shop") == 0
+
+
+def test_a_store_that_fails_ends_the_load_with_its_error(
+    store: Store,
+    tmp_path: Path,
+    X: np.ndarray,
+    no_thread_is_left: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise StoreError("the disk is full")
+
+    collection = ImageCollection.create(store, "shop", {"raw": (D, ORIGIN)})
+    monkeypatch.setattr(store, "insert", fail)
+    with pytest.raises(StoreError, match="the disk is full"):
+        ingest_vectors(ready(tmp_path, X), collection, batch_size=10)
     assert store.count("shop") == 0
