@@ -38,7 +38,9 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 
-from intramodal.evaluation.fewshot import FITS, SHOTS, FewshotResult, FewshotTask, run_fewshot
+from intramodal.evaluation.classifiers import FITS
+from intramodal.evaluation.fewshot import FewshotResult, run_fewshot
+from intramodal.evaluation.shots import SHOTS, FewshotTask
 from intramodal.types import Floats, VectorTable, unit_rows
 
 DIM = 512

@@ -13,8 +13,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.evaluation.fewshot import Counts, FewshotResult, FewshotTask, fewshot_result
+from intramodal.evaluation.fewshot import Counts, FewshotResult, fewshot_result
 from intramodal.evaluation.ranking import score_blocks
+from intramodal.evaluation.shots import FewshotTask
 from intramodal.types import Floats, VectorTable
 
 N_DRAWS = 1000

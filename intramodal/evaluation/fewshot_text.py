@@ -18,11 +18,9 @@ from intramodal.errors import InputError, MismatchError
 from intramodal.evaluation.classifiers import FITS
 from intramodal.evaluation.distances import distance_note, other_distances
 from intramodal.evaluation.fewshot import (
-    SHOTS,
     Counts,
     FewshotResult,
     FewshotResults,
-    FewshotTask,
     by_field,
     fewshot_result,
     run_fewshot,
@@ -34,6 +32,7 @@ from intramodal.evaluation.rivals.coder import fit_coder, fit_coder_zero_shot
 from intramodal.evaluation.rivals.linear import fit_lda_text, fit_prototype_text
 from intramodal.evaluation.rivals.tip import fit_tip_adapter, fit_tip_x, fit_zero_shot
 from intramodal.evaluation.rivals.tuning import DEFAULT_PRESET, check_preset
+from intramodal.evaluation.shots import SHOTS, FewshotTask
 from intramodal.evaluation.tasks import Mask, Points, Sides, read_labelled
 from intramodal.evaluation.texts import Texts, texts_of
 from intramodal.progress import tracked

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from intramodal.evaluation.duplicates import DuplicateFinder, Duplicates
 from intramodal.evaluation.episodes import prototype_result, with_episodes
-from intramodal.evaluation.fewshot import FewshotResult, FewshotTask, run_fewshot
+from intramodal.evaluation.fewshot import FewshotResult, run_fewshot
 from intramodal.evaluation.intervals import Difference, Effect, LeftOut, Paired
 from intramodal.evaluation.ranking import PAGE_FIGURES
 from intramodal.evaluation.resampling import (
@@ -28,6 +28,7 @@ from intramodal.evaluation.retrieval import (
     run_task,
     with_distance,
 )
+from intramodal.evaluation.shots import FewshotTask
 from intramodal.evaluation.tasks import Mask, RetrievalTask
 from intramodal.evaluation.verdict import GUARD, PIECES, Piece, capital, guard_of
 from intramodal.store.base import Distance

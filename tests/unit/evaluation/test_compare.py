@@ -13,11 +13,12 @@ from scipy import stats
 
 from intramodal.errors import InputError, QueryMismatchError
 from intramodal.evaluation.compare import compare
-from intramodal.evaluation.fewshot import FewshotTask, evaluate_fewshot, run_fewshot
+from intramodal.evaluation.fewshot import evaluate_fewshot, run_fewshot
 from intramodal.evaluation.intervals import group_jackknife
 from intramodal.evaluation.resampling import Resampling, choose_population
 from intramodal.evaluation.result_pair import compare_results
 from intramodal.evaluation.retrieval import evaluate_retrieval
+from intramodal.evaluation.shots import FewshotTask
 from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.projection.text_pca import TextPCA
 from intramodal.types import VectorTable, unit_rows

@@ -15,9 +15,9 @@ import pytest
 
 from intramodal import compare, open_store
 from intramodal.commands.options import DEFAULT_STORE
-from intramodal.evaluation.fewshot import FewshotTask
 from intramodal.evaluation.labels import encode_labels
 from intramodal.evaluation.ranking import rank, rank_without_groups
+from intramodal.evaluation.shots import FewshotTask
 from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.projection import projection as projections
 from intramodal.reports.report import document_of

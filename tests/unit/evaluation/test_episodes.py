@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from intramodal.evaluation.episodes import comparable_shots, prototype_result, with_episodes
-from intramodal.evaluation.fewshot import FewshotTask, run_fewshot
+from intramodal.evaluation.fewshot import run_fewshot
+from intramodal.evaluation.shots import FewshotTask
 from intramodal.types import VectorTable
 
 

@@ -14,8 +14,9 @@ from intramodal.errors import InputError
 from intramodal.evaluation import classifiers, fewshot
 from intramodal.evaluation import fewshot as episodes
 from intramodal.evaluation.classifiers import FITS, fit_lda, fit_nested, fit_prototypes
-from intramodal.evaluation.fewshot import FewshotTask, evaluate_fewshot, run_fewshot
+from intramodal.evaluation.fewshot import evaluate_fewshot, run_fewshot
 from intramodal.evaluation.kernels import classification
+from intramodal.evaluation.shots import FewshotTask
 from intramodal.projection.text_pca import TextPCA
 from intramodal.types import VectorTable, unit_rows
 from tests.unit.evaluation import plain_kernels

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, MismatchError
-from intramodal.evaluation.fewshot import FewshotResult, FewshotTask, evaluate_fewshot, run_fewshot
+from intramodal.evaluation.fewshot import FewshotResult, evaluate_fewshot, run_fewshot
 from intramodal.evaluation.fewshot_text import METHODS, evaluate_fewshot_text, run_fewshot_text
 from intramodal.evaluation.rivals import base as episodes
 from intramodal.evaluation.rivals.class_texts import ClassTexts, ClassWords, read_texts
+from intramodal.evaluation.shots import FewshotTask
 from intramodal.ingest.encoders.registry import load_encoder
 from intramodal.projection.text_pca import TextPCA
 from intramodal.types import VectorTable, unit_rows
