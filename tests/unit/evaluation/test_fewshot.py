@@ -11,8 +11,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import KNeighborsClassifier
 
 from intramodal.errors import InputError
-from intramodal.evaluation import classifiers, fewshot
-from intramodal.evaluation import fewshot as episodes
+from intramodal.evaluation import classifiers, fewshot, shots
 from intramodal.evaluation.classifiers import FITS, fit_lda, fit_nested, fit_prototypes
 from intramodal.evaluation.fewshot import evaluate_fewshot, run_fewshot
 from intramodal.evaluation.kernels import classification
@@ -343,7 +342,7 @@ def test_a_test_share_is_drawn_alike_from_each_class(rng):
 
 
 def test_only_images_that_episodes_use_are_scaled_but_all_are_checked(rng, monkeypatch):
-    monkeypatch.setattr(episodes, "_N_ROWS", 7)
+    monkeypatch.setattr(shots, "_N_ROWS", 7)
     table = clusters(rng)
     split = ["test" if i % 2 else "train" for i in range(50)]
     task = FewshotTask.from_table(
