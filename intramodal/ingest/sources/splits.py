@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -66,7 +66,19 @@ def read_split_file(path: str | os.PathLike[str]) -> list[SplitEntry]:
 
 
 class SplitSource(Source):
-    """The images of a folder that a split file lists, with ``split``, ``label`` and ``class``."""
+    """The images of a folder that a split file lists, with ``split``, ``label`` and ``class``.
+
+    Parameters
+    ----------
+    location : str
+        The folder that the paths in the split file are relative to.
+    label_of : callable
+        As `Source`.
+    split_file : path
+        As `read_split_file`.
+    spelled : callable
+        From a class name in the file to the one in the payload.
+    """
 
     def __init__(
         self,
@@ -74,6 +86,7 @@ class SplitSource(Source):
         label_of: LabelRule = no_label,
         *,
         split_file: str | os.PathLike[str],
+        spelled: Callable[[str], str] = str,
     ) -> None:
         super().__init__(location, label_of)
         if not Path(location).is_dir():
@@ -83,6 +96,7 @@ class SplitSource(Source):
             )
         self._root = os.path.realpath(location)
         self._entries = read_split_file(split_file)
+        self._spelled = spelled
         self._check_folder(split_file)
 
     def names(self) -> Iterator[object]:
@@ -92,21 +106,28 @@ class SplitSource(Source):
     def _records(self) -> Records:
         for entry in self._entries:
             where = os.path.join(self._root, entry.path)  # noqa: PTH118  ten times Path's speed
-            payload = {"split": entry.split, "label": entry.label, "class": entry.name}
+            name = self._spelled(entry.name)
+            payload = {"split": entry.split, "label": entry.label, "class": name}
             yield ImageRecord(entry.path, partial(read_file, where, self._root), payload)
 
     def _check_folder(self, split_file: str | os.PathLike[str]) -> None:
         """Raise `SourceError` if the folder has none of the images: it is another one."""
-        folder = Path(self._root)
-        if any((folder / entry.path).exists() for entry in self._entries):
+        if any(is_there(self._root, entry.path) for entry in self._entries):
             return
         first = self._entries[0].path
-        inside = sorted(one.name for one in folder.iterdir() if (one / first).exists())
+        inside = sorted(
+            one.name for one in Path(self._root).iterdir() if is_there(str(one), first)
+        )
         meant = f" (is it {Path(self.location) / inside[0]}?)" if inside else ""
         raise SourceError(
             f"{self.location} has none of the {len(self._entries):,} images that {split_file} "
             f"lists, such as {first}; give the folder that its paths are relative to{meant}"
         )
+
+
+def is_there(folder: str, path: str) -> bool:
+    """Return whether a folder has a path; a name that no file can have is not there."""
+    return os.path.exists(os.path.join(folder, path))  # noqa: PTH110, PTH118  Path's may raise
 
 
 def _parts(path: str | os.PathLike[str]) -> list[tuple[str, list[Any]]]:
@@ -163,10 +184,11 @@ def _wrong(row: Any) -> str | None:
         return f"the label is {_shown(label)}; give a whole number from 0"
     if not isinstance(name, str) or not name.strip() or not is_text(name):
         return f"the class name is {_shown(name)}; give a text"
-    return _wrong_path(path)
+    return wrong_path(path)
 
 
-def _wrong_path(path: Any) -> str | None:
+def wrong_path(path: Any) -> str | None:
+    """Return why a value is no path inside of a folder, and what to do; None if it is one."""
     if not isinstance(path, str) or not path.strip() or "\0" in path or not is_text(path):
         return f"the path is {_shown(path)}; give that of an image, relative to its folder"
     if path.startswith("/") or Path(path).is_absolute():

@@ -74,6 +74,10 @@ def test_a_label_from_the_path_is_added(tmp_path: Path) -> None:
 
 def test_a_listed_image_that_is_missing_says_so_and_the_others_are_read(tmp_path: Path) -> None:
     gone = "cats/gone.png"
+    # A name that no file system takes is missing, too.
+    too_long = "x" * 5_000
+    content = {"train": [[too_long, 0, "cat"], *PETS["train"]]}
+    assert set(reasons(opened(tmp_path, content))) == {too_long}
     source = opened(tmp_path, changed("train", 2, [gone, 0, "cat"]))
     assert reasons(source) == {gone: "no such file, or a link that leads nowhere"}
     assert len(keys(source)) == len(LISTED)
