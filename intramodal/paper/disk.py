@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from intramodal.errors import SourceError
-from intramodal.ingest.sources.base import Records, Source, read_file
+from intramodal.ingest.sources.base import (
+    Records,
+    Source,
+    promises_no_picture,
+    read_file,
+    reason_of,
+)
 from intramodal.ingest.sources.splits import SplitSource, is_there, wrong_path
 from intramodal.paper.base import DataSet
 from intramodal.types import ImageRecord, Payload
@@ -96,6 +102,22 @@ class Files:
                 raise self.wrong(f"{line.place} repeats {line.first} of {other}; keep one")
             found[line.first] = line
         return found
+
+    def images(self, folder: Path) -> list[str]:
+        """Return the names of the images in a folder, sorted, without hidden and other files."""
+        try:
+            names = os.listdir(folder)  # noqa: PTH208  names alone: a million of them
+        except OSError as error:
+            raise self.wrong(f"{folder} cannot be listed ({reason_of(error)})") from error
+        return sorted(n for n in names if n[0] != "." and not promises_no_picture(n))
+
+    def classes(self, folder: Path) -> list[str]:
+        """Return the names of the folders in a folder, sorted, without hidden ones."""
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(one.name for one in entries if one.is_dir() and one.name[0] != ".")
+        except OSError as error:
+            raise self.wrong(f"{folder} cannot be listed ({reason_of(error)})") from error
 
     def listed(self, root: Path, folder: str, images: Iterable[Image]) -> Images:
         """Return the images of a folder that lists name, checked as a whole."""

@@ -224,6 +224,17 @@ def test_a_list_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     assert "cannot be read" in refusal("cub", tmp_path)
 
 
+def test_a_folder_that_goes_while_it_is_read_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "imagenet")
+    images = iter(DATASETS["imagenet"].open(tmp_path))
+    next(images)
+    shutil.rmtree(tmp_path / "imagenet/images/val")
+    with pytest.raises(
+        SourceError, match=r"^ImageNet: .*val/n01440764 cannot be listed \(no such"
+    ):
+        list(images)
+
+
 def test_dogs_vs_cats_is_read_from_kaggles_download_too(tmp_path: Path) -> None:
     expected = write_kaggle(tmp_path, Size())
     assert payloads("dogs_vs_cats", tmp_path) == expected

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from intramodal.ingest.sources.base import promises_no_picture
 from intramodal.paper.base import DataSet
 from intramodal.paper.disk import Files, Image
 from intramodal.types import ImageRecord
@@ -40,23 +39,17 @@ def _images(root: Path) -> Iterable[ImageRecord]:
 
 
 def _of_kaggle(folder: Path) -> Iterable[Image]:
-    for name in _pictures(folder):
+    for name in FILES.images(folder):
         yield name, _payload(folder, name, name.partition(".")[0])
 
 
 def _of_microsoft(folder: Path) -> Iterable[Image]:
-    for one in sorted(one for one in folder.iterdir() if one.is_dir() and one.name[0] != "."):
-        payload = _payload(folder, f"{one.name}/", one.name.lower())
-        for name in _pictures(one):
-            key = f"{one.name}/{name}"
+    for one in FILES.classes(folder):
+        payload = _payload(folder, f"{one}/", one.lower())
+        for name in FILES.images(folder / one):
+            key = f"{one}/{name}"
             if key not in _EMPTY or (folder / key).stat().st_size:
                 yield key, payload
-
-
-def _pictures(folder: Path) -> list[str]:
-    """Return the names of the images in a folder, without hidden files and Thumbs.db."""
-    names = (one.name for one in folder.iterdir())
-    return sorted(name for name in names if name[0] != "." and not promises_no_picture(name))
 
 
 def _payload(folder: Path, name: str, of_class: str) -> dict[str, object]:

@@ -6,12 +6,10 @@ followed by the class's WordNet id, so that a class is never taken for another o
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from intramodal.ingest.sources.base import promises_no_picture
 from intramodal.paper.base import DataSet
 from intramodal.paper.disk import Files, Image, Images
 from intramodal.types import ImageRecord
@@ -51,7 +49,7 @@ def _class_names(root: Path) -> Mapping[str, str]:
 
 def _check_classes(root: Path, folder: str, names: Mapping[str, str]) -> None:
     path = FILES.folder(root, f"{_IMAGES}/{folder}")
-    there = {one.name for one in os.scandir(path) if one.is_dir() and one.name[0] != "."}
+    there = set(FILES.classes(path))
     unknown, absent = sorted(there - names.keys()), sorted(names.keys() - there)
     if unknown:
         raise FILES.wrong(
@@ -66,9 +64,8 @@ def _found(folder: Path, names: Mapping[str, str]) -> Iterator[Image]:
     for part, split in _SPLITS.items():
         for label, (wnid, name) in enumerate(names.items()):
             payload = {"split": split, "label": label, "class": name}  # shared: a million of them
-            for file in sorted(os.listdir(folder / part / wnid)):  # noqa: PTH208  names alone
-                if file[0] != "." and not promises_no_picture(file):
-                    yield f"{part}/{wnid}/{file}", payload
+            for file in FILES.images(folder / part / wnid):
+                yield f"{part}/{wnid}/{file}", payload
 
 
 DECLARED = DataSet(
