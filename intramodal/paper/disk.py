@@ -90,7 +90,9 @@ class Files:
         for line, place in self.lines(root, path):
             first, _, rest = line.partition(" ")
             if not rest.strip():
-                raise self.wrong(f"{place} is {line!r}, not two words with a blank; correct it")
+                raise self.wrong(
+                    f"{place} is {line!r}; correct it to two entries and a blank between"
+                )
             yield Line(first, rest.strip(), place)
 
     def table(self, root: Path, path: str) -> Mapping[str, Line]:
@@ -123,9 +125,9 @@ class Files:
         """Return the images of a folder that lists name, checked as a whole."""
         found: dict[str, Payload] = {}
         for path, payload in images:
-            reason = "it is listed twice; keep one" if path in found else wrong_path(path)
+            reason = "it is there twice; keep one" if path in found else wrong_path(path)
             if reason is not None:
-                raise self.wrong(f"the lists have the image {path!r}: {reason}")
+                raise self.wrong(f"image {path!r} in its lists: {reason}")
             found[path] = payload
         home = self.folder(root, folder)
         if not any(is_there(str(home), path) for path in found):

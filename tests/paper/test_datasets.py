@@ -14,7 +14,6 @@ import pytest
 from intramodal import open_store
 from intramodal.errors import ImageError, SourceError
 from intramodal.ingest.pipeline import images_collection, ingest_images
-from intramodal.ingest.sources.splits import read_split_file
 from intramodal.paper.base import DataSet, declared
 from tests.paper.miniature import COOP, WRITERS, Size, write, write_kaggle
 from tests.plain_encoder import PlainEncoder
@@ -187,11 +186,12 @@ _FGVC, _CUB, _BDD = "fgvc_aircraft/", "CUB_200_2011/", "bdd100k/labels/bdd100k_l
         ("imagenet", made("imagenet/images/val/n09999999/1.JPEG"), "the class n09999999, which"),
         ("imagenet", replaced("imagenet/classnames.txt", "n02012849 ", "n01440764 "),
          "line 2 of "),
-        ("imagenet", replaced("imagenet/classnames.txt", " tench", ""), "'n01440764', not two"),
+        ("imagenet", replaced("imagenet/classnames.txt", " tench", ""),
+         "correct it to two entries"),
         ("fgvc_aircraft", replaced(_FGVC + "images_variant_val.txt", "707-320", "707-999"),
          "the variant '707-999', which variants.txt lacks"),
         ("fgvc_aircraft", replaced(_FGVC + "images_variant_val.txt", "1000004", "1000000"),
-         "the image '1000000.jpg': it is listed twice"),
+         "image '1000000.jpg' in its lists: it is there twice; keep one"),
         ("fgvc_aircraft", replaced(_FGVC + "images_variant_val.txt", "1000004 ", "../../1 "),
          "the path leads out of the folder of images"),
         ("cub", replaced(_CUB + "image_class_labels.txt", "1 1\n", "1 201\n"),
@@ -272,15 +272,18 @@ def test_a_declaration_is_whole(name: str) -> None:
 
 @pytest.mark.real_data
 @pytest.mark.parametrize(
-    ("name", "split_file"),
-    [
-        ("caltech101", "split_zhou_Caltech101.json"),
-        ("dtd", "split_zhou_DescribableTextures.json"),
-        ("oxford_flowers", "split_zhou_OxfordFlowers.json"),
-    ],
+    ("name", "n_classes"), [("caltech101", 100), ("dtd", 47), ("oxford_flowers", 102)]
 )
-def test_the_number_of_images_is_that_of_the_real_split_file(
-    real_data: Path, name: str, split_file: str
+def test_a_real_split_file_has_the_declared_number_of_images(
+    tmp_path: Path, real_data: Path, name: str, n_classes: int
 ) -> None:
-    assert len(read_split_file(real_data / "splits" / split_file)) == DATASETS[name].n_images
-    assert COOP[name][1].endswith(f"/{split_file}")
+    folder, split_file, _ = COOP[name]
+    (tmp_path / split_file).parent.mkdir()
+    shutil.copyfile(real_data / "splits" / Path(split_file).name, tmp_path / split_file)
+    first = json.loads((tmp_path / split_file).read_text())["train"][0][0]
+    made(f"{folder}/{first}")(tmp_path)  # one image is there, so that the folder is the right one
+    rows = payloads(name, tmp_path)
+    assert len(rows) == DATASETS[name].n_images
+    names = {row["class"] for row in rows.values()}
+    assert len(names) == n_classes
+    assert not any("_" in of_class for of_class in names)

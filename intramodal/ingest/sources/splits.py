@@ -153,7 +153,7 @@ def _json(path: str | os.PathLike[str]) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{path} is no JSON to be read ({error}); give {_FORM}") from error
+        raise SourceError(f"{path} is not valid JSON ({error}); give {_FORM}") from error
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

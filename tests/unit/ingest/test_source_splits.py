@@ -154,11 +154,11 @@ def test_a_wrong_entry_is_refused_with_its_place(tmp_path: Path, entry: Any, sai
         ({}, "lists no images"),
         (PETS["train"], "not an object of splits; give {"),
         ("null", "holds null, not an object of splits"),
-        ("{", "is no JSON to be read"),
+        ("{", "is not valid JSON"),
         ('{"train": [], "train": []}', "'train' occurs twice"),
-        ("[" * 100_000, "is no JSON to be read"),
-        ('{"train": [["a", ' + "1" * 5_000 + ', "b"]]}', "is no JSON to be read"),
-        ("path,label\n", "is no JSON to be read"),
+        ("[" * 100_000, "is not valid JSON"),
+        ('{"train": [["a", ' + "1" * 5_000 + ', "b"]]}', "is not valid JSON"),
+        ("path,label\n", "is not valid JSON"),
     ],
 )  # fmt: skip
 def test_a_malformed_split_file_is_refused_in_one_sentence(
