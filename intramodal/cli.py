@@ -12,7 +12,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,51 +21,6 @@ import click
 from intramodal import __version__
 from intramodal.commands.options import JSON_ASKED
 from intramodal.errors import InputError, IntramodalError
-
-
-def option_names(command: click.Command) -> set[str]:
-    """Return the long options of a command and of its sub-commands, without the dashes.
-
-    Examples
-    --------
-    >>> option_names(click.Command("x", params=[click.Option(["--top-k", "-k"])]))
-    {'top-k'}
-    """
-    names = {
-        spelling.removeprefix("--")
-        for param in command.params
-        if isinstance(param, click.Option)
-        for spelling in (*param.opts, *param.secondary_opts)
-        if spelling.startswith("--")
-    }
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        children = (command.get_command(context, n) for n in command.list_commands(context))
-        names |= {name for child in children if child for name in option_names(child)}
-    return names
-
-
-def check_keys(
-    path: Path, stored: Mapping[str, Any], commands: Mapping[str, click.Command]
-) -> None:
-    """Refuse keys that are no options: in a table of its command, at the top of any."""
-    known = {name: option_names(command) for name, command in commands.items()}
-    for key, value in stored.items():
-        if isinstance(value, Mapping):
-            _check(path, f"[{key}] ", value, known.get(key, set()))
-        else:
-            _check(path, "", [key], set().union(*known.values()))
-
-
-def _check(path: Path, where: str, keys: Iterable[str], known: set[str]) -> None:
-    for key in keys:
-        if key.replace("_", "-") not in known:
-            close = difflib.get_close_matches(key, known) or sorted(known)
-            raise InputError(
-                f"{path} sets {where}{key}, but there is no such option; did you mean "
-                f"{' or '.join(close)}?"
-            )
-
 
 SIGNALS = tuple(
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -144,25 +98,6 @@ COMMANDS = (
     *("evaluate", "compare", "search", "export", "report", "runs", "models", "doctor"),
 )
 """In the order of the help; each lives in ``intramodal.commands.<name>`` as ``command``."""
-
-SUBCOMMANDS = {
-    "evaluate": (
-        "fewshot",
-        "fewshot-text",
-        "index",
-        "misalignment",
-        "oti",
-        "recovery",
-        "retrieval",
-        "text",
-    ),
-    "runs": ("compare", "export", "list", "prune", "show"),
-    "models": ("convert-slip", "list"),
-}
-"""Commands of the groups, so that a configuration reaches them before they are imported."""
-
-PARAMETERS = {"runs": "runs_url"}
-"""Options whose parameter has another name."""
 
 CONFIG_FILE = "intramodal.toml"
 
@@ -246,8 +181,8 @@ def read_config(path: Path) -> dict[str, Any]:
         stored = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid TOML ({error}); mend or remove it") from error
-    tables = {key: _options(value) for key, value in stored.items() if isinstance(value, dict)}
-    shared = _options({key: value for key, value in stored.items() if key not in tables})
+    tables = {key: value for key, value in stored.items() if isinstance(value, dict)}
+    shared = {key: value for key, value in stored.items() if key not in tables}
     unknown = sorted(set(tables) - set(COMMANDS))
     if unknown:
         close = difflib.get_close_matches(unknown[0], COMMANDS) or list(COMMANDS)
@@ -255,18 +190,14 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{path} has a table [{unknown[0]}] but there is no such command; "
             f"did you mean {' or '.join(close)}?"
         )
-    check_keys(path, stored, {name: _load(name) for name in COMMANDS})
-    return {name: _defaults(name, {**shared, **tables.get(name, {})}) for name in COMMANDS}
+    from intramodal.commands.configuration import check_settings, defaults_of
 
-
-def _options(table: dict[str, Any]) -> dict[str, Any]:
-    """Return click's parameter names for keys that are spelled like the options."""
-    names = {key: key.replace("-", "_") for key in table}
-    return {PARAMETERS.get(names[key], names[key]): value for key, value in table.items()}
-
-
-def _defaults(name: str, table: dict[str, Any]) -> dict[str, Any]:
-    return {**table, **dict.fromkeys(SUBCOMMANDS.get(name, ()), table)}
+    commands = {name: _load(name) for name in COMMANDS}
+    check_settings(path, stored, commands)
+    return {
+        name: defaults_of(command, {**shared, **tables.get(name, {})})
+        for name, command in commands.items()
+    }
 
 
 @click.command(

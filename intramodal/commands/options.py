@@ -37,19 +37,9 @@ store_option = click.option(
 )
 
 
-class _File(click.Path):
-    """A file's name; click's own type fails on other values, such as a list of a TOML file."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the name, or fail with a sentence."""
-        if not isinstance(value, str | Path):
-            self.fail(f"{value!r} is not the name of a file.", param, ctx)
-        return super().convert(value, param, ctx)
-
-
 ca_option = click.option(
     "--ca",
-    type=_File(dir_okay=False),
+    type=click.Path(dir_okay=False),
     envvar="INTRAMODAL_CA",
     help="PEM file with the certificate of the authority that signed the server's, for REST and "
     "gRPC; default: the authorities that this machine trusts.",

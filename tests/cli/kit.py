@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import click
 import numpy as np
 from click.testing import CliRunner, Result
 
@@ -27,6 +28,19 @@ def run(*arguments: str, code: int = 0) -> Any:
     result = invoke(*arguments, "--json")
     assert result.exit_code == code, result.output
     return json.loads(result.stdout)
+
+
+def walk(command: click.Command, path: str = "") -> list[tuple[str, click.Command]]:
+    """Return every command below `command` with its full name."""
+    if not isinstance(command, click.Group):
+        return [(path, command)]
+    context = click.Context(command)
+    children = {
+        name: command.get_command(context, name) for name in command.list_commands(context)
+    }
+    return [
+        row for name, child in children.items() if child for row in walk(child, f"{path} {name}")
+    ]
 
 
 def make_photos(

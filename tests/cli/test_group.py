@@ -7,31 +7,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from intramodal.cli import COMMANDS, SUBCOMMANDS, cli, read_config
+from intramodal.cli import COMMANDS, cli, read_config
 from intramodal.commands.options import DEFAULT_RUNS
 from intramodal.errors import InputError
+from tests.cli.kit import walk
 
 HEAVY = ("torch", "sklearn", "scipy", "qdrant_client", "qdrant_edge", "sqlalchemy")
 
 DEADLINE_S = 60.0  # a process that starts on a busy machine
-
-
-def walk(command: click.Command, path: str = "") -> list[tuple[str, click.Command]]:
-    """Return every command below `command` with its full name."""
-    if not isinstance(command, click.Group):
-        return [(path, command)]
-    context = click.Context(command)
-    children = {
-        name: command.get_command(context, name) for name in command.list_commands(context)
-    }
-    return [
-        row for name, child in children.items() if child for row in walk(child, f"{path} {name}")
-    ]
 
 
 @pytest.fixture
@@ -118,16 +107,6 @@ def test_options_win_over_environment_over_file() -> None:
     assert looked_at([], {}) == "file.db"
 
 
-def test_the_groups_named_for_the_configuration_are_the_ones_there_are() -> None:
-    context = click.Context(cli)
-    groups = {
-        name: tuple(command.list_commands(click.Context(command)))
-        for name in COMMANDS
-        if isinstance(command := cli.get_command(context, name), click.Group)
-    }
-    assert groups == {name: subs for name, subs in SUBCOMMANDS.items() if name in COMMANDS}
-
-
 def test_a_config_file_for_an_unknown_command_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "intramodal.toml"
     path.write_text("[rums]\nlimit = 3\n")
@@ -161,6 +140,81 @@ def test_a_config_file_may_use_every_option_as_it_is_spelled(tmp_path: Path) -> 
     assert read["compare"]["min_class_size"] == 3
     assert read["runs"]["list"]["limit"] == 7
     assert read["search"]["store"] == "s"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ('ca = ["a"]', "sets ca to a list of text, but it takes text in quotes"),
+        ("store = 7.5", ""),
+        ("store = true", "sets store to true or false, but it takes text in quotes, or a number"),
+        ("deadline = 1979-05-27", "sets deadline to a date, but it takes a number"),
+        (
+            "[compare]\nmin-class-size = 2.5",
+            "[compare] min-class-size to a number",
+        ),
+        ("[compare]\nmin-class-size = true", "but it takes a whole number; write it as in"),
+        ("[backfill]\nwait = 'no'", "sets [backfill] wait to text, but it takes true or false"),
+        ("[backfill]\nprojection = 3", "[backfill] projection to a number, but it takes text in"),
+        ("[backfill]\nnode = [1]", "takes text in quotes, or a list of such texts"),
+        ("[compare]\nlabels = 5", "write it as in labels = ["),
+        ("[compare]\nlabels = ['a', 5]", "sets [compare] labels to a list, but it takes text"),
+        ("[evaluate]\nshots = ['a']", ""),
+        ("[evaluate]\nshots = [1.5]", "takes a whole number, or a list of them"),
+        ("[backfill]\ndatatype = 16", "sets [backfill] datatype to a number"),
+        ("[compare.where]\na = 1", "sets [compare] where to a table"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_in_one_sentence(
+    tmp_path: Path, content: str, sentence: str
+) -> None:
+    path = tmp_path / "intramodal.toml"
+    path.write_text(content)
+    if not sentence:  # text that is no number is left to the option
+        assert read_config(path)
+        return
+    with pytest.raises(InputError) as refused:
+        read_config(path)
+    assert sentence in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_refused_value_is_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "intramodal.toml"
+    path.write_text('runs = ["postgresql://me:secret@db"]')
+    with pytest.raises(InputError, match="a list of text") as refused:
+        read_config(path)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "command", "parameters"),
+    [
+        (
+            "[backfill]\nfrom = 'image'\nto = 'pca'",
+            "backfill",
+            {"source": "image", "vector": "pca"},
+        ),
+        ("[backfill]\nnode = 'http://b'", "backfill", {"nodes": ["http://b"]}),
+        ("[backfill]\nno-wait = true", "backfill", {"wait": False}),
+        ("[search]\nshard-key = 7", "search", {"shard_key": 7}),
+        ("[evaluate]\nmodel = 'm'", "evaluate misalignment", {"models": ["m"]}),
+        ("[evaluate]\nmodel = 'm'", "evaluate text", {"model": "m"}),
+        ("runs = 'r.db'", "demo", {"runs": "r.db"}),
+    ],
+)
+def test_a_setting_reaches_the_parameter_whatever_that_is_called(
+    tmp_path: Path, content: str, command: str, parameters: dict[str, Any]
+) -> None:
+    path = tmp_path / "intramodal.toml"
+    path.write_text(content)
+    read: Any = read_config(path)
+    for word in command.split():
+        read = read[word]
+    assert read == parameters
+    known = {param.name for name, leaf in walk(cli) if name.strip() == command
+             for param in leaf.params}  # fmt: skip
+    assert set(parameters) <= known
 
 
 @pytest.mark.parametrize(

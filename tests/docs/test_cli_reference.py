@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from intramodal.cli import COMMANDS, SUBCOMMANDS
+from intramodal.cli import cli
+from tests.cli.kit import walk
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "cli.md"
 
@@ -26,5 +27,6 @@ def test_the_command_reference_is_what_the_commands_say() -> None:
 
 def test_every_command_is_documented() -> None:
     documented = set(re.findall(r"^## intramodal (.+)$", REFERENCE.read_text(), re.MULTILINE))
-    subcommands = {f"{group} {name}" for group, names in SUBCOMMANDS.items() for name in names}
-    assert documented == {*COMMANDS, *subcommands}
+    names = {name.strip() for name, _ in walk(cli)}
+    groups = {name.split()[0] for name in names if " " in name}
+    assert documented == names | groups

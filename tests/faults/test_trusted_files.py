@@ -37,5 +37,5 @@ def test_a_list_in_the_configuration_is_no_file(
     monkeypatch.chdir(tmp_path)
     Path("intramodal.toml").write_text('ca = ["a"]')
     result = invoke("doctor", "--store", "http://127.0.0.1:1", "--runs", ":memory:")
-    assert result.exit_code == 2
-    assert "is not the name of a file" in result.stderr
+    assert result.exit_code == 1
+    assert "sets ca to a list of text, but it takes text in quotes" in result.stderr
