@@ -82,6 +82,30 @@ def fewshot_plot(
     return axes.svg()
 
 
+_SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f")
+"""Okabe and Ito's colours, which most people can tell apart, on white and on black."""
+
+
+def shots_plot(
+    title: str, shots: Sequence[int], lines: Mapping[str, Sequence[float | None]], *, what: str
+) -> str:
+    """Return one line for each method by number of shots; what could not be computed is left out.
+
+    Each line has one value a number of shots.
+    """
+    axes = Axes(f"{title} by number of shots", (4.8, 3.4))
+    for n, (name, values) in enumerate(lines.items()):
+        there = [(s, v) for s, v in zip(shots, values, strict=True) if v is not None]
+        dash = ("", DASHED, DOTTED)[n // len(_SERIES) % 3]
+        stroke = Stroke(_SERIES[n % len(_SERIES)], dash=dash)
+        axes.line([s for s, _ in there], [v for _, v in there], stroke, dot=DOT, label=shown(name))
+    axes.x = Scale("labelled images a class (shots)", ticks=[(s, str(s)) for s in shots], base=2)
+    axes.y = Scale(what)
+    axes.title = shown(title, 60)
+    axes.legend()
+    return axes.svg()
+
+
 def _interval_bars(
     points: Sequence[tuple[int, Mapping[str, Any]]],
 ) -> list[tuple[int, float, float]]:

@@ -1,0 +1,333 @@
+"""Tables of figures as papers print them: our figure, the reference, the difference beneath."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from intramodal.reports.page import render_page, write_text
+from intramodal.runs.frames import data_frame, json_values
+
+State = Literal["done", "partial", "failed", "missing"]
+
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place of a table.
+
+    Parameters
+    ----------
+    value : float or None
+        Our figure.
+    reference : float or None
+        What it is compared with, such as the paper's figure.
+    error : float or None
+        Standard error of ours.
+    state : {"done", "partial", "failed", "missing"}
+        "partial": the mean of fewer figures than it should be.
+    reason : str
+        Why it is not done, in one sentence.
+    """
+
+    value: float | None
+    reference: float | None = None
+    error: float | None = None
+    state: State = "done"
+    reason: str = ""
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less the reference; None unless both are whole."""
+        if self.value is None or self.reference is None or self.state != "done":
+            return None
+        return self.value - self.reference
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of rows and columns.
+
+    Parameters
+    ----------
+    title : str
+    row_heads : sequence of tuple of str
+        One head for each row, all of the same length, such as model and method.
+    column_heads : sequence of str
+    places : mapping of (int, int) to Place
+        By row and column; others stay empty.
+    head_names : sequence of str
+        What the parts of a row's head are, such as "model" and "method".
+    decimals : int
+    caption : str
+    notes : sequence of str
+        Footnotes.
+    banner : str
+        What a reader must know of all figures, such as that they are of few images.
+    """
+
+    title: str
+    row_heads: Sequence[tuple[str, ...]]
+    column_heads: Sequence[str]
+    places: Mapping[tuple[int, int], Place] = field(repr=False)
+    head_names: Sequence[str] = ()
+    decimals: int = 1
+    caption: str = ""
+    notes: Sequence[str] = ()
+    banner: str = ""
+
+    def place(self, row: int, column: int) -> Place | None:
+        """Return what stands in a place; None where nothing does."""
+        return self.places.get((row, column))
+
+    def best(self) -> frozenset[tuple[int, int]]:
+        """Return the places with the highest figure of their column, as it is printed."""
+        found = set()
+        for column in range(len(self.column_heads)):
+            shown = {
+                row: round(place.value, self.decimals)
+                for row in range(len(self.row_heads))
+                if (place := self.place(row, column)) and place.value is not None
+            }
+            if len(shown) > 1:
+                highest = max(shown.values())
+                found |= {(row, column) for row, value in shown.items() if value == highest}
+        return frozenset(found)
+
+    def number(self, value: float | None, *, sign: bool = False) -> str:
+        """Return a figure as the table prints it; a dash where there is none."""
+        if value is None:
+            return DASH
+        text = f"{value:{'+' if sign else ''}.{self.decimals}f}"
+        return text.lstrip("-+") if float(text) == 0 else text
+
+    def signed(self, value: float) -> str:
+        """Return a difference as the table prints it, with its sign."""
+        return self.number(value, sign=True)
+
+    def has_references(self) -> bool:
+        """Return whether any place has something to compare with."""
+        return any(place.reference is not None for place in self.places.values())
+
+    def reasons(self) -> list[str]:
+        """Return why places are not done, each reason once, in the order of the rows."""
+        ordered = sorted(self.places.items())
+        return list(dict.fromkeys(place.reason for _, place in ordered if place.reason))
+
+    def remarks(self) -> list[str]:
+        """Return footnotes and reasons."""
+        return [*self.notes, *self.reasons()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        rows = [
+            {
+                "head": list(head),
+                "places": {
+                    name: {**asdict(place), "difference": place.difference}
+                    for column, name in enumerate(self.column_heads)
+                    if (place := self.place(row, column))
+                },
+            }
+            for row, head in enumerate(self.row_heads)
+        ]
+        about = {"title": self.title, "caption": self.caption, "banner": self.banner}
+        values: dict[str, Any] = json_values(
+            {**about, "columns": self.column_heads, "rows": rows, "notes": self.remarks()}
+        )
+        return values
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one row for each place, with its head's parts as columns."""
+        names = self.names()
+        return [
+            {
+                "table": self.title,
+                **dict(zip(names, self.row_heads[row], strict=True)),
+                "column": self.column_heads[column],
+                **asdict(place),
+                "difference": place.difference,
+            }
+            for (row, column), place in sorted(self.places.items())
+        ]
+
+    def names(self) -> list[str]:
+        """Return what the parts of a row's head are; "row 1", ... where that is not said."""
+        width = len(self.row_heads[0]) if self.row_heads else 0
+        return list(self.head_names) or [f"row {n}" for n in range(1, width + 1)]
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame, one row for each place; needs the extra ``notebook``."""
+        return data_frame(self.records())
+
+    def to_csv(self) -> str:
+        """Return one line for each place: head, column, value, reference, difference, state."""
+        return to_csv([self])
+
+    def to_markdown(self) -> str:
+        """Return a Markdown table; the reference and the difference stand in the same place."""
+        best = self.best()
+        head = [*self.names(), *self.column_heads]
+        lines = [_row(head), _row(["---"] * len(self.names()) + ["---:"] * len(self.column_heads))]
+        for row, parts in enumerate(self.row_heads):
+            places = [
+                self._markdown(self.place(row, column), is_best=(row, column) in best)
+                for column in range(len(self.column_heads))
+            ]
+            lines.append(_row([*parts, *places]))
+        above = [f"### {self.title}", *([f"**{self.banner}**"] if self.banner else [])]
+        below = [*([self.caption] if self.caption else []), *(f"- {r}" for r in self.remarks())]
+        return "\n\n".join([*above, "\n".join(lines), "\n".join(below)]).rstrip() + "\n"
+
+    def to_latex(self) -> str:
+        """Return a ``table`` for LaTeX; needs the packages booktabs, graphicx and xcolor."""
+        n_heads = len(self.names())
+        columns = "l" * n_heads + "r" * len(self.column_heads)
+        head = [latex_text(name) for name in (*self.names(), *self.column_heads)]
+        banner = f"\\textbf{{{latex_text(self.banner)}}} " if self.banner else ""
+        notes = " ".join(latex_text(remark) for remark in self.remarks())
+        lines = [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{latex_text(self.title)}. {banner}{latex_text(self.caption)}}}",
+            r"\resizebox{\linewidth}{!}{%",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            " & ".join(head) + r" \\",
+            r"\midrule",
+            *self._latex_rows(),
+            r"\bottomrule",
+            r"\end{tabular}}",
+            *([rf"\\[2pt]{{\footnotesize {notes}}}"] if notes else []),
+            r"\end{table}",
+        ]
+        return "\n".join(lines)
+
+    def _latex_rows(self) -> list[str]:
+        best, columns = self.best(), range(len(self.column_heads))
+        lines = []
+        for row, parts in enumerate(self.row_heads):
+            there = [self.place(row, column) for column in columns]
+            if row and self.row_heads[row - 1][0] != parts[0]:
+                lines.append(r"\midrule")
+            places = [
+                self._latex(place, is_best=(row, column) in best)
+                for column, place in zip(columns, there, strict=True)
+            ]
+            lines.append(" & ".join([*map(latex_text, parts), *places]) + r" \\")
+            if any(place and place.reference is not None for place in there):
+                beneath = [self._latex_beneath(place) for place in there]
+                lines.append(" & ".join([*([""] * len(parts)), *beneath]) + r" \\")
+        return lines
+
+    def _latex(self, place: Place | None, *, is_best: bool) -> str:
+        if place is None:
+            return ""
+        text = (
+            "failed" if place.state == "failed" else self.number(place.value).replace(DASH, "--")
+        )
+        text = rf"\textbf{{{text}}}" if is_best else text
+        return text + (r"\rlap{*}" if place.state == "partial" else "")
+
+    def _latex_beneath(self, place: Place | None) -> str:
+        if place is None or place.reference is None:
+            return ""
+        beside = "" if place.difference is None else f" ({self.signed(place.difference)})"
+        return rf"\textcolor{{gray}}{{\scriptsize {self.number(place.reference)}{beside}}}"
+
+    def _markdown(self, place: Place | None, *, is_best: bool) -> str:
+        if place is None:
+            return ""
+        text = "failed" if place.state == "failed" else self.number(place.value)
+        text = f"**{text}**" if is_best else text
+        text += "*" if place.state == "partial" else ""
+        if place.reference is None:
+            return text
+        beside = self.number(place.reference)
+        if place.difference is not None:
+            beside += f", {self.number(place.difference, sign=True)}"
+        return f"{text} ({beside})"
+
+
+def to_csv(grids: Sequence[Grid]) -> str:
+    """Return several tables as one CSV, one line for each place."""
+    rows = [record for grid in grids for record in grid.records()]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def render_grids(
+    grids: Sequence[Grid],
+    path: Path,
+    *,
+    title: str,
+    about: Sequence[str] = (),
+    figures: Sequence[tuple[str, str]] = (),
+    command: str = "",
+    run_id: str | None = None,
+) -> None:
+    """Write tables as one offline page.
+
+    Parameters
+    ----------
+    grids : sequence of Grid
+        Their texts are untrusted.
+    path : Path
+    title : str
+    about : sequence of str
+        Paragraphs at the top.
+    figures : sequence of (str, str)
+        Captions and SVG drawings of `intramodal.plots`.
+    command, run_id : str
+        How it was made.
+    """
+    values = {"grids": grids, "title": title, "about": about, "figures": figures}
+    page = render_page("grid.html.j2", **values, command=command, run_id=run_id)
+    write_text(path, page)
+
+
+def to_latex(grids: Sequence[Grid]) -> str:
+    """Return several tables for LaTeX, with the packages that they need named at the top."""
+    head = "% needs \\usepackage{booktabs,graphicx,xcolor}"
+    return "\n\n".join([head, *(grid.to_latex() for grid in grids)]) + "\n"
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "←": r"$\leftarrow$",
+    "→": r"$\rightarrow$",
+    "⟨": r"$\langle$",
+    "⟩": r"$\rangle$",
+    "–": "--",
+    "×": r"$\times$",
+    "≥": r"$\geq$",
+    "½": r"$\frac{1}{2}$",
+}
+
+
+def latex_text(text: str) -> str:
+    r"""Return untrusted text for LaTeX.
+
+    Examples
+    --------
+    >>> print(latex_text("PCA← & 50%_"))
+    PCA$\leftarrow$ \& 50\%\_
+    """
+    printable = (sign if sign.isprintable() else " " for sign in text)
+    return "".join(_LATEX.get(sign, sign) for sign in printable)
+
+
+def _row(parts: Sequence[str]) -> str:
+    return "| " + " | ".join(part.replace("|", "\\|") for part in parts) + " |"
