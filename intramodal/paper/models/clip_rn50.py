@@ -1,0 +1,13 @@
+"""CLIP RN50, OpenAI's weights with QuickGELU; 77 tokens, its own resize, crop and statistics."""
+
+from __future__ import annotations
+
+from intramodal.paper.base import Model
+
+DECLARED = Model(
+    name="clip_rn50",
+    title="CLIP RN50",
+    encoder="open_clip:RN50-quickgelu:openai",
+    augments_shots=True,
+    licence="MIT",
+)

@@ -1,0 +1,15 @@
+"""DINOv3 L/16; the class token after the last norm."""
+
+from __future__ import annotations
+
+from intramodal.paper.base import Model
+
+DECLARED = Model(
+    name="dinov3_l16",
+    title="DINOv3 L/16",
+    encoder="hf:facebook/dinov3-vitl16-pretrain-lvd1689m",
+    has_text=False,
+    licence="DINOv3 License",
+    condition="accept its licence once at huggingface.co/facebook/"
+    "dinov3-vitl16-pretrain-lvd1689m, then log in with `hf auth login` or set HF_TOKEN",
+)

@@ -1,0 +1,12 @@
+"""SigLIP B/16, 224 pixels; texts are padded to 64 tokens, and the padding is read."""
+
+from __future__ import annotations
+
+from intramodal.paper.base import Model
+
+DECLARED = Model(
+    name="siglip_b16",
+    title="SigLIP B/16",
+    encoder="hf:google/siglip-base-patch16-224",
+    licence="Apache-2.0",
+)
