@@ -76,6 +76,10 @@ class DataSet:
         """Who queries whom: the test split the train split, or every image all others."""
         return Sides.of(self.split if self.protocol == "query-gallery" else None)
 
+    def figure(self, metric: str, field: str) -> str:
+        """Return the name of a metric of a field: the metric alone where there is one field."""
+        return metric if len(self.fields) == 1 else f"{metric}:{field}"
+
 
 @dataclass(frozen=True)
 class Model:
@@ -128,6 +132,8 @@ class Case:
         Loads the encoder.
     fit : callable
         Fits or reads the projection of the recipe asked for.
+    notes : tuple of str
+        What a reader must know of its images, such as how many could not be read.
     """
 
     dataset: DataSet
@@ -138,6 +144,7 @@ class Case:
     work: Path
     load: Callable[[], Encoder]
     fit: Callable[[], Projection]
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -203,7 +210,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Entry:
-    """What stands in one place of a table: the mean of figures of some cells, in percent.
+    """What stands in one place of a table: the mean of figures of some cells.
 
     Parameters
     ----------
@@ -211,13 +218,13 @@ class Entry:
         Cells and the figure of each, such as ``"mAP"`` or ``"prototype@16"``.
     published : float, optional
         What the paper prints there.
-    is_summary : bool
-        Whether it sums up its row, as an average does.
+    minus : tuple of (Cell, str)
+        Figures whose mean is subtracted, for a difference.
     """
 
     sources: tuple[tuple[Cell, str], ...]
     published: float | None = None
-    is_summary: bool = False
+    minus: tuple[tuple[Cell, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -232,16 +239,22 @@ class Layout:
     column_heads : tuple of str
     entries : mapping of (int, int) to Entry
         By row and column; places without an entry stay empty.
+    head_names : tuple of str
+        What the parts of a row's head are.
     percent : bool
         Whether figures are fractions that are shown in percent.
+    shots : tuple of int
+        Of the columns, where these are numbers of shots and the rows are drawn as curves.
     """
 
     title: str
     row_heads: tuple[tuple[str, ...], ...]
     column_heads: tuple[str, ...]
     entries: Mapping[tuple[int, int], Entry]
+    head_names: tuple[str, ...]
     caption: str = ""
     percent: bool = True
+    shots: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
