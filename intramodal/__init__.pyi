@@ -49,6 +49,8 @@ from .ingest.vectors.export import export_vector as export_vector
 from .ingest.vectors.load import vectors_of as vectors_of
 from .ingest.vectors.matrices import read_matrix as read_matrix
 from .ingest.vectors.ready import open_ready as open_ready
+from .paper.plan import plan_reproduction as plan_reproduction
+from .paper.reproduce import reproduce as reproduce
 from .projection.anchors import AnchorSet as AnchorSet
 from .projection.anchors import load_anchors as load_anchors
 from .projection.fit import fit_projection as fit_projection

@@ -95,7 +95,8 @@ def _exit_code(number: int) -> int:
 
 COMMANDS = (
     *("demo", "ingest", "fit", "backfill", "adopt"),
-    *("evaluate", "compare", "search", "export", "report", "runs", "models", "doctor"),
+    *("evaluate", "compare", "search", "export", "report", "reproduce", "runs", "models"),
+    "doctor",
 )
 """In the order of the help; each lives in ``intramodal.commands.<name>`` as ``command``."""
 

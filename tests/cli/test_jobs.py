@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -47,12 +48,14 @@ MADE_OF = {
     "names": {"names"},
     "by": {"by"},
     "invert": {"to"},
+    "work": {"out", "dry_run"},
 }
 """By parameter of a job, the options that its value is made of, and those of a command's other
 jobs on the same collection."""
 OWN = {
     ("compare", "vectors"): "raw,pca",  # a and b of `compare`, in one option
     ("index", "searches"): "raw,pca,pca:raw",  # read by IndexSearch.parse
+    ("reproduce", "out"): Path("reproduced"),  # where its files are written
 }
 """Defaults that no job has."""
 
@@ -86,7 +89,7 @@ def test_every_command_that_does_something_calls_a_job() -> None:
     assert set(JOBS) == {
         *("fit", "backfill", "adopt", "compare", "search", "export"),
         *("retrieval", "fewshot", "fewshot-text", "index", "text", "misalignment"),
-        *("recovery", "oti"),
+        *("recovery", "oti", "reproduce"),
     }
 
 

@@ -1,0 +1,187 @@
+"""``intramodal reproduce``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from intramodal.commands.options import LIST, comma_list, model_options, split_option
+from intramodal.commands.session import JobCommand, Session, session_options
+
+_RECIPES = ("paper-text", "paper-table3", "paper-readme", "paper-fewshot")
+
+
+@click.command(
+    "reproduce",
+    cls=JobCommand,
+    job="paper.reproduce:reproduce",
+    renamed={"data": "root", "label": "labels"},
+)
+@click.argument("table")
+@click.option(
+    "--data",
+    metavar="ROOT",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder that holds the data sets, each in the layout that docs/paper.md describes.",
+)
+@click.option(
+    "--datasets",
+    type=LIST,
+    callback=comma_list,
+    help="Data sets, comma-separated; default: those of the table.",
+)
+@click.option(
+    "--models",
+    type=LIST,
+    callback=comma_list,
+    help="Models, comma-separated, each by name or NAME=ENCODER for weights of your own, e.g. "
+    "slip_b16=slip:slip_base_100ep.pt; default: those of the table.",
+)
+@click.option(
+    "--methods",
+    type=LIST,
+    callback=comma_list,
+    help="Methods, comma-separated, e.g. original,pca,isoclip; default: those of the table.",
+)
+@click.option(
+    "--recipe",
+    type=click.Choice(_RECIPES),
+    help="Recipe that projections are fitted by; default: the one the authors used for the table.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    help="Number of images per class and split: a quick look, marked as such everywhere.",
+)
+@click.option(
+    "--on",
+    metavar="COLLECTION",
+    help="Measure this collection instead of the paper's data sets; needs --label.",
+)
+@click.option(
+    "--label",
+    type=LIST,
+    callback=comma_list,
+    help="With --on: payload fields that hold the labels, comma-separated.",
+)
+@split_option
+@click.option("--vector", help="With --on: named vector of the encoder's own output.")
+@click.option(
+    "--projection",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Saved projection to take for PCA←, instead of fitting one by --recipe.",
+)
+@click.option("--batch-size", type=click.IntRange(1), help="Number of images encoded at once.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("reproduced"),
+    show_default=True,
+    help="Folder for the tables (.md, .tex, .csv, .json, .html) and for fitted projections.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only list the cells, what is missing on disk, and what encoding costs.",
+)
+@model_options
+@session_options
+def command(  # noqa: PLR0913  one an option
+    session: Session,
+    table: str,
+    data: Path | None,
+    on: str | None,
+    label: list[str],
+    projection: Path | None,
+    out: Path,
+    dry_run: bool,
+    **knobs: Any,
+) -> None:
+    """Reproduce a table or figure of the paper, or the same on a collection of your own.
+
+    TABLE is table1, table2, table3, figure2, figure5, figure6, bdd100k or recovery. Cells that
+    are done are kept: the same command resumes.
+
+    \b
+    intramodal reproduce table3 --data datasets --models clip_b32 --dry-run
+    intramodal reproduce table3 --data datasets --models clip_b32 --limit 5
+    intramodal reproduce table2 --on photos --label category
+    """
+    from intramodal.paper.plan import plan_reproduction
+    from intramodal.paper.reproduce import reproduce
+    from intramodal.projection.projection import Projection
+
+    encoding = {name: knobs.pop(name) for name in ("device", "precision", "batch_size")}
+    with session.open(creates=on is None) as at:
+        given = {
+            "root": data,
+            "work": out / "work",
+            "on": at.collection(on) if on else None,
+            "labels": label,
+            "projection": Projection.load(projection) if projection else None,
+            "ledger": at.ledger,
+            **knobs,
+        }
+        if dry_run:
+            session.answer(plan_reproduction(table, at.store, **given).to_dict(), _show_plan)
+            return
+        found = reproduce(table, at.store, **given, **encoding)
+    files = found.write(out)
+    session.answer({**found.to_dict(), "files": [str(file) for file in files]}, _show)
+    if found.n_failed:
+        raise click.exceptions.Exit(1)
+
+
+def _show(result: dict[str, Any]) -> None:
+    from intramodal.commands.printing import note, print_table
+
+    for grid in result["tables"]:
+        for line in (grid["banner"], grid["caption"]):
+            if line:
+                click.echo(line)
+        rows = [
+            (" · ".join(row["head"]), name, *_places(cell))
+            for row in grid["rows"]
+            for name, cell in row["places"].items()
+        ]
+        print_table(("row", "column", "ours>", "paper>", "difference>"), rows, title=grid["title"])
+        for remark in grid["notes"]:
+            note(remark)
+    for file in result["files"]:
+        click.echo(f"written: {file}")
+
+
+def _places(place: dict[str, Any]) -> tuple[str, str, str]:
+    from intramodal.commands.printing import number
+
+    ours = number(place["value"], 1) + ("*" if place["state"] == "partial" else "")
+    if place["state"] == "failed":
+        ours = "failed"
+    difference = number(place["difference"], 1, sign=True)
+    return ours, number(place["reference"], 1), difference
+
+
+def _show_plan(result: dict[str, Any]) -> None:
+    from intramodal.commands.printing import note, print_table
+
+    n_done = sum(cell["state"] == "done" for cell in result["cells"])
+    click.echo(f"{result['title']}: {result['n_cells']} cells, {n_done} done")
+    rows = [
+        (
+            one["dataset"],
+            one["model"],
+            "–" if one["n_images"] is None else f"{one['n_images']:,}",
+            f"{one['n_to_encode']:,}",
+            f"{one['n_to_invert']:,}",
+            "–" if one["seconds"] is None else f"{one['seconds'] / 60:,.0f} min",
+        )
+        for one in result["images"]
+    ]
+    heads = ("data set", "model", "images>", "to encode>", "to invert>", "about>")
+    print_table(heads, rows)
+    for one in result["images"]:
+        for reason in (one["missing"], one["condition"]):
+            if reason:
+                note(f"{one['dataset']}, {one['model']}: {reason}")

@@ -1,0 +1,236 @@
+"""What is measured in one cell: each experiment's figures, by the library's own jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from intramodal.errors import InputError, ModelError
+from intramodal.evaluation.fewshot import evaluate_fewshot
+from intramodal.evaluation.fewshot_text import evaluate_fewshot_text
+from intramodal.evaluation.labels import labels_of
+from intramodal.evaluation.misalignment import measure_misalignment
+from intramodal.evaluation.recovery import recovery_curve
+from intramodal.evaluation.retrieval import evaluate_retrieval
+from intramodal.evaluation.rivals.class_texts import ClassTexts
+from intramodal.evaluation.rivals.tuning import DEFAULT_PRESET, TIP_ADAPTER
+from intramodal.evaluation.text_retrieval import evaluate_text_retrieval
+from intramodal.paper.base import Case, Method
+from intramodal.projection.anchors import AnchorSet
+from intramodal.runs.run import Run
+from intramodal.types import VectorTable
+
+Figures = Mapping[str, float | None]
+
+SHOTS = (1, 2, 4, 8, 16)
+"""Of table 2 and figure 6."""
+
+ANCHOR_SHARES = (0.5, 0.75, 1.0)
+"""Numbers of text anchors that images are recovered from, as shares of the dimensions."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a cell found.
+
+    Parameters
+    ----------
+    figures : mapping of str to float or None
+        Fractions; None where too few images were there.
+    extra : mapping
+        JSON values that a page draws, such as histograms.
+    """
+
+    figures: Figures
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+Experiment = Callable[[Case, Method, Run], Measured]
+
+
+def seen_by(case: Case, method: Method) -> VectorTable:
+    """Return the images of a case as a method compares them: one vector, named like the method."""
+    if method.vectors is None:
+        raise InputError(f"{method.name} is no map of the images; it cannot be measured like this")
+    X = case.table.remember(("seen by", method.name), lambda: _vectors(case, method))
+    return replace(case.table, vectors={method.name: X})
+
+
+def _vectors(case: Case, method: Method) -> Any:
+    if method.needs_text and not case.model.has_text:
+        raise ModelError(
+            f"{case.model.title} has no text tower, and {method.title} needs one; leave the "
+            f"method or the model out"
+        )
+    return method.vectors(case) if method.vectors else None
+
+
+def retrieval(case: Case, method: Method, run: Run) -> Measured:
+    """Return the mAP of each field over the full ranking (paper, table 3)."""
+    if method.retrieve is not None:
+        return Measured(method.retrieve(case))
+    found = evaluate_retrieval(
+        seen_by(case, method),
+        vectors=[method.name],
+        fields=case.dataset.fields,
+        sides=case.dataset.sides,
+        # A class of one image has no query, but it stays in the gallery.
+        min_class_size=1,
+        run=run,
+    )
+    return Measured({case.dataset.figure("mAP", one.field): one.map for one in found})
+
+
+def few_shot(case: Case, method: Method, run: Run) -> Measured:
+    """Return accuracies without text, by classifier and number of shots (paper, table 2)."""
+    found = evaluate_fewshot(
+        seen_by(case, method),
+        vectors=[method.name],
+        fields=case.dataset.fields,
+        sides=case.dataset.sides,
+        shots=SHOTS,
+        min_class_size=1,
+        run=run,
+    )
+    return _by_shots(case, found)
+
+
+def few_shot_text(case: Case, method: Method, run: Run) -> Measured:
+    """Return accuracies of one method that knows the class names (paper, figure 6)."""
+    if method.classifier is None:
+        raise InputError(f"{method.name} is no few-shot method with text; choose one that is")
+    table, by = case.table, case.vector
+    if method.vectors is not None:
+        projected = seen_by(case, method).vectors
+        table, by = replace(table, vectors={**table.vectors, **projected}), method.name
+    found = evaluate_fewshot_text(
+        table,
+        texts=_class_texts(case, table),
+        vector=case.vector,
+        fields=case.dataset.fields,
+        sides=case.dataset.sides,
+        methods=[method.classifier],
+        by=[by],
+        shots=SHOTS,
+        preset=_preset(case),
+        min_class_size=1,
+        run=run,
+    )
+    return _by_shots(case, found)
+
+
+def _preset(case: Case) -> str:
+    """Return whose published ranges are searched: those of the data set, if there are any."""
+    name = case.dataset.name.replace("fgvc_aircraft", "fgvc")
+    return name if name in TIP_ADAPTER else DEFAULT_PRESET
+
+
+def _by_shots(case: Case, found: Any) -> Measured:
+    figures = {
+        case.dataset.figure(f"{one.classifier}@{shots}", one.field): _finite(one.mean[at])
+        for one in found
+        for at, shots in enumerate(one.shots)
+    }
+    return Measured(figures)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _class_texts(case: Case, table: VectorTable) -> ClassTexts:
+    names = {str(name) for of in case.dataset.fields for name in labels_of(table, of).names}
+    return ClassTexts.encode(case.encoder, sorted(names), templates=(case.dataset.template,))
+
+
+def class_names(case: Case, method: Method, run: Run) -> Measured:
+    """Return how texts of the classes find and classify the images (paper, table 1).
+
+    "mAP": the text of each class queries all images; "zero-shot": each image goes to the class
+    whose text is nearest.
+    """
+    found = evaluate_text_retrieval(
+        case.table,
+        texts=case.encoder,
+        vector=case.vector,
+        fields=case.dataset.fields,
+        template=case.dataset.template,
+        run=run,
+    )
+    figures: dict[str, float | None] = {
+        case.dataset.figure("mAP", one.field): one.map for one in found
+    }
+    for of in case.dataset.fields:
+        figures[case.dataset.figure("zero-shot", of)] = _zero_shot(case, of)
+    return Measured(figures)
+
+
+def _zero_shot(case: Case, of: str) -> float:
+    codes = labels_of(case.table, of)
+    prompts = AnchorSet(tuple(codes.names), case.dataset.template).prompts()
+    texts = ClassTexts.from_arrays(codes.names, case.encoder.encode_texts(prompts))
+    X = case.table.unit(case.vector)[codes.rows]
+    return float(np.mean((X @ texts.W.T).argmax(axis=1) == codes.codes))
+
+
+def misalignment(case: Case, method: Method, run: Run) -> Measured:
+    """Return the indicators said to show misalignment, with their histograms (figures 2 and 5)."""
+    is_projected = method.name != "original"
+    found = measure_misalignment(
+        case.collection,
+        vectors=[case.vector],
+        fields=case.dataset.fields,
+        texts=case.encoder if case.model.has_text else None,
+        template=case.dataset.template,
+        projections=[case.projection] if is_projected else [],
+        run=run,
+    )
+    kind = "projected" if is_projected else "stored"
+    rows = {row["field"]: row for row in found if row["view"] == kind}
+    figures: dict[str, float | None] = {}
+    for of, row in rows.items():
+        beside = row["modality"] or {}
+        values = {
+            "mAP": row["map"],
+            **{name: row[name] for name in ("overlap", "auc", "same_mean", "other_mean")},
+            "modality overlap": beside.get("overlap"),
+            "modality gap": beside.get("gap"),
+        }
+        figures |= {case.dataset.figure(name, of): value for name, value in values.items()}
+    return Measured(figures, {"rows": list(rows.values())})
+
+
+def recovery(case: Case, method: Method, run: Run) -> Measured:
+    """Return the error of image-image cosines recovered from image-text ones (section 3.1).
+
+    "rms@S" is the root mean square error from S times as many text anchors as dimensions, and
+    "rms@none" without anchors (appendix A), where enough images are there.
+    """
+    d = case.table.vectors[case.vector].shape[1]
+    most = len(AnchorSet.imagenet().names)
+    sizes = {share: round(share * d) for share in ANCHOR_SHARES if round(share * d) <= most}
+    found = recovery_curve(
+        case.table,
+        texts=case.encoder,
+        vector=case.vector,
+        sizes=sorted(set(sizes.values())),
+        run=run,
+    ).to_dict()
+    by_size = {row["n_anchors"]: row["rms"] for row in found["curve"]}
+    figures = {f"rms@{share:g}": by_size.get(sizes.get(share)) for share in ANCHOR_SHARES}
+    figures["rms@none"] = found["without_anchors"]["rms"]
+    return Measured(figures, found)
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "retrieval": retrieval,
+    "few-shot": few_shot,
+    "few-shot-text": few_shot_text,
+    "class-names": class_names,
+    "misalignment": misalignment,
+    "recovery": recovery,
+}
+"""By name, as cells name them."""

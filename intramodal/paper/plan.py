@@ -1,0 +1,212 @@
+"""What reproducing a table would take: its cells, what is missing, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from intramodal.errors import InputError, IntramodalError
+from intramodal.paper.base import (
+    RAW,
+    Cell,
+    Choice,
+    DataSet,
+    Layout,
+    Method,
+    Model,
+    Table,
+    chosen,
+    declared,
+)
+from intramodal.paper.outcomes import DoneCells
+from intramodal.paper.workbench import Bench, made_from, own_data, own_model
+from intramodal.projection.projection import Projection
+from intramodal.runs.ledger import RunLedger
+from intramodal.store.base import Store
+from intramodal.store.collection import ImageCollection
+
+
+@dataclass(frozen=True)
+class PlannedImages:
+    """What one model needs of one data set.
+
+    Parameters
+    ----------
+    dataset, model : str
+    n_images : int or None
+        Images of the data set; None where it cannot be read.
+    n_to_encode : int
+        Of them, at most so many are still to be encoded.
+    n_to_invert : int
+        Queries that OTI inverts, each by 150 steps through the text tower.
+    seconds : float or None
+        To encode them, at the rate of this model's latest ingest; None where there was none.
+    missing : str
+        Why the data set cannot be read, and what is expected where.
+    condition : str
+        What must be done once before the model can be downloaded.
+    """
+
+    dataset: str
+    model: str
+    n_images: int | None
+    n_to_encode: int
+    n_to_invert: int
+    seconds: float | None
+    missing: str
+    condition: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ReproductionPlan:
+    """A table of the paper before its cells are measured.
+
+    Parameters
+    ----------
+    table : Table
+    choice : Choice
+    layouts : sequence of Layout
+    cells : list of Cell
+    bench : Bench
+    """
+
+    table: Table
+    choice: Choice
+    layouts: Sequence[Layout]
+    cells: list[Cell]
+    bench: Bench
+
+    def images(self) -> list[PlannedImages]:
+        """Return what each model needs of each data set; reads lists, encodes nothing."""
+        datasets = {dataset.name: dataset for dataset in self.choice.datasets}
+        models = {model.name: model for model in self.choice.models}
+        pairs = dict.fromkeys((cell.dataset, cell.model) for cell in self.cells)
+        return [self._of_pair(datasets[name], models[model]) for name, model in pairs]
+
+    def done(self) -> list[Cell]:
+        """Return the cells that an earlier call has measured already."""
+        kept = DoneCells(self.bench.ledger, self.bench.stated())
+        datasets = {dataset.name: dataset for dataset in self.choice.datasets}
+        models = {model.name: model for model in self.choice.models}
+        found = []
+        for cell in self.cells:
+            dataset, model = datasets[cell.dataset], models[cell.model]
+            if not self.bench.is_ingested(dataset, model):
+                continue
+            if kept.find(cell, made_from(self.bench.case(dataset, model))) is not None:
+                found.append(cell)
+        return found
+
+    def _of_pair(self, dataset: DataSet, model: Model) -> PlannedImages:
+        is_ingested = self.bench.is_ingested(dataset, model)
+        images, missing = None, ""
+        try:
+            images = [] if self.bench.on else list(self.bench.images(dataset))
+        except IntramodalError as error:
+            missing = "" if is_ingested else str(error)
+        n = dataset.n_images if self.bench.on else None if images is None else len(images)
+        n_to_encode = 0 if is_ingested or not images else len(images)
+        rate = self.bench.images_per_second(model)
+        return PlannedImages(
+            dataset.name,
+            model.name,
+            n_images=n,
+            n_to_encode=n_to_encode,
+            n_to_invert=self._n_to_invert(dataset, model, images or []),
+            seconds=n_to_encode / rate if rate else None,
+            missing=missing,
+            condition=model.condition if n_to_encode else "",
+        )
+
+    def _n_to_invert(self, dataset: DataSet, model: Model, images: Sequence[Any]) -> int:
+        methods = declared("methods", Method)
+        inverts = any(
+            methods[cell.method].retrieve is not None
+            for cell in self.cells
+            if (cell.dataset, cell.model) == (dataset.name, model.name)
+        )
+        if not inverts:
+            return 0
+        if not dataset.split or dataset.protocol == "leave-one-out":
+            return len(images) or dataset.n_images
+        return sum(image.payload.get(dataset.split) in ("test", "query") for image in images)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        done = set(self.done())
+        return {
+            "table": self.table.name,
+            "title": self.table.title,
+            **self.bench.stated(),
+            "n_cells": len(self.cells),
+            "cells": [
+                {**asdict(cell), "state": "done" if cell in done else "open"}
+                for cell in self.cells
+            ],
+            "images": [asdict(one) for one in self.images()],
+        }
+
+    def __repr__(self) -> str:
+        """Return the table and its number of cells."""
+        return f"ReproductionPlan({self.table.name!r}, {len(self.cells)} cells)"
+
+
+def plan_reproduction(  # noqa: PLR0913  a job has as many knobs as it has
+    table: str,
+    store: Store,
+    *,
+    ledger: RunLedger,
+    root: Path | None = None,
+    work: Path = Path("reproduced/work"),
+    datasets: Sequence[str] = (),
+    models: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    recipe: str | None = None,
+    limit: int | None = None,
+    on: ImageCollection | None = None,
+    labels: Sequence[str] = (),
+    split: str | None = None,
+    vector: str = RAW,
+    projection: Projection | None = None,
+) -> ReproductionPlan:
+    """Return what `reproduce` would measure with the same arguments; nothing is encoded."""
+    (declaration,) = chosen("tables", Table, [table])
+    if limit is not None and limit < 1:
+        raise InputError(f"limit must be at least 1 image per class and split, got {limit}")
+    if on is not None and not labels:
+        raise InputError(f"the tables of {on.name!r} need labels; name its payload fields")
+    if on is None and root is None:
+        raise InputError("the data sets need a data root; give the folder that holds them")
+    choice = Choice(
+        (own_data(on, labels, split),)
+        if on
+        else chosen("datasets", DataSet, datasets or declaration.datasets),
+        (own_model(on, vector),) if on else chosen("models", Model, models or declaration.models),
+        chosen("methods", Method, methods or declaration.methods),
+    )
+    layouts = declaration.layouts(choice)
+    bench = Bench(
+        store,
+        ledger,
+        root=root,
+        work=work,
+        recipe=recipe or declaration.recipe,
+        limit=limit,
+        on=on,
+        vector=vector,
+        fitted=projection,
+    )
+    return ReproductionPlan(declaration, choice, layouts, cells_of(layouts), bench)
+
+
+def cells_of(layouts: Iterable[Layout]) -> list[Cell]:
+    """Return the cells that tables are made from, each once, by model and data set."""
+    found = {
+        source[0]: None
+        for layout in layouts
+        for entry in layout.entries.values()
+        for source in (*entry.sources, *entry.minus)
+    }
+    return sorted(found, key=lambda cell: (cell.model, cell.dataset, cell.experiment, cell.method))

@@ -1,0 +1,300 @@
+"""Reproduce a table or figure of the paper: ingest what is missing, measure, show."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from intramodal.errors import IntramodalError
+from intramodal.paper.base import (
+    RAW,
+    Case,
+    Cell,
+    Choice,
+    DataSet,
+    Layout,
+    Method,
+    Model,
+    Table,
+    declared,
+)
+from intramodal.paper.drawings import drawings
+from intramodal.paper.experiments import EXPERIMENTS
+from intramodal.paper.grids import grid_of
+from intramodal.paper.outcomes import KIND, DoneCells, Outcome, keep
+from intramodal.paper.plan import plan_reproduction
+from intramodal.paper.workbench import Bench, made_from
+from intramodal.progress import progress
+from intramodal.projection.projection import Projection
+from intramodal.reports.grid import Grid, render_grids, to_csv, to_latex
+from intramodal.reports.page import write_text
+from intramodal.runs.frames import stacked_frames
+from intramodal.runs.ledger import RunLedger
+from intramodal.store.base import Store
+from intramodal.store.collection import ImageCollection
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Reproduction:
+    """A table of the paper with our figures.
+
+    Parameters
+    ----------
+    table : Table
+    layouts : sequence of Layout
+    outcomes : mapping of Cell to Outcome
+    recipe : str
+    limit : int or None
+        Images per class and split, where this is a quick look only.
+    run_id : str or None
+    """
+
+    table: Table
+    layouts: Sequence[Layout]
+    outcomes: Mapping[Cell, Outcome]
+    recipe: str
+    limit: int | None = None
+    run_id: str | None = None
+
+    @property
+    def n_failed(self) -> int:
+        """Cells that failed."""
+        return sum(outcome.state == "failed" for outcome in self.outcomes.values())
+
+    def grids(self) -> list[Grid]:
+        """Return the tables with our figures, the paper's and the differences."""
+        banner = ""
+        if self.limit is not None:
+            banner = (
+                f"A quick look at {self.limit} images per class and split: these are not the "
+                f"figures of the whole data sets."
+            )
+        return [grid_of(layout, self.outcomes, banner=banner) for layout in self.layouts]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``--json`` prints: the tables, and every cell with its figures."""
+        return {
+            "table": self.table.name,
+            "title": self.table.title,
+            "recipe": self.recipe,
+            "limit": self.limit,
+            "n_cells": len(self.outcomes),
+            "n_failed": self.n_failed,
+            "tables": [grid.to_dict() for grid in self.grids()],
+            "cells": [outcome.to_dict() for outcome in self.outcomes.values()],
+            "run_id": self.run_id,
+        }
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame, one row for each place; needs the extra ``notebook``."""
+        return stacked_frames(grid.to_frame() for grid in self.grids())
+
+    def to_markdown(self) -> str:
+        """Return the tables in Markdown."""
+        return f"## {self.table.title}\n\n" + "\n".join(g.to_markdown() for g in self.grids())
+
+    def to_latex(self) -> str:
+        """Return the tables for LaTeX."""
+        return to_latex(self.grids())
+
+    def to_csv(self) -> str:
+        """Return one line for each place of the tables."""
+        return to_csv(self.grids())
+
+    def write(self, folder: Path, *, command: str = "") -> list[Path]:
+        """Write the tables as Markdown, LaTeX, CSV, JSON and a page; return the files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        texts = {
+            ".md": self.to_markdown(),
+            ".tex": self.to_latex(),
+            ".csv": self.to_csv(),
+            ".json": json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n",
+        }
+        for suffix, text in texts.items():
+            write_text(folder / f"{self.table.name}{suffix}", text)
+        page = folder / f"{self.table.name}.html"
+        about = [self.table.about, f"Projections by the recipe {self.recipe}."]
+        render_grids(
+            self.grids(),
+            page,
+            title=self.table.title,
+            about=about,
+            figures=drawings(self.layouts, self.outcomes),
+            command=command,
+            run_id=self.run_id,
+        )
+        return [*(folder / f"{self.table.name}{suffix}" for suffix in texts), page]
+
+    def __repr__(self) -> str:
+        """Return the table, the number of cells and how many failed."""
+        limited = f", limit {self.limit}" if self.limit else ""
+        return (
+            f"Reproduction({self.table.name!r}, {len(self.outcomes)} cells, "
+            f"{self.n_failed} failed{limited})"
+        )
+
+
+def reproduce(  # noqa: PLR0913  a job has as many knobs as it has
+    table: str,
+    store: Store,
+    *,
+    ledger: RunLedger,
+    root: Path | None = None,
+    work: Path = Path("reproduced/work"),
+    datasets: Sequence[str] = (),
+    models: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    recipe: str | None = None,
+    limit: int | None = None,
+    on: ImageCollection | None = None,
+    labels: Sequence[str] = (),
+    split: str | None = None,
+    vector: str = RAW,
+    projection: Projection | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    batch_size: int = 32,
+) -> Reproduction:
+    """Reproduce one of the paper's tables and figures, or the same of a collection of one's own.
+
+    Images that are not stored yet are ingested, into one collection for each data set and model.
+    Cells that are done stay done, in this store and this ledger: the call resumes where another
+    was interrupted, to the same figures. A cell that fails is shown as failed, with the reason,
+    and is tried again by the next call.
+
+    Parameters
+    ----------
+    table : str
+        "table1", "table2", "table3", "figure2", "figure5", "figure6", "bdd100k" or "recovery".
+    store : Store
+    ledger : RunLedger
+        Holds the cells.
+    root : Path
+        The folder with the data sets, each in its own layout; see `DataSet.layout`.
+    work : Path
+        A folder for fitted projections and inverted texts.
+    datasets, models, methods : sequence of str
+        By name, a model also as ``NAME=ENCODER``; by default those of the paper's table.
+    recipe : str, optional
+        Which of the authors' recipes projections are fitted by; by default the table's own.
+    limit : int, optional
+        Take so many images per class and split: a quick look, and marked as such.
+    on : ImageCollection, optional
+        Measure this collection instead of the paper's data sets; nothing is ingested.
+    labels : sequence of str
+        Its payload fields that say what is relevant.
+    split : str, optional
+        Its payload field with the values ``test`` and ``train``; by default leave-one-out.
+    vector : str
+        Its named vector of the encoder's own output.
+    projection : Projection, optional
+        Taken for PCA← instead of fitting one by the recipe: then no text tower is needed.
+    device, precision : str, optional
+        As `load_encoder` takes them.
+    batch_size : int
+        Images encoded at once.
+
+    Raises
+    ------
+    InputError
+        If there is no such table, data set, model, method or recipe.
+    """
+    plan = plan_reproduction(
+        table,
+        store,
+        ledger=ledger,
+        root=root,
+        work=work,
+        datasets=datasets,
+        models=models,
+        methods=methods,
+        recipe=recipe,
+        limit=limit,
+        on=on,
+        labels=labels,
+        split=split,
+        vector=vector,
+        projection=projection,
+    )
+    bench = plan.bench
+    with ledger.run("reproduce", parameters={"table": table, **bench.stated()}) as run:
+        bench = replace(
+            bench, device=device, precision=precision, batch_size=batch_size, parent=run.id
+        )
+        outcomes = dict(measured(plan.cells, plan.choice, bench))
+    return Reproduction(plan.table, plan.layouts, outcomes, bench.recipe, limit, run.id)
+
+
+def measured(
+    cells: Sequence[Cell], choice: Choice, bench: Bench
+) -> Iterator[tuple[Cell, Outcome]]:
+    """Yield every cell with what became of it, model by model."""
+    datasets = {dataset.name: dataset for dataset in choice.datasets}
+    models = {model.name: model for model in choice.models}
+    pairs = {(cell.model, cell.dataset): None for cell in cells}
+    done = DoneCells(bench.ledger, bench.stated())
+    with progress(len(cells), "cells", unit="cell") as bar:
+        for name, dataset in pairs:
+            of_pair = [cell for cell in cells if (cell.model, cell.dataset) == (name, dataset)]
+            for outcome in _of_pair(of_pair, bench, done, datasets[dataset], models[name]):
+                yield outcome.cell, outcome
+                bar.update(1)
+
+
+def _of_pair(
+    cells: Sequence[Cell], bench: Bench, done: DoneCells, dataset: DataSet, model: Model
+) -> Iterator[Outcome]:
+    """Yield the outcomes of one data set under one model; without its images all have failed."""
+    try:
+        case = bench.case(dataset, model)
+    except Exception as error:  # noqa: BLE001  one data set must not stop the others
+        reason = _reason(error)
+        log.warning("%s, %s: %s", dataset.title, model.title, reason)
+        yield from (Outcome(cell, "failed", reason=reason) for cell in cells)
+        return
+    methods = declared("methods", Method)
+    for cell in cells:
+        yield outcome_of(cell, case, methods[cell.method], done, parent=bench.parent)
+
+
+def outcome_of(
+    cell: Cell, case: Case, method: Method, done: DoneCells, *, parent: str | None = None
+) -> Outcome:
+    """Return what an earlier call found, or measure the cell; a failure is an outcome, too."""
+    about = made_from(case)
+    kept = done.find(cell, about)
+    if kept is not None:
+        return kept
+    started = time.perf_counter()
+    parameters = done.parameters(cell, about)
+    try:
+        with done.ledger.run(KIND, parameters=parameters, parent=parent) as run:
+            found = EXPERIMENTS[cell.experiment](case, method, run)
+            seconds = time.perf_counter() - started
+            outcome = Outcome(
+                cell,
+                "done",
+                found.figures,
+                notes=case.notes,
+                seconds=seconds,
+                run_id=run.id,
+                extra=found.extra,
+            )
+            keep(run, outcome)
+            return outcome
+    except Exception as error:  # noqa: BLE001  one cell must not stop the others
+        log.warning("%s: %s", cell, _reason(error))
+        seconds = time.perf_counter() - started
+        return Outcome(cell, "failed", reason=_reason(error), seconds=seconds)
+
+
+def _reason(error: Exception) -> str:
+    text = str(error) if isinstance(error, IntramodalError) else repr(error)
+    return " ".join(text.split())

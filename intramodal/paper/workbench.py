@@ -1,0 +1,238 @@
+"""What reproducing needs of each model and data set: images ingested, encoders, projections."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from intramodal.errors import IntramodalError, ProjectionError
+from intramodal.ingest.encoders.registry import load_encoder
+from intramodal.ingest.pipeline import IngestSummary, images_collection, ingest_images
+from intramodal.paper.base import RAW, Case, DataSet, Model
+from intramodal.projection.fit import fit_projection
+from intramodal.projection.projection import Projection
+from intramodal.runs.ledger import RunLedger
+from intramodal.store.base import Store
+from intramodal.store.collection import ImageCollection
+from intramodal.store.manifest import VectorOrigin
+from intramodal.store.origins import check_fitted_for
+from intramodal.types import Encoder, ImageRecord
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where a call works.
+
+    Parameters
+    ----------
+    store : Store
+    ledger : RunLedger
+    root : Path
+        The data root.
+    work : Path
+        A folder for projections and inverted texts.
+    recipe : str
+    limit : int, optional
+        Images per class and split.
+    device, precision : str, optional
+        As `load_encoder` takes them.
+    batch_size : int
+    parent : str, optional
+        The run that all runs of this call belong to.
+    on : ImageCollection, optional
+        Measure a collection that is there, and ingest nothing.
+    vector : str
+        Its named vector.
+    fitted : Projection, optional
+        Taken for PCA← instead of fitting one.
+    """
+
+    store: Store
+    ledger: RunLedger
+    root: Path | None
+    work: Path
+    recipe: str
+    limit: int | None = None
+    device: str | None = None
+    precision: str | None = None
+    batch_size: int = 32
+    parent: str | None = None
+    on: ImageCollection | None = None
+    vector: str = RAW
+    fitted: Projection | None = None
+    _loaded: dict[str, Encoder | IntramodalError] = field(default_factory=dict, repr=False)
+
+    def stated(self) -> dict[str, Any]:
+        """Return what all cells of this call share, as their runs record it."""
+        stated = {"recipe": self.recipe, "limit": self.limit, "store": self.store.location}
+        return stated | ({"projection": self.fitted.fingerprint} if self.fitted else {})
+
+    def encoder(self, model: Model) -> Encoder:
+        """Return a model, loaded once; one that cannot be loaded is tried once, too."""
+        if model.name not in self._loaded:
+            self._loaded.clear()  # one model at a time fits most memories
+            self._loaded[model.name] = self._tried(model)
+        found = self._loaded[model.name]
+        if isinstance(found, IntramodalError):
+            raise found
+        return found
+
+    def _tried(self, model: Model) -> Encoder | IntramodalError:
+        if model.condition:
+            log.warning("%s: %s", model.title, model.condition)
+        try:
+            return load_encoder(model.encoder, device=self.device, precision=self.precision)
+        except IntramodalError as error:
+            return error
+
+    def projection(self, model: Model, origin: VectorOrigin) -> Projection:
+        """Return PCA← of a model by the recipe, fitted once and kept: a fit differs by threads."""
+        if self.fitted is not None:
+            check_fitted_for(self.fitted, origin)
+            return self.fitted
+        path = self.work / f"{model.name}-{self.recipe}.safetensors"
+        try:
+            kept = Projection.load(path)
+            if kept.encoder_fingerprint == origin.encoder_fingerprint:
+                return kept
+        except ProjectionError:
+            pass
+        fitted = fit_projection(self.encoder(model), recipe=self.recipe)
+        self.work.mkdir(parents=True, exist_ok=True)
+        fitted.save(path)
+        return fitted
+
+    def collection_name(self, dataset: DataSet, model: Model) -> str:
+        """Return the name of the collection of a data set's images under a model."""
+        limited = f"-limit-{self.limit}" if self.limit else ""
+        return f"paper-{dataset.name}-{model.name}{limited}"
+
+    def case(self, dataset: DataSet, model: Model) -> Case:
+        """Return the case of a data set and a model, after ingesting what is missing."""
+        collection, notes = (self.on, ()) if self.on else self._ingested(dataset, model)
+        origin = collection.origin(self.vector)
+        return Case(
+            dataset,
+            model,
+            collection,
+            vector=self.vector,
+            root=self.root,
+            work=self.work,
+            load=lambda: self.encoder(model),
+            fit=lambda: self.projection(model, origin),
+            notes=notes,
+        )
+
+    def is_ingested(self, dataset: DataSet, model: Model) -> bool:
+        """Return whether an earlier call has ingested all of it, without a failure."""
+        if self.on is not None:
+            return True
+        stated = self._stated(dataset, model)
+        return self.store.exists(stated["collection"]) and any(
+            all(record.parameters.get(name) == value for name, value in stated.items())
+            and not self.ledger.failures(record.id)
+            for record in self.ledger.runs(kind="ingest", status="COMPLETE")
+        )
+
+    def _stated(self, dataset: DataSet, model: Model) -> dict[str, Any]:
+        return {
+            "dataset": dataset.name,
+            "model": model.encoder,
+            "collection": self.collection_name(dataset, model),
+            "root": str(self.root),
+            "store": self.store.location,
+        }
+
+    def _ingested(self, dataset: DataSet, model: Model) -> tuple[ImageCollection, tuple[str, ...]]:
+        """Return the collection, and what could not be read."""
+        stated = self._stated(dataset, model)
+        if self.is_ingested(dataset, model):
+            return ImageCollection.open(self.store, stated["collection"]), ()
+        images = self.images(dataset)
+        encoder = self.encoder(model)
+        with self.ledger.run("ingest", parameters=stated, parent=self.parent) as run:
+            collection = images_collection(self.store, stated["collection"], encoder=encoder)
+            done = ingest_images(
+                images,
+                collection,
+                encoder=encoder,
+                dataset=dataset.name,
+                batch_size=self.batch_size,
+                run=run,
+            )
+        return collection, _unread(done)
+
+    def images_per_second(self, model: Model) -> float | None:
+        """Return the rate of this model's latest ingest of a batch at least; None without one."""
+        for record in self.ledger.runs(kind="ingest", status="COMPLETE"):
+            if record.parameters.get("model") == model.encoder and record.seconds > 0:
+                figures = {one.name: one.value for one in self.ledger.metrics(record.id)}
+                n_written = figures.get("written") or 0
+                if n_written >= self.batch_size:
+                    return n_written / record.seconds
+        return None
+
+    def images(self, dataset: DataSet) -> Iterable[ImageRecord]:
+        """Return the images of a data set, or the first of every class and split."""
+        found = dataset.open(self.root or Path())
+        return found if self.limit is None else list(limited(found, dataset, self.limit))
+
+
+def own_data(collection: ImageCollection, labels: Sequence[str], split: str | None) -> DataSet:
+    """Return a collection as a data set: leave-one-out, or its test against its train split."""
+    return DataSet(
+        name=collection.name,
+        title=collection.name,
+        open=lambda root: (),
+        layout="",
+        origin="",
+        licence="",
+        n_images=collection.info().n_points,
+        fields=tuple(labels),
+        protocol="query-gallery" if split else "leave-one-out",
+        split=split or "",
+    )
+
+
+def own_model(collection: ImageCollection, vector: str) -> Model:
+    """Return the model that made a vector of a collection, by its manifest."""
+    name = collection.origin(vector).encoder
+    return Model(name=re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-"), title=name, encoder=name)
+
+
+def _unread(done: IngestSummary) -> tuple[str, ...]:
+    if not done.failed:
+        return ()
+    first = done.failures[0]
+    return (
+        f"{done.failed:,} images could not be read and take no part, first {first['item']}: "
+        f"{first['reason']}",
+    )
+
+
+def limited(images: Iterable[ImageRecord], dataset: DataSet, limit: int) -> Iterator[ImageRecord]:
+    """Yield the first `limit` images of every class and split."""
+    n_seen: Counter[tuple[Any, ...]] = Counter()
+    for image in images:
+        group = tuple(image.payload.get(name) for name in (dataset.split, dataset.fields[0]))
+        n_seen[group] += 1
+        if n_seen[group] <= limit:
+            yield image
+
+
+def made_from(case: Case) -> Mapping[str, Any]:
+    """Return what the figures of a case's cells rest on, for as much as can be told quickly."""
+    origin = case.collection.origin(case.vector)
+    return {
+        "collection": case.collection.name,
+        "vector": case.vector,
+        "encoder": origin.encoder_fingerprint,
+        "n_points": case.collection.count(),
+    }
