@@ -603,21 +603,8 @@ class ImageCollection:
         change |= dict.fromkeys(removed)
         if not change:
             return
-        was_of_one_key, there = not self.manifest.is_stored, set(self.vectors)
         self.store.set_metadata(self.name, change)
         self.manifest = replace(manifest, is_stored=True)
-        others = there & set(manifest.vectors) - {vector}
-        if was_of_one_key and others:
-            self._drop_returned(others)
-
-    def _drop_returned(self, others: set[str]) -> None:
-        """Remove again what a rewritten manifest has brought back of vectors removed meanwhile."""
-        found = self.reread()
-        for vector in sorted(others & set(self.manifest.vectors) - set(found.vectors)):
-            kept = self.manifest
-            if self.store.risk_of_removing_vectors():
-                kept = kept.with_removed(vector, str(self.store.describe()["version"]))
-            self._save(vector, kept.without_vector(vector))
 
     def reread(self) -> CollectionInfo:
         """Look at the collection again, with its manifest; for what writes or judges by it.

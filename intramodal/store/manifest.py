@@ -5,8 +5,10 @@ every client. It is read as hostile input: only the declared keys, only strings 
 
 Each vector has a top-level key of its own. A store merges these keys and replaces each of them
 whole, so that two writers who declare different vectors at the same time lose nothing. Version 1
-kept all vectors below one key: it is read, and rewritten when something changes. Versions of
-intramodal that know only that form refuse the new one (its version is not theirs).
+kept all vectors below one key: the first change writes its own vector's key and leaves the others
+where they are, because whoever copied them would overwrite what another has just changed. A key
+of a vector's own is newer than its entry there. Versions of intramodal that know only version 1
+refuse what was changed since (its version is not theirs).
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ TEXT_INVERSION = "oti"
 _VERSION = 2
 _VERSION_OF_ONE_KEY = 1
 _REMOVED_BY = "removed_by"
+_GONE = {"is_gone": True}
+"""What the key of a removed vector holds whose entry of version 1 is left where it is."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,8 @@ class Manifest:
     or are being removed by it; with the version."""
     is_stored: bool = field(default=False, compare=False)
     """Whether it was read in the form of now, so that a change writes only what it changes."""
+    of_one_key: Mapping[str, VectorOrigin] = field(default_factory=dict, compare=False)
+    """Vectors as version 1 kept them, which nobody changes any more."""
 
     def with_vector(self, name: str, origin: VectorOrigin) -> Manifest:
         """Return a manifest that also knows `name`; raises if it is known to be something else."""
@@ -141,7 +147,11 @@ class Manifest:
         """Return what a changed vector changes in the metadata; None is a key that is removed."""
         whole = self.to_metadata()
         key = VECTOR_KEY + vector
-        return {**({} if self.is_stored else whole), key: whole.get(key)}
+        change = {key: whole.get(key, _GONE if vector in self.of_one_key else None)}
+        if self.is_stored:
+            return change
+        kept = {name: asdict(origin) for name, origin in self.of_one_key.items()}
+        return {METADATA_KEY: whole[METADATA_KEY] | ({"vectors": kept} if kept else {}), **change}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Manifest:
@@ -151,17 +161,18 @@ class Manifest:
         by a newer version.
         """
         with _in_our_form(METADATA_KEY):
-            dataset, vectors, is_stored = _head(metadata.get(METADATA_KEY))
-        removed: dict[str, str] = {}
+            dataset, of_one_key, is_stored = _head(metadata.get(METADATA_KEY))
+        vectors, removed = dict(of_one_key), dict[str, str]()
         for key, stored in metadata.items():
             if key.startswith(VECTOR_KEY) and stored is not None:
                 vector = key.removeprefix(VECTOR_KEY)
+                vectors.pop(vector, None)
                 with _in_our_form(key):
                     if _REMOVED_BY in stored:
                         removed[vector] = _text(stored[_REMOVED_BY], _REMOVED_BY)
-                    if _REMOVED_BY not in stored or "encoder" in stored:
+                    if stored != _GONE and (_REMOVED_BY not in stored or "encoder" in stored):
                         vectors[vector] = _origin(stored)
-        return cls(vectors, dataset, removed, is_stored)
+        return cls(vectors, dataset, removed, is_stored, of_one_key)
 
 
 def foreign_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,12 +207,11 @@ def _head(stored: Any) -> tuple[str, dict[str, VectorOrigin], bool]:
     """Return data set, the vectors of version 1, and whether it is of the version of now."""
     if stored is None:
         return "", {}, False
-    dataset = str(stored.get("dataset", ""))
-    if stored["version"] == _VERSION:
-        return dataset, {}, True
-    if stored["version"] != _VERSION_OF_ONE_KEY:
+    dataset, is_of_now = str(stored.get("dataset", "")), stored["version"] == _VERSION
+    if not is_of_now and stored["version"] != _VERSION_OF_ONE_KEY:
         raise ValueError(f"version {stored['version']!r:.40}")
-    return dataset, {str(k): _origin(v) for k, v in stored["vectors"].items()}, False
+    kept = stored.get("vectors") or {} if is_of_now else stored["vectors"]
+    return dataset, {str(k): _origin(v) for k, v in kept.items()}, is_of_now
 
 
 def _without(entries: Mapping[str, T], name: str) -> dict[str, T]:

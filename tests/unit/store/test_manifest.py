@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
+from itertools import permutations
+from typing import Any
 
 import pytest
 
@@ -44,13 +47,53 @@ OLD = {
 }
 
 
-def test_the_form_of_version_1_is_read_and_rewritten_by_the_first_change() -> None:
+def merged(metadata: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a store holds after a change."""
+    return {key: value for key, value in {**metadata, **change}.items() if value is not None}
+
+
+def test_the_form_of_version_1_is_read_and_left_by_the_first_change() -> None:
     old = Manifest.from_metadata({**OLD, "team": "search"})
     assert old == Manifest({"raw": CLIP, "pca": PROJECTED}, "pets")
-    removed = old.without_vector("pca").change_of("pca")
-    assert removed == {**Manifest({"raw": CLIP}, "pets").to_metadata(), VECTOR_KEY + "pca": None}
-    stored = Manifest.from_metadata({k: v for k, v in removed.items() if v is not None})
-    assert stored.with_vector("oti", CLIP).change_of("oti") == {VECTOR_KEY + "oti": asdict(CLIP)}
+    change = old.with_vector("oti", CLIP).change_of("oti")
+    assert set(change) == {METADATA_KEY, VECTOR_KEY + "oti"}
+    assert change[METADATA_KEY] == {**OLD[METADATA_KEY], "version": 2}
+    stored = Manifest.from_metadata(merged(OLD, change))
+    assert stored == Manifest({"raw": CLIP, "pca": PROJECTED, "oti": CLIP}, "pets")
+    assert set(stored.with_vector("pca", PROJECTED).change_of("pca")) == {VECTOR_KEY + "pca"}
+    assert stored.to_metadata() == Manifest(stored.vectors, "pets").to_metadata()
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_removed_vector_of_version_1_stays_removed(is_first: bool) -> None:
+    metadata: dict[str, Any] = dict(OLD)
+    if not is_first:
+        change = Manifest.from_metadata(metadata).with_vector("oti", CLIP).change_of("oti")
+        metadata = merged(metadata, change)
+    known = Manifest.from_metadata(metadata)
+    metadata = merged(metadata, known.without_vector("pca").change_of("pca"))
+    gone = Manifest.from_metadata(metadata)
+    assert gone == known.without_vector("pca")
+    again = gone.with_vector("pca", CLIP)
+    assert Manifest.from_metadata(merged(metadata, again.change_of("pca"))) == again
+    unsafely = known.with_removed("pca", "1.18.3").without_vector("pca")
+    assert Manifest.from_metadata(merged(metadata, unsafely.change_of("pca"))) == unsafely
+
+
+def test_two_who_change_a_manifest_of_version_1_at_once_lose_nothing() -> None:
+    """One has found that points lack `pca`; the other has looked before, and adds `oti`."""
+    old = Manifest.from_metadata(OLD)
+    half = replace(PROJECTED, is_complete=False)
+    changes = [
+        old.with_vector("pca", half).change_of("pca"),
+        old.with_vector("oti", CLIP).change_of("oti"),
+        old.without_vector("raw").change_of("raw"),
+    ]
+    for order in permutations(changes):
+        metadata: dict[str, Any] = dict(OLD)
+        for change in order:
+            metadata = merged(metadata, change)
+        assert Manifest.from_metadata(metadata).vectors == {"pca": half, "oti": CLIP}
 
 
 def test_a_vector_of_its_own_key_is_newer_than_one_of_version_1() -> None:
@@ -83,7 +126,7 @@ def test_metadata_in_another_form_is_refused_in_one_sentence(stored: object) -> 
         Manifest.from_metadata({METADATA_KEY: stored})
 
 
-@pytest.mark.parametrize("stored", ["text", {}, [1], {"encoder": "clip"}])
+@pytest.mark.parametrize("stored", ["text", {}, [1], {"encoder": "clip"}, {"is_gone": 1.5}])
 def test_a_vector_in_another_form_is_refused_by_the_name_of_its_key(stored: object) -> None:
     with pytest.raises(ManifestMismatchError, match="key 'intramodal:raw' is not a manifest"):
         Manifest.from_metadata({VECTOR_KEY + "raw": stored})

@@ -78,8 +78,9 @@ def test_a_rollback_sees_a_vector_that_was_added_since(store: Store) -> None:
     assert rollback_vector(stale).removed == N
 
 
-def test_an_old_manifest_that_is_rewritten_does_not_bring_a_removed_vector_back(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("theirs", ["rollback", "incomplete"])
+def test_who_changes_an_old_manifest_overwrites_nothing_that_another_has_just_changed(
+    store: Store, monkeypatch: pytest.MonkeyPatch, theirs: str
 ) -> None:
     pca = replace(ORIGIN, projection="aa", source="raw")
     head = {"version": 1, "vectors": {"raw": asdict(ORIGIN), "pca": asdict(pca)}}
@@ -90,13 +91,17 @@ def test_an_old_manifest_that_is_rewritten_does_not_bring_a_removed_vector_back(
     def late(*args: Any) -> None:
         nonlocal n
         n += 1
-        if n == 1:
+        if n == 1 and theirs == "rollback":
             rollback_vector(again(store))
+        elif n == 1:
+            again(store).finish_vector("pca", is_complete=False)
         write(*args)
 
     monkeypatch.setattr(store, "set_metadata", late)
     photos.declare("raw", replace(ORIGIN, precision="fp32"))
-    assert set(again(store).manifest.vectors) == set(photos.manifest.vectors) == {"raw"}
+    known = again(store).manifest.vectors
+    assert known["raw"].precision == "fp32"
+    assert known.get("pca") == (None if theirs == "rollback" else replace(pca, is_complete=False))
 
 
 @pytest.mark.parametrize(
