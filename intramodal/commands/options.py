@@ -138,6 +138,11 @@ def names(ctx: click.Context, param: click.Parameter, value: Any) -> list[str]:
     return found
 
 
+def names_if_given(ctx: click.Context, param: click.Parameter, value: Any) -> list[str] | None:
+    """Split ``a,b,c`` into different names, at least one; None where nothing was given."""
+    return None if value is None else names(ctx, param, value)
+
+
 def vector_list(ctx: click.Context, param: click.Parameter, value: Any) -> list[str]:
     """Split ``a,b`` into different names of vectors; ``''`` is the one without a name."""
     named = comma_list(ctx, param, value)
@@ -273,7 +278,23 @@ draws_option = click.option(
     "--seed",
     type=int,
     help="Random seed of the draws; they are the same for all vectors, and smaller sets of shots "
-    "are nested in larger ones.",
+    "are nested in larger ones (protocol paper: seeds SEED+1, SEED+2, ..., not nested).",
+)
+protocol_option = click.option(
+    "--protocol",
+    type=click.Choice(["nested", "paper"]),
+    help="nested: many episodes, fewer shots are part of more; paper: as the paper's "
+    "code, seeds 1, 2, 3, shots from the train side drawn anew for each number, projected vectors "
+    "not rescaled.",
+)
+lengths_option = click.option(
+    "--projection",
+    "projections",
+    multiple=True,
+    callback=as_list,
+    type=FILE,
+    help="Projection file that made one of the vectors; the paper's protocol needs its lengths, "
+    "which a store does not keep. Repeatable.",
 )
 split_option = click.option(
     "--split",

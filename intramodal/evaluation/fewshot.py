@@ -6,7 +6,7 @@ With text, see `intramodal.evaluation.fewshot_text`; both share their episodes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from html import escape
 from typing import Any
@@ -18,15 +18,20 @@ from intramodal.errors import InputError
 from intramodal.evaluation.classifiers import FITS, Kind, fit_nested
 from intramodal.evaluation.distances import distance_note, other_distances
 from intramodal.evaluation.intervals import FRACTION, student_interval
+from intramodal.evaluation.protocols import N_SEEDS, Lengths, Protocol, check_protocol
 from intramodal.evaluation.results import Results
-from intramodal.evaluation.shots import SHOTS, FewshotTask
+from intramodal.evaluation.shots import SHOTS, FewshotTask, drawn_anew
 from intramodal.evaluation.tasks import Mask, Points, Sides, read_labelled
 from intramodal.progress import tracked
+from intramodal.projection.projection import Projection
 from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
 from intramodal.runs.run import Run
 from intramodal.store.base import Distance, Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, PointId, VectorTable
+
+N_EPISODES = 50
+"""Draws of the shots unless told otherwise."""
 
 EPISODES = "per-episode results"
 """Name of the run's artefact with the accuracy of every episode and class."""
@@ -180,6 +185,7 @@ class FewshotResults(Results):
         Payload field of the two sides.
     test_share : float or None
     episodes, seed : int
+    protocol : str
     distances : mapping of str to str
         Vectors that the collection does not rank as the cosine does, and its distance.
     """
@@ -189,6 +195,7 @@ class FewshotResults(Results):
     test_share: float | None
     episodes: int
     seed: int
+    protocol: str = "nested"
     distances: Mapping[str, Distance] = dataclass_field(default_factory=dict)
 
     def __getitem__(self, key: tuple[str, str]) -> dict[str, FewshotResult]:
@@ -211,6 +218,7 @@ class FewshotResults(Results):
             "where": self.points.where,
             "split": self.split,
             "test_share": self.test_share,
+            "protocol": self.protocol,
             "seed": self.seed,
             "n_episodes": self.episodes,
             "fields": by_field(self.results, with_classes=classes),
@@ -287,7 +295,9 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
     where: Filter | None = None,
     classifiers: Sequence[str] = ("prototype", "lda"),
     shots: Sequence[int] = SHOTS,
-    episodes: int = 50,
+    protocol: Protocol = "nested",
+    projections: Sequence[Projection] = (),
+    episodes: int | None = None,
     test_share: float | None = None,
     min_class_size: int = 2,
     seed: int = 0,
@@ -303,7 +313,7 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
     ----------
     source : ImageCollection or VectorTable
     vectors : sequence of str
-        Named vectors; rows are scaled to unit length here.
+        Named vectors; rows are scaled to unit length here, but for the protocol of the paper.
     fields : sequence of str
         Payload fields with one class an image.
     sides : Sides, str or pair of ndarray of shape (n,), bool, optional
@@ -318,8 +328,18 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
         one shot, its covariance is the identity and it is the prototype classifier.
     shots : sequence of int
         Labelled images per class. What fewer than two classes can serve becomes NaN.
-    episodes : int
-        Draws of the shots.
+    protocol : {"nested", "paper"}
+        ``"paper"`` is that of the paper's code: shots come from the train side of `sides` and are
+        drawn anew for every number of them, not nested, by the seeds ``seed + 1`` to
+        ``seed + episodes`` (1, 2, 3); a class with fewer images is drawn from with replacement,
+        so that all take part. Projected vectors keep the lengths that the projection leaves them;
+        prototypes are scaled after the mean. Rows of a table are taken as they are then: give
+        unit rows, or projections of unit rows.
+    projections : sequence of Projection
+        For protocol ``"paper"``, those that made a collection's projected vectors: stored vectors
+        have unit length, so they are projected again.
+    episodes : int, optional
+        Draws of the shots; by default 50, and 3 of protocol ``"paper"``.
     test_share : float, optional
         Instead of `sides`: this share of every class, between 0 and 1 and one image at least, is
         drawn once by the seed and tested in all episodes, so that all shots are tested on the
@@ -343,8 +363,12 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
     contrasts of shots in float64, and a byte for each image and classifier of a block.
     """
     sides, run = Sides.of(sides), run or Run()
-    table = read_labelled(source, vectors, [*fields, *sides.fields], where=where)
-    rows, split = sides.named(table)
+    is_paper = check_protocol(protocol, sides, test_share, projections)
+    episodes = (N_SEEDS if is_paper else N_EPISODES) if episodes is None else episodes
+    scaled = Lengths.of(source, vectors, projections) if is_paper else None
+    read = scaled.read if scaled else vectors
+    table = read_labelled(source, read, [*fields, *sides.fields], where=where)
+    rows, split = sides.named(scaled.of_table(table) if scaled else table)
     tasks = [
         FewshotTask.from_table(
             rows,
@@ -361,21 +385,47 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
     asked = [(task, vector) for task in tasks for vector in vectors]
     results: list[FewshotResult] = []
     for task, vector in tracked(asked, "episodes", total=len(asked)):
-        results += run_fewshot(task, rows, vector, classifiers).values()
-    found = FewshotResults(
+        parts = drawn_anew(task, episodes) if is_paper else [task]
+        found = [run_fewshot(part, rows, vector, classifiers) for part in parts]
+        results += joined(found).values()
+    kept = FewshotResults(
         points=Points.of(source, table, seed, where),
         run_id=run.id,
         results=results,
         split=sides.split,
         test_share=test_share,
+        protocol=protocol,
         episodes=episodes,
         seed=seed,
-        distances=other_distances(source, table, vectors),
+        distances=other_distances(source, table, read),
     )
     if isinstance(source, ImageCollection):
         run.log_origins(source.manifest.vectors)
-    run.keep(found)
-    return found
+    run.keep(kept)
+    return kept
+
+
+def joined(parts: Sequence[dict[str, FewshotResult]]) -> dict[str, FewshotResult]:
+    """Return results by classifier, of parts that hold other numbers of shots each."""
+    return {name: _joined([part[name] for part in parts]) for name in parts[0]}
+
+
+def _joined(parts: list[FewshotResult]) -> FewshotResult:
+    first = parts[0]
+    extra = dict(first.extra) | {"n_classes": [n for one in parts for n in one.extra["n_classes"]]}
+    if "parameters" in extra:
+        extra["parameters"] = {s: v for one in parts for s, v in one.extra["parameters"].items()}
+    return replace(
+        first,
+        shots=tuple(s for one in parts for s in one.shots),
+        accuracy=np.concatenate([one.accuracy for one in parts]),
+        class_accuracy=np.concatenate([one.class_accuracy for one in parts]),
+        n_test=np.concatenate([one.n_test for one in parts]),
+        n_correct=np.concatenate([one.n_correct for one in parts]),
+        n_tested=np.concatenate([one.n_tested for one in parts]),
+        n_pool=np.concatenate([one.n_pool for one in parts]),
+        extra=extra,
+    )
 
 
 def run_fewshot(

@@ -7,7 +7,7 @@ paired. Constants of a method are searched on validation images, never on tested
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,20 +23,23 @@ from intramodal.evaluation.fewshot import (
     FewshotResults,
     by_field,
     fewshot_result,
+    joined,
     run_fewshot,
 )
+from intramodal.evaluation.protocols import N_SEEDS, Lengths, Protocol, check_protocol, maps_of
 from intramodal.evaluation.rivals.ape import fit_ape
 from intramodal.evaluation.rivals.base import Episode, Fitted, Method
 from intramodal.evaluation.rivals.class_texts import TEMPLATES, ClassTexts, DescribedClasses
 from intramodal.evaluation.rivals.coder import fit_coder, fit_coder_zero_shot
 from intramodal.evaluation.rivals.linear import fit_lda_text, fit_prototype_text
 from intramodal.evaluation.rivals.tip import fit_tip_adapter, fit_tip_x, fit_zero_shot
-from intramodal.evaluation.rivals.tuning import DEFAULT_PRESET, check_preset
-from intramodal.evaluation.shots import SHOTS, FewshotTask
+from intramodal.evaluation.rivals.tuning import DEFAULT_PRESET, PAPER_PRESET, check_preset
+from intramodal.evaluation.shots import SHOTS, FewshotTask, drawn_anew
 from intramodal.evaluation.tasks import Mask, Points, Sides, read_labelled
 from intramodal.evaluation.texts import Texts, texts_of
 from intramodal.progress import tracked
 from intramodal.projection.anchors import AnchorSet
+from intramodal.projection.projection import Projection
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
@@ -55,6 +58,12 @@ METHODS: dict[str, Method] = {
 """The methods with text, by name."""
 
 _BY_IMAGES = ("lda+text", "prototype+text")
+
+PAPER_METHODS = ("zero-shot", *_BY_IMAGES)
+"""Those of `METHODS` whose constants the preset "paper" knows."""
+
+N_EPISODES = 10
+"""Draws of the shots unless told otherwise."""
 
 N_VALIDATION = 4
 """Validation images a class: CoOp's protocol (Zhou et al. 2022), which all these papers follow."""
@@ -95,6 +104,7 @@ class FewshotTextResults(FewshotResults):
             "texts": self.texts,
             "template": self.template,
             "preset": self.preset,
+            "protocol": self.protocol,
             "n_validation": self.validation,
             "n_episodes": self.episodes,
             "seed": self.seed,
@@ -110,11 +120,13 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
     texts: ClassTexts | Texts | Encoder | Floats,
     vector: str = "raw",
     fields: Sequence[str],
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] | None = None,
     by: Sequence[str] = (),
     shots: Sequence[int] = SHOTS,
-    episodes: int = 10,
-    validation: int = N_VALIDATION,
+    protocol: Protocol | None = None,
+    projections: Sequence[Projection] = (),
+    episodes: int | None = None,
+    validation: int | None = None,
     preset: str = DEFAULT_PRESET,
     template: str = TEMPLATES[0],
     words: DescribedClasses | None = None,
@@ -141,20 +153,29 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
         The images in the space of the texts; rows are scaled to unit length here.
     fields : sequence of str
         Payload fields with one class an image.
-    methods : sequence of str
-        Of `METHODS`; and "prototype" and "lda", which use no text, for curves beside them.
+    methods : sequence of str, optional
+        Of `METHODS`, by default all; and "prototype" and "lda", which use no text, for curves
+        beside them.
     by : sequence of str
         What "prototype", "lda", "prototype+text" and "lda+text" compare images by, for example
         a projected vector; `vector` unless given.
     shots : sequence of int
         Labelled images per class. What fewer than two classes can serve becomes NaN.
-    episodes : int
-        Fewer are the first of more.
-    validation : int
+    protocol : {"nested", "paper"}, optional
+        As in `evaluate_fewshot`; ``"paper"`` tunes nothing. By default ``"nested"``, but for the
+        preset "paper".
+    projections : sequence of Projection
+        Those that made vectors of `by`: for protocol or preset "paper".
+    episodes : int, optional
+        Fewer are the first of more; by default 10, and 3 of protocol "paper".
+    validation : int, optional
         With 0 nothing is tuned: constants are the preset's, and "tip-x", which has none, is
-        refused.
+        refused. By default 4, and 0 of protocol or preset "paper".
     preset : str
-        Data set whose published ranges of search, or constants, are taken.
+        Data set whose published ranges of search, or constants, are taken. ``"paper"`` (figure 6)
+        mixes .5 of the texts' cosines with .5 of the classifier of shots, for "prototype+text" and
+        "lda+text"; it knows no constants of the other methods. Projected images are compared with
+        projected texts.
     template : str
         ``{}`` is the class name.
     words : DescribedClasses, optional
@@ -179,39 +200,47 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
     Images are not augmented: a stored vector is one view, where the papers average ten.
     """
     sides, run = Sides.of(sides), run or Run()
+    plan = _Plan.of(protocol, preset, methods, episodes, validation)
+    unasked = () if preset == PAPER_PRESET else projections
+    check_protocol(plan.protocol, sides, test_share, unasked)
     place = texts if isinstance(texts, ClassTexts) else texts_of(texts)
     vectors = list(dict.fromkeys([vector, *by]))
-    table = read_labelled(source, vectors, [*fields, *sides.fields], where=where)
-    rows, split = sides.named(table)
+    maps = maps_of(source, vectors, projections)
+    scaled = Lengths.of(source, vectors, projections) if plan.is_paper else None
+    read = scaled.read if scaled else vectors
+    table = read_labelled(source, read, [*fields, *sides.fields], where=where)
+    rows, split = sides.named(scaled.of_table(table) if scaled else table)
     results: list[FewshotResult] = []
     for name in tracked(fields, "methods", total=len(fields)):
         task = FewshotTask.from_table(
             rows,
             name,
             shots=shots,
-            n_episodes=episodes,
+            n_episodes=plan.episodes,
             seed=seed,
             min_class_size=min_class_size,
             split=split,
             test_share=test_share,
-            n_validation=validation,
+            n_validation=plan.validation,
         )
         of_classes = _class_texts(place, task, template, words)
-        results += _by_each(task, rows, of_classes, vector, methods, by or [vector], preset)
+        parts = drawn_anew(task, plan.episodes) if plan.is_paper else [task]
+        results += _by_each(parts, rows, of_classes, vector, plan, by or [vector], maps)
     found = FewshotTextResults(
         points=Points.of(source, table, seed, where),
         run_id=run.id,
         results=results,
         split=sides.split,
         test_share=test_share,
-        episodes=episodes,
+        protocol=plan.protocol,
+        episodes=plan.episodes,
         seed=seed,
         vector=vector,
         texts="class texts" if isinstance(place, ClassTexts) else place.name,
         template=template,
         preset=preset,
-        validation=validation,
-        distances=other_distances(source, table, vectors),
+        validation=plan.validation,
+        distances=other_distances(source, table, read),
     )
     if isinstance(source, ImageCollection):
         run.log_origins(source.manifest.vectors)
@@ -219,24 +248,68 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
     return found
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What is run, with what was left open decided."""
+
+    protocol: Protocol
+    preset: str
+    methods: tuple[str, ...]
+    episodes: int
+    validation: int
+
+    @classmethod
+    def of(
+        cls,
+        protocol: Protocol | None,
+        preset: str,
+        methods: Sequence[str] | None,
+        episodes: int | None,
+        validation: int | None,
+    ) -> _Plan:
+        is_preset = preset == PAPER_PRESET
+        protocol = protocol or ("paper" if is_preset else "nested")
+        is_fixed = is_preset or protocol == "paper"
+        if is_fixed and validation:
+            raise InputError(
+                f"the paper tunes nothing, so validation must be 0, got {validation}; leave it out"
+            )
+        if methods is None:
+            methods = PAPER_METHODS if is_preset else tuple(METHODS)
+        if episodes is None:
+            episodes = N_SEEDS if protocol == "paper" else N_EPISODES
+        if validation is None:
+            validation = 0 if is_fixed else N_VALIDATION
+        return cls(protocol, preset, tuple(methods), episodes, validation)
+
+    @property
+    def is_paper(self) -> bool:
+        """Whether shots are drawn as in the paper's code."""
+        return self.protocol == "paper"
+
+
 def _by_each(
-    task: FewshotTask,
+    parts: Sequence[FewshotTask],
     rows: VectorTable,
     texts: ClassTexts,
     vector: str,
-    methods: Sequence[str],
+    plan: _Plan,
     by: Sequence[str],
-    preset: str,
+    maps: Mapping[str, Projection],
 ) -> list[FewshotResult]:
     """Return the results of all methods; those that compare images, by every vector."""
     found: list[FewshotResult] = []
     for n, image_vector in enumerate(by):
-        some = [name for name in methods if n == 0 or name in BY_IMAGES]
+        some = [name for name in plan.methods if n == 0 or name in BY_IMAGES]
         if some or n == 0:
-            results = run_fewshot_text(
-                task, rows, texts, vector, some, image_vector=image_vector, preset=preset
-            )
-            found += results.values()
+            results = [
+                run_fewshot_text(
+                    part, rows, texts, vector, some, image_vector=image_vector,
+                    preset=plan.preset, projection=maps.get(image_vector),
+                )
+                for part in parts
+            ]  # fmt: skip
+            found += joined(results).values()
     return found
 
 
@@ -285,7 +358,7 @@ def _some(names: Iterable[str]) -> str:
     )
 
 
-def run_fewshot_text(
+def run_fewshot_text(  # noqa: PLR0913  one option a choice of the evaluation
     task: FewshotTask,
     table: VectorTable,
     texts: ClassTexts,
@@ -294,14 +367,19 @@ def run_fewshot_text(
     *,
     image_vector: str | None = None,
     preset: str = DEFAULT_PRESET,
+    projection: Projection | None = None,
 ) -> dict[str, FewshotResult]:
-    """Return the accuracy of methods for a task that they share; see `evaluate_fewshot_text`."""
+    """Return the accuracy of methods for a task that they share; see `evaluate_fewshot_text`.
+
+    `projection` is the one that made `image_vector`, if any did.
+    """
     check_preset(preset)
-    _check_methods(task, methods)
+    _check_methods(task, methods, preset)
     by = image_vector or vector
     plain = [name for name in methods if name in FITS]
     found = run_fewshot(task, table, by, plain) if plain else {}
-    stage = _Stage.of(task, table, texts, vector, by)
+    of_texts = projection if preset == PAPER_PRESET else None
+    stage = _Stage.of(task, table, texts, vector, by, of_texts)
     for name in methods:
         if name not in FITS:
             found[name] = _evaluated(stage, table, name, preset)
@@ -318,10 +396,18 @@ class _Stage:
     texts: ClassTexts
     vector: str
     image_vector: str
+    T: Floats | None
+    """Texts in the space of `Z`."""
 
     @classmethod
     def of(
-        cls, task: FewshotTask, table: VectorTable, texts: ClassTexts, vector: str, by: str
+        cls,
+        task: FewshotTask,
+        table: VectorTable,
+        texts: ClassTexts,
+        vector: str,
+        by: str,
+        projection: Projection | None = None,
     ) -> _Stage:
         X, texts = task.images(table, vector), texts.of(task.names)
         if texts.W.shape[1] != X.shape[1]:
@@ -329,11 +415,14 @@ class _Stage:
                 f"class texts have {texts.W.shape[1]} dimensions and vector {vector!r} has "
                 f"{X.shape[1]}; take texts of the model that made the vector"
             )
-        Z = X if by == vector else task.images(table, by)
-        return cls(task, X, Z, texts, vector, by)
+        if by == vector:
+            return cls(task, X, X, texts, vector, by, texts.W)
+        T = None if projection is None else projection.apply_to_texts(texts.W)
+        return cls(task, X, task.images(table, by), texts, vector, by, T)
 
     def episodes(self, n_shots: int, classes: NDArray[np.intp], preset: str) -> Iterator[Episode]:
         task, texts = self.task, self.texts.take(classes)
+        T = None if self.T is None else self.T[classes]
         testable = task.is_test & np.isin(task.codes, classes)
         n_tuning = min(n_shots, task.n_validation)
         for draw, reserved in zip(task.draws, task.validation, strict=True):
@@ -344,6 +433,7 @@ class _Stage:
                 X=self.X,
                 Z=self.Z,
                 W=texts.W,
+                T=T,
                 bank=texts.bank,
                 owners=texts.owners,
                 is_name=texts.is_name,
@@ -392,12 +482,18 @@ def _best(episode: Episode, fitted: Fitted) -> NDArray[np.intp]:
     return np.concatenate([fitted.logits(block).argmax(axis=1) for block in blocks])
 
 
-def _check_methods(task: FewshotTask, methods: Sequence[str]) -> None:
+def _check_methods(task: FewshotTask, methods: Sequence[str], preset: str) -> None:
     known = {**METHODS, **FITS}
     unknown = sorted(set(methods) - set(known))
     if unknown:
         raise InputError(f"no method {unknown[0]!r}; choose from {', '.join(sorted(known))}")
     if not methods:
         raise InputError(f"methods is empty; choose from {', '.join(sorted(known))}")
+    fixed = [m for m in methods if m in METHODS and m not in PAPER_METHODS]
+    if preset == PAPER_PRESET and fixed:
+        raise InputError(
+            f"the preset {preset!r} has no constants of {fixed[0]!r}; choose from "
+            f"{', '.join((*PAPER_METHODS, *FITS))}, or another preset"
+        )
     if "tip-x" in methods and task.n_validation == 0:
         raise InputError("tip-x has no published constants; keep validation images to tune it on")

@@ -53,6 +53,10 @@ class FewshotTask:
     episode and never tested in it; -1 where a class has too few."""
     groups: NDArray[np.int64]
     """(n,): Near-copies share a group. Nothing is tested of which a copy is a shot."""
+    is_padded: bool = False
+    """Whether a class with fewer images than shots gives some of them more than once."""
+    keeps_lengths: bool = False
+    """Whether vectors are taken as they are, and not scaled to unit length."""
 
     @classmethod
     def from_table(  # noqa: PLR0913 - one option a choice of the protocol
@@ -145,7 +149,8 @@ class FewshotTask:
             np.bincount(self.codes[side], minlength=len(self.names))
             for side in (self.is_test, self.is_validation)
         )
-        enough = (self.pool_sizes >= n_needed) & (tuning >= self.n_validation)
+        enough = self.pool_sizes >= (1 if self.is_padded else n_needed)
+        enough &= tuning >= self.n_validation
         return np.flatnonzero(enough & (tested > 0))
 
     def by_classes(self) -> Iterator[tuple[NDArray[np.intp], tuple[int, ...]]]:
@@ -157,7 +162,7 @@ class FewshotTask:
             yield np.array(classes, dtype=np.intp), tuple(shots)
 
     def images(self, table: VectorTable, vector: str) -> Floats:
-        """Return the unit vectors (n, d) of the images that take part.
+        """Return the vectors (n, d) of the images that take part, unless told otherwise unit ones.
 
         Rows of images that no episode uses are zero: a large split has many, and scaling them
         would cost more than reading them.
@@ -174,7 +179,8 @@ class FewshotTask:
                     f"vector {vector!r} holds NaN or infinity; leave those points out"
                 )
             used = start + np.flatnonzero(is_used[start : start + _N_ROWS])
-            found[used] = table.unit(vector, self.rows[used])
+            rows = self.rows[used]
+            found[used] = X[rows] if self.keeps_lengths else table.unit(vector, rows)
         return found
 
     def _is_used(self) -> NDArray[np.bool_]:
@@ -182,6 +188,40 @@ class FewshotTask:
         for drawn in (self.draws, self.validation):
             is_used[drawn[drawn >= 0]] = True
         return is_used
+
+
+def drawn_anew(task: FewshotTask, n_seeds: int) -> list[FewshotTask]:
+    """Return a task for each number of shots, whose shots are drawn for it alone.
+
+    As the paper's code draws them: by seeds one after another, without nesting. A class with fewer
+    images than shots is drawn from with replacement, so that all classes take part. Lengths of
+    vectors are kept, and nothing tunes.
+    """
+    seeds = range(task.seed + 1, task.seed + 1 + n_seeds)
+    none = np.empty((n_seeds, len(task.names), 0), dtype=np.int64)
+    return [
+        replace(
+            task,
+            shots=(s,),
+            draws=np.stack([_padded_draw(task, s, seed) for seed in seeds]),
+            validation=none,
+            is_padded=True,
+            keeps_lengths=True,
+        )
+        for s in task.shots
+    ]
+
+
+def _padded_draw(task: FewshotTask, n_shots: int, seed: int) -> NDArray[np.int64]:
+    """Return shots (K, n_shots) by position in the task's rows; -1 for a class without images."""
+    ((sizes, order),) = _permutations(task.codes, task.is_pool, 1, (seed, n_shots))
+    draw = _from_ends(sizes, order, n_shots)
+    few = np.flatnonzero((sizes > 0) & (sizes < n_shots))
+    start = np.cumsum(sizes) - sizes
+    rng = np.random.default_rng((seed, n_shots, 1))  # what others draw does not depend on it
+    at = rng.integers(0, sizes[few, None], size=(len(few), n_shots))
+    draw[few] = order[start[few, None] + at]
+    return draw
 
 
 def _permutations(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from intramodal import ImageCollection, Projection, RunLedger, open_store
 from intramodal.commands.options import DEFAULT_RUNS, DEFAULT_STORE
 from intramodal.evaluation.fewshot import evaluate_fewshot
 from intramodal.runs.scores import SCORES, unpack_scores
-from intramodal.types import point_id, unit_rows
+from intramodal.types import VectorTable, point_id, unit_rows
 from tests.cli.evaluated import (
     DIM,
     N_KINDS,
@@ -179,11 +180,36 @@ def test_shots_that_no_class_can_give_are_null() -> None:
     assert rows["1"]["accuracy"] > 0
 
 
+def pictures_with_lengths() -> VectorTable:
+    """Return the points with projected vectors as the projection leaves them."""
+    table = pictures()
+    order = np.argsort(table.ids)  # as a store gives them
+    vectors = {"raw": table.vectors["raw"], "pca": half().apply(table.vectors["raw"])}
+    return replace(table, vectors=vectors).take(order)
+
+
 def test_shots_come_from_the_training_side_of_a_split() -> None:
     found = run("fewshot", "photos", "--labels", "kind", "--shots", "1", "--split", "split")
     sides = pictures().payload["split"]
     row = found["fields"]["kind"]["vectors"]["raw"]["prototype"]["1"]
     assert row["n_test"] == sides.count("test")
+
+
+def test_the_protocol_of_the_paper_needs_a_split_and_the_projection() -> None:
+    asked = ("fewshot", "photos", "--labels", "kind", "--shots", "1,2", "--protocol", "paper")
+    both = ("--split", "split", "--projection", "pca.safetensors")
+    found = run(*asked, *both)
+    assert (found["protocol"], found["n_episodes"]) == ("paper", 3)
+    expected = evaluate_fewshot(
+        pictures_with_lengths(), fields=["kind"], sides="split", shots=(1, 2), protocol="paper"
+    )
+    for vector in ("raw", "pca"):
+        rows = found["fields"]["kind"]["vectors"][vector]["lda"]
+        means = expected["kind", vector]["lda"].mean
+        assert [rows[s]["accuracy"] for s in ("1", "2")] == pytest.approx(means, abs=1e-12)
+    assert "mean of 3 seeds" in invoke(*asked, *both).output
+    message = run(*asked, "--split", "split", code=1)["error"]["message"]
+    assert "'pca' of 'photos' is stored with unit length" in message
 
 
 def test_a_share_of_every_class_is_tested_with_all_shots() -> None:

@@ -123,3 +123,17 @@ def test_texts_of_a_file_are_embedded_by_the_model(tmp_path: Path) -> None:
     assert "says nothing of a class of field 'kind'" in told
     told = run(*common, "--class-texts", str(file), "--text-vectors", "T.npy", code=1)
     assert "texts that a model must embed" in told["error"]["message"]
+
+
+def test_the_preset_of_the_paper_runs_its_own_classifiers_by_its_protocol() -> None:
+    asked = ("fewshot-text", "photos", "--labels", "kind", "--shots", "1,2", "--preset", "paper")
+    ready = ("--text-vectors", "kinds.npy", "--split", "split")
+    by = ("--by", "raw,pca", "--projection", "pca.safetensors")
+    found = run(*asked, *ready, *by)
+    assert (found["preset"], found["protocol"]) == ("paper", "paper")
+    assert (found["n_episodes"], found["n_validation"]) == (3, 0)
+    vectors = found["fields"]["kind"]["vectors"]
+    assert set(vectors["raw"]) == {"zero-shot", "prototype+text", "lda+text"}
+    assert set(vectors["pca"]) == {"prototype+text", "lda+text"}
+    message = run(*asked, *ready, "--methods", "ape", code=1)["error"]["message"]
+    assert "has no constants of 'ape'" in message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +13,9 @@ from intramodal.commands.options import (
     draws_option,
     labels_option,
     least_option,
+    lengths_option,
     names,
+    protocol_option,
     shard_key_option,
     shots_option,
     split_option,
@@ -29,10 +32,13 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @labels_option
 @where_option
 @shots_option
+@protocol_option
+@lengths_option
 @click.option(
     "--episodes",
     type=click.IntRange(1),
-    help="Number of episodes, each with its own random draw of the shots.",
+    help="Number of episodes, each with its own random draw of the shots; default: 50, with "
+    "--protocol paper 3.",
 )
 @draws_option
 @click.option(
@@ -52,6 +58,7 @@ def fewshot(
     collection: str,
     labels: list[str],
     split: str | None,
+    projections: list[Path],
     classes: bool,
     **knobs: Any,
 ) -> None:
@@ -59,10 +66,13 @@ def fewshot(
 
     \b
     intramodal evaluate fewshot photos --labels category --shots 1,4,16
+    intramodal evaluate fewshot pets --labels class --split split --protocol paper --vectors raw
     """
     from intramodal.evaluation.fewshot import evaluate_fewshot
     from intramodal.evaluation.tasks import Sides
+    from intramodal.projection.projection import Projection
 
+    knobs["projections"] = [Projection.load(path) for path in projections]
     sides = Sides.parse(None, None, split)
     with session.open() as at:
         photos = at.collection(collection)
@@ -94,6 +104,8 @@ def print_accuracy(result: dict[str, Any]) -> None:
                     rows.append((field, vector, classifier, n_shots, accuracy, interval, *counts))
     columns = ("field", "vector", "classifier", "shots>", "accuracy>", "95% interval>")
     title = f"{result['n_episodes']} episodes; intervals over their draw"
+    if result["protocol"] == "paper":
+        title = f"protocol of the paper: mean of {result['n_episodes']} seeds, intervals over them"
     print_table((*columns, "classes>", "tested>"), rows, title=title)
     print_by_distance(result, ())
     note_where(result)

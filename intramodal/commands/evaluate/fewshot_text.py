@@ -15,8 +15,10 @@ from intramodal.commands.options import (
     draws_option,
     labels_option,
     least_option,
+    lengths_option,
     model_options,
-    names,
+    names_if_given,
+    protocol_option,
     shard_key_option,
     shots_option,
     split_option,
@@ -33,8 +35,10 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.option(
     "--methods",
     type=LIST,
-    callback=names,
-    help="Methods to evaluate, comma-separated; also prototype and lda, which use no text.",
+    callback=names_if_given,
+    help="Methods to evaluate, comma-separated: zero-shot, coder-zero-shot, tip-adapter, tip-x, "
+    "coder, ape, lda+text, prototype+text (default: these, as far as the preset has constants for "
+    "them); also prototype and lda, which use no text.",
 )
 @click.option(
     "--by",
@@ -44,20 +48,24 @@ from intramodal.commands.session import JobCommand, Session, session_options
     "comma-separated; default: VECTOR.",
 )
 @shots_option
+@protocol_option
+@lengths_option
 @click.option(
     "--episodes",
     type=click.IntRange(1),
-    help="Number of episodes, each with its own random draw of the shots.",
+    help="Number of episodes, each with its own random draw of the shots; default: 10, with "
+    "--protocol paper 3.",
 )
 @click.option(
     "--validation",
     type=click.IntRange(0),
     help="Number of further images per class that tune the constants; 0: use the published "
-    "constants.",
+    "constants; default: 4, with the paper's protocol or preset 0.",
 )
 @click.option(
     "--preset",
-    help="Data set whose published constants and search ranges are used.",
+    help="Data set whose published constants and search ranges are used; paper: texts and shots "
+    "weigh .5 each, by --protocol paper unless told otherwise.",
 )
 @draws_option
 @split_option
@@ -89,6 +97,7 @@ def fewshot_text(
     labels: list[str],
     split: str | None,
     class_texts: Path | None,
+    projections: list[Path],
     classes: bool,
     **options: Any,
 ) -> None:
@@ -96,13 +105,16 @@ def fewshot_text(
 
     \b
     intramodal evaluate fewshot-text photos --labels category --by raw,pca
+    intramodal evaluate fewshot-text pets --labels class --split split --preset paper
     """
     from intramodal.commands.target import Target, TextSource
     from intramodal.errors import InputError
     from intramodal.evaluation.fewshot_text import evaluate_fewshot_text
     from intramodal.evaluation.rivals.class_texts import DescribedClasses
     from intramodal.evaluation.tasks import Sides
+    from intramodal.projection.projection import Projection
 
+    options["projections"] = [Projection.load(path) for path in projections]
     of_texts = [options.pop(name) for name in ("model", "text_vectors", "device", "precision")]
     with session.open() as at:
         photos = Target.open(at.store, target)

@@ -48,6 +48,8 @@ class Episode:
     """Images to be classified, (m,)."""
     preset: str
     """The data set whose published constants and ranges are taken."""
+    T: Floats | None = None
+    """`W` in the space of `Z`, (K, d'), as it comes out; None where the map is unknown."""
 
     @property
     def n_shots(self) -> int:

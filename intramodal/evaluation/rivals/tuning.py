@@ -14,6 +14,12 @@ from intramodal.errors import InputError
 DEFAULT_PRESET = "imagenet"
 """The data set that covers most subjects."""
 
+PAPER_PRESET = "paper"
+"""Not a data set: the weights of the paper's own classifiers beside texts, fixed."""
+
+PAPER_WEIGHT = 0.5
+"""Weight of the texts, and of the classifier of shots, in these."""
+
 PRESET_DIM = 1024
 """Dimensions of the embeddings for which APE's numbers of channels were published."""
 
@@ -103,8 +109,9 @@ LINEAR_WEIGHTS = np.array([1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0])
 
 def check_preset(preset: str) -> None:
     """Raise `InputError` unless there are constants of that name."""
-    if preset not in TIP_ADAPTER:
-        raise InputError(f"no preset {preset!r}; choose from {', '.join(sorted(TIP_ADAPTER))}")
+    known = (*sorted(TIP_ADAPTER), PAPER_PRESET)
+    if preset not in known:
+        raise InputError(f"no preset {preset!r}; choose from {', '.join(known)}")
 
 
 Grid = NDArray[np.float64]

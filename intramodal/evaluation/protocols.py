@@ -1,0 +1,120 @@
+"""How few-shot episodes are drawn and vectors scaled: our protocol, and that of the paper's code.
+
+Facts of github.com/Vision-Kek/Is-CLIP-Really-Misaligned, ``main_few_shots.py``, read there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from intramodal.errors import InputError
+from intramodal.evaluation.tasks import Sides
+from intramodal.projection.projection import Projection
+from intramodal.store.collection import ImageCollection
+from intramodal.types import VectorTable
+
+Protocol = Literal["nested", "paper"]
+"""``"nested"``, ours: many episodes, in each of which fewer shots are the first of more.
+``"paper"``: few seeds, and shots drawn anew for every number of them."""
+
+N_SEEDS = 3
+"""The paper's: 1, 2 and 3."""
+
+
+def check_protocol(
+    protocol: str, sides: Sides, test_share: float | None, projections: Sequence[Projection]
+) -> bool:
+    """Return whether it is the paper's; `InputError` unless all that it needs is there."""
+    if protocol not in get_args(Protocol):
+        raise InputError(f"no protocol {protocol!r}; choose from {', '.join(get_args(Protocol))}")
+    if protocol != "paper" and projections:
+        raise InputError(
+            "projections are for protocol 'paper', which keeps the lengths of projected vectors; "
+            "leave them out"
+        )
+    has_sides = not (sides.queries is None and sides.gallery is None and test_share is None)
+    if protocol == "paper" and not has_sides:
+        raise InputError(
+            "protocol 'paper' draws shots from a train side and tests on a test side; give a "
+            "payload field with the values train and test, or the share that is tested"
+        )
+    return protocol == "paper"
+
+
+def maps_of(
+    source: VectorTable | ImageCollection,
+    vectors: Sequence[str],
+    projections: Sequence[Projection],
+) -> dict[str, Projection]:
+    """Return the projections that made vectors, by vector.
+
+    Of a collection as its manifest says; of a table by the names that projections give vectors.
+    Raises `InputError` for a projection that made none of them.
+    """
+    if isinstance(source, VectorTable):
+        found = {p.default_vector: p for p in projections if p.default_vector in vectors}
+    else:
+        origins = source.manifest.vectors
+        made = {name: origins[name].projection for name in vectors if name in origins}
+        found = {n: p for n, by in made.items() for p in projections if p.fingerprint == by}
+    for projection in projections:
+        if not any(projection is one for one in found.values()):
+            raise InputError(
+                f"{projection.place or repr(projection)} ({projection.fingerprint[:12]}) made "
+                f"none of the vectors {', '.join(map(repr, vectors))}; leave it out, or name its "
+                f"vector"
+            )
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Lengths:
+    """Which vectors the paper's code compares: unit ones, and their projections as they come out.
+
+    A table that was given is taken to hold these already.
+    """
+
+    vectors: tuple[str, ...]
+    sources: Mapping[str, str]
+    """Of a collection's projected vectors, what each is projected from; empty for a table."""
+    maps: Mapping[str, Projection]
+    """The projections of these."""
+    is_table: bool
+
+    @classmethod
+    def of(
+        cls,
+        source: VectorTable | ImageCollection,
+        vectors: Sequence[str],
+        projections: Sequence[Projection],
+    ) -> Lengths:
+        """Find what made the vectors; `InputError` where a stored one's projection is missing."""
+        maps = maps_of(source, vectors, projections)
+        if isinstance(source, VectorTable):
+            return cls(tuple(vectors), {}, maps, is_table=True)
+        origins = source.manifest.vectors
+        made = {v: origins[v].source for v in vectors if v in origins and origins[v].projection}
+        for name in made:
+            if name not in maps:
+                raise InputError(
+                    f"protocol 'paper' does not rescale projected vectors, and {name!r} of "
+                    f"{source.name!r} is stored with unit length; give its projection, too, or "
+                    f"leave out the vector"
+                )
+        return cls(tuple(vectors), made, maps, is_table=False)
+
+    @property
+    def read(self) -> list[str]:
+        """The stored vectors that are needed."""
+        return list(dict.fromkeys(self.sources.get(name, name) for name in self.vectors))
+
+    def of_table(self, table: VectorTable) -> VectorTable:
+        """Return the table with the vectors of these lengths, of one that holds `read`."""
+        if self.is_table:
+            return table
+        made = {name: table.unit(name) for name in self.vectors if name not in self.sources}
+        for name, of in self.sources.items():
+            made[name] = self.maps[name].apply_to_unit(table.unit(of))
+        return replace(table, vectors=made)
