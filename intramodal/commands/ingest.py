@@ -396,6 +396,8 @@ def _print(result: dict[str, Any]) -> None:
         note(f"... and {more:,} more; see intramodal runs show {result['run_id']}")
     if result.get("ids") == "row numbers":
         note("there is no metadata: ids are the row numbers, from 0")
+    for sentence in result["notes"]:
+        note(printable(sentence))
     columns = ("collection", *(f"{name}>" for name in _COUNTS), "seconds>", "run")
     counts = [f"{result[name]:,}" for name in _COUNTS]
     seconds = f"{result['seconds']:.1f}"

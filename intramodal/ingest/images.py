@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import ImageError, InputError
-from intramodal.ingest.backfill.points import project_rows
+from intramodal.ingest.backfill.points import ReplicaLook, project_rows
 from intramodal.ingest.decode import decode_image
 from intramodal.ingest.payload import (
     changed_keys,
@@ -132,7 +132,10 @@ LookedUp = tuple[list[Admitted], dict[PointId, Stored]]
 
 
 def look_up(
-    collection: ImageCollection, vectors: Sequence[str], points: Sequence[str]
+    collection: ImageCollection,
+    vectors: Sequence[str],
+    points: Sequence[str],
+    replicas: ReplicaLook,
 ) -> dict[PointId, Stored]:
     """Return what the collection holds of `points`; absent ones are left out.
 
@@ -145,6 +148,8 @@ def look_up(
         for found in collection.scroll(where=where):
             for point in found.ids:
                 lacking[point].add(vector)
+        for point in replicas.lacking(vector, page.ids):
+            lacking[point].add(vector)
     return {
         point: Stored(payload, frozenset(lacking[point]))
         for point, payload in zip(page.ids, page.payloads, strict=True)
@@ -219,9 +224,14 @@ class ImageReader:
     """Threads that read and decode; None: as many as keep up with the encoder."""
     seen: Seen
     """Gets the ids of all images."""
+    _replicas: ReplicaLook = field(init=False)
     _batch: list[Encodable] = field(default_factory=list, init=False)
     _relabelled: list[Relabelled] = field(default_factory=list, init=False)
     _unprojected: list[Unprojected] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        """Ask single replicas as long as they answer."""
+        self._replicas = ReplicaLook(self.collection)
 
     @property
     def vectors(self) -> tuple[str, ...]:
@@ -284,7 +294,8 @@ class ImageReader:
         if is_first:
             payloads = [{"dataset": self.dataset, **record.payload} for record, _ in chunk]
             index_payload(self.collection, payloads)
-        return chunk, look_up(self.collection, self.vectors, [point for _, point in chunk])
+        points = [point for _, point in chunk]
+        return chunk, look_up(self.collection, self.vectors, points, self._replicas)
 
     def _admit(self, record: ImageRecord) -> Admitted:
         if not is_text(record.key):
@@ -346,8 +357,9 @@ def _add(
 
     It counts as written: without our hash, the next run brings it up.
     """
-    collection.insert([one.point for one in batch], vectors, [one.payload for one in batch])
-    return Tally(written=len(batch))
+    points = [one.point for one in batch]
+    collection.insert(points, vectors, [one.payload for one in batch])
+    return Tally(written=len(batch), points=points)
 
 
 def _renew(
@@ -378,7 +390,8 @@ def _renew(
 
     rows = set(collection.with_existing([one.point for one in batch], write))
     gone = [_deleted(one.key) for row, one in enumerate(batch) if row not in rows]
-    return Tally(written=len(rows), failures=gone)
+    there = [one.point for row, one in enumerate(batch) if row in rows]
+    return Tally(written=len(rows), failures=gone, points=there)
 
 
 def _relabel(collection: ImageCollection, batch: Sequence[Relabelled]) -> Tally:
@@ -413,7 +426,7 @@ def _project(
     failures = [FailureRecord(by_point[i].key, "project", why) for i, why in refused.items()]
     gone = by_point.keys() - projected - refused.keys()
     failures += [_deleted(one.key) for point, one in by_point.items() if point in gone]
-    return Tally(projected=len(projected), failures=failures)
+    return Tally(projected=len(projected), failures=failures, points=list(projected))
 
 
 def _deleted(key: str) -> FailureRecord:

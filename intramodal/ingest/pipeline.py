@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from intramodal.errors import InputError
-from intramodal.ingest.backfill.points import log_projection
+from intramodal.ingest.backfill.in_place import mark_vector, on_behind
+from intramodal.ingest.backfill.points import (
+    ReplicaQuestions,
+    Replicas,
+    VectorFill,
+    log_projection,
+)
 from intramodal.ingest.failures import Failures
 from intramodal.ingest.images import RAW, ImageReader, encoder_origin
 from intramodal.ingest.prune import Seen, count_dataset, find_gone
@@ -31,6 +37,7 @@ from intramodal.store.own_name import under_own_name, writes_under_own_name
 from intramodal.types import (
     Encoder,
     ImageRecord,
+    PointId,
     declared_fingerprint,
 )
 
@@ -53,6 +60,10 @@ class IngestSummary:
     failures : list of dict
         "item", "stage" and "reason" of each failure; the first 10,000.
     seconds : float
+    replicas : dict of str to Replicas
+        In a cluster, for each vector what single replicas lack of the points that were written.
+    notes : list of str
+        What to do about that.
     """
 
     collection: str
@@ -64,6 +75,8 @@ class IngestSummary:
     pruned: int
     failures: list[dict[str, str]]
     seconds: float
+    replicas: dict[str, Replicas] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -214,19 +227,23 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
         reader.check()
         failures = Failures(run, max_failures)
         n_before = count_dataset(collection, name) if prune else 0
+        replicas = WrittenReplicas(collection, RAW, projection, failures, all_have_it=True)
         n_streams = collection.store.upload_streams(collection.name)
         with (
             progress(None, "ingest", unit="img") as bar,
             counted(source, bar),
             Threads(n_streams, "store") as storing,
         ):
-            tally = Pipeline(reader, storing, failures, bar).run()
+            tally = Pipeline(reader, storing, failures, replicas, bar).run()
         for figure in ("written", "skipped", "updated", "projected"):
             run.log_metric(figure, getattr(tally, figure))  # they hold also if pruning is refused
         run.log_metric("failed", failures.n)
         n_pruned = _pruned(reader, n_before, yes=yes) if prune else 0
     run.log_metric("pruned", n_pruned)
-    return _summary(collection, tally, failures, started, n_pruned=n_pruned)
+    found, notes = replicas.settle()
+    return _summary(
+        collection, tally, failures, started, n_pruned=n_pruned, replicas=found, notes=notes
+    )
 
 
 @writes_under_own_name
@@ -289,17 +306,17 @@ def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     failures = Failures(run, max_failures, "rows")
     reader = RowReader(ready, collection, vector, projection, batch_size)
+    replicas = WrittenReplicas(collection, vector, projection, failures)
     with (
         progress(ready.matrix.n_rows, "ingest", unit="vec") as bar,
         Threads(1, "store") as storing,
     ):
-        tally = Pipeline(reader, storing, failures, bar).run()
+        tally = Pipeline(reader, storing, failures, replicas, bar).run()
     for figure in ("written", "skipped", "updated"):
         run.log_metric(figure, getattr(tally, figure))
     run.log_metric("failed", failures.n)
-    if not collection.origin(vector).is_complete:
-        collection.finish_vector(vector)
-    return _summary(collection, tally, failures, started)
+    found, notes = replicas.settle()
+    return _summary(collection, tally, failures, started, replicas=found, notes=notes)
 
 
 def log_declared(run: Run, made_by: str) -> None:
@@ -315,13 +332,82 @@ def _log_identities(run: Run, encoder: Encoder, projection: Projection | None) -
         log_projection(run, projection)
 
 
+class WrittenReplicas:
+    """Asks every replica for the vectors of the points that an ingest has written.
+
+    What a replica lacks of the projected vector is projected again; what it lacks of the other
+    one, the next ingest writes again (see `ReplicaLook`), as its numbers are gone here.
+
+    Parameters
+    ----------
+    collection, vector, projection, failures
+        As the ingest has them; `vector` is the one that it is about.
+    all_have_it : bool
+        Whether it is complete only if all points of the collection have it, not those of this
+        ingest alone.
+    """
+
+    def __init__(
+        self,
+        collection: ImageCollection,
+        vector: str,
+        projection: Projection | None,
+        failures: Failures,
+        *,
+        all_have_it: bool = False,
+    ) -> None:
+        self._collection = collection
+        self._vector = vector
+        self._all_have_it = all_have_it
+        self._questions = {vector: ReplicaQuestions(collection, vector)}
+        if projection is not None:
+            name = projection.default_vector
+            fill = VectorFill(collection, projection, vector, name, DEFAULT_BATCH, None, failures)
+            self._questions[name] = fill.questions()
+
+    def wrote(self, points: Sequence[PointId]) -> None:
+        """Take note of points that were written; asks now and then."""
+        for questions in self._questions.values():
+            questions.wrote(points)
+
+    def settle(self) -> tuple[dict[str, Replicas], list[str]]:
+        """Ask for the rest, and say in the manifest what is complete; returns what is known."""
+        if not self._questions[self._vector].has_replicas:
+            return {}, self._finished()
+        found = {vector: questions.answer() for vector, questions in self._questions.items()}
+        notes = []
+        for vector, replicas in found.items():
+            notes += [*replicas.sentences(vector), *on_behind(self._collection, vector, replicas)]
+        notes += self._finished() if found[self._vector].has_all else []
+        return found, list(dict.fromkeys(notes))
+
+    def _finished(self) -> list[str]:
+        """Mark the vector as complete if it was not, and is."""
+        questions = ReplicaQuestions(self._collection, self._vector)
+        if self._collection.origin(self._vector).is_complete:
+            return []
+        if self._all_have_it:
+            questions.ask_all()
+            if not questions.answer().has_all:
+                return []
+        return mark_vector(self._collection, self._vector, is_complete=True)
+
+
 class Pipeline:
     """Takes the steps of a reader, writes in threads while the next ones are read, and counts."""
 
-    def __init__(self, reader: Reader, storing: Threads, failures: Failures, bar: Any) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        storing: Threads,
+        failures: Failures,
+        replicas: WrittenReplicas,
+        bar: Any,
+    ) -> None:
         self._reader = reader
         self._storing = storing
         self._failures = failures
+        self._replicas = replicas
         self._bar = bar
         self._tally = Tally()
 
@@ -359,6 +445,7 @@ class Pipeline:
     def _count(self, tally: Tally) -> None:
         self._tally += tally
         self._failures.add(*tally.failures)
+        self._replicas.wrote(tally.points)
 
 
 def _summary(
@@ -368,6 +455,8 @@ def _summary(
     started: float,
     *,
     n_pruned: int = 0,
+    replicas: dict[str, Replicas],
+    notes: list[str],
 ) -> IngestSummary:
     return IngestSummary(
         collection=collection.name,
@@ -379,6 +468,8 @@ def _summary(
         pruned=n_pruned,
         failures=failures.listed,
         seconds=round(time.perf_counter() - started, 3),
+        replicas=replicas,
+        notes=notes,
     )
 
 

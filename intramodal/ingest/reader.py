@@ -8,6 +8,7 @@ from typing import Protocol
 
 from intramodal.ingest.workers import Threads
 from intramodal.runs.records import FailureRecord
+from intramodal.types import PointId
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,11 @@ class Tally:
     projected: int = 0
     """They got the projection of their stored vector only."""
     failures: Sequence[FailureRecord] = ()
+    points: Sequence[PointId] = ()
+    """Those whose vectors were written."""
 
     def __add__(self, other: Tally) -> Tally:
-        """Return the counts of both; failures are not kept here."""
+        """Return the counts of both; failures and points are not kept here."""
         return Tally(
             self.written + other.written,
             self.skipped + other.skipped,

@@ -349,9 +349,9 @@ class Store(ABC):
         return 1
 
     def with_vector_everywhere(
-        self, name: str, vector: str, ids: Sequence[PointId]
+        self, name: str, vector: str, ids: Sequence[PointId], *, alike: bool = False
     ) -> list[PointId]:
-        """Return those of `ids` that have a vector on every replica.
+        """Return those of `ids` that have a vector on every replica, and if `alike` the same.
 
         `StoreUnavailable` soon, where a replica is down and cannot be asked.
         """

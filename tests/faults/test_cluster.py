@@ -14,9 +14,11 @@ from qdrant_client import models
 
 from intramodal.errors import AccessDenied, InputError, NotFound, StoreUnavailable
 from intramodal.ingest.backfill.copy import copy_collection
-from intramodal.ingest.backfill.in_place import backfill
+from intramodal.ingest.backfill.in_place import backfill, recompute
 from intramodal.ingest.backfill.points import Replicas
-from intramodal.store.base import Cluster, VectorSpec
+from intramodal.ingest.pipeline import images_collection, ingest_images, ingest_vectors
+from intramodal.ingest.vectors.ready import ReadyVectors, open_ready
+from intramodal.store.base import Cluster, Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.open import open_store
 from intramodal.store.origins import projected_origin
@@ -29,6 +31,8 @@ from tests.faults.schedules import ORIGIN, Clock, Slept, Truth
 from tests.faults.wire import Keys, Point, WireServer
 from tests.faults.wire.cluster import MARKED_DEAD, NOT_MARKED
 from tests.faults.wire.cluster import Cluster as Nodes
+from tests.plain_encoder import PlainEncoder
+from tests.unit.ingest.pipeline_kit import records
 
 N, D, N_SHARDS = 300, 16, 6
 NAME = "photos"
@@ -364,7 +368,7 @@ def test_the_same_command_fills_what_a_replica_lacks_although_no_pass_finds_it(
     # The node that is asked sees some of them itself: it reads a replica of its own, or any.
     assert again.projected < 11
     assert again.replicas == Replicas(mended=11 - again.projected)
-    assert "lacked it on a replica and got it there" in again.sentence
+    assert "lacked 'pca' on a replica and got it there" in again.sentence
 
 
 def test_a_replica_that_stays_behind_is_told_of_with_its_node_and_leaves_the_vector_incomplete(
@@ -497,3 +501,114 @@ def test_doctor_shows_replicas_that_are_not_read(
     ]
     cluster.is_one_down = False
     assert shown() == []
+
+
+def rows(truth: Truth, folder: Path, n: int = 30) -> ReadyVectors:
+    """Return n ready vectors; their ids are 0 to n - 1, which no other point has."""
+    np.save(folder / "X.npy", truth.X[:n])
+    return open_ready(folder / "X.npy", dataset=NAME)
+
+
+def projected_once(store: ServerStore, truth: Truth) -> ImageCollection:
+    photos = replicated(store, truth)
+    backfill(photos, truth.projection)
+    return photos
+
+
+def test_a_replica_that_keeps_an_old_vector_is_found_by_a_recomputation(
+    nodes: list[WireServer], store: ServerStore, truth: Truth
+) -> None:
+    """It has one, so that a look for points without it does not find it."""
+    cluster = spread(nodes, replicas=2)
+    photos = projected_once(store, truth)
+    cluster.n_deaf = 1
+    found = recompute(photos, truth.projection, where=Filter(ids=truth.ids[:40]))
+    assert found.replicas == Replicas(mended=40)
+    assert "40 points lacked 'pca' on a replica and got it there" in found.sentence
+    assert not any(missed for point in stored(nodes) for missed in point.stale.values())
+    assert photos.origin("pca").is_complete
+
+
+def test_a_recomputation_that_leaves_a_replica_behind_says_so_and_its_repeat_fills_it(
+    nodes: list[WireServer], store: ServerStore, truth: Truth
+) -> None:
+    cluster = spread(nodes, replicas=2)
+    photos = projected_once(store, truth)
+    cluster.n_deaf = 10**6
+    some = Filter(ids=truth.ids[:40])
+    found = recompute(photos, truth.projection, where=some)
+    assert found.replicas.behind == 40
+    assert "40 points still lack the current 'pca' on a replica" in found.sentence
+    assert found.notes == ["'pca' is called incomplete until all replicas are found to have it"]
+    assert not ImageCollection.open(store, NAME).origin("pca").is_complete
+    cluster.n_deaf = 0
+    assert recompute(photos, truth.projection, where=some).replicas == Replicas()
+    assert backfill(photos, truth.projection).projected == 0
+    assert photos.origin("pca").is_complete
+
+
+def test_an_ingest_fills_what_a_replica_lacks_of_its_points_and_asks_for_no_others(
+    nodes: list[WireServer], store: ServerStore, truth: Truth, tmp_path: Path
+) -> None:
+    cluster = spread(nodes, replicas=2)
+    photos = projected_once(store, truth)
+    for point in stored(nodes)[:50]:  # of others
+        point.lacks[1] = point.lacks[2] = {"pca"}
+    n_before = behind(nodes)
+    photos.write(list(range(30)), {"raw": truth.X[:30]}, [{}] * 30)
+    cluster.n_deaf = 1
+    done = ingest_vectors(rows(truth, tmp_path), photos, projection=truth.projection)
+    n_mended = done.replicas["pca"].mended
+    assert done.written == 30
+    assert n_mended > 0
+    assert done.replicas == {"raw": Replicas(), "pca": Replicas(n_mended)}
+    assert behind(nodes) == n_before
+    assert photos.origin("pca").is_complete
+
+
+def test_an_ingest_that_leaves_a_replica_behind_is_completed_by_its_repeat(
+    nodes: list[WireServer], store: ServerStore, truth: Truth, tmp_path: Path
+) -> None:
+    cluster = spread(nodes, replicas=2)
+    photos = replicated(store, truth)
+    cluster.n_deaf = 10**6
+    done = ingest_vectors(rows(truth, tmp_path), photos)
+    assert done.replicas["raw"].behind == 30
+    assert "30 points still lack the current 'raw' on a replica" in done.notes[0]
+    assert not ImageCollection.open(store, NAME).origin("raw").is_complete
+    cluster.n_deaf = 0
+    again = ingest_vectors(rows(truth, tmp_path), ImageCollection.open(store, NAME))
+    assert (again.written, again.notes) == (30, [])
+    assert again.replicas == {"raw": Replicas()}
+    assert not any("raw" in missed for p in stored(nodes) for missed in p.lacks.values())
+    assert ImageCollection.open(store, NAME).origin("raw").is_complete
+
+
+def test_images_that_a_replica_lacks_are_encoded_again_by_the_repeat(
+    nodes: list[WireServer], store: ServerStore, truth: Truth
+) -> None:
+    cluster = spread(nodes, replicas=2)
+    encoder = PlainEncoder()
+    options = {"shard_number": N_SHARDS, "replication_factor": 2}
+    photos = images_collection(store, NAME, encoder=encoder, options=options)
+    cluster.n_deaf = 10**6
+    done = ingest_images(records(20), photos, encoder=encoder)
+    assert done.replicas["raw"].behind == 20
+    cluster.n_deaf = 0
+    again = ingest_images(records(20), photos, encoder=encoder)
+    assert (again.written, again.skipped, again.notes) == (20, 0, [])
+    assert photos.origin("raw").is_complete
+    assert ingest_images(records(20), photos, encoder=encoder).skipped == 20
+
+
+def test_an_ingest_beside_a_dead_replica_goes_on_and_says_what_is_unknown(
+    nodes: list[WireServer], store: ServerStore, clock: Clock, truth: Truth, tmp_path: Path
+) -> None:
+    cluster = spread(nodes, replicas=2)
+    photos = projected_once(store, truth)
+    cluster.is_one_down = True
+    done = ingest_vectors(rows(truth, tmp_path), photos, projection=truth.projection)
+    assert done.written == 30
+    assert "enough active replicas" in done.replicas["pca"].unverified
+    assert waited_for(clock) < 60
+    assert not photos.origin("pca").is_complete

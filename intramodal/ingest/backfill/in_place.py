@@ -223,6 +223,9 @@ def recompute(  # noqa: PLR0913  as `backfill`
 ) -> BackfillSummary:
     """Compute the projected vector of the matching points anew, whether they have it or not.
 
+    In a cluster every replica of these points is asked at the end whether it has the new one. If
+    one has not, the manifest calls the vector incomplete, and the same call tries again.
+
     Parameters
     ----------
     collection : ImageCollection
@@ -250,6 +253,8 @@ def recompute(  # noqa: PLR0913  as `backfill`
     fill = VectorFill(collection, projection, source, vector, batch_size, throttle, failures)
     collection.index_for(where)
     n_unprojectable = fill.matching(where, replaces=True)
+    replicas = fill.on_replicas(where, replaces=True)
+    notes = on_behind(collection, vector, replicas)
     summary = BackfillSummary(
         collection=collection.name,
         source=source,
@@ -258,6 +263,8 @@ def recompute(  # noqa: PLR0913  as `backfill`
         skipped=0,
         unprojectable=n_unprojectable,
         failures=failures.listed,
+        replicas=replicas,
+        notes=notes,
         seconds=round(time.perf_counter() - started, 3),
     )
     run.keep(summary)
@@ -286,7 +293,7 @@ def _finished(fill: VectorFill, replicas: Replicas) -> list[str]:
     is_filled = fill.is_complete(replicas)
     mixed = _mixed(fill) if is_filled else []
     is_complete = is_filled and not mixed
-    marked = _marked(fill.collection, fill.vector, is_complete=is_complete)
+    marked = mark_vector(fill.collection, fill.vector, is_complete=is_complete)
     return [*mixed, *marked, *_other_keys(fill)]
 
 
@@ -313,7 +320,15 @@ def _mixed(fill: VectorFill) -> list[str]:
     return on_others(collection, projection, fill.source, fill.vector, n_own=fill.n_projected)
 
 
-def _marked(collection: ImageCollection, vector: str, *, is_complete: bool) -> list[str]:
+def on_behind(collection: ImageCollection, vector: str, replicas: Replicas) -> list[str]:
+    """Mark a vector as incomplete if a replica may lack some of it; returns what follows."""
+    if replicas.has_all:
+        return []
+    marked = mark_vector(collection, vector, is_complete=False)
+    return marked or [f"{vector!r} is called incomplete until all replicas are found to have it"]
+
+
+def mark_vector(collection: ImageCollection, vector: str, *, is_complete: bool) -> list[str]:
     """Mark a vector as complete, or not; returns what was not marked for want of a right."""
     try:
         collection.finish_vector(vector, is_complete=is_complete)

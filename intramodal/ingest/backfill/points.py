@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,8 @@ from intramodal.runs.run import Run
 from intramodal.store.base import Filter, Page
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, PointId, VectorMap
+
+log = logging.getLogger(__name__)
 
 _IDS_A_PAGE = 10_000
 _IDS_A_FILTER = 1000
@@ -193,12 +197,15 @@ class Replicas:
         """Return what to do about them, if anything."""
         found = []
         if self.mended:
-            found.append(f"{in_points(self.mended)} lacked it on a replica and got it there")
+            found.append(
+                f"{in_points(self.mended)} lacked {vector!r} on a replica and got it there"
+            )
         if self.behind:
             nodes = ", ".join(f"{url}: {n:,}" for url, n in self.by_node.items())
+            by_node = f" (without one, by node: {nodes})" if nodes else ""
             found.append(
-                f"{in_points(self.behind)} lack {vector!r} on a replica still (by node: {nodes}): "
-                f"run the same command again"
+                f"{in_points(self.behind)} still lack the current {vector!r} on a replica"
+                f"{by_node}: run the same command again"
             )
         if self.unverified:
             found.append(
@@ -208,6 +215,109 @@ class Replicas:
         if self.silent_nodes:
             found.append(f"not asked, as there was no answer: {', '.join(self.silent_nodes)}")
         return found
+
+
+@dataclass
+class ReplicaQuestions:
+    """Asks all replicas whether they have a vector of points that were written.
+
+    An update that a replica has missed is found only by asking all of them. Where there is one
+    replica alone, nothing is asked.
+
+    Parameters
+    ----------
+    collection : ImageCollection
+    vector : str
+    mend : callable, optional
+        Writes it again for some points; returns how many were sent.
+    alike : bool
+        Whether each replica has to have the same numbers, too.
+    excused : set of str
+        Points that cannot have it; may grow.
+    """
+
+    collection: ImageCollection
+    vector: str
+    mend: Callable[[list[PointId]], int] | None = None
+    alike: bool = False
+    excused: Set[str] = frozenset()
+    _n_mended: int = field(default=0, init=False)
+    _n_behind: int = field(default=0, init=False)
+    _unverified: str = field(default="", init=False)
+    _written: list[PointId] = field(default_factory=list, init=False)
+
+    @property
+    def has_replicas(self) -> bool:
+        """Return whether there is more than one to ask."""
+        return self.collection.store.n_replicas(self.collection.name) > 1
+
+    def wrote(self, ids: Sequence[PointId]) -> None:
+        """Take note of points that were written; asks when they are many."""
+        self._written += ids if self.has_replicas else ()
+        if len(self._written) >= _IDS_A_PAGE:
+            written, self._written = self._written, []
+            self.ask([written])
+
+    def ask_all(self, where: Filter | None = None) -> None:
+        """Ask for all (matching) points."""
+        pages = self.collection.scroll(where=where, batch_size=_IDS_A_PAGE)
+        self.ask(page.ids for page in pages)
+
+    def ask(self, pages: Iterable[list[PointId]]) -> None:
+        """Ask for some points, and mend what is behind; never again after a refusal."""
+        if self._unverified:
+            return
+        try:
+            for ids in pages:
+                self._ask(ids)
+        except (StoreUnavailable, Unsupported) as error:  # dead, or not allowed by strict mode
+            self._unverified = str(error)
+
+    def answer(self) -> Replicas:
+        """Ask for the rest of the points that were written; returns what is known of all."""
+        store, name = self.collection.store, self.collection.name
+        if self._written:
+            self.ask([self._written])
+        n = self._n_behind
+        by_node = store.lacking_by_node(name, self.vector) if n else {}
+        silent = tuple(store.silent_nodes)
+        return Replicas(self._n_mended, n, by_node, self._unverified, silent)
+
+    def _ask(self, ids: list[PointId]) -> None:
+        behind = self._behind(ids)
+        n_sent = self.mend(behind) if self.mend and behind else 0
+        if n_sent:
+            behind = self._behind(behind)
+        # Those that were deleted meanwhile have no vector anywhere.
+        n_behind = len(behind) - len(absent_ids(self.collection, behind)) if behind else 0
+        self._n_behind += n_behind
+        self._n_mended += max(0, n_sent - n_behind)
+
+    def _behind(self, ids: list[PointId]) -> list[PointId]:
+        store, name = self.collection.store, self.collection.name
+        there = set(store.with_vector_everywhere(name, self.vector, ids, alike=self.alike))
+        return [point for point in ids if point not in there and str(point) not in self.excused]
+
+
+@dataclass
+class ReplicaLook:
+    """Finds the points that a single replica lacks, where an earlier run has left some behind."""
+
+    collection: ImageCollection
+    _may_ask: bool = field(default=True, init=False)
+
+    def lacking(self, vector: str, ids: Sequence[PointId]) -> set[PointId]:
+        """Return which points lack an incomplete vector on a replica, as far as one may ask."""
+        store, name = self.collection.store, self.collection.name
+        is_whole = self.collection.origin(vector).is_complete or store.n_replicas(name) == 1
+        if is_whole or not ids or not self._may_ask:
+            return set()
+        try:
+            return set(ids) - set(store.with_vector_everywhere(name, vector, ids))
+        except (StoreUnavailable, Unsupported) as error:
+            self._may_ask = False  # it takes seconds, and nothing else hangs on it
+            log.warning("%s; what one replica alone lacks is not looked for", error)
+            return set()
 
 
 @dataclass
@@ -293,42 +403,37 @@ class VectorFill:
         is_whole = store.shard_key is None or self.collection.origin(self.vector).is_complete
         return is_whole and not self.n_lacking and replicas.has_all
 
-    def on_replicas(self) -> Replicas:
-        """Fill what single replicas lack, where a collection has any, and count what they lack.
+    def on_replicas(self, where: Filter | None = None, *, replaces: bool = False) -> Replicas:
+        """Fill what single replicas lack of the (matching) points, and count what they lack still.
 
-        An update that a replica missed is found only by asking all of them. The filter of the
-        write is met by each replica that lacks the vector, and by no other.
+        Where the fill `replaces` vectors, a replica that has kept another one is behind, too.
         """
-        store, name = self.collection.store, self.collection.name
-        silent = tuple(store.silent_nodes)
-        if store.n_replicas(name) == 1:
-            return Replicas(silent_nodes=silent)
-        n_before, n_behind, unverified = self.n_projected, 0, ""
+        questions = self.questions(replaces=replaces)
+        if questions.has_replicas:
+            questions.ask_all(where)
+        return questions.answer()
+
+    def questions(self, *, replaces: bool = False) -> ReplicaQuestions:
+        """Return what asks the replicas for the vector, and fills what is behind."""
+        mend = partial(self._mended, replaces=replaces)
+        return ReplicaQuestions(
+            self.collection, self.vector, mend, alike=replaces, excused=self._listed
+        )
+
+    def _mended(self, ids: list[PointId], *, replaces: bool = False) -> int:
+        """Write the vector of some points again; returns how many were sent.
+
+        The filter of the write is met by each replica that lacks the vector, and by no other.
+        """
+        n_before = self.n_projected
         try:
-            for page in self.collection.scroll(batch_size=_IDS_A_PAGE):
-                behind = self._behind(page.ids)
-                n_behind += self._mended(behind) if behind else 0
-        except (StoreUnavailable, Unsupported) as error:  # dead, or not allowed by strict mode
-            unverified = str(error)
+            for where in with_ids(ids):
+                for page in self.collection.scroll(vectors=[self.source], where=where):
+                    self._take(page, replaces=replaces)
         finally:
             self.failures.flush()
         n_sent, self.n_projected = self.n_projected - n_before, n_before
-        by_node = store.lacking_by_node(name, self.vector) if n_behind else {}
-        return Replicas(max(0, n_sent - n_behind), n_behind, by_node, unverified, silent)
-
-    def _behind(self, ids: list[PointId]) -> list[PointId]:
-        """Return those of some ids that can have the vector and lack it on a replica."""
-        store, name = self.collection.store, self.collection.name
-        there = set(store.with_vector_everywhere(name, self.vector, ids))
-        return [point for point in ids if point not in there and str(point) not in self._listed]
-
-    def _mended(self, ids: list[PointId]) -> int:
-        """Write the vector of some points again; returns how many lack it on a replica still."""
-        for where in with_ids(ids):
-            for page in self.collection.scroll(vectors=[self.source], where=where):
-                self._take(page, replaces=False)
-        behind = self._behind(ids)
-        return len(behind) - len(absent_ids(self.collection, behind)) if behind else 0
+        return n_sent
 
     def _look_now_and_then(self) -> None:
         """Raise if somebody has removed the vector or declared it otherwise since."""

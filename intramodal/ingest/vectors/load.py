@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, NotFound
+from intramodal.ingest.backfill.points import ReplicaLook
 from intramodal.ingest.payload import changed_keys, index_payload, set_payloads, without_none
 from intramodal.ingest.reader import Step, Tally
 from intramodal.ingest.vectors.ready import Block, ReadyVectors
@@ -90,7 +91,12 @@ def check_target(collection: ImageCollection, vector: str, vectors: Vectors) -> 
     return is_new
 
 
-def bring_up(collection: ImageCollection, batch: Batch, specs: Mapping[str, VectorSpec]) -> Tally:
+def bring_up(
+    collection: ImageCollection,
+    batch: Batch,
+    specs: Mapping[str, VectorSpec],
+    replicas: ReplicaLook,
+) -> Tally:
     """Write what the collection lacks of a batch, and nothing else.
 
     New points are written whole, in one upsert. Of stored ones only the vectors and payload keys
@@ -98,22 +104,29 @@ def bring_up(collection: ImageCollection, batch: Batch, specs: Mapping[str, Vect
     """
     for _ in range(_MOST_TRIES - 1):
         try:
-            return _bring_up(collection, batch, specs)
+            return _bring_up(collection, batch, specs, replicas)
         except NotFound:  # a point was deleted since it was looked up: it is a new one now
             continue
-    return _bring_up(collection, batch, specs)
+    return _bring_up(collection, batch, specs, replicas)
 
 
-def _bring_up(collection: ImageCollection, batch: Batch, specs: Mapping[str, VectorSpec]) -> Tally:
+def _bring_up(
+    collection: ImageCollection,
+    batch: Batch,
+    specs: Mapping[str, VectorSpec],
+    replicas: ReplicaLook,
+) -> Tally:
     store, name = collection.store, collection.name
     page = store.retrieve(name, batch.points, vectors=list(batch.vectors), payload=True)
     places = {point: place for place, point in enumerate(batch.points)}
     rows = np.array([places.pop(point) for point in page.ids], dtype=np.intp)
     _add(collection, batch, list(places.values()))
     if not len(rows):
-        return Tally(written=len(batch.points))
+        return Tally(written=len(batch.points), points=batch.points)
     differs = _differing(batch, page, rows, specs)
     for vector, is_other in differs.items():
+        behind = replicas.lacking(vector, page.ids)
+        is_other |= np.array([point in behind for point in page.ids], dtype=bool)
         changed = rows[is_other]
         if len(changed):
             points = [batch.points[row] for row in changed]
@@ -124,6 +137,10 @@ def _bring_up(collection: ImageCollection, batch: Batch, specs: Mapping[str, Vec
         written=len(batch.points) - len(rows) + int(rewritten.sum()),
         skipped=int((~rewritten & ~relabelled).sum()),
         updated=int((~rewritten & relabelled).sum()),
+        points=[
+            *(batch.points[place] for place in places.values()),
+            *(page.ids[row] for row in np.flatnonzero(rewritten)),
+        ],
     )
 
 
@@ -176,12 +193,12 @@ class RowReader:
 
     def steps(self, storing: Threads) -> Generator[Step, None, None]:
         """Yield a step for each block."""
-        specs = self.collection.vectors
+        specs, replicas = self.collection.vectors, ReplicaLook(self.collection)
         for number, block in enumerate(self.ready.blocks(self.batch_size)):
             if number == 0:
                 index_payload(self.collection, block.payloads)
             batch, failures = self._usable(block)
-            write = partial(bring_up, self.collection, batch, specs)
+            write = partial(bring_up, self.collection, batch, specs, replicas)
             writes = [write] if batch.points else []
             yield Step(len(block.names), Tally(failures=failures), writes)
 

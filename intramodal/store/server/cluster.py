@@ -68,10 +68,16 @@ def lacking_by_node(
 
 
 def ids_everywhere(
-    server: Caller, name: str, where: models.Filter, limit: int, key: ShardKey | None
+    server: Caller,
+    name: str,
+    where: models.Filter,
+    limit: int,
+    key: ShardKey | None,
+    compared: Sequence[str] = (),
 ) -> set[Any]:
-    """Return which points match on every replica; at most `limit` points may match on one.
+    """Return which points match on every replica, with the same vectors of those `compared`.
 
+    At most `limit` points may match on one replica.
     `StoreUnavailable` after a few seconds where a replica is down.
     """
 
@@ -82,7 +88,7 @@ def ids_everywhere(
                 scroll_filter=where,
                 limit=limit,
                 with_payload=False,
-                with_vectors=False,
+                with_vectors=list(compared) or False,
                 # Gives the records that all replicas answer with alike.
                 consistency=models.ReadConsistencyType.ALL,
                 shard_key_selector=key,

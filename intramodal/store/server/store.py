@@ -678,9 +678,9 @@ class ServerStore(Store):
 
     @looks_again
     def with_vector_everywhere(
-        self, name: str, vector: str, ids: Sequence[PointId]
+        self, name: str, vector: str, ids: Sequence[PointId], *, alike: bool = False
     ) -> list[PointId]:
-        """Return those of `ids` that have a vector on every replica; short where one is down."""
+        """Return those of `ids` that have a vector on every replica, and if `alike` the same."""
         known = self._server.know(name, [vector])
         shards = self._shards(name, known, ids=ids)
         points = shards.names(ids)
@@ -692,7 +692,8 @@ class ServerStore(Store):
             part = slice(start, min(start + size, len(points)))
             for key, rows, which in shards.groups(points, part, absent="skip"):
                 where = spell(convert.CLIENT, Filter(ids=which, has_vector=vector))
-                there = ids_everywhere(self._server, name, where, len(which), key)
+                compared = [vector] if alike else []
+                there = ids_everywhere(self._server, name, where, len(which), key, compared)
                 pairs = zip(rows, which, strict=True)
                 found.update(points[row] for row, point in pairs if point in there)
         return [point for point in points if point in found]

@@ -164,15 +164,32 @@ class Cluster:
 
         return on_replicas
 
-    def after_update(self, found: Collection, points: Sequence[Given], key: Any) -> None:
-        """Let the last replicas miss an update that was written, where they are deaf."""
+    def after_update(
+        self, found: Collection, points: Sequence[Given], key: Any, had: Sequence[set[str]]
+    ) -> None:
+        """Let the last replicas miss an update that was written, where they are deaf.
+
+        They lack the vectors then that they have not `had` before, and keep the old others.
+        """
         if self.n_deaf and self.replicas > 1:
             self.n_deaf -= 1
-            for given in points:
+            for given, names in zip(points, had, strict=True):
                 point = known_id(given.id)
                 last = self.holders(shard_of(point, key, found))[-1]
                 stored = found.points[found.place(point, key)]
-                stored.lacks.setdefault(last, set()).update(given.vectors)
+                stored.lacks.setdefault(last, set()).update(set(given.vectors) - names)
+                stored.stale.setdefault(last, set()).update(set(given.vectors) & names)
+
+    def last_has(self, found: Collection, point: Any, key: Any) -> set[str]:
+        """Return the vectors of a point that the last replica of its shard has."""
+        stored = found.points.get(found.place(point, key))
+        last = self.holders(shard_of(known_id(point), key, found))[-1]
+        return set() if stored is None else set(stored.on(last).vectors)
+
+    def are_alike(self, stored: Point, wanted: Any) -> bool:
+        """Return whether all replicas of a point have the same vectors of those wanted."""
+        names = set(wanted) if isinstance(wanted, list) else set(stored.vectors if wanted else ())
+        return not any(names & missed for missed in stored.stale.values())
 
     def holders(self, shard: int) -> list[int]:
         """Return the peers that hold a replica of a shard."""

@@ -42,6 +42,8 @@ class Point:
     shard_key: str | int | None = None
     lacks: dict[int, set[str]] = field(default_factory=dict)
     """By peer, the vectors that its replica has missed."""
+    stale: dict[int, set[str]] = field(default_factory=dict)
+    """By peer, the vectors whose last change its replica has missed."""
 
     def on(self, peer: int) -> Point:
         """Return the point as a replica has it."""
@@ -122,7 +124,7 @@ class Collection:
         for given, vectors in zip(points, self._kept(points), strict=True):
             existing = self.existing(given.id, key)
             existing.vectors.update(vectors)
-            for missed in existing.lacks.values():
+            for missed in (*existing.lacks.values(), *existing.stale.values()):
                 missed -= set(vectors)
 
     def set_payload(self, ids: Iterable[Any], payload: Payload, key: Any = None) -> None:

@@ -219,6 +219,7 @@ def upsert(storage: Storage, name: str, request: Any) -> Any:
     written, refused = _parted(storage, found, points, request)
     found.upsert(written, request.shard_key)
     _reach(storage, found, (given.id for given in points), request.shard_key)
+    storage.cluster.after_update(found, written, request.shard_key, [set() for _ in written])
     return _unless(refused)
 
 
@@ -254,13 +255,14 @@ def update_vectors(
             for given in points:
                 found.existing(given.id, request.shard_key)
         written, refused = _parted(storage, found, points, request)
+        had = [storage.cluster.last_has(found, given.id, request.shard_key) for given in written]
         found.update_vectors(written, request.shard_key)
     except WireError as error:
         storage.cluster.n_deaf = storage.cluster.deaf_after_404
         missing = _missing(found, (given.id for given in points), request.shard_key)
         raise storage.cluster.not_found(found, missing, peer, error) from error
     _reach(storage, found, (given.id for given in points), request.shard_key)
-    storage.cluster.after_update(found, written, request.shard_key)
+    storage.cluster.after_update(found, written, request.shard_key, had)
     return _unless(refused)
 
 
@@ -421,6 +423,9 @@ def scroll(
         start = id_order(known_id(request.offset))
         places = places[bisect_left(places, start, key=lambda place: id_order(bare(place))) :]
     with_what = request.with_payload is None or request.with_payload, request.with_vector
+    if reads_all:  # each replica answers, and what they do not agree on is left out
+        alike = storage.cluster.are_alike
+        places = [p for p in places if alike(found.points[p], request.with_vector)]
     page = [found.record(place, *with_what, peer) for place in places[:limit]]
     following = bare(places[limit]) if len(places) > limit else None
     return {"points": page, "next_page_offset": following}
