@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,8 @@ def command(  # noqa: PLR0913  one an option
     from intramodal.projection.projection import Projection
 
     encoding = {name: knobs.pop(name) for name in ("device", "precision", "batch_size")}
+    if dry_run and on is None and not session.has_store():
+        session = replace(session, store=":memory:", runs=":memory:")  # a look makes nothing
     with session.open(creates=on is None) as at:
         given = {
             "root": data,
@@ -173,7 +176,7 @@ def _show_plan(result: dict[str, Any]) -> None:
             one["dataset"],
             one["model"],
             "–" if one["n_images"] is None else f"{one['n_images']:,}",
-            f"{one['n_to_encode']:,}",
+            "–" if one["n_to_encode"] is None else f"{one['n_to_encode']:,}",
             f"{one['n_to_invert']:,}",
             "–" if one["seconds"] is None else f"{one['seconds'] / 60:,.0f} min",
         )
@@ -181,7 +184,8 @@ def _show_plan(result: dict[str, Any]) -> None:
     ]
     heads = ("data set", "model", "images>", "to encode>", "to invert>", "about>")
     print_table(heads, rows)
-    for one in result["images"]:
-        for reason in (one["missing"], one["condition"]):
-            if reason:
-                note(f"{one['dataset']}, {one['model']}: {reason}")
+    missing = [one["missing"] for one in result["images"]]
+    conditions = [f"{one['model']}: {one['condition']}" for one in result["images"]]
+    told = [*missing, *(text for text in conditions if not text.endswith(": "))]
+    for reason in dict.fromkeys(text for text in told if text):
+        note(reason)

@@ -37,8 +37,9 @@ class PlannedImages:
     dataset, model : str
     n_images : int or None
         Images of the data set; None where it cannot be read.
-    n_to_encode : int
-        Of them, at most so many are still to be encoded.
+    n_to_encode : int or None
+        Of them, at most so many are still to be encoded; those that its authors name where it
+        cannot be read.
     n_to_invert : int
         Queries that OTI inverts, each by 150 steps through the text tower.
     seconds : float or None
@@ -52,7 +53,7 @@ class PlannedImages:
     dataset: str
     model: str
     n_images: int | None
-    n_to_encode: int
+    n_to_encode: int | None
     n_to_invert: int
     seconds: float | None
     missing: str
@@ -107,7 +108,8 @@ class ReproductionPlan:
         except IntramodalError as error:
             missing = "" if is_ingested else str(error)
         n = dataset.n_images if self.bench.on else None if images is None else len(images)
-        n_to_encode = 0 if is_ingested or not images else len(images)
+        expected = None if self.bench.limit else dataset.n_images
+        n_to_encode = 0 if is_ingested else expected if images is None else len(images)
         rate = self.bench.images_per_second(model)
         return PlannedImages(
             dataset.name,
@@ -115,7 +117,7 @@ class ReproductionPlan:
             n_images=n,
             n_to_encode=n_to_encode,
             n_to_invert=self._n_to_invert(dataset, model, images or []),
-            seconds=n_to_encode / rate if rate else None,
+            seconds=n_to_encode / rate if rate and n_to_encode is not None else None,
             missing=missing,
             condition=model.condition if n_to_encode else "",
         )

@@ -152,6 +152,7 @@ class Grid:
                 "column": self.column_heads[column],
                 **asdict(place),
                 "difference": place.difference,
+                "remark": self.banner,
             }
             for (row, column), place in sorted(self.places.items())
         ]

@@ -25,19 +25,19 @@ FILES = Files(
     ),
 )
 
-_IMAGES = "imagenet/images"
+IMAGES = "imagenet/images"
 _SPLITS = {"train": "train", "val": "test"}
 """The split of the images in each folder."""
 
 
 def _images(root: Path) -> Iterable[ImageRecord]:
-    names = _class_names(root)
+    names = class_names(root)
     for folder in _SPLITS:
-        _check_classes(root, folder, names)
-    return Images(root / _IMAGES, lambda: _found(root / _IMAGES, names))
+        check_classes(root, folder, names)
+    return Images(root / IMAGES, lambda: _found(root / IMAGES, names))
 
 
-def _class_names(root: Path) -> Mapping[str, str]:
+def class_names(root: Path) -> Mapping[str, str]:
     """Return the name of each class by its WordNet id, in the order of ids."""
     listed = FILES.table(root, "imagenet/classnames.txt")
     uses = Counter(line.rest for line in listed.values())
@@ -47,8 +47,9 @@ def _class_names(root: Path) -> Mapping[str, str]:
     }
 
 
-def _check_classes(root: Path, folder: str, names: Mapping[str, str]) -> None:
-    path = FILES.folder(root, f"{_IMAGES}/{folder}")
+def check_classes(root: Path, folder: str, names: Mapping[str, str]) -> None:
+    """Refuse a folder whose classes are not those of `names`."""
+    path = FILES.folder(root, f"{IMAGES}/{folder}")
     there = set(FILES.classes(path))
     unknown, absent = sorted(there - names.keys()), sorted(names.keys() - there)
     if unknown:
@@ -57,7 +58,7 @@ def _check_classes(root: Path, folder: str, names: Mapping[str, str]) -> None:
             f"or remove the folder"
         )
     if absent:
-        raise FILES.missing(root, f"{_IMAGES}/{folder}/{absent[0]}/")
+        raise FILES.missing(root, f"{IMAGES}/{folder}/{absent[0]}/")
 
 
 def _found(folder: Path, names: Mapping[str, str]) -> Iterator[Image]:

@@ -1,0 +1,365 @@
+"""Every table and figure on miniatures of all data sets, from the images to the page."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from intramodal.evaluation.rivals.oti import InversionMap
+from intramodal.ingest.encoders.registry import load_encoder
+from intramodal.paper.base import Cell, DataSet, Table, chosen, declared
+from intramodal.paper.plan import plan_reproduction
+from intramodal.paper.reproduce import Reproduction, reproduce
+from intramodal.projection.anchors import AnchorSet
+from intramodal.runs.ledger import RunLedger
+from intramodal.store.base import Store
+from intramodal.store.collection import ImageCollection
+from intramodal.store.open import open_store
+from intramodal.types import Encoder
+from tests.paper import miniature
+
+SIZE = miniature.Size(train=9, val=1, test=3)
+TABLES = tuple(declared("tables", Table))
+WRITTEN = tuple(miniature.WRITERS)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A data root with all miniatures, and where their tables go."""
+
+    root: Path
+    out: Path
+    store: Store
+    ledger: RunLedger
+
+    def make(self, table: str, **given: Any) -> Reproduction:
+        (declaration,) = chosen("tables", Table, [table])
+        there = [name for name in declaration.datasets if name in declared("datasets", DataSet)]
+        about = {"datasets": there, "models": ["demo"], "work": self.out / "work", **given}
+        return reproduce(table, self.store, ledger=self.ledger, root=self.root, **about)
+
+    def stored(self, dataset: str) -> Any:
+        """Return the stored vectors of a data set as the demo model sees it."""
+        fields = declared("datasets", DataSet)[dataset].fields
+        collection = ImageCollection.open(self.store, f"paper-{dataset}-demo")
+        return collection.table(["raw"], payload=[*fields, "split"])
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    root, out = tmp_path_factory.mktemp("datasets"), tmp_path_factory.mktemp("out")
+    for name in WRITTEN:
+        miniature.write(root, name, size=SIZE)
+    with RunLedger.open(out / "runs.db") as ledger, open_store(str(out / "store")) as store:
+        yield Bench(root, out, store, ledger)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return load_encoder("demo")
+
+
+@pytest.fixture(scope="module")
+def tables(bench: Bench) -> dict[str, Reproduction]:
+    # OTI's 150 steps for each query take long; it has a test of its own. Table 3 reads all data
+    # sets; the few-shot tables take three of them.
+    few = {"datasets": ["caltech101", "fgvc_aircraft", "imagenet"]}
+    given = {"table3": {"methods": ["original", "pca"]}, "table2": few, "figure6": few}
+    return {name: bench.make(name, **given.get(name, {})) for name in TABLES}
+
+
+def unit(X: NDArray[Any]) -> NDArray[np.float64]:
+    X = X.astype(np.float64)
+    return X / np.linalg.norm(X, axis=1, keepdims=True)
+
+
+def mean_ap(Q: NDArray[Any], G: NDArray[Any], hits: NDArray[np.bool_]) -> float:
+    """Return the mAP of queries over a gallery by sorting; queries without a hit are left out."""
+    found = []
+    for scores, relevant in zip(unit(Q) @ unit(G).T, hits, strict=True):
+        ranked = relevant[np.argsort(-scores, kind="stable")]
+        if ranked.any():
+            at = np.flatnonzero(ranked)
+            found.append(np.mean(np.arange(1, len(at) + 1) / (at + 1)))
+    return float(np.mean(found))
+
+
+def retrieved(table: Any, X: NDArray[Any], field: str) -> float:
+    labels = np.array([str(value) for value in table.payload[field]])
+    has_label = np.array([value is not None for value in table.payload[field]])
+    splits = np.array(table.payload["split"])
+    asks, answers = (has_label & (splits == name) for name in ("test", "train"))
+    return mean_ap(X[asks], X[answers], labels[asks][:, None] == labels[answers])
+
+
+def table3_axes(encoder: Encoder) -> NDArray[np.float64]:
+    """Return the axes of the recipe paper-table3, by an eigendecomposition of its own."""
+    texts = encoder.encode_texts(list(AnchorSet.imagenet("wordnet").names)).astype(np.float64)
+    values, vectors = np.linalg.eigh(np.cov(texts.T))
+    return np.asarray(vectors[:, np.argsort(-values)[: texts.shape[1] // 2]])
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_cell_of_every_table_is_done(tables: dict[str, Reproduction], name: str) -> None:
+    failed = [o for o in tables[name].outcomes.values() if o.state != "done"]
+    assert not failed, failed[0].reason
+    assert len(tables[name].outcomes) > 0
+    for grid in tables[name].grids():
+        assert all(place.state != "failed" for place in grid.places.values())
+
+
+def test_a_cell_of_table_3_is_what_sorting_gives(
+    bench: Bench, tables: dict[str, Reproduction], encoder: Encoder
+) -> None:
+    table = bench.stored("oxford_pets")
+    X = table.vectors["raw"]
+    for method, seen in (("original", X), ("pca", X @ table3_axes(encoder))):
+        cell = Cell("retrieval", "oxford_pets", "demo", method)
+        expected = retrieved(table, seen, "class")
+        # float32 scores can swap two images that float64 tells apart by 1e-7
+        assert tables["table3"].outcomes[cell].figures["mAP"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_gain_on_bdd100k_is_the_difference_of_two_map(
+    bench: Bench, tables: dict[str, Reproduction], encoder: Encoder
+) -> None:
+    table = bench.stored("bdd100k")
+    X = table.vectors["raw"]
+    axes = table3_axes(encoder)
+    gains = tables["bdd100k"].grids()[1]
+    for column, field in enumerate(("weather", "timeofday", "scene")):
+        expected = retrieved(table, X @ axes, field) - retrieved(table, X, field)
+        assert gains.places[0, column].value == pytest.approx(100 * expected, abs=0.2)
+
+
+def test_table_1_is_texts_and_images_against_images(
+    bench: Bench, tables: dict[str, Reproduction], encoder: Encoder
+) -> None:
+    table = bench.stored("dogs_vs_cats")
+    X, labels = table.vectors["raw"], np.array(table.payload["class"])
+    names = np.array(sorted(set(labels)))
+    template = declared("datasets", DataSet)["dogs_vs_cats"].template
+    texts = encoder.encode_texts([template.format(name) for name in names])
+    nearest = names[(unit(X) @ unit(texts).T).argmax(axis=1)]
+    found = [tables["table1"].grids()[0].places[0, column].value for column in range(3)]
+    assert found[0] == pytest.approx(100 * mean_ap(texts, X, names[:, None] == labels), abs=0.1)
+    assert found[1] == pytest.approx(100 * leave_one_out(X, labels), abs=0.1)
+    assert found[2] == pytest.approx(100 * np.mean(nearest == labels))
+
+
+def leave_one_out(X: NDArray[Any], labels: NDArray[Any]) -> float:
+    n = len(X)
+    others = [np.delete(np.arange(n), row) for row in range(n)]
+    aps = [mean_ap(X[[r]], X[o], labels[[r]][:, None] == labels[o]) for r, o in enumerate(others)]
+    return float(np.mean(aps))
+
+
+def test_figure_2_holds_the_mean_cosines_of_all_pairs(
+    bench: Bench, tables: dict[str, Reproduction]
+) -> None:
+    table = bench.stored("dogs_vs_cats")
+    labels = np.array(table.payload["class"])
+    cosines = unit(table.vectors["raw"]) @ unit(table.vectors["raw"]).T
+    above = np.triu(np.ones_like(cosines, dtype=bool), 1)
+    same = labels[:, None] == labels
+    cell = Cell("misalignment", "dogs_vs_cats", "demo", "original")
+    found = tables["figure2"].outcomes[cell].figures
+    assert found["same_mean"] == pytest.approx(cosines[above & same].mean(), abs=1e-4)
+    assert found["other_mean"] == pytest.approx(cosines[above & ~same].mean(), abs=1e-4)
+
+
+def test_recovery_is_exact_from_as_many_texts_as_dimensions(
+    bench: Bench, tables: dict[str, Reproduction], encoder: Encoder
+) -> None:
+    T = unit(encoder.encode_texts(AnchorSet.imagenet().prompts()))
+    X = unit(bench.stored("caltech101").vectors["raw"])
+    cell = Cell("recovery", "caltech101", "demo", "original")
+    figures = tables["recovery"].outcomes[cell].figures
+    rng = np.random.default_rng(7)
+    errors = []
+    for _ in range(20):
+        some = T[rng.choice(len(T), X.shape[1] // 2, replace=False)]
+        R = (np.linalg.pinv(some) @ (some @ X.T)).T
+        errors.append(np.sqrt(np.mean((R @ R.T - X @ X.T)[np.triu_indices(len(X), 1)] ** 2)))
+    # Five subsets of theirs against twenty of ours: four standard errors.
+    margin = 4 * np.std(errors) / np.sqrt(5)
+    assert figures["rms@0.5"] == pytest.approx(np.mean(errors), abs=margin)
+    assert figures["rms@1"] is not None
+    assert figures["rms@1"] < 0.01 < 0.1 < float(figures["rms@0.5"] or 0)
+
+
+def test_oti_ranks_by_the_texts_that_it_keeps(bench: Bench, encoder: Encoder) -> None:
+    found = bench.make("table3", datasets=["dtd"], methods=["oti"], limit=1)
+    (outcome,) = found.outcomes.values()
+    assert outcome.state == "done", outcome.reason
+    collection = ImageCollection.open(bench.store, "paper-dtd-demo-limit-1")
+    table = collection.table(["raw"], payload=["class", "split"])
+    X, splits = table.vectors["raw"], np.array(table.payload["split"])
+    asks = splits == "test"
+    ids = [one for one, is_query in zip(table.ids, asks, strict=True) if is_query]
+    keep = InversionMap(encoder).kept_in(bench.out / "work" / f"oti-{collection.name}.safetensors")
+    kept = keep(ids, X[asks])
+    assert kept.n_new == 0
+    labels = np.array(table.payload["class"])
+    hits = labels[asks][:, None] == labels[splits == "train"]
+    expected = mean_ap(kept.texts, X[splits == "train"], hits)
+    assert outcome.figures["mAP"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_second_call_measures_nothing_and_says_the_same(
+    bench: Bench, tables: dict[str, Reproduction]
+) -> None:
+    again = bench.make("table2", datasets=["caltech101", "fgvc_aircraft", "imagenet"])
+    assert all(outcome.is_kept for outcome in again.outcomes.values())
+    first = tables["table2"].outcomes
+    assert {c: o.figures for c, o in again.outcomes.items()} == {
+        c: o.figures for c, o in first.items()
+    }
+
+
+def test_a_limited_run_says_so_everywhere(bench: Bench, tmp_path: Path) -> None:
+    found = bench.make("table3", datasets=["dtd"], methods=["original"], limit=2)
+    whole = bench.make("table3", datasets=["dtd"], methods=["original"])
+    collection = ImageCollection.open(bench.store, "paper-dtd-demo-limit-2")
+    assert 0 < collection.count() < ImageCollection.open(bench.store, "paper-dtd-demo").count()
+    assert found.outcomes != whole.outcomes
+    for file in found.write(tmp_path):
+        is_marked = "2 images per class" in file.read_text(encoding="utf-8")
+        assert is_marked, f"{file.name} does not say that it is a quick look"
+
+
+def test_a_broken_data_set_says_so_and_the_others_finish(tmp_path: Path, encoder: Encoder) -> None:
+    names = ("caltech101", "dtd", "eurosat", "food101", "oxford_pets")
+    for name in names:
+        miniature.write(tmp_path / "data", name)
+    split = next((tmp_path / "data").rglob("split_zhou_DescribableTextures.json"))
+    split.unlink()
+    wrong = next((tmp_path / "data").rglob("split_zhou_EuroSAT.json"))
+    entries = json.loads(wrong.read_text(encoding="utf-8"))
+    entries["train"][0] = ["only a path"]
+    wrong.write_text(json.dumps(entries), encoding="utf-8")
+    unknown = next((tmp_path / "data").rglob("split_zhou_Food101.json"))
+    entries = json.loads(unknown.read_text(encoding="utf-8"))
+    entries["test"][0][2] = "a class of its own"
+    unknown.write_text(json.dumps(entries), encoding="utf-8")
+    broken = next(p for p in (tmp_path / "data/oxford_pets").rglob("*.jpg"))
+    broken.write_bytes(b"no image")
+    with (
+        RunLedger.open(tmp_path / "runs.db") as ledger,
+        open_store(str(tmp_path / "store")) as store,
+    ):
+        about = {"datasets": names, "models": ["demo"], "methods": ["original"]}
+        about |= {"root": tmp_path / "data", "work": tmp_path / "work"}
+        found = reproduce("table3", store, ledger=ledger, **about)  # type: ignore[arg-type]
+    by_name = {cell.dataset: outcome for cell, outcome in found.outcomes.items()}
+    assert {n for n, o in by_name.items() if o.state == "done"} == {"caltech101", "oxford_pets"}
+    assert "split_zhou_DescribableTextures.json" in by_name["dtd"].reason
+    assert "train[0]" in by_name["eurosat"].reason
+    assert "a class of its own" in by_name["food101"].reason
+    assert "1 images could not be read" in by_name["oxford_pets"].notes[0]
+    shown = found.to_markdown()
+    assert shown.count("failed") >= 3
+    assert "could not be read" in shown
+
+
+def test_a_plan_says_what_is_missing_and_what_it_costs(bench: Bench, tmp_path: Path) -> None:
+    miniature.write(tmp_path / "data", "caltech101")
+    plan = plan_reproduction(
+        "table3",
+        bench.store,
+        ledger=bench.ledger,
+        root=tmp_path / "data",
+        datasets=["caltech101", "dtd"],
+        models=["demo"],
+        limit=3,
+    ).to_dict()
+    caltech, dtd = plan["images"]
+    assert caltech["n_to_encode"] == caltech["n_images"] > caltech["n_to_invert"] > 0
+    assert not caltech["missing"]
+    assert "split_zhou_DescribableTextures.json" in dtd["missing"]
+    assert all(cell["state"] == "open" for cell in plan["cells"])
+    assert not bench.store.exists("paper-caltech101-demo-limit-3")
+
+
+def command(bench_out: Path, root: Path, *more: str) -> list[str]:
+    return [
+        *(sys.executable, "-c", "from intramodal.cli import cli; cli()"),
+        *("reproduce", "table3", "--data", str(root)),
+        *("--models", "demo", "--datasets", "caltech101,dtd"),
+        *("--methods", "original,pca,random", "--out", str(bench_out), "--json"),
+        *("--store", str(bench_out / "store"), "--runs", str(bench_out / "runs.db"), *more),
+    ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_a_killed_call_resumes_to_the_same_figures_and_costs_its_cell_only(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for name in ("caltech101", "dtd"):
+        miniature.write(root, name, size=SIZE)
+    whole = subprocess.run(command(tmp_path / "whole", root), capture_output=True, check=True)
+    killed = tmp_path / "killed"
+    with subprocess.Popen(
+        command(killed, root), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        n_done = wait_for_cells(killed / "runs.db", process, n=2)
+        process.send_signal(signal.SIGKILL)
+    resumed = subprocess.run(command(killed, root), capture_output=True, check=True)
+    a, b = (json.loads(run.stdout) for run in (whole, resumed))
+    assert [cell["figures"] for cell in a["cells"]] == [cell["figures"] for cell in b["cells"]]
+    kept = [cell for cell in b["cells"] if cell["is_kept"]]
+    assert n_done <= len(kept) < len(b["cells"])
+
+
+def wait_for_cells(path: Path, process: subprocess.Popen[bytes], *, n: int) -> int:
+    """Return the number of complete cells, once there are `n`."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if path.exists():
+            with RunLedger.open(path) as ledger:
+                done = ledger.runs(kind="reproduce-cell", status="COMPLETE")
+            if len(done) >= n:
+                return len(done)
+        time.sleep(0.02)
+    raise AssertionError("the command ended, or took two minutes, before its first cells")
+
+
+def test_the_tables_of_a_collection_of_ones_own(bench: Bench, tmp_path: Path) -> None:
+    on = ImageCollection.open(bench.store, "paper-ucf101-demo")
+    found = reproduce(
+        "table3",
+        bench.store,
+        ledger=bench.ledger,
+        work=tmp_path,
+        on=on,
+        labels=["class"],
+        split="split",
+        methods=["original", "pca"],
+    )
+    expected = bench.make("table3", datasets=["ucf101"], methods=["original", "pca"])
+    assert [o.figures for o in found.outcomes.values()] == [
+        o.figures for o in expected.outcomes.values()
+    ]
+    assert all(place.reference is None for place in found.grids()[0].places.values())
+
+
+def test_latex_is_balanced_and_escaped(tables: dict[str, Reproduction]) -> None:
+    for found in tables.values():
+        text = found.to_latex()
+        assert text.isascii(), re.findall(r"[^\x00-\x7f]", text)[:3]
+        for name in ("table", "tabular"):
+            assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}")
+        body = re.sub(r"\\[{}\\%&_#$]", "", text)
+        assert body.count("{") == body.count("}")
