@@ -27,7 +27,7 @@ PICTURES_DEFAULTS = {
         (
             *("projection", "dataset", "label_from", "split_file", "workers", "max_failures"),
             *("shards", "replicas", "write_consistency", "upload_streams", "shard_key"),
-            *("device", "precision"),
+            *("augment_seed", "device", "precision"),
         )
     ),
     "batch_size": 32,
@@ -36,6 +36,7 @@ VECTORS_DEFAULTS = {"vector": "raw", "batch_size": 1000}
 """What a run records of options that were not given."""
 
 _PICTURES_ONLY = (
+    *("augment", "augment_seed"),
     *("label_from", "split_file", "workers", "prune", "dry_run", "yes", "device", "precision"),
 )
 _VECTORS_ONLY = ("metadata", "id_column", "vector", "tensor", "vector_column")
@@ -77,6 +78,18 @@ _FILE = click.Path(path_type=Path)
     "--projection",
     type=_FILE,
     help="Projection file made by `fit`; writes the projected vector along with the original one.",
+)
+@click.option(
+    "--augment",
+    is_flag=True,
+    help="Also encode one augmented view of each image (random crop of half the area and more, "
+    "flip), as few-shot papers do with shots, into raw_augmented and, with --projection, "
+    "pca_augmented; see `evaluate fewshot --shots-from`.",
+)
+@click.option(
+    "--augment-seed",
+    type=int,
+    help="With --augment: random seed of the views, with the id of the image's point; default: 0.",
 )
 @click.option("--dataset", help="Namespace of the point ids; default: the name of the collection.")
 @click.option(
@@ -218,6 +231,8 @@ def _check_prune(options: dict[str, Any], given: set[str], *, vectors: bool) -> 
     # Also where a configuration file sets it: a dry run that writes would be worse than none.
     if options["dry_run"] and (vectors or not options["prune"]):
         raise click.UsageError("--dry-run is for --prune only; give both, or leave it out")
+    if "augment_seed" in given and not options["augment"]:
+        raise click.UsageError("--augment-seed is for --augment only; give both, or leave it out")
     if "yes" in given and not options["prune"]:
         raise click.UsageError("--yes is for --prune only; give both, or leave it out")
 
@@ -264,12 +279,14 @@ def _ingested_images(session: Session, options: dict[str, Any]) -> dict[str, Any
     source, projection = _source(options), _projection(options)
     if session.has_store():
         with session.open(creates=True) as at:
-            _check_before_loading(at, options["collection"], projection)
+            _check_before_loading(at, options, projection)
     encoder = load_encoder(
         options["model"], device=options["device"], precision=options["precision"]
     )
     names = ("dataset", "batch_size", "workers", "max_failures", "prune", "yes")
     knobs = {name: options[name] for name in names if options[name] is not None}
+    seed = options["augment_seed"]
+    views = {"augment": options["augment"]} | ({} if seed is None else {"augment_seed": seed})
     with session.open(creates=True, uploads=_uploads(options)) as at:
         stated = _recorded(session, PICTURES_DEFAULTS, but=(*_VECTORS_ONLY, "made_by"))
         with at.ledger.run("ingest", parameters=stated) as run:
@@ -280,19 +297,22 @@ def _ingested_images(session: Session, options: dict[str, Any]) -> dict[str, Any
                 projection=projection,
                 dataset=options["dataset"],
                 options=_cluster(options),
+                **views,
             )
             done = ingest_images(
-                source, photos, encoder=encoder, projection=projection, run=run, **knobs
+                source, photos, encoder=encoder, projection=projection, run=run, **views, **knobs
             )
     return {**done.to_dict(), "run_id": run.id}
 
 
-def _check_before_loading(at: Workspace, name: str, projection: Any) -> None:
-    from intramodal.ingest.images import RAW, check_projection
+def _check_before_loading(at: Workspace, options: dict[str, Any], projection: Any) -> None:
+    from intramodal.ingest.images import RAW, check_projection, check_view
 
-    if at.store.exists(name):
-        photos = at.collection(name)
+    if at.store.exists(options["collection"]):
+        photos = at.collection(options["collection"])
         check_projection(photos, photos.origin(RAW), projection)
+        if not options["augment"]:
+            check_view(photos, None)
 
 
 def _ingested_vectors(session: Session, options: dict[str, Any]) -> dict[str, Any]:

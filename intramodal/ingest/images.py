@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import ImageError, InputError
+from intramodal.ingest.augmentation import AUGMENTED, AugmentedView, augmented
 from intramodal.ingest.backfill.points import ReplicaLook, project_rows
 from intramodal.ingest.decode import decode_image
 from intramodal.ingest.payload import (
@@ -73,6 +74,41 @@ def check_projection(
         )
 
 
+def check_view(collection: ImageCollection, view: AugmentedView | None) -> None:
+    """Raise unless new points would have the augmented view that the others have."""
+    if view is not None:
+        return
+    origins = collection.manifest.vectors
+    views = sorted(v for v, origin in origins.items() if origin.method == AUGMENTED)
+    if views:
+        raise InputError(
+            f"collection {collection.name!r} has augmented views in {views[0]!r} and new images "
+            f"would lack theirs; augment these, too, with the same seed"
+        )
+
+
+def written_vectors(
+    encoder: Encoder, projection: Projection | None = None, view: AugmentedView | None = None
+) -> dict[str, tuple[int, VectorOrigin]]:
+    """Return size and origin of all vectors that an ingest of images writes."""
+    origins = {RAW: encoder_origin(encoder)}
+    if view is not None:
+        origins[augmented(RAW)] = view.origin()
+    found = {name: (encoder.dim, origin) for name, origin in origins.items()}
+    if projection is not None:
+        check_fitted_for(projection, origins[RAW])
+        for of, origin in origins.items():
+            made = projected_origin(projection, origin, of)
+            found[projected_name(projection, of)] = (projection.dim_out, made)
+    return found
+
+
+def projected_name(projection: Projection, of: str) -> str:
+    """Return the name of the vector that a projection makes of raw vectors or of their views."""
+    name = projection.default_vector
+    return name if of == RAW else augmented(name)
+
+
 @dataclass(frozen=True)
 class Stored:
     """What the collection holds of a picture."""
@@ -94,6 +130,8 @@ class Encodable:
     """(side, side, 3)."""
     seconds: float
     """What reading and decoding it took."""
+    view: NDArray[np.uint8] | None = None
+    """Its augmented view, (side, side, 3), if there is to be one."""
     is_known: bool = False
     """Whether the collection has the point: what others have added to it stays."""
 
@@ -164,6 +202,7 @@ def prepare(
     dataset: str,
     encoder: Encoder,
     projected: str | None = None,
+    view: AugmentedView | None = None,
 ) -> Outcome:
     """Read a picture, and decode it unless the collection holds it already."""
     started = time.perf_counter()
@@ -180,13 +219,15 @@ def prepare(
             return _unencoded(record.key, point, payload, stored)
         payload[HASH] = digest
     try:
-        pixels = encoder.preprocess(decode_image(data, target=encoder.image_size))
+        image = decode_image(data, target=encoder.image_size)
+        pixels = encoder.preprocess(image)
+        cut = None if view is None else view.crop(image, point)
     except ImageError as error:
         return FailureRecord(record.key, "decode", _reason(error))
     seconds = time.perf_counter() - started
     if stored is None:
-        return Encodable(point, record.key, without_none(payload), pixels, seconds)
-    return Encodable(point, record.key, payload, pixels, seconds, is_known=True)
+        return Encodable(point, record.key, without_none(payload), pixels, seconds, cut)
+    return Encodable(point, record.key, payload, pixels, seconds, cut, is_known=True)
 
 
 def _unencoded(key: str, point: str, payload: Payload, stored: Stored) -> Outcome:
@@ -224,6 +265,7 @@ class ImageReader:
     """Threads that read and decode; None: as many as keep up with the encoder."""
     seen: Seen
     """Gets the ids of all images."""
+    view: AugmentedView | None = None
     _replicas: ReplicaLook = field(init=False)
     _batch: list[Encodable] = field(default_factory=list, init=False)
     _relabelled: list[Relabelled] = field(default_factory=list, init=False)
@@ -236,7 +278,13 @@ class ImageReader:
     @property
     def vectors(self) -> tuple[str, ...]:
         """Names of the vectors that are written, in one upsert."""
-        return (RAW, self.projection.default_vector) if self.projection else (RAW,)
+        return tuple(written_vectors(self.encoder, self.projection, self.view))
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Those of them that hold augmented views."""
+        plain = written_vectors(self.encoder, self.projection)
+        return tuple(name for name in self.vectors if name not in plain)
 
     def check(self) -> None:
         """Raise unless the collection takes these vectors, and settings and names can be used."""
@@ -248,6 +296,10 @@ class ImageReader:
         origin = encoder_origin(self.encoder)
         self.collection.require(RAW, origin, self.encoder.dim)
         check_projection(self.collection, origin, self.projection)
+        check_view(self.collection, self.view)
+        found = written_vectors(self.encoder, self.projection, self.view)
+        for vector, (size, made) in found.items():
+            self.collection.require(vector, made, size)
 
     def steps(self, storing: Threads) -> Generator[Step, None, None]:
         """Yield a step for each image that needs no encoder, and for each batch of the others."""
@@ -279,6 +331,7 @@ class ImageReader:
             "dataset": self.dataset,
             "encoder": self.encoder,
             "projected": self.projection and self.projection.default_vector,
+            "view": self.view,
         }
         for chunk, stored in storing.in_order(self._looked_up(storing), ahead=0):
             for record, point in chunk:
@@ -325,26 +378,41 @@ class ImageReader:
         if not batch:
             return
         started = time.perf_counter()
-        X = self.encoder.encode_pixels(np.stack([one.pixels for one in batch]))
+        made = self._made(batch)
         pace.encoded(sum(one.seconds for one in batch), time.perf_counter() - started)
-        usable = np.isfinite(X).all(axis=1) & X.any(axis=1)
+        usable = np.all(
+            [np.isfinite(X).all(axis=1) & X.any(axis=1) for X in made.values()], axis=0
+        )
         some = [batch[row] for row in np.flatnonzero(usable)]
-        yield Step(len(batch), writes=list(self._writes(some, X[usable])))
+        yield Step(
+            len(batch), writes=list(self._writes(some, {n: X[usable] for n, X in made.items()}))
+        )
         for row in np.flatnonzero(~usable):
             reason = "the model gives zeros, NaN or infinity for this picture"
             yield Step(tally=Tally(failures=[FailureRecord(batch[row].key, "encode", reason)]))
 
-    def _writes(self, batch: list[Encodable], X: Floats) -> Iterator[Write]:
+    def _made(self, batch: Sequence[Encodable]) -> dict[str, Floats]:
+        """Return the encoder's output of the images, and of their views if there are any."""
+        encode = self.encoder.encode_pixels
+        made = {RAW: encode(np.stack([one.pixels for one in batch]))}
+        if self.view is not None:
+            views = [one.view for one in batch if one.view is not None]
+            made[augmented(RAW)] = encode(np.stack(views))
+        return made
+
+    def _writes(self, batch: list[Encodable], made: Mapping[str, Floats]) -> Iterator[Write]:
         for is_known, write in ((False, _add), (True, _renew)):
             rows = [row for row, one in enumerate(batch) if one.is_known is is_known]
             if rows:
                 some = [batch[row] for row in rows]
-                yield partial(write, self.collection, some, self._vectors(X[rows]))
+                vectors = self._vectors({name: X[rows] for name, X in made.items()})
+                yield partial(write, self.collection, some, vectors)
 
-    def _vectors(self, X: Floats) -> dict[str, Floats]:
+    def _vectors(self, made: Mapping[str, Floats]) -> dict[str, Floats]:
         if self.projection is None:
-            return {RAW: X}
-        return {RAW: X, self.projection.default_vector: self.projection.apply(X)}
+            return dict(made)
+        maps = {projected_name(self.projection, of): of for of in made}
+        return {**made, **{name: self.projection.apply(made[of]) for name, of in maps.items()}}
 
 
 # What the storing threads do.

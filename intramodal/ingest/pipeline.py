@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from intramodal.errors import InputError
+from intramodal.ingest.augmentation import AugmentedView
 from intramodal.ingest.backfill.in_place import mark_vector, on_behind
 from intramodal.ingest.backfill.points import (
     ReplicaQuestions,
@@ -19,7 +20,7 @@ from intramodal.ingest.backfill.points import (
     log_projection,
 )
 from intramodal.ingest.failures import Failures
-from intramodal.ingest.images import RAW, ImageReader, encoder_origin
+from intramodal.ingest.images import RAW, ImageReader, written_vectors
 from intramodal.ingest.prune import Seen, count_dataset, find_gone
 from intramodal.ingest.prune import prune as prune_points
 from intramodal.ingest.reader import Reader, Step, Tally
@@ -29,10 +30,9 @@ from intramodal.ingest.workers import Threads, counted
 from intramodal.progress import progress
 from intramodal.projection.projection import Projection
 from intramodal.runs.run import Run
-from intramodal.store.base import Store
+from intramodal.store.base import Filter, Store
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
-from intramodal.store.origins import check_fitted_for, projected_origin
 from intramodal.store.own_name import under_own_name, writes_under_own_name
 from intramodal.types import (
     Encoder,
@@ -83,16 +83,20 @@ class IngestSummary:
         return asdict(self)
 
 
-def images_collection(
+def images_collection(  # noqa: PLR0913  a job has as many knobs as it has
     store: Store,
     name: str,
     *,
     encoder: Encoder,
     projection: Projection | None = None,
+    augment: bool = False,
+    augment_seed: int = 0,
     dataset: str | None = None,
     options: Mapping[str, int] | None = None,
 ) -> ImageCollection:
     """Open the collection of an encoder's images, or make it; with a projection, both vectors.
+
+    The vectors of augmented views are added where they are not there yet.
 
     Parameters
     ----------
@@ -100,6 +104,8 @@ def images_collection(
     name : str
     encoder : Encoder
     projection : Projection, optional
+    augment, augment_seed
+        As in `ingest_images`.
     dataset : str, optional
         Namespace of the point ids; the collection's name by default.
     options : mapping, optional
@@ -110,13 +116,22 @@ def images_collection(
     ManifestMismatchError
         If its vectors were made by another model or projection.
     """
-    raw = encoder_origin(encoder)
-    vectors = {RAW: (encoder.dim, raw)}
-    if projection is not None:
-        check_fitted_for(projection, raw)
-        origin = projected_origin(projection, raw, RAW)
-        vectors[projection.default_vector] = (projection.dim_out, origin)
-    return ImageCollection.ensure(store, name, vectors, dataset=dataset, options=options or {})
+    plain = written_vectors(encoder, projection)
+    vectors = written_vectors(encoder, projection, _view(encoder, augment, augment_seed))
+    if not store.exists(name):
+        return ImageCollection.create(store, name, vectors, dataset=dataset, options=options or {})
+    found = ImageCollection.ensure(store, name, plain, dataset=dataset)
+    for vector, (size, origin) in vectors.items():
+        if vector in found.vectors:
+            found.require(vector, origin, size)
+            continue
+        found.check_reusable(vector)
+        found.add_vector(vector, size, origin)
+    return found
+
+
+def _view(encoder: Encoder, augment: bool, seed: int) -> AugmentedView | None:
+    return AugmentedView(encoder, seed) if augment else None
 
 
 def vectors_collection(
@@ -163,6 +178,8 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
     *,
     encoder: Encoder,
     projection: Projection | None = None,
+    augment: bool = False,
+    augment_seed: int = 0,
     dataset: str | None = None,
     batch_size: int = 32,
     workers: int | None = None,
@@ -187,6 +204,13 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
     encoder : Encoder
     projection : Projection, optional
         Its vector is written with ``raw``; new pictures get both in one write.
+    augment : bool
+        Also encode one augmented view of each image (a random crop of half the area and more, and
+        a flip), as few-shot papers do with shots, into ``raw_augmented`` and, with a projection,
+        the projection's vector with that ending. A stored image without its view is encoded
+        again, both ways.
+    augment_seed : int
+        With the id of its point it decides an image's view; another seed is another vector.
     dataset : str, optional
         Namespace of the point ids; the collection's name by default.
     batch_size : int
@@ -217,17 +241,20 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
     """
     started = time.perf_counter()
     run = run or Run()
-    _log_identities(run, encoder, projection)
+    view = _view(encoder, augment, augment_seed)
+    _log_identities(run, encoder, projection, view)
     name = collection.name if dataset is None else dataset  # of ids: an alias stays what it is
     collection = under_own_name(collection)
     with closing(Seen()) as seen:
         reader = ImageReader(
-            source, collection, encoder, projection, name, batch_size, workers, seen
+            source, collection, encoder, projection, name, batch_size, workers, seen, view
         )
         reader.check()
         failures = Failures(run, max_failures)
         n_before = count_dataset(collection, name) if prune else 0
-        replicas = WrittenReplicas(collection, RAW, projection, failures, all_have_it=True)
+        replicas = WrittenReplicas(
+            collection, RAW, projection, failures, all_have_it=True, views=reader.views
+        )
         n_streams = collection.store.upload_streams(collection.name)
         with (
             progress(None, "ingest", unit="img") as bar,
@@ -241,9 +268,22 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
         n_pruned = _pruned(reader, n_before, yes=yes) if prune else 0
     run.log_metric("pruned", n_pruned)
     found, notes = replicas.settle()
+    notes += _completed(collection, reader.views)
     return _summary(
         collection, tally, failures, started, n_pruned=n_pruned, replicas=found, notes=notes
     )
+
+
+def _completed(collection: ImageCollection, views: Sequence[str]) -> list[str]:
+    """Call vectors of views complete once each image has its own; returns what could not be."""
+    notes = []
+    for vector in views:
+        where = Filter(has_vector=RAW, lacks_vector=vector)
+        if collection.origin(vector).is_complete:
+            continue
+        if not any(page.ids for page in collection.scroll(where=where)):
+            notes += mark_vector(collection, vector, is_complete=True)
+    return notes
 
 
 @writes_under_own_name
@@ -324,10 +364,14 @@ def log_declared(run: Run, made_by: str) -> None:
     run.log_fingerprint("encoder", made_by, declared_fingerprint(made_by), {"declared": True})
 
 
-def _log_identities(run: Run, encoder: Encoder, projection: Projection | None) -> None:
-    """Record the encoder, the device and precision it ran with, and the projection."""
+def _log_identities(
+    run: Run, encoder: Encoder, projection: Projection | None, view: AugmentedView | None
+) -> None:
+    """Record the encoder, the device and precision it ran with, the projection and the views."""
     facts = {**encoder.identity, "precision": encoder.precision, "device": encoder.device}
     run.log_fingerprint("encoder", encoder.name, encoder.fingerprint, facts)
+    if view is not None:
+        run.log_fingerprint("encoder", view.name, view.fingerprint, view.identity)
     if projection is not None:
         log_projection(run, projection)
 
@@ -345,6 +389,8 @@ class WrittenReplicas:
     all_have_it : bool
         Whether it is complete only if all points of the collection have it, not those of this
         ingest alone.
+    views : sequence of str
+        Vectors of augmented views, which are asked for likewise.
     """
 
     def __init__(
@@ -355,11 +401,12 @@ class WrittenReplicas:
         failures: Failures,
         *,
         all_have_it: bool = False,
+        views: Sequence[str] = (),
     ) -> None:
         self._collection = collection
         self._vector = vector
         self._all_have_it = all_have_it
-        self._questions = {vector: ReplicaQuestions(collection, vector)}
+        self._questions = {v: ReplicaQuestions(collection, v) for v in (vector, *views)}
         if projection is not None:
             name = projection.default_vector
             fill = VectorFill(collection, projection, vector, name, DEFAULT_BATCH, None, failures)

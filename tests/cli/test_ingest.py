@@ -100,6 +100,36 @@ def test_both_vectors_are_written_with_a_projection(pets: Path, model: str) -> N
     assert kinds == {"encoder", "projection"}
 
 
+def test_one_augmented_view_of_each_image_is_encoded_on_demand(pets: Path, model: str) -> None:
+    run("fit", "--model", model, "-o", "pca.safetensors")
+    both = ("--projection", "pca.safetensors", "--augment")
+    done = ingest(model, *both)
+    assert (done["written"], ingest(model, *both)["skipped"]) == (N, N)
+    names = ["raw", "pca", "raw_augmented", "pca_augmented"]
+    with open_store(DEFAULT_STORE) as store:
+        collection = ImageCollection.open(store, "pets")
+        table = collection.table(names)
+        origins = collection.manifest.vectors
+    assert table.n_incomplete == 0
+    raw, view = origins["raw"], origins["raw_augmented"]
+    assert view.encoder == f"{model} (augmented view)"
+    assert view.encoder_fingerprint != raw.encoder_fingerprint
+    assert origins["pca_augmented"].source == "raw_augmented"
+    made = Projection.load("pca.safetensors").apply(table.vectors["raw_augmented"])
+    # float32 of stored unit vectors
+    np.testing.assert_allclose(table.vectors["pca_augmented"], unit_rows(made), atol=1e-5)
+    assert np.abs(table.vectors["raw"] - table.vectors["raw_augmented"]).max() > 1e-3
+    message = ingest(model, *both[:2], code=1)["error"]["message"]
+    assert "has augmented views in 'raw_augmented' and new images would lack" in message
+    other = ingest(model, *both, "--augment-seed", "1", code=1)["error"]["message"]
+    assert "vector 'raw_augmented' was made by" in other
+    alone = CliRunner().invoke(
+        cli, ["ingest", "pets", "--collection", "p", "--model", model, "--augment-seed", "1"]
+    )
+    assert alone.exit_code == 2
+    assert "--augment-seed is for --augment only" in alone.output
+
+
 def test_store_and_manifest_are_checked_before_the_model_is_loaded(
     pets: Path, model: str, tmp_path: Path
 ) -> None:
