@@ -553,10 +553,11 @@ class Store(ABC):
         they are.
         """
 
-    def lacking_right(self, name: str) -> str:
+    def lacking_right(self, name: str, *, to_write: bool = False, asks: bool = False) -> str:
         """Return why the key may not change a collection's description, as far as that is known.
 
-        ``""`` where it may, or where only the store itself knows.
+        ``""`` where it may, or where only the store itself knows. `to_write` asks for less: to
+        change its points. With `asks` the store is asked, by a request that changes nothing.
         """
         return ""
 

@@ -347,9 +347,17 @@ class ImageCollection:
         lacks = self.store.lacking_right(self.name)
         if lacks and not self.is_prepared_for(vector):
             raise AccessDenied(
-                f"{vector!r} cannot be added to {self.name!r}: {lacks}; let somebody whose key "
-                f"may run the same command once, then this key is enough"
+                f"{vector!r} cannot be added to {self.name!r}: {self.who_may(lacks)}"
             )
+
+    def who_may(self, lacks: str, *, asks: bool = False) -> str:
+        """Return what a key lacks, and who must do it: once, if this key is enough after that."""
+        if self.store.lacking_right(self.name, to_write=True, asks=asks):
+            return f"{lacks}; it has to be done with a key that may change the collection"
+        return (
+            f"{lacks}; let somebody whose key may run the same command once, then this key is "
+            f"enough for the points that come later"
+        )
 
     def is_prepared_for(self, vector: str) -> bool:
         """Return whether a vector is there, and known to the manifest."""

@@ -11,7 +11,9 @@ import pytest
 
 from intramodal.errors import AccessDenied
 from intramodal.ingest.backfill.in_place import backfill
-from intramodal.ingest.backfill.plan import plan_backfill
+from intramodal.ingest.backfill.plan import plan_backfill, plan_copy, plan_recompute
+from intramodal.ingest.backfill.rollback import rollback_vector
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.open import open_store
 from intramodal.store.server.tokens import lacking_right
@@ -65,7 +67,7 @@ def test_the_plan_says_what_the_token_may_not_do_and_the_backfill_before_it_writ
         with pytest.raises(AccessDenied, match=r"may write points.*run the same command once"):
             backfill(photos, TRUTH.projection)
     assert any("may write points of 'photos'" in note for note in notes)
-    assert any("somebody whose key may run this backfill once" in note for note in notes)
+    assert any("somebody whose key may run the same command once" in note for note in notes)
     assert seen == []
 
 
@@ -139,3 +141,74 @@ def test_a_refused_write_names_the_right_that_is_missing(server: WireServer) -> 
             store.set_metadata(NAME, {"a": 1})
         with pytest.raises(AccessDenied, match="for single collections"):
             store.drop(NAME)
+
+
+READING = "the key for reading"
+
+
+@pytest.fixture(params=[READING, token("r"), token([{"collection": NAME, "access": "r"}])],
+                ids=["plain key", "token", "token of the collection"])  # fmt: skip
+def reading(server: WireServer, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Yield a key that may only read; whoever writes with it is refused."""
+    before, server.keys = server.keys, Keys(full=FULL, reading=request.param)
+    yield request.param
+    server.keys = before
+
+
+def test_a_plan_with_a_key_for_reading_says_who_must_write_and_changes_nothing(
+    server: WireServer, reading: str
+) -> None:
+    seen = changes(server)
+    with open_store(server.url, api_key=reading) as store:
+        photos = ImageCollection.open(store, NAME)
+        notes = plan_backfill(photos, TRUTH.projection).notes
+        copied = plan_copy(photos, TRUTH.projection, new_collection="photos_v2").notes
+    assert any("cannot add 'pca'" in n and "may only read" in n for n in notes)
+    assert any("has to be done with a key that may change the collection" in n for n in notes)
+    assert not any("is enough" in note for note in notes)
+    assert any("cannot make 'photos_v2'" in note for note in copied)
+    assert seen == []
+    with open_store(server.url, api_key=FULL) as store:
+        backfill(ImageCollection.open(store, NAME), TRUTH.projection)
+    with open_store(server.url, api_key=reading) as store:
+        photos = ImageCollection.open(store, NAME)
+        filled = plan_backfill(photos, TRUTH.projection).notes
+        again = plan_recompute(photos, TRUTH.projection, where=Filter()).notes
+        back = rollback_vector(photos, dry_run=True).notes
+    for notes in (filled, again):
+        assert any("cannot write 'pca'" in n and "a key that may write" in n for n in notes)
+    assert any("takes a key for the whole server" in note for note in back)
+
+
+@pytest.mark.parametrize("key", [FULL, None])
+def test_a_plan_with_a_key_for_everything_has_nothing_to_say_of_it(
+    server: WireServer, key: str | None
+) -> None:
+    if key is None:
+        server.keys = Keys()
+    asked: list[str] = []
+    server.before = lambda method, path: asked.append(f"{method} {path}")
+    with open_store(server.url, api_key=key) as store:
+        photos = ImageCollection.open(store, NAME)
+        assert not any("key" in note for note in plan_backfill(photos, TRUTH.projection).notes)
+        assert store.lacking_right(NAME, asks=True) == ""
+    assert asked.count("GET /profiler/slow_requests") == (key is not None)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(403, "nginx: forbidden"), (404, "Not Found"), (500, "oh"), (401, "who"), (200, "<html>")],
+)
+def test_what_a_proxy_makes_of_the_question_says_nothing(
+    server: WireServer, monkeypatch: pytest.MonkeyPatch, status: int, words: str
+) -> None:
+    answer = server.answer
+
+    def hidden(method: str, target: str, headers: Any, body: bytes) -> Any:
+        if target.startswith("/profiler"):
+            return status, words if status == 200 else {"status": {"error": words}}, {}
+        return answer(method, target, headers, body)
+
+    monkeypatch.setattr(server, "answer", hidden)
+    with open_store(server.url, api_key=FULL) as store:
+        assert store.lacking_right(NAME, asks=True) == ""

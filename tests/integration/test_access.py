@@ -69,6 +69,17 @@ def test_a_key_that_may_only_read_changes_nothing(
     assert state(shop) == before
 
 
+def test_a_plan_says_that_a_key_may_only_read_and_the_full_key_is_told_nothing(
+    shop: Qdrant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = ("backfill", "shop", "--to", "other", "--projection", "pca.safetensors", "--dry-run")
+    before = state(shop)
+    assert not any("key" in note for note in run(*plan)["notes"])
+    monkeypatch.setenv("QDRANT_API_KEY", str(shop.read_only_key))
+    assert any("the key in QDRANT_API_KEY may only read" in note for note in run(*plan)["notes"])
+    assert state(shop) == before
+
+
 @pytest.mark.parametrize("key", [None, "planted-4717"])
 def test_without_the_right_key_nothing_is_told_and_the_key_is_not_repeated(
     shop: Qdrant, monkeypatch: pytest.MonkeyPatch, key: str | None

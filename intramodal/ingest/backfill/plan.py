@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from intramodal.ingest.backfill.copy import Copy, check_copyable, is_switched, original_of
@@ -149,12 +149,16 @@ class BackfillPlan:
 
 @dataclass(frozen=True)
 class RecomputePlan:
-    """What a recomputation would do: `n_matching` points would be projected anew."""
+    """What a recomputation would do: `n_matching` points would be projected anew.
+
+    `notes` say what a person should know before.
+    """
 
     collection: str
     source: str
     vector: str
     n_matching: int
+    notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -258,7 +262,8 @@ def plan_recompute(
     """Return what `recompute` would do, with the same refusals, changing nothing."""
     vector = vector or projection.default_vector
     check_made_by(collection, projection, source, vector)
-    return RecomputePlan(collection.name, source, vector, collection.count(where))
+    n_matching, notes = collection.count(where), _cannot_write(collection, vector)
+    return RecomputePlan(collection.name, source, vector, n_matching, notes)
 
 
 def _settings(collection: ImageCollection) -> dict[str, Any]:
@@ -294,18 +299,23 @@ def _faults(collection: ImageCollection, there: str | None) -> list[str]:
 
 
 def _rights(collection: ImageCollection, vector: str) -> list[str]:
-    """Return what the key may not do, and who must do it, as far as the key tells."""
-    lacks = collection.store.lacking_right(collection.name)
+    """Return what the key may not do, and who must do it, as far as key or server tell."""
+    lacks = collection.store.lacking_right(collection.name, asks=True)
     if not lacks:
         return []
     if not collection.is_prepared_for(vector):
-        return [
-            f"this key cannot add {vector!r}: {lacks}; let somebody whose key may run this "
-            f"backfill once, then this key is enough for the points that come later"
-        ]
-    if not collection.origin(vector).is_complete:
+        return [f"this key cannot add {vector!r}: {collection.who_may(lacks, asks=True)}"]
+    cannot_write = _cannot_write(collection, vector)
+    if not cannot_write and not collection.origin(vector).is_complete:
         return [f"this key cannot mark {vector!r} as complete in the end: {lacks}"]
-    return []
+    return cannot_write
+
+
+def _cannot_write(collection: ImageCollection, vector: str) -> list[str]:
+    """Return why the key may not change points, and who must."""
+    lacks = collection.store.lacking_right(collection.name, to_write=True, asks=True)
+    who = "it has to be done with a key that may write"
+    return [f"this key cannot write {vector!r}: {lacks}; {who}"] if lacks else []
 
 
 def _notes_in_place(settings: dict[str, Any], n_missing: int, n_reindexed: int) -> list[str]:
@@ -335,7 +345,10 @@ def _notes_copy(copy: Copy, settings: dict[str, Any], aliases: list[str]) -> lis
     there = store.info(new).n_points if store.exists(new) else None
     if there is not None and is_switched(copy):
         return [f"nothing is copied: clients use {new!r} already; what they deleted stays deleted"]
-    notes = (
+    lacks = store.lacking_right(new, asks=True)
+    who = "a copy takes a key for the whole server"
+    denied = [f"this key cannot make {new!r}: {lacks}; {who}"] if lacks else []
+    notes = denied + (
         [] if there is None else [f"{new!r} holds about {in_points(there)} already, which stay"]
     )
     notes += [

@@ -126,7 +126,14 @@ def rollback_vector(
     if not dry_run:
         collection.forget(vector)
     notes = [f"this needs --yes: {risk}"] if risk and dry_run else []
+    notes += _rights(collection) if dry_run else []
     return RollbackSummary(collection.name, vector, removed=n, is_plan=dry_run, notes=notes)
+
+
+def _rights(collection: ImageCollection) -> list[str]:
+    """Return what the key may not do, and who must, as far as key or server tell."""
+    lacks = collection.store.lacking_right(collection.name, asks=True)
+    return [f"this key may not: {lacks}; it takes a key for the whole server"] if lacks else []
 
 
 def _projected_vector(collection: ImageCollection, vector: str | None) -> str:
@@ -174,6 +181,7 @@ def _back_to_original(
         aliases=aliases,
         only_in_new=len(only_in_new),
         is_plan=dry_run,
+        notes=_rights(collection) if dry_run else [],
     )
 
 

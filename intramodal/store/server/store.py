@@ -85,7 +85,7 @@ from intramodal.store.server.shard_keys import (
     meant_key,
     merged,
 )
-from intramodal.store.server.tokens import lacking_right
+from intramodal.store.server.tokens import is_token, lacking_right, only_reads
 from intramodal.types import Floats, KeyedId, Payload, PointId, ShardKey
 
 log = logging.getLogger(__name__)
@@ -323,9 +323,17 @@ class ServerStore(Store):
         except AccessDenied:
             log.info("%r waits for the next write before it is optimized", name)
 
-    def lacking_right(self, name: str) -> str:
-        """Return why the key may not change a collection's description, as its token says."""
-        return lacking_right(self._connection.access.api_key, name)
+    def lacking_right(self, name: str, *, to_write: bool = False, asks: bool = False) -> str:
+        """Return why the key may not change a collection, as its token or the server says."""
+        key = self._connection.access.api_key
+        if not asks or key is None or is_token(key) or self._is_local:
+            return lacking_right(key, name, to_write=to_write)
+        # One of a server's own keys is for everything, or for reading alone.
+        return "the key in QDRANT_API_KEY may only read" if self._only_reads else ""
+
+    @cached_property
+    def _only_reads(self) -> bool:
+        return only_reads(self._server)
 
     @looks_again
     def add_vector(
