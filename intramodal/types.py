@@ -143,12 +143,34 @@ def point_id(dataset: str, key: str) -> str:
     return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"
 
 
+_PLAIN_LENGTHS = (1e-15, 1e15)
+"""Lengths between which float32 holds vectors and their unit rows without loss."""
+
+
 def unit_rows(X: NDArray[Any]) -> Floats:
-    """Return the rows of `X` (n, d) scaled to unit length, as float32; zero rows stay zero."""
-    X = np.asarray(X, dtype=np.float32)
-    norms = np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64)).astype(np.float32)
-    norms[norms == 0] = 1.0
-    return np.asarray(X / norms[:, None], dtype=np.float32)
+    """Return the rows of `X` (n, d) scaled to unit length, as float32; zero rows stay zero.
+
+    Rows of any other length that float64 holds are scaled, however short or long.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        kept = np.asarray(X, dtype=np.float32)
+        norms = np.sqrt(np.einsum("ij,ij->i", kept, kept, dtype=np.float64))
+        is_plain = (norms > _PLAIN_LENGTHS[0]) & (norms < _PLAIN_LENGTHS[1])
+        divisors = np.where(is_plain, norms, 1.0).astype(np.float32)
+        unit = np.asarray(kept / divisors[:, None], dtype=np.float32)
+        if not is_plain.all():
+            unit[~is_plain] = _unit_rows_of_any_length(np.asarray(X)[~is_plain])
+    return unit
+
+
+def _unit_rows_of_any_length(X: NDArray[Any]) -> NDArray[np.float64]:
+    """Return unit rows by float64, in which squares of scaled components cannot overflow."""
+    X = X.astype(np.float64)
+    largest = np.abs(X).max(axis=1, initial=0.0, keepdims=True)
+    X = X / np.where(largest == 0, 1.0, largest)
+    norms = np.sqrt((X * X).sum(axis=1, keepdims=True))
+    found: NDArray[np.float64] = X / np.where(norms == 0, 1.0, norms)
+    return found
 
 
 @dataclass(frozen=True)

@@ -382,13 +382,10 @@ def _finite_rows(X: NDArray[Any]) -> Floats:
 
 def _finite_unit_rows(X: NDArray[Any]) -> Floats:
     """Return unit rows of `X` (n, d) in an array of their own; zero rows stay zero."""
-    unit = np.array(X, dtype=np.float32)
-    norms = np.sqrt(np.einsum("ij,ij->i", unit, unit, dtype=np.float64))
-    # The norm of a row with NaN or infinity is no number either: no second look at the values.
-    if not np.isfinite(norms).all():
+    unit = unit_rows(X)
+    # A row with NaN or infinity has no unit vector: its largest component tells.
+    if not np.isfinite(np.einsum("ij,ij->i", unit, unit)).all():
         raise InputError("vectors to project hold NaN or infinity; leave those points out")
-    norms[norms == 0] = 1.0
-    unit /= norms.astype(np.float32)[:, None]
     return unit
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import Conflict, InputError, NotFound, Unsupported
 from intramodal.store.base import UNNAMED, IndexKind, VectorSpec
-from intramodal.types import Floats, Payload, PointId
+from intramodal.types import Floats, Payload, PointId, unit_rows
 
 # The server's own rule (and the client's) for names of collections and vectors.
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
@@ -23,6 +23,11 @@ _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").ful
 _LARGEST_ID = 2**64
 _LARGEST_SIZE = 65536
 _SMALLEST_INTEGER = -(2**63)
+
+_UNIT_TOLERANCE = 1e-6
+"""Of a squared length, within which the engine takes a vector for a unit one."""
+
+_FLOATS = ("float32", "float16")
 
 LARGEST_SIGNED, LARGEST_UNSIGNED = 2**63 - 1, 2**64 - 1
 """Largest whole number in payload: over gRPC, and by every other way."""
@@ -232,7 +237,10 @@ def _is_unicode(text: str) -> bool:
 
 
 def check_vector(specs: Mapping[str, VectorSpec], name: str, X: Floats, n: int) -> Floats:
-    """Return `X` as float32; raise unless it holds `n` finite rows of the vector's size."""
+    """Return `X` as float32; raise unless it holds `n` finite rows of the vector's size.
+
+    For a cosine vector they have unit length.
+    """
     require_vectors(specs, [name])
     X = np.asarray(X)
     if X.shape != (n, specs[name].size):
@@ -240,11 +248,29 @@ def check_vector(specs: Mapping[str, VectorSpec], name: str, X: Floats, n: int) 
             f"vector {name!r} takes an array of shape ({n}, {specs[name].size}) for {n} points, "
             f"got {X.shape}"
         )
+    given = X
+    if specs[name].distance == "Cosine" and specs[name].datatype in _FLOATS:
+        X = _cosine_rows(X)
     with np.errstate(over="ignore"):  # beyond float32: infinity, which a server would store
         kept = np.ascontiguousarray(X, dtype=np.float32)
     if not np.isfinite(kept).all():
-        raise _not_finite(name, X, kept)
+        raise _not_finite(name, given, kept)
     return kept
+
+
+def _cosine_rows(X: NDArray[Any]) -> NDArray[Any]:
+    """Return `X` (n, d) with all rows of unit length but zeros, for a cosine vector.
+
+    The engine scales them itself, in float32: it leaves very short ones as they are and turns
+    very long ones into zeros. Rows that it would take for unit ones are left alone, as it does.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        is_off = ~(np.abs(np.einsum("ij,ij->i", X, X, dtype=np.float64) - 1) <= _UNIT_TOLERANCE)
+        if not is_off.any():
+            return X
+        found = np.array(X, dtype=np.float32)
+        found[is_off] = unit_rows(X[is_off])
+    return found
 
 
 def _not_finite(name: str, X: NDArray[Any], kept: Floats) -> InputError:

@@ -253,6 +253,19 @@ class StoreContract:
             again, stored, rtol=0, atol=0 if self.keeps_the_bits_of_unit_rows else ATOL
         )
 
+    @pytest.mark.parametrize("length", [1e-30, 1e-4, 1e-2, 1e2, 1e4, 1e30])
+    def test_cosine_vectors_of_any_length_come_back_as_unit_vectors(
+        self, filled: Store, length: float
+    ) -> None:
+        """Issue 20, F02: the engine leaves very short ones and turns very long ones into zeros."""
+        scaled = UNIT * np.float32(length)
+        filled.upsert(NAME, IDS, {"raw": scaled}, PAYLOADS)
+        kept = filled.retrieve(NAME, IDS, vectors=["raw"]).vectors["raw"]
+        np.testing.assert_allclose(kept, UNIT, atol=ATOL)
+        filled.update_vectors(NAME, "raw", IDS[:5], scaled[:5])
+        kept = filled.retrieve(NAME, IDS[:5], vectors=["raw"]).vectors["raw"]
+        np.testing.assert_allclose(kept, UNIT[:5], atol=ATOL)
+
     def test_lengths_survive_under_the_dot_product(self, store: Store) -> None:
         store.create(NAME, {"raw": VectorSpec(D, "Dot")})
         store.upsert(NAME, IDS, {"raw": X}, PAYLOADS)

@@ -218,13 +218,17 @@ def test_pages_hold_so_many_bytes_whatever_the_points_carry(
 def test_a_number_beyond_float32_is_refused_by_name_and_payload_keeps_its_doubles(
     store: ServerStore,
 ) -> None:
-    """The server would take 1e39 and keep infinity."""
+    """The server would take 1e39 and keep infinity; of a cosine vector the direction counts."""
     wide = X[:2].astype(np.float64)
     wide[1, 3] = 1e39
+    store.create("dot", {"raw": VectorSpec(D, "Dot")})
     with pytest.raises(InputError, match=r"row 1 of vector 'raw' holds 1e\+39.*beyond float32"):
-        store.upsert(NAME, [1, 2], {"raw": wide}, [{}, {}])
+        store.upsert("dot", [1, 2], {"raw": wide}, [{}, {}])
     with pytest.raises(InputError, match="beyond float32"):
-        store.query_batch(NAME, wide, using="raw", k=1)
+        store.query_batch("dot", wide, using="raw", k=1)
+    store.upsert(NAME, [1, 2], {"raw": wide}, [{}, {}])
+    kept = store.retrieve(NAME, [2], vectors=["raw"]).vectors["raw"]
+    np.testing.assert_allclose(kept, np.eye(D)[3:4], atol=1e-7)  # float32 rounding
     with pytest.raises(InputError, match="NaN or infinity"):
         store.update_vectors(NAME, "raw", [1], np.full((1, D), np.nan))
     store.upsert(NAME, [1], {"raw": X[:1]}, [{"mass": 1e39}])

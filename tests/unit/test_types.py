@@ -65,6 +65,22 @@ def test_unit_rows_survive_values_whose_squares_leave_float32() -> None:
     np.testing.assert_allclose(X, [[1.0, 0.0], [1.0, 0.0]], atol=1e-6)  # float32 rounding
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("length", [1e-40, 1e-30, 1e-4, 1e4, 1e30, 1e38])
+def test_rows_of_any_length_are_scaled(length: float, dtype: type) -> None:
+    X = np.array([[3.0, 4.0]]) * length / 5
+    # Subnormal float32 has lost digits before: 1e-40 is a few tens of thousands of its steps.
+    atol = 1e-4 if length < 1e-37 and dtype is np.float32 else 1e-7
+    np.testing.assert_allclose(unit_rows(X.astype(dtype)), [[0.6, 0.8]], atol=atol)
+
+
+@pytest.mark.parametrize("length", [5e-324, 1e-200, 1e200, 1e308])
+def test_rows_that_only_float64_holds_are_scaled(length: float) -> None:
+    X = unit_rows(np.array([[length, 0.0], [0.0, 0.0], [np.inf, 1.0]]))
+    np.testing.assert_allclose(X[:2], [[1.0, 0.0], [0.0, 0.0]], atol=1e-7)
+    assert np.isnan(X[2]).any()
+
+
 def test_loaded_encoders_agree_by_fingerprint_and_declared_ones_by_name() -> None:
     loaded = ("clip", "3f9a")
     assert encoders_agree(loaded, ("clip at another path", "3f9a"))

@@ -208,12 +208,13 @@ class RowReader:
 
     def _usable(self, block: Block) -> tuple[Batch, list[FailureRecord]]:
         """Return what can be stored of a block, and why the rest cannot."""
-        problems = {**_bad_rows(block), **block.problems}
+        X = self._storable(block.X)
+        problems = {**_bad_rows(X), **block.problems}
         failures = [
             FailureRecord(block.names[place], "read", problems[place])
             for place in sorted(problems)
         ]
-        X, points, payloads = block.X, block.points, block.payloads
+        points, payloads = block.points, block.payloads
         if problems:
             rows = [place for place in range(len(points)) if place not in problems]
             X = X[rows]
@@ -224,10 +225,19 @@ class RowReader:
             vectors[self.projection.default_vector] = self.projection.apply(X)
         return Batch(points, vectors, payloads), failures
 
+    def _storable(self, X: Floats) -> Floats:
+        """Return rows (n, d) as they are written: unit ones of any length for a cosine vector."""
+        if X.dtype == np.float32:
+            return X
+        if self.collection.vectors[self.vector].distance == "Cosine":
+            return unit_rows(X)
+        with np.errstate(over="ignore"):  # listed as not finite
+            return X.astype(np.float32)
 
-def _bad_rows(block: Block) -> dict[int, str]:
+
+def _bad_rows(X: Floats) -> dict[int, str]:
     # One number a row tells: it is not finite if a component is not, and zero if all are.
-    sizes = np.abs(block.X).max(axis=1)
+    sizes = np.abs(X).max(axis=1)
     bad = {int(row): "the vector is zero" for row in np.flatnonzero(sizes == 0)}
     for row in np.flatnonzero(~np.isfinite(sizes)):
         bad[int(row)] = "the vector is missing, of another length, or not finite"

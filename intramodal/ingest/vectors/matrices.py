@@ -44,6 +44,7 @@ class Matrix(ABC):
     def blocks(self, size: int) -> Iterator[Floats]:
         """Yield all rows in order as float32 arrays of `size` rows, the last one shorter.
 
+        Blocks with a row that float32 cannot hold are float64: it has a direction all the same.
         Rows that are missing or of another length are NaN.
         """
 
@@ -141,9 +142,10 @@ class ParquetMatrix(Matrix):
     def _rows(self, cells: Any) -> Floats:
         lengths = np.asarray(cells.value_lengths().fill_null(0))
         fits = lengths == self.dim
-        X = np.full((len(cells), self.dim), np.nan, dtype=np.float32)
         values = cells.filter(self._pa.array(fits)).flatten()
-        X[fits] = _floats(values.to_numpy(zero_copy_only=False)).reshape(-1, self.dim)
+        rows = _floats(values.to_numpy(zero_copy_only=False).reshape(-1, self.dim))
+        X = np.full((len(cells), self.dim), np.nan, dtype=rows.dtype)
+        X[fits] = rows
         return X
 
     def _check_type(self, path: Path, found: Any) -> None:
@@ -194,10 +196,21 @@ def read_matrix(path: Path) -> Floats:
     return np.concatenate(list(matrix.blocks(matrix.n_rows)))
 
 
+_SHORTEST = 1e-30
+"""Largest component of a row below which float32 loses digits of the others."""
+
+
 def _floats(X: NDArray[Any]) -> Floats:
-    # A float64 beyond float32 becomes infinite, and is listed as that.
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(X, dtype=np.float32)
+    """Return rows (n, d) as float32; as float64 where some are too short or too long for it."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        kept = np.ascontiguousarray(X, dtype=np.float32)
+        if X.dtype != np.float64:
+            return kept
+        largest = np.abs(kept).max(axis=1, initial=0.0)
+        is_odd = ((largest < _SHORTEST) & X.any(axis=1)) | (
+            np.isinf(largest) & np.isfinite(X).all(axis=1)
+        )
+    return np.ascontiguousarray(X) if is_odd.any() else kept
 
 
 def _safetensors(path: Path) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, ManifestMismatchError, StoreError
+from intramodal.ingest.adopt import adopt_collection
 from intramodal.ingest.backfill.in_place import backfill
 from intramodal.ingest.pipeline import IngestSummary, ingest_vectors
 from intramodal.ingest.vectors.load import check_target, vectors_of
@@ -162,6 +163,32 @@ def test_a_projected_vector_that_is_stale_or_missing_is_mended(
     store.upsert("shop", page.ids, page.vectors, page.payloads)  # a writer that knows only raw
     assert counts(load(store, source, projection=half)) == (2, N - 2, 0, 0, 0)
     np.testing.assert_allclose(column(store, "pca"), unit_rows(half.apply(X)), atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1e-300, 1e-39, 1e-4, 1e4, 1e39, 1e300])
+def test_vectors_of_any_length_are_written_once(
+    store: Store, tmp_path: Path, X: np.ndarray, half: Projection, length: float
+) -> None:
+    """Issue 20, F02."""
+    scaled = X.astype(np.float64)
+    scaled[::2] *= length
+    source = ready(tmp_path, scaled)
+    assert counts(load(store, source, projection=half)) == (N, 0, 0, 0, 0)
+    assert counts(load(store, source, projection=half)) == (0, N, 0, 0, 0)
+    np.testing.assert_allclose(column(store, "raw"), unit_rows(X), atol=1e-6)  # float32
+    np.testing.assert_allclose(column(store, "pca"), unit_rows(half.apply(X)), atol=1e-5)
+
+
+def test_a_row_beyond_float32_is_listed_where_lengths_count(
+    store: Store, tmp_path: Path, X: np.ndarray
+) -> None:
+    wide = X.astype(np.float64)
+    wide[3] *= 1e300
+    store.create("shop", {"raw": VectorSpec(D, "Dot")})
+    adopt_collection(ImageCollection.open(store, "shop"), made_by=MODEL)
+    summary = load(store, ready(tmp_path, wide))
+    assert counts(summary) == (N - 1, 0, 0, 1, 0)
+    assert [f["item"] for f in summary.failures] == ["sku-3"]
 
 
 def test_rows_that_cannot_be_stored_are_listed_and_stop_nothing(

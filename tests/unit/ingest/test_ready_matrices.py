@@ -70,8 +70,25 @@ def test_other_floats_and_orders_are_converted(
     )
 
 
-def test_what_float32_cannot_hold_becomes_infinite_without_a_warning(tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", np.array([[1e300, 1.0]]))
+@pytest.mark.parametrize("suffix", [".npy", ".safetensors", ".parquet"])
+@pytest.mark.parametrize("length", [1e300, 1e-300, 1e-39])
+def test_rows_that_float32_cannot_hold_stay_float64(
+    tmp_path: Path, suffix: str, length: float
+) -> None:
+    X = np.array([[3.0, 4.0], [3 * length, 4 * length]])
+    path = tmp_path / f"x{suffix}"
+    if suffix == ".npy":
+        np.save(path, X)
+    elif suffix == ".safetensors":
+        save_file({"x": X}, path)
+    else:
+        write_parquet(path, X, fixed=False)
+    (block,) = open_matrix(path).blocks(10)
+    np.testing.assert_array_equal(block, X)
+
+
+def test_infinity_in_a_file_stays_infinite_without_a_warning(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([[np.inf, 1.0]]))
     assert np.isinf(joined(open_matrix(tmp_path / "x.npy"), 10)[0, 0])
 
 
