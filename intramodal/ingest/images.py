@@ -35,7 +35,15 @@ from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.origins import check_fitted_for, projected_origin
-from intramodal.types import Encoder, Floats, ImageRecord, Payload, PointId, point_id
+from intramodal.types import (
+    Encoder,
+    Floats,
+    ImageRecord,
+    Payload,
+    PointId,
+    point_id,
+    unkeyed,
+)
 
 RAW = "raw"
 """Name of the vector that holds the encoder's output."""
@@ -184,8 +192,8 @@ def look_up(
     for vector in vectors if page.ids else ():
         where = Filter(ids=page.ids, lacks_vector=vector)
         for found in collection.scroll(where=where):
-            for point in found.ids:
-                lacking[point].add(vector)
+            for point in found.ids:  # named with their key, where there are shard keys
+                lacking[unkeyed(point)].add(vector)
         for point in replicas.lacking(vector, page.ids):
             lacking[point].add(vector)
     return {

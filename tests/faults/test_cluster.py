@@ -307,6 +307,7 @@ def test_writes_to_replicas_ask_for_an_order_and_others_do_not(
     photos = replicated(store, truth)
     backfill(photos, truth.projection)
     store.delete(NAME, truth.ids[:3])
+    store.set_payload(NAME, truth.ids[3:5], {"seen": True})
     assert set(cluster.orderings) == {"medium"}
     nodes[0].storage.clear()
     cluster.orderings.clear()

@@ -23,12 +23,14 @@ from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.ingest.backfill.in_place import backfill, recompute
 from intramodal.ingest.backfill.rollback import rollback_vector
 from intramodal.ingest.backfill.verify import verify_vector
+from intramodal.ingest.pipeline import ingest_images
 from intramodal.ingest.prune import plan_prune
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Cluster, Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.filters import parse_filter
-from intramodal.store.manifest import Manifest
+from intramodal.store.manifest import Manifest, VectorOrigin
+from intramodal.store.origins import projected_origin
 from intramodal.store.search import search
 from intramodal.store.server.client import connect_server
 from intramodal.store.server.store import ServerStore
@@ -45,6 +47,8 @@ from intramodal.types import (
 from tests.cli.kit import run
 from tests.faults.schedules import ORIGIN, Clock, projected
 from tests.faults.wire import Point, WireServer
+from tests.plain_encoder import DIM, PlainEncoder
+from tests.unit.ingest.pipeline_kit import records
 
 N, D, NAME = 1000, 16, "photos"
 KEYS: list[ShardKey] = [7, "acme"]
@@ -567,6 +571,35 @@ def test_a_centre_of_one_key_says_which(at_work: tuple[str, ...], tenants: Tenan
     place = fit.index("--center")
     without = (*fit[:place], *fit[place + 2 :], "--shard-key", "7")
     assert "--shard-key is for --center" in run(*without, code=2)["error"]["message"]
+
+
+def test_images_that_one_key_alone_has_are_brought_up_without_naming_it(
+    server: WireServer, store: ServerStore
+) -> None:
+    encoder = PlainEncoder()
+    raw = VectorOrigin(encoder.name, encoder.fingerprint)
+    pca = Projection(np.eye(DIM, 4, dtype=np.float32), "pca", encoder.name, encoder.fingerprint)
+    server.storage.clear()
+    sizes = {"raw": DIM, "pca": 4}
+    config = models.CreateCollection(
+        vectors={v: models.VectorParams(size=n, distance="Cosine") for v, n in sizes.items()},
+        sharding_method=models.ShardingMethod.CUSTOM,
+        metadata=Manifest({"raw": raw, "pca": projected_origin(pca, raw, "raw")}).to_metadata(),
+    )
+    place = f"{server.url}/collections/{NAME}"
+    httpx.put(place, content=config.model_dump_json(exclude_none=True))
+    for key in KEYS:
+        httpx.put(f"{place}/shards", json={"shard_key": key})
+    ours = ImageCollection.open(limited(store, "acme"), NAME)
+    assert ingest_images(records(9), ours, encoder=encoder, projection=pca).written == 9
+    stored = list(server.storage.points(NAME).values())
+    for point in stored[:4]:
+        del point.vectors["pca"]
+    stored[8].payload["sha256"] = "that of another file"
+    photos = ImageCollection.open(store, NAME)
+    again = ingest_images(records(9), photos, encoder=encoder, projection=pca)
+    assert (again.written, again.projected, again.skipped, again.failed) == (1, 4, 4, 0)
+    assert all(set(point.vectors) == {"raw", "pca"} for point in stored)
 
 
 def test_a_prune_stays_within_its_key(

@@ -744,7 +744,12 @@ class ServerStore(Store):
         self._server.call(
             f"set payload in {name!r}",
             lambda: self._server.client.set_payload(
-                name, payload, points=ids, wait=True, shard_key_selector=key
+                name,
+                payload,
+                points=ids,
+                wait=True,
+                shard_key_selector=key,
+                ordering=self._ordering(name),
             ),
             n=len(ids),
         )

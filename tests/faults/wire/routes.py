@@ -63,7 +63,7 @@ def prepared(
     )
     how |= {"peer": peer} if act in _ASK_A_PEER else {}
     how |= {"waits": asked.get("wait") == ["true"]} if act in _NAMES_CHANGE else {}
-    if act in (upsert, update_vectors, delete):
+    if act in (upsert, update_vectors, delete, set_payload):
         storage.cluster.orderings.append(asked.get("ordering", [None])[0])
     parsed = [seen_by(version, _parsed(kind, body))] if kind else []
     if parsed:

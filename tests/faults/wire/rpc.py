@@ -199,6 +199,7 @@ def _update_vectors(storage: Storage, request: q.UpdatePointVectors) -> q.Points
 
 
 def _set_payload(storage: Storage, request: q.SetPayloadPoints) -> q.PointsOperationResponse:
+    _note_ordering(storage, request)
     selected: Any = GrpcToRest.convert_points_selector(request.points_selector)
     payload = GrpcToRest.convert_payload(request.payload)
     change = models.SetPayload(payload=payload, points=selected.points, shard_key=_key(request))
