@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -157,6 +157,16 @@ def vector_names(ctx: click.Context, param: click.Parameter, value: Any) -> list
     return found
 
 
+def pairs(ctx: click.Context, param: click.Parameter, value: Any) -> dict[str, str]:
+    """Split ``a=b,c=d``; tables of a TOML file pass as they are."""
+    if isinstance(value, Mapping):
+        return {str(key): str(of) for key, of in value.items()}
+    found = [item.partition("=") for item in comma_list(ctx, param, value)]
+    if not all(key.strip() and of.strip() for key, _, of in found):
+        raise click.BadParameter(f"takes VECTOR=VECTOR, comma-separated, got {value!r}")
+    return {key.strip(): of.strip() for key, _, of in found}
+
+
 def whole_numbers(ctx: click.Context, param: click.Parameter, value: Any) -> list[int]:
     """Split ``1,2,4`` into whole numbers from 1; TOML lists pass as they are."""
     if isinstance(value, int | list | tuple):
@@ -286,6 +296,14 @@ protocol_option = click.option(
     help="nested: many episodes, fewer shots are part of more; paper: as the paper's "
     "code, seeds 1, 2, 3, shots from the train side drawn anew for each number, projected vectors "
     "not rescaled.",
+)
+shots_from_option = click.option(
+    "--shots-from",
+    metavar="VECTOR=VECTOR",
+    type=LIST,
+    callback=pairs,
+    help="Vectors that the shots of others are taken from, comma-separated, e.g. "
+    "raw=raw_augmented,pca=pca_augmented (see `ingest --augment`); tested images keep their own.",
 )
 lengths_option = click.option(
     "--projection",

@@ -18,7 +18,14 @@ from intramodal.errors import InputError
 from intramodal.evaluation.classifiers import FITS, Kind, fit_nested
 from intramodal.evaluation.distances import distance_note, other_distances
 from intramodal.evaluation.intervals import FRACTION, student_interval
-from intramodal.evaluation.protocols import N_SEEDS, Lengths, Protocol, check_protocol
+from intramodal.evaluation.protocols import (
+    N_SEEDS,
+    Lengths,
+    Protocol,
+    check_protocol,
+    check_shots_from,
+    shot_images,
+)
 from intramodal.evaluation.results import Results
 from intramodal.evaluation.shots import SHOTS, FewshotTask, drawn_anew
 from intramodal.evaluation.tasks import Mask, Points, Sides, read_labelled
@@ -186,6 +193,8 @@ class FewshotResults(Results):
     test_share : float or None
     episodes, seed : int
     protocol : str
+    shots_from : mapping of str to str
+        Vectors whose shots come from other ones.
     distances : mapping of str to str
         Vectors that the collection does not rank as the cosine does, and its distance.
     """
@@ -196,6 +205,7 @@ class FewshotResults(Results):
     episodes: int
     seed: int
     protocol: str = "nested"
+    shots_from: Mapping[str, str] = dataclass_field(default_factory=dict)
     distances: Mapping[str, Distance] = dataclass_field(default_factory=dict)
 
     def __getitem__(self, key: tuple[str, str]) -> dict[str, FewshotResult]:
@@ -219,6 +229,7 @@ class FewshotResults(Results):
             "split": self.split,
             "test_share": self.test_share,
             "protocol": self.protocol,
+            "shots_from": dict(self.shots_from),
             "seed": self.seed,
             "n_episodes": self.episodes,
             "fields": by_field(self.results, with_classes=classes),
@@ -297,6 +308,7 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
     shots: Sequence[int] = SHOTS,
     protocol: Protocol = "nested",
     projections: Sequence[Projection] = (),
+    shots_from: Mapping[str, str] | None = None,
     episodes: int | None = None,
     test_share: float | None = None,
     min_class_size: int = 2,
@@ -338,6 +350,9 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
     projections : sequence of Projection
         For protocol ``"paper"``, those that made a collection's projected vectors: stored vectors
         have unit length, so they are projected again.
+    shots_from : mapping of str to str, optional
+        Named vectors that the shots of others are taken from, such as augmented views:
+        ``{"raw": "raw_augmented"}``. Tested images keep their own.
     episodes : int, optional
         Draws of the shots; by default 50, and 3 of protocol ``"paper"``.
     test_share : float, optional
@@ -362,11 +377,13 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
     16,384 classes and 8 MB of scores (one episode's, one image's, if these are more), 2048
     contrasts of shots in float64, and a byte for each image and classifier of a block.
     """
-    sides, run = Sides.of(sides), run or Run()
+    sides, run, shots_from = Sides.of(sides), run or Run(), shots_from or {}
     is_paper = check_protocol(protocol, sides, test_share, projections)
     episodes = (N_SEEDS if is_paper else N_EPISODES) if episodes is None else episodes
-    scaled = Lengths.of(source, vectors, projections) if is_paper else None
-    read = scaled.read if scaled else vectors
+    check_shots_from(source, shots_from, vectors)
+    needed = list(dict.fromkeys([*vectors, *shots_from.values()]))
+    scaled = Lengths.of(source, needed, projections) if is_paper else None
+    read = scaled.read if scaled else needed
     table = read_labelled(source, read, [*fields, *sides.fields], where=where)
     rows, split = sides.named(scaled.of_table(table) if scaled else table)
     tasks = [
@@ -386,7 +403,8 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
     results: list[FewshotResult] = []
     for task, vector in tracked(asked, "episodes", total=len(asked)):
         parts = drawn_anew(task, episodes) if is_paper else [task]
-        found = [run_fewshot(part, rows, vector, classifiers) for part in parts]
+        drawn_from = shots_from.get(vector)
+        found = [run_fewshot(part, rows, vector, classifiers, drawn_from) for part in parts]
         results += joined(found).values()
     kept = FewshotResults(
         points=Points.of(source, table, seed, where),
@@ -395,6 +413,7 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
         split=sides.split,
         test_share=test_share,
         protocol=protocol,
+        shots_from=shots_from,
         episodes=episodes,
         seed=seed,
         distances=other_distances(source, table, read),
@@ -429,20 +448,28 @@ def _joined(parts: list[FewshotResult]) -> FewshotResult:
 
 
 def run_fewshot(
-    task: FewshotTask, table: VectorTable, vector: str, classifiers: Sequence[str]
+    task: FewshotTask,
+    table: VectorTable,
+    vector: str,
+    classifiers: Sequence[str],
+    shots_from: str | None = None,
 ) -> dict[str, FewshotResult]:
-    """Return the accuracy of one vector for a task that several vectors share."""
+    """Return the accuracy of one vector for a task that several vectors share.
+
+    The shots are taken from another vector if `shots_from` names one.
+    """
     unknown = sorted(set(classifiers) - set(FITS))
     if unknown:
         raise InputError(f"no classifier {unknown[0]!r}; choose from {', '.join(sorted(FITS))}")
     X = task.images(table, vector)
+    S = X if shots_from is None else shot_images(task, table, shots_from, X)
     # At one shot nothing scatters within a class: every classifier is the prototype one.
     wanted = {c: [("prototype" if s == 1 else c, s) for s in task.shots] for c in classifiers}
     distinct = sorted({kind for kinds in wanted.values() for kind in kinds})
     counts = {
         kind: found
         for classes, shots in task.by_classes()
-        for kind, found in _counts(task, X, classes, [k for k in distinct if k[1] in shots])
+        for kind, found in _counts(task, X, S, classes, [k for k in distinct if k[1] in shots])
     }
     return {
         name: fewshot_result(task, table, vector, name, [counts[kind] for kind in kinds])
@@ -482,9 +509,12 @@ Counts = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 
 def _counts(
-    task: FewshotTask, X: Floats, classes: NDArray[np.intp], kinds: list[Kind]
+    task: FewshotTask, X: Floats, S: Floats, classes: NDArray[np.intp], kinds: list[Kind]
 ) -> Iterator[tuple[Kind, Counts]]:
-    """Yield the counts of each kind of classifier for shots that the same classes can serve."""
+    """Yield the counts of each kind of classifier for shots that the same classes can serve.
+
+    `X` (n, d) are the images as they are tested, `S` (n, d) as they are shots.
+    """
     images = np.flatnonzero(task.is_test & np.isin(task.codes, classes))
     truth = np.searchsorted(classes, task.codes[images])
     right, tested = (np.zeros((len(kinds), len(X)), dtype=np.int64) for _ in range(2))
@@ -492,7 +522,7 @@ def _counts(
     width = max(1, _N_WEIGHTS // (len(kinds) * max(1, len(classes))))
     for start in range(0, len(task.draws) if len(classes) > 1 else 0, width):
         block = slice(start, start + width)
-        W = np.stack([fit_nested(X, draw[classes], kinds) for draw in task.draws[block]])
+        W = np.stack([fit_nested(S, draw[classes], kinds) for draw in task.draws[block]])
         hits = _hits(X, images, truth, W.reshape(-1, *W.shape[2:]))
         hits = hits.reshape(len(images), -1, len(kinds))
         for k, (_, n_shots) in enumerate(kinds):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,15 @@ from intramodal.evaluation.fewshot import (
     joined,
     run_fewshot,
 )
-from intramodal.evaluation.protocols import N_SEEDS, Lengths, Protocol, check_protocol, maps_of
+from intramodal.evaluation.protocols import (
+    N_SEEDS,
+    Lengths,
+    Protocol,
+    check_protocol,
+    check_shots_from,
+    maps_of,
+    shot_images,
+)
 from intramodal.evaluation.rivals.ape import fit_ape
 from intramodal.evaluation.rivals.base import Episode, Fitted, Method
 from intramodal.evaluation.rivals.class_texts import TEMPLATES, ClassTexts, DescribedClasses
@@ -105,6 +114,7 @@ class FewshotTextResults(FewshotResults):
             "template": self.template,
             "preset": self.preset,
             "protocol": self.protocol,
+            "shots_from": dict(self.shots_from),
             "n_validation": self.validation,
             "n_episodes": self.episodes,
             "seed": self.seed,
@@ -125,6 +135,7 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
     shots: Sequence[int] = SHOTS,
     protocol: Protocol | None = None,
     projections: Sequence[Projection] = (),
+    shots_from: Mapping[str, str] | None = None,
     episodes: int | None = None,
     validation: int | None = None,
     preset: str = DEFAULT_PRESET,
@@ -166,6 +177,8 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
         preset "paper".
     projections : sequence of Projection
         Those that made vectors of `by`: for protocol or preset "paper".
+    shots_from : mapping of str to str, optional
+        As in `evaluate_fewshot`, for `vector` and those of `by`.
     episodes : int, optional
         Fewer are the first of more; by default 10, and 3 of protocol "paper".
     validation : int, optional
@@ -197,17 +210,20 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
 
     Notes
     -----
-    Images are not augmented: a stored vector is one view, where the papers average ten.
+    A stored vector is one view, where the papers average ten augmented ones; `shots_from` takes
+    one augmented view.
     """
-    sides, run = Sides.of(sides), run or Run()
+    sides, run, shots_from = Sides.of(sides), run or Run(), shots_from or {}
     plan = _Plan.of(protocol, preset, methods, episodes, validation)
     unasked = () if preset == PAPER_PRESET else projections
     check_protocol(plan.protocol, sides, test_share, unasked)
     place = texts if isinstance(texts, ClassTexts) else texts_of(texts)
     vectors = list(dict.fromkeys([vector, *by]))
-    maps = maps_of(source, vectors, projections)
-    scaled = Lengths.of(source, vectors, projections) if plan.is_paper else None
-    read = scaled.read if scaled else vectors
+    check_shots_from(source, shots_from, vectors)
+    needed = list(dict.fromkeys([*vectors, *shots_from.values()]))
+    maps = maps_of(source, needed, projections)
+    scaled = Lengths.of(source, needed, projections) if plan.is_paper else None
+    read = scaled.read if scaled else needed
     table = read_labelled(source, read, [*fields, *sides.fields], where=where)
     rows, split = sides.named(scaled.of_table(table) if scaled else table)
     results: list[FewshotResult] = []
@@ -225,7 +241,8 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
         )
         of_classes = _class_texts(place, task, template, words)
         parts = drawn_anew(task, plan.episodes) if plan.is_paper else [task]
-        results += _by_each(parts, rows, of_classes, vector, plan, by or [vector], maps)
+        at = _Vectors(vector, tuple(by or [vector]), maps, shots_from)
+        results += _by_each(parts, rows, of_classes, at, plan)
     found = FewshotTextResults(
         points=Points.of(source, table, seed, where),
         run_id=run.id,
@@ -233,6 +250,7 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
         split=sides.split,
         test_share=test_share,
         protocol=plan.protocol,
+        shots_from=shots_from,
         episodes=plan.episodes,
         seed=seed,
         vector=vector,
@@ -288,27 +306,42 @@ class _Plan:
         return self.protocol == "paper"
 
 
+@dataclass(frozen=True, eq=False)
+class _Vectors:
+    """What images are compared by."""
+
+    vector: str
+    by: tuple[str, ...]
+    maps: Mapping[str, Projection]
+    shots_from: Mapping[str, str]
+
+
 def _by_each(
     parts: Sequence[FewshotTask],
     rows: VectorTable,
     texts: ClassTexts,
-    vector: str,
+    at: _Vectors,
     plan: _Plan,
-    by: Sequence[str],
-    maps: Mapping[str, Projection],
 ) -> list[FewshotResult]:
     """Return the results of all methods; those that compare images, by every vector."""
     found: list[FewshotResult] = []
-    for n, image_vector in enumerate(by):
+    for n, image_vector in enumerate(at.by):
         some = [name for name in plan.methods if n == 0 or name in BY_IMAGES]
         if some or n == 0:
             results = [
                 run_fewshot_text(
-                    part, rows, texts, vector, some, image_vector=image_vector,
-                    preset=plan.preset, projection=maps.get(image_vector),
+                    part,
+                    rows,
+                    texts,
+                    at.vector,
+                    some,
+                    image_vector=image_vector,
+                    preset=plan.preset,
+                    projection=at.maps.get(image_vector),
+                    shots_from=at.shots_from,
                 )
                 for part in parts
-            ]  # fmt: skip
+            ]
             found += joined(results).values()
     return found
 
@@ -368,6 +401,7 @@ def run_fewshot_text(  # noqa: PLR0913  one option a choice of the evaluation
     image_vector: str | None = None,
     preset: str = DEFAULT_PRESET,
     projection: Projection | None = None,
+    shots_from: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, FewshotResult]:
     """Return the accuracy of methods for a task that they share; see `evaluate_fewshot_text`.
 
@@ -377,9 +411,9 @@ def run_fewshot_text(  # noqa: PLR0913  one option a choice of the evaluation
     _check_methods(task, methods, preset)
     by = image_vector or vector
     plain = [name for name in methods if name in FITS]
-    found = run_fewshot(task, table, by, plain) if plain else {}
+    found = run_fewshot(task, table, by, plain, shots_from.get(by)) if plain else {}
     of_texts = projection if preset == PAPER_PRESET else None
-    stage = _Stage.of(task, table, texts, vector, by, of_texts)
+    stage = _Stage.of(task, table, texts, vector, by, of_texts).with_shots(table, shots_from)
     for name in methods:
         if name not in FITS:
             found[name] = _evaluated(stage, table, name, preset)
@@ -398,6 +432,8 @@ class _Stage:
     image_vector: str
     T: Floats | None
     """Texts in the space of `Z`."""
+    first_shot: int = 0
+    """Row of `X` and `Z` from which on images stand as they are shots."""
 
     @classmethod
     def of(
@@ -420,6 +456,19 @@ class _Stage:
         T = None if projection is None else projection.apply_to_texts(texts.W)
         return cls(task, X, task.images(table, by), texts, vector, by, T)
 
+    def with_shots(self, table: VectorTable, shots_from: Mapping[str, str]) -> _Stage:
+        """Return the stage whose shots come from other vectors, below those that are tested."""
+        if self.vector not in shots_from and self.image_vector not in shots_from:
+            return self
+
+        def stacked(name: str, X: Floats) -> Floats:
+            of = shots_from.get(name)
+            return np.concatenate([X, X if of is None else shot_images(self.task, table, of, X)])
+
+        X = stacked(self.vector, self.X)
+        Z = X if self.Z is self.X else stacked(self.image_vector, self.Z)
+        return replace(self, X=X, Z=Z, first_shot=len(self.X))
+
     def episodes(self, n_shots: int, classes: NDArray[np.intp], preset: str) -> Iterator[Episode]:
         task, texts = self.task, self.texts.take(classes)
         T = None if self.T is None else self.T[classes]
@@ -437,7 +486,7 @@ class _Stage:
                 bank=texts.bank,
                 owners=texts.owners,
                 is_name=texts.is_name,
-                shots=shots,
+                shots=shots + self.first_shot,
                 validation=reserved[:, :n_tuning],
                 tested=np.flatnonzero(is_tested),
                 preset=preset,

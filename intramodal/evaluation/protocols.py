@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from intramodal.errors import InputError
+from intramodal.errors import InputError, MismatchError
+from intramodal.evaluation.shots import FewshotTask
 from intramodal.evaluation.tasks import Sides
 from intramodal.projection.projection import Projection
 from intramodal.store.collection import ImageCollection
-from intramodal.types import VectorTable
+from intramodal.store.manifest import AUGMENTED_VIEW, VectorOrigin
+from intramodal.types import Floats, VectorTable
 
 Protocol = Literal["nested", "paper"]
 """``"nested"``, ours: many episodes, in each of which fewer shots are the first of more.
@@ -41,6 +43,43 @@ def check_protocol(
             "payload field with the values train and test, or the share that is tested"
         )
     return protocol == "paper"
+
+
+def check_shots_from(
+    source: VectorTable | ImageCollection, shots_from: Mapping[str, str], vectors: Sequence[str]
+) -> None:
+    """Raise `InputError` unless shots come from views of the same images by the same model.
+
+    The manifest of a collection says so; of a table the sizes alone are compared, later on.
+    """
+    for name, of in shots_from.items():
+        if name not in vectors:
+            raise InputError(
+                f"shots_from says where the shots of {name!r} come from, and only "
+                f"{', '.join(map(repr, vectors))} are compared; leave it out, or name the vector"
+            )
+        origins = {} if isinstance(source, VectorTable) else source.manifest.vectors
+        if name in origins and of in origins and not _are_views(origins[of], origins[name]):
+            raise MismatchError(
+                f"shots of {name!r}, made by {origins[name]}, cannot come from {of!r}, made by "
+                f"{origins[of]}; name a vector of the same model and projection"
+            )
+
+
+def _are_views(shots: VectorOrigin, tested: VectorOrigin) -> bool:
+    models = {origin.encoder.removesuffix(AUGMENTED_VIEW) for origin in (shots, tested)}
+    return len(models) == 1 and shots.projection == tested.projection
+
+
+def shot_images(task: FewshotTask, table: VectorTable, vector: str, X: Floats) -> Floats:
+    """Return `vector` (n, d) of the images that take part, in the space of `X` (n, d)."""
+    found = task.images(table, vector)
+    if found.shape != X.shape:
+        raise MismatchError(
+            f"shots come from {vector!r} with {found.shape[1]} dimensions, and the tested vector "
+            f"has {X.shape[1]}; name the vector of the same model and projection"
+        )
+    return found
 
 
 def maps_of(

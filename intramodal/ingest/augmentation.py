@@ -14,14 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.store.manifest import VectorOrigin
+from intramodal.store.manifest import AUGMENTED, AUGMENTED_VIEW, VectorOrigin
 from intramodal.types import Encoder, fingerprint
 
 if TYPE_CHECKING:
     from PIL import Image
-
-AUGMENTED = "augmented"
-"""Method of a vector that holds augmented views, and the end of its name."""
 
 RULE = "crop of area .5 to 1 and ratio 3/4 to 4/3, bicubic to the input's side, flip .5; v1"
 """What `AugmentedView.crop` does; part of the vectors' identity. Change it with the behaviour."""
@@ -56,7 +53,7 @@ class AugmentedView:
     @property
     def name(self) -> str:
         """The encoder's name, with what makes it another."""
-        return f"{self.encoder.name} ({AUGMENTED} view)"
+        return self.encoder.name + AUGMENTED_VIEW
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import ImageError, InputError
-from intramodal.ingest.augmentation import AUGMENTED, AugmentedView, augmented
+from intramodal.ingest.augmentation import AugmentedView, augmented
 from intramodal.ingest.backfill.points import ReplicaLook, project_rows
 from intramodal.ingest.decode import decode_image
 from intramodal.ingest.payload import (
@@ -33,7 +33,7 @@ from intramodal.projection.projection import Projection
 from intramodal.runs.records import FailureRecord
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
-from intramodal.store.manifest import VectorOrigin
+from intramodal.store.manifest import AUGMENTED, VectorOrigin
 from intramodal.store.origins import check_fitted_for, projected_origin
 from intramodal.types import (
     Encoder,

@@ -37,6 +37,12 @@ and a word of their own follow. See `ImageCollection.add_vector`."""
 TEXT_INVERSION = "oti"
 """Method of a vector that holds texts which stand for pictures."""
 
+AUGMENTED = "augmented"
+"""Method of a vector that holds augmented views of the images."""
+
+AUGMENTED_VIEW = " (augmented view)"
+"""What the name of its encoder ends in: it is no longer the model's own preprocessing."""
+
 _VERSION = 2
 _VERSION_OF_ONE_KEY = 1
 _REMOVED_BY = "removed_by"

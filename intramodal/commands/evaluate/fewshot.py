@@ -17,6 +17,7 @@ from intramodal.commands.options import (
     names,
     protocol_option,
     shard_key_option,
+    shots_from_option,
     shots_option,
     split_option,
     test_share_option,
@@ -34,6 +35,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @shots_option
 @protocol_option
 @lengths_option
+@shots_from_option
 @click.option(
     "--episodes",
     type=click.IntRange(1),
