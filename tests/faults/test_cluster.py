@@ -31,6 +31,7 @@ from tests.faults.schedules import ORIGIN, Clock, Slept, Truth
 from tests.faults.wire import Keys, Point, WireServer
 from tests.faults.wire.cluster import MARKED_DEAD, NOT_MARKED
 from tests.faults.wire.cluster import Cluster as Nodes
+from tests.faults.wire.errors import WireError
 from tests.plain_encoder import PlainEncoder
 from tests.unit.ingest.pipeline_kit import records
 
@@ -352,6 +353,28 @@ def test_where_strict_mode_lets_nobody_ask_the_replicas_that_is_said(
     assert found.projected == N
     assert "filter_max_conditions" in found.replicas.unverified
     assert not photos.origin("pca").is_complete
+
+
+def test_replicas_are_asked_again_after_the_pause_of_a_rate_limit(
+    nodes: list[WireServer],
+    store: ServerStore,
+    clock: Clock,
+    truth: Truth,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Which is longer than a node is waited for that does not answer."""
+    cluster = spread(nodes, replicas=2)
+    photos = replicated(store, truth)
+    refusals = iter([WireError(429, "Rate limit exceeded", retry_after_s=40)])
+
+    def busy() -> None:
+        for error in refusals:
+            raise error
+
+    monkeypatch.setattr(cluster, "check_all", busy)
+    assert backfill(photos, truth.projection).replicas == Replicas()
+    assert 40 < waited_for(clock) < 60
+    assert photos.origin("pca").is_complete
 
 
 def test_the_same_command_fills_what_a_replica_lacks_although_no_pass_finds_it(

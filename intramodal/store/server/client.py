@@ -43,6 +43,8 @@ class Retry:
 
     deadline_s: float = 120.0
     """No attempt starts later than this many seconds after the first."""
+    pauses_s: float | None = None
+    """The same where the server has asked for a pause: it is there, and only busy."""
     first_s: float = 0.1
     longest_s: float = 10.0
     """Pause after the first failure, and the longest one; each is shortened by up to a half."""
@@ -78,7 +80,8 @@ class Retry:
                     raise _too_large(error) from error
                 pause = self._pause_s(n_attempts, error)
                 elapsed = self.clock() - start
-                if elapsed + pause > self.deadline_s:
+                pauses_s = self.pauses_s if isinstance(error, Overloaded) else None
+                if elapsed + pause > (pauses_s or self.deadline_s):
                     raise StoreUnavailable(_given_up(error, n_attempts, elapsed)) from error
                 if tell is not None:
                     tell(error, pause)

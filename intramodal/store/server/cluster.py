@@ -82,20 +82,19 @@ def ids_everywhere(
     """
 
     def read() -> set[Any]:
-        with translated(f"read every replica of {name!r}", *_place(server)):
-            records, _ = server.client.scroll(
-                name,
-                scroll_filter=where,
-                limit=limit,
-                with_payload=False,
-                with_vectors=list(compared) or False,
-                # Gives the records that all replicas answer with alike.
-                consistency=models.ReadConsistencyType.ALL,
-                shard_key_selector=key,
-            )
-            return {record.id for record in records}
+        records, _ = server.client.scroll(
+            name,
+            scroll_filter=where,
+            limit=limit,
+            with_payload=False,
+            with_vectors=list(compared) or False,
+            # Gives the records that all replicas answer with alike.
+            consistency=models.ReadConsistencyType.ALL,
+            shard_key_selector=key,
+        )
+        return {record.id for record in records}
 
-    return patient(server).run(read)
+    return server.call(f"read every replica of {name!r}", read, retry=patient(server))
 
 
 def _place(server: Caller) -> tuple[str, tuple[str, ...]]:
@@ -172,8 +171,9 @@ def _status(server: Caller) -> Any:
 
 
 def patient(server: Caller) -> Retry:
-    """Return how long a node that may be down is asked."""
-    return replace(server.retry, deadline_s=min(server.retry.deadline_s, NODE_DEADLINE_S))
+    """Return how long a node that may be down is asked; one that is busy is none."""
+    usual = server.retry.deadline_s
+    return replace(server.retry, deadline_s=min(usual, NODE_DEADLINE_S), pauses_s=usual)
 
 
 @contextmanager
