@@ -19,10 +19,12 @@ from intramodal.ingest.augmentation import AugmentedView, augmented
 from intramodal.ingest.backfill.points import ReplicaLook, project_rows
 from intramodal.ingest.decode import decode_image
 from intramodal.ingest.payload import (
+    Notes,
     changed_keys,
     index_payload,
     json_payload,
     set_payloads,
+    storable_columns,
     without_none,
 )
 from intramodal.ingest.prune import Seen
@@ -278,6 +280,8 @@ class ImageReader:
     _batch: list[Encodable] = field(default_factory=list, init=False)
     _relabelled: list[Relabelled] = field(default_factory=list, init=False)
     _unprojected: list[Unprojected] = field(default_factory=list, init=False)
+    _left_out: list[FailureRecord] = field(default_factory=list, init=False)
+    _notes: Notes = field(default_factory=Notes, init=False)
 
     def __post_init__(self) -> None:
         """Ask single replicas as long as they answer."""
@@ -316,6 +320,7 @@ class ImageReader:
             # While one batch is encoded, the next one is decoded.
             prepared = self._prepared(storing, decoding)
             for outcome in decoding.in_order(prepared, ahead=self.batch_size):
+                yield from self._metadata()
                 if not isinstance(outcome, Encodable):
                     yield from self._unencoded(outcome)
                     continue
@@ -323,6 +328,13 @@ class ImageReader:
                 if len(self._batch) == self.batch_size:
                     yield from self._encoded(pace)
             yield from self._encoded(pace)
+            yield from self._metadata()
+
+    def _metadata(self) -> Iterator[Step]:
+        """Yield what is wrong with the metadata of images, which costs none of them."""
+        left_out, self._left_out = self._left_out, []
+        if left_out:
+            yield Step(tally=Tally(failures=left_out))
 
     def rest(self) -> Iterator[Step]:
         """Yield the writes of stored images with other payload or without their projection."""
@@ -365,7 +377,10 @@ class ImageReader:
         if not self.seen.add(point):
             twice = unreadable(record.key, "occurs twice in the source; give it once")
             record = replace(record, read=twice.read)
-        return record, point
+        payload, problem = storable_columns(record.payload, self._notes)
+        if problem is not None:
+            self._left_out.append(FailureRecord(record.key, "metadata", problem))
+        return replace(record, payload=payload), point
 
     def _unencoded(self, outcome: Outcome) -> Iterator[Step]:
         if isinstance(outcome, FailureRecord):

@@ -5,8 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import math
+import threading
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, time
+from decimal import Decimal
+from enum import Enum
 from typing import Any
+
+import numpy as np
 
 from intramodal.errors import InputError, Unsupported
 from intramodal.store.base import IndexKind
@@ -21,16 +28,40 @@ _ENGINE_ULPS = 4
 
 _LARGEST_PAYLOAD = 2**20
 
+_LONGEST_SHOWN = 60
+
+_LARGE = "whole numbers of more than 64 bits, one of them the sign; these are kept as text"
+_INFINITE = "infinity, which JSON has not; these values are left out"
+
 # Rows of fewer and shorter cells than these cannot be too large.
 _PLAIN_COLUMNS, _PLAIN_TEXT = 128, 4096
 
 
-def json_payload(payload: Mapping[str, Any]) -> Payload:
-    """Return a payload as JSON gives it back, so that it can be compared with a stored one."""
+class Notes:
+    """What was changed in some columns, so that each is named in one warning of a job."""
+
+    def __init__(self) -> None:
+        self._known: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
+
+    def take(self, column: str, changes: Iterable[str]) -> None:
+        """Warn of what has not been said of a column yet."""
+        with self._lock:
+            new = [change for change in changes if (column, change) not in self._known]
+            self._known.update((column, change) for change in new)
+        for change in new:
+            log.warning("column %r holds %s", column[:_LONGEST_SHOWN], change)
+
+
+def json_payload(payload: Mapping[str, Any], notes: Notes | None = None) -> Payload:
+    """Return a payload as JSON gives it back, so that it can be compared with a stored one.
+
+    Values of all sources become JSON the same way, see `json_value`.
+    """
     if _is_small(payload) and all(map(_is_plain, payload.values())):
         return dict(payload)
     try:
-        text = json.dumps(payload, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(_json_columns(payload, notes), allow_nan=False, ensure_ascii=False)
         n_bytes = len(text.encode())
         plain: Payload = json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
@@ -38,6 +69,94 @@ def json_payload(payload: Mapping[str, Any]) -> Payload:
     if n_bytes > _LARGEST_PAYLOAD:
         raise InputError(f"the payload has {n_bytes:,} bytes; {_LARGEST_PAYLOAD:,} are allowed")
     return checked_payload(plain, largest=LARGEST_SIGNED)
+
+
+def storable_columns(
+    payload: Mapping[str, Any], notes: Notes | None = None
+) -> tuple[Payload, str | None]:
+    """Return the part of a payload that can be stored, and what is wrong with the rest."""
+    try:
+        return json_payload(payload, notes), None
+    except InputError as error:
+        whole = error
+    found: Payload = {}
+    problems: list[str] = []
+    for column, value in payload.items():
+        try:
+            found |= json_payload({column: value}, notes)
+        except InputError as error:
+            problems.append(f"column {str(column)[:_LONGEST_SHOWN]!r} is left out: {error}")
+    try:
+        return json_payload(found), "; ".join(problems) or None
+    except InputError:  # all of them together are too large
+        return {}, f"the columns are left out: {whole}"
+
+
+def json_value(value: Any, changes: set[str]) -> Any:
+    """Return a value of any depth in JSON's types; what has none stays, and is refused by JSON.
+
+    Dates and times become text (ISO 8601), whole decimals whole numbers and others floats, UUIDs
+    text, NaN and infinity missing, and whole numbers beyond 64 bits with a sign text. Of the last
+    two kinds, which people may not expect, `changes` gets a word.
+    """
+    kind = type(value)
+    if value is None or kind is bool or kind is str:
+        return value
+    if kind is int:
+        if -LARGEST_SIGNED - 1 <= value <= LARGEST_SIGNED:
+            return value
+        changes.add(_LARGE)
+        return str(value)
+    if kind is float:
+        return _finite_or_missing(value, changes)
+    if isinstance(value, Mapping):
+        return {_json_key(key): json_value(inner, changes) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(inner, changes) for inner in value]
+    plain = _plain(value)
+    return value if plain is value else json_value(plain, changes)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of another library or class in Python's own types, as far as it has any."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, np.generic | np.ndarray):
+        return value.item() if isinstance(value, np.generic) else value.tolist()
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        is_whole = value.is_finite() and value == value.to_integral_value()
+        return int(value) if is_whole and value.as_tuple().exponent == 0 else float(value)
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind) and type(value) is not kind:
+            return kind(value)
+    return value
+
+
+def _finite_or_missing(value: float, changes: set[str]) -> float | None:
+    if math.isinf(value):
+        changes.add(_INFINITE)
+    return value if math.isfinite(value) else None
+
+
+def _json_key(key: Any) -> Any:
+    plain = _plain(key)
+    if isinstance(plain, float) and not math.isfinite(plain):
+        return str(plain)
+    return plain
+
+
+def _json_columns(payload: Mapping[str, Any], notes: Notes | None) -> Payload:
+    found: Payload = {}
+    for column, value in payload.items():
+        changes: set[str] = set()
+        found[column] = json_value(value, changes)
+        if changes and notes is not None:
+            notes.take(str(column), sorted(changes))
+    return found
 
 
 def changed_keys(given: Mapping[str, Any], known: Mapping[str, Any]) -> Payload:

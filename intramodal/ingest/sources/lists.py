@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import os
 import posixpath
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, time
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -47,6 +44,9 @@ _CLOSING = re.compile(r'[^"]*(?:""[^"]*)*"(?!")')
 _NO_LINE_BREAK = "the last line ({}) does not end in a line break, as if cut off; add one"
 _MAY_HIDE = "the quote that opens on line {} and closes on line {} may hide rows; check the lines"
 _SHORT = "the row on line {} has {} cells, the header {}; complete it"
+
+_INDEX_COLUMN = re.compile(r"__index_level_\d+__|Unnamed: \d+").fullmatch
+"""Index columns of data frames that have no name, in Parquet and after a way through CSV."""
 
 Row = Payload | str
 """The cells of a row by their columns, or what is wrong with it."""
@@ -83,6 +83,10 @@ class _Wanted:
     without: Collection[str]
     is_alone: bool
     doubt: Callable[[str], None] | None
+
+    def is_index(self, column: str) -> bool:
+        """Return whether a column is what data frames write of an index without a name."""
+        return column != self.required and bool(_INDEX_COLUMN(column))
 
     def say_doubt(self, reason: str) -> None:
         """Report that rows may be lost."""
@@ -305,8 +309,8 @@ def _csv_row(columns: list[str], wanted: _Wanted, row: _CsvRow) -> Row:
     if len(cells) < len(columns):
         # Spreadsheets leave out empty cells at the end of a row; so does a row that is cut off.
         wanted.say_doubt(_SHORT.format(row.number, len(cells), len(columns)))
-    # Data frames write their index as a column without a name.
-    return {name: cell or None for name, cell in zip(columns, cells, strict=False) if name}
+    pairs = zip(columns, cells, strict=False)
+    return {name: cell or None for name, cell in pairs if name and not wanted.is_index(name)}
 
 
 def _jsonl_rows(path: Path, wanted: _Wanted) -> Iterator[NumberedRow]:
@@ -317,19 +321,21 @@ def _jsonl_rows(path: Path, wanted: _Wanted) -> Iterator[NumberedRow]:
             lines.begin_row()
             if not line.strip():
                 continue
-            row = _json_row(line)
+            row = _json_row(line, wanted)
             if not is_checked:
                 _check_columns(path, [] if isinstance(row, str) else list(row), wanted.required)
                 is_checked = True
             yield lines.number, row
 
 
-def _json_row(line: str) -> Row:
+def _json_row(line: str, wanted: _Wanted) -> Row:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         return f"the line is not JSON ({error})"
-    return row if isinstance(row, dict) else "the line is not a JSON object"
+    if not isinstance(row, dict):
+        return "the line is not a JSON object"
+    return {name: cell for name, cell in row.items() if not wanted.is_index(name)}
 
 
 def _parquet_rows(path: Path, wanted: _Wanted) -> Iterator[NumberedRow]:
@@ -338,32 +344,76 @@ def _parquet_rows(path: Path, wanted: _Wanted) -> Iterator[NumberedRow]:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
             _check_columns(path, schema.names, wanted.required)
-            columns = [name for name in schema.names if name not in wanted.without]
-            _refuse_bytes(path, [schema.field(name) for name in columns], pa)
+            columns = [
+                name
+                for name in schema.names
+                if name not in wanted.without and not wanted.is_index(name)
+            ]
+            for name in columns:
+                _check_type(path, name, schema.field(name).type, pa)
             read = [wanted.required] if wanted.is_alone else columns
             batches = file.iter_batches(_ROWS_A_BATCH, columns=read)
-            rows = (row for batch in batches for row in batch.to_pylist())
-            for number, row in enumerate(rows, start=1):
-                yield number, {name: _json_cell(cell) for name, cell in row.items()}
+            rows = (row for batch in batches for row in _python_rows(path, batch, pa))
+            yield from enumerate(rows, start=1)
     except pa.ArrowException as error:
         raise SourceError(f"{path} is not a Parquet file ({error}); write it again") from error
 
 
-def _refuse_bytes(path: Path, fields: list[Any], pa: Any) -> None:
-    for field in fields:
-        if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
-            raise SourceError(
-                f"column {field.name!r} of {path} holds bytes, which no payload can; leave it out"
-            )
+def _check_type(path: Path, name: str, kind: Any, pa: Any) -> None:
+    """Raise `SourceError` for a column whose values no payload can hold, at any depth."""
+    types = pa.types
+    bytes_kinds = ("is_binary", "is_large_binary", "is_binary_view", "is_fixed_size_binary")
+    if any(getattr(types, is_kind, bool)(kind) for is_kind in bytes_kinds):
+        raise SourceError(
+            f"column {name!r} of {path} holds bytes, which no payload can; leave it out"
+        )
+    if types.is_duration(kind) or types.is_interval(kind):
+        raise SourceError(
+            f"column {name!r} of {path} holds durations, which JSON has not; write them as "
+            f"numbers, such as seconds, or leave it out"
+        )
+    if types.is_dictionary(kind):
+        _check_type(path, name, kind.value_type, pa)
+    for number in range(kind.num_fields):
+        _check_type(path, name, kind.field(number).type, pa)
 
 
-def _json_cell(cell: Any) -> Any:
-    """Return the JSON value of a Parquet cell; what has none is refused where payload is."""
-    if isinstance(cell, date | time):
-        return cell.isoformat()
-    if isinstance(cell, Decimal):
-        return float(cell)
-    return None if isinstance(cell, float) and math.isnan(cell) else cell
+def _python_rows(path: Path, batch: Any, pa: Any) -> list[Payload]:
+    """Return the rows of a batch; nanoseconds are cut off, which Python's times have not."""
+    fields = [field.with_type(_microseconds(field.type, pa)) for field in batch.schema]
+    schema = pa.schema(fields)
+    try:
+        if schema != batch.schema.remove_metadata():
+            batch = pa.Table.from_batches([batch]).cast(schema, safe=False)
+        rows: list[Payload] = batch.to_pylist()
+    except (UnicodeDecodeError, pa.ArrowException):
+        raise
+    except (ValueError, OverflowError) as error:
+        raise SourceError(
+            f"{path} holds a date or time that Python cannot ({error}); write it as text"
+        ) from error
+    return rows
+
+
+def _microseconds(kind: Any, pa: Any) -> Any:
+    """Return a type with microseconds in place of nanoseconds, at any depth."""
+    types = pa.types
+    if types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if types.is_time64(kind) and kind.unit == "ns":
+        return pa.time64("us")
+    if types.is_struct(kind):
+        parts = [kind.field(number) for number in range(kind.num_fields)]
+        return pa.struct([part.with_type(_microseconds(part.type, pa)) for part in parts])
+    if types.is_list(kind):
+        return pa.list_(_microseconds(kind.value_type, pa))
+    if types.is_large_list(kind):
+        return pa.large_list(_microseconds(kind.value_type, pa))
+    if types.is_fixed_size_list(kind):
+        return pa.list_(_microseconds(kind.value_type, pa), kind.list_size)
+    if types.is_map(kind):
+        return pa.map_(_microseconds(kind.key_type, pa), _microseconds(kind.item_type, pa))
+    return kind
 
 
 def _check_columns(path: Path, columns: list[str], required: str | None) -> None:

@@ -214,6 +214,11 @@ class RowReader:
             FailureRecord(block.names[place], "read", problems[place])
             for place in sorted(problems)
         ]
+        failures += [
+            FailureRecord(block.names[place], "metadata", reason)
+            for place, reason in block.left_out.items()
+            if place not in problems
+        ]
         points, payloads = block.points, block.payloads
         if problems:
             rows = [place for place in range(len(points)) if place not in problems]

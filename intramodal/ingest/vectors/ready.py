@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import uuid
 from array import array
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -14,39 +15,65 @@ from typing import Any
 import numpy as np
 
 from intramodal.errors import InputError, MismatchError, SourceError
-from intramodal.ingest.payload import json_payload
+from intramodal.ingest.payload import Notes, json_value, storable_columns
 from intramodal.ingest.sources.base import check_dataset
 from intramodal.ingest.sources.lists import TABLE_SUFFIXES, NumberedRow, Row, read_rows
 from intramodal.ingest.vectors.matrices import Matrix, ParquetMatrix, open_matrix
 from intramodal.types import Floats, Payload, PointId, point_id
 
 _INTEGER = re.compile(r"0|[1-9][0-9]{0,19}").fullmatch
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
+_WHOLE_FLOAT = re.compile(r"(-?(?:0|[1-9][0-9]{0,15}))\.0+").fullmatch
+_HYPHENATED = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_UUID = re.compile(_HYPHENATED).fullmatch
+_ANY_UUID = re.compile(
+    rf"(?:urn:uuid:)?(?P<plain>{_HYPHENATED})|\{{(?P<braced>{_HYPHENATED})\}}|[0-9a-fA-F]{{32}}"
+).fullmatch
 _UUID_LENGTH = 36
+_UUID_LENGTHS = (32, _UUID_LENGTH, 38, 45)
 _LARGEST_ID = 2**64
+_LARGEST_FLOAT = 2.0**53
+"""From here on floats leave whole numbers out."""
 
 
 def row_key(value: Any) -> PointId:
     """Return what an id is told apart by: a whole number, a UUID in small letters, or text.
 
+    Two spellings of one id are the same: whole floats are whole numbers, and a UUID may have any
+    of the forms that Qdrant reads.
+
     Examples
     --------
-    >>> row_key("17"), row_key("017"), row_key(17)
-    (17, '017', 17)
+    >>> row_key("17"), row_key("017"), row_key(17), row_key(17.0), row_key("17.0")
+    (17, '017', 17, 17, 17)
+    >>> row_key("{0F8FAD5B-D9CB-469F-A165-70867728950E}")
+    '0f8fad5b-d9cb-469f-a165-70867728950e'
     """
-    if value is None or value == "":
-        raise InputError("the row has no id")
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise InputError(f"the id {value!r} is neither a whole number nor text")
-    text = str(value)
+    text = _id_text(value)
     if not text.isascii():
         if any("\ud800" <= sign <= "\udfff" for sign in text):
             raise InputError(f"the id {text!r} is not UTF-8")
-    elif text.isdigit():
-        return int(text) if _INTEGER(text) and int(text) < _LARGEST_ID else text
-    elif len(text) == _UUID_LENGTH and _UUID(text):
-        return text.lower()
-    return text
+        return text
+    if _INTEGER(text) and int(text) < _LARGEST_ID:
+        return int(text)
+    if len(text) in _UUID_LENGTHS and _ANY_UUID(text):
+        return str(uuid.UUID(text))
+    whole = _WHOLE_FLOAT(text)
+    return row_key(int(whole[1])) if whole and abs(int(whole[1])) < _LARGEST_FLOAT else text
+
+
+def _id_text(value: Any) -> str:
+    """Return an id as text, whole floats as whole numbers."""
+    if not isinstance(value, str | int | Mapping | Sequence):
+        value = json_value(value, set())
+    if value is None or value == "":
+        raise InputError("the row has no id")
+    if isinstance(value, float) and value.is_integer():
+        if abs(value) >= _LARGEST_FLOAT:
+            raise InputError(f"the id {value!r} is a float, which may be rounded; write it whole")
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise InputError(f"the id {value!r} is neither a whole number nor text")
+    return str(value)
 
 
 def point_of(key: PointId, dataset: str) -> PointId:
@@ -76,7 +103,9 @@ class Block:
     """Their ids; 0 for rows with a problem."""
     payloads: list[Payload]
     problems: dict[int, str]
-    """What is wrong with the metadata of a row, by its place in the block."""
+    """Why a row cannot be taken, by its place in the block."""
+    left_out: dict[int, str]
+    """Why a part of its metadata cannot."""
 
 
 class ReadyVectors:
@@ -137,19 +166,23 @@ class ReadyVectors:
     def blocks(self, size: int) -> Iterator[Block]:
         """Yield all rows, `size` at a time."""
         start = 0
+        notes = Notes()
         with closing(self._rows()) as rows:
             for X in self.matrix.blocks(size):
                 described = list(islice(rows, len(X)))
                 if len(described) != len(X):
                     raise SourceError(f"{self.table} has become shorter while it was read")
-                yield self._block(X, described, start)
+                yield self._block(X, described, start, notes)
                 start += len(X)
 
-    def _block(self, X: Floats, rows: list[NumberedRow], start: int) -> Block:
-        block = Block(X, [], [], [], {})
+    def _block(self, X: Floats, rows: list[NumberedRow], start: int, notes: Notes) -> Block:
+        block = Block(X, [], [], [], {}, {})
         for place, (number, row) in enumerate(rows):
             try:
-                name, point, payload = self._described(row, start + place)
+                name, point, given = self._described(row, start + place)
+                payload, problem = storable_columns(given, notes)
+                if problem is not None:
+                    block.left_out[place] = problem
             except InputError as error:
                 name, point, payload = f"row {number}", 0, {}
                 block.problems[place] = str(error)
@@ -159,7 +192,7 @@ class ReadyVectors:
         return block
 
     def _described(self, row: Row, number: int) -> tuple[str, PointId, Payload]:
-        """Return name, id and payload of the row of that number, counted from 0."""
+        """Return name, id and metadata of the row of that number, counted from 0."""
         if isinstance(row, str):
             raise InputError(row)
         original: Any = number
@@ -172,7 +205,7 @@ class ReadyVectors:
                 row[self.id_column] = original
         if self.is_told:
             row.setdefault(DATASET, self.dataset)
-        return str(original), point, json_payload(row)
+        return str(original), point, row
 
     def _rows(self, *, is_alone: bool = False) -> Generator[NumberedRow, None, None]:
         if self.table is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from intramodal.errors import SourceError
+from intramodal.ingest.payload import json_payload
 from intramodal.ingest.sources.formats import open_source
 from tests.unit.ingest.sources_kit import (
     keys,
@@ -113,7 +114,7 @@ def test_a_data_frames_index_column_and_byte_order_mark_do_no_harm(tmp_path: Pat
     assert payloads(open_source(str(tmp_path / "list.csv"))) == {"1.png": {"label": "cat"}}
 
 
-def test_parquet_cells_become_json_values(tmp_path: Path) -> None:
+def test_parquet_cells_come_as_python_values(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -122,7 +123,7 @@ def test_parquet_cells_become_json_values(tmp_path: Path) -> None:
         "tags": ["a", "b"], "size": {"w": 3},
     }  # fmt: skip
     pq.write_table(pa.Table.from_pylist([{"path": "1.png", **cells}]), tmp_path / "l.parquet")
-    assert payloads(open_source(str(tmp_path / "l.parquet")))["1.png"] == {
+    assert json_payload(payloads(open_source(str(tmp_path / "l.parquet")))["1.png"]) == {
         "day": "2024-02-29", "price": 1.5, "score": None, "tags": ["a", "b"], "size": {"w": 3},
     }  # fmt: skip
 
