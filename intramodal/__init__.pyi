@@ -61,6 +61,7 @@ from .projection.recipes import RECIPES as RECIPES
 from .projection.recipes import Recipe as Recipe
 from .projection.text_pca import TextPCA as TextPCA
 from .reports.junit import write_junit as write_junit
+from .reports.pivot import tabulate_runs as tabulate_runs
 from .reports.report import render_report as render_report
 from .reports.report import report_of_run as report_of_run
 from .runs.interchange import export_runs as export_runs

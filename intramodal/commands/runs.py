@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from intramodal.commands.options import json_option, runs_option
+from intramodal.commands.options import LIST, json_option, names, runs_option
 from intramodal.commands.session import Session, SessionCommand
 from intramodal.runs.records import KINDS
 
@@ -32,7 +32,7 @@ def _age(ctx: click.Context, param: click.Parameter, value: str | None) -> timed
 
 @click.group("runs")
 def command() -> None:
-    """List, show, compare, export and prune recorded runs."""
+    """List, show, tabulate, compare, export and prune recorded runs."""
 
 
 @command.command("list", cls=SessionCommand)
@@ -134,6 +134,79 @@ def export_runs(
     with session.open_runs() as ledger:
         n = write_runs(ledger, out, ids=ids or None, file_format=file_format)
     session.answer({"out": str(out), "n_runs": n}, lambda _: click.echo(f"{n:,} runs -> {out}"))
+
+
+_RENDERED = {"md": "to_markdown", "tex": "to_latex", "csv": "to_csv"}
+
+
+@command.command("table", cls=SessionCommand)
+@click.option(
+    "--rows",
+    type=LIST,
+    callback=names,
+    default="model,method",
+    show_default=True,
+    help="What a row is, comma-separated: collection, dataset, model, method, classifier, shots, "
+    "vector, field, metric or kind.",
+)
+@click.option(
+    "--cols",
+    type=LIST,
+    callback=names,
+    default="dataset",
+    show_default=True,
+    help="What a column is, comma-separated; as for --rows.",
+)
+@click.option(
+    "--metric",
+    default="mAP",
+    show_default=True,
+    help="Figure to show, e.g. mAP, accuracy, hit@1.",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Only figures of which NAME (as for --rows) is VALUE, e.g. shots=16; repeatable.",
+)
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(list(_RENDERED)),
+    default="md",
+    show_default=True,
+    help="Markdown, LaTeX or CSV.",
+)
+@runs_option
+@json_option
+def table(
+    session: Session,
+    rows: list[str],
+    cols: list[str],
+    metric: str,
+    only: tuple[str, ...],
+    file_format: str,
+) -> None:
+    """Tabulate the figures of all complete runs, any of their dimensions as rows and columns.
+
+    \b
+    intramodal runs table --rows model --cols dataset --metric mAP
+    intramodal runs table --rows method,classifier --cols shots --metric accuracy --format tex
+    """
+    from intramodal.reports.pivot import tabulate_runs
+
+    where = dict(_condition(text) for text in only)
+    with session.open_runs() as ledger:
+        grid = tabulate_runs(ledger, rows=rows, columns=cols, metric=metric, where=where)
+    text = getattr(grid, _RENDERED[file_format])()
+    session.answer(grid.to_dict(), lambda _: click.echo(text, nl=False))
+
+
+def _condition(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        raise click.BadParameter(f"{text!r} is no condition; write NAME=VALUE, as in shots=16")
+    return name, value
 
 
 @command.command("prune", cls=SessionCommand)

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from intramodal.errors import InputError
 from intramodal.evaluation.tasks import Sides
 from intramodal.projection.projection import Projection
+from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Encoder, Floats, ImageRecord, VectorTable
 
@@ -179,7 +180,8 @@ class Method:
         From a case to the images' vectors (n, k) in this method's space, in the order of the rows
         of its table; they are compared by cosine.
     retrieve : callable, optional
-        Instead, for what is no map of the images: from a case to figures of retrieval.
+        Instead, for what is no map of the images: from a case, and the run that records it, to
+        figures of retrieval.
     classifier : str, optional
         Instead, for few-shot classification with text: one of
         `intramodal.evaluation.fewshot_text.METHODS`.
@@ -190,7 +192,7 @@ class Method:
     symbol: str = ""
     needs_text: bool = False
     vectors: Callable[[Case], Floats] | None = None
-    retrieve: Callable[[Case], Mapping[str, float]] | None = None
+    retrieve: Callable[[Case, Run], Mapping[str, float]] | None = None
     classifier: str | None = None
 
 

@@ -276,6 +276,7 @@ def outcome_of(
     parameters = done.parameters(cell, about)
     try:
         with done.ledger.run(KIND, parameters=parameters, parent=parent) as run:
+            run.log_origins({case.vector: case.collection.origin(case.vector)})
             found = EXPERIMENTS[cell.experiment](case, method, run)
             seconds = time.perf_counter() - started
             outcome = Outcome(

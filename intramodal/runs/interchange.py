@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from intramodal.errors import InputError, MissingDependencyError
+from intramodal.runs.dimensions import DIMENSIONS, dimensions_of
 from intramodal.runs.ledger import RunLedger
 from intramodal.runs.records import MetricRecord, RunRecord
 from intramodal.runs.scores import SCORES, trec_lines, unpack_scores
 
-COLUMNS = (
-    "run", "kind", "status", "started", "finished", "seconds", "seed", "metric", "vector", "field",
-    "value", "low", "high", "n",
-)  # fmt: skip
+_OF_RUN = ("kind", "status", "started", "finished", "seconds", "seed")
+_OF_FIGURE = ("vector", "field", "value", "low", "high", "n")
+COLUMNS = ("run", *_OF_RUN, *DIMENSIONS, "metric", *_OF_FIGURE)
 FORMATS = ("csv", "json", "parquet", "trec")
 _NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 
@@ -109,21 +109,21 @@ def _file_word(name: str) -> str:
 
 
 def metric_rows(ledger: RunLedger, records: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """Return one flat row a figure, with `COLUMNS` as keys; a run without figures has one row."""
+    """Return one flat row a figure, with `COLUMNS` as keys; a run without figures has one row.
+
+    An accuracy's classifier and shots are columns, and its metric is "accuracy"; see
+    `dimensions_of`.
+    """
     rows = []
     for record in records:
-        about = {
-            "run": record.id,
-            **{name: getattr(record, name) for name in COLUMNS[1:7]},
-        }
+        about = {"run": record.id, **{name: getattr(record, name) for name in _OF_RUN}}
+        made_by = ledger.fingerprints(record.id)
         metrics: list[MetricRecord | None] = [*ledger.metrics(record.id)]
-        rows += [about | _figure(metric) for metric in metrics or [None]]
+        for metric in metrics or [None]:
+            values = metric.to_dict() if metric else {}
+            figure = {name: values.get(name) for name in _OF_FIGURE}
+            rows.append({**about, **dimensions_of(record, metric, made_by), **figure})
     return rows
-
-
-def _figure(metric: MetricRecord | None) -> dict[str, Any]:
-    values = metric.to_dict() if metric else {}
-    return {"metric": values.get("name"), **{name: values.get(name) for name in COLUMNS[8:]}}
 
 
 def full_record(ledger: RunLedger, record: RunRecord) -> dict[str, Any]:
@@ -162,7 +162,8 @@ def _parquet(ledger: RunLedger, records: Sequence[RunRecord]) -> bytes:
         ) from error
     time = pa.timestamp("us", tz="UTC")
     types = dict.fromkeys(("seconds", "value", "low", "high"), pa.float64())
-    types |= {"started": time, "finished": time, "seed": pa.int64(), "n": pa.int64()}
+    types |= {"started": time, "finished": time}
+    types |= dict.fromkeys(("seed", "shots", "n"), pa.int64())
     schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
     sink = pa.BufferOutputStream()
     parquet.write_table(pa.Table.from_pylist(metric_rows(ledger, records), schema=schema), sink)

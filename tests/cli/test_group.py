@@ -221,7 +221,7 @@ def test_a_setting_reaches_the_parameter_whatever_that_is_called(
     ("words", "position", "expected"),
     [
         ("intramodal ru", 1, ["runs"]),
-        ("intramodal runs ", 2, ["compare", "export", "list", "prune", "show"]),
+        ("intramodal runs ", 2, ["compare", "export", "list", "prune", "show", "table"]),
         ("intramodal search --ht", 2, ["--html"]),
     ],
 )

@@ -19,6 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from intramodal.evaluation.rivals.oti import InversionMap
+from intramodal.evaluation.shots import FewshotTask, drawn_anew
 from intramodal.ingest.encoders.registry import load_encoder
 from intramodal.paper.base import Cell, DataSet, Table, chosen, declared
 from intramodal.paper.plan import plan_reproduction
@@ -165,6 +166,23 @@ def leave_one_out(X: NDArray[Any], labels: NDArray[Any]) -> float:
     others = [np.delete(np.arange(n), row) for row in range(n)]
     aps = [mean_ap(X[[r]], X[o], labels[[r]][:, None] == labels[o]) for r, o in enumerate(others)]
     return float(np.mean(aps))
+
+
+def test_a_cell_of_table_2_is_the_nearest_mean_of_the_shots(
+    bench: Bench, tables: dict[str, Reproduction]
+) -> None:
+    # The draws are the library's, 3 seeds of their own for each number of shots; all else is not.
+    table = bench.stored("caltech101")
+    task = FewshotTask.from_table(
+        table, "class", shots=(4,), n_episodes=3, split=table.payload["split"]
+    )
+    (drawn,) = drawn_anew(task, 3)
+    X, codes = unit(table.vectors["raw"])[task.rows], task.codes
+    means = [np.stack([X[of_class].mean(axis=0) for of_class in shots]) for shots in drawn.draws]
+    right = [((X @ unit(M).T).argmax(axis=1) == codes)[task.is_test].mean() for M in means]
+    cell = Cell("few-shot", "caltech101", "demo", "original")
+    found = tables["table2"].outcomes[cell].figures["prototype@4"]
+    assert found == pytest.approx(np.mean(right), abs=1e-9)
 
 
 def test_figure_2_holds_the_mean_cosines_of_all_pairs(

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from intramodal.evaluation.rivals.oti import InversionMap, evaluate_inversion
 from intramodal.paper.base import Case, Method
+from intramodal.runs.run import Run
 
 
-def _retrieve(case: Case) -> Mapping[str, float]:
+def _retrieve(case: Case, run: Run) -> Mapping[str, float]:
     inversion = InversionMap(case.encoder)
     kept = case.work / f"oti-{case.collection.name}.safetensors"
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -21,6 +22,7 @@ def _retrieve(case: Case) -> Mapping[str, float]:
         sides=case.dataset.sides,
         min_class_size=1,
         invert=inversion.kept_in(kept),
+        run=run,
     )
     return {case.dataset.figure("mAP", one.field): one.map for one in found if one.vector == "oti"}
 
