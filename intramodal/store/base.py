@@ -452,6 +452,23 @@ class Store(ABC):
     ) -> Iterator[Page]:
         """Yield all (matching) points in id order; `payload=True` means every key."""
 
+    def scan(
+        self,
+        name: str,
+        *,
+        vectors: Sequence[str] = (),
+        payload: Sequence[str] | bool = False,
+        where: Filter | None = None,
+        batch_size: int = 1000,
+    ) -> Iterator[Page]:
+        """Yield the same as `scroll`, to its end: faster where a store can read ahead.
+
+        Pages may have more points than `batch_size`, and do not say where the next one begins.
+        """
+        return self.scroll(
+            name, vectors=vectors, payload=payload, where=where, batch_size=batch_size
+        )
+
     @abstractmethod
     def retrieve(
         self,

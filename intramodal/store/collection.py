@@ -451,6 +451,19 @@ class ImageCollection:
             self.name, vectors=vectors, payload=payload, where=where, batch_size=batch_size
         )
 
+    def scan(
+        self,
+        *,
+        vectors: Sequence[str] = (),
+        payload: Sequence[str] | bool = False,
+        where: Filter | None = None,
+        batch_size: int = SCROLL_BATCH,
+    ) -> Iterator[Page]:
+        """Yield the same as `scroll`, to its end; see `Store.scan`."""
+        return self.store.scan(
+            self.name, vectors=vectors, payload=payload, where=where, batch_size=batch_size
+        )
+
     def table(
         self,
         vectors: Sequence[str],
@@ -481,7 +494,7 @@ class ImageCollection:
         self._require_names(vectors)
         wanted: dict[str, Any] = {"vectors": vectors, "payload": list(payload) or False}
         if sample is None:
-            return tabled(self.scroll(**wanted, where=where), vectors, payload)
+            return tabled(self.scan(**wanted, where=where), vectors, payload)
         ids, n_there, is_about = self.draw(sample, seed=seed, where=where)
         batches = (ids[i : i + SCROLL_BATCH] for i in range(0, len(ids), SCROLL_BATCH))
         pages = (self.store.retrieve(self.name, batch, **wanted) for batch in batches)

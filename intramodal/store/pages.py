@@ -11,6 +11,7 @@ PAGE_BYTES = 32 * 1024 * 1024
 """Of a page in memory, about: 1,000 points of 1,024 dimensions are one."""
 
 _BYTES_A_FLOAT = 32  # as a number of Python's in a list
+_BYTES_A_PACKED_FLOAT = 8  # in gRPC's message and in the array
 _BYTES_A_POINT = 200
 _FIRST_WHOLE = 32
 """Points of the first page with whole payloads, of which nothing is known yet."""
@@ -32,18 +33,32 @@ class PageSize:
     payload : sequence of str or bool
         The fields that are read; they may be large, and whole payloads the more: it begins with a
         small page.
+    is_packed : bool
+        Whether floats come as bytes, never as numbers of Python.
+    n_at_once : int
+        How many such pages are read at the same time.
     """
 
-    def __init__(self, most: int, width: int, payload: Sequence[str] | bool) -> None:
+    def __init__(
+        self,
+        most: int,
+        width: int,
+        payload: Sequence[str] | bool,
+        *,
+        is_packed: bool = False,
+        n_at_once: int = 1,
+    ) -> None:
+        self._bytes = PAGE_BYTES / n_at_once
         self._most = most
         first = _FIRST_WHOLE if payload is True else _FIRST_NAMED
         self._ceiling = first if payload else most
-        self._a_point = _BYTES_A_POINT + width * _BYTES_A_FLOAT
+        a_float = _BYTES_A_PACKED_FLOAT if is_packed else _BYTES_A_FLOAT
+        self._a_point = _BYTES_A_POINT + width * a_float
         self._a_payload = 0.0
 
     def __call__(self) -> int:
         """Return how many points to ask for."""
-        fit = int(PAGE_BYTES / (self._a_point + self._a_payload))
+        fit = int(self._bytes / (self._a_point + self._a_payload))
         return max(1, min(self._most, self._ceiling, fit))
 
     def learn(self, payloads: Sequence[Payload]) -> None:

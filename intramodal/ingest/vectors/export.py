@@ -108,7 +108,7 @@ def _write(collection: ImageCollection, vector: str, matrix: MatrixFile, ids_out
     """Append all pages to both files and return the number of rows."""
     ids = csv.writer(ids_out, lineterminator="\n")
     ids.writerow(["id"])
-    pages = collection.scroll(vectors=[vector], where=Filter(has_vector=vector), batch_size=_PAGE)
+    pages = collection.scan(vectors=[vector], where=Filter(has_vector=vector), batch_size=_PAGE)
     for page in pages:
         matrix.append(page.ids, page.vectors[vector])
         ids.writerows([point] for point in page.ids)

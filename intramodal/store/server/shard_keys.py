@@ -337,10 +337,11 @@ def keys_of(server: Caller, name: str) -> tuple[ShardKey, ...]:
     # The client's type of a key is looser than a key is.
     shards: list[Any] = [*info.local_shards, *info.remote_shards]
     found = {shard.shard_key for shard in shards if shard.shard_key is not None}
-    return tuple(sorted(found, key=_key_order))
+    return tuple(sorted(found, key=key_order))
 
 
-def _key_order(key: ShardKey) -> tuple[bool, ShardKey]:
+def key_order(key: ShardKey) -> tuple[bool, ShardKey]:
+    """Return the sort key of shard keys: numbers by value, then texts."""
     return isinstance(key, str), key
 
 

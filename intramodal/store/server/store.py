@@ -48,7 +48,7 @@ from intramodal.store.fields import paths, selection
 from intramodal.store.filters import spell
 from intramodal.store.pages import PageSize
 from intramodal.store.queries import Answer, SearchPlan, plan_search, rank, without
-from intramodal.store.server import conditions, convert, messages
+from intramodal.store.server import conditions, convert, messages, slices
 from intramodal.store.server.client import (
     STREAMS_BY_DEFAULT,
     Caller,
@@ -856,12 +856,24 @@ class ServerStore(Store):
         offset: PointId | None = None,
     ) -> Iterator[Page]:
         """Yield all (matching) points in id order; `payload=True` means every key."""
+        return self._scrolled(name, vectors, payload, where, batch_size, offset)
+
+    def _scrolled(
+        self,
+        name: str,
+        vectors: Sequence[str],
+        payload: Sequence[str] | bool,
+        where: Filter | None,
+        batch_size: int,
+        offset: PointId | None,
+        n_at_once: int = 1,
+    ) -> Iterator[Page]:
         known = self._server.know(name, vectors)
         require_vectors(known.specs, vectors)
         shards = self._shards(name, known, anew=True)
         limit = min(batch_size, known.limits.answers_a_query or batch_size)
         for span in shards.spans(where, offset):
-            size = self._page_size(known, limit, vectors, payload)
+            size = self._page_size(known, limit, vectors, payload, n_at_once)
             for chunk in conditions.in_chunks(span.where, known.allowed):
                 one = span._replace(where=chunk)
                 for page in self._pages(name, known, one, vectors, payload, size):
@@ -909,11 +921,43 @@ class ServerStore(Store):
                 return
 
     def _page_size(
-        self, known: Known, most: int, vectors: Sequence[str], payload: Sequence[str] | bool
+        self,
+        known: Known,
+        most: int,
+        vectors: Sequence[str],
+        payload: Sequence[str] | bool,
+        n_at_once: int = 1,
     ) -> PageSize:
         """Return how many points to read at once."""
         width = sum(known.specs[vector].size for vector in vectors)
-        return PageSize(most, width, payload)
+        is_packed = self._connection.uses_grpc
+        return PageSize(most, width, payload, is_packed=is_packed, n_at_once=n_at_once)
+
+    def scan(
+        self,
+        name: str,
+        *,
+        vectors: Sequence[str] = (),
+        payload: Sequence[str] | bool = False,
+        where: Filter | None = None,
+        batch_size: int = 1000,
+    ) -> Iterator[Page]:
+        """Yield the same as `scroll`, in several slices at once where much of it is waiting."""
+
+        def read(part: Slice | None, offset: PointId | None) -> Iterator[Page]:
+            if part is None:
+                wanted: dict[str, Any] = {"vectors": vectors, "payload": payload, "where": where}
+                return self.scroll(name, **wanted, batch_size=batch_size, offset=offset)
+            some = (where or Filter()) & Filter(slice=part)
+            return self._scrolled(name, vectors, payload, some, batch_size, offset, part.total)
+
+        return slices.scan(name, read) if self._may_slice(name, where) else read(None, None)
+
+    def _may_slice(self, name: str, where: Filter | None) -> bool:
+        """Return whether slices can be read, and more requests at once break no limit."""
+        named = (one for one in (where or Filter()).conditions if one.ids or one.slice)
+        is_limited = self._server.know(name).limits.reads_a_minute is not None
+        return not is_limited and self.can_slice(name, where) and not any(named)
 
     @looks_again
     def retrieve(
