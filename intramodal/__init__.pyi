@@ -18,6 +18,7 @@ from .evaluation.recovery import recovery_curve as recovery_curve
 from .evaluation.resampling import Resampling as Resampling
 from .evaluation.result_pair import compare_results as compare_results
 from .evaluation.retrieval import evaluate_retrieval as evaluate_retrieval
+from .evaluation.revisited import evaluate_revisited as evaluate_revisited
 from .evaluation.rivals.class_texts import ClassTexts as ClassTexts
 from .evaluation.rivals.class_texts import ClassWords as ClassWords
 from .evaluation.rivals.class_texts import DescribedClasses as DescribedClasses
@@ -29,6 +30,8 @@ from .evaluation.rivals.oti import invert_images as invert_images
 from .evaluation.rivals.oti import stored_texts as stored_texts
 from .evaluation.tasks import Sides as Sides
 from .evaluation.text_retrieval import evaluate_text_retrieval as evaluate_text_retrieval
+from .ground_truth import GroundTruth as GroundTruth
+from .ground_truth import read_ground_truth as read_ground_truth
 from .ingest.adopt import adopt_collection as adopt_collection
 from .ingest.backfill.copy import copy_collection as copy_collection
 from .ingest.backfill.in_place import backfill as backfill

@@ -181,13 +181,12 @@ def whole_numbers(ctx: click.Context, param: click.Parameter, value: Any) -> lis
     return found
 
 
-labels_option = click.option(
-    "--labels",
-    required=True,
-    type=LIST,
-    callback=names,
-    help="Payload fields that hold the labels, comma-separated; nested fields as a.b.",
-)
+_LABELS: dict[str, Any] = {
+    "type": LIST,
+    "help": "Payload fields that hold the labels, comma-separated; nested fields as a.b.",
+}
+labels_option = click.option("--labels", required=True, callback=names, **_LABELS)
+optional_labels_option = click.option("--labels", callback=names_if_given, **_LABELS)
 vectors_option = click.option(
     "--vectors",
     type=LIST,

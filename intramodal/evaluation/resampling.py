@@ -343,6 +343,28 @@ def interval_population(
     return choose_population(table, task, cluster, seed=seed)
 
 
+def query_population(
+    table: VectorTable,
+    query_rows: NDArray[np.intp],
+    gallery_rows: NDArray[np.intp],
+    unit: str | None,
+    *,
+    seed: int,
+) -> Population | None:
+    """Return whom figures of queries speak for that have no classes: new images, or queries.
+
+    `unit` is "image", which None means, too, "iid" or "none"; None where images are too few.
+    """
+    taking_part = np.union1d(query_rows, gallery_rows)
+    if unit == NO_INTERVAL or len(taking_part) < LEAST_UNITS:
+        return None
+    if unit == "iid":
+        groups = _numbered(table, query_rows, np.arange(len(query_rows)))
+        return Population("iid", groups, IID_PHRASE, "queries", seed)
+    groups = _numbered(table, taking_part, np.arange(len(taking_part)))
+    return Population("images", groups, "new pictures like these", "queries", seed)
+
+
 def leaves_gallery(task: RetrievalTask, cluster: str | None) -> bool:
     """Return whether the units that `cluster` means are left out as gallery, too."""
     return _unit_of(task, cluster) not in ("class", "iid")

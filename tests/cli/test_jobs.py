@@ -49,6 +49,7 @@ MADE_OF = {
     "by": {"by"},
     "invert": {"to"},
     "work": {"out", "dry_run"},
+    "ground_truth": {"protocol"},
 }
 """By parameter of a job, the options that its value is made of, and those of a command's other
 jobs on the same collection."""

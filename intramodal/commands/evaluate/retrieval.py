@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from intramodal.commands.options import (
     LIST,
     cluster_option,
-    labels_option,
     least_option,
     max_queries_option,
+    optional_labels_option,
     sample_option,
     shard_key_option,
     sides_options,
@@ -21,11 +22,39 @@ from intramodal.commands.options import (
 )
 from intramodal.commands.session import JobCommand, Session, session_options
 
+if TYPE_CHECKING:
+    from intramodal.evaluation.tasks import Sides
 
-@click.command("retrieval", cls=JobCommand, job="evaluation.retrieval:evaluate_retrieval")
+_BY_LABELS = ("labels", "min_class_size", "ties", "sample", "max_queries", "device")
+_REVISITED = ("ground_truth", "name_field")
+"""Options of one protocol alone."""
+
+
+@click.command(
+    "retrieval",
+    cls=JobCommand,
+    job="evaluation.retrieval:evaluate_retrieval",
+    settings="evaluation.revisited:evaluate_revisited",
+)
 @click.argument("collection")
 @vectors_option
-@labels_option
+@optional_labels_option
+@click.option(
+    "--protocol",
+    type=click.Choice(["labels", "revisited"]),
+    help="labels (default): relevant is what shares a label; revisited: as revisited Oxford and "
+    "Paris, with --ground-truth in place of --labels.",
+)
+@click.option(
+    "--ground-truth",
+    type=click.Path(path_type=Path),
+    help="Protocol revisited: pickle with imlist, qimlist and gnd, e.g. gnd_roxford5k.pkl.",
+)
+@click.option(
+    "--name-field",
+    metavar="FIELD",
+    help="Protocol revisited: payload field with the image's file name or path, or id.",
+)
 @where_option
 @sides_options
 @least_option
@@ -39,10 +68,13 @@ from intramodal.commands.session import JobCommand, Session, session_options
     "--ks",
     type=LIST,
     callback=whole_numbers,
-    help="Cut-offs of recall@k, precision@k, hit@k and ndcg@k, comma-separated (hit@1 is R@1).",
+    help="Cut-offs of recall@k, precision@k, hit@k and ndcg@k, comma-separated (hit@1 is R@1); "
+    "protocol revisited: of mP@k.",
 )
 @click.option(
-    "--classes", is_flag=True, help="Also include the mean AP of each class in the JSON."
+    "--classes",
+    is_flag=True,
+    help="Also include the mean AP of each class in the JSON; protocol revisited: each query's.",
 )
 @cluster_option
 @sample_option
@@ -53,15 +85,17 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.option("--device", help="Device that ranks, e.g. cuda; default: the CPU, with numba.")
 @shard_key_option
 @session_options
+@click.pass_context
 def retrieval(  # noqa: PLR0913  one an option
+    ctx: click.Context,
+    /,
     session: Session,
     collection: str,
-    labels: list[str],
     queries: str | None,
     gallery: str | None,
     split: str | None,
-    cluster: str | None,
     classes: bool,
+    protocol: str | None,
     **knobs: Any,
 ) -> None:
     """Rank the full gallery exactly, for each image or for a separate set of queries.
@@ -69,27 +103,89 @@ def retrieval(  # noqa: PLR0913  one an option
     \b
     intramodal evaluate retrieval photos --vectors raw,pca --labels category,season
     intramodal evaluate retrieval photos --labels category --split split
+    intramodal evaluate retrieval oxford --protocol revisited --ground-truth gnd_roxford5k.pkl
     """
-    from intramodal.evaluation.resampling import Resampling
-    from intramodal.evaluation.retrieval import evaluate_retrieval
     from intramodal.evaluation.tasks import Sides
 
+    _check_protocol(ctx, knobs, protocol)
     sides = Sides.parse(queries, gallery, split)
+    if protocol == "revisited":
+        result = _revisited(session, collection, sides, knobs, classes=classes)
+        session.answer(result, _show_revisited)
+        return
+    k = 1 if 1 in knobs["ks"] else None
+    result = _by_labels(session, collection, sides, knobs, classes=classes)
+    session.answer(result, lambda found: _show(found, k))
+
+
+def _check_protocol(ctx: click.Context, knobs: dict[str, Any], protocol: str | None) -> None:
+    """Raise `click.UsageError` for options of the other protocol, and for what is missing."""
+    is_revisited = protocol == "revisited"
+    source = click.core.ParameterSource.COMMANDLINE
+    for name in _BY_LABELS if is_revisited else _REVISITED:
+        if ctx.get_parameter_source(name) is source:
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(
+                f"{option} does not apply to the revisited protocol, where the ground truth says "
+                f"what is relevant; leave it out"
+                if is_revisited
+                else f"{option} is for the revisited protocol; add --protocol revisited, or leave "
+                f"it out"
+            )
+    if is_revisited and knobs["ground_truth"] is None:
+        raise click.UsageError(
+            "the revisited protocol needs --ground-truth, such as gnd_roxford5k.pkl; give it"
+        )
+    if not is_revisited and knobs["labels"] is None:
+        raise click.UsageError(
+            "give --labels, the payload fields that say what is relevant, or --protocol revisited"
+        )
+
+
+def _by_labels(
+    session: Session, collection: str, sides: Sides, knobs: dict[str, Any], *, classes: bool
+) -> dict[str, Any]:
+    from intramodal.evaluation.resampling import Resampling
+    from intramodal.evaluation.retrieval import evaluate_retrieval
+
+    own = {name: knobs[name] for name in knobs if name not in ("labels", "cluster", *_REVISITED)}
     with session.open() as at:
         photos = at.collection(collection)
-        with at.ledger.run(
-            "evaluate-retrieval", parameters=session.stated(), seed=knobs["seed"]
-        ) as run:
+        stated = session.stated(but=_REVISITED)
+        with at.ledger.run("evaluate-retrieval", parameters=stated, seed=knobs["seed"]) as run:
             found = evaluate_retrieval(
                 photos,
-                fields=labels,
+                fields=knobs["labels"],
                 sides=sides,
-                resampling=Resampling(cluster),
+                resampling=Resampling(knobs["cluster"]),
                 run=run,
-                **knobs,
+                **own,
             )
-    k = 1 if 1 in knobs["ks"] else None
-    session.answer(found.to_dict(classes=classes), lambda result: _show(result, k))
+    return found.to_dict(classes=classes)
+
+
+def _revisited(
+    session: Session, collection: str, sides: Sides, knobs: dict[str, Any], *, classes: bool
+) -> dict[str, Any]:
+    from intramodal.evaluation.resampling import Resampling
+    from intramodal.evaluation.revisited import evaluate_revisited
+    from intramodal.ground_truth import read_ground_truth
+
+    truth = read_ground_truth(knobs["ground_truth"])
+    own = {name: knobs[name] for name in ("vectors", "name_field", "where", "ks", "seed")}
+    with session.open() as at:
+        photos = at.collection(collection)
+        stated = session.stated(but=_BY_LABELS)
+        with at.ledger.run("evaluate-retrieval", parameters=stated, seed=knobs["seed"]) as run:
+            found = evaluate_revisited(
+                photos,
+                ground_truth=truth,
+                sides=sides,
+                resampling=Resampling(knobs["cluster"]),
+                run=run,
+                **own,
+            )
+    return found.to_dict(classes=classes)
 
 
 def _show(result: dict[str, Any], k: int | None) -> None:
@@ -126,4 +222,51 @@ def _show(result: dict[str, Any], k: int | None) -> None:
     print_by_distance(result, vectors)
     note_populations([figures for *_, figures in vectors])
     note_left_out(result, result["fields"])
+    note(f"run {result['run_id']}")
+
+
+def _show_revisited(result: dict[str, Any]) -> None:
+    from intramodal.commands.printing import (
+        interval,
+        note,
+        note_populations,
+        note_where,
+        number,
+        print_by_distance,
+        print_table,
+    )
+
+    vectors = [
+        (difficulty, vector, figures)
+        for difficulty, entry in result["fields"].items()
+        for vector, figures in entry["vectors"].items()
+    ]
+    at_k = [name for name in vectors[0][2] if name.startswith("mP@")]
+    rows = [
+        (
+            *(difficulty, vector, number(figures["map"]), interval(figures["interval"])),
+            *(number(figures[name], 3) for name in at_k),
+        )
+        for difficulty, vector, figures in vectors
+    ]
+    columns = ("protocol", "vector", "mAP>", "95% interval>", *(f"{name}>" for name in at_k))
+    entry = next(iter(result["fields"].values()))
+    n_queries = entry["n_queries"] + entry["n_without_positives"]
+    title = f"revisited: {n_queries:,} queries, gallery of {entry['n_gallery']:,}"
+    print_table(columns, rows, title=f"{title}, ties {result['ties']}")
+    print_by_distance(result, vectors)
+    note_populations([figures for *_, figures in vectors])
+    note_where(result)
+    for difficulty, entry in result["fields"].items():
+        if entry["n_without_positives"]:
+            note(
+                f"left out of {difficulty}: {entry['n_without_positives']:,} queries without a "
+                f"relevant image"
+            )
+    if result["n_unnamed"]:
+        note(f"left out: {result['n_unnamed']:,} points that the ground truth does not name")
+    if result["n_incomplete"]:
+        note(f"left out: {result['n_incomplete']:,} points lack one of the vectors")
+    crop = "cropped to their boxes" if result["n_cropped"] else "whole images, not cropped"
+    note(f"queries: {crop}")
     note(f"run {result['run_id']}")
