@@ -108,7 +108,10 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "search --id": ("both", ("search", "photos", "--id", "{id}", "-k", "5")),
     "search --image": ("both", ("search", "photos", "--image", "0.png", *BY, "-k", "5")),
-    "search --text": ("raw", ("search", "photos", "--text", "thing 3", "-k", "5")),
+    "search --text": (
+        "both",
+        ("search", "photos", "--text", "thing 3", "--vectors", "raw", "-k", "5"),
+    ),
     "search --exact": ("both", ("search", "photos", "--id", "{id}", "-k", "5", "--exact")),
     "export": ("both", ("export", "photos", "-o", "out.npy")),
     "adopt": ("foreign", ("adopt", "photos", "--made-by", "demo")),
