@@ -123,13 +123,13 @@ def test_a_failure_in_the_middle_leaves_the_last_export_alone(
 ) -> None:
     exported("raw.npy")
     before = {path.name: path.read_bytes() for path in Path().glob("raw*")}
-    scroll = ImageCollection.scroll
+    scan = ImageCollection.scan
 
     def failing(self: ImageCollection, **options: Any) -> Iterator[Page]:
-        yield next(scroll(self, **options))
+        yield next(scan(self, **options))
         raise StoreError("gone")
 
-    monkeypatch.setattr(ImageCollection, "scroll", failing)
+    monkeypatch.setattr(ImageCollection, "scan", failing)
     for suffix in ("npy", "safetensors", "parquet"):
         result = invoke("export", "shop", "--vector", "raw", "-o", f"raw.{suffix}")
         assert (result.exit_code, result.stderr) == (1, "Error: gone\n")

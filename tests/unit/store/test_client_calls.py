@@ -42,7 +42,8 @@ def nodes() -> Iterator[ast.AST]:
 
 def called(node: ast.expr) -> str | None:
     if isinstance(node, ast.Attribute):
-        return node.attr
+        # `client.http.client` is another one, generated for REST.
+        return f"http.{node.attr}" if called(node.value) == "http" else node.attr
     return node.id if isinstance(node, ast.Name) else None
 
 
