@@ -41,7 +41,8 @@ def open_source(
           like rows, is refused with its line, while the list is read.
         * ``SHARD.tar`` or ``shard-{000..009}.tar``, uncompressed, in webdataset's layout: the key
           is the name of the picture's member; the sample's ``.json`` object becomes payload,
-          ``.cls`` the ``label`` and ``.txt`` the ``text``.
+          ``.cls`` the ``label`` and ``.txt`` the ``text``. Those that belong to no picture or
+          cannot be read are listed.
         * ``-``: one path a line on stdin, to be read once; keys are relative to the working
           directory where they lie in it, else the whole path without its leading slash. That the
           command before the pipe was killed shows only if it was in the middle of a line.

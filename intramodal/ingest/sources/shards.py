@@ -1,6 +1,8 @@
 """Tar shards in webdataset's layout: the members of one sample follow each other.
 
-They share their name up to the first dot: ``a/7.jpg``, ``a/7.json``, ``a/7.cls``.
+They share their name up to the first dot: ``a/7.jpg``, ``a/7.json``, ``a/7.cls``. Where names hold
+further dots, as ``22.05.jpg`` and ``22.05.json``, a sidecar belongs to the picture that shares all
+but the last suffix.
 """
 
 from __future__ import annotations
@@ -10,9 +12,9 @@ import json
 import posixpath
 import re
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from itertools import groupby, islice, product
+from itertools import groupby, product, takewhile
 from pathlib import Path
 
 from intramodal.errors import ImageError, SourceError
@@ -114,6 +116,8 @@ class _Headers(io.FileIO):
 
 _LARGEST_SIDECAR = 2**20
 _MOST_MEMBERS = 64
+_DOCUMENTS = frozenset({"readme", "license", "licence", "notice", "copying", "changelog"})
+"""Texts about a whole archive."""
 _MOST_SHARDS = 100_000
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
@@ -137,30 +141,55 @@ class ShardSource(Source):
     def _records(self) -> Records:
         for shard in self._shards:
             damage: list[str] = []
-            for _, members in groupby(_until_damage(shard, damage), _sample_of):
-                # No memory for a sample without end, which is no webdataset sample.
-                while some := list(islice(members, _MOST_MEMBERS)):
-                    yield from self._sample(shard, some)
+            for members, is_whole in _samples(_until_damage(shard, damage)):
+                yield from self._sample(shard, members, is_whole=is_whole)
             for reason in damage:
                 yield self._hiding(f"./{Path(shard).name}", reason)
 
-    def _sample(self, shard: str, members: Members) -> Iterator[ImageRecord]:
-        """Yield the pictures of a sample; mostly one."""
+    def _sample(self, shard: str, members: Members, *, is_whole: bool) -> Iterator[ImageRecord]:
+        """Yield the pictures of a sample, mostly one, and the sidecars that cannot be used."""
         pictures: Members = []
-        sidecars: dict[str, tarfile.TarInfo] = {}
+        sidecars: Members = []
         for member in members:
             reason = _refusal(member)
             if reason is not None:
                 # A member without a usable name may be a picture that is known under another one.
                 refused = self._hiding if _key_is_unknown(member) else unreadable
                 yield refused(_key(member), reason)
-            elif _extension(member) in _SIDECARS:
-                sidecars[_extension(member)] = member
+            elif _is_sidecar(member):
+                sidecars.append(member)
             elif _is_picture(member):
                 pictures.append(member)
-        yield from _with_payload(shard, pictures, sidecars)
-        if not pictures and {"json", "cls"} & set(sidecars):
-            yield self._hiding(_key(next(iter(sidecars.values()))), "a sample without a picture")
+        payloads: dict[str, Payload] = {_key(picture): {} for picture in pictures}
+        for sidecar in sorted(sidecars, key=_rank):
+            yield from self._described(shard, sidecar, payloads, is_whole=is_whole)
+        for picture in pictures:
+            where = (shard, picture.offset_data, picture.size)
+            key = _key(picture)
+            yield ImageRecord(key, partial(read_member, *where), payloads[key])
+
+    def _described(
+        self,
+        shard: str,
+        sidecar: tarfile.TarInfo,
+        payloads: dict[str, Payload],
+        *,
+        is_whole: bool,
+    ) -> Iterator[ImageRecord]:
+        """Add a sidecar to the payload of its pictures; yield it where that cannot be done."""
+        owners = _owners(_key(sidecar), payloads, is_whole=is_whole)
+        if not owners:
+            # A picture may be lost with which it belonged; a text may be no caption.
+            lone = unreadable if _kind(sidecar) == "txt" else self._hiding
+            yield lone(_key(sidecar), "a sample without a picture")
+            return
+        try:
+            payload = _sidecar(shard, sidecar)
+        except ImageError as error:
+            yield unreadable(_key(sidecar), str(error))
+            return
+        for key in owners:
+            payloads[key] |= payload
 
 
 def _until_damage(shard: str, damage: list[str]) -> Iterator[tarfile.TarInfo]:
@@ -208,21 +237,55 @@ def _sample_of(member: tarfile.TarInfo) -> str:
     return posixpath.join(folder, name.split(".", 1)[0])
 
 
-def _with_payload(
-    shard: str, pictures: Members, sidecars: dict[str, tarfile.TarInfo]
-) -> Iterator[ImageRecord]:
-    payload: Payload = {}
-    try:
-        for extension, read in _SIDECARS.items():
-            if extension in sidecars:
-                payload |= _sidecar(shard, sidecars[extension], read)
-    except ImageError as error:
-        for picture in pictures:
-            yield unreadable(_key(picture), str(error))
-        return
-    for picture in pictures:
-        where = (shard, picture.offset_data, picture.size)
-        yield ImageRecord(_key(picture), partial(read_member, *where), payload)
+def _samples(members: Iterator[tarfile.TarInfo]) -> Iterator[tuple[Members, bool]]:
+    """Yield the members of each sample, and whether that is all of it.
+
+    A name that occurs again begins another sample, so that no payload goes to a picture of the
+    other one. A sample without end, as the frames of a film, comes in parts; members that share
+    all but the last suffix stay together.
+    """
+    for _, group in groupby(members, _sample_of):
+        some: Members = []
+        is_whole = True
+        for member in group:
+            n_kept = len(some)
+            if any(member.name == known.name for known in some):
+                n_kept = 0
+            elif len(some) >= _MOST_MEMBERS:
+                n_kept = sum(1 for _ in takewhile(partial(_is_near, member), reversed(some)))
+                n_kept %= _MOST_MEMBERS
+            if n_kept < len(some):
+                is_whole = False
+                yield some[: len(some) - n_kept], is_whole
+                some = some[len(some) - n_kept :]
+            some.append(member)
+        yield some, is_whole
+
+
+def _is_near(a: tarfile.TarInfo, b: tarfile.TarInfo) -> bool:
+    return _root(a.name) == _root(b.name)
+
+
+def _root(name: str) -> str:
+    """Return a name without its last suffix, and without that of a picture before it."""
+    bare = posixpath.splitext(name)[0]
+    return posixpath.splitext(bare)[0] if suffix(bare) in PICTURE_SUFFIXES else bare
+
+
+def _owners(sidecar: str, pictures: Collection[str], *, is_whole: bool) -> list[str]:
+    """Return the pictures of a sample that a sidecar describes.
+
+    One whose name has no other dot describes the whole sample.
+    """
+    bare = posixpath.splitext(sidecar)[0]
+    if is_whole and "." not in posixpath.basename(bare):
+        return list(pictures)
+    return [key for key in pictures if bare in (key, posixpath.splitext(key)[0])]
+
+
+def _rank(sidecar: tarfile.TarInfo) -> tuple[int, int]:
+    """Return a sidecar's place: those of one picture, and class indexes, win over the others."""
+    return _key(sidecar).count("."), list(_SIDECARS).index(_kind(sidecar))
 
 
 def _refusal(member: tarfile.TarInfo) -> str | None:
@@ -240,9 +303,22 @@ def _refusal(member: tarfile.TarInfo) -> str | None:
 
 
 def _is_picture(member: tarfile.TarInfo) -> bool:
-    name = posixpath.normpath(member.name)
-    is_hidden = any(part.startswith(".") for part in name.split("/"))
-    return member.isreg() and not is_hidden and not promises_no_picture(name)
+    return member.isreg() and not _is_hidden(member) and not promises_no_picture(_key(member))
+
+
+def _is_sidecar(member: tarfile.TarInfo) -> bool:
+    is_about = _kind(member) == "txt" and _root(_key(member)).lower() in _DOCUMENTS
+    return (
+        member.isreg() and not _is_hidden(member) and _kind(member) in _SIDECARS and not is_about
+    )
+
+
+def _is_hidden(member: tarfile.TarInfo) -> bool:
+    return any(part.startswith(".") for part in _key(member).split("/"))
+
+
+def _kind(member: tarfile.TarInfo) -> str:
+    return suffix(posixpath.basename(member.name))[1:]
 
 
 def _leads_out(member: tarfile.TarInfo) -> bool:
@@ -259,17 +335,13 @@ def _key(member: tarfile.TarInfo) -> str:
     return member.name if _leads_out(member) else posixpath.normpath(member.name)
 
 
-def _extension(member: tarfile.TarInfo) -> str:
-    name = posixpath.basename(member.name)
-    return name.split(".", 1)[1].lower() if member.isreg() and "." in name else ""
-
-
-def _sidecar(shard: str, member: tarfile.TarInfo, payload_of: Callable[[str], Payload]) -> Payload:
-    what = f"its .{_extension(member)} member"
+def _sidecar(shard: str, member: tarfile.TarInfo) -> Payload:
+    what = f"the .{_kind(member)} member"
     if member.size > _LARGEST_SIDECAR:
         raise ImageError(f"{what} has {member.size:,} bytes; {_LARGEST_SIDECAR:,} are allowed")
     try:
-        return payload_of(read_member(shard, member.offset_data, member.size).decode())
+        data = read_member(shard, member.offset_data, member.size)
+        return _SIDECARS[_kind(member)](data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ImageError(f"{what} cannot be used: {error}") from error
     except OSError as error:

@@ -70,7 +70,8 @@ def test_pictures_with_payload_that_is_too_deep_are_listed(
         summary = ingest_images(
             open_source(source), collection_for(store, encoder), encoder=encoder
         )
-    assert (summary.written, summary.failed) == (N_KEPT, N_LISTED)
+    n_kept = len(LEVELS) if make is shard else N_KEPT  # a shard's pictures have names of their own
+    assert (summary.written, summary.failed) == (n_kept, N_LISTED)
     reasons = [failure["reason"] for failure in summary.failures]
     assert sum("nested deeper than 32 levels; flatten it" in reason for reason in reasons) >= 2
     assert all("deeper" in reason or "recursion" in reason for reason in reasons)

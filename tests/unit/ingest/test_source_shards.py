@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,16 +86,92 @@ def test_members_that_would_leave_the_source_are_listed(tmp_path: Path) -> None:
     assert set(keys(source)) - set(found) == {"0.png"}
 
 
-def test_bad_sidecars_are_the_pictures_failure(tmp_path: Path) -> None:
+def test_bad_sidecars_are_listed_and_cost_no_picture(tmp_path: Path) -> None:
+    """Issue 20, F23."""
     members = {
         "0.png": png(), "0.json": b"{", "1.png": png(), "1.json": b"[1]",
         "2.png": png(), "2.txt": b"\xff", "3.png": png(), "3.json": b" " * (2**20 + 1),
-        "4.json": b"{}", "5.png": png(), "README.txt": b"hello",
+        "3.cls": b"7", "4.json": b"{}", "5.png": png(), "6.txt": b"lone", "README.txt": b"hello",
     }  # fmt: skip
-    found = reasons(open_source(str(tar(tmp_path / "s.tar", members))))
-    assert set(found) == {"0.png", "1.png", "2.png", "3.png", "4.json"}
-    assert found["4.json"] == "a sample without a picture"
-    assert "not a JSON object" in found["1.png"]
+    source = open_source(str(tar(tmp_path / "s.tar", members)))
+    found = reasons(source)
+    assert set(found) == {"0.json", "1.json", "2.txt", "3.json", "4.json", "6.txt"}
+    assert found["4.json"] == found["6.txt"] == "a sample without a picture"
+    assert "not a JSON object" in found["1.json"]
+    kept = {key: payload for key, payload in payloads(source).items() if key not in found}
+    assert kept == {"0.png": {}, "1.png": {}, "2.png": {}, "3.png": {"label": "7"}, "5.png": {}}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("json", b'{"a": 1}', {"a": 1}),
+        ("txt", b"one", {"text": "one"}),
+        ("cls", b"3", {"label": "3"}),
+    ],
+)
+def test_a_byte_order_mark_is_no_part_of_a_sidecar(
+    tmp_path: Path, name: str, data: bytes, expected: dict[str, Any]
+) -> None:
+    """Issue 20, F23."""
+    members = {"a.png": png(), f"a.{name}": b"\xef\xbb\xbf" + data}
+    source = open_source(str(tar(tmp_path / "s.tar", members)))
+    assert payloads(source) == {"a.png": expected}
+
+
+@pytest.mark.parametrize("order", ["picture first", "sidecars first"])
+def test_names_with_dots_keep_their_sidecars(tmp_path: Path, order: str) -> None:
+    """Issue 20, F07: more than one part of a sample, so that pairs may lie on a border."""
+    members: dict[str, Any] = {}
+    for n in range(100):
+        pair = {
+            f"22.{n:03}.png": png(),
+            f"22.{n:03}.json": b'{"n": %d}' % n,
+            f"22.{n:03}.CLS": b"c",
+        }
+        members |= pair if order == "picture first" else dict(reversed(pair.items()))
+    source = open_source(str(tar(tmp_path / "s.tar", members)))
+    assert payloads(source) == {f"22.{n:03}.png": {"n": n, "label": "c"} for n in range(100)}
+    assert source.is_complete
+
+
+def test_every_sidecar_belongs_to_a_picture_or_is_listed(tmp_path: Path) -> None:
+    members = {
+        "a.1.png": png(), "a.1.png.json": b'{"n": 1}', "a.2.json": b'{"n": 2}', "a.cls": b"all",
+        "b.png": png(), "c.png": png(), "b.json": b'{"n": 3}', "d.JSON": b'{"n": 4}',
+        "._c.json": b"of a Mac",
+    }  # fmt: skip
+    source = open_source(str(tar(tmp_path / "s.tar", members)))
+    found = reasons(source)
+    assert set(found) == {"a.2.json", "b.json", "d.JSON"}
+    kept = {key: payload for key, payload in payloads(source).items() if key not in found}
+    assert kept == {"a.1.png": {"n": 1, "label": "all"}, "b.png": {}, "c.png": {}}
+    assert not source.is_complete
+
+
+@pytest.mark.parametrize("first", ["a.png", "a.json"])
+def test_a_repeated_name_lends_its_payload_to_no_other_picture(tmp_path: Path, first: str) -> None:
+    """Issue 20, F08."""
+    with tarfile.open(tmp_path / "s.tar", "w") as file:
+        for shade in (1, 2):
+            pair = {"a.png": png(shade), "a.json": b'{"shade": %d}' % shade}
+            for name in (first, *(set(pair) - {first})):
+                member = tarfile.TarInfo(name)
+                member.size = len(pair[name])
+                file.addfile(member, io.BytesIO(pair[name]))
+    found = [(r.key, r.read(), r.payload) for r in open_source(str(tmp_path / "s.tar"))]
+    assert found == [("a.png", png(shade), {"shade": shade}) for shade in (1, 2)]
+
+
+def test_a_repeated_sidecar_is_listed(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "s.tar", "w") as file:
+        for name, data in (("a.png", png()), ("a.cls", b"1"), ("a.cls", b"2")):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            file.addfile(member, io.BytesIO(data))
+    source = open_source(str(tmp_path / "s.tar"))
+    assert [(r.key, r.payload) for r in source] == [("a.png", {"label": "1"}), ("a.cls", {})]
+    assert set(reasons(source)) == {"a.cls"}
 
 
 @pytest.mark.parametrize("n_bytes", [700, 1100, 1500, 1700])
