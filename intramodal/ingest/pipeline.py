@@ -419,14 +419,13 @@ class WrittenReplicas:
 
     def settle(self) -> tuple[dict[str, Replicas], list[str]]:
         """Ask for the rest, and say in the manifest what is complete; returns what is known."""
-        if not self._questions[self._vector].has_replicas:
-            return {}, self._finished()
         found = {vector: questions.answer() for vector, questions in self._questions.items()}
         notes = []
         for vector, replicas in found.items():
             notes += [*replicas.sentences(vector), *on_behind(self._collection, vector, replicas)]
         notes += self._finished() if found[self._vector].has_all else []
-        return found, list(dict.fromkeys(notes))
+        is_alone = not self._questions[self._vector].has_replicas
+        return {} if is_alone else found, list(dict.fromkeys(notes))
 
     def _finished(self) -> list[str]:
         """Mark the vector as complete if it was not, and is."""
@@ -434,6 +433,8 @@ class WrittenReplicas:
         if self._collection.origin(self._vector).is_complete:
             return []
         if self._all_have_it:
+            if not questions.has_replicas:  # nobody has asked, so nobody has found it incomplete
+                return []
             questions.ask_all()
             if not questions.answer().has_all:
                 return []

@@ -16,7 +16,13 @@ from intramodal.errors import AccessDenied, InputError, NotFound, StoreUnavailab
 from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.ingest.backfill.in_place import backfill, recompute
 from intramodal.ingest.backfill.points import Replicas
-from intramodal.ingest.pipeline import images_collection, ingest_images, ingest_vectors
+from intramodal.ingest.pipeline import (
+    images_collection,
+    ingest_images,
+    ingest_vectors,
+    vectors_collection,
+)
+from intramodal.ingest.vectors.load import vectors_of
 from intramodal.ingest.vectors.ready import ReadyVectors, open_ready
 from intramodal.store.base import Cluster, Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
@@ -636,3 +642,28 @@ def test_an_ingest_beside_a_dead_replica_goes_on_and_says_what_is_unknown(
     assert "enough active replicas" in done.replicas["pca"].unverified
     assert waited_for(clock) < 60
     assert not photos.origin("pca").is_complete
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_an_ingest_that_adds_a_vector_names_a_node_that_was_not_asked(
+    nodes: list[WireServer],
+    store: ServerStore,
+    clock: Clock,
+    truth: Truth,
+    tmp_path: Path,
+    replicas: int,
+) -> None:
+    spread(nodes, replicas=replicas, lag={1: 4})
+    with bound(0) as closed:
+        dead = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        asking = ServerStore(
+            store._connection, retry=clock.retry(), cluster=Cluster(nodes=(dead,))
+        )
+        replicated(asking, truth, replication_factor=replicas)
+        ready = rows(truth, tmp_path)
+        vectors = vectors_of(ready, ORIGIN, "other", None)
+        photos = vectors_collection(asking, NAME, vectors, vector="other")
+        done = ingest_vectors(ready, photos, vector="other")
+    assert done.written == 30
+    assert done.notes == [f"not asked, as there was no answer: {dead}"]
+    assert photos.origin("other").is_complete
