@@ -57,6 +57,11 @@ _RECIPES = ("paper-text", "paper-table3", "paper-readme", "paper-fewshot")
     help="Number of images per class and split: a quick look, marked as such everywhere.",
 )
 @click.option(
+    "--augment",
+    is_flag=True,
+    help="Take few-shot shots from one augmented view of each image, for CLIP, as the authors do.",
+)
+@click.option(
     "--on",
     metavar="COLLECTION",
     help="Measure this collection instead of the paper's data sets; needs --label.",

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -16,7 +16,7 @@ from intramodal.evaluation.tasks import Sides
 from intramodal.projection.projection import Projection
 from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
-from intramodal.types import Encoder, Floats, ImageRecord, VectorTable
+from intramodal.types import Encoder, ImageRecord, VectorTable
 
 RAW = "raw"
 """The named vector of the encoder's own output."""
@@ -135,6 +135,8 @@ class Case:
         Fits or reads the projection of the recipe asked for.
     notes : tuple of str
         What a reader must know of its images, such as how many could not be read.
+    augmented : str, optional
+        The named vector of one augmented view of each image, from which shots are taken.
     """
 
     dataset: DataSet
@@ -146,6 +148,7 @@ class Case:
     load: Callable[[], Encoder]
     fit: Callable[[], Projection]
     notes: tuple[str, ...] = ()
+    augmented: str | None = None
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -161,7 +164,9 @@ class Case:
     def table(self) -> VectorTable:
         """The images' vectors, with the payload that the data set's evaluation reads."""
         split = (self.dataset.split,) if self.dataset.split else ()
-        return self.collection.table([self.vector], payload=[*self.dataset.fields, *split])
+        views = (self.augmented,) if self.augmented else ()
+        fields = [*self.dataset.fields, *split]
+        return self.collection.table([self.vector, *views], payload=fields)
 
 
 @dataclass(frozen=True)
@@ -176,14 +181,14 @@ class Method:
         As the paper's tables name it, and what it compares, as in ``⟨I←, I←⟩``.
     needs_text : bool
         Whether it needs the model's text tower.
-    vectors : callable, optional
-        From a case to the images' vectors (n, k) in this method's space, in the order of the rows
-        of its table; they are compared by cosine.
+    project : callable, optional
+        From a case to the map into the space that images are compared in; by default they are
+        compared as the model embeds them.
     retrieve : callable, optional
         Instead, for what is no map of the images: from a case, and the run that records it, to
         figures of retrieval.
     classifier : str, optional
-        Instead, for few-shot classification with text: one of
+        For few-shot classification with text: one of
         `intramodal.evaluation.fewshot_text.METHODS`.
     """
 
@@ -191,7 +196,7 @@ class Method:
     title: str
     symbol: str = ""
     needs_text: bool = False
-    vectors: Callable[[Case], Floats] | None = None
+    project: Callable[[Case], Projection] | None = None
     retrieve: Callable[[Case, Run], Mapping[str, float]] | None = None
     classifier: str | None = None
 
@@ -342,3 +347,29 @@ def chosen(folder: str, kind: type[T], names: Iterable[str]) -> tuple[T, ...]:
                 f"{', '.join(close)}?"
             )
     return tuple(known[name] for name in names)
+
+
+def models_of(names: Iterable[str]) -> tuple[Model, ...]:
+    """Return models by name, or by ``NAME=ENCODER`` with the weights of one's own.
+
+    Examples
+    --------
+    >>> models_of(["slip_b16=slip:slip_base_100ep.pt"])[0].encoder
+    'slip:slip_base_100ep.pt'
+
+    Raises
+    ------
+    InputError
+        If there is no such model, or nothing follows the sign.
+    """
+    given = [name.partition("=") for name in names]
+    for name, sign, encoder in given:
+        if sign and not encoder:
+            raise InputError(
+                f"{name}= names no encoder; write it as in {name}=open_clip:local-dir:PATH"
+            )
+    found = chosen("models", Model, [name for name, *_ in given])
+    return tuple(
+        replace(model, encoder=encoder, condition="") if encoder else model
+        for model, (*_, encoder) in zip(found, given, strict=True)
+    )

@@ -19,6 +19,7 @@ from intramodal.paper.base import (
     Table,
     chosen,
     declared,
+    models_of,
 )
 from intramodal.paper.outcomes import DoneCells
 from intramodal.paper.workbench import Bench, made_from, own_data, own_model
@@ -167,6 +168,7 @@ def plan_reproduction(  # noqa: PLR0913  a job has as many knobs as it has
     methods: Sequence[str] = (),
     recipe: str | None = None,
     limit: int | None = None,
+    augment: bool = False,
     on: ImageCollection | None = None,
     labels: Sequence[str] = (),
     split: str | None = None,
@@ -185,7 +187,7 @@ def plan_reproduction(  # noqa: PLR0913  a job has as many knobs as it has
         (own_data(on, labels, split),)
         if on
         else chosen("datasets", DataSet, datasets or declaration.datasets),
-        (own_model(on, vector),) if on else chosen("models", Model, models or declaration.models),
+        (own_model(on, vector),) if on else models_of(models or declaration.models),
         chosen("methods", Method, methods or declaration.methods),
     )
     layouts = declaration.layouts(choice)
@@ -196,6 +198,7 @@ def plan_reproduction(  # noqa: PLR0913  a job has as many knobs as it has
         work=work,
         recipe=recipe or declaration.recipe,
         limit=limit,
+        augment=augment,
         on=on,
         vector=vector,
         fitted=projection,

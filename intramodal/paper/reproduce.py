@@ -153,6 +153,7 @@ def reproduce(  # noqa: PLR0913  a job has as many knobs as it has
     methods: Sequence[str] = (),
     recipe: str | None = None,
     limit: int | None = None,
+    augment: bool = False,
     on: ImageCollection | None = None,
     labels: Sequence[str] = (),
     split: str | None = None,
@@ -186,6 +187,9 @@ def reproduce(  # noqa: PLR0913  a job has as many knobs as it has
         Which of the authors' recipes projections are fitted by; by default the table's own.
     limit : int, optional
         Take so many images per class and split: a quick look, and marked as such.
+    augment : bool
+        Take few-shot shots from one augmented view of each image, for models for which the
+        authors do: CLIP.
     on : ImageCollection, optional
         Measure this collection instead of the paper's data sets; nothing is ingested.
     labels : sequence of str
@@ -217,6 +221,7 @@ def reproduce(  # noqa: PLR0913  a job has as many knobs as it has
         methods=methods,
         recipe=recipe,
         limit=limit,
+        augment=augment,
         on=on,
         labels=labels,
         split=split,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from intramodal.errors import IntramodalError, ProjectionError
+from intramodal.ingest.augmentation import augmented
 from intramodal.ingest.encoders.registry import load_encoder
 from intramodal.ingest.pipeline import IngestSummary, images_collection, ingest_images
 from intramodal.paper.base import RAW, Case, DataSet, Model
@@ -41,6 +42,8 @@ class Bench:
     recipe : str
     limit : int, optional
         Images per class and split.
+    augment : bool
+        Whether shots are augmented views, for models of which the authors' are.
     device, precision : str, optional
         As `load_encoder` takes them.
     batch_size : int
@@ -60,6 +63,7 @@ class Bench:
     work: Path
     recipe: str
     limit: int | None = None
+    augment: bool = False
     device: str | None = None
     precision: str | None = None
     batch_size: int = 32
@@ -72,6 +76,7 @@ class Bench:
     def stated(self) -> dict[str, Any]:
         """Return what all cells of this call share, as their runs record it."""
         stated = {"recipe": self.recipe, "limit": self.limit, "store": self.store.location}
+        stated |= {"augment": True} if self.augment else {}
         return stated | ({"projection": self.fitted.fingerprint} if self.fitted else {})
 
     def encoder(self, model: Model) -> Encoder:
@@ -112,7 +117,11 @@ class Bench:
     def collection_name(self, dataset: DataSet, model: Model) -> str:
         """Return the name of the collection of a data set's images under a model."""
         limited = f"-limit-{self.limit}" if self.limit else ""
-        return f"paper-{dataset.name}-{model.name}{limited}"
+        views = "-augmented" if self._augments(model) else ""
+        return f"paper-{dataset.name}-{model.name}{views}{limited}"
+
+    def _augments(self, model: Model) -> bool:
+        return self.augment and model.augments_shots
 
     def case(self, dataset: DataSet, model: Model) -> Case:
         """Return the case of a data set and a model, after ingesting what is missing."""
@@ -128,6 +137,7 @@ class Bench:
             load=lambda: self.encoder(model),
             fit=lambda: self.projection(model, origin),
             notes=notes,
+            augmented=augmented(self.vector) if self._augments(model) else None,
         )
 
     def is_ingested(self, dataset: DataSet, model: Model) -> bool:
@@ -158,12 +168,16 @@ class Bench:
         images = self.images(dataset)
         encoder = self.encoder(model)
         with self.ledger.run("ingest", parameters=stated, parent=self.parent) as run:
-            collection = images_collection(self.store, stated["collection"], encoder=encoder)
+            augment = self._augments(model)
+            collection = images_collection(
+                self.store, stated["collection"], encoder=encoder, augment=augment
+            )
             done = ingest_images(
                 images,
                 collection,
                 encoder=encoder,
                 dataset=dataset.name,
+                augment=augment,
                 batch_size=self.batch_size,
                 run=run,
             )

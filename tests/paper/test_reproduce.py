@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from intramodal.errors import InputError
 from intramodal.evaluation.rivals.oti import InversionMap
 from intramodal.evaluation.shots import FewshotTask, drawn_anew
 from intramodal.ingest.encoders.registry import load_encoder
-from intramodal.paper.base import Cell, DataSet, Table, chosen, declared
+from intramodal.paper.base import Cell, DataSet, Model, Table, chosen, declared, models_of
 from intramodal.paper.plan import plan_reproduction
 from intramodal.paper.reproduce import Reproduction, reproduce
 from intramodal.projection.anchors import AnchorSet
@@ -381,3 +382,40 @@ def test_latex_is_balanced_and_escaped(tables: dict[str, Reproduction]) -> None:
             assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}")
         body = re.sub(r"\\[{}\\%&_#$]", "", text)
         assert body.count("{") == body.count("}")
+
+
+def test_shots_of_clip_are_augmented_views_on_demand(bench: Bench) -> None:
+    (demo,) = chosen("models", Model, ["demo"])
+    given = {"datasets": ["caltech101"], "methods": ["original", "pca"], "limit": 3}
+    plain = bench.make("table2", augment=True, **given)
+    assert demo.augments_shots
+    collection = ImageCollection.open(bench.store, "paper-caltech101-demo-augmented-limit-3")
+    assert set(collection.vectors) == {"raw", "raw_augmented"}
+    assert plain.n_failed == 0
+    clean = bench.make("table2", **given)
+    cell = Cell("few-shot", "caltech101", "demo", "original")
+    assert plain.outcomes[cell].figures != clean.outcomes[cell].figures
+    text = bench.make("figure6", augment=True, **{**given, "methods": ["prototype_text_pca"]})
+    assert text.n_failed == 0
+
+
+def test_a_model_may_have_weights_of_ones_own() -> None:
+    (model,) = models_of(["dinov3_b16=local-dir:weights"])
+    assert (model.encoder, model.condition, model.has_text) == ("local-dir:weights", "", False)
+    with pytest.raises(InputError, match="names no encoder"):
+        models_of(["slip_b16="])
+    with pytest.raises(InputError, match="did you mean"):
+        models_of(["clip_b23"])
+
+
+def test_a_model_that_cannot_be_loaded_fails_its_cells_only(bench: Bench) -> None:
+    found = bench.make(
+        "table3",
+        datasets=["dtd"],
+        methods=["original"],
+        models=["demo", "slip_b16=slip:no such file.pt"],
+    )
+    states = {cell.model: outcome for cell, outcome in found.outcomes.items()}
+    assert states["demo"].state == "done"
+    assert states["slip_b16"].state == "failed"
+    assert "no such file.pt" in states["slip_b16"].reason

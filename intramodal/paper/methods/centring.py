@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from intramodal.paper.base import Case, Method
 from intramodal.projection.controls import centring
-from intramodal.types import Floats
+from intramodal.projection.projection import Projection
 
 
-def _vectors(case: Case) -> Floats:
-    X = case.table.unit(case.vector)
-    return centring(case.projection, X).apply_to_unit(X)
+def _project(case: Case) -> Projection:
+    return centring(case.projection, case.table.unit(case.vector))
 
 
-DECLARED = Method(name="centring", title="Centred images", needs_text=True, vectors=_vectors)
+DECLARED = Method(name="centring", title="Centred images", needs_text=True, project=_project)

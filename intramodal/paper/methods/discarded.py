@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from intramodal.paper.base import Case, Method
 from intramodal.projection.controls import bottom_components
-from intramodal.types import Floats
+from intramodal.projection.projection import Projection
 
 
-def _vectors(case: Case) -> Floats:
-    X = case.table.unit(case.vector)
-    return bottom_components(case.projection).apply_to_unit(X)
+def _project(case: Case) -> Projection:
+    return bottom_components(case.projection)
 
 
 DECLARED = Method(
-    name="discarded", title="Discarded directions", needs_text=True, vectors=_vectors
+    name="discarded", title="Discarded directions", needs_text=True, project=_project
 )

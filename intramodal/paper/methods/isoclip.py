@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from intramodal.paper.base import Case, Method
 from intramodal.projection.fit import fit_projection
-from intramodal.types import Floats
+from intramodal.projection.projection import Projection
 
 
-def _vectors(case: Case) -> Floats:
-    projection = fit_projection(case.encoder, method="isoclip")
-    return projection.apply(case.table.vectors[case.vector])
+def _project(case: Case) -> Projection:
+    return fit_projection(case.encoder, method="isoclip")
 
 
-DECLARED = Method(name="isoclip", title="IsoCLIP", needs_text=True, vectors=_vectors)
+DECLARED = Method(name="isoclip", title="IsoCLIP", needs_text=True, project=_project)

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from intramodal.paper.base import Case, Method
-from intramodal.types import Floats
+from intramodal.paper.base import Method
 
-
-def _vectors(case: Case) -> Floats:
-    return case.table.vectors[case.vector]
-
-
-DECLARED = Method(name="original", title="Original", symbol="⟨I, I⟩", vectors=_vectors)
+DECLARED = Method(name="original", title="Original", symbol="⟨I, I⟩")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from intramodal.paper.base import Case, Method
-from intramodal.types import Floats
+from intramodal.projection.projection import Projection
 
 
-def vectors(case: Case) -> Floats:
-    """Return the images (n, k) along the axes of the recipe asked for."""
-    return case.projection.apply(case.table.vectors[case.vector])
+def project(case: Case) -> Projection:
+    """Return the projection of the recipe asked for."""
+    return case.projection
 
 
-DECLARED = Method(name="pca", title="PCA←", symbol="⟨I←, I←⟩", needs_text=True, vectors=vectors)
+DECLARED = Method(name="pca", title="PCA←", symbol="⟨I←, I←⟩", needs_text=True, project=project)

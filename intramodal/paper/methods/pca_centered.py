@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from intramodal.paper.base import Case, Method
 from intramodal.projection.controls import centred
-from intramodal.types import Floats
+from intramodal.projection.projection import Projection
 
 
-def _vectors(case: Case) -> Floats:
-    X = case.table.unit(case.vector)
-    return centred(case.projection, X).apply_to_unit(X)
+def _project(case: Case) -> Projection:
+    return centred(case.projection, case.table.unit(case.vector))
 
 
 DECLARED = Method(
-    name="pca_centered", title="Centred PCA←", symbol="⟨I←, I←⟩", needs_text=True, vectors=_vectors
+    name="pca_centered", title="Centred PCA←", symbol="⟨I←, I←⟩", needs_text=True, project=_project
 )

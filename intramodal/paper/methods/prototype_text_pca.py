@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from intramodal.paper.base import Method
-from intramodal.paper.methods.pca import vectors
+from intramodal.paper.methods.pca import project
 
 DECLARED = Method(
     name="prototype_text_pca",
     title="Prototype + text",
     symbol="PCA←",
     needs_text=True,
-    vectors=vectors,
+    project=project,
     classifier="prototype+text",
 )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from intramodal.paper.base import Case, Method
 from intramodal.projection.controls import random_projection
-from intramodal.types import Floats
+from intramodal.projection.projection import Projection
 
 
-def _vectors(case: Case) -> Floats:
-    X = case.table.unit(case.vector)
-    return random_projection(case.projection).apply_to_unit(X)
+def _project(case: Case) -> Projection:
+    return random_projection(case.projection)
 
 
-DECLARED = Method(name="random", title="Random directions", needs_text=True, vectors=_vectors)
+DECLARED = Method(name="random", title="Random directions", needs_text=True, project=_project)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from intramodal.paper.base import Case, Method
 from intramodal.projection.controls import truncation
-from intramodal.types import Floats
+from intramodal.projection.projection import Projection
 
 
-def _vectors(case: Case) -> Floats:
-    X = case.table.unit(case.vector)
-    return truncation(case.projection).apply_to_unit(X)
+def _project(case: Case) -> Projection:
+    return truncation(case.projection)
 
 
-DECLARED = Method(name="truncation", title="First coordinates", needs_text=True, vectors=_vectors)
+DECLARED = Method(name="truncation", title="First coordinates", needs_text=True, project=_project)

@@ -8,5 +8,6 @@ DECLARED = Model(
     name="demo",
     title="demo (not of the paper)",
     encoder="demo",
+    augments_shots=True,
     licence="see intramodal/demo",
 )
