@@ -13,7 +13,7 @@ from intramodal.ingest.vectors.matrices import read_matrix
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
-from intramodal.store.manifest import VectorOrigin
+from intramodal.store.manifest import AUGMENTED_VIEW, VectorOrigin
 from intramodal.store.origins import projection_of
 from intramodal.types import Encoder, Floats, encoders_agree
 
@@ -58,6 +58,11 @@ class Target:
         self, model: str | None, *, device: str | None, precision: str | None
     ) -> Encoder:
         """Load `model`, or the one the manifest names."""
+        if self.origin is not None and self.origin.encoder.endswith(AUGMENTED_VIEW):
+            raise InputError(
+                f"{self.vector!r} of {self.collection.name!r} holds augmented views, for the "
+                f"shots of `evaluate fewshot --shots-from`; name the images' own vector, as `raw`"
+            )
         name = model or self.collection.origin(self.vector).encoder
         encoder = load_encoder(name, device=device, precision=precision)
         origin = self.origin

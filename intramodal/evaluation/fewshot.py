@@ -21,6 +21,7 @@ from intramodal.evaluation.intervals import FRACTION, student_interval
 from intramodal.evaluation.protocols import (
     N_SEEDS,
     Lengths,
+    Projections,
     Protocol,
     check_protocol,
     check_shots_from,
@@ -30,7 +31,6 @@ from intramodal.evaluation.results import Results
 from intramodal.evaluation.shots import SHOTS, FewshotTask, drawn_anew
 from intramodal.evaluation.tasks import Mask, Points, Sides, read_labelled
 from intramodal.progress import tracked
-from intramodal.projection.projection import Projection
 from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
 from intramodal.runs.run import Run
 from intramodal.store.base import Distance, Filter
@@ -307,7 +307,7 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
     classifiers: Sequence[str] = ("prototype", "lda"),
     shots: Sequence[int] = SHOTS,
     protocol: Protocol = "nested",
-    projections: Sequence[Projection] = (),
+    projections: Projections = (),
     shots_from: Mapping[str, str] | None = None,
     episodes: int | None = None,
     test_share: float | None = None,
@@ -347,7 +347,7 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
         so that all take part. Projected vectors keep the lengths that the projection leaves them;
         prototypes are scaled after the mean. Rows of a table are taken as they are then: give
         unit rows, or projections of unit rows.
-    projections : sequence of Projection
+    projections : sequence of Projection, or mapping of str to Projection
         For protocol ``"paper"``, those that made a collection's projected vectors: stored vectors
         have unit length, so they are projected again.
     shots_from : mapping of str to str, optional

@@ -30,6 +30,7 @@ from intramodal.evaluation.fewshot import (
 from intramodal.evaluation.protocols import (
     N_SEEDS,
     Lengths,
+    Projections,
     Protocol,
     check_protocol,
     check_shots_from,
@@ -134,7 +135,7 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
     by: Sequence[str] = (),
     shots: Sequence[int] = SHOTS,
     protocol: Protocol | None = None,
-    projections: Sequence[Projection] = (),
+    projections: Projections = (),
     shots_from: Mapping[str, str] | None = None,
     episodes: int | None = None,
     validation: int | None = None,
@@ -175,8 +176,9 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
     protocol : {"nested", "paper"}, optional
         As in `evaluate_fewshot`; ``"paper"`` tunes nothing. By default ``"nested"``, but for the
         preset "paper".
-    projections : sequence of Projection
-        Those that made vectors of `by`: for protocol or preset "paper".
+    projections : sequence of Projection, or mapping of str to Projection
+        Those that made vectors of `by`: for protocol or preset "paper". By vector where a table
+        has them under other names than projections give.
     shots_from : mapping of str to str, optional
         As in `evaluate_fewshot`, for `vector` and those of `by`.
     episodes : int, optional

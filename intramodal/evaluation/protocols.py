@@ -17,6 +17,9 @@ from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import AUGMENTED_VIEW, VectorOrigin
 from intramodal.types import Floats, VectorTable
 
+Projections = Sequence[Projection] | Mapping[str, Projection]
+"""Projections, or those that made vectors by the names of these."""
+
 Protocol = Literal["nested", "paper"]
 """``"nested"``, ours: many episodes, in each of which fewer shots are the first of more.
 ``"paper"``: few seeds, and shots drawn anew for every number of them."""
@@ -26,7 +29,7 @@ N_SEEDS = 3
 
 
 def check_protocol(
-    protocol: str, sides: Sides, test_share: float | None, projections: Sequence[Projection]
+    protocol: str, sides: Sides, test_share: float | None, projections: Projections
 ) -> bool:
     """Return whether it is the paper's; `InputError` unless all that it needs is there."""
     if protocol not in get_args(Protocol):
@@ -85,15 +88,19 @@ def shot_images(task: FewshotTask, table: VectorTable, vector: str, X: Floats) -
 def maps_of(
     source: VectorTable | ImageCollection,
     vectors: Sequence[str],
-    projections: Sequence[Projection],
+    projections: Projections,
 ) -> dict[str, Projection]:
     """Return the projections that made vectors, by vector.
 
-    Of a collection as its manifest says; of a table by the names that projections give vectors.
-    Raises `InputError` for a projection that made none of them.
+    Of a collection as its manifest says; of a table by the names that are given, or else those
+    that projections give vectors. Raises `InputError` for a projection that made none of them.
     """
+    if isinstance(projections, Mapping):
+        named, projections = projections, list(projections.values())
+    else:
+        named = {p.default_vector: p for p in projections}
     if isinstance(source, VectorTable):
-        found = {p.default_vector: p for p in projections if p.default_vector in vectors}
+        found = {name: p for name, p in named.items() if name in vectors}
     else:
         origins = source.manifest.vectors
         made = {name: origins[name].projection for name in vectors if name in origins}
@@ -127,7 +134,7 @@ class Lengths:
         cls,
         source: VectorTable | ImageCollection,
         vectors: Sequence[str],
-        projections: Sequence[Projection],
+        projections: Projections,
     ) -> Lengths:
         """Find what made the vectors; `InputError` where a stored one's projection is missing."""
         maps = maps_of(source, vectors, projections)

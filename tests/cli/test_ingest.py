@@ -119,12 +119,20 @@ def test_one_augmented_view_of_each_image_is_encoded_on_demand(pets: Path, model
     # float32 of stored unit vectors
     np.testing.assert_allclose(table.vectors["pca_augmented"], unit_rows(made), atol=1e-5)
     assert np.abs(table.vectors["raw"] - table.vectors["raw_augmented"]).max() > 1e-3
+
+
+def test_views_are_for_shots_alone_and_no_ingest_leaves_them_out(pets: Path, model: str) -> None:
+    run("fit", "--model", model, "-o", "pca.safetensors")
+    both = ("--projection", "pca.safetensors", "--augment")
+    ingest(model, *both)
     asked = ("evaluate", "fewshot", "pets", "--labels", "label", "--shots", "1,2")
     found = run(*asked, "--shots-from", "raw=raw_augmented,pca=pca_augmented")
     assert found["shots_from"] == {"raw": "raw_augmented", "pca": "pca_augmented"}
     assert found["fields"] != run(*asked)["fields"]
     spelled = CliRunner().invoke(cli, [*asked, "--shots-from", "raw"])
     assert (spelled.exit_code, "takes VECTOR=VECTOR" in spelled.output) == (2, True)
+    words = run("evaluate", "text", "pets:raw_augmented", "--labels", "label", code=1)
+    assert "'raw_augmented' of 'pets' holds augmented views" in words["error"]["message"]
     message = ingest(model, *both[:2], code=1)["error"]["message"]
     assert "has augmented views in 'raw_augmented' and new images would lack" in message
     other = ingest(model, *both, "--augment-seed", "1", code=1)["error"]["message"]

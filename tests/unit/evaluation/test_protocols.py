@@ -293,6 +293,25 @@ def test_the_preset_of_the_paper_mixes_halves_as_the_published_code(
     assert result.extra["parameters"] == {str(s): {"alpha": [0.5] * 3} for s in SHOTS}
 
 
+def test_a_tables_projections_may_be_given_by_vector(
+    rng: np.random.Generator, texts: ClassTexts
+) -> None:
+    table, projection = images(rng), half(rng)
+    Z = projection.apply(table.vectors["raw"])
+    how: dict[str, Any] = {"texts": texts, "fields": ["class"], "sides": "split", "shots": (2,)}
+    found = [
+        evaluate_fewshot_text(
+            VectorTable(table.ids, {**table.vectors, name: Z}, table.payload),
+            **how,
+            by=[name],
+            preset="paper",
+            projections=projections,
+        )["class", name]["lda+text"].n_correct
+        for name, projections in (("pca", [projection]), ("ours", {"ours": projection}))
+    ]
+    np.testing.assert_array_equal(*found)
+
+
 def test_the_weight_is_not_that_of_the_tuned_rule(
     rng: np.random.Generator, texts: ClassTexts
 ) -> None:
