@@ -349,10 +349,17 @@ class Store(ABC):
         return 1
 
     def with_vector_everywhere(
-        self, name: str, vector: str, ids: Sequence[PointId], *, alike: bool = False
+        self,
+        name: str,
+        vector: str,
+        ids: Sequence[PointId],
+        *,
+        alike: bool = False,
+        is_page: bool = False,
     ) -> list[PointId]:
         """Return those of `ids` that have a vector on every replica, and if `alike` the same.
 
+        A whole page of a scroll of all points (`is_page`) is asked for at once.
         `StoreUnavailable` soon, where a replica is down and cannot be asked.
         """
         where = Filter(ids=ids, has_vector=vector)

@@ -337,6 +337,32 @@ def test_what_one_replica_missed_is_found_and_filled_at_the_end(
     truth.check(nodes[0].storage.points(NAME), is_projected=True)
 
 
+@pytest.mark.parametrize("n_lacking", [0, 1, 11, N])
+def test_a_page_of_ids_is_asked_of_all_replicas_at_once_and_by_id_for_what_is_absent(
+    nodes: list[WireServer],
+    store: ServerStore,
+    truth: Truth,
+    n_lacking: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("intramodal.store.server.store._READ_BATCH", 25)
+    monkeypatch.setattr("intramodal.ingest.backfill.points._IDS_A_PAGE", 150)
+    cluster = spread(nodes, replicas=2)
+    photos = replicated(store, truth)
+    backfill(photos, truth.projection)
+    for point in stored(nodes)[:n_lacking]:
+        point.lacks[2] = {"pca"}
+        point.lacks[1] = {"pca"}
+    asked: list[int] = []
+    monkeypatch.setattr(cluster, "check_all", lambda: asked.append(1))
+    again = backfill(photos, truth.projection)
+    assert behind(nodes) == 0
+    assert again.projected + again.replicas.mended == n_lacking
+    assert photos.origin("pca").is_complete
+    # Whether all know the vector, and two pages; 25 ids a request would take twelve.
+    assert n_lacking or len(asked) == 1 + 2
+
+
 def test_replicas_are_asked_for_no_more_ids_than_strict_mode_allows(
     nodes: list[WireServer], store: ServerStore, truth: Truth
 ) -> None:

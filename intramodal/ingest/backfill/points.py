@@ -261,15 +261,15 @@ class ReplicaQuestions:
     def ask_all(self, where: Filter | None = None) -> None:
         """Ask for all (matching) points."""
         pages = self.collection.scroll(where=where, batch_size=_IDS_A_PAGE)
-        self.ask(page.ids for page in pages)
+        self.ask((page.ids for page in pages), are_all=where is None)
 
-    def ask(self, pages: Iterable[list[PointId]]) -> None:
+    def ask(self, pages: Iterable[list[PointId]], *, are_all: bool = False) -> None:
         """Ask for some points, and mend what is behind; never again after a refusal."""
         if self._unverified:
             return
         try:
             for ids in pages:
-                self._ask(ids)
+                self._ask(ids, is_page=are_all)
         except (StoreUnavailable, Unsupported) as error:  # dead, or not allowed by strict mode
             self._unverified = str(error)
 
@@ -283,8 +283,8 @@ class ReplicaQuestions:
         silent = tuple(store.silent_nodes)
         return Replicas(self._n_mended, n, by_node, self._unverified, silent)
 
-    def _ask(self, ids: list[PointId]) -> None:
-        behind = self._behind(ids)
+    def _ask(self, ids: list[PointId], *, is_page: bool) -> None:
+        behind = self._behind(ids, is_page=is_page)
         n_sent = self.mend(behind) if self.mend and behind else 0
         if n_sent:
             behind = self._behind(behind)
@@ -293,9 +293,10 @@ class ReplicaQuestions:
         self._n_behind += n_behind
         self._n_mended += max(0, n_sent - n_behind)
 
-    def _behind(self, ids: list[PointId]) -> list[PointId]:
+    def _behind(self, ids: list[PointId], *, is_page: bool = False) -> list[PointId]:
         store, name = self.collection.store, self.collection.name
-        there = set(store.with_vector_everywhere(name, self.vector, ids, alike=self.alike))
+        how = {"alike": self.alike, "is_page": is_page}
+        there = set(store.with_vector_everywhere(name, self.vector, ids, **how))
         return [point for point in ids if point not in there and str(point) not in self.excused]
 
 

@@ -74,10 +74,12 @@ def ids_everywhere(
     limit: int,
     key: ShardKey | None,
     compared: Sequence[str] = (),
+    *,
+    start: Any = None,
 ) -> set[Any]:
     """Return which points match on every replica, with the same vectors of those `compared`.
 
-    At most `limit` points may match on one replica.
+    At most `limit` points may match on one replica; or they are the first from `start` on.
     `StoreUnavailable` after a few seconds where a replica is down.
     """
 
@@ -86,6 +88,7 @@ def ids_everywhere(
             name,
             scroll_filter=where,
             limit=limit,
+            offset=start,
             with_payload=False,
             with_vectors=list(compared) or False,
             # Gives the records that all replicas answer with alike.

@@ -686,7 +686,13 @@ class ServerStore(Store):
 
     @looks_again
     def with_vector_everywhere(
-        self, name: str, vector: str, ids: Sequence[PointId], *, alike: bool = False
+        self,
+        name: str,
+        vector: str,
+        ids: Sequence[PointId],
+        *,
+        alike: bool = False,
+        is_page: bool = False,
     ) -> list[PointId]:
         """Return those of `ids` that have a vector on every replica, and if `alike` the same."""
         known = self._server.know(name, [vector])
@@ -696,15 +702,35 @@ class ServerStore(Store):
         # Each replica answers with all that it has among these ids, never with a part of them.
         limits = (known.limits.answers_a_query, known.limits.values_a_condition)
         size = min(_READ_BATCH, *(limit or _READ_BATCH for limit in limits))
-        for start in range(0, len(points), size):
-            part = slice(start, min(start + size, len(points)))
-            for key, rows, which in shards.groups(points, part, absent="skip"):
+        if is_page and not alike and len(points) > size:
+            found = self._page_everywhere(name, vector, shards, points)
+        left = [point for point in points if point not in found]
+        for start in range(0, len(left), size):
+            part = slice(start, min(start + size, len(left)))
+            for key, rows, which in shards.groups(left, part, absent="skip"):
                 where = spell(convert.CLIENT, Filter(ids=which, has_vector=vector))
                 compared = [vector] if alike else []
                 there = ids_everywhere(self._server, name, where, len(which), key, compared)
                 pairs = zip(rows, which, strict=True)
-                found.update(points[row] for row, point in pairs if point in there)
+                found.update(left[row] for row, point in pairs if point in there)
         return [point for point in points if point in found]
+
+    def _page_everywhere(
+        self, name: str, vector: str, shards: Shards, points: Sequence[PointId]
+    ) -> set[PointId]:
+        """Return points of a page that have a vector on every replica, by one request.
+
+        Each replica gives as many points from the first one on that have it. A page that others
+        lengthen or that a replica has more of is not given whole: what is absent is asked for by
+        id.
+        """
+        where = spell(convert.CLIENT, Filter(has_vector=vector))
+        found: set[PointId] = set()
+        for key, rows, which in shards.groups(points, slice(0, len(points)), absent="skip"):
+            there = ids_everywhere(self._server, name, where, len(which), key, start=which[0])
+            pairs = zip(rows, which, strict=True)
+            found.update(points[row] for row, point in pairs if point in there)
+        return found
 
     def lacking_by_node(self, name: str, vector: str) -> dict[str, int]:
         """Return how many points lack a vector by each node that answers."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from intramodal.types import PointId
 from tests.faults.wire.errors import WireError
-from tests.faults.wire.points import Collection, Given, Point, ShardKey, bare, known_id
+from tests.faults.wire.points import Collection, Given, Place, Point, ShardKey, bare, known_id
 
 FIRST_PEER = 100
 
@@ -138,31 +139,40 @@ class Cluster:
         text = f"code: 'Some requested entity was not found', message: \"{error}\" not found"
         return WireError(404, f"Not found: {text}")
 
-    def readers(self, shard: int, peer: int, *, reads_all: bool) -> list[int]:
-        """Return the peers whose replicas answer a read: the own one of a peer, or all."""
-        holders = self.holders(shard)
-        if reads_all:
-            return holders
-        return [peer if peer in holders else holders[0]]
-
     def seen(
-        self,
-        matches: Callable[[PointId, Point], bool],
-        found: Collection,
-        peer: int,
-        *,
-        reads_all: bool = False,
+        self, matches: Callable[[PointId, Point], bool], found: Collection, peer: int
     ) -> Callable[[PointId, Point], bool]:
-        """Return a condition that a point meets if it does on all replicas that are asked."""
+        """Return a condition that a point meets if it does on the replica that a peer reads."""
         if self.n_peers == 1:
             return matches
 
-        def on_replicas(point: PointId, stored: Point) -> bool:
-            shard = shard_of(point, stored.shard_key, found)
-            peers = self.readers(shard, peer, reads_all=reads_all)
-            return all(matches(point, stored.on(one)) for one in peers)
+        def on_replica(point: PointId, stored: Point) -> bool:
+            holders = self.holders(shard_of(point, stored.shard_key, found))
+            return matches(point, stored.on(peer if peer in holders else holders[0]))
 
-        return on_replicas
+        return on_replica
+
+    def given_by_all(
+        self,
+        found: Collection,
+        places: Iterable[Place],
+        matches: Callable[[PointId, Point], bool],
+        limit: int,
+    ) -> Iterator[Place]:
+        """Yield the points that all replicas of their shard give: each gives its first `limit`."""
+        n_given: Counter[tuple[int, int]] = Counter()
+        for place in places:
+            stored = found.points[place]
+            shard = shard_of(bare(place), stored.shard_key, found)
+            replicas = [(shard, peer) for peer in self.holders(shard)]
+            givers = [
+                (shard, peer)
+                for shard, peer in replicas
+                if n_given[shard, peer] < limit and matches(bare(place), stored.on(peer))
+            ]
+            n_given.update(givers)
+            if givers == replicas:
+                yield place
 
     def after_update(
         self, found: Collection, points: Sequence[Given], key: Any, had: Sequence[set[str]]

@@ -419,15 +419,16 @@ def scroll(
     if reads_all:
         storage.cluster.check_all()
     storage.cluster.check_read(found, reads_all=reads_all)
-    matches = storage.cluster.seen(matcher(request.filter), found, peer, reads_all=reads_all)
-    places = found.select(matches, request.shard_key)
+    cluster, matches = storage.cluster, matcher(request.filter)
+    seen = (lambda *_: True) if reads_all else cluster.seen(matches, found, peer)
+    places = found.select(seen, request.shard_key)
     if request.offset is not None:
         start = id_order(known_id(request.offset))
         places = places[bisect_left(places, start, key=lambda place: id_order(bare(place))) :]
     with_what = request.with_payload is None or request.with_payload, request.with_vector
     if reads_all:  # each replica answers, and what they do not agree on is left out
-        alike = storage.cluster.are_alike
-        places = [p for p in places if alike(found.points[p], request.with_vector)]
+        places = list(cluster.given_by_all(found, places, matches, limit))
+        places = [p for p in places if cluster.are_alike(found.points[p], request.with_vector)]
     page = [found.record(place, *with_what, peer) for place in places[:limit]]
     following = bare(places[limit]) if len(places) > limit else None
     return {"points": page, "next_page_offset": following}
