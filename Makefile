@@ -54,7 +54,7 @@ bench: $(VENV)/.dev   ## every claim of speed; prints ratios
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 docs: $(VENV)/.dev   ## regenerate what is generated
-	$(BIN)/cog -r docs/cli.md
+	$(BIN)/cog -r docs/cli.md docs/paper.md
 
 clean:           ## remove the environment and everything generated
 	rm -rf $(VENV) intramodal-demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

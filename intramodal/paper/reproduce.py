@@ -120,7 +120,7 @@ class Reproduction:
         for suffix, text in texts.items():
             write_text(folder / f"{self.table.name}{suffix}", text)
         page = folder / f"{self.table.name}.html"
-        about = [self.table.about, f"Projections by the recipe {self.recipe}."]
+        about = [self.table.about, f"PCA←: {self.recipe}."]
         render_grids(
             self.grids(),
             page,
@@ -234,7 +234,8 @@ def reproduce(  # noqa: PLR0913  a job has as many knobs as it has
             bench, device=device, precision=precision, batch_size=batch_size, parent=run.id
         )
         outcomes = dict(measured(plan.cells, plan.choice, bench))
-    return Reproduction(plan.table, plan.layouts, outcomes, bench.recipe, limit, run.id)
+    named = f"recipe {bench.recipe}" if projection is None else f"the given {projection!r}"
+    return Reproduction(plan.table, plan.layouts, outcomes, named, limit, run.id)
 
 
 def measured(

@@ -11,13 +11,15 @@ from intramodal.cli import cli
 from tests.cli.kit import walk
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "cli.md"
+GENERATED = (REFERENCE, REFERENCE.with_name("paper.md"))
 
-pytest.importorskip("cogapp", reason="docs/cli.md is checked with cog, in intramodal[dev]")
+pytest.importorskip("cogapp", reason="docs are checked with cog, in intramodal[dev]")
 
 
-def test_the_command_reference_is_what_the_commands_say() -> None:
+@pytest.mark.parametrize("page", GENERATED, ids=lambda page: page.name)
+def test_a_generated_page_is_what_the_package_says(page: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "cogapp", "--check", str(REFERENCE)],
+        [sys.executable, "-m", "cogapp", "--check", str(page)],
         capture_output=True,
         text=True,
         check=False,

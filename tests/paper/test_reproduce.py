@@ -355,7 +355,9 @@ def wait_for_cells(path: Path, process: subprocess.Popen[bytes], *, n: int) -> i
     raise AssertionError("the command ended, or took two minutes, before its first cells")
 
 
-def test_the_tables_of_a_collection_of_ones_own(bench: Bench, tmp_path: Path) -> None:
+def test_the_tables_of_a_collection_of_ones_own(
+    bench: Bench, tables: dict[str, Reproduction], tmp_path: Path
+) -> None:
     on = ImageCollection.open(bench.store, "paper-ucf101-demo")
     found = reproduce(
         "table3",
