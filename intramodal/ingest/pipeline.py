@@ -268,22 +268,9 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
         n_pruned = _pruned(reader, n_before, yes=yes) if prune else 0
     run.log_metric("pruned", n_pruned)
     found, notes = replicas.settle()
-    notes += _completed(collection, reader.views)
     return _summary(
         collection, tally, failures, started, n_pruned=n_pruned, replicas=found, notes=notes
     )
-
-
-def _completed(collection: ImageCollection, views: Sequence[str]) -> list[str]:
-    """Call vectors of views complete once each image has its own; returns what could not be."""
-    notes = []
-    for vector in views:
-        where = Filter(has_vector=RAW, lacks_vector=vector)
-        if collection.origin(vector).is_complete:
-            continue
-        if not any(page.ids for page in collection.scroll(where=where)):
-            notes += mark_vector(collection, vector, is_complete=True)
-    return notes
 
 
 @writes_under_own_name
@@ -406,6 +393,7 @@ class WrittenReplicas:
         self._collection = collection
         self._vector = vector
         self._all_have_it = all_have_it
+        self._views = tuple(views)
         self._questions = {v: ReplicaQuestions(collection, v) for v in (vector, *views)}
         if projection is not None:
             name = projection.default_vector
@@ -423,22 +411,31 @@ class WrittenReplicas:
         notes = []
         for vector, replicas in found.items():
             notes += [*replicas.sentences(vector), *on_behind(self._collection, vector, replicas)]
-        notes += self._finished() if found[self._vector].has_all else []
+        for vector in (self._vector, *self._views):
+            notes += self._finished(vector) if found[vector].has_all else []
         is_alone = not self._questions[self._vector].has_replicas
         return {} if is_alone else found, list(dict.fromkeys(notes))
 
-    def _finished(self) -> list[str]:
-        """Mark the vector as complete if it was not, and is."""
-        questions = ReplicaQuestions(self._collection, self._vector)
-        if self._collection.origin(self._vector).is_complete:
+    def _finished(self, vector: str) -> list[str]:
+        """Mark a vector as complete if it was not, and is."""
+        questions = ReplicaQuestions(self._collection, vector)
+        if self._collection.origin(vector).is_complete:
+            return []
+        is_view = vector in self._views
+        if is_view and self._is_lacked(vector):
             return []
         if self._all_have_it:
-            if not questions.has_replicas:  # nobody has asked, so nobody has found it incomplete
-                return []
+            if not is_view and not questions.has_replicas:
+                return []  # nobody has asked, so nobody has found it incomplete
             questions.ask_all()
             if not questions.answer().has_all:
                 return []
-        return mark_vector(self._collection, self._vector, is_complete=True)
+        return mark_vector(self._collection, vector, is_complete=True)
+
+    def _is_lacked(self, vector: str) -> bool:
+        """Return whether an image that was there before has no such vector yet."""
+        where = Filter(has_vector=self._vector, lacks_vector=vector)
+        return any(page.ids for page in self._collection.scroll(where=where))
 
 
 class Pipeline:

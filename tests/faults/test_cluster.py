@@ -657,6 +657,29 @@ def test_images_that_a_replica_lacks_are_encoded_again_by_the_repeat(
     assert ingest_images(records(20), photos, encoder=encoder).skipped == 20
 
 
+def test_views_that_a_replica_lacks_are_made_again_by_the_repeat(
+    nodes: list[WireServer], store: ServerStore, truth: Truth
+) -> None:
+    cluster = spread(nodes, replicas=2)
+    encoder = PlainEncoder()
+    options = {"shard_number": N_SHARDS, "replication_factor": 2}
+    how: dict[str, Any] = {"encoder": encoder, "augment": True}
+    ingest_images(
+        records(20), images_collection(store, NAME, encoder=encoder, options=options),
+        encoder=encoder,
+    )  # fmt: skip
+    photos = images_collection(store, NAME, **how)  # adds the vector of views
+    cluster.n_deaf = 10**6
+    done = ingest_images(records(20), photos, **how)
+    assert done.replicas["raw_augmented"].behind == 20
+    assert not ImageCollection.open(store, NAME).origin("raw_augmented").is_complete
+    cluster.n_deaf = 0
+    again = ingest_images(records(20), photos, **how)
+    assert (again.written, again.skipped, again.notes) == (20, 0, [])
+    assert photos.origin("raw_augmented").is_complete
+    assert ingest_images(records(20), photos, **how).skipped == 20
+
+
 def test_an_ingest_beside_a_dead_replica_goes_on_and_says_what_is_unknown(
     nodes: list[WireServer], store: ServerStore, clock: Clock, truth: Truth, tmp_path: Path
 ) -> None:
