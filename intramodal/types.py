@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from intramodal.errors import InputError
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -141,6 +143,16 @@ def point_id(dataset: str, key: str) -> str:
     digest.update(f"{dataset}/{key}".encode())
     h = digest.hexdigest()
     return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"
+
+
+def require_finite(X: NDArray[Any], what: str) -> None:
+    """Raise `InputError` that names the first row of `X` (n, d) with NaN or infinity."""
+    if np.isfinite(X).all():
+        return
+    row = int(np.flatnonzero(~np.isfinite(np.atleast_2d(X)).all(axis=-1))[0])
+    raise InputError(
+        f"row {row} of {what} (counted from 0) holds NaN or infinity; leave it out or correct it"
+    )
 
 
 _PLAIN_LENGTHS = (1e-15, 1e15)

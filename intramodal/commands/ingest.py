@@ -19,6 +19,9 @@ from intramodal.commands.session import (
 from intramodal.errors import InputError
 
 _COUNTS = ("written", "skipped", "updated", "projected", "failed", "pruned")
+_KEPT = ("written", "skipped", "updated", "projected")
+"""Counts of which at least one is not zero unless everything failed."""
+
 _MOST_SHOWN = 20
 _LONGEST_PATH = 4096
 
@@ -182,12 +185,14 @@ def command(ctx: click.Context, /, session: Session, **options: Any) -> None:
     }
     is_vectors = _holds_vectors(options, given)
     _check_prune(options, given, vectors=is_vectors)
-    if is_vectors:
-        session.answer(_ingested_vectors(session, options), _print)
-    elif options["dry_run"]:
+    if options["dry_run"]:
         session.answer(_planned(options, session), _print_plan)
-    else:
-        session.answer(_ingested_images(session, options), _print)
+        return
+    ingested = _ingested_vectors if is_vectors else _ingested_images
+    done = ingested(session, options)
+    session.answer(done, _print)
+    if done["failed"] and not any(done[name] for name in _KEPT):
+        ctx.exit(1)
 
 
 def _holds_vectors(options: dict[str, Any], given: set[str]) -> bool:

@@ -47,7 +47,14 @@ from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.origins import projection_of
-from intramodal.types import Encoder, Floats, VectorTable, encoders_agree, unit_rows
+from intramodal.types import (
+    Encoder,
+    Floats,
+    VectorTable,
+    encoders_agree,
+    require_finite,
+    unit_rows,
+)
 
 Array = NDArray[np.float64]
 
@@ -686,15 +693,14 @@ def modality_gap(images: NDArray[Any], texts: NDArray[Any]) -> float:
 def _images(table: VectorTable, vector: str, field: str) -> tuple[Floats, ClassPairs]:
     require_read(table, vectors=[vector], fields=[field])
     codes = labels_of(table, field)
-    if not np.isfinite(table.vectors[vector][codes.rows]).all():
-        raise InputError(f"vector {vector!r} holds NaN or infinity; leave those points out")
+    require_finite(table.vectors[vector][codes.rows], f"vector {vector!r}")
     X = table.unit(vector)
     return X if len(codes) == len(X) else X[codes.rows], ClassPairs(codes)
 
 
 def _checked_texts(texts: Floats, X: Floats, vector: str) -> Floats:
     T = np.asarray(texts)
-    if T.ndim != 2 or T.shape[1] != X.shape[1] or not len(T) or not np.isfinite(T).all():
+    if T.ndim != 2 or T.shape[1] != X.shape[1] or not len(T):
         raise InputError(
             f"texts must be finite and of shape (n, {X.shape[1]}), as vector {vector!r} is, got "
             f"{T.shape}; project the texts as the images are"

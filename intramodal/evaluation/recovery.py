@@ -23,7 +23,7 @@ from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.origins import projection_of
-from intramodal.types import Encoder, Floats, VectorTable, unit_rows
+from intramodal.types import Encoder, Floats, VectorTable, require_finite, unit_rows
 
 Array = NDArray[np.float64]
 
@@ -275,7 +275,8 @@ def _epsilon(*arrays: NDArray[Any]) -> float:
 
 def _matrix(M: NDArray[Any], name: str) -> Array:
     M = np.asarray(M, dtype=np.float64)
-    if M.ndim != 2 or not M.size or not np.isfinite(M).all():
+    require_finite(M, name)
+    if M.ndim != 2 or not M.size:
         raise InputError(
             f"{name} must be a finite matrix with at least one row and column, got shape {M.shape}"
         )
@@ -766,7 +767,8 @@ def _sizes(sizes: Sequence[int] | None, n_texts: int, d: int) -> list[int]:
 
 def _checked(X: NDArray[Any], what: str) -> Array:
     X = np.asarray(X, dtype=np.float64)
-    if X.ndim != 2 or not X.size or not np.isfinite(X).all():
+    require_finite(X, f"the {what}")
+    if X.ndim != 2 or not X.size:
         raise InputError(f"{what} must be a finite matrix, one row each, got shape {X.shape}")
     norms = np.linalg.norm(X, axis=1, keepdims=True)
     if not norms.all():

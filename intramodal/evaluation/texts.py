@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError
 from intramodal.projection.projection import Projection
-from intramodal.types import Encoder, Floats, unit_rows
+from intramodal.types import Encoder, Floats, require_finite, unit_rows
 
 
 class Texts(Protocol):
@@ -72,7 +72,8 @@ def texts_of(source: Texts | Encoder | Floats) -> Texts:
 
 
 def text_directions(texts: NDArray[Any]) -> Floats:
-    """Return texts (n, d) scaled to unit length."""
+    """Return texts (n, d) scaled to unit length; `InputError` for a row that points nowhere."""
+    require_finite(texts, "the texts")
     is_zero = ~np.any(texts, axis=1)
     if is_zero.any():
         raise InputError(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError, RankError
 from intramodal.projection.projection import Projection, libraries
-from intramodal.types import Floats, fingerprint
+from intramodal.types import Floats, fingerprint, require_finite
 
 Projectors = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Those of image and text tower, (d, width) each."""
@@ -184,7 +184,8 @@ def stored_form(image: NDArray[np.float64], U: NDArray[np.float64]) -> Floats:
 
 def _checked(projector: NDArray[Any]) -> NDArray[np.float64]:
     W = np.asarray(projector, dtype=np.float64)
-    if W.ndim != 2 or not W.size or not np.isfinite(W).all():
+    require_finite(W, "a projector")
+    if W.ndim != 2 or not W.size:
         raise InputError(
             f"a projector is a matrix (d, width of the tower) of finite numbers, got shape "
             f"{W.shape}; give the weights that the tower ends in"

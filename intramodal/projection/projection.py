@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from intramodal.errors import InputError, MismatchError, ProjectionError
 from intramodal.projection.anchors import AnchorSet
 from intramodal.projection.recipes import PAPER_TEXT
-from intramodal.types import Floats, fingerprint, unit_rows
+from intramodal.types import Floats, fingerprint, require_finite, unit_rows
 
 FORMAT = "intramodal projection"
 _VERSION = 2
@@ -143,6 +143,7 @@ class Projection:
         from intramodal.projection.text_pca import TextPCA  # scikit-learn: to fit, not to apply
 
         text = _texts_of(anchors, text)
+        require_finite(np.asarray(text), "the text embeddings")
         fitted = TextPCA(n_components, normalize, center_text).fit(text)
         return cls(
             matrix=fitted.components_.T.astype(np.float32),
@@ -375,8 +376,7 @@ def _recipe(fitted: Any, anchors: AnchorSet) -> dict[str, Any]:
 
 
 def _finite_rows(X: NDArray[Any]) -> Floats:
-    if not np.isfinite(X).all():
-        raise InputError("vectors to project hold NaN or infinity; leave those points out")
+    require_finite(X, "the vectors to project")
     return X
 
 
@@ -385,7 +385,7 @@ def _finite_unit_rows(X: NDArray[Any]) -> Floats:
     unit = unit_rows(X)
     # A row with NaN or infinity has no unit vector: its largest component tells.
     if not np.isfinite(np.einsum("ij,ij->i", unit, unit)).all():
-        raise InputError("vectors to project hold NaN or infinity; leave those points out")
+        require_finite(X, "the vectors to project")
     return unit
 
 

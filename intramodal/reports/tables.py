@@ -191,10 +191,10 @@ def _cost(document: ReportDocument) -> Table:
     rows = [
         [
             vector,
-            str(row["dim"]),
-            str(row["bytes_per_vector"]),
+            _text(row["dim"]),
+            _text(row["bytes_per_vector"]),
             size(row["ram_bytes"]),
-            f"{number(row['latency_ms_p50'], 2)} ms",
+            _milliseconds(row["latency_ms_p50"]),
             number(row["recall_at_10"], 3),
         ]
         for vector, row in document.comparison["cost"].items()
@@ -233,9 +233,17 @@ def _origin(document: ReportDocument) -> Table:
 def _facts(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in run.items():
         if isinstance(value, Mapping):
-            yield from ((f"{key}: {name}", str(found)) for name, found in value.items())
+            yield from ((f"{key}: {name}", _text(found)) for name, found in value.items())
         else:
-            yield key, "–" if value is None else str(value)
+            yield key, _text(value)
+
+
+def _milliseconds(value: float | None) -> str:
+    return "–" if value is None else f"{number(value, 2)} ms"
+
+
+def _text(value: object) -> str:
+    return "–" if value is None else str(value)
 
 
 def _interval(interval: Sequence[float] | None) -> str:

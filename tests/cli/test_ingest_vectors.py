@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from intramodal import ImageCollection, Projection, open_store
 from intramodal.commands.options import DEFAULT_STORE
@@ -36,6 +38,50 @@ def X(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator)
 def fit(made_by: str = MODEL) -> None:
     text = ("--text-vectors", "T.npy", "--made-by", made_by, "--anchors", "names.txt")
     run("fit", *text, "-o", "pca.safetensors")
+
+
+@pytest.mark.parametrize("suffix", ["npy", "safetensors"])
+def test_a_fit_of_texts_that_are_not_finite_is_one_sentence(X: np.ndarray, suffix: str) -> None:
+    """Issue 20, F11."""
+    T = np.load("T.npy")
+    T[3, 1] = np.nan
+    np.save("T.npy", T)
+    save_file({"T": T}, "T.safetensors")
+    text = ("--text-vectors", f"T.{suffix}", "--made-by", MODEL, "--anchors", "names.txt")
+    result = invoke("fit", *text, "-o", "pca.safetensors", "--json")
+    assert result.exit_code == 1
+    assert "row 3 of" in json.loads(result.stdout)["error"]["message"]
+
+
+def test_a_load_of_which_everything_failed_is_an_error(X: np.ndarray) -> None:
+    """Issue 20, F22; what was kept before, or in part, is none."""
+    np.save("bad.npy", np.zeros_like(X))
+    meta = ("--metadata", "meta.csv", "--id-column", "sku")
+    for args in (("--json",), ()):
+        assert invoke("ingest", "bad.npy", *meta, *PLACE, *args).exit_code == 1
+    half = np.concatenate([X[:30], np.zeros_like(X[30:])])
+    np.save("half.npy", half)
+    assert run("ingest", "half.npy", *meta, *PLACE)["failed"] == 30
+    assert run("ingest", "half.npy", *meta, *PLACE)["skipped"] == 30
+    assert invoke("ingest", "half.npy", *meta, *PLACE).exit_code == 0
+
+
+def test_a_recomputation_of_no_point_is_refused(X: np.ndarray) -> None:
+    """Issue 20, F13."""
+    run("ingest", "X.npy", "--metadata", "meta.csv", "--id-column", "sku", *PLACE)
+    fit()
+    run("backfill", "shop", "--projection", "pca.safetensors")
+    for where, said in (
+        ("labl=1", "no point of 'shop' has labl=1; its payload fields are 'label', 'sku'"),
+        ("label=7", "no point of 'shop' has label=7; some of its values are '0', '1', '2', '3'"),
+        (f"id={N + 7}", "no point of 'shop' has id="),
+    ):
+        for dry in ((), ("--dry-run",)):
+            result = invoke(
+                "backfill", "shop", "--projection", "pca.safetensors", "--recompute", where, *dry
+            )
+            assert result.exit_code == 1
+            assert said in result.stderr
 
 
 def test_vectors_and_metadata_become_a_collection_and_a_repeat_does_nothing(

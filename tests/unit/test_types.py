@@ -7,6 +7,7 @@ import uuid
 import numpy as np
 import pytest
 
+from intramodal.errors import InputError
 from intramodal.types import (
     KeyedId,
     VectorTable,
@@ -14,6 +15,7 @@ from intramodal.types import (
     encoders_agree,
     fingerprint,
     point_id,
+    require_finite,
     unit_rows,
     unkeyed,
 )
@@ -79,6 +81,17 @@ def test_rows_that_only_float64_holds_are_scaled(length: float) -> None:
     X = unit_rows(np.array([[length, 0.0], [0.0, 0.0], [np.inf, 1.0]]))
     np.testing.assert_allclose(X[:2], [[1.0, 0.0], [0.0, 0.0]], atol=1e-7)
     assert np.isnan(X[2]).any()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_row_that_is_not_finite_is_named(bad: float) -> None:
+    X = np.ones((5, 3))
+    require_finite(X, "the texts")
+    X[3, 1] = bad
+    with pytest.raises(
+        InputError, match=r"row 3 of the texts \(counted from 0\) holds NaN or inf"
+    ):
+        require_finite(X, "the texts")
 
 
 def test_loaded_encoders_agree_by_fingerprint_and_declared_ones_by_name() -> None:

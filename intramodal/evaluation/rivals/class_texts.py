@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.types import Encoder, Floats, unit_rows
+from intramodal.types import Encoder, Floats, require_finite, unit_rows
 
 TEMPLATES = ("a photo of a {}.",)
 """The prompt of the few-shot papers where a data set has none of its own."""
@@ -227,6 +227,7 @@ def _checked(X: Floats, what: str, n_rows: int | None = None) -> Floats:
     if X.ndim != 2 or len(X) == 0 or (n_rows is not None and len(X) != n_rows):
         wanted = "n" if n_rows is None else n_rows
         raise InputError(f"{what} must have the shape ({wanted}, d), got {X.shape}")
-    if not np.isfinite(X).all() or not X.any(axis=1).all():
-        raise InputError(f"{what} hold a zero row, NaN or infinity; embed them again")
+    require_finite(X, what)
+    if not X.any(axis=1).all():
+        raise InputError(f"{what} hold a zero row; embed them again")
     return unit_rows(X)

@@ -45,6 +45,7 @@ from intramodal.types import (
     TextInvertible,
     VectorTable,
     fingerprint,
+    require_finite,
     unit_rows,
 )
 
@@ -482,8 +483,9 @@ def _checked(encoder: Encoder, X: Floats, keys: Sequence[PointId]) -> Invertible
         raise InputError("there are no pictures to invert; give one at least")
     if len(set(keys)) != len(keys):
         raise InputError("keys must be different, and one is there twice; give each picture one")
-    if not np.isfinite(X).all() or not X.any(axis=1).all():
-        raise InputError("a vector is zero, NaN or infinity; leave those pictures out")
+    require_finite(X, "the vectors")
+    if not X.any(axis=1).all():
+        raise InputError("a vector is zero; leave those pictures out")
     return model
 
 

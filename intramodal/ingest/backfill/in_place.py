@@ -17,6 +17,7 @@ from intramodal.ingest.backfill.points import (
     in_points,
     log_projection,
     on_writers,
+    require_matches,
     with_ids,
 )
 from intramodal.ingest.backfill.verify import on_others
@@ -241,7 +242,7 @@ def recompute(  # noqa: PLR0913  as `backfill`
     NotFound
         If the collection has no vector that this projection has made.
     ManifestMismatchError, InputError
-        As in `backfill`.
+        As in `backfill`; also `InputError` if no point matches.
     """
     started = time.perf_counter()
     run = run or Run()
@@ -252,6 +253,7 @@ def recompute(  # noqa: PLR0913  as `backfill`
     failures = Failures(run, None)
     fill = VectorFill(collection, projection, source, vector, batch_size, throttle, failures)
     collection.index_for(where)
+    require_matches(collection, where)
     n_unprojectable = fill.matching(where, replaces=True)
     replicas = fill.on_replicas(where, replaces=True)
     notes = on_behind(collection, vector, replicas)

@@ -9,7 +9,7 @@ from typing import Any
 from intramodal.ingest.backfill.copy import Copy, check_copyable, is_switched, original_of
 from intramodal.ingest.backfill.in_place import on_optimizer
 from intramodal.ingest.backfill.new_vector import Storing, new_vector
-from intramodal.ingest.backfill.points import in_points
+from intramodal.ingest.backfill.points import in_points, require_matches
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
@@ -262,7 +262,7 @@ def plan_recompute(
     """Return what `recompute` would do, with the same refusals, changing nothing."""
     vector = vector or projection.default_vector
     check_made_by(collection, projection, source, vector)
-    n_matching, notes = collection.count(where), _cannot_write(collection, vector)
+    n_matching, notes = require_matches(collection, where), _cannot_write(collection, vector)
     return RecomputePlan(collection.name, source, vector, n_matching, notes)
 
 

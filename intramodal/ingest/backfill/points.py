@@ -21,12 +21,17 @@ from intramodal.runs.records import FailureRecord
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter, Page
 from intramodal.store.collection import ImageCollection
+from intramodal.store.fields import value_at
 from intramodal.types import Floats, PointId, VectorMap
 
 log = logging.getLogger(__name__)
 
 _IDS_A_PAGE = 10_000
 _IDS_A_FILTER = 1000
+_LOOKED_AT = 256
+"""Points from which a refusal names fields or values."""
+
+_MOST_SHOWN, _LONGEST_SHOWN = 10, 60
 _READ_PATIENCE_S = 2.0
 """How long a page that nobody wants any more may still be read: it changes nothing, and whoever
 presses Ctrl-C because a server does not answer need not wait for it."""
@@ -96,6 +101,28 @@ def paced(pages: Iterable[Page], throttle: float | None) -> Iterator[Page]:
         yield page
         if throttle:
             time.sleep(max(0.0, len(page.ids) / throttle - (time.monotonic() - started)))
+
+
+def require_matches(collection: ImageCollection, where: Filter) -> int:
+    """Return how many points match; `InputError` names fields or values where none does."""
+    n = collection.count(where)
+    if n or not where.conditions:
+        return n
+    unmet = next((one for one in where.conditions if not collection.count(one)), where)
+    sentence = f"no point of {collection.name!r} has {unmet}"
+    page = next(iter(collection.scroll(payload=True, batch_size=_LOOKED_AT)), None)
+    payloads = page.payloads if page else []
+    for name in unmet.equals:
+        values = [value_at(payload, name) for payload in payloads]
+        there = sorted({str(value) for value in values if value is not None})
+        if there:
+            raise InputError(f"{sentence}; some of its values are {_listed(there)}")
+    fields = sorted({name for payload in payloads for name in payload})
+    raise InputError(f"{sentence}; its payload fields are {_listed(fields)}")
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(repr(name[:_LONGEST_SHOWN]) for name in names[:_MOST_SHOWN]) or "none"
 
 
 def sample_ids(

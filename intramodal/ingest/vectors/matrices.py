@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError, SourceError
 from intramodal.ingest.sources.lists import import_pyarrow
-from intramodal.types import Floats, PointId
+from intramodal.types import Floats, PointId, require_finite
 
 VECTOR_COLUMNS = ("vector", "embedding")
 """Columns of Parquet that hold the vectors unless another is named."""
@@ -190,10 +190,12 @@ def read_matrix(path: Path) -> Floats:
     Raises
     ------
     InputError
-        If the file is absent, or holds no matrix of floats.
+        If the file is absent, holds no matrix of floats, or a row with NaN or infinity.
     """
     matrix = open_matrix(path)
-    return np.concatenate(list(matrix.blocks(matrix.n_rows)))
+    X = np.concatenate(list(matrix.blocks(matrix.n_rows)))
+    require_finite(X, str(path))
+    return X
 
 
 _SHORTEST = 1e-30

@@ -92,6 +92,23 @@ def test_infinity_in_a_file_stays_infinite_without_a_warning(tmp_path: Path) -> 
     assert np.isinf(joined(open_matrix(tmp_path / "x.npy"), 10)[0, 0])
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".safetensors", ".parquet"])
+def test_a_whole_matrix_with_a_row_that_is_not_finite_is_refused(
+    tmp_path: Path, X: np.ndarray, suffix: str
+) -> None:
+    """Issue 20, F11."""
+    X[3, 2] = np.nan
+    path = tmp_path / f"x{suffix}"
+    if suffix == ".npy":
+        np.save(path, X)
+    elif suffix == ".safetensors":
+        save_file({"x": X}, path)
+    else:
+        write_parquet(path, X)
+    with pytest.raises(InputError, match=rf"row 3 of .*x{suffix} .*NaN or infinity"):
+        read_matrix(path)
+
+
 def test_a_npy_is_mapped_and_not_read(tmp_path: Path) -> None:
     # 8 GB that do not exist: a file with a hole.
     path = tmp_path / "large.npy"

@@ -108,7 +108,7 @@ def test_rounding_of_float32_weights_is_no_direction(rng: np.random.Generator) -
     [
         (np.ones((4, 6)), np.ones((5, 6)), r"\(4, 6\) and \(5, 6\)"),
         (np.ones(4), np.ones((4, 6)), r"got shape \(4,\)"),
-        (np.full((4, 6), np.nan), np.ones((4, 6)), "finite numbers"),
+        (np.full((4, 6), np.nan), np.ones((4, 6)), "row 0 of a projector"),
         (np.zeros((4, 6)), np.ones((4, 6)), "zeros only"),
     ],
 )

@@ -27,6 +27,27 @@ def test_every_table_of_the_report_is_there() -> None:
     assert all(len(row) == len(t.columns) for t in tables(document()) for row in t.rows)
 
 
+def test_what_there_is_not_is_a_dash_in_every_table() -> None:
+    """Issue 20, F21: a search in two stages has no dimensions of its own."""
+    sample = document()
+    absent = dict.fromkeys(("dim", "bytes_per_vector", "latency_ms_p50", "recall_at_10"))
+    costs = {
+        **sample.comparison["cost"],
+        "pca > raw": {**sample.comparison["cost"]["raw"], **absent},
+    }
+    made = replace(
+        sample,
+        comparison={**sample.comparison, "cost": costs},
+        run={**sample.run, "parameters": {"seed": None}, "finished": None},
+    )
+    cells = [cell for table in tables(made) for row in table.rows for cell in row]
+    assert not any("None" in cell for cell in cells)
+    assert "None" not in render_markdown([made]) + render_latex([made])
+    (cost,) = [table for table in tables(made) if table.title == "Cost"]
+    assert [row[1] for row in cost.rows if row[0] == "pca > raw"] == ["–"]
+    assert not any(cell.startswith("– ") for cell in cells)
+
+
 def test_first_results_of_every_search_stand_field_by_field() -> None:
     sample = document()
     fields = list(sample.comparison["fields"])[:2]
