@@ -28,7 +28,8 @@ _LONGEST_PATH = 4096
 PICTURES_DEFAULTS = {
     **dict.fromkeys(
         (
-            *("projection", "dataset", "label_from", "split_file", "workers", "max_failures"),
+            *("projection", "dataset", "label_from", "split_file", "ground_truth"),
+            *("workers", "max_failures"),
             *("shards", "replicas", "write_consistency", "upload_streams", "shard_key"),
             *("augment_seed", "device", "precision"),
         )
@@ -39,7 +40,7 @@ VECTORS_DEFAULTS = {"vector": "raw", "batch_size": 1000}
 """What a run records of options that were not given."""
 
 _PICTURES_ONLY = (
-    *("augment", "augment_seed"),
+    *("augment", "augment_seed", "ground_truth", "crop"),
     *("label_from", "split_file", "workers", "prune", "dry_run", "yes", "device", "precision"),
 )
 _VECTORS_ONLY = ("metadata", "id_column", "vector", "tensor", "vector_column")
@@ -105,6 +106,18 @@ _FILE = click.Path(path_type=Path)
     type=_FILE,
     help="CoOp split file (split_zhou_*.json) of the folder SOURCE: reads only the images that it "
     "lists, with their `split` (train, val, test), `label` and `class`.",
+)
+@click.option(
+    "--ground-truth",
+    type=_FILE,
+    help="Ground truth of revisited Oxford or Paris (gnd_roxford5k.pkl) of the folder SOURCE, its "
+    "jpg/: reads only the images that it names, with their `split` (gallery, query) and `name`.",
+)
+@click.option(
+    "--crop",
+    is_flag=True,
+    help="With --ground-truth: crop each query to its box before encoding, as the published "
+    "benchmark does; the paper's code does not.",
 )
 @click.option(
     "--batch-size",
@@ -176,6 +189,7 @@ def command(ctx: click.Context, /, session: Session, **options: Any) -> None:
     intramodal ingest ~/photos --collection photos --model open_clip:ViT-B-32:openai
     intramodal ingest list.csv --collection shop --model demo --projection pca.safetensors
     intramodal ingest pets/ --split-file split_zhou_OxfordPets.json --collection pets --model demo
+    intramodal ingest jpg/ --ground-truth gnd_roxford5k.pkl --collection oxford --model demo
     intramodal ingest X.npy --metadata meta.csv --id-column sku --collection shop --made-by demo
     """
     given = {
@@ -238,6 +252,8 @@ def _check_prune(options: dict[str, Any], given: set[str], *, vectors: bool) -> 
         raise click.UsageError("--dry-run is for --prune only; give both, or leave it out")
     if "augment_seed" in given and not options["augment"]:
         raise click.UsageError("--augment-seed is for --augment only; give both, or leave it out")
+    if "crop" in given and options["ground_truth"] is None:
+        raise click.UsageError("--crop is for --ground-truth only; give both, or leave it out")
     if "yes" in given and not options["prune"]:
         raise click.UsageError("--yes is for --prune only; give both, or leave it out")
 
@@ -257,7 +273,7 @@ def _source(options: dict[str, Any]) -> Any:
     check_name(options["collection"])
     dataset = options["dataset"]
     check_dataset(options["collection"] if dataset is None else dataset)
-    names = ("label_from", "split_file")
+    names = ("label_from", "split_file", "ground_truth", "crop")
     return open_source(options["source"], **{name: options[name] for name in names})
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from intramodal import ImageCollection, RunLedger, evaluate_revisited, open_store
+from intramodal.cli import cli
 from intramodal.commands.options import DEFAULT_STORE
 from intramodal.ground_truth import read_ground_truth
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import point_id
 from tests.cli.evaluated import invoke, run
+from tests.paper import miniature
 
 N_QUERIES, N_GALLERY, DIM = 6, 30, 16
 NAMES = [*(f"hall_q{n}" for n in range(N_QUERIES)), *(f"hall_{n:03d}" for n in range(N_GALLERY))]
@@ -141,3 +145,38 @@ def test_a_pickle_that_is_none_is_said_in_one_sentence(oxford: Path) -> None:
     assert result.exit_code == 1
     assert "gnd.pkl names posix.system, which is not data" in result.stderr
     assert not (oxford / "made").exists()
+
+
+def call(*arguments: str) -> Any:
+    result = CliRunner().invoke(cli, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("crop", [False, True])
+def test_images_are_ingested_by_the_ground_truth_and_then_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crop: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    miniature.write(tmp_path, "roxford")
+    ground_truth = ("--ground-truth", "roxford5k/gnd_roxford5k.pkl")
+    place = ("ingest", "roxford5k/jpg", "--collection", "oxford", "--model", "demo")
+    done = call(*place, *ground_truth, *(["--crop"] if crop else []))
+    assert done["failed"] == 0
+    shown = run(
+        "retrieval", "oxford", "--protocol", "revisited", *ground_truth, "--vectors", "raw"
+    )
+    assert (
+        shown["fields"]["medium"]["n_gallery"] + shown["fields"]["medium"]["n_queries"]
+        == (done["written"])
+    )
+    assert shown["n_cropped"] == (shown["fields"]["medium"]["n_queries"] if crop else 0)
+    assert shown["fields"]["medium"]["vectors"]["raw"]["map"] > 0.3
+
+
+def test_cropping_needs_a_ground_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["ingest", "jpg", "--collection", "oxford", "--model", "demo", "--crop"]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 2
+    assert "--crop is for --ground-truth only; give both, or leave it out" in result.output

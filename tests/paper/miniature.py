@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import colorsys
 import json
+import pickle
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -318,8 +319,51 @@ def _bdd_entry(key: str, attributes: Mapping[str, str]) -> dict[str, Any]:
     return {"name": name, "attributes": dict(attributes), "timestamp": 10000, "labels": [car]}
 
 
+LANDMARKS = {
+    "roxford": ("roxford5k", "gnd_roxford5k.pkl", ("all_souls", "ashmolean", "radcliffe_camera")),
+    "rparis": ("rparis6k", "gnd_rparis6k.pkl", ("paris_defense", "paris_eiffel", "paris_louvre")),
+}
+"""By data set: its folder, its ground truth, and some of its real landmarks."""
+
+
+def write_landmarks(root: Path, name: str, size: Size = SMALL) -> Found:
+    """Write a revisited data set: the test images are queries, all others the gallery.
+
+    Of the images of a landmark the last is junk, and the others are easy and hard by turns; each
+    landmark's first query has no easy image.
+    """
+    folder, file, landmarks = LANDMARKS[name]
+    images: dict[str, list[tuple[int, str]]] = {"gallery": [], "query": []}
+    for label, landmark in enumerate(landmarks):
+        for split, number in size.rows():
+            image = f"{landmark}_{number:06d}"
+            draw_class(root / folder / "jpg" / f"{image}.jpg", name, label, 3, number)
+            images["query" if split == "test" else "gallery"].append((label, image))
+    draw_class(root / folder / "jpg" / f"{landmarks[0]}_999999.jpg", name, 0, 3, 99)  # not named
+    gnd = []
+    for q, (label, _) in enumerate(images["query"]):
+        own = [g for g, (of, _) in enumerate(images["gallery"]) if of == label]
+        judged = {"easy": own[:-1:2], "hard": own[1:-1:2], "junk": own[-1:]}
+        if q % size.test == 0:
+            judged = {"easy": [], "hard": own[:-1], "junk": own[-1:]}
+        gnd.append({"bbx": [4.5, 3.2, 40.6, 44.9], **judged})
+    names = {split: [image for _, image in rows] for split, rows in images.items()}
+    data = {"imlist": names["gallery"], "qimlist": names["query"], "gnd": gnd}
+    (root / folder / file).write_bytes(pickle.dumps(data, protocol=2))
+    found: Found = {
+        f"{image}.jpg": {"split": "gallery", "name": image} for image in names["gallery"]
+    }
+    for image in names["query"]:
+        found[f"{image}.jpg"] = {"split": "query", "name": image, "cropped": False}
+    return found
+
+
 WRITERS: dict[str, Callable[[Path, Size], Found]] = {
     **{name: lambda root, size, name=name: write_coop(root, name, size) for name in COOP},  # type: ignore[misc]
+    **{
+        name: lambda root, size, name=name: write_landmarks(root, name, size)  # type: ignore[misc]
+        for name in LANDMARKS
+    },
     "imagenet": write_imagenet,
     "fgvc_aircraft": write_fgvc_aircraft,
     "cub": write_cub,

@@ -1,4 +1,4 @@
-"""Where pictures come from: a folder, a split file, a list, tar shards, or paths on stdin."""
+"""Where pictures come from: a folder, whole or as a file lists it, a list, shards, or stdin."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 from intramodal.errors import SourceError
+from intramodal.ground_truth import GroundTruth
 from intramodal.ingest.sources.base import LabelRule, Source, label_rule
+from intramodal.ingest.sources.landmarks import LandmarkSource
 from intramodal.ingest.sources.lists import TABLE_SUFFIXES, ListSource
 from intramodal.ingest.sources.pictures import FolderSource, NamedSource
 from intramodal.ingest.sources.shards import ShardSource
@@ -20,6 +22,8 @@ def open_source(
     *,
     label_from: str | None = None,
     split_file: str | os.PathLike[str] | None = None,
+    ground_truth: str | os.PathLike[str] | GroundTruth | None = None,
+    crop: bool = False,
 ) -> Source:
     """Return the pictures of `source`, as something to iterate over, again and again.
 
@@ -55,12 +59,20 @@ def open_source(
         exactly the images that it lists, each with the payload ``split`` (train, val or test),
         ``label`` (int) and ``class`` (its name). Listed images that are missing say so when they
         are read.
+    ground_truth : path or GroundTruth, optional
+        A ground truth of revisited Oxford or Paris, see `read_ground_truth`: of the folder
+        `source`, its ``jpg/``, exactly the images that it names, each with the payload ``split``
+        (gallery or query) and ``name``, and queries with ``cropped``.
+    crop : bool
+        With a ground truth: crop each query to its box before encoding, as the published
+        benchmark does. The content hash is then that of the pixels in the box.
 
     Raises
     ------
     SourceError
         If the source is absent, empty or not of these kinds, if a list has no column ``path``,
-        or if `label_from` or `split_file` is not usable.
+        if `label_from`, `split_file` or `ground_truth` is not usable,
+        or if what the images are chosen by is given twice.
     MissingDependencyError
         If a Parquet list is given and pyarrow is not installed.
 
@@ -72,6 +84,12 @@ def open_source(
     intramodal.errors.SourceError: there is no 'no such folder'; give a folder, a .csv, ...
     """
     label_of = label_rule(label_from)
+    if crop and ground_truth is None:
+        raise SourceError("crop is for the queries of a ground truth; give one, or leave it out")
+    if ground_truth is not None:
+        if split_file is not None:
+            raise SourceError("a split file and a ground truth both list the images; give one")
+        return LandmarkSource(source, label_of, ground_truth=ground_truth, crop=crop)
     if split_file is not None:
         return SplitSource(source, label_of, split_file=split_file)
     opened = _opened(source, label_of)
