@@ -73,6 +73,15 @@ class GroundTruth:
             return list(hard), _joined(junk, easy)
         return _joined(easy, hard), list(junk)
 
+    def limited(self, n: int) -> GroundTruth:
+        """Return the first n queries, with the first n easy, hard and junk images of each."""
+        judged = [[some[:n] for some in of[:n]] for of in (self.easy, self.hard, self.junk)]
+        kept = np.unique(np.concatenate(list(itertools.chain(*judged))))
+        easy, hard, junk = (tuple(np.searchsorted(kept, some) for some in of) for of in judged)
+        gallery = tuple(self.gallery[g] for g in kept)
+        boxes = None if self.boxes is None else self.boxes[:n]
+        return GroundTruth(gallery, self.queries[:n], easy, hard, junk, boxes)
+
     def __repr__(self) -> str:
         """Return the numbers of queries and gallery images."""
         return f"GroundTruth({len(self.queries):,} queries, {len(self.gallery):,} gallery images)"

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from intramodal.errors import InputError
 from intramodal.evaluation.tasks import Sides
+from intramodal.ground_truth import GroundTruth
 from intramodal.projection.projection import Projection
 from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
@@ -56,7 +57,8 @@ class DataSet:
     template : str
         Prompt of a class name.
     ground_truth : callable, optional
-        From the data root to what the revisited protocol judges by.
+        From the data root to what the revisited protocol judges by; images then have their names
+        in the payload field ``name``.
     """
 
     name: str
@@ -70,12 +72,19 @@ class DataSet:
     protocol: RankingProtocol = "query-gallery"
     split: str = "split"
     template: str = "a photo of a {}."
-    ground_truth: Callable[[Path], Any] | None = None
+    ground_truth: Callable[[Path], GroundTruth] | None = None
 
     @property
     def sides(self) -> Sides:
         """Who queries whom: the test split the train split, or every image all others."""
         return Sides.of(self.split if self.protocol == "query-gallery" else None)
+
+    def truth(self, root: Path, limit: int | None = None) -> GroundTruth | None:
+        """Return the ground truth, or as much of it as a limited look reads; None without one."""
+        if self.ground_truth is None:
+            return None
+        found = self.ground_truth(root)
+        return found if limit is None else found.limited(limit)
 
     def figure(self, metric: str, field: str) -> str:
         """Return the name of a metric of a field: the metric alone where there is one field."""
@@ -137,6 +146,8 @@ class Case:
         What a reader must know of its images, such as how many could not be read.
     augmented : str, optional
         The named vector of one augmented view of each image, from which shots are taken.
+    limit : int, optional
+        How many images per class and split were read, of a limited look.
     """
 
     dataset: DataSet
@@ -149,6 +160,7 @@ class Case:
     fit: Callable[[], Projection]
     notes: tuple[str, ...] = ()
     augmented: str | None = None
+    limit: int | None = None
 
     @cached_property
     def encoder(self) -> Encoder:

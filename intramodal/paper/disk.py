@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from intramodal.errors import SourceError
+from intramodal.ground_truth import GroundTruth, read_ground_truth
 from intramodal.ingest.sources.base import (
     Records,
     Source,
@@ -17,6 +18,7 @@ from intramodal.ingest.sources.base import (
     read_file,
     reason_of,
 )
+from intramodal.ingest.sources.landmarks import LandmarkSource
 from intramodal.ingest.sources.splits import SplitSource, is_there, wrong_path
 from intramodal.paper.base import DataSet
 from intramodal.types import ImageRecord, Payload
@@ -195,4 +197,49 @@ def in_coop_layout(  # noqa: PLR0913  what a data set declares
         licence=licence,
         n_images=n_images,
         template=template,
+    )
+
+
+def in_revisited_layout(
+    name: str,
+    *,
+    title: str,
+    folder: str,
+    ground_truth: str,
+    origin: str,
+    licence: str,
+    n_images: int,
+) -> DataSet:
+    """Return a data set of revisited Oxford or Paris, as revisitop's own code lays it out.
+
+    Queries are not cropped, as in the authors' code.
+
+    Parameters
+    ----------
+    name, title, origin, licence, n_images
+        As in `DataSet`; `n_images` are those of gallery and queries.
+    folder, ground_truth : str
+        The folder below the data root, and the file in it.
+    """
+    path = f"{folder}/{ground_truth}"
+    files = Files(title, f"{folder}/jpg/ and {path}, as in revisitop's data/datasets", origin)
+
+    def truth(root: Path) -> GroundTruth:
+        return read_ground_truth(files.file(root, path))
+
+    def opened(root: Path) -> Iterable[ImageRecord]:
+        images = files.folder(root, f"{folder}/jpg")
+        return LandmarkSource(str(images), ground_truth=files.file(root, path))
+
+    return DataSet(
+        name=name,
+        title=title,
+        open=opened,
+        layout=files.layout,
+        origin=files.origin,
+        licence=licence,
+        n_images=n_images,
+        fields=("name",),
+        protocol="revisited",
+        ground_truth=truth,
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from intramodal.errors import IntramodalError, ProjectionError
+from intramodal.ground_truth import GroundTruth
 from intramodal.ingest.augmentation import augmented
 from intramodal.ingest.encoders.registry import load_encoder
 from intramodal.ingest.pipeline import IngestSummary, images_collection, ingest_images
@@ -138,6 +139,7 @@ class Bench:
             fit=lambda: self.projection(model, origin),
             notes=notes,
             augmented=augmented(self.vector) if self._augments(model) else None,
+            limit=self.limit,
         )
 
     def is_ingested(self, dataset: DataSet, model: Model) -> bool:
@@ -194,9 +196,16 @@ class Bench:
         return None
 
     def images(self, dataset: DataSet) -> Iterable[ImageRecord]:
-        """Return the images of a data set, or the first of every class and split."""
-        found = dataset.open(self.root or Path())
-        return found if self.limit is None else list(limited(found, dataset, self.limit))
+        """Return the images of a data set, or the first of every class and split.
+
+        Of a data set with a ground truth, the first queries and the first images judged for each.
+        """
+        root = self.root or Path()
+        found = dataset.open(root)
+        if self.limit is None:
+            return found
+        truth = dataset.truth(root, self.limit)
+        return list(limited(found, dataset, self.limit) if truth is None else named(found, truth))
 
 
 def own_data(collection: ImageCollection, labels: Sequence[str], split: str | None) -> DataSet:
@@ -239,6 +248,12 @@ def limited(images: Iterable[ImageRecord], dataset: DataSet, limit: int) -> Iter
         n_seen[group] += 1
         if n_seen[group] <= limit:
             yield image
+
+
+def named(images: Iterable[ImageRecord], truth: GroundTruth) -> Iterator[ImageRecord]:
+    """Yield the images that a ground truth names."""
+    wanted = {*truth.gallery, *truth.queries}
+    return (image for image in images if image.payload["name"] in wanted)
 
 
 def made_from(case: Case) -> Mapping[str, Any]:
