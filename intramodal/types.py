@@ -89,6 +89,58 @@ def read_key(text: str) -> ShardKey:
     return str(found)
 
 
+_QUOTED = re.compile(r'\s*("(?:[^"\\]|\\.)*")\s*(?:,|\Z)', re.DOTALL)
+_QUOTED_FIELD = re.compile(r'\s*("(?:[^"\\]|\\.)*")\s*=', re.DOTALL)
+_LISTED_NEEDS_QUOTES = re.compile(r'|".*|.*,.*|\s.*|.*\s', re.DOTALL)
+
+
+def split_list(text: str) -> list[str]:
+    """Return the items of a comma-separated list; one with a comma stands in double quotes.
+
+    Quotes count where they enclose the whole item; within, a backslash escapes, as in JSON.
+    Blanks around items, and empty items without quotes, are left out.
+
+    Examples
+    --------
+    >>> split_list('cat, "Smith, Sons", 5" screen')
+    ['cat', 'Smith, Sons', '5" screen']
+    """
+    found: list[str] = []
+    at = 0
+    while at < len(text):
+        match = _QUOTED.match(text, at)
+        if match and (item := _unquoted(match[1])) is not None:
+            found.append(item)
+            at = match.end()
+            continue
+        item, _, _ = text[at:].partition(",")
+        at += len(item) + 1
+        found += [item.strip()] if item.strip() else []
+    return found
+
+
+def split_field(text: str) -> tuple[str, str]:
+    """Return field and values of ``field=value,value``; a field with ``=`` stands in quotes."""
+    match = _QUOTED_FIELD.match(text)
+    if match and (field := _unquoted(match[1])) is not None:
+        return field, text[match.end() :]
+    field, _, values = text.partition("=")
+    return field.strip(), values
+
+
+def listed(item: str) -> str:
+    """Return an item as `split_list` reads it."""
+    needs_quotes = _LISTED_NEEDS_QUOTES.fullmatch(item)
+    return json.dumps(item, ensure_ascii=False) if needs_quotes else item
+
+
+def _unquoted(text: str) -> str | None:
+    try:
+        return str(json.loads(text, strict=False))
+    except ValueError:
+        return None
+
+
 def unkeyed(point: PointId) -> PointId:
     """Return the id of a point without the key of its shard.
 

@@ -123,11 +123,18 @@ def as_list(ctx: click.Context, param: click.Parameter, value: tuple[Any, ...]) 
 
 
 def comma_list(ctx: click.Context, param: click.Parameter, value: Any) -> list[str]:
-    """Split ``a,b,c``; TOML lists pass as they are."""
-    if value is None:
-        return []
-    items: Iterable[str] = value.split(",") if isinstance(value, str) else value
-    return [item.strip() for item in items if item.strip()]
+    """Split ``a,b,"c, d"``; TOML lists pass as they are."""
+    return [item.strip() for item in _listed(value) if item.strip()]
+
+
+def _listed(value: Any) -> Iterable[str]:
+    if not isinstance(value, str):
+        return value or ()
+    if '"' not in value:
+        return value.split(",")
+    from intramodal.types import split_list
+
+    return split_list(value)
 
 
 def names(ctx: click.Context, param: click.Parameter, value: Any) -> list[str]:
@@ -145,7 +152,7 @@ def names_if_given(ctx: click.Context, param: click.Parameter, value: Any) -> li
 
 def vector_list(ctx: click.Context, param: click.Parameter, value: Any) -> list[str]:
     """Split ``a,b`` into different names of vectors; ``''`` is the one without a name."""
-    named = comma_list(ctx, param, value)
+    named = (name.strip() for name in _listed(value) if name.strip() or '"' in str(value))
     return list(dict.fromkeys("" if name in ("''", '""') else name for name in named))
 
 
@@ -183,7 +190,8 @@ def whole_numbers(ctx: click.Context, param: click.Parameter, value: Any) -> lis
 
 _LABELS: dict[str, Any] = {
     "type": LIST,
-    "help": "Payload fields that hold the labels, comma-separated; nested fields as a.b.",
+    "help": "Payload fields that hold the labels, comma-separated; nested fields as a.b; a name "
+    "with a comma in double quotes.",
 }
 labels_option = click.option("--labels", required=True, callback=names, **_LABELS)
 optional_labels_option = click.option("--labels", callback=names_if_given, **_LABELS)

@@ -27,7 +27,7 @@ from intramodal.store.collection import ImageCollection
 from intramodal.store.fields import fields_of, value_at
 from intramodal.store.filters import parse_filter
 from intramodal.store.origins import refuse_texts
-from intramodal.types import Floats, PointId, VectorTable, unkeyed
+from intramodal.types import Floats, PointId, VectorTable, listed, unkeyed
 
 Mask = NDArray[np.bool_]
 
@@ -318,7 +318,11 @@ class FieldFilter:
         wanted = spelled(self.values)
         close = difflib.get_close_matches(wanted, there, n=3) or there[:_MOST_NAMED]
         named = " or ".join(repr(value) for value in close) or "none"
-        return f"no point{of} has {self.field}={wanted}; its values are {named}"
+        sentence = f"no point{of} has {self.field}={wanted}; its values are {named}"
+        comma = next((value for value in close if "," in value), None)
+        if comma is None:
+            return sentence
+        return f"{sentence}; write a value with a comma in double quotes: {listed(comma)}"
 
 
 Side = FieldFilter | Mask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from intramodal.errors import (
     Unsupported,
 )
 from intramodal.store.fields import picked
-from intramodal.types import Floats, Payload, PointId, ShardKey
+from intramodal.types import Floats, Payload, PointId, ShardKey, listed
 
 Distance = Literal["Cosine", "Dot", "Euclid", "Manhattan"]
 IndexKind = Literal["keyword", "integer", "float", "bool", "datetime"]
@@ -152,7 +153,8 @@ def _condition(one: Filter) -> str:
     if one.slice is not None:
         return f"slice {one.slice.index} of {one.slice.total}"
     ((name, wanted),) = one.equals.items()
-    return f"{name}={spelled(values_of(wanted))}"
+    field = json.dumps(name, ensure_ascii=False) if "=" in name else name
+    return f"{field}={spelled(values_of(wanted))}"
 
 
 def values_of(wanted: Any) -> list[Any]:
@@ -164,7 +166,8 @@ def values_of(wanted: Any) -> list[Any]:
 
 def spelled(values: Sequence[Any]) -> str:
     """Return values as a person writes them in a filter: each text once, comma-separated."""
-    return ",".join(dict.fromkeys(map(value_text, values)))
+    texts = (listed(value) if type(value) is str else value_text(value) for value in values)
+    return ",".join(dict.fromkeys(texts))
 
 
 def value_text(value: Any) -> str:

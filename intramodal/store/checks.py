@@ -50,6 +50,20 @@ def check_name(name: str, what: str = "collection") -> None:
         )
 
 
+def check_new_vector(name: str) -> None:
+    """Raise `InputError` for a name of our own making that no list of names could hold.
+
+    Vectors of other writers may have it: there it is written in double quotes.
+    """
+    if name != UNNAMED:
+        check_name(name, "vector")
+    if "," in name:
+        raise InputError(
+            f"{name!r} cannot be the name of a new vector: a comma parts names in lists; leave it "
+            f"out"
+        )
+
+
 def check_aliases(targets: Mapping[str, str], existing: Sequence[str]) -> None:
     """Raise unless each alias may point at its target among the `existing` collections."""
     for alias, name in targets.items():

@@ -32,6 +32,7 @@ from intramodal.store.base import (
     Store,
     VectorSpec,
 )
+from intramodal.store.checks import check_new_vector
 from intramodal.store.fields import paths, value_at
 from intramodal.store.manifest import Manifest, VectorOrigin, claims, new_claim
 from intramodal.store.samples import draw_from_slices, draw_ids
@@ -112,6 +113,8 @@ class ImageCollection:
         dataset : str, optional
             Namespace of the point ids; the collection's name by default.
         """
+        for vector in vectors:
+            check_new_vector(vector)
         manifest = Manifest({v: origin for v, (_, origin) in vectors.items()}, dataset or name)
         specs = {v: VectorSpec(size) for v, (size, _) in vectors.items()}
         store.create(name, specs, metadata=manifest.to_metadata(), options=options)
@@ -229,6 +232,8 @@ class ImageCollection:
         AccessDenied
             If the key may not change the collection's description.
         """
+        if vector not in self.vectors:
+            check_new_vector(vector)
         spec = VectorSpec(size, datatype=datatype)
         self.store.check_storable(vector, spec)
         with self._claimed(vector, origin) as claims_to_remove:

@@ -11,7 +11,7 @@ from intramodal.errors import InputError, Unsupported
 from intramodal.store.base import Filter, Slice, values_of
 from intramodal.store.checks import canonical_ids, canonical_names
 from intramodal.store.fields import paths
-from intramodal.types import PointId
+from intramodal.types import PointId, split_field, split_list
 
 _ID = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^,])+')
 """Commas part ids, but for those within quotes: of a shard key."""
@@ -39,7 +39,7 @@ def parse_filter(texts: Sequence[str]) -> Filter:
 
     Conditions on several fields must all hold; several values of one field are alternatives. A
     value that looks like a number or a boolean matches both that and the text; ``2012`` is found
-    as 2012.0, too.
+    as 2012.0, too. A value with a comma stands in double quotes: ``shop="Smith, Sons"``.
 
     Raises
     ------
@@ -57,15 +57,15 @@ def parse_filter(texts: Sequence[str]) -> Filter:
         return Filter()
     wanted: dict[str, list[Any]] = {}
     for text in texts:
-        name, _, listed = text.partition("=")
-        field = name.strip()
-        parts = _ID.findall(listed) if field == "id" else listed.split(",")
-        values = [value.strip() for value in parts]
-        if not (field and any(values)):
+        field, listed = split_field(text)
+        values = split_list(listed)
+        if field == "id":
+            values = [value.strip() for value in _ID.findall(listed) if value.strip()]
+        if not (field and values):
             raise InputError(
                 f"{text!r} is not a filter; write field=value[,value], id=7[,8], or all by itself"
             )
-        wanted.setdefault(field, []).extend(value for value in values if value)
+        wanted.setdefault(field, []).extend(values)
     ids = wanted.pop("id", None)
     equals_any = {field: _meant(values) for field, values in wanted.items()}
     return Filter(equals_any, ids=None if ids is None else [_id(value) for value in ids])

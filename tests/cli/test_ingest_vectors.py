@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from intramodal import ImageCollection, Projection, open_store
 from intramodal.commands.options import DEFAULT_STORE
+from intramodal.store.base import VectorSpec
 from intramodal.types import point_id, unit_rows
 from tests.cli.kit import invoke, run
 
@@ -64,6 +65,34 @@ def test_a_load_of_which_everything_failed_is_an_error(X: np.ndarray) -> None:
     assert run("ingest", "half.npy", *meta, *PLACE)["failed"] == 30
     assert run("ingest", "half.npy", *meta, *PLACE)["skipped"] == 30
     assert invoke("ingest", "half.npy", *meta, *PLACE).exit_code == 0
+
+
+def test_names_and_values_with_commas_can_be_written(X: np.ndarray) -> None:
+    """Issue 20, F14 and F24."""
+    shops = ["Smith, Sons", "Jones"]
+    rows = [f'{n},"{n % 4}","{shops[n % 2]}"' for n in range(N)]
+    Path("shops.csv").write_text("\n".join(['id,"kind, rough",shop', *rows]))
+    run("ingest", "X.npy", "--metadata", "shops.csv", *PLACE)
+    args = ("evaluate", "retrieval", "shop", "--labels", '"kind, rough"', "--cluster", "none")
+    quoted = (*args, "--vectors", "raw", "--queries", 'shop="Smith, Sons"')
+    result = invoke(*quoted)
+    assert result.exit_code == 0, result.stderr
+    refused = invoke(*args, "--vectors", "raw", "--queries", "shop=Smith, Sons")
+    assert refused.exit_code == 1
+    assert 'write a value with a comma in double quotes: "Smith, Sons"' in refused.stderr
+    made = invoke("ingest", "X.npy", "--metadata", "shops.csv", "--vector", "a,b", *PLACE)
+    assert made.exit_code == 1
+    assert "'a,b' cannot be the name of a new vector" in made.stderr
+
+
+def test_a_vector_of_others_with_a_comma_in_its_name_can_be_evaluated(X: np.ndarray) -> None:
+    with open_store(DEFAULT_STORE) as store:
+        store.create("theirs", {"a,b": VectorSpec(D)})
+        payloads = [{"label": str(n % 4)} for n in range(N)]
+        store.upsert("theirs", list(range(N)), {"a,b": X}, payloads)
+    args = ("evaluate", "retrieval", "theirs", "--labels", "label", "--cluster", "none")
+    result = invoke(*args, "--vectors", '"a,b"')
+    assert result.exit_code == 0, result.stderr
 
 
 def test_a_recomputation_of_no_point_is_refused(X: np.ndarray) -> None:

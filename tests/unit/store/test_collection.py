@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intramodal.errors import ManifestMismatchError, NotFound
+from intramodal.errors import InputError, ManifestMismatchError, NotFound
 from intramodal.store.base import Filter, Store, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
@@ -138,3 +138,14 @@ def test_a_forgotten_vector_is_gone_from_collection_and_manifest(store: Store) -
     opened = ImageCollection.open(store, "pets")
     assert set(opened.info().vectors) == {"raw"}
     assert set(opened.manifest.vectors) == {"raw"}
+
+
+def test_a_new_vector_cannot_have_a_comma_in_its_name(store: Store) -> None:
+    """Issue 20, F24: no list of names could hold it; those of others are written in quotes."""
+    origin = VectorOrigin("clip", "3f9a")
+    with pytest.raises(InputError, match="'a,b' cannot be the name of a new vector"):
+        ImageCollection.create(store, "shop", {"a,b": (4, origin)})
+    shop = ImageCollection.create(store, "shop", {"raw": (4, origin)})
+    with pytest.raises(InputError, match="'a,b' cannot be the name of a new vector"):
+        shop.add_vector("a,b", 4, origin)
+    assert list(ImageCollection.open(store, "shop").vectors) == ["raw"]

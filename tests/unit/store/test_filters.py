@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from intramodal.errors import InputError
 from intramodal.store.base import Filter
@@ -33,10 +35,29 @@ from tests.contract.store_contract import NAME, PAYLOADS, RAW, N, X
             Filter(ids=["6b1b0a3e-0f4c-4f8b-9b5c-0123456789ab"]),
         ),
         (["id=7", "label=cat"], Filter({"label": ["cat"]}, ids=[7])),
+        (['shop="Smith, Sons"'], Filter({"shop": ["Smith, Sons"]})),
+        (['shop=a, "b,c" ,d'], Filter({"shop": ["a", "b,c", "d"]})),
+        (['shop=""'], Filter({"shop": [""]})),
+        (['shop=" a "'], Filter({"shop": [" a "]})),
+        (['size=5",6"'], Filter({"size": ['5"', '6"']})),
+        (['size="open'], Filter({"size": ['"open']})),
+        ([r'said="\"yes\", he said"'], Filter({"said": ['"yes", he said']})),
+        (['"a=b, c"=d'], Filter({"a=b, c": ["d"]})),
+        (["a,b=c"], Filter({"a,b": ["c"]})),
     ],
 )
 def test_what_is_written_is_meant(texts: list[str], expected: Filter) -> None:
     assert parse_filter(texts) == expected
+
+
+@given(st.dictionaries(st.text(min_size=1), st.text(), min_size=1, max_size=1))
+def test_any_text_can_be_written(wanted: dict[str, str]) -> None:
+    """Issue 20, F14."""
+    ((field, value),) = wanted.items()
+    assume(field.strip() == field and field != "id" and not field.startswith('"'))
+    text = str(Filter({field: value}))
+    assume(text != "all")
+    assert parse_filter([text]).equals[field][0] == value
 
 
 @pytest.mark.parametrize(
@@ -51,6 +72,8 @@ def test_what_is_written_is_meant(texts: list[str], expected: Filter) -> None:
             "tag=a and tag=b and id=1",
         ),
         (Filter() & Filter({"tag": "b"}), "tag=b"),
+        (Filter({"shop": ["Smith, Sons", "b"]}), 'shop="Smith, Sons",b'),
+        (Filter({"a=b": " c"}), '"a=b"=" c"'),
         (Filter(has_vector="raw", lacks_vector="pca"), "has vector raw and lacks vector pca"),
     ],
 )
