@@ -95,9 +95,11 @@ def test_a_search_without_a_runs_database_that_can_be_used_answers(
 
 
 def test_the_kinds_of_runs_are_those_that_commands_record() -> None:
-    folder = Path(intramodal.__file__).parent / "commands"
-    code = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
-    calls = r'\b(?:recorded|recorded_if_possible|ledger\.run)\(\s*(?:[\w.]+,\s*)?"([a-z-]+)"'
+    package = Path(intramodal.__file__).parent
+    paths = [path for name in ("commands", "paper") for path in (package / name).rglob("*.py")]
+    code = "".join(path.read_text(encoding="utf-8") for path in paths)
+    calls = r"\b(?:recorded|recorded_if_possible|ledger\.run)\(\s*(?:[\w.]+,\s*)?"
+    calls = rf'(?:{calls}|\bKIND = )"([a-z-]+)"'
     assert tuple(sorted(set(re.findall(calls, code)))) == KINDS
     assert invoke("runs", "list", "--help").stdout.count("evaluate-") == 8
 
