@@ -62,7 +62,8 @@ class RevisitedResults(Results):
     """Retrieval of several vectors by the revisited protocol.
 
     ``results["medium", vector]`` is one `RetrievalResult`, whose `field` is the difficulty and
-    whose `ap` is the benchmark's; iterating gives all of them.
+    whose `ap` is the benchmark's; iterating gives all of them. There is none of a difficulty at
+    which no query has a relevant image.
 
     Parameters
     ----------

@@ -139,6 +139,15 @@ def test_names_that_have_no_point_are_said_in_one_sentence(oxford: Path) -> None
     assert "no point has the name of 6 of 6 queries (tower_0, tower_1, tower_2, ...)" in said
 
 
+def test_a_difficulty_without_relevant_images_is_left_out_and_said(oxford: Path) -> None:
+    data = pickle.loads((oxford / "gnd.pkl").read_bytes())
+    edit(oxford / "gnd.pkl", gnd=[{**row, "easy": []} for row in data["gnd"]])
+    result = invoke(*REVISITED)
+    assert result.exit_code == 0, result.output
+    assert "left out: easy, where no query has a relevant image" in result.stderr
+    assert list(run(*REVISITED)["fields"]) == ["medium", "hard"]
+
+
 def test_a_pickle_that_is_none_is_said_in_one_sentence(oxford: Path) -> None:
     (oxford / "gnd.pkl").write_bytes(b"cposix\nsystem\n(S'touch made'\ntR.")
     result = invoke(*REVISITED)

@@ -121,6 +121,20 @@ def test_the_three_difficulties_are_those_of_the_benchmark(tmp_path: Path) -> No
         assert ([x.tolist() for x in relevant], [x.tolist() for x in ignored]) == expected
 
 
+def test_a_limited_one_has_the_first_queries_and_the_first_images_of_each(tmp_path: Path) -> None:
+    found = read_ground_truth(written(tmp_path / "gnd.pkl", small()))
+    one = found.limited(1)
+    assert one.queries == ("hall_0",)
+    assert one.gallery == ("hall_1", "hall_2", "hall_3")
+    assert lists(one) == [[[0]], [[1]], [[2]]]
+    value = small()
+    value["gnd"] = value["gnd"][::-1]
+    other = read_ground_truth(written(tmp_path / "gnd.pkl", value)).limited(1)
+    assert other.gallery == ("tower_1",)  # the first of its hard images, by another place now
+    assert lists(other) == [[[]], [[0]], [[]]]
+    assert lists(found.limited(5)) == lists(found)
+
+
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     ("file", "n_gallery", "n_empty"),

@@ -235,6 +235,7 @@ def _show_revisited(result: dict[str, Any]) -> None:
         print_by_distance,
         print_table,
     )
+    from intramodal.ground_truth import DIFFICULTIES
 
     vectors = [
         (difficulty, vector, figures)
@@ -263,6 +264,9 @@ def _show_revisited(result: dict[str, Any]) -> None:
                 f"left out of {difficulty}: {entry['n_without_positives']:,} queries without a "
                 f"relevant image"
             )
+    for difficulty in DIFFICULTIES:
+        if difficulty not in result["fields"]:
+            note(f"left out: {difficulty}, where no query has a relevant image")
     if result["n_unnamed"]:
         note(f"left out: {result['n_unnamed']:,} points that the ground truth does not name")
     if result["n_incomplete"]:

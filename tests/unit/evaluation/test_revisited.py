@@ -16,8 +16,8 @@ from intramodal.evaluation.tasks import FieldFilter, Sides
 from intramodal.ground_truth import DIFFICULTIES
 from intramodal.runs.run import Run
 from intramodal.types import VectorTable
+from tests.unit.evaluation.plain_revisited import KS, published
 
-KS = (1, 5, 10)
 AS_PUBLISHED = 1e-7  # what the issue asks for; float32 scores against float64 ones
 
 
@@ -72,39 +72,6 @@ def test_a_case_by_hand() -> None:
     assert hard.ap.tolist() == pytest.approx([(0 / 1 + 1 / 2) / 2, 1.0])
     assert hard.n_relevant.tolist() == [1, 1]
     assert {result.n_gallery for result in found} == {6}
-
-
-def published(
-    S: np.ndarray, relevant: Sequence[np.ndarray], ignored: Sequence[np.ndarray]
-) -> tuple[list[float], list[list[float]]]:
-    """Return AP, and precision at `KS`, of the queries that have something relevant.
-
-    Plain loops over float64 scores (n_queries, n_gallery) after the formula of the benchmark.
-    """
-    aps, precisions = [], []
-    for q in range(len(S)):
-        positives, junk = set(relevant[q].tolist()), set(ignored[q].tolist())
-        if not positives:
-            continue
-        positions, n_counted = [], 0
-        for g in sorted(range(S.shape[1]), key=lambda g, q=q: (-S[q, g], g)):  # type: ignore[misc]
-            if g in junk:
-                continue
-            if g in positives:
-                positions.append(n_counted)
-            n_counted += 1
-        ap = 0.0
-        for j, position in enumerate(positions):
-            precision_0 = 1.0 if position == 0 else j / position
-            precision_1 = (j + 1) / (position + 1)
-            ap += (precision_0 + precision_1) / 2 / len(positives)
-        aps.append(ap)
-        row = []
-        for k in KS:
-            kq = min(max(positions) + 1, k)
-            row.append(sum(position + 1 <= kq for position in positions) / kq)
-        precisions.append(row)
-    return aps, precisions
 
 
 def landmarks(rng: np.random.Generator, judged: GroundTruth, d: int) -> np.ndarray:
