@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,8 @@ def command(  # noqa: PLR0913  one an option
             session.answer(plan_reproduction(table, at.store, **given).to_dict(), _show_plan)
             return
         found = reproduce(table, at.store, **given, **encoding)
-    files = found.write(out)
+        command = shlex.join(at.ledger.get(str(found.run_id)).command)
+    files = found.write(out, command=command)
     session.answer({**found.to_dict(), "files": [str(file) for file in files]}, _show)
     if found.n_failed:
         raise click.exceptions.Exit(1)

@@ -38,7 +38,7 @@ def by_dataset(
     *,
     title: str,
     experiment: str = "retrieval",
-    metric: str = "mAP",
+    metric: Callable[[Method], str] = lambda method: "mAP",
     published: Mapping[Key, Mapping[str, float]],
     caption: str = "",
 ) -> Layout:
@@ -46,6 +46,8 @@ def by_dataset(
 
     Parameters
     ----------
+    metric : callable
+        From a method to the name of its figure.
     published : mapping
         The paper's percentages, by model and method, then by data set; "average" for the row's.
     """
@@ -56,7 +58,7 @@ def by_dataset(
         sources = [
             (
                 Cell(experiment, dataset.name, model.name, method.name),
-                dataset.figure(metric, field),
+                dataset.figure(metric(method), field),
             )
             for dataset, field in columns
         ]
@@ -92,7 +94,7 @@ def by_shots(
     shots: Sequence[int],
     classifiers: Callable[[Method], Mapping[str, str]],
     published: Mapping[tuple[str, str, str], Sequence[float]],
-    caption: str = "",
+    has_own: bool = False,
 ) -> Layout:
     """Return models, classifiers and methods by shots: means over the data sets asked for.
 
@@ -100,6 +102,8 @@ def by_shots(
     ----------
     classifiers : callable
         From a method to the titles of its classifiers, by their names.
+    has_own : bool
+        Whether every method is a classifier itself, so that rows need not name it twice.
     published : mapping
         The paper's percentages at each number of shots, by model, classifier and method; they
         are shown where all the paper's data sets are asked for.
@@ -127,11 +131,14 @@ def by_shots(
             entries[row, column] = Entry(sources, printed[column] if printed else None)
     return Layout(
         title,
-        row_heads=tuple((model.title, text, head_of(method)) for model, method, _, text in rows),
+        row_heads=tuple(
+            (model.title, *(() if has_own else (text,)), head_of(method))
+            for model, method, _, text in rows
+        ),
         column_heads=tuple(f"{n} shot" if n == 1 else f"{n} shots" for n in shots),
         entries=entries,
-        head_names=("model", "classifier", "images"),
-        caption=caption,
+        head_names=("model", "method") if has_own else ("model", "classifier", "images"),
+        caption=f"Accuracy in percent, mean over {len(choice.datasets)} data sets.",
         shots=tuple(shots),
     )
 

@@ -120,7 +120,9 @@ class Reproduction:
         for suffix, text in texts.items():
             write_text(folder / f"{self.table.name}{suffix}", text)
         page = folder / f"{self.table.name}.html"
-        about = [self.table.about, f"PCA←: {self.recipe}."]
+        about = [self.table.about]
+        if any(cell.method != "original" for cell in self.outcomes):
+            about.append(f"PCA←: {self.recipe}.")
         render_grids(
             self.grids(),
             page,

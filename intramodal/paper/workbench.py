@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from intramodal import __version__
 from intramodal.errors import IntramodalError, ProjectionError
 from intramodal.ground_truth import GroundTruth
 from intramodal.ingest.augmentation import augmented
@@ -264,4 +265,5 @@ def made_from(case: Case) -> Mapping[str, Any]:
         "vector": case.vector,
         "encoder": origin.encoder_fingerprint,
         "n_points": case.collection.count(),
+        "version": __version__,
     }

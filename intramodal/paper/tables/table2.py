@@ -43,20 +43,20 @@ def _layouts(choice: Choice) -> Sequence[Layout]:
         shots=SHOTS,
         classifiers=_classifiers,
         published=PUBLISHED if is_whole else {},
-        caption=f"Accuracy in percent, mean over {len(choice.datasets)} data sets.",
     )
-    details = [
-        by_dataset(
-            choice,
-            title=f"{title}, {SHOTS[-1]} shots, by data set",
-            experiment="few-shot",
-            metric=f"{name}@{SHOTS[-1]}",
-            published={},
-            caption="Accuracy in percent.",
-        )
-        for name, title in CLASSIFIERS.items()
-    ]
-    return [means, *details]
+    return [means, *(_details(choice, name) for name in CLASSIFIERS)]
+
+
+def _details(choice: Choice, classifier: str) -> Layout:
+    """Return the accuracies at most shots by data set."""
+    return by_dataset(
+        choice,
+        title=f"{CLASSIFIERS[classifier]}, {SHOTS[-1]} shots, by data set",
+        experiment="few-shot",
+        metric=lambda method: f"{classifier}@{SHOTS[-1]}",
+        published={},
+        caption="Accuracy in percent.",
+    )
 
 
 def _classifiers(method: Method) -> dict[str, str]:
