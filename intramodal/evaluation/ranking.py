@@ -116,7 +116,8 @@ def rank(
     if tiling is not None:
         sums, n_relevant = _sums_by_tiles(Q, tiling, order)
     else:
-        sums, n_relevant = _sums_by_blocks(Q, G, relevance, order, block_bytes, seen)
+        by_id = ties == "id"
+        sums, n_relevant = _sums_by_blocks(Q, G, relevance, order, block_bytes, seen, by_id=by_id)
     return _ranking(sums, n_relevant, order, ties)
 
 
@@ -127,6 +128,8 @@ def _sums_by_blocks(
     ks: Ints,
     block_bytes: int | None,
     seen: Callable[[int, Floats], None] | None,
+    *,
+    by_id: bool,
 ) -> tuple[NDArray[np.float64], Ints]:
     """Return the figures' sums (n_queries, n_figures) and the number of relevant items."""
     from intramodal.evaluation.kernels import cpu, gpu  # numba: when it is needed
@@ -137,7 +140,7 @@ def _sums_by_blocks(
     for start, stop, S in score_blocks(Q, G, block_bytes):
         pos_ptr, pos_idx = relevance.positives(start, stop)
         ign_ptr, ign_idx = relevance.ignored(start, stop)
-        kernel.rank_block(S, pos_ptr, pos_idx, ign_ptr, ign_idx, ks, sums[start:stop])
+        kernel.rank_block(S, pos_ptr, pos_idx, ign_ptr, ign_idx, ks, sums[start:stop], by_id)
         if seen is not None:
             seen(start, S)
         n_relevant[start:stop] = np.diff(pos_ptr)

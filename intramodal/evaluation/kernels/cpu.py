@@ -313,7 +313,9 @@ def _add_all(t: Any, below: Any, equal: Any, ks: Any, gallery: Any, row: Any) ->
 
 
 @numba.njit(cache=True)
-def _rank_one(scores: Any, positives: Any, ignored: Any, ks: Any, kept: Any, row: Any) -> None:
+def _rank_one(
+    scores: Any, positives: Any, ignored: Any, ks: Any, kept: Any, by_id: bool, row: Any
+) -> None:
     t, grid = _ascending(scores[positives])
     below = np.zeros(len(t), dtype=np.int32)
     equal = np.zeros(len(t), dtype=np.int32)
@@ -321,24 +323,33 @@ def _rank_one(scores: Any, positives: Any, ignored: Any, ks: Any, kept: Any, row
     _count(scores, t, grid, kept, counts, below, equal)
     _add_unshared(counts, t, grid, below)
     _take_out(scores[ignored], t, grid, below, equal)
-    _add_all(t, below, equal, ks, (scores, positives, ignored), row)
+    n = len(scores) if by_id else 0  # for each tie it is looked through from end to end
+    _add_all(t, below, equal, ks, (scores[:n], positives[:n], ignored[:n]), row)
 
 
 @numba.njit(cache=True, parallel=True)
-def rank_block(
-    S: Any, pos_ptr: Any, pos_idx: Any, ign_ptr: Any, ign_idx: Any, ks: Any, out: Any
+def rank_block(  # noqa: PLR0913  a kernel has no objects
+    S: Any,
+    pos_ptr: Any,
+    pos_idx: Any,
+    ign_ptr: Any,
+    ign_idx: Any,
+    ks: Any,
+    out: Any,
+    by_id: bool,
 ) -> None:
     """Fill `out` (b, n_figures, zeros) with the figures' sums of each row of float32 `S` (b, n).
 
     `pos_ptr` (b + 1,) and `pos_idx` list the relevant columns of each row; `ign_ptr` and `ign_idx`
     those that are not there for it: the query itself, junk. None is in both; `S` holds no NaN.
+    Without `by_id` the gallery's order of ties (`AP_ID`) is not looked for.
     """
     for q in numba.prange(len(S)):
         positives = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
         if len(positives) > 0:
             ignored = ign_idx[ign_ptr[q] : ign_ptr[q + 1]]
             kept = np.empty(S.shape[1] + 1, dtype=S.dtype)
-            _rank_one(S[q], positives, ignored, ks, kept, out[q])
+            _rank_one(S[q], positives, ignored, ks, kept, by_id, out[q])
 
 
 # The compiled kernel of leave-one-out: a tile of scores serves the queries of its rows and,

@@ -16,7 +16,7 @@ from intramodal.evaluation.kernels import cpu
 Ints = NDArray[np.int64]
 
 
-def rank_block(
+def rank_block(  # noqa: PLR0913  as the compiled kernel
     S: Any,
     pos_ptr: Ints,
     pos_idx: Ints,
@@ -24,13 +24,15 @@ def rank_block(
     ign_idx: Ints,
     ks: Ints,
     out: NDArray[np.float64],
+    by_id: bool,
 ) -> None:
     """Do what the compiled kernel's `rank_block` does, with `S` a torch tensor."""
     above, tied, is_there = _counts(S, pos_ptr, pos_idx, ign_ptr, ign_idx)
     is_plain = ((tied == 1) | ~is_there).all(dim=1) & is_there.any(dim=1)
     rows = is_plain.cpu().numpy()
     out[rows] += _figures(above[is_plain], is_there[is_plain], ks).cpu().numpy()
-    _rank_tied(S, np.flatnonzero(~rows), (pos_ptr, pos_idx), (ign_ptr, ign_idx), ks, out)
+    tied_rows = np.flatnonzero(~rows)
+    _rank_tied(S, tied_rows, (pos_ptr, pos_idx), (ign_ptr, ign_idx), ks, out, by_id=by_id)
 
 
 def _counts(
@@ -94,11 +96,13 @@ def _rank_tied(
     ignored: tuple[Ints, Ints],
     ks: Ints,
     out: NDArray[np.float64],
+    *,
+    by_id: bool,
 ) -> None:
     for row in rows.tolist():
         scores = S[row : row + 1].cpu().numpy()
         relevant, hidden = _one(*positives, row), _one(*ignored, row)
-        cpu.rank_block(scores, *relevant, *hidden, ks, out[row : row + 1])
+        cpu.rank_block(scores, *relevant, *hidden, ks, out[row : row + 1], by_id)
 
 
 def _one(pointers: Ints, indices: Ints, row: int) -> tuple[Ints, Ints]:

@@ -22,8 +22,9 @@ def rank_block(
     ign_idx: Ints,
     ks: Ints,
     out: NDArray[np.float64],
+    by_id: bool,
 ) -> None:
-    """Do what the compiled kernel's `rank_block` does."""
+    """Do what the compiled kernel's `rank_block` does; the order of ties is always told."""
     for q in range(len(S)):
         positives = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
         if len(positives):

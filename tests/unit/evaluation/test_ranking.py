@@ -57,10 +57,14 @@ def one_query(
 def assert_oracle_agrees(S: np.ndarray, lists: Relevance) -> None:
     """Compare every sum that the kernel makes of scores (n_queries, n) with the oracle's."""
     n, ks = len(S), np.array([1, 3, 10])
-    got, expected = (np.zeros((n, cpu.N_FIXED + cpu.N_AT_K * len(ks))) for _ in range(2))
-    for kernel, out in ((cpu, got), (plain_kernels, expected)):
-        kernel.rank_block(S, *lists.positives(0, n), *lists.ignored(0, n), ks, out)
+    got, expected, quick = (np.zeros((n, cpu.N_FIXED + cpu.N_AT_K * len(ks))) for _ in range(3))
+    for kernel, by_id, out in (
+        (cpu, True, got), (plain_kernels, True, expected), (cpu, False, quick)
+    ):  # fmt: skip
+        kernel.rank_block(S, *lists.positives(0, n), *lists.ignored(0, n), ks, out, by_id)
     np.testing.assert_allclose(got, expected, rtol=EXACT, atol=EXACT)
+    quick[:, cpu.AP_ID] = got[:, cpu.AP_ID]  # all that it leaves out
+    np.testing.assert_array_equal(quick, got)
 
 
 def left_out_by_oracle(
