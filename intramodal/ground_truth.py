@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import SourceError
+from intramodal.types import fingerprint
 
 Ints = NDArray[np.int64]
 Floats64 = NDArray[np.float64]
@@ -72,6 +73,18 @@ class GroundTruth:
         if difficulty == "hard":
             return list(hard), _joined(junk, easy)
         return _joined(easy, hard), list(junk)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the content: a run records it, as files of one name may differ."""
+        lists = {
+            name: [places.tolist() for places in getattr(self, name)]
+            for name in ("easy", "hard", "junk")
+        }
+        boxes = None if self.boxes is None else self.boxes.tolist()
+        return fingerprint(
+            {"gallery": list(self.gallery), "queries": list(self.queries), "boxes": boxes, **lists}
+        )
 
     def limited(self, n: int) -> GroundTruth:
         """Return the first n queries, with the first n easy, hard and junk images of each."""

@@ -67,6 +67,8 @@ class RevisitedResults(Results):
 
     Parameters
     ----------
+    ground_truth : str
+        Fingerprint of the ground truth.
     n_cropped : int
         Queries that were cropped to their boxes before encoding, as their payload says.
     n_unnamed : int
@@ -77,6 +79,7 @@ class RevisitedResults(Results):
         By difficulty, then vector.
     """
 
+    ground_truth: str
     n_cropped: int
     n_unnamed: int
     n_relevant: dict[Difficulty, int]
@@ -109,6 +112,7 @@ class RevisitedResults(Results):
             **asdict(self.points),
             "protocol": "revisited",
             "ties": "expected",
+            "ground_truth": self.ground_truth,
             "n_cropped": self.n_cropped,
             "n_unnamed": self.n_unnamed,
             "fields": fields,
@@ -221,6 +225,7 @@ def evaluate_revisited(  # noqa: PLR0913  a job has as many knobs as it has
     found = RevisitedResults(
         points=Points.of(source, table, seed, where),
         run_id=run.id,
+        ground_truth=ground_truth.fingerprint,
         n_cropped=_n_cropped(rows, images, ground_truth),
         n_unnamed=len(table) - len(np.union1d(images.queries, images.gallery)),
         n_relevant={task.difficulty: sum(map(len, task.positives)) for task in tasks},
@@ -271,7 +276,7 @@ class _Images:
         kinds = (("queries", truth.queries, asks), ("gallery images", truth.gallery, answers))
         parts = [(kind, names, _by_name(values, mask, names)) for kind, names, mask in kinds]
         where = "ids" if is_id else f"the field {name_field!r}"
-        _check_found(parts, where)
+        _check_found(parts, where, n_incomplete=table.n_incomplete)
         for kind, names, rows in parts:
             _check_one_each(kind, names, rows, table)
         return cls(*(_rows(names, rows) for _, names, rows in parts))
@@ -301,7 +306,7 @@ Part = tuple[str, Sequence[str], dict[str, list[int]]]
 """What images are called, their names, and the rows of each."""
 
 
-def _check_found(parts: Iterable[Part], where: str) -> None:
+def _check_found(parts: Iterable[Part], where: str, *, n_incomplete: int) -> None:
     """Raise `InputError` if names have no point; it counts them and names some."""
     gaps = []
     for kind, names, rows in parts:
@@ -309,9 +314,10 @@ def _check_found(parts: Iterable[Part], where: str) -> None:
         if missing:
             gaps.append(f"{len(missing):,} of {len(names):,} {kind} ({_some(missing)})")
     if gaps:
+        lacking = f" ({n_incomplete:,} points lack one of the vectors)" if n_incomplete else ""
         raise InputError(
-            f"no point has the name of {' and of '.join(gaps)}, by {where}; ingest these images, "
-            f"or name the field that holds their file names"
+            f"no point has the name of {' and of '.join(gaps)}, by {where}{lacking}; ingest these "
+            f"images, or name the field that holds their file names"
         )
 
 

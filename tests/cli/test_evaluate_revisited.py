@@ -70,6 +70,9 @@ def test_the_run_has_all_figures_by_difficulty_and_vector(oxford: Path) -> None:
         found = {(m.field, m.name): m.value for m in ledger.metrics(record.id)}
     assert record.kind == "evaluate-retrieval"
     assert record.parameters["ground_truth"] == "gnd.pkl"
+    truth = read_ground_truth(oxford / "gnd.pkl")
+    assert record.parameters["ground_truth_fingerprint"] == truth.fingerprint
+    assert shown["ground_truth"] == truth.fingerprint
     assert "min_class_size" not in record.parameters
     for difficulty in ("easy", "medium", "hard"):
         figures = shown["fields"][difficulty]["vectors"]["raw"]

@@ -109,6 +109,16 @@ def test_bytes_that_python_2_wrote_as_text_are_read(tmp_path: Path) -> None:
     assert found.boxes is None
 
 
+def test_its_fingerprint_is_that_of_its_content(tmp_path: Path) -> None:
+    def of(value: Any, protocol: int = 2) -> str:
+        return read_ground_truth(written(tmp_path / "gnd.pkl", value, protocol)).fingerprint
+
+    same = of(small())
+    assert of(with_arrays(small()), 5) == same
+    others = [first(junk=[]), first(bbx=[1, 2, 3, 4]), changed(qimlist=["hall_0", "tower_9"])]
+    assert len({same, *map(of, others)}) == 4
+
+
 def test_the_three_difficulties_are_those_of_the_benchmark(tmp_path: Path) -> None:
     found = read_ground_truth(written(tmp_path / "gnd.pkl", small()))
     by_name = {

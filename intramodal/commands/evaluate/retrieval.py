@@ -176,6 +176,7 @@ def _revisited(
     with session.open() as at:
         photos = at.collection(collection)
         stated = session.stated(but=_BY_LABELS)
+        stated |= {"ground_truth_fingerprint": truth.fingerprint}
         with at.ledger.run("evaluate-retrieval", parameters=stated, seed=knobs["seed"]) as run:
             found = evaluate_revisited(
                 photos,

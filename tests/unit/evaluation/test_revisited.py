@@ -211,6 +211,12 @@ def test_names_without_a_point_are_counted_and_named() -> None:
     )
 
 
+def test_points_without_one_of_the_vectors_are_named_as_a_reason() -> None:
+    few = replace(by_hand().take(np.arange(7)), n_incomplete=1)
+    with pytest.raises(InputError, match=r"\(g5\), by .* \(1 points lack one of the vectors\);"):
+        evaluate(few, truth())
+
+
 def test_queries_that_are_cropped_in_part_are_refused() -> None:
     table = by_hand()
     cropped: list[Any] = [True, False, *[None] * 6]
