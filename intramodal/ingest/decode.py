@@ -10,12 +10,13 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from intramodal.errors import ImageError
+from intramodal.ingest.signatures import N_BYTES, format_of, is_heif
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -67,9 +68,21 @@ def decode_image(data: bytes, *, target: int, max_pixels: int = MAX_PIXELS) -> I
     if not data:
         raise ImageError("the file is empty")
     with _quiet_pillow():
-        image = _open(data)
-        check_size(image.size, max_pixels)
-        return _decode(image, target)
+        try:
+            return _picture(data, target, max_pixels)
+        except ImageError:
+            bare = _without_metadata(data)
+            if bare is None:
+                raise
+            with suppress(ImageError):  # then the first reason is the picture's own
+                return _picture(bare, target, max_pixels)
+            raise
+
+
+def _picture(data: bytes, target: int, max_pixels: int) -> Image.Image:
+    image = _open(data, max_pixels)
+    check_size(image.size, max_pixels)
+    return _decode(image, target)
 
 
 def check_size(size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
@@ -117,17 +130,94 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes, max_pixels: int) -> Image.Image:
     from PIL import Image, UnidentifiedImageError
 
     try:
         return Image.open(io.BytesIO(data), formats=_available_formats())
     except UnidentifiedImageError:  # its message holds a memory address
-        raise ImageError("not a picture, or cut off within its header") from None
+        if is_heif(data[:N_BYTES]) and (image := _open_heif(data, max_pixels)) is not None:
+            return image
+        known = format_of(data[:N_BYTES])
+        raise ImageError(known or "not a picture, or cut off within its header") from None
     except Image.DecompressionBombError as error:
         raise ImageError("too many pixels: Pillow refuses it as a decompression bomb") from error
     except _DAMAGE as error:
         raise ImageError(f"damaged header: {_short(error)}") from error
+
+
+def _open_heif(data: bytes, max_pixels: int) -> Image.Image | None:
+    """Return the picture in a HEIC file, upright; None without the package that reads it."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return None
+    try:
+        found = pillow_heif.open_heif(io.BytesIO(data))
+        check_size(found.size, max_pixels)
+        image: Image.Image = found.to_pillow()
+        return image
+    except ImageError:
+        raise
+    except _DAMAGE as error:
+        raise ImageError(f"damaged HEIC: {_short(error)}") from error
+
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PIXEL_CHUNKS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
+
+
+_EXIF = b"Exif\x00\x00"
+_ADOBE, _ADOBE_LENGTH = b"Adobe", 12
+
+
+def _without_metadata(data: bytes) -> bytes | None:
+    """Return a PNG or JPEG without texts, profiles and whatever else holds no pixels.
+
+    Pillow refuses a whole file for such a part that is damaged or large. None for other formats,
+    for a file that is cut off there and for one without such parts.
+    """
+    if data.startswith(_PNG):
+        bare = _bare_png(data)
+    else:
+        bare = _bare_jpeg(data) if data.startswith(b"\xff\xd8\xff") else None
+    return bare if bare is not None and len(bare) < len(data) else None
+
+
+def _bare_jpeg(data: bytes) -> bytes | None:
+    """Return a JPEG without comments and APP segments but EXIF, which turns it, and colours."""
+    kept, at = [data[:2]], 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xDA:  # the pixels, to the end
+            return b"".join([*kept, data[at:]])
+        content = data[at + 4 : end]
+        is_colour = content.startswith(_ADOBE) and len(content) >= _ADOBE_LENGTH
+        is_metadata = marker == 0xFE or 0xE0 <= marker <= 0xEF
+        if not is_metadata or is_colour or content.startswith(_EXIF):
+            kept.append(data[at:end])
+        at = end
+    return None
+
+
+def _bare_png(data: bytes) -> bytes | None:
+    """Return a PNG's chunks with pixels, and the EXIF block, which turns it, if it is sound."""
+    kept, at = [_PNG], len(_PNG)
+    while at + 12 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        kind, end = data[at + 4 : at + 8], at + 12 + length
+        if end > len(data):
+            return None
+        if kind in _PIXEL_CHUNKS or (kind == b"eXIf" and _is_sound(data[at + 4 : end])):
+            kept.append(data[at:end])
+        at = end
+        if kind == b"IEND":
+            return b"".join(kept)
+    return None
+
+
+def _is_sound(chunk: bytes) -> bool:
+    return zlib.crc32(chunk[:-4]) == int.from_bytes(chunk[-4:], "big")
 
 
 def _decode(image: Image.Image, target: int) -> Image.Image:

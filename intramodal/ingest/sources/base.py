@@ -92,6 +92,8 @@ _OTHER_SUFFIXES = frozenset(_OTHERS.split())
 
 _OTHER_NAMES = frozenset({"thumbs.db", "desktop.ini"})
 
+_OF_WINDOWS = re.compile(r"\\|(?:^|/)[A-Za-z]:/").search
+
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 
 _MAGIC_BYTES = 16
@@ -135,7 +137,10 @@ def read_file(path: str, root: str) -> bytes:
     try:
         return _read(resolved(path, root), MAX_FILE_BYTES)
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        raise ImageError(reason_of(error)) from error
+        reason = reason_of(error)
+        if isinstance(error, FileNotFoundError) and os.sep == "/" and _OF_WINDOWS(path):
+            reason += "; the path is written as on Windows: write slashes, relative to the list"
+        raise ImageError(reason) from error
 
 
 def starts_like_a_picture(path: str, root: str) -> bool:

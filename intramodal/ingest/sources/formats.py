@@ -7,7 +7,9 @@ from pathlib import Path
 
 from intramodal.errors import SourceError
 from intramodal.ground_truth import GroundTruth
+from intramodal.ingest.signatures import format_by_name
 from intramodal.ingest.sources.base import LabelRule, Source, label_rule
+from intramodal.ingest.sources.hub import HubSource, image_column
 from intramodal.ingest.sources.landmarks import LandmarkSource
 from intramodal.ingest.sources.lists import TABLE_SUFFIXES, ListSource
 from intramodal.ingest.sources.pictures import FolderSource, NamedSource
@@ -43,6 +45,9 @@ def open_source(
           the list's folder and never leading out of it; the other columns become payload,
           those of CSV and TSV as text. A quote that is never closed, or that swallows what look
           like rows, is refused with its line, while the list is read.
+        * A ``.parquet`` file of the Hugging Face Hub, with the bytes of the images in a column of
+          structs; the key is the file's name and the number of the row, the other columns become
+          payload.
         * ``SHARD.tar`` or ``shard-{000..009}.tar``, uncompressed, in webdataset's layout: the key
           is the name of the picture's member; the sample's ``.json`` object becomes payload,
           ``.cls`` the ``label`` and ``.txt`` the ``text``. Those that belong to no picture or
@@ -109,5 +114,9 @@ def _opened(source: str, label_of: LabelRule) -> Source:
     if not source or not path.exists():
         raise SourceError(f"there is no {source!r}; give {_FORMS}")
     if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_file():
-        raise SourceError(f"{source} is no source of pictures; give {_FORMS}")
+        known = format_by_name(path)
+        because = f": {known}" if known and path.is_file() else f"; give {_FORMS}"
+        raise SourceError(f"{source} is no source of pictures{because}")
+    if path.suffix.lower() == ".parquet" and (column := image_column(path)) is not None:
+        return HubSource(source, column, label_of)
     return ListSource(source, label_of)

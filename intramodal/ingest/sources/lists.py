@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from intramodal.errors import MissingDependencyError, SourceError
+from intramodal.ingest.signatures import N_BYTES, format_of
 from intramodal.ingest.sources.base import (
     PICTURE_SUFFIXES,
     LabelRule,
@@ -45,6 +46,10 @@ _NO_LINE_BREAK = "the last line ({}) does not end in a line break, as if cut off
 _MAY_HIDE = "the quote that opens on line {} and closes on line {} may hide rows; check the lines"
 _SHORT = "the row on line {} has {} cells, the header {}; complete it"
 
+_PARQUET = b"PAR1"
+
+_DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+
 _INDEX_COLUMN = re.compile(r"__index_level_\d+__|Unnamed: \d+").fullmatch
 """Index columns of data frames that have no name, in Parquet and after a way through CSV."""
 
@@ -66,6 +71,7 @@ def read_rows(
     """Yield the rows of a table; blank lines are none."""
     try:
         read = _READERS[path.suffix.lower()]
+        _check_format(path)
         yield from read(path, _Wanted(required, without, is_alone and required is not None, doubt))
     except UnicodeDecodeError as error:
         raise SourceError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
@@ -73,6 +79,17 @@ def read_rows(
         raise SourceError(
             f"{path} cannot be read ({error.strerror or error}); check the file"
         ) from error
+
+
+def _check_format(path: Path) -> None:
+    """Raise `SourceError` for a file that is something else than its name says."""
+    with path.open("rb") as file:
+        start = file.read(N_BYTES)
+    known = format_of(start)
+    if known is not None and not (
+        start.startswith(_PARQUET) and path.suffix.lower() == ".parquet"
+    ):
+        raise SourceError(f"{path} is not {path.suffix[1:].upper()}: {known}")
 
 
 @dataclass(frozen=True)
@@ -145,6 +162,8 @@ class _CsvRow(NamedTuple):
 def _csv_rows(path: Path, wanted: _Wanted, *, delimiter: str) -> Iterator[NumberedRow]:
     # A spreadsheet's byte order mark would become part of the first column's name.
     with path.open(encoding="utf-8-sig", newline="") as file:
+        _check_delimiter(path, file.readline(_LONGEST_ROW), wanted.required, delimiter)
+        file.seek(0)
         rows = _parsed(_Lines(path, file), delimiter)
         header = row = next(rows, _CsvRow(1, [], []))
         columns = header.cells
@@ -157,6 +176,33 @@ def _csv_rows(path: Path, wanted: _Wanted, *, delimiter: str) -> Iterator[Number
             yield row.number, build(row)
         if row.lines and not row.lines[-1].endswith(("\n", "\r")):
             wanted.say_doubt(_NO_LINE_BREAK.format(f"{path.name}:{row.number}"))
+
+
+def _check_delimiter(path: Path, line: str, required: str | None, delimiter: str) -> None:
+    """Raise `SourceError` for cells that are separated by something else than the suffix says."""
+    wanted = _DELIMITERS[delimiter]
+    if line.lower().startswith("sep="):
+        raise SourceError(
+            f"{path} begins with Excel's line {line.strip()[:_LONGEST_SHOWN]!r}; remove it, and "
+            f"separate the cells by {wanted}"
+        )
+    cells = {sign: _header_cells(line, sign) for sign in _DELIMITERS}
+    if required in cells[delimiter]:
+        return
+    for sign, name in _DELIMITERS.items():
+        is_meant = required is None and len(cells[delimiter]) == 1 < len(cells[sign])
+        if required in cells[sign] or is_meant:
+            raise SourceError(
+                f"the cells of {path} are separated by {name}, those of a {path.suffix} file by "
+                f"{wanted}; save it with {wanted}"
+            )
+
+
+def _header_cells(line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:  # a cell beyond the limit
+        return []
 
 
 def _parsed(lines: _Lines, delimiter: str) -> Iterator[_CsvRow]:

@@ -18,6 +18,7 @@ from itertools import groupby, product, takewhile
 from pathlib import Path
 
 from intramodal.errors import ImageError, SourceError
+from intramodal.ingest.signatures import N_BYTES, format_of
 from intramodal.ingest.sources.base import (
     MAX_FILE_BYTES,
     PICTURE_SUFFIXES,
@@ -53,7 +54,17 @@ def tar_members(path: str) -> Iterator[tarfile.TarInfo]:
             _require_end(file, tar.offset)
     except _DAMAGE as error:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
+        if (known := _other_format(path)) is not None:
+            raise ShardError(f"no tar file: {known}") from error
         raise ShardError(f"damaged or cut off: {reason or type(error).__name__}") from error
+
+
+def _other_format(path: str) -> str | None:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  a str
+            return format_of(file.read(N_BYTES))
+    except OSError:
+        return None
 
 
 def read_member(path: str, offset: int, size: int) -> bytes:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, SourceError
+from intramodal.ingest.signatures import format_by_name
 from intramodal.ingest.sources.lists import import_pyarrow
 from intramodal.types import Floats, PointId, require_finite
 
@@ -181,7 +182,10 @@ def open_matrix(path: Path, *, tensor: str | None = None, column: str | None = N
         return ParquetMatrix(path, column)
     if suffix == ".npy":
         return NpyMatrix(path)
-    raise SourceError(f"{path} is no file of vectors; give {_forms()}")
+    known = format_by_name(path)
+    raise SourceError(
+        f"{path} is no file of vectors{f': {known}' if known else f'; give {_forms()}'}"
+    )
 
 
 def read_matrix(path: Path) -> Floats:

@@ -234,6 +234,105 @@ def test_a_damaged_exif_block_does_not_lose_the_picture() -> None:
     assert decode_image(data, target=8).size == (20, 12)
 
 
+def chunk(kind: bytes, content: bytes, *, sound: bool = True) -> bytes:
+    crc = zlib.crc32(kind + content) ^ (not sound)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
+
+
+LARGE = zlib.compress(b"x" * (2 * 2**20))
+METADATA = {
+    "zTXt": chunk(b"zTXt", b"Comment\0\0" + LARGE),
+    "iTXt": chunk(b"iTXt", b"Comment\0\1\0\0\0" + LARGE),
+    "iCCP": chunk(b"iCCP", b"profile\0\0" + LARGE),
+    "many zTXt": chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * 2**20)) * 80,
+    "zTXt of an unknown method": chunk(b"zTXt", b"Comment\0\7" + b"x"),
+    "damaged tEXt": chunk(b"tEXt", b"Comment\0text", sound=False),
+    "damaged eXIf": chunk(b"eXIf", b"II*\0", sound=False),
+    "short pHYs": chunk(b"pHYs", b"\0"),
+    "short gAMA": chunk(b"gAMA", b""),
+}
+
+
+@pytest.mark.parametrize("place", ["before", "behind"])
+@pytest.mark.parametrize("metadata", METADATA)
+def test_metadata_never_costs_a_png(metadata: str, place: str) -> None:
+    """Issue 20, F18."""
+    picture = noise(20, 12, "RGBA")
+    data = encoded(picture, "PNG")
+    at = data.index(b"IDAT") - 4 if place == "before" else data.index(b"IEND") - 4
+    changed = data[:at] + METADATA[metadata] + data[at:]
+    found, expected = decode_image(changed, target=8), decode_image(data, target=8)
+    assert found.tobytes() == expected.tobytes()
+    with pytest.raises(ImageError):
+        decode_image(changed[: changed.index(b"IDAT") + 20], target=8)
+
+
+def test_a_png_is_turned_whatever_its_texts_hold() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(noise(20, 12), "PNG", exif=exif)
+    at = data.index(b"IDAT") - 4
+    assert decode_image(data[:at] + METADATA["zTXt"] + data[at:], target=8).size == (12, 20)
+
+
+@pytest.mark.parametrize(
+    ("marker", "content"),
+    [
+        (0xE0, b"JFIF"), (0xE0, b"JFIF\0\1"), (0xE2, b"ICC_PROFILE\0"), (0xEE, b"Adobe"),
+        (0xE2, b"MPF\0" + bytes(range(256))), (0xE1, b"Exif\0\0" + bytes(range(256))),
+        (0xED, b"Photoshop 3.0\x008BIM\x03\xed\0\0\0\0\0\1x"), (0xFE, bytes(range(256))),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_metadata_never_costs_a_jpeg(marker: int, content: bytes, mode: str) -> None:
+    data = encoded(noise(20, 12).convert(mode), "JPEG")
+    segment = bytes((0xFF, marker)) + struct.pack(">H", len(content) + 2) + content
+    found = decode_image(data[:2] + segment + data[2:], target=8)
+    assert found.tobytes() == decode_image(data, target=8).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC.*pip install 'intramodal"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC"),
+        (b"\xff\x0a" + b"\0" * 30, "JPEG XL; convert it to JPEG or PNG"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"<svg xmlns='x'/>", "SVG; convert"),
+        (b"<?xml version='1.0'?>\n<!-- a -->\n<svg >", "SVG"),
+        (b"\x1f\x8b\x08" + b"\0" * 30, "gzip; unpack"),
+        (b"%PDF-1.7", "PDF"),
+        (b"<!doctype HTML><p>404", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0mp42isom", "a film"),
+        (b"\0" * 50, "not a picture"),
+    ],
+    ids=lambda value: str(value)[:16],
+)
+def test_other_formats_are_named_with_what_to_do(
+    data: bytes, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue 20, F19."""
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match=said):
+        decode_image(data, target=8)
+
+
+def test_heic_is_read_where_its_package_is_installed() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="needs pillow-heif")
+    file = io.BytesIO()
+    pillow_heif.from_pillow(noise(64, 48)).save(file, quality=90)
+    found = np.asarray(decode_image(file.getvalue(), target=8), float)
+    assert found.shape == (48, 64, 3)
+    assert (
+        np.abs(found - np.asarray(noise(64, 48), float)).mean() < 10
+    )  # lossy, colours at half the size
+    with pytest.raises(ImageError, match="more than the 100 allowed"):
+        decode_image(file.getvalue(), target=8, max_pixels=100)
+    with pytest.raises(ImageError, match="HEIC"):
+        decode_image(file.getvalue()[:200], target=8)
+
+
 def test_pillows_settings_and_the_warning_filters_are_left_alone() -> None:
     before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
     decode_image(encoded(noise(20, 12), "PNG"), target=8)

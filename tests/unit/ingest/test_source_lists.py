@@ -1,19 +1,22 @@
 from __future__ import annotations
 
+import gzip
 import json
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from intramodal.errors import SourceError
+from intramodal.errors import ImageError, SourceError
 from intramodal.ingest.payload import json_payload
 from intramodal.ingest.sources.formats import open_source
 from tests.unit.ingest.sources_kit import (
     keys,
     needs_posix,
     payloads,
+    png,
     put,
     reasons,
 )
@@ -114,6 +117,52 @@ def test_a_data_frames_index_column_and_byte_order_mark_do_no_harm(tmp_path: Pat
     assert payloads(open_source(str(tmp_path / "list.csv"))) == {"1.png": {"label": "cat"}}
 
 
+@pytest.mark.parametrize("path", [r"a\1.png", r"C:\photos\1.png", "C:/photos/1.png"])
+def test_a_path_of_windows_is_called_that(tmp_path: Path, path: str) -> None:
+    """Issue 20, F19 and F20."""
+    (tmp_path / "l.csv").write_text(f"path\n{path}\n")
+    (record,) = open_source(str(tmp_path / "l.csv"))
+    with pytest.raises(ImageError, match="written as on Windows"):
+        record.read()
+
+
+def hub_file(path: Path, images: list[Any], **columns: Any) -> str:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    pq.write_table(pa.table({"image": pa.array(images, kind), **columns}), path)
+    return str(path)
+
+
+def test_parquet_of_the_hub_is_read_with_its_image_bytes(tmp_path: Path) -> None:
+    """Issue 20: names of images need not differ there."""
+    images = [{"bytes": png(n), "path": "same.png" if n % 2 else None} for n in range(70)]
+    images += [{"bytes": None, "path": "gone.png"}, None]
+    labels = [n % 3 for n in range(len(images))]
+    source = open_source(hub_file(tmp_path / "train.parquet", images, label=labels))
+    records = list(source)
+    assert [record.key for record in records] == [f"train.parquet/{n}" for n in range(72)]
+    assert [record.read() for record in records[:70]] == [png(n) for n in range(70)]
+    named = {"file_name": "same.png"}
+    assert records[0].payload == {"label": 0}
+    assert records[1].payload == {"label": 1, **named}
+    for record in records[70:]:
+        with pytest.raises(ImageError, match="column 'image' holds no bytes"):
+            record.read()
+    assert source.is_complete
+    assert sum(1 for _ in source.names() or ()) == 72
+
+
+def test_parquet_with_two_columns_of_images_is_refused(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    other = pa.array([{"bytes": b"", "path": ""}])
+    path = hub_file(tmp_path / "train.parquet", [{"bytes": png(), "path": "a"}], mask=other)
+    with pytest.raises(SourceError, match="several columns of images: 'image', 'mask'"):
+        open_source(path)
+
+
 def test_parquet_cells_come_as_python_values(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -141,8 +190,21 @@ def test_parquet_cells_come_as_python_values(tmp_path: Path) -> None:
         ("l.jsonl", b"", "holds no pictures"),
         ("l.jsonl", b"x" * (16 * 2**20 + 1), "longer than 16,777,216"),
         ("l.parquet", b"PAR1 no", "is not a Parquet file"),
-        ("l.xlsx", b"x", "is no source of pictures"),
-        ("l.tar.gz", b"x", "is no source of pictures"),
+        ("l.xlsx", b"x", "is no source of pictures: it is a spreadsheet; save the sheet as CSV"),
+        ("l.tar.gz", b"x", "is no source of pictures: it is gzip; unpack it first"),
+        ("l.csv", b"path;label\n1.png;a\n", "separated by semicolons.*save it with commas"),
+        ("l.csv", b'"path";"label"\n1.png;a\n', "separated by semicolons"),
+        ("l.csv", b"label;path;x,y\n", "separated by semicolons"),
+        ("l.csv", b"path\tlabel\n1.png\ta\n", "separated by tabs"),
+        ("l.tsv", b"path,label\n1.png,a\n", "separated by commas.*save it with tabs"),
+        ("l.csv", b"sep=;\npath;label\n", "begins with Excel's line 'sep=;'; remove it"),
+        ("l.csv", b"\xef\xbb\xbfSEP=,\npath,label\n", "begins with Excel's line 'SEP="),
+        ("l.csv", gzip.compress(b"path\n1.png\n"), "is not CSV: it is gzip; unpack it first"),
+        ("l.jsonl", gzip.compress(b'{"path": "1.png"}'), "is not JSONL: it is gzip"),
+        ("l.parquet", gzip.compress(b"PAR1"), "is not PARQUET: it is gzip"),
+        ("l.csv", b"PK\x03\x04rest", "is not CSV: it is a ZIP archive or an Office document"),
+        ("l.csv", "path\n1.png\n".encode("utf-16"), "is not CSV: it is UTF-16; save it as UTF-8"),
+        ("l.csv", b"PAR1\x15\x04", "is not CSV: it is Parquet; name it .parquet"),
     ],
     ids=lambda value: str(value)[:20],
 )

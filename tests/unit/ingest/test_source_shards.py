@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 from pathlib import Path
@@ -117,6 +118,16 @@ def test_a_byte_order_mark_is_no_part_of_a_sidecar(
     members = {"a.png": png(), f"a.{name}": b"\xef\xbb\xbf" + data}
     source = open_source(str(tar(tmp_path / "s.tar", members)))
     assert payloads(source) == {"a.png": expected}
+
+
+def test_a_packed_shard_is_called_that(tmp_path: Path) -> None:
+    """Issue 20, F20."""
+    packed = gzip.compress(tar(tmp_path / "s.tar", {"0.png": png()}).read_bytes())
+    (tmp_path / "s.tar").write_bytes(packed)
+    source = open_source(str(tmp_path / "s.tar"))
+    assert reasons(source) == {"./s.tar": "no tar file: it is gzip; unpack it first"}
+    fine = tar(tmp_path / "t.tar", {"BZhang/0.png": png(), "PAR1.png": png()})
+    assert keys(open_source(str(fine))) == ["BZhang/0.png", "PAR1.png"]
 
 
 @pytest.mark.parametrize("order", ["picture first", "sidecars first"])
