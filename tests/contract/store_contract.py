@@ -217,6 +217,7 @@ class StoreContract:
             lambda s: s.drop("absent"),
             lambda s: s.set_metadata("absent", {}),
             lambda s: list(s.scroll("absent")),
+            lambda s: list(s.scan("absent")),
             lambda s: s.retrieve("absent", [1]),
             lambda s: s.delete("absent", [1]),
             lambda s: s.upsert("absent", [1], {"raw": X[:1]}, [{}]),
@@ -581,9 +582,22 @@ class StoreContract:
         assert filled.n_replicas(NAME) == 1
         assert filled.inactive_replicas(NAME) == []
 
+    @pytest.mark.parametrize("where", [None, Filter(ids=IDS[::2])], ids=["all", "some"])
+    def test_a_scan_gives_what_scrolling_gives(self, filled: Store, where: Filter | None) -> None:
+        wanted: dict[str, Any] = {"vectors": ["raw"], "payload": True, "where": where}
+        ours, plain = (
+            list(read(NAME, batch_size=9, **wanted)) for read in (filled.scan, filled.scroll)
+        )
+        assert [i for page in ours for i in page.ids] == [i for page in plain for i in page.ids]
+        told, expected = ([x for page in read for x in page.payloads] for read in (ours, plain))
+        assert told == expected
+        X, Y = (np.concatenate([page.vectors["raw"] for page in read]) for read in (ours, plain))
+        np.testing.assert_array_equal(X, Y)
+
     def test_scrolling_an_empty_collection_gives_no_page(self, store: Store) -> None:
         store.create(NAME, RAW)
         assert list(store.scroll(NAME, vectors=["raw"])) == []
+        assert list(store.scan(NAME, vectors=["raw"])) == []
 
     def test_only_the_payload_asked_for_is_sent(self, filled: Store) -> None:
         by_id = dict(zip(IDS, PAYLOADS, strict=True))
