@@ -58,6 +58,12 @@ _RECIPES = ("paper-text", "paper-table3", "paper-readme", "paper-fewshot")
     help="Number of images per class and split: a quick look, marked as such everywhere.",
 )
 @click.option(
+    "--crop",
+    is_flag=True,
+    help="Crop the queries of ROxford and RParis to their boxes, as their benchmark does and the "
+    "authors do not.",
+)
+@click.option(
     "--augment",
     is_flag=True,
     help="Take few-shot shots from one augmented view of each image, for CLIP, as the authors do.",
@@ -191,6 +197,11 @@ def _show_plan(result: dict[str, Any]) -> None:
     ]
     heads = ("data set", "model", "images>", "to encode>", "to invert>", "about>")
     print_table(heads, rows)
+    cells = [
+        (cell["dataset"], cell["model"], cell["experiment"], cell["method"], cell["state"])
+        for cell in result["cells"]
+    ]
+    print_table(("data set", "model", "experiment", "method", "state"), cells, title="cells")
     missing = [one["missing"] for one in result["images"]]
     conditions = [f"{one['model']}: {one['condition']}" for one in result["images"]]
     told = [*missing, *(text for text in conditions if not text.endswith(": "))]

@@ -49,6 +49,8 @@ class DataSet:
         Images of the whole data set, over all splits that are read.
     fields : tuple of str
         Payload fields that say what is relevant; the paper's column is the first.
+    metric : str
+        The figure of the paper's column.
     protocol : {"query-gallery", "leave-one-out", "revisited"}
         Section 7 of the paper's protocol: the test split queries the train split, every image all
         others, or as the revisited benchmark of Oxford and Paris.
@@ -56,6 +58,9 @@ class DataSet:
         Payload field with ``test``, ``train`` and ``val``; empty if there is none.
     template : str
         Prompt of a class name.
+    open_cropped : callable, optional
+        As `open`, with queries cropped to their boxes, as the published benchmark of Oxford and
+        Paris does and the authors do not.
     ground_truth : callable, optional
         From the data root to what the revisited protocol judges by; images then have their names
         in the payload field ``name``.
@@ -69,9 +74,11 @@ class DataSet:
     licence: str
     n_images: int
     fields: tuple[str, ...] = ("class",)
+    metric: str = "mAP"
     protocol: RankingProtocol = "query-gallery"
     split: str = "split"
     template: str = "a photo of a {}."
+    open_cropped: Callable[[Path], Iterable[ImageRecord]] | None = None
     ground_truth: Callable[[Path], GroundTruth] | None = None
 
     @property

@@ -212,7 +212,7 @@ def in_revisited_layout(
 ) -> DataSet:
     """Return a data set of revisited Oxford or Paris, as revisitop's own code lays it out.
 
-    Queries are not cropped, as in the authors' code.
+    Queries are not cropped unless asked for, as in the authors' code.
 
     Parameters
     ----------
@@ -227,9 +227,9 @@ def in_revisited_layout(
     def truth(root: Path) -> GroundTruth:
         return read_ground_truth(files.file(root, path))
 
-    def opened(root: Path) -> Iterable[ImageRecord]:
+    def opened(root: Path, *, crop: bool = False) -> Iterable[ImageRecord]:
         images = files.folder(root, f"{folder}/jpg")
-        return LandmarkSource(str(images), ground_truth=files.file(root, path))
+        return LandmarkSource(str(images), ground_truth=files.file(root, path), crop=crop)
 
     return DataSet(
         name=name,
@@ -240,6 +240,8 @@ def in_revisited_layout(
         licence=licence,
         n_images=n_images,
         fields=("name",),
+        metric="mAP, medium",
         protocol="revisited",
+        open_cropped=partial(opened, crop=True),
         ground_truth=truth,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from intramodal.errors import InputError, ModelError
 from intramodal.evaluation.fewshot import evaluate_fewshot
-from intramodal.evaluation.fewshot_text import PAPER_METHODS, evaluate_fewshot_text
+from intramodal.evaluation.fewshot_text import BY_IMAGES, PAPER_METHODS, evaluate_fewshot_text
 from intramodal.evaluation.labels import labels_of
 from intramodal.evaluation.misalignment import measure_misalignment
 from intramodal.evaluation.recovery import recovery_curve
@@ -131,26 +131,48 @@ def few_shot_text(case: Case, method: Method, run: Run) -> Measured:
     """
     if method.classifier is None:
         raise InputError(f"{method.name} is no few-shot method with text; choose one that is")
-    projection = None if method.project is None else method.project(case)
-    by = case.vector if projection is None else projection.default_vector
-    # Texts are compared with the images as they are, so that these take part in any case.
-    vectors = seen_by(case, ORIGINAL, case.vector) | seen_by(case, method, by)
+    how = _by_images(case, method) if method.classifier in BY_IMAGES else _all(case, method)
     found = evaluate_fewshot_text(
-        replace(case.table, vectors=vectors),
-        texts=_class_texts(case, case.table),
-        vector=case.vector,
         fields=case.dataset.fields,
         sides=case.dataset.sides,
         methods=[method.classifier],
-        by=[by],
-        projections=() if projection is None else [projection],
-        shots_from=_shots_from(case, case.vector, by),
         shots=SHOTS,
         preset=PAPER_PRESET if method.classifier in PAPER_METHODS else _preset(case),
         min_class_size=1,
         run=run,
+        **how,
     )
     return _by_shots(case, found)
+
+
+def _by_images(case: Case, method: Method) -> dict[str, Any]:
+    """Return the vectors of a classifier that compares projected images beside whole texts."""
+    projection = None if method.project is None else method.project(case)
+    by = case.vector if projection is None else projection.default_vector
+    # Texts are compared with the images as they are, so that these take part in any case.
+    vectors = seen_by(case, ORIGINAL, case.vector) | seen_by(case, method, by)
+    return {
+        "source": replace(case.table, vectors=vectors),
+        "texts": _class_texts(case, case.table),
+        "vector": case.vector,
+        "by": [by],
+        "projections": () if projection is None else [projection],
+        "shots_from": _shots_from(case, case.vector, by),
+    }
+
+
+def _all(case: Case, method: Method) -> dict[str, Any]:
+    """Return the vectors of a classifier whose images and texts are both projected."""
+    texts = _class_texts(case, case.table)
+    if method.project is not None:
+        projected = method.project(case).apply_to_texts(texts.W)
+        texts = ClassTexts.from_arrays(texts.names, projected)
+    return {
+        "source": replace(case.table, vectors=seen_by(case, method, method.name)),
+        "texts": texts,
+        "vector": method.name,
+        "shots_from": _shots_from(case, method.name),
+    }
 
 
 def _preset(case: Case) -> str:

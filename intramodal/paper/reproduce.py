@@ -155,6 +155,7 @@ def reproduce(  # noqa: PLR0913  a job has as many knobs as it has
     methods: Sequence[str] = (),
     recipe: str | None = None,
     limit: int | None = None,
+    crop: bool = False,
     augment: bool = False,
     on: ImageCollection | None = None,
     labels: Sequence[str] = (),
@@ -189,6 +190,9 @@ def reproduce(  # noqa: PLR0913  a job has as many knobs as it has
         Which of the authors' recipes projections are fitted by; by default the table's own.
     limit : int, optional
         Take so many images per class and split: a quick look, and marked as such.
+    crop : bool
+        Crop the queries of Oxford and Paris to their boxes, as the published benchmark does and
+        the authors do not.
     augment : bool
         Take few-shot shots from one augmented view of each image, for models for which the
         authors do: CLIP.
@@ -223,6 +227,7 @@ def reproduce(  # noqa: PLR0913  a job has as many knobs as it has
         methods=methods,
         recipe=recipe,
         limit=limit,
+        crop=crop,
         augment=augment,
         on=on,
         labels=labels,

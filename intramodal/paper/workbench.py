@@ -44,6 +44,8 @@ class Bench:
     recipe : str
     limit : int, optional
         Images per class and split.
+    crop : bool
+        Whether queries are cropped to their boxes, where a data set has them.
     augment : bool
         Whether shots are augmented views, for models of which the authors' are.
     device, precision : str, optional
@@ -65,6 +67,7 @@ class Bench:
     work: Path
     recipe: str
     limit: int | None = None
+    crop: bool = False
     augment: bool = False
     device: str | None = None
     precision: str | None = None
@@ -78,7 +81,7 @@ class Bench:
     def stated(self) -> dict[str, Any]:
         """Return what all cells of this call share, as their runs record it."""
         stated = {"recipe": self.recipe, "limit": self.limit, "store": self.store.location}
-        stated |= {"augment": True} if self.augment else {}
+        stated |= {name: True for name in ("crop", "augment") if getattr(self, name)}
         return stated | ({"projection": self.fitted.fingerprint} if self.fitted else {})
 
     def encoder(self, model: Model) -> Encoder:
@@ -120,7 +123,11 @@ class Bench:
         """Return the name of the collection of a data set's images under a model."""
         limited = f"-limit-{self.limit}" if self.limit else ""
         views = "-augmented" if self._augments(model) else ""
-        return f"paper-{dataset.name}-{model.name}{views}{limited}"
+        cropped = "-cropped" if self._crops(dataset) else ""
+        return f"paper-{dataset.name}-{model.name}{views}{cropped}{limited}"
+
+    def _crops(self, dataset: DataSet) -> bool:
+        return self.crop and dataset.open_cropped is not None
 
     def _augments(self, model: Model) -> bool:
         return self.augment and model.augments_shots
@@ -202,7 +209,8 @@ class Bench:
         Of a data set with a ground truth, the first queries and the first images judged for each.
         """
         root = self.root or Path()
-        found = dataset.open(root)
+        opened = dataset.open_cropped if self.crop else None
+        found = (opened or dataset.open)(root)
         if self.limit is None:
             return found
         truth = dataset.truth(root, self.limit)

@@ -22,7 +22,7 @@ from intramodal.errors import InputError
 from intramodal.evaluation.rivals.oti import InversionMap
 from intramodal.evaluation.shots import FewshotTask, drawn_anew
 from intramodal.ingest.encoders.registry import load_encoder
-from intramodal.paper.base import Cell, DataSet, Model, Table, chosen, declared, models_of
+from intramodal.paper.base import Cell, DataSet, Method, Model, Table, chosen, declared, models_of
 from intramodal.paper.plan import plan_reproduction
 from intramodal.paper.reproduce import Reproduction, reproduce
 from intramodal.projection.anchors import AnchorSet
@@ -318,13 +318,15 @@ def command(bench_out: Path, root: Path, *more: str) -> list[str]:
         *(sys.executable, "-c", "from intramodal.cli import cli; cli()"),
         *("reproduce", "table3", "--data", str(root)),
         *("--models", "demo", "--datasets", "caltech101,dtd"),
-        *("--methods", "original,pca,random", "--out", str(bench_out), "--json"),
+        *("--methods", "original,pca,random", "--out", str(bench_out), "--limit", "3", "--json"),
         *("--store", str(bench_out / "store"), "--runs", str(bench_out / "runs.db"), *more),
     ]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-def test_a_killed_call_resumes_to_the_same_figures_and_costs_its_cell_only(tmp_path: Path) -> None:
+def test_a_killed_limited_call_resumes_to_the_same_figures_and_costs_its_cell_only(
+    tmp_path: Path,
+) -> None:
     root = tmp_path / "data"
     for name in ("caltech101", "dtd"):
         miniature.write(root, name, size=SIZE)
@@ -421,3 +423,24 @@ def test_a_model_that_cannot_be_loaded_fails_its_cells_only(bench: Bench) -> Non
     assert states["demo"].state == "done"
     assert states["slip_b16"].state == "failed"
     assert "no such file.pt" in states["slip_b16"].reason
+
+
+def test_every_few_shot_method_with_text_has_a_projected_form(bench: Bench) -> None:
+    methods = [name for name, one in declared("methods", Method).items() if one.classifier]
+    plain = {name for name in methods if not name.endswith("_pca")} - {"zero_shot"}
+    assert {f"{name}_pca" for name in plain} < set(methods)
+    given = {"datasets": ["dtd"], "limit": 6}
+    found = bench.make("figure6", methods=sorted(plain | {f"{n}_pca" for n in plain}), **given)
+    assert found.n_failed == 0
+    figures = {cell.method: tuple(o.figures.values()) for cell, o in found.outcomes.items()}
+    alike = {name for name in plain if figures[name] == figures[f"{name}_pca"]}
+    assert not alike, {name: figures[name] for name in alike}
+
+
+def test_cropped_queries_are_other_images_of_another_collection(bench: Bench) -> None:
+    given = {"datasets": ["roxford"], "methods": ["original"]}
+    whole, cropped = (bench.make("table3", crop=crop, **given) for crop in (False, True))
+    assert cropped.n_failed == 0
+    ((_, a),), ((_, b),) = whole.outcomes.items(), cropped.outcomes.items()
+    assert a.figures != b.figures
+    assert bench.store.exists("paper-roxford-demo-cropped")
