@@ -90,6 +90,8 @@ def search(  # noqa: PLR0913  a job has as many knobs as it has
         If the encoder is not the one that made the vector.
     """
     query = Query(image, text, encoder, projection)
+    for vector in vectors:
+        collection.vector_spec(vector)  # one that is not there was made by no model, either
     answers = {}
     for vector in vectors:
         if point is not None:

@@ -119,6 +119,7 @@ def test_contradicting_options_are_wrong_usage(
         (["fit", "--text-vectors", "T.npy", "--made-by", "m", "-o", "x"], "1000 anchors need"),
         (["search", "product", "--id", "1"], "'products'"),
         (["search", "products", "--id", "1", "--vectors", "imagge"], "it has 'image'"),
+        (["search", "products", "--text", "a", "--vectors", "pca"], "has no vector 'pca'; it has"),
         (["search", "products", "--id", "999", "--vectors", "image"], "no point '999'"),
         (["export", "products", "--vector", "pca", "-o", "x.npy"], "it has 'image'"),
         (["backfill", "products", "--projection", "no.st"], "there is no projection"),
