@@ -126,6 +126,10 @@ def command(  # noqa: PLR0913  one an option
     from intramodal.paper.reproduce import reproduce
     from intramodal.projection.projection import Projection
 
+    if on is None and data is None:
+        raise click.UsageError("give --data, the folder of the data sets, or --on COLLECTION")
+    if on is not None and not label:
+        raise click.UsageError("--on needs --label, the payload fields that hold the labels")
     encoding = {name: knobs.pop(name) for name in ("device", "precision", "batch_size")}
     if dry_run and on is None and not session.has_store():
         session = replace(session, store=":memory:", runs=":memory:")  # a look makes nothing

@@ -11,6 +11,8 @@ from intramodal.reports.grid import Grid, Place, State
 
 Outcomes = Mapping[Cell, Outcome]
 
+_FEWER = "*: the mean over fewer than all"
+
 
 def grid_of(layout: Layout, outcomes: Outcomes, *, banner: str = "") -> Grid:
     """Return a table with our figures, the paper's, and why any is missing."""
@@ -46,10 +48,13 @@ def place_of(entry: Entry, outcomes: Outcomes, *, percent: bool) -> Place:
     ]
     cells = dict.fromkeys(cell for cell, _ in (*entry.sources, *entry.minus))
     failed = [outcomes[cell] for cell in cells if outcomes[cell].state == "failed"]
-    reason = "; ".join(dict.fromkeys(f"{_named(one.cell)}: {one.reason}" for one in failed))
     value = fmean(done) if done else None
     if len(done) == len(pairs):
         return Place(value, entry.published)
+    if len(pairs) > 1:  # why each is missing stands in its own place
+        reason = _FEWER if done else ""
+    else:
+        reason = "; ".join(f"{_named(one.cell)}: {one.reason}" for one in failed)
     state: State = "partial" if done else "failed" if failed else "missing"
     return Place(value, entry.published, state=state, reason=reason)
 

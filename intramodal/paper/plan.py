@@ -182,8 +182,9 @@ def plan_reproduction(  # noqa: PLR0913  a job has as many knobs as it has
         raise InputError(f"limit must be at least 1 image per class and split, got {limit}")
     if on is not None and not labels:
         raise InputError(f"the tables of {on.name!r} need labels; name its payload fields")
-    if on is None and root is None:
-        raise InputError("the data sets need a data root; give the folder that holds them")
+    if on is None and (root is None or not root.is_dir()):
+        what = "no data root is given" if root is None else f"there is no folder {root}"
+        raise InputError(f"{what}; name the folder that holds the data sets")
     choice = Choice(
         (own_data(on, labels, split),)
         if on

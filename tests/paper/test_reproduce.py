@@ -291,6 +291,8 @@ def test_a_broken_data_set_says_so_and_the_others_finish(tmp_path: Path, encoder
     assert "1 images could not be read" in by_name["oxford_pets"].notes[0]
     shown = found.to_markdown()
     assert shown.count("failed") >= 3
+    assert shown.count("split_zhou_DescribableTextures.json below") <= 1
+    assert "*: the mean over fewer than all" in shown
     assert "could not be read" in shown
 
 
