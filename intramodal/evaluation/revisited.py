@@ -69,8 +69,9 @@ class RevisitedResults(Results):
     ----------
     ground_truth : str
         Fingerprint of the ground truth.
-    n_cropped : int
-        Queries that were cropped to their boxes before encoding, as their payload says.
+    n_cropped : int or None
+        Queries that were cropped to their boxes before encoding, as their payload says; None where
+        it says nothing.
     n_unnamed : int
         Points that the ground truth does not name: they take no part.
     n_relevant : dict of str to int
@@ -80,7 +81,7 @@ class RevisitedResults(Results):
     """
 
     ground_truth: str
-    n_cropped: int
+    n_cropped: int | None
     n_unnamed: int
     n_relevant: dict[Difficulty, int]
     results: list[RetrievalResult]
@@ -127,7 +128,8 @@ class RevisitedResults(Results):
     def record(self, run: Run) -> None:
         """Record the figures, and the scores of every query."""
         record_results(run, self.results)
-        run.log_metric("cropped queries", self.n_cropped)
+        if self.n_cropped is not None:
+            run.log_metric("cropped queries", self.n_cropped)
 
     def _repr_html_(self) -> str:
         return "".join(result._repr_html_() for result in self.results)
@@ -286,7 +288,8 @@ def _by_name(values: Sequence[Any], mask: Mask, names: Sequence[str]) -> dict[st
     """Return the rows of each name."""
     wanted, found = set(names), defaultdict(list)
     for row in np.flatnonzero(mask).tolist():
-        for spelling in _spellings(str(values[row])):
+        value = values[row]
+        for spelling in _spellings(str(value)) if isinstance(value, str | int) else ():
             if spelling in wanted:
                 found[spelling].append(row)
                 break
@@ -343,10 +346,16 @@ def _rows(names: Sequence[str], rows: dict[str, list[int]]) -> Rows:
     return np.array([rows[name][0] for name in names], dtype=np.intp)
 
 
-def _n_cropped(table: VectorTable, images: _Images, truth: GroundTruth) -> int:
-    """Return how many queries were cropped; `InputError` where some were and some not."""
-    column = table.payload.get(CROPPED)
-    is_cropped = [bool(column and column[row]) for row in images.queries.tolist()]
+def _n_cropped(table: VectorTable, images: _Images, truth: GroundTruth) -> int | None:
+    """Return how many queries were cropped, None where nothing says so.
+
+    Raises `InputError` where some were and some not.
+    """
+    column = table.payload.get(CROPPED) or [None] * len(table)
+    said = [column[row] for row in images.queries.tolist()]
+    if all(one is None for one in said):
+        return None
+    is_cropped = list(map(bool, said))
     n = sum(is_cropped)
     if 0 < n < len(is_cropped):
         pairs = zip(truth.queries, is_cropped, strict=True)

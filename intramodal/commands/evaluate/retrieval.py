@@ -272,6 +272,7 @@ def _show_revisited(result: dict[str, Any]) -> None:
         note(f"left out: {result['n_unnamed']:,} points that the ground truth does not name")
     if result["n_incomplete"]:
         note(f"left out: {result['n_incomplete']:,} points lack one of the vectors")
-    crop = "cropped to their boxes" if result["n_cropped"] else "whole images, not cropped"
-    note(f"queries: {crop}")
+    if result["n_cropped"] is not None:
+        crop = "cropped to their boxes" if result["n_cropped"] else "whole images, not cropped"
+        note(f"queries: {crop}")
     note(f"run {result['run_id']}")

@@ -155,6 +155,26 @@ def test_images_are_found_by_their_ids() -> None:
     assert found["medium", "raw"].query_ids == ["q0", "q1"]
 
 
+@pytest.mark.parametrize("value", [None, "", ".", "..", "/", "a/", ".jpg", ["q0"], 0.5, True])
+def test_values_that_are_no_names_name_nothing(value: Any) -> None:
+    table = by_hand()
+    more = VectorTable(
+        [*table.ids, "id x"],
+        {"raw": np.vstack([table.vectors["raw"], table.vectors["raw"][:1]])},
+        {"path": [*table.payload["path"], value]},
+    )
+    assert evaluate(more, truth(queries=("q0", "q1"))).n_unnamed == 1
+    with pytest.raises(InputError, match=r"1 of 2 queries \(None\)"):
+        evaluate(more, truth(queries=("q0", "None")))
+
+
+def test_numbers_are_names_too() -> None:
+    ids: list[Any] = list(range(8))
+    judged = truth(queries=("0", "1"), gallery=("2", "3", "4", "5", "6", "7"))
+    found = evaluate(replace(by_hand(), ids=ids, payload={}), judged, name_field="id")
+    assert [r.map for r in found] == [r.map for r in evaluate(by_hand(), truth())]
+
+
 def test_names_with_dots_are_found() -> None:
     judged = truth(queries=("st.peter", "q1"))
     paths = ["st.peter.jpg", *by_hand().payload["path"][1:]]
@@ -225,7 +245,9 @@ def test_queries_that_are_cropped_in_part_are_refused() -> None:
         evaluate(mixed, truth())
     cropped[1] = True
     assert evaluate(mixed, truth()).n_cropped == 2
-    assert evaluate(table, truth()).n_cropped == 0
+    whole = replace(table, payload={**table.payload, "cropped": [False, False, *[None] * 6]})
+    assert evaluate(whole, truth()).n_cropped == 0
+    assert evaluate(table, truth()).n_cropped is None
 
 
 @pytest.mark.parametrize("unit", ["class", "kind"])
