@@ -7,7 +7,7 @@ from intramodal.paper.base import Model
 DECLARED = Model(
     name="clip_b16",
     title="CLIP B/16",
-    encoder="open_clip:ViT-B-16-quickgelu:openai",
+    encoder="hf:openai/clip-vit-base-patch16@57c216476eefef5ab752ec549e440a49ae4ae5f3",
     augments_shots=True,
     licence="MIT",
 )

@@ -7,7 +7,7 @@ from intramodal.paper.base import Model
 DECLARED = Model(
     name="clip_b32",
     title="CLIP B/32",
-    encoder="open_clip:ViT-B-32-quickgelu:openai",
+    encoder="hf:openai/clip-vit-base-patch32@3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
     augments_shots=True,
     licence="MIT",
 )

@@ -7,7 +7,7 @@ from intramodal.paper.base import Model
 DECLARED = Model(
     name="clip_l14",
     title="CLIP L/14",
-    encoder="open_clip:ViT-L-14-quickgelu:openai",
+    encoder="hf:openai/clip-vit-large-patch14@32bd64288804d66eefd0ccbe215aa642df71cc41",
     augments_shots=True,
     licence="MIT",
 )

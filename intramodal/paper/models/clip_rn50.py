@@ -1,4 +1,7 @@
-"""CLIP RN50, OpenAI's weights with QuickGELU; 77 tokens, its own resize, crop and statistics."""
+"""CLIP RN50, OpenAI's weights with QuickGELU; 77 tokens, its own resize, crop and statistics.
+
+A tag of open_clip has no revision to pin; runs record the fingerprint of the weights.
+"""
 
 from __future__ import annotations
 

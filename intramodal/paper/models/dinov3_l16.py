@@ -7,7 +7,7 @@ from intramodal.paper.base import Model
 DECLARED = Model(
     name="dinov3_l16",
     title="DINOv3 L/16",
-    encoder="hf:facebook/dinov3-vitl16-pretrain-lvd1689m",
+    encoder="hf:facebook/dinov3-vitl16-pretrain-lvd1689m@ea8dc2863c51be0a264bab82070e3e8836b02d51",
     has_text=False,
     licence="DINOv3 License",
     condition="accept its licence once at huggingface.co/facebook/"

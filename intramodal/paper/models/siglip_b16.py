@@ -7,6 +7,6 @@ from intramodal.paper.base import Model
 DECLARED = Model(
     name="siglip_b16",
     title="SigLIP B/16",
-    encoder="hf:google/siglip-base-patch16-224",
+    encoder="hf:google/siglip-base-patch16-224@7fd15f0689c79d79e38b1c2e2e2370a7bf2761ed",
     licence="Apache-2.0",
 )
