@@ -10,11 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from intramodal import GroundTruth, Resampling, evaluate_revisited, read_ground_truth
+from intramodal import (
+    GroundTruth,
+    ImageCollection,
+    Resampling,
+    evaluate_revisited,
+    open_store,
+    parse_filter,
+    read_ground_truth,
+)
 from intramodal.errors import InputError
 from intramodal.evaluation.tasks import FieldFilter, Sides
 from intramodal.ground_truth import DIFFICULTIES
 from intramodal.runs.run import Run
+from intramodal.store.base import VectorSpec
 from intramodal.types import VectorTable
 from tests.unit.evaluation.plain_revisited import KS, published
 
@@ -348,3 +357,48 @@ def test_results_show_all_their_figures(rng: np.random.Generator) -> None:
     )
     assert len(found.to_frame()) == 3 * 24
     assert repr(found).startswith("RetrievalResult('raw' by 'easy', mAP ")
+
+
+@pytest.mark.parametrize("distance", ["Dot", "Euclid", "Manhattan"])
+def test_where_the_store_ranks_otherwise_the_map_of_that_is_given_too(
+    rng: np.random.Generator, distance: Any
+) -> None:
+    table, judged = many(rng)
+    X = table.vectors["raw"] * rng.uniform(0.2, 5, size=(len(table), 1)).astype(np.float32)
+    with open_store(":memory:") as store:
+        store.create("oxford", {"raw": VectorSpec(X.shape[1], distance)})
+        payloads = [{"path": name} for name in table.payload["path"]]
+        store.upsert("oxford", table.ids, {"raw": X}, payloads)
+        found = evaluate(ImageCollection.open(store, "oxford"), judged)["hard", "raw"]
+    assert found.map == pytest.approx(evaluate(table, judged)["hard", "raw"].map, abs=1e-6)
+    assert found.by_distance is not None
+    assert found.by_distance.distance == distance
+    n = len(judged.queries)
+    if distance == "Manhattan":  # which no product gives
+        assert found.by_distance.map is None
+        return
+    Q, G = X[:n].astype(np.float64), X[n:].astype(np.float64)
+    S = Q @ G.T if distance == "Dot" else -np.linalg.norm(Q[:, None] - G, axis=2)
+    expected = np.mean(published(S, *judged.judged("hard"))[0])
+    assert found.by_distance.map == pytest.approx(expected, abs=1e-6)
+    assert abs(expected - found.map) > 1e-3
+
+
+def test_a_filter_chooses_the_points_that_are_looked_at() -> None:
+    table = by_hand()
+    doubled = VectorTable(
+        [*table.ids, *(f"other {i}" for i in table.ids)],
+        {"raw": np.vstack([table.vectors["raw"], table.vectors["raw"][::-1]])},
+        {"path": table.payload["path"] * 2, "set": ["whole"] * 8 + ["cropped"] * 8},
+    )
+    found = evaluate(doubled, truth(), where=parse_filter(["set=whole"]))
+    assert [r.map for r in found] == [r.map for r in evaluate(table, truth())]
+    assert found.points.where == "set=whole"
+
+
+def test_cut_offs_may_be_repeated_or_absent() -> None:
+    assert list(evaluate(by_hand(), truth(), ks=[5, 1, 5])["easy", "raw"].metrics) == [
+        "mP@1",
+        "mP@5",
+    ]
+    assert evaluate(by_hand(), truth(), ks=[])["easy", "raw"].metrics == {}
