@@ -158,8 +158,14 @@ def command(ctx: click.Context, /, session: Session, collection: str, **options:
         projection = Projection.load(options["projection"])
         done = job(session, collection, projection, where, options)
     session.answer(done, _print)
-    if done.get("stale"):
+    if done.get("stale") or _all_failed(done):
         ctx.exit(1)
+
+
+def _all_failed(done: dict[str, Any]) -> bool:
+    """Return whether a backfill in place had points to project, and could project none."""
+    counts = [done.get(name, 0) for name in ("projected", "skipped", "copied")]
+    return done.get("unprojectable", 0) > 0 and not any(counts)
 
 
 def _backfilled(

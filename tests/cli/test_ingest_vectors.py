@@ -67,6 +67,28 @@ def test_a_load_of_which_everything_failed_is_an_error(X: np.ndarray) -> None:
     assert invoke("ingest", "half.npy", *meta, *PLACE).exit_code == 0
 
 
+def test_a_backfill_that_could_project_no_point_is_an_error(X: np.ndarray) -> None:
+    """Issue 20, F22."""
+    with open_store(DEFAULT_STORE) as store:
+        store.create("shop", {"raw": VectorSpec(D)})
+        store.upsert("shop", list(range(5)), {"raw": np.zeros((5, D), np.float32)}, [{}] * 5)
+    fit()
+    args = ("backfill", "shop", "--projection", "pca.safetensors")
+    assert invoke(*args, "--made-by", MODEL).exit_code == 1
+    run(
+        "ingest",
+        "X.npy",
+        "--metadata",
+        "meta.csv",
+        "--id-column",
+        "sku",
+        *PLACE,
+        "--projection",
+        "pca.safetensors",
+    )
+    assert invoke(*args).exit_code == 0
+
+
 def test_names_and_values_with_commas_can_be_written(X: np.ndarray) -> None:
     """Issue 20, F14 and F24."""
     shops = ["Smith, Sons", "Jones"]
