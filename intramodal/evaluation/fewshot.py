@@ -23,13 +23,14 @@ from intramodal.evaluation.protocols import (
     Lengths,
     Projections,
     Protocol,
+    TakingPart,
     check_protocol,
     check_shots_from,
     shot_images,
 )
 from intramodal.evaluation.results import Results
 from intramodal.evaluation.shots import SHOTS, FewshotTask, drawn_anew
-from intramodal.evaluation.tasks import Mask, Points, Sides, read_labelled
+from intramodal.evaluation.tasks import Mask, Points, Sides
 from intramodal.progress import tracked
 from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
 from intramodal.runs.run import Run
@@ -383,31 +384,19 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
     check_shots_from(source, shots_from, vectors)
     needed = list(dict.fromkeys([*vectors, *shots_from.values()]))
     scaled = Lengths.of(source, needed, projections) if is_paper else None
-    read = scaled.read if scaled else needed
-    table = read_labelled(source, read, [*fields, *sides.fields], where=where)
-    rows, split = sides.named(scaled.of_table(table) if scaled else table)
-    tasks = [
-        FewshotTask.from_table(
-            rows,
-            name,
-            shots=shots,
-            n_episodes=episodes,
-            seed=seed,
-            min_class_size=min_class_size,
-            split=split,
-            test_share=test_share,
-        )
-        for name in fields
-    ]
+    those = TakingPart.of(source, needed, fields, sides=sides, where=where, scaled=scaled)
+    how: Any = {"shots": shots, "n_episodes": episodes, "seed": seed, "split": those.split}
+    how |= {"min_class_size": min_class_size, "test_share": test_share}
+    tasks = [FewshotTask.from_table(those.rows, name, **how) for name in fields]
     asked = [(task, vector) for task in tasks for vector in vectors]
     results: list[FewshotResult] = []
     for task, vector in tracked(asked, "episodes", total=len(asked)):
         parts = drawn_anew(task, episodes) if is_paper else [task]
         drawn_from = shots_from.get(vector)
-        found = [run_fewshot(part, rows, vector, classifiers, drawn_from) for part in parts]
+        found = [run_fewshot(one, those.rows, vector, classifiers, drawn_from) for one in parts]
         results += joined(found).values()
     kept = FewshotResults(
-        points=Points.of(source, table, seed, where),
+        points=Points.of(source, those.table, seed, where),
         run_id=run.id,
         results=results,
         split=sides.split,
@@ -416,7 +405,7 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
         shots_from=shots_from,
         episodes=episodes,
         seed=seed,
-        distances=other_distances(source, table, read),
+        distances=other_distances(source, those.table, those.read),
     )
     if isinstance(source, ImageCollection):
         run.log_origins(source.manifest.vectors)

@@ -32,6 +32,7 @@ from intramodal.evaluation.protocols import (
     Lengths,
     Projections,
     Protocol,
+    TakingPart,
     check_protocol,
     check_shots_from,
     maps_of,
@@ -45,7 +46,7 @@ from intramodal.evaluation.rivals.linear import fit_lda_text, fit_prototype_text
 from intramodal.evaluation.rivals.tip import fit_tip_adapter, fit_tip_x, fit_zero_shot
 from intramodal.evaluation.rivals.tuning import DEFAULT_PRESET, PAPER_PRESET, check_preset
 from intramodal.evaluation.shots import SHOTS, FewshotTask, drawn_anew
-from intramodal.evaluation.tasks import Mask, Points, Sides, read_labelled
+from intramodal.evaluation.tasks import Mask, Points, Sides
 from intramodal.evaluation.texts import Texts, texts_of
 from intramodal.progress import tracked
 from intramodal.projection.anchors import AnchorSet
@@ -225,28 +226,18 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
     needed = list(dict.fromkeys([*vectors, *shots_from.values()]))
     maps = maps_of(source, needed, projections)
     scaled = Lengths.of(source, needed, projections) if plan.is_paper else None
-    read = scaled.read if scaled else needed
-    table = read_labelled(source, read, [*fields, *sides.fields], where=where)
-    rows, split = sides.named(scaled.of_table(table) if scaled else table)
+    those = TakingPart.of(source, needed, fields, sides=sides, where=where, scaled=scaled)
+    how: Any = {"shots": shots, "seed": seed, "split": those.split, "test_share": test_share}
+    how |= {"min_class_size": min_class_size, "n_validation": plan.validation}
+    at = _Vectors(vector, tuple(by or [vector]), maps, shots_from)
     results: list[FewshotResult] = []
     for name in tracked(fields, "methods", total=len(fields)):
-        task = FewshotTask.from_table(
-            rows,
-            name,
-            shots=shots,
-            n_episodes=plan.episodes,
-            seed=seed,
-            min_class_size=min_class_size,
-            split=split,
-            test_share=test_share,
-            n_validation=plan.validation,
-        )
+        task = FewshotTask.from_table(those.rows, name, n_episodes=plan.episodes, **how)
         of_classes = _class_texts(place, task, template, words)
         parts = drawn_anew(task, plan.episodes) if plan.is_paper else [task]
-        at = _Vectors(vector, tuple(by or [vector]), maps, shots_from)
-        results += _by_each(parts, rows, of_classes, at, plan)
+        results += _by_each(parts, those.rows, of_classes, at, plan)
     found = FewshotTextResults(
-        points=Points.of(source, table, seed, where),
+        points=Points.of(source, those.table, seed, where),
         run_id=run.id,
         results=results,
         split=sides.split,
@@ -260,7 +251,7 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
         template=template,
         preset=preset,
         validation=plan.validation,
-        distances=other_distances(source, table, read),
+        distances=other_distances(source, those.table, those.read),
     )
     if isinstance(source, ImageCollection):
         run.log_origins(source.manifest.vectors)

@@ -11,8 +11,9 @@ from typing import Literal, get_args
 
 from intramodal.errors import InputError, MismatchError
 from intramodal.evaluation.shots import FewshotTask
-from intramodal.evaluation.tasks import Sides
+from intramodal.evaluation.tasks import Sides, read_labelled
 from intramodal.projection.projection import Projection
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import AUGMENTED_VIEW, VectorOrigin
 from intramodal.types import Floats, VectorTable
@@ -164,3 +165,34 @@ class Lengths:
         for name, of in self.sources.items():
             made[name] = self.maps[name].apply_to_unit(table.unit(of))
         return replace(table, vectors=made)
+
+
+@dataclass(frozen=True, eq=False)
+class TakingPart:
+    """The images of a few-shot evaluation, at the lengths that its protocol asks for."""
+
+    table: VectorTable
+    """As they were read."""
+    read: Sequence[str]
+    """The named vectors that were."""
+    rows: VectorTable
+    """Those that take part."""
+    split: list[str] | None
+    """The side of each; None where all may be shots and tested."""
+
+    @classmethod
+    def of(
+        cls,
+        source: VectorTable | ImageCollection,
+        vectors: Sequence[str],
+        fields: Sequence[str],
+        *,
+        sides: Sides,
+        where: Filter | None,
+        scaled: Lengths | None,
+    ) -> TakingPart:
+        """Read labelled images once."""
+        read = scaled.read if scaled else vectors
+        table = read_labelled(source, read, [*fields, *sides.fields], where=where)
+        rows, split = sides.named(scaled.of_table(table) if scaled else table)
+        return cls(table, read, rows, split)
