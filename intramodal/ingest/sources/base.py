@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import stat
@@ -12,7 +13,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from intramodal.errors import ImageError, InputError, SourceError
 from intramodal.types import ImageRecord, Payload
@@ -271,6 +272,20 @@ def unreadable(key: str, reason: str, payload: Payload | None = None) -> ImageRe
 
 def _refuse(reason: str) -> NoReturn:
     raise ImageError(reason)
+
+
+def read_json(text: str) -> Any:
+    """Return JSON; `ValueError` also for a key that an object holds twice: one would be lost."""
+    return json.loads(text, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it has the key {twice!r} twice")
+    return found
 
 
 def is_text(name: str) -> bool:

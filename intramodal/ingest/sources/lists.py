@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import posixpath
 import re
@@ -24,6 +23,7 @@ from intramodal.ingest.sources.base import (
     is_text,
     no_label,
     read_file,
+    read_json,
     spelled,
     suffix,
 )
@@ -376,7 +376,7 @@ def _jsonl_rows(path: Path, wanted: _Wanted) -> Iterator[NumberedRow]:
 
 def _json_row(line: str, wanted: _Wanted) -> Row:
     try:
-        row = json.loads(line)
+        row = read_json(line)
     except (ValueError, RecursionError) as error:
         return f"the line is not JSON ({error})"
     if not isinstance(row, dict):

@@ -8,7 +8,6 @@ but the last suffix.
 from __future__ import annotations
 
 import io
-import json
 import posixpath
 import re
 import tarfile
@@ -28,6 +27,7 @@ from intramodal.ingest.sources.base import (
     is_text,
     no_label,
     promises_no_picture,
+    read_json,
     reason_of,
     spelled,
     suffix,
@@ -187,15 +187,23 @@ class ShardSource(Source):
         *,
         is_whole: bool,
     ) -> Iterator[ImageRecord]:
-        """Add a sidecar to the payload of its pictures; yield it where that cannot be done."""
+        """Add a sidecar to the payload of its pictures; yield it where that cannot be done.
+
+        One part of a sample, as ``7.bbox.json`` beside ``7.jpg``, comes under its own name.
+        """
         owners = _owners(_key(sidecar), payloads, is_whole=is_whole)
+        part = None
+        if not owners and is_whole:
+            sample = _sample_of(sidecar)
+            owners = [key for key in payloads if posixpath.splitext(key)[0] == sample]
+            part = posixpath.splitext(_key(sidecar)[len(sample) + 1 :])[0]
         if not owners:
             # A picture may be lost with which it belonged; a text may be no caption.
             lone = unreadable if _kind(sidecar) == "txt" else self._hiding
             yield lone(_key(sidecar), "a sample without a picture")
             return
         try:
-            payload = _sidecar(shard, sidecar)
+            payload = _sidecar(shard, sidecar, part)
         except ImageError as error:
             yield unreadable(_key(sidecar), str(error))
             return
@@ -244,7 +252,7 @@ def _choices(text: str) -> list[str]:
 
 
 def _sample_of(member: tarfile.TarInfo) -> str:
-    folder, name = posixpath.split(member.name)
+    folder, name = posixpath.split(_key(member))
     return posixpath.join(folder, name.split(".", 1)[0])
 
 
@@ -346,13 +354,16 @@ def _key(member: tarfile.TarInfo) -> str:
     return member.name if _leads_out(member) else posixpath.normpath(member.name)
 
 
-def _sidecar(shard: str, member: tarfile.TarInfo) -> Payload:
+def _sidecar(shard: str, member: tarfile.TarInfo, part: str | None) -> Payload:
     what = f"the .{_kind(member)} member"
     if member.size > _LARGEST_SIDECAR:
         raise ImageError(f"{what} has {member.size:,} bytes; {_LARGEST_SIDECAR:,} are allowed")
     try:
         data = read_member(shard, member.offset_data, member.size)
-        return _SIDECARS[_kind(member)](data.decode("utf-8-sig"))
+        text = data.decode("utf-8-sig")
+        if part is None:
+            return _SIDECARS[_kind(member)](text)
+        return {part: read_json(text) if _kind(member) == "json" else text.strip()}
     except (ValueError, RecursionError) as error:
         raise ImageError(f"{what} cannot be used: {error}") from error
     except OSError as error:
@@ -360,7 +371,7 @@ def _sidecar(shard: str, member: tarfile.TarInfo) -> Payload:
 
 
 def _json_payload(text: str) -> Payload:
-    payload = json.loads(text)
+    payload = read_json(text)
     if not isinstance(payload, dict):
         raise ValueError("it is not a JSON object")
     return payload

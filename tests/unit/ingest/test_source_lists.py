@@ -126,6 +126,15 @@ def test_a_path_of_windows_is_called_that(tmp_path: Path, path: str) -> None:
         record.read()
 
 
+def test_a_key_that_occurs_twice_in_a_row_is_listed(tmp_path: Path) -> None:
+    lines = ['{"path": "1.png", "label": 1}', '{"path": "2.png", "n": {"a": 1, "a": 2}}']
+    (tmp_path / "l.jsonl").write_text("\n".join(lines))
+    fine, twice = open_source(str(tmp_path / "l.jsonl"))
+    assert fine.key == "1.png"
+    with pytest.raises(ImageError, match="it has the key 'a' twice"):
+        twice.read()
+
+
 def hub_file(path: Path, images: list[Any], **columns: Any) -> str:
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -146,6 +146,23 @@ def test_names_with_dots_keep_their_sidecars(tmp_path: Path, order: str) -> None
     assert source.is_complete
 
 
+def test_parts_of_a_sample_come_under_their_own_names(tmp_path: Path) -> None:
+    members = {
+        "./a/7.jpg": png(), "./a/7.json": b'{"n": 7}', "./a/7.bbox.json": b"[1, 2]",
+        "./a/7.caption.txt": b"a cat\n", "./a/7.coarse.cls": b"3", "./a/7.odd.json": b"{",
+    }  # fmt: skip
+    source = open_source(str(tar(tmp_path / "s.tar", members)))
+    assert set(reasons(source)) == {"a/7.odd.json"}
+    parts = {"n": 7, "bbox": [1, 2], "caption": "a cat", "coarse": "3"}
+    assert payloads(source)["a/7.jpg"] == parts
+
+
+def test_a_key_that_occurs_twice_in_a_sidecar_is_listed(tmp_path: Path) -> None:
+    members = {"a.png": png(), "a.json": b'{"label": 1, "label": 2}'}
+    found = reasons(open_source(str(tar(tmp_path / "s.tar", members))))
+    assert "it has the key 'label' twice" in found["a.json"]
+
+
 def test_every_sidecar_belongs_to_a_picture_or_is_listed(tmp_path: Path) -> None:
     members = {
         "a.1.png": png(), "a.1.png.json": b'{"n": 1}', "a.2.json": b'{"n": 2}', "a.cls": b"all",
