@@ -136,7 +136,7 @@ def export_runs(
     session.answer({"out": str(out), "n_runs": n}, lambda _: click.echo(f"{n:,} runs -> {out}"))
 
 
-_RENDERED = {"md": "to_markdown", "tex": "to_latex", "csv": "to_csv"}
+_FORMATS = ("md", "tex", "csv", "json", "html")
 
 
 @command.command("table", cls=SessionCommand)
@@ -167,15 +167,29 @@ _RENDERED = {"md": "to_markdown", "tex": "to_latex", "csv": "to_csv"}
     "--only",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Only figures of which NAME (as for --rows) is VALUE, e.g. shots=16; repeatable.",
+    help="Only figures of which NAME (as for --rows) is VALUE, e.g. shots=16 or "
+    "kind=evaluate-retrieval; repeatable.",
 )
+@click.option(
+    "--best",
+    type=click.Choice(["highest", "lowest", "none"]),
+    help="Which figure of a column is bold; default: the highest of measures of quality, the "
+    "lowest of latencies and errors, none of others.",
+)
+@click.option("--average", is_flag=True, help="Add a column with the mean of each row.")
+@click.option("--intervals", is_flag=True, help="Show the recorded intervals beneath the figures.")
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(list(_RENDERED)),
-    default="md",
-    show_default=True,
-    help="Markdown, LaTeX or CSV.",
+    type=click.Choice(_FORMATS),
+    help="Markdown, LaTeX, CSV, JSON or an offline page; default: by the suffix of --out, else "
+    "md.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write instead of printing the table.",
 )
 @runs_option
 @json_option
@@ -185,21 +199,47 @@ def table(
     cols: list[str],
     metric: str,
     only: tuple[str, ...],
-    file_format: str,
+    file_format: str | None,
+    out: Path | None,
+    **options: Any,
 ) -> None:
     """Tabulate the figures of all complete runs, any of their dimensions as rows and columns.
+
+    The latest run counts where several have the same figure. Where figures of one place differ in
+    something else, such as the method, the table is split by that, too.
 
     \b
     intramodal runs table --rows model --cols dataset --metric mAP
     intramodal runs table --rows method,classifier --cols shots --metric accuracy --format tex
+    intramodal runs table --only method=pca --average --intervals -o table.html
     """
+    from intramodal.reports.page import write_text
     from intramodal.reports.pivot import tabulate_runs
 
+    chosen = _format_of(file_format, out)
     where = dict(_condition(text) for text in only)
     with session.open_runs() as ledger:
-        grid = tabulate_runs(ledger, rows=rows, columns=cols, metric=metric, where=where)
-    text = getattr(grid, _RENDERED[file_format])()
-    session.answer(grid.to_dict(), lambda _: click.echo(text, nl=False))
+        grid = tabulate_runs(
+            ledger, rows=rows, columns=cols, metric=metric, where=where, **options
+        )
+    text = grid.render(chosen)
+    if out is None:
+        session.answer(grid.to_dict(), lambda _: click.echo(text, nl=False))
+        return
+    write_text(out, text)
+    session.answer({**grid.to_dict(), "out": str(out)}, lambda _: click.echo(f"table -> {out}"))
+
+
+def _format_of(given: str | None, out: Path | None) -> str:
+    """Return the format that was named, or that of the file."""
+    if given is not None or out is None:
+        return given or "md"
+    suffix = out.suffix.lower().lstrip(".")
+    if suffix not in _FORMATS:
+        raise click.BadParameter(
+            f"{out.name} has no suffix of {', '.join(_FORMATS)}; give it one, or add --format"
+        )
+    return suffix
 
 
 def _condition(text: str) -> tuple[str, str]:

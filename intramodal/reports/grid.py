@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
+from intramodal.errors import InputError
 from intramodal.reports.page import render_page, write_text
 from intramodal.runs.frames import data_frame, json_values
 
 State = Literal["done", "partial", "failed", "missing"]
+Best = Literal["highest", "lowest", "none"]
 
 DASH = "–"
 
@@ -29,6 +33,8 @@ class Place:
         What it is compared with, such as the paper's figure.
     error : float or None
         Standard error of ours.
+    low, high : float or None
+        Ends of its confidence interval.
     state : {"done", "partial", "failed", "missing"}
         "partial": the mean of fewer figures than it should be.
     reason : str
@@ -40,6 +46,8 @@ class Place:
     error: float | None = None
     state: State = "done"
     reason: str = ""
+    low: float | None = None
+    high: float | None = None
 
     @property
     def difference(self) -> float | None:
@@ -69,6 +77,11 @@ class Grid:
         Footnotes.
     banner : str
         What a reader must know of all figures, such as that they are of few images.
+    bold : {"highest", "lowest", "none"}
+        Which figure of a column is the best.
+    with_intervals : bool
+        Show intervals beneath the figures, where there is no reference; JSON and CSV always have
+        them.
     """
 
     title: str
@@ -80,13 +93,18 @@ class Grid:
     caption: str = ""
     notes: Sequence[str] = ()
     banner: str = ""
+    bold: Best = "highest"
+    with_intervals: bool = False
 
     def place(self, row: int, column: int) -> Place | None:
         """Return what stands in a place; None where nothing does."""
         return self.places.get((row, column))
 
     def best(self) -> frozenset[tuple[int, int]]:
-        """Return the places with the highest figure of their column, as it is printed."""
+        """Return the places with the best figure of their column, as it is printed."""
+        if self.bold == "none":
+            return frozenset()
+        best_of = max if self.bold == "highest" else min
         found = set()
         for column in range(len(self.column_heads)):
             shown = {
@@ -95,9 +113,22 @@ class Grid:
                 if (place := self.place(row, column)) and place.value is not None
             }
             if len(shown) > 1:
-                highest = max(shown.values())
-                found |= {(row, column) for row, value in shown.items() if value == highest}
+                best = best_of(shown.values())
+                found |= {(row, column) for row, value in shown.items() if value == best}
         return frozenset(found)
+
+    def with_average(self, name: str = "average") -> Grid:
+        """Return the table with one more column: the mean of each row's figures.
+
+        It is "partial" where the row lacks some, and has a reference where all of them do.
+        """
+        last = len(self.column_heads)
+        means = {
+            (row, last): _mean([self.place(row, column) for column in range(last)])
+            for row in range(len(self.row_heads))
+        }
+        places = {**self.places, **means}
+        return replace(self, column_heads=[*self.column_heads, name], places=places)
 
     def number(self, value: float | None, *, sign: bool = False) -> str:
         """Return a figure as the table prints it; a dash where there is none."""
@@ -109,6 +140,22 @@ class Grid:
     def signed(self, value: float) -> str:
         """Return a difference as the table prints it, with its sign."""
         return self.number(value, sign=True)
+
+    def shown(self, place: Place) -> str:
+        """Return a place's figure as the table prints it, with its standard error."""
+        if place.state == "failed":
+            return "failed"
+        beside = "" if place.error is None else f" ± {self.number(place.error)}"
+        return self.number(place.value) + beside
+
+    def beneath(self, place: Place) -> list[str]:
+        """Return what stands beneath: the reference and the difference, or the interval."""
+        if place.reference is not None:
+            apart = [] if place.difference is None else [self.signed(place.difference)]
+            return [self.number(place.reference), *apart]
+        if self.with_intervals and place.low is not None and place.high is not None:
+            return [f"[{self.number(place.low)}, {self.number(place.high)}]"]
+        return []
 
     def has_references(self) -> bool:
         """Return whether any place has something to compare with."""
@@ -136,9 +183,12 @@ class Grid:
             }
             for row, head in enumerate(self.row_heads)
         ]
-        about = {"title": self.title, "caption": self.caption, "banner": self.banner}
         values: dict[str, Any] = json_values(
-            {**about, "columns": self.column_heads, "rows": rows, "notes": self.remarks()}
+            {
+                **{"title": self.title, "caption": self.caption, "banner": self.banner},
+                **{"heads": self.names(), "columns": self.column_heads},
+                **{"rows": rows, "notes": self.remarks()},
+            }
         )
         return values
 
@@ -156,6 +206,17 @@ class Grid:
             }
             for (row, column), place in sorted(self.places.items())
         ]
+
+    def begins_group(self, row: int) -> bool:
+        """Return whether a row's first head is another than that of the row above."""
+        return row > 0 and self.row_heads[row - 1][0] != self.row_heads[row][0]
+
+    def has_groups(self) -> bool:
+        """Return whether several rows share a first head, as the methods of a model do."""
+        n_groups = sum(row == 0 or self.begins_group(row) for row in range(len(self.row_heads)))
+        return (
+            bool(self.row_heads) and len(self.row_heads[0]) > 1 and n_groups < len(self.row_heads)
+        )
 
     def names(self) -> list[str]:
         """Return what the parts of a row's head are; "row 1", ... where that is not said."""
@@ -185,6 +246,26 @@ class Grid:
         below = [*([self.caption] if self.caption else []), *(f"- {r}" for r in self.remarks())]
         return "\n\n".join([*above, "\n".join(lines), "\n".join(below)]).rstrip() + "\n"
 
+    def to_html(self) -> str:
+        """Return one offline page."""
+        return page_of([self], title=self.title)
+
+    def to_json(self) -> str:
+        """Return `to_dict` as text."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=2) + "\n"
+
+    def render(self, file_format: str) -> str:
+        """Return the table as ``"md"``, ``"tex"``, ``"csv"``, ``"json"`` or ``"html"``."""
+        texts = {
+            **{"md": self.to_markdown, "tex": self.to_latex, "csv": self.to_csv},
+            **{"json": self.to_json, "html": self.to_html},
+        }
+        if file_format not in texts:
+            raise InputError(
+                f"a table cannot be written as {file_format!r}; choose {', '.join(texts)}"
+            )
+        return texts[file_format]()
+
     def to_latex(self) -> str:
         """Return a ``table`` for LaTeX; needs the packages booktabs, graphicx and xcolor."""
         n_heads = len(self.names())
@@ -196,7 +277,8 @@ class Grid:
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{latex_text(self.title)}. {banner}{latex_text(self.caption)}}}",
-            r"\resizebox{\linewidth}{!}{%",
+            # Only a table that is too wide is made smaller.
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             " & ".join(head) + r" \\",
@@ -214,14 +296,16 @@ class Grid:
         lines = []
         for row, parts in enumerate(self.row_heads):
             there = [self.place(row, column) for column in columns]
-            if row and self.row_heads[row - 1][0] != parts[0]:
+            if self.begins_group(row):
                 lines.append(r"\midrule")
             places = [
                 self._latex(place, is_best=(row, column) in best)
                 for column, place in zip(columns, there, strict=True)
             ]
-            lines.append(" & ".join([*map(latex_text, parts), *places]) + r" \\")
-            if any(place and place.reference is not None for place in there):
+            is_repeated = row > 0 and not self.begins_group(row) and len(parts) > 1
+            head = ["", *parts[1:]] if is_repeated else parts
+            lines.append(" & ".join([*map(latex_text, head), *places]) + r" \\")
+            if any(place and self.beneath(place) for place in there):
                 beneath = [self._latex_beneath(place) for place in there]
                 lines.append(" & ".join([*([""] * len(parts)), *beneath]) + r" \\")
         return lines
@@ -229,30 +313,41 @@ class Grid:
     def _latex(self, place: Place | None, *, is_best: bool) -> str:
         if place is None:
             return ""
-        text = (
-            "failed" if place.state == "failed" else self.number(place.value).replace(DASH, "--")
-        )
+        text = latex_text(self.shown(place))
         text = rf"\textbf{{{text}}}" if is_best else text
         return text + (r"\rlap{*}" if place.state == "partial" else "")
 
     def _latex_beneath(self, place: Place | None) -> str:
-        if place is None or place.reference is None:
+        parts = self.beneath(place) if place else []
+        if not parts:
             return ""
-        beside = "" if place.difference is None else f" ({self.signed(place.difference)})"
-        return rf"\textcolor{{gray}}{{\scriptsize {self.number(place.reference)}{beside}}}"
+        first, *apart = map(latex_text, parts)
+        text = first + "".join(f" ({part})" for part in apart)
+        return rf"\textcolor{{gray}}{{\scriptsize {text}}}"
 
     def _markdown(self, place: Place | None, *, is_best: bool) -> str:
         if place is None:
             return ""
-        text = "failed" if place.state == "failed" else self.number(place.value)
-        text = f"**{text}**" if is_best else text
+        text = f"**{self.shown(place)}**" if is_best else self.shown(place)
         text += "*" if place.state == "partial" else ""
-        if place.reference is None:
-            return text
-        beside = self.number(place.reference)
-        if place.difference is not None:
-            beside += f", {self.number(place.difference, sign=True)}"
-        return f"{text} ({beside})"
+        beneath = ", ".join(self.beneath(place))
+        if place.reference is not None:
+            return f"{text} ({beneath})"
+        return f"{text} {beneath}".rstrip()
+
+
+def _mean(row: Sequence[Place | None]) -> Place:
+    done = [p.value for p in row if p and p.value is not None and p.state in ("done", "partial")]
+    published = [p.reference for p in row if p and p.reference is not None]
+    is_whole = len(done) == len(row) and all(p and p.state == "done" for p in row)
+    return Place(
+        fmean(done) if done else None,
+        fmean(published) if len(published) == len(row) else None,
+        state="done" if is_whole else "partial" if done else "missing",
+        reason=""
+        if is_whole or not done
+        else "*: the mean of fewer figures than there are columns",
+    )
 
 
 def to_csv(grids: Sequence[Grid]) -> str:
@@ -291,9 +386,24 @@ def render_grids(
     command, run_id : str
         How it was made.
     """
+    text = page_of(
+        grids, title=title, about=about, figures=figures, command=command, run_id=run_id
+    )
+    write_text(path, text)
+
+
+def page_of(
+    grids: Sequence[Grid],
+    *,
+    title: str,
+    about: Sequence[str] = (),
+    figures: Sequence[tuple[str, str]] = (),
+    command: str = "",
+    run_id: str | None = None,
+) -> str:
+    """Return the page that `render_grids` writes."""
     values = {"grids": grids, "title": title, "about": about, "figures": figures}
-    page = render_page("grid.html.j2", **values, command=command, run_id=run_id)
-    write_text(path, page)
+    return render_page("grid.html.j2", **values, command=command, run_id=run_id)
 
 
 def to_latex(grids: Sequence[Grid]) -> str:
@@ -301,6 +411,9 @@ def to_latex(grids: Sequence[Grid]) -> str:
     head = "% needs \\usepackage{booktabs,graphicx,xcolor}"
     return "\n\n".join([head, *(grid.to_latex() for grid in grids)]) + "\n"
 
+
+_FIRST_UNKNOWN = 0x180
+"""pdfTeX has Latin letters with accents, but no others."""
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -315,6 +428,13 @@ _LATEX = {
     "×": r"$\times$",
     "≥": r"$\geq$",
     "½": r"$\frac{1}{2}$",
+    "±": r"$\pm$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    # At the start of a row they would belong to the end of the row above.
+    "[": "{[}",
+    "*": "{*}",
 }
 
 
@@ -327,7 +447,12 @@ def latex_text(text: str) -> str:
     PCA$\leftarrow$ \& 50\%\_
     """
     printable = (sign if sign.isprintable() else " " for sign in text)
-    return "".join(_LATEX.get(sign, sign) for sign in printable)
+    return "".join(_LATEX.get(sign) or _latex_sign(sign) for sign in printable)
+
+
+def _latex_sign(sign: str) -> str:
+    """Return a letter that the engine at hand can print: pdfTeX stops at those it lacks."""
+    return sign if ord(sign) < _FIRST_UNKNOWN else rf"\ifdefined\Umathchar {sign}\else?\fi{{}}"
 
 
 def _row(parts: Sequence[str]) -> str:

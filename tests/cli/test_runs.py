@@ -187,3 +187,21 @@ def test_looking_at_runs_makes_no_database(arguments: tuple[str, ...]) -> None:
     found = run("runs", *arguments, code=1)
     assert "there is no runs database" in found["error"]["message"]
     assert not Path(".intramodal").exists()
+
+
+def test_a_table_is_printed_or_written_by_its_suffix(pair: tuple[str, str]) -> None:
+    chosen = ("runs", "table", "--rows", "method", "--cols", "collection")
+    assert "| pca | 75.0 |" in invoke(*chosen).stdout
+    assert invoke(*chosen, "--format", "csv").stdout.startswith("table,method,column,value,")
+    assert json.loads(invoke(*chosen, "--format", "json").stdout)["heads"] == ["method"]
+    for suffix, start in (("md", "### mAP"), ("tex", "\\begin{table}"), ("html", "<!doctype")):
+        found = run(*chosen, "-o", f"table.{suffix}")
+        assert found["out"] == f"table.{suffix}"
+        assert Path(f"table.{suffix}").read_text(encoding="utf-8").startswith(start)
+
+
+def test_a_table_in_a_file_of_no_known_form_is_refused(pair: tuple[str, str]) -> None:
+    refused = invoke("runs", "table", "-o", "table.xls")
+    assert refused.exit_code == 2
+    assert "no suffix of md, tex, csv, json, html" in refused.stderr
+    assert not Path("table.xls").exists()

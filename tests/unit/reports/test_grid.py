@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from intramodal.errors import InputError
 from intramodal.reports.grid import Grid, Place, render_grids, to_csv, to_latex
 
 GRID = Grid(
@@ -26,6 +29,28 @@ GRID = Grid(
     head_names=("model", "method"),
     caption="mAP <b>",
     banner="A quick look",
+)
+
+
+INTERVALS = Grid(
+    "accuracy",
+    [("raw",), ("pca",)],
+    ["1", "2"],
+    {
+        (0, 0): Place(10, low=8, high=12),
+        (0, 1): Place(20, error=0.5),
+        (1, 0): Place(30, low=25, high=35),
+        (1, 1): Place(None, state="missing"),
+    },
+    with_intervals=True,
+)
+
+HOSTILE = Grid(
+    "\\input{x} $ # ~ ^ 中 ř",
+    [("[1em]",), ("*",), ("%&_{}",)],
+    ["ñ|<>", "日本"],
+    {(row, column): Place(1, 2) for row in range(3) for column in range(2)},
+    notes=["→ ½ α"],
 )
 
 
@@ -53,6 +78,43 @@ def test_markdown_shows_ours_the_reference_and_the_difference() -> None:
     assert "- the split file is missing" in lines
 
 
+def test_the_best_are_the_lowest_or_none_where_that_is_said() -> None:
+    assert replace(GRID, bold="lowest").best() == {(0, 0)}
+    assert replace(GRID, bold="none").best() == frozenset()
+
+
+def test_intervals_stand_where_there_is_no_reference_and_are_always_in_the_data() -> None:
+    lines = INTERVALS.to_markdown().splitlines()
+    assert "| raw | 10.0 [8.0, 12.0] | 20.0 ± 0.5 |" in lines
+    assert "[8.0, 12.0]" not in replace(INTERVALS, with_intervals=False).to_markdown()
+    assert r"\textcolor{gray}{\scriptsize {[}8.0, 12.0]}" in INTERVALS.to_latex()
+    assert INTERVALS.to_dict()["rows"][0]["places"]["1"]["low"] == 8
+    assert next(csv.DictReader(io.StringIO(INTERVALS.to_csv())))["high"] == "12"
+
+
+def test_an_average_says_where_it_lacks_figures() -> None:
+    grid = INTERVALS.with_average()
+    assert grid.column_heads == ["1", "2", "average"]
+    assert (grid.places[0, 2].value, grid.places[0, 2].state) == (15, "done")
+    assert (grid.places[1, 2].value, grid.places[1, 2].state) == (30, "partial")
+    assert "fewer figures" in grid.to_markdown()
+
+
+def test_an_average_has_a_reference_where_all_its_figures_have_one() -> None:
+    average = HOSTILE.with_average().places[0, 2]
+    assert (average.reference, average.difference) == (2, -1)
+    assert GRID.with_average().places[1, 2].reference is None
+
+
+def test_a_table_is_written_in_every_format() -> None:
+    assert json.loads(GRID.render("json")) == GRID.to_dict()
+    assert GRID.to_dict()["heads"] == ["model", "method"]
+    assert GRID.render("html").startswith("<!doctype html>")
+    assert "How to reproduce" not in GRID.render("html")
+    with pytest.raises(InputError, match="choose md, tex, csv, json, html"):
+        GRID.render("pdf")
+
+
 def test_csv_has_a_line_a_place() -> None:
     rows = list(csv.DictReader(io.StringIO(to_csv([GRID, GRID]))))
     assert len(rows) == 2 * len(GRID.places)
@@ -72,7 +134,7 @@ def test_latex_escapes_all_that_is_given() -> None:
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX is installed")
 def test_latex_compiles(tmp_path: Path) -> None:
-    body = to_latex([GRID])
+    body = to_latex([GRID, INTERVALS.with_average(), HOSTILE])
     document = (
         "\\documentclass{article}\\usepackage{booktabs,graphicx,xcolor}"
         f"\\begin{{document}}\n{body}\n\\end{{document}}\n"
