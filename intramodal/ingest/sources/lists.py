@@ -369,6 +369,8 @@ def _jsonl_rows(path: Path, wanted: _Wanted) -> Iterator[NumberedRow]:
                 continue
             row = _json_row(line, wanted)
             if not is_checked:
+                if line.lstrip().startswith("["):
+                    raise SourceError(f"{path} is one JSON array; write one object a line")
                 _check_columns(path, [] if isinstance(row, str) else list(row), wanted.required)
                 is_checked = True
             yield lines.number, row

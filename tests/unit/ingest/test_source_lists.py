@@ -197,6 +197,7 @@ def test_parquet_cells_come_as_python_values(tmp_path: Path) -> None:
         ("l.csv", "path\né.png\n".encode("latin-1"), "is not UTF-8"),
         ("l.jsonl", b'{"file": "1.png"}\n', "no column 'path'"),
         ("l.jsonl", b"", "holds no pictures"),
+        ("l.jsonl", b'[\n{"path": "1.png"}\n]', "is one JSON array; write one object a line"),
         ("l.jsonl", b"x" * (16 * 2**20 + 1), "longer than 16,777,216"),
         ("l.parquet", b"PAR1 no", "is not a Parquet file"),
         ("l.xlsx", b"x", "is no source of pictures: it is a spreadsheet; save the sheet as CSV"),
