@@ -25,8 +25,8 @@ from intramodal.evaluation.protocols import (
     Protocol,
     TakingPart,
     check_protocol,
-    check_shots_from,
     shot_images,
+    with_shots,
 )
 from intramodal.evaluation.results import Results
 from intramodal.evaluation.shots import SHOTS, FewshotTask, drawn_anew
@@ -381,8 +381,7 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
     sides, run, shots_from = Sides.of(sides), run or Run(), shots_from or {}
     is_paper = check_protocol(protocol, sides, test_share, projections)
     episodes = (N_SEEDS if is_paper else N_EPISODES) if episodes is None else episodes
-    check_shots_from(source, shots_from, vectors)
-    needed = list(dict.fromkeys([*vectors, *shots_from.values()]))
+    needed = with_shots(source, shots_from, vectors)
     scaled = Lengths.of(source, needed, projections) if is_paper else None
     those = TakingPart.of(source, needed, fields, sides=sides, where=where, scaled=scaled)
     how: Any = {"shots": shots, "n_episodes": episodes, "seed": seed, "split": those.split}

@@ -34,9 +34,9 @@ from intramodal.evaluation.protocols import (
     Protocol,
     TakingPart,
     check_protocol,
-    check_shots_from,
     maps_of,
     shot_images,
+    with_shots,
 )
 from intramodal.evaluation.rivals.ape import fit_ape
 from intramodal.evaluation.rivals.base import Episode, Fitted, Method
@@ -218,24 +218,19 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
     """
     sides, run, shots_from = Sides.of(sides), run or Run(), shots_from or {}
     plan = _Plan.of(protocol, preset, methods, episodes, validation)
-    unasked = () if preset == PAPER_PRESET else projections
-    check_protocol(plan.protocol, sides, test_share, unasked)
+    check_protocol(plan.protocol, sides, test_share, plan.unasked(projections))
     place = texts if isinstance(texts, ClassTexts) else texts_of(texts)
-    vectors = list(dict.fromkeys([vector, *by]))
-    check_shots_from(source, shots_from, vectors)
-    needed = list(dict.fromkeys([*vectors, *shots_from.values()]))
-    maps = maps_of(source, needed, projections)
+    needed = with_shots(source, shots_from, [vector, *by])
     scaled = Lengths.of(source, needed, projections) if plan.is_paper else None
     those = TakingPart.of(source, needed, fields, sides=sides, where=where, scaled=scaled)
     how: Any = {"shots": shots, "seed": seed, "split": those.split, "test_share": test_share}
     how |= {"min_class_size": min_class_size, "n_validation": plan.validation}
-    at = _Vectors(vector, tuple(by or [vector]), maps, shots_from)
+    at = _Vectors(vector, tuple(by or [vector]), maps_of(source, needed, projections), shots_from)
     results: list[FewshotResult] = []
     for name in tracked(fields, "methods", total=len(fields)):
         task = FewshotTask.from_table(those.rows, name, n_episodes=plan.episodes, **how)
-        of_classes = _class_texts(place, task, template, words)
-        parts = drawn_anew(task, plan.episodes) if plan.is_paper else [task]
-        results += _by_each(parts, those.rows, of_classes, at, plan)
+        words_of = _class_texts(place, task, template, words)
+        results += _by_each(task, those.rows, words_of, at, plan)
     found = FewshotTextResults(
         points=Points.of(source, those.table, seed, where),
         run_id=run.id,
@@ -293,6 +288,10 @@ class _Plan:
             validation = 0 if is_fixed else N_VALIDATION
         return cls(protocol, preset, tuple(methods), episodes, validation)
 
+    def unasked(self, projections: Projections) -> Projections:
+        """Return projections that only the protocol can have asked for."""
+        return () if self.preset == PAPER_PRESET else projections
+
     @property
     def is_paper(self) -> bool:
         """Whether shots are drawn as in the paper's code."""
@@ -310,13 +309,14 @@ class _Vectors:
 
 
 def _by_each(
-    parts: Sequence[FewshotTask],
+    task: FewshotTask,
     rows: VectorTable,
     texts: ClassTexts,
     at: _Vectors,
     plan: _Plan,
 ) -> list[FewshotResult]:
     """Return the results of all methods; those that compare images, by every vector."""
+    parts = drawn_anew(task, plan.episodes) if plan.is_paper else [task]
     found: list[FewshotResult] = []
     for n, image_vector in enumerate(at.by):
         some = [name for name in plan.methods if n == 0 or name in BY_IMAGES]

@@ -49,10 +49,12 @@ def check_protocol(
     return protocol == "paper"
 
 
-def check_shots_from(
+def with_shots(
     source: VectorTable | ImageCollection, shots_from: Mapping[str, str], vectors: Sequence[str]
-) -> None:
-    """Raise `InputError` unless shots come from views of the same images by the same model.
+) -> list[str]:
+    """Return vectors, each once, with those that their shots come from.
+
+    Raises `InputError` unless these are views of the same images by the same model.
 
     The manifest of a collection says so; of a table the sizes alone are compared, later on.
     """
@@ -68,6 +70,7 @@ def check_shots_from(
                 f"shots of {name!r}, made by {origins[name]}, cannot come from {of!r}, made by "
                 f"{origins[of]}; name a vector of the same model and projection"
             )
+    return list(dict.fromkeys([*vectors, *shots_from.values()]))
 
 
 def _are_views(shots: VectorOrigin, tested: VectorOrigin) -> bool:
