@@ -30,7 +30,7 @@ _LARGEST_PAYLOAD = 2**20
 
 _LONGEST_SHOWN = 60
 
-_LARGE = "whole numbers of more than 64 bits, one of them the sign; these are kept as text"
+_LARGE = "whole numbers of 2^63 or more (or below -2^63), which are kept as text"
 _INFINITE = "infinity, which JSON has not; these values are left out"
 
 # Rows of fewer and shorter cells than these cannot be too large.
