@@ -55,6 +55,7 @@ BY = ("--projection", "pca.safetensors")
 TO_PCA = (*BY, "--to", "pca")
 EVALUATED = ("photos", "--labels", "kind")
 FEW = ("--subsets", "2")
+MEASURED = ("--methods", "original", "--runs", ":memory:")  # no cell is kept
 CENTRED = ("--components", "16", "-o", "centred.safetensors")
 COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     # name: (what is stored, command line)
@@ -101,6 +102,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "evaluate fewshot-text": (
         "both",
         ("evaluate", "fewshot-text", *EVALUATED, "--episodes", "2", "--shots", "1"),
+    ),
+    "evaluate oti": ("both", ("evaluate", "oti", *EVALUATED, "--steps", "1")),
+    "reproduce": (
+        "both",
+        ("reproduce", "table3", "--on", "photos", "--label", "kind", *MEASURED),
     ),
     "fit --center": (
         "raw",
@@ -269,6 +275,7 @@ def _same(shop: Shop, name: str, found: Any) -> None:
 
 
 _PASSING = ("run_id", "latenc", "_ms", "_s", "created", "duration", "per_second", "version")
+_PASSING += ("seconds", "is_kept", "n_new")  # cells and texts of an earlier call are kept
 
 
 def _lasting(found: Any) -> Any:
@@ -442,6 +449,8 @@ OWN = {
     "evaluate text": {"max_query_limit"},
     "evaluate recovery": {"max_query_limit"},
     "evaluate fewshot-text": {"max_query_limit"},
+    "evaluate oti": {"max_query_limit"},
+    "reproduce": {"max_query_limit"},
     "fit --center": {"max_query_limit"},
     "report": {"search_allow_exact"},
 }
