@@ -332,7 +332,8 @@ def compare_unlabelled(  # noqa: PLR0913  a job has as many knobs as it has
         distances=distances,
         agreement_by_distance=by_distance,
     )
-    run.log_origins(collection.manifest.vectors)
+    about = collection.manifest
+    run.log_origins(about.vectors, collection=collection.name, dataset=about.dataset)
     run.keep(found)
     return found
 

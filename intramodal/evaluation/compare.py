@@ -594,7 +594,8 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
         max_queries=max_queries,
     )
     if isinstance(source, ImageCollection):
-        run.log_origins(source.manifest.vectors)
+        about = source.manifest
+        run.log_origins(about.vectors, collection=source.name, dataset=about.dataset)
     run.keep(found)
     return found if texts is None else found.with_texts(texts)
 

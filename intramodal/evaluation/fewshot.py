@@ -407,7 +407,8 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
         distances=other_distances(source, those.table, those.read),
     )
     if isinstance(source, ImageCollection):
-        run.log_origins(source.manifest.vectors)
+        about = source.manifest
+        run.log_origins(about.vectors, collection=source.name, dataset=about.dataset)
     run.keep(kept)
     return kept
 

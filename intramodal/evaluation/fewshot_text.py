@@ -249,7 +249,8 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
         distances=other_distances(source, those.table, those.read),
     )
     if isinstance(source, ImageCollection):
-        run.log_origins(source.manifest.vectors)
+        about = source.manifest
+        run.log_origins(about.vectors, collection=source.name, dataset=about.dataset)
     run.keep(found)
     return found
 

@@ -676,7 +676,8 @@ def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
         ],
         exact=exact,
     )
-    run.log_origins(collection.manifest.vectors)
+    about = collection.manifest
+    run.log_origins(about.vectors, collection=collection.name, dataset=about.dataset)
     run.keep(found)
     return found
 

@@ -456,7 +456,8 @@ def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has
     )
     for target in source:
         if isinstance(target.source, ImageCollection):
-            run.log_origins(target.source.manifest.vectors)
+            about = target.source.manifest
+            run.log_origins(about.vectors, collection=target.source.name, dataset=about.dataset)
     for projection in projections:
         name = projection.place or projection.method
         run.log_fingerprint("projection", name, projection.fingerprint, projection.recipe)

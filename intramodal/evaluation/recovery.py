@@ -629,7 +629,8 @@ def recovery_curve(  # noqa: PLR0913  a job has as many knobs as it has
         without_anchors=check_norms(X, T, seed=seed),
     )
     if isinstance(source, ImageCollection):
-        run.log_origins(source.manifest.vectors)
+        about = source.manifest
+        run.log_origins(about.vectors, collection=source.name, dataset=about.dataset)
     run.keep(found)
     return found
 

@@ -355,7 +355,8 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
         ],
     )
     if isinstance(source, ImageCollection):
-        run.log_origins(source.manifest.vectors)
+        about = source.manifest
+        run.log_origins(about.vectors, collection=source.name, dataset=about.dataset)
     run.keep(found)
     return found
 

@@ -200,7 +200,8 @@ def evaluate_text_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
         results=results,
     )
     if isinstance(source, ImageCollection):
-        run.log_origins(source.manifest.vectors)
+        about = source.manifest
+        run.log_origins(about.vectors, collection=source.name, dataset=about.dataset)
     run.keep(found)
     return found
 

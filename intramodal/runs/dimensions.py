@@ -28,17 +28,23 @@ def dimensions_of(
     fingerprints : sequence of FingerprintRecord
         Of the run: they name the models that made its vectors.
     """
-    collection = _collection(run.parameters, metric)
+    collection, vector = _collection(run.parameters, metric)
     found = _ACCURACY.fullmatch(metric.name) if metric else None
+    facts = _facts(collection, fingerprints)
     return {
         "metric": "accuracy" if found else metric.name if metric else None,
         "collection": collection,
-        "dataset": _dataset(run.parameters) or collection,
-        "model": _model(run.parameters, metric, fingerprints),
-        "method": run.parameters.get("method") or (metric.vector if metric else None),
+        "dataset": _dataset(run.parameters) or facts.get("dataset") or collection,
+        "model": _named(run.parameters) or _model(vector, facts, fingerprints),
+        "method": run.parameters.get("method") or vector,
         "classifier": found["classifier"] if found else None,
         "shots": int(found["shots"]) if found else None,
     }
+
+
+def _named(parameters: Mapping[str, Any]) -> str | None:
+    """Return the model that was named with its method; alone it may be one of texts only."""
+    return parameters.get("model") if parameters.get("method") else None
 
 
 def _dataset(parameters: Mapping[str, Any]) -> str | None:
@@ -47,32 +53,49 @@ def _dataset(parameters: Mapping[str, Any]) -> str | None:
     return f"{name} (limit {limit})" if name and limit else name
 
 
-def _collection(parameters: Mapping[str, Any], metric: MetricRecord | None) -> str | None:
-    """Return the collection that was named, as ``COLLECTION`` or as ``COLLECTION:VECTOR``."""
-    for name in ("collection", "target"):
-        if parameters.get(name):
-            text = str(parameters[name])
-            vector = metric.vector if metric else None
-            has_vector = name == "target" and vector is not None
-            return text.removesuffix(f":{vector}") if has_vector else text
-    return None
+def _collection(
+    parameters: Mapping[str, Any], metric: MetricRecord | None
+) -> tuple[str | None, str | None]:
+    """Return the figure's collection and vector.
+
+    The collection was named as ``COLLECTION`` or ``COLLECTION:VECTOR``; of several,
+    ``FIRST, SECOND``, it is the one that the figure's vector names.
+    """
+    vector = metric.vector if metric else None
+    if parameters.get("collection"):
+        text = str(parameters["collection"])
+        several = text.split(", ") if ", " in text else []
+        for name in several:
+            if vector is not None and vector.startswith(f"{name}:"):
+                return name, vector.removeprefix(f"{name}:")
+        return text, vector
+    if parameters.get("target"):
+        text = str(parameters["target"])
+        return (text.removesuffix(f":{vector}") if vector else text), vector
+    return None, vector
+
+
+def _facts(collection: str | None, fingerprints: Sequence[FingerprintRecord]) -> Mapping[str, Any]:
+    """Return what the run recorded of the figure's collection."""
+    known = {one.name: one.facts for one in fingerprints if one.kind == "collection"}
+    only = next(iter(known.values())) if len(known) == 1 else {}  # which an alias may name
+    return known.get(collection or "", only)
 
 
 def _model(
-    parameters: Mapping[str, Any],
-    metric: MetricRecord | None,
-    fingerprints: Sequence[FingerprintRecord],
+    vector: str | None, facts: Mapping[str, Any], fingerprints: Sequence[FingerprintRecord]
 ) -> str | None:
-    """Return the model named by the run; else the one that made the vector, or all vectors."""
-    if parameters.get("model"):
-        return str(parameters["model"])
-    named = {
-        str(one.facts.get("vector") or ""): found["model"]
-        for one in fingerprints
-        if (found := _MADE_BY.match(one.name))
-    }
-    vector = metric.vector if metric else None
-    if vector in named:
-        return named[vector]
-    models = set(named.values())
+    """Return the model that made the figure's vectors, else all of them; None if several."""
+    made: dict[str, set[str]] = {}
+    for name, text in (facts.get("vectors") or {}).items() or _made(fingerprints):
+        if found := _MADE_BY.match(text):
+            made.setdefault(name, set()).add(found["model"])
+    words = re.split(r" > | \+ |=", vector) if vector and vector not in made else [vector]
+    chosen = [made[word] for word in words if word in made] or list(made.values())
+    models = set().union(*chosen)
     return models.pop() if len(models) == 1 else None
+
+
+def _made(fingerprints: Sequence[FingerprintRecord]) -> list[tuple[str, str]]:
+    """Return vectors and what made them, as runs without a record of the collection have it."""
+    return [(str(one.facts.get("vector") or ""), one.name) for one in fingerprints]

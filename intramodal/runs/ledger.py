@@ -108,11 +108,31 @@ class RecordedRun(Run):
         """Record what a result has to record."""
         result.record(self)
 
-    def log_origins(self, origins: Mapping[str, Origin]) -> None:
+    def log_origins(
+        self,
+        origins: Mapping[str, Origin],
+        *,
+        collection: str | None = None,
+        dataset: str | None = None,
+    ) -> None:
         """Record which encoder and projection made each named vector.
 
         What the latest run that named them knew about them is recorded again, from the database.
+
+        Parameters
+        ----------
+        origins : mapping of str to Origin
+            By named vector.
+        collection, dataset : str, optional
+            The collection that has these vectors, and the data set that it holds: figures of
+            several collections in one run have their own models and data sets.
         """
+        if collection is not None:
+            vectors = {vector: str(origin) for vector, origin in sorted(origins.items())}
+            facts = {"dataset": dataset or collection, "vectors": vectors}
+            text = json.dumps(facts, sort_keys=True).encode()
+            fingerprint = hashlib.sha256(text).hexdigest()
+            self.log_fingerprint("collection", collection, fingerprint, facts)
         for vector, origin in origins.items():
             with self._database.reading() as session:
                 facts = _known_facts(session, origin.projection or origin.encoder_fingerprint)

@@ -49,8 +49,14 @@ class Run:
     def keep(self, result: Recordable) -> None:
         """Record what a result has to record."""
 
-    def log_origins(self, origins: Mapping[str, Origin]) -> None:
-        """Record which encoder and projection made each named vector, with what is known of it."""
+    def log_origins(
+        self,
+        origins: Mapping[str, Origin],
+        *,
+        collection: str | None = None,
+        dataset: str | None = None,
+    ) -> None:
+        """Record what made each named vector of a collection, and which data set it holds."""
 
     def log_origin(
         self, vector: str, origin: Origin, facts: Mapping[str, Any] | None = None

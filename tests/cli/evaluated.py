@@ -55,7 +55,14 @@ def half() -> Projection:
     return Projection(np.eye(DIM, 8, dtype=np.float32), "pca", "clip", "3f9a")
 
 
-def fill(store: Store, name: str = "photos", *, encoder: str = "clip", n: int = N) -> None:
+def fill(
+    store: Store,
+    name: str = "photos",
+    *,
+    encoder: str = "clip",
+    n: int = N,
+    dataset: str | None = None,
+) -> None:
     table = pictures()
     vectors = {
         "raw": (DIM, VectorOrigin(encoder, "3f9a")),
@@ -65,7 +72,7 @@ def fill(store: Store, name: str = "photos", *, encoder: str = "clip", n: int = 
         {key: column[i] for key, column in table.payload.items()} | {"path": f"{i}.jpg"}
         for i in range(n)
     ]
-    collection = ImageCollection.create(store, name, vectors)
+    collection = ImageCollection.create(store, name, vectors, dataset=dataset)
     collection.write(table.ids[:n], {v: X[:n] for v, X in table.vectors.items()}, payloads)
 
 

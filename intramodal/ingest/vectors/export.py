@@ -83,7 +83,8 @@ def export_vector(
     make = matrix_file(out)
     paths = _Paths(out, out.with_suffix(".ids.csv"))
     dim = collection.vector_spec(vector).size
-    run.log_origins(collection.manifest.vectors)
+    about = collection.manifest
+    run.log_origins(about.vectors, collection=collection.name, dataset=about.dataset)
     rows = _written(collection, vector, dim, paths, make)
     missing = collection.count(Filter(lacks_vector=vector))
     places = str(out), str(paths.ids)

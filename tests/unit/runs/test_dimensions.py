@@ -69,3 +69,22 @@ def test_vectors_of_two_models_have_no_common_one() -> None:
     assert (
         recorded({"collection": "c"}, "mAP", "dino", other)["model"] == "hf:facebook/dinov2-base"
     )
+
+
+def test_two_models_of_one_vector_are_not_taken_for_one() -> None:
+    with RunLedger.open(":memory:") as ledger:
+        parameters = {"collection": "clip, siglip"}
+        with ledger.run("evaluate-misalignment", parameters=parameters) as run:
+            run.log_metric("auc", 0.5, vector="clip:raw", field="label")
+            for model in ("clip", "siglip"):
+                name = f"{model} (3f9a3f9a3f9a)"
+                run.log_fingerprint("encoder", name, "3f9a" * 16, {"vector": "raw"})
+        (metric,) = ledger.metrics(str(run.id))
+        record, made_by = ledger.get(str(run.id)), ledger.fingerprints(str(run.id))
+    found = dimensions_of(record, metric, made_by)
+    assert (found["collection"], found["method"], found["model"]) == ("clip", "raw", None)
+
+
+def test_a_model_of_texts_is_not_that_of_the_vectors() -> None:
+    found = recorded({"collection": "photos", "model": "texts"}, "mAP", "raw", MADE_BY)
+    assert found["model"] == "open_clip:ViT-B-32:openai"
