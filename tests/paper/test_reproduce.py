@@ -55,9 +55,9 @@ class Bench:
 
     def stored(self, dataset: str) -> Any:
         """Return the stored vectors of a data set as the demo model sees it."""
-        fields = declared("datasets", DataSet)[dataset].fields
+        about = declared("datasets", DataSet)[dataset]
         collection = ImageCollection.open(self.store, f"paper-{dataset}-demo")
-        return collection.table(["raw"], payload=[*fields, "split"])
+        return collection.table(["raw"], payload=[*about.fields, *filter(None, [about.split])])
 
 
 @pytest.fixture(scope="module")
@@ -169,15 +169,23 @@ def leave_one_out(X: NDArray[Any], labels: NDArray[Any]) -> float:
     return float(np.mean(aps))
 
 
+def shots_of(table: Any, n_shots: int) -> tuple[FewshotTask, FewshotTask]:
+    """Return the task and what is drawn: three seeds of their own for each number of shots.
+
+    The draws are the library's; all else is computed here.
+    """
+    task = FewshotTask.from_table(
+        table, "class", shots=(n_shots,), n_episodes=3, split=table.payload["split"]
+    )
+    (drawn,) = drawn_anew(task, 3)
+    return task, drawn
+
+
 def test_a_cell_of_table_2_is_the_nearest_mean_of_the_shots(
     bench: Bench, tables: dict[str, Reproduction]
 ) -> None:
-    # The draws are the library's, 3 seeds of their own for each number of shots; all else is not.
     table = bench.stored("caltech101")
-    task = FewshotTask.from_table(
-        table, "class", shots=(4,), n_episodes=3, split=table.payload["split"]
-    )
-    (drawn,) = drawn_anew(task, 3)
+    task, drawn = shots_of(table, 4)
     X, codes = unit(table.vectors["raw"])[task.rows], task.codes
     means = [np.stack([X[of_class].mean(axis=0) for of_class in shots]) for shots in drawn.draws]
     right = [((X @ unit(M).T).argmax(axis=1) == codes)[task.is_test].mean() for M in means]
@@ -186,16 +194,37 @@ def test_a_cell_of_table_2_is_the_nearest_mean_of_the_shots(
     assert found == pytest.approx(np.mean(right), abs=1e-9)
 
 
-def test_figure_2_holds_the_mean_cosines_of_all_pairs(
-    bench: Bench, tables: dict[str, Reproduction]
+def test_a_cell_of_figure_6_is_half_the_texts_and_half_the_means(
+    bench: Bench, tables: dict[str, Reproduction], encoder: Encoder
 ) -> None:
-    table = bench.stored("dogs_vs_cats")
+    table = bench.stored("caltech101")
+    task, drawn = shots_of(table, 4)
+    template = declared("datasets", DataSet)["caltech101"].template
+    W = unit(encoder.encode_texts([template.format(name) for name in task.names]))
+    X, codes = unit(table.vectors["raw"])[task.rows], task.codes
+    right = []
+    for shots in drawn.draws:
+        M = unit(np.stack([X[of_class].mean(axis=0) for of_class in shots]))
+        nearest = (0.5 * X @ M.T + 0.5 * X @ W.T).argmax(axis=1)
+        right.append((nearest == codes)[task.is_test].mean())
+    cell = Cell("few-shot-text", "caltech101", "demo", "prototype_text")
+    found = tables["figure6"].outcomes[cell].figures["prototype+text@4"]
+    assert found == pytest.approx(np.mean(right), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("figure", "dataset"), [("figure2", "dogs_vs_cats"), ("figure5", "imagenet_val")]
+)
+def test_figures_2_and_5_hold_the_mean_cosines_of_all_pairs(
+    bench: Bench, tables: dict[str, Reproduction], figure: str, dataset: str
+) -> None:
+    table = bench.stored(dataset)
     labels = np.array(table.payload["class"])
     cosines = unit(table.vectors["raw"]) @ unit(table.vectors["raw"]).T
     above = np.triu(np.ones_like(cosines, dtype=bool), 1)
     same = labels[:, None] == labels
-    cell = Cell("misalignment", "dogs_vs_cats", "demo", "original")
-    found = tables["figure2"].outcomes[cell].figures
+    cell = Cell("misalignment", dataset, "demo", "original")
+    found = tables[figure].outcomes[cell].figures
     assert found["same_mean"] == pytest.approx(cosines[above & same].mean(), abs=1e-4)
     assert found["other_mean"] == pytest.approx(cosines[above & ~same].mean(), abs=1e-4)
 
