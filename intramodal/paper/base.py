@@ -34,7 +34,9 @@ class DataSet:
     name : str
         As commands name it, and the name of its file: ``"oxford_pets"``.
     title : str
-        As the paper's tables name it.
+        As the paper's text names it.
+    column : str
+        As its tables do, where that is shorter.
     open : callable
         From the data root to its images, with their payload; it reads lists, no images. Raises
         `SourceError` in one sentence, with the expected place and form and where the data set
@@ -78,6 +80,7 @@ class DataSet:
     protocol: RankingProtocol = "query-gallery"
     split: str = "split"
     template: str = "a photo of a {}."
+    column: str = ""
     open_cropped: Callable[[Path], Iterable[ImageRecord]] | None = None
     ground_truth: Callable[[Path], GroundTruth] | None = None
 

@@ -164,6 +164,7 @@ def in_coop_layout(  # noqa: PLR0913  what a data set declares
     name: str,
     *,
     title: str,
+    column: str = "",
     images: str,
     split_file: str,
     origin: str,
@@ -175,7 +176,7 @@ def in_coop_layout(  # noqa: PLR0913  what a data set declares
 
     Parameters
     ----------
-    name, title, origin, licence, n_images, template
+    name, title, column, origin, licence, n_images, template
         As in `DataSet`; `n_images` are those of the split file, and the template is CoOp's.
     images, split_file : str
         Below the data root: the folder that the paths of the split file are relative to, and the
@@ -191,6 +192,7 @@ def in_coop_layout(  # noqa: PLR0913  what a data set declares
     return DataSet(
         name=name,
         title=title,
+        column=column,
         open=opened,
         layout=layout,
         origin=files.origin,

@@ -19,8 +19,9 @@ def columns_of(choice: Choice) -> list[Column]:
 
 
 def column_head(dataset: DataSet, field: str) -> str:
-    """Return a data set's title, with the field where it has several."""
-    return dataset.title if len(dataset.fields) == 1 else f"{dataset.title} {field}"
+    """Return what heads a data set's column, with the field where it has several."""
+    head = dataset.column or dataset.title
+    return head if len(dataset.fields) == 1 else f"{head} {field}"
 
 
 def pairs_of(choice: Choice) -> list[tuple[Model, Method]]:

@@ -70,3 +70,20 @@ def _run(scratch: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, capture_output=True, text=True, timeout=DEADLINE_S, check=True, cwd=scratch
     )
+
+
+def overflow(page: Path, scratch: Path, *, width: int) -> int:
+    """Return by how many pixels the page, or a box of it that scrolls, is wider than it shows."""
+    text = page.read_text(encoding="utf-8")
+    without = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    script = (
+        "<script>const wide = [document.documentElement, ...document.querySelectorAll('.scroll')]"
+        ".map(e => e.scrollWidth - e.clientWidth);"
+        "document.documentElement.dataset.overflow = Math.max(...wide)</script>"
+    )
+    copy = scratch / f"measured-{page.name}"
+    copy.write_text(without.replace("</body>", f"{script}</body>"), encoding="utf-8")
+    done = _run(scratch, "--dump-dom", f"--window-size={width},2000", copy.as_uri())
+    found = re.search(r'data-overflow="(-?\d+)"', done.stdout)
+    assert found is not None, "the script did not run"
+    return int(found[1])

@@ -7,6 +7,7 @@ from intramodal.paper.disk import in_coop_layout
 DECLARED = in_coop_layout(
     "caltech101",
     title="Caltech101",
+    column="Caltech",
     images="caltech-101/101_ObjectCategories",
     split_file="caltech-101/split_zhou_Caltech101.json",
     origin="https://data.caltech.edu/records/mzrjq-6wc02",

@@ -38,6 +38,7 @@ def _listed(root: Path) -> Iterator[Image]:
 DECLARED = DataSet(
     name="fgvc_aircraft",
     title=FILES.title,
+    column="Aircraft",
     open=_images,
     layout=FILES.layout,
     origin=FILES.origin,

@@ -7,6 +7,7 @@ from intramodal.paper.disk import in_coop_layout
 DECLARED = in_coop_layout(
     "oxford_pets",
     title="OxfordPets",
+    column="Pets",
     images="oxford_pets/images",
     split_file="oxford_pets/split_zhou_OxfordPets.json",
     origin="https://www.robots.ox.ac.uk/~vgg/data/pets/",
