@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import json
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from intramodal.ground_truth import GroundTruth
 from intramodal.projection.projection import Projection
 from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
-from intramodal.types import Encoder, ImageRecord, VectorTable
+from intramodal.types import Encoder, ImageRecord, VectorTable, fingerprint
 
 RAW = "raw"
 """The named vector of the encoder's own output."""
@@ -189,6 +190,14 @@ class Case:
         views = (self.augmented,) if self.augmented else ()
         fields = [*self.dataset.fields, *split]
         return self.collection.table([self.vector, *views], payload=fields)
+
+    @cached_property
+    def points(self) -> str:
+        """Identity of the images, their labels and their splits, as they are stored."""
+        split = (self.dataset.split,) if self.dataset.split else ()
+        pages = self.collection.scan(payload=["sha256", *self.dataset.fields, *split])
+        rows = (row for page in pages for row in zip(page.ids, page.payloads, strict=True))
+        return fingerprint({"rows": sorted(json.dumps(row, sort_keys=True) for row in rows)})
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -92,14 +92,22 @@ class ReproductionPlan:
         kept = DoneCells(self.bench.ledger, self.bench.stated())
         datasets = {dataset.name: dataset for dataset in self.choice.datasets}
         models = {model.name: model for model in self.choice.models}
-        found = []
-        for cell in self.cells:
-            dataset, model = datasets[cell.dataset], models[cell.model]
-            if not self.bench.is_ingested(dataset, model):
-                continue
-            if kept.find(cell, made_from(self.bench.case(dataset, model))) is not None:
-                found.append(cell)
-        return found
+        pairs = dict.fromkeys((cell.dataset, cell.model) for cell in self.cells)
+        about = {(d, m): self._made_from(datasets[d], models[m]) for d, m in pairs}
+        return [
+            cell
+            for cell in self.cells
+            if (facts := about[cell.dataset, cell.model]) and kept.find(cell, facts)
+        ]
+
+    def _made_from(self, dataset: DataSet, model: Model) -> Mapping[str, Any] | None:
+        """Return what its cells rest on; None without its images or its ground truth."""
+        if not self.bench.is_ingested(dataset, model):
+            return None
+        try:
+            return made_from(self.bench.case(dataset, model))
+        except IntramodalError:
+            return None
 
     def _of_pair(self, dataset: DataSet, model: Model) -> PlannedImages:
         is_ingested = self.bench.is_ingested(dataset, model)

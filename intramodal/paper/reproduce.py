@@ -267,6 +267,7 @@ def _of_pair(
     """Yield the outcomes of one data set under one model; without its images all have failed."""
     try:
         case = bench.case(dataset, model)
+        about = made_from(case)
     except Exception as error:  # noqa: BLE001  one data set must not stop the others
         reason = _reason(error)
         log.warning("%s, %s: %s", dataset.title, model.title, reason)
@@ -274,14 +275,22 @@ def _of_pair(
         return
     methods = declared("methods", Method)
     for cell in cells:
-        yield outcome_of(cell, case, methods[cell.method], done, parent=bench.parent)
+        yield outcome_of(cell, case, methods[cell.method], done, about=about, parent=bench.parent)
 
 
 def outcome_of(
-    cell: Cell, case: Case, method: Method, done: DoneCells, *, parent: str | None = None
+    cell: Cell,
+    case: Case,
+    method: Method,
+    done: DoneCells,
+    *,
+    about: Mapping[str, Any],
+    parent: str | None = None,
 ) -> Outcome:
-    """Return what an earlier call found, or measure the cell; a failure is an outcome, too."""
-    about = made_from(case)
+    """Return what an earlier call found, or measure the cell; a failure is an outcome, too.
+
+    `about` is what `made_from` says of the case.
+    """
     kept = done.find(cell, about)
     if kept is not None:
         return kept

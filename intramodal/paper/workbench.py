@@ -266,12 +266,20 @@ def named(images: Iterable[ImageRecord], truth: GroundTruth) -> Iterator[ImageRe
 
 
 def made_from(case: Case) -> Mapping[str, Any]:
-    """Return what the figures of a case's cells rest on, for as much as can be told quickly."""
+    """Return what the figures of a case's cells rest on, without reading its vectors."""
     origin = case.collection.origin(case.vector)
+    about = case.dataset
+    truth = about.truth(case.root, case.limit) if case.root else None
     return {
         "collection": case.collection.name,
         "vector": case.vector,
         "encoder": origin.encoder_fingerprint,
         "n_points": case.collection.count(),
+        "points": case.points,
+        "fields": list(about.fields),
+        "protocol": about.protocol,
+        "split": about.split,
+        "template": about.template,
+        **({"ground_truth": truth.fingerprint} if truth else {}),
         "version": __version__,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -407,6 +408,48 @@ def test_the_tables_of_a_collection_of_ones_own(
         o.figures for o in expected.outcomes.values()
     ]
     assert all(place.reference is None for place in found.grids()[0].places.values())
+
+
+def test_other_labels_and_sides_of_a_collection_are_other_cells(
+    bench: Bench, tables: dict[str, Reproduction], tmp_path: Path
+) -> None:
+    on = ImageCollection.open(bench.store, "paper-bdd100k-demo")
+    table, found = bench.stored("bdd100k"), {}
+    for labels, split in ((["weather"], None), (["scene"], None), (["scene"], "split")):
+        given = {"ledger": bench.ledger, "work": tmp_path, "methods": ["original"]}
+        done = reproduce("table3", bench.store, on=on, labels=labels, split=split, **given)
+        (outcome,) = done.outcomes.values()
+        assert not outcome.is_kept
+        found[labels[0], split] = outcome.figures["mAP"]
+    assert len(set(found.values())) == 3
+    expected = retrieved(table, table.vectors["raw"], "scene")
+    assert found["scene", "split"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_changed_labels_of_as_many_images_are_measured_anew(tmp_path: Path) -> None:
+    miniature.write(tmp_path, "roxford")
+    truth = tmp_path / "roxford5k/gnd_roxford5k.pkl"
+    with RunLedger.open(tmp_path / "runs.db") as ledger, open_store(":memory:") as store:
+        about = {"ledger": ledger, "work": tmp_path / "work", "methods": ["original"]}
+        there = {"root": tmp_path, "datasets": ["roxford"], "models": ["demo"], **about}
+        (first,) = reproduce("table3", store, **there).outcomes.values()  # type: ignore[arg-type]
+        judged = pickle.loads(truth.read_bytes())
+        for query in judged["gnd"]:
+            query["hard"], query["junk"] = query["junk"], query["hard"]
+        truth.write_bytes(pickle.dumps(judged, protocol=2))
+        (other,) = reproduce("table3", store, **there).outcomes.values()  # type: ignore[arg-type]
+        assert other.figures["mAP hard"] != first.figures["mAP hard"]
+
+        on = ImageCollection.open(store, "paper-roxford-demo")
+        own = {"on": on, "labels": ["kind"], **about}
+        ids = on.table(["raw"]).ids
+        found = []
+        for size in (2, 3):
+            for at, point in enumerate(ids):
+                on.store.set_payload(on.name, [point], {"kind": str(at // size)})
+            (outcome,) = reproduce("table3", store, **own).outcomes.values()  # type: ignore[arg-type]
+            found.append(outcome.figures["mAP"])
+        assert found[0] != found[1]
 
 
 def test_latex_is_balanced_and_escaped(tables: dict[str, Reproduction]) -> None:
