@@ -111,38 +111,44 @@ class ReproductionPlan:
 
     def _of_pair(self, dataset: DataSet, model: Model) -> PlannedImages:
         is_ingested = self.bench.is_ingested(dataset, model)
-        images, missing = None, ""
+        n: int | None = None
+        n_queries, missing = 0, ""
         try:
-            images = [] if self.bench.on else list(self.bench.images(dataset))
+            n, n_queries = self._counted(dataset)
         except IntramodalError as error:
             missing = "" if is_ingested else str(error)
-        n = dataset.n_images if self.bench.on else None if images is None else len(images)
         expected = None if self.bench.limit else dataset.n_images
-        n_to_encode = 0 if is_ingested else expected if images is None else len(images)
+        n_to_encode = 0 if is_ingested else expected if n is None else n
         rate = self.bench.images_per_second(model)
         return PlannedImages(
             dataset.name,
             model.name,
             n_images=n,
             n_to_encode=n_to_encode,
-            n_to_invert=self._n_to_invert(dataset, model, images or []),
+            n_to_invert=n_queries if self._inverts(dataset, model) else 0,
             seconds=n_to_encode / rate if rate and n_to_encode is not None else None,
             missing=missing,
             condition=model.condition if n_to_encode else "",
         )
 
-    def _n_to_invert(self, dataset: DataSet, model: Model, images: Sequence[Any]) -> int:
+    def _counted(self, dataset: DataSet) -> tuple[int, int]:
+        """Return the numbers of images and of queries, without holding a million records."""
+        if self.bench.on is not None:
+            return dataset.n_images, dataset.n_images
+        n = n_queries = 0
+        for image in self.bench.images(dataset):
+            n += 1
+            side = image.payload.get(dataset.split)
+            n_queries += dataset.protocol == "leave-one-out" or side in ("test", "query")
+        return n, n_queries
+
+    def _inverts(self, dataset: DataSet, model: Model) -> bool:
         methods = declared("methods", Method)
-        inverts = any(
+        return any(
             methods[cell.method].retrieve is not None
             for cell in self.cells
             if (cell.dataset, cell.model) == (dataset.name, model.name)
         )
-        if not inverts:
-            return 0
-        if not dataset.split or dataset.protocol == "leave-one-out":
-            return len(images) or dataset.n_images
-        return sum(image.payload.get(dataset.split) in ("test", "query") for image in images)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
