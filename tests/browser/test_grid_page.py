@@ -1,7 +1,9 @@
-"""The page of a table of the paper, as wide as the paper's widest."""
+"""The page of a table of the paper, as wide as the paper's widest, and of one's own data sets."""
 
 from __future__ import annotations
 
+import html
+import re
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,19 @@ from intramodal.reports.grid import Grid, Place, render_grids
 from tests.browser import chromium
 
 pytestmark = [
+    pytest.mark.browser,
     pytest.mark.skipif(chromium.find() is None, reason="chromium is not installed"),
 ]
+
+LONG = (
+    *("ROxford", "RParis", "ImageNet", "Caltech101", "OxfordPets", "StanfordCars"),
+    *("Flowers102", "Food101", "FGVCAircraft", "EuroSAT", "UCF101", "DTD", "SUN397"),
+)
+MEASURE = """<script>
+const boxes = [document.documentElement, ...document.querySelectorAll('.scroll')];
+const beyond = boxes.map(box => box.scrollWidth - box.clientWidth).join(' ');
+document.title = innerWidth + ' wide, cut off ' + beyond;
+</script>"""
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +69,35 @@ def test_an_overflow_would_be_noticed(tmp_path: Path) -> None:
 def test_the_page_asks_nobody_and_its_console_stays_empty(page: Path, tmp_path: Path) -> None:
     seen = chromium.visit(page, tmp_path)
     assert (seen.requested, seen.console) == ([], [])
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return fourteen columns with long names, a failed place and heads that try to break out."""
+    heads = [(model, method) for model in ("CLIP B/32", "<script>" * 5) for method in ("raw", "p")]
+    columns = range(len(LONG))
+    places = {(row, n): Place(10.0 * row + n, 12.0) for row in range(4) for n in columns}
+    places[1, 3] = Place(None, 47.7, state="failed", reason="/data/" + "x" * 300)
+    grid = Grid("Own", heads, LONG, places, head_names=("model", "method")).with_average()
+    path = tmp_path_factory.mktemp("own") / "table.html"
+    render_grids([grid], path, title="Own")
+    return path
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_nothing_of_long_names_is_cut_off(own: Path, tmp_path: Path, width: int) -> None:
+    text = re.sub("<meta http-equiv=[^>]*>", "", own.read_text(encoding="utf-8"))
+    inside = html.escape(text.replace("</body>", f"{MEASURE}</body>"))
+    # In a frame: a window is never narrower than 500 px.
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        f'<iframe style="border: 0; width: {width}px; height: 900px" srcdoc="{inside}" '
+        'onload="document.title = frames[0].document.title"></iframe>',
+        encoding="utf-8",
+    )
+    dom = chromium.visit(frame, tmp_path).dom
+    assert re.findall("<title>.*?</title>", dom) == [f"<title>{width} wide, cut off 0 0</title>"]
+
+
+def test_heads_are_text(own: Path, tmp_path: Path) -> None:
+    assert "<script" not in chromium.visit(own, tmp_path).dom
