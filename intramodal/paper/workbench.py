@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from intramodal import __version__
-from intramodal.errors import IntramodalError, ProjectionError
+from intramodal.errors import InputError, IntramodalError, ProjectionError
 from intramodal.ground_truth import GroundTruth
 from intramodal.ingest.augmentation import augmented
 from intramodal.ingest.encoders.registry import load_encoder
@@ -20,11 +20,12 @@ from intramodal.paper.base import RAW, Case, DataSet, Model
 from intramodal.projection.fit import fit_projection
 from intramodal.projection.projection import Projection
 from intramodal.runs.ledger import RunLedger
+from intramodal.runs.records import RunRecord
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.origins import check_fitted_for
-from intramodal.types import Encoder, ImageRecord
+from intramodal.types import Encoder, ImageRecord, fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class Bench:
     vector: str = RAW
     fitted: Projection | None = None
     _loaded: dict[str, Encoder | IntramodalError] = field(default_factory=dict, repr=False)
+    _lists: dict[str, str | None] = field(default_factory=dict, repr=False)
 
     def stated(self) -> dict[str, Any]:
         """Return what all cells of this call share, as their runs record it."""
@@ -155,11 +157,24 @@ class Bench:
         if self.on is not None:
             return True
         stated = self._stated(dataset, model)
-        return self.store.exists(stated["collection"]) and any(
-            all(record.parameters.get(name) == value for name, value in stated.items())
-            and not self.ledger.failures(record.id)
-            for record in self.ledger.runs(kind="ingest", status="COMPLETE")
+        if stated["lists"] is None:  # gone since, as images may be once they are ingested
+            del stated["lists"]
+        latest = self._latest_ingest(stated)
+        return (
+            latest is not None
+            and latest.status == "COMPLETE"
+            and self.store.exists(stated["collection"])
+            and all(latest.parameters.get(name) == value for name, value in stated.items())
+            and not self.ledger.failures(latest.id)
         )
+
+    def _latest_ingest(self, stated: Mapping[str, Any]) -> RunRecord | None:
+        """Return the run that wrote to a collection last: an older one may be undone by it."""
+        place = ("collection", "store")
+        for record in self.ledger.runs(kind="ingest"):
+            if all(record.parameters.get(name) == stated[name] for name in place):
+                return record
+        return None
 
     def _stated(self, dataset: DataSet, model: Model) -> dict[str, Any]:
         return {
@@ -168,7 +183,18 @@ class Bench:
             "collection": self.collection_name(dataset, model),
             "root": str(self.root),
             "store": self.store.location,
+            "lists": self._lists_of(dataset),
         }
+
+    def _lists_of(self, dataset: DataSet) -> str | None:
+        """Return the identity of what the lists of a data set say; None if they are not there."""
+        if dataset.name not in self._lists:
+            try:
+                found = [[image.key, image.payload] for image in self.images(dataset)]
+                self._lists[dataset.name] = fingerprint({"images": found})
+            except IntramodalError:
+                self._lists[dataset.name] = None
+        return self._lists[dataset.name]
 
     def _ingested(self, dataset: DataSet, model: Model) -> tuple[ImageCollection, tuple[str, ...]]:
         """Return the collection, and what could not be read."""
@@ -191,6 +217,7 @@ class Bench:
                 batch_size=self.batch_size,
                 run=run,
             )
+            _check_none_left(collection, dataset, done)
         return collection, _unread(done)
 
     def images_per_second(self, model: Model) -> float | None:
@@ -237,6 +264,16 @@ def own_model(collection: ImageCollection, vector: str) -> Model:
     """Return the model that made a vector of a collection, by its manifest."""
     name = collection.origin(vector).encoder
     return Model(name=re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-"), title=name, encoder=name)
+
+
+def _check_none_left(collection: ImageCollection, dataset: DataSet, done: IngestSummary) -> None:
+    """Raise if a collection has images that a data set, as it is now, does not have."""
+    n_left = collection.count() - (done.written + done.skipped + done.updated)
+    if n_left > 0:
+        raise InputError(
+            f"{collection.name} has {n_left:,} images that {dataset.title} no longer names, or "
+            f"that can no longer be read; delete the collection, or take another store"
+        )
 
 
 def _unread(done: IngestSummary) -> tuple[str, ...]:

@@ -452,6 +452,32 @@ def test_changed_labels_of_as_many_images_are_measured_anew(tmp_path: Path) -> N
         assert found[0] != found[1]
 
 
+def test_a_changed_split_file_is_read_again(tmp_path: Path) -> None:
+    miniature.write(tmp_path, "dtd")
+    file = tmp_path / "dtd/split_zhou_DescribableTextures.json"
+    entries = json.loads(file.read_text(encoding="utf-8"))
+    with RunLedger.open(tmp_path / "runs.db") as ledger, open_store(":memory:") as store:
+        about = {"ledger": ledger, "root": tmp_path, "work": tmp_path / "work"}
+        about |= {"datasets": ["dtd"], "models": ["demo"], "methods": ["original"]}
+
+        def measured() -> Any:
+            (outcome,) = reproduce("table3", store, **about).outcomes.values()  # type: ignore[arg-type]
+            return outcome
+
+        first = measured()
+        swapped = {**entries, "train": entries["test"], "test": entries["train"]}
+        file.write_text(json.dumps(swapped), encoding="utf-8")
+        assert measured().figures["mAP"] != first.figures["mAP"]
+        fewer = {**entries, "test": entries["test"][:-2]}
+        file.write_text(json.dumps(fewer), encoding="utf-8")
+        for _ in range(2):  # the second call must not take what the first has refused
+            assert "has 2 images that DTD no longer names" in measured().reason
+        file.write_text(json.dumps(entries), encoding="utf-8")
+        assert measured().figures == first.figures
+        file.unlink()  # images are ingested, so their files may go
+        assert measured().is_kept
+
+
 def test_latex_is_balanced_and_escaped(tables: dict[str, Reproduction]) -> None:
     for found in tables.values():
         text = found.to_latex()
