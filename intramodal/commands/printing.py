@@ -15,6 +15,8 @@ def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None
 ) -> None:
     """Print rows under column headings; numbers are right-aligned."""
+    if sys.stdout is None:  # closed by who called: like click.echo, say nothing
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

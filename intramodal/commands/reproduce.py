@@ -162,7 +162,7 @@ def _show(result: dict[str, Any]) -> None:
             if line:
                 click.echo(line)
         rows = [
-            (" · ".join(row["head"]), name, *_places(cell))
+            (" · ".join(row["head"]), name, *_places(cell, grid["decimals"]))
             for row in grid["rows"]
             for name, cell in row["places"].items()
         ]
@@ -173,14 +173,14 @@ def _show(result: dict[str, Any]) -> None:
         click.echo(f"written: {file}")
 
 
-def _places(place: dict[str, Any]) -> tuple[str, str, str]:
+def _places(place: dict[str, Any], decimals: int) -> tuple[str, str, str]:
     from intramodal.commands.printing import number
 
-    ours = number(place["value"], 1) + ("*" if place["state"] == "partial" else "")
+    ours = number(place["value"], decimals) + ("*" if place["state"] == "partial" else "")
     if place["state"] == "failed":
         ours = "failed"
-    difference = number(place["difference"], 1, sign=True)
-    return ours, number(place["reference"], 1), difference
+    difference = number(place["difference"], decimals, sign=True)
+    return ours, number(place["reference"], decimals), difference
 
 
 def _show_plan(result: dict[str, Any]) -> None:

@@ -281,6 +281,8 @@ class Layout:
         What the parts of a row's head are.
     percent : bool
         Whether figures are fractions that are shown in percent.
+    best : {"highest", "lowest", "none"}
+        Which figure of a column is printed in bold.
     shots : tuple of int
         Of the columns, where these are numbers of shots and the rows are drawn as curves.
     """
@@ -292,6 +294,7 @@ class Layout:
     head_names: tuple[str, ...]
     caption: str = ""
     percent: bool = True
+    best: Literal["highest", "lowest", "none"] = "highest"
     shots: tuple[int, ...] = ()
 
 

@@ -33,6 +33,7 @@ def grid_of(layout: Layout, outcomes: Outcomes, *, banner: str = "") -> Grid:
         caption=layout.caption,
         notes=notes_of({cell: outcomes[cell] for cell in sorted(cells)}),
         banner=banner,
+        bold=layout.best,
     )
 
 

@@ -186,5 +186,6 @@ def indicators(choice: Choice) -> list[Layout]:
             head_names=("data set", "model", "images"),
             caption="Fractions; the mAP is leave-one-out.",
             percent=False,
+            best="none",  # no indicator says which images are better
         )
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
@@ -110,7 +110,9 @@ class Grid:
             shown = {
                 row: round(place.value, self.decimals)
                 for row in range(len(self.row_heads))
-                if (place := self.place(row, column)) and place.value is not None
+                if (place := self.place(row, column))
+                and place.value is not None
+                and place.state == "done"  # a mean over fewer is of other data sets
             }
             if len(shown) > 1:
                 best = best_of(shown.values())
@@ -187,6 +189,7 @@ class Grid:
             {
                 **{"title": self.title, "caption": self.caption, "banner": self.banner},
                 **{"heads": self.names(), "columns": self.column_heads},
+                "decimals": self.decimals,
                 **{"rows": rows, "notes": self.remarks()},
             }
         )
@@ -235,13 +238,16 @@ class Grid:
         """Return a Markdown table; the reference and the difference stand in the same place."""
         best = self.best()
         head = [*self.names(), *self.column_heads]
-        lines = [_row(head), _row(["---"] * len(self.names()) + ["---:"] * len(self.column_heads))]
+        lines = [
+            _row(map(_markdown_text, head)),
+            _row(["---"] * len(self.names()) + ["---:"] * len(self.column_heads)),
+        ]
         for row, parts in enumerate(self.row_heads):
             places = [
                 self._markdown(self.place(row, column), is_best=(row, column) in best)
                 for column in range(len(self.column_heads))
             ]
-            lines.append(_row([*parts, *places]))
+            lines.append(_row([*map(_markdown_text, parts), *places]))
         above = [f"### {self.title}", *([f"**{self.banner}**"] if self.banner else [])]
         below = [*([self.caption] if self.caption else []), *(f"- {r}" for r in self.remarks())]
         return "\n\n".join([*above, "\n".join(lines), "\n".join(below)]).rstrip() + "\n"
@@ -455,5 +461,11 @@ def _latex_sign(sign: str) -> str:
     return sign if ord(sign) < _FIRST_UNKNOWN else rf"\ifdefined\Umathchar {sign}\else?\fi{{}}"
 
 
-def _row(parts: Sequence[str]) -> str:
-    return "| " + " | ".join(part.replace("|", "\\|") for part in parts) + " |"
+def _markdown_text(text: str) -> str:
+    """Return an untrusted name for a place of a Markdown table: one line, and no HTML."""
+    printable = "".join(sign if sign.isprintable() else " " for sign in text)
+    return printable.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def _row(parts: Iterable[str]) -> str:
+    return "| " + " | ".join(parts) + " |"

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from intramodal.cli import COMMANDS, cli, read_config
 from intramodal.commands.options import DEFAULT_RUNS
+from intramodal.commands.printing import print_table
 from intramodal.errors import InputError
 from tests.cli.kit import walk
 
@@ -283,3 +284,8 @@ def test_ctrl_c_says_how_to_go_on_and_the_run_is_interrupted(in_tmp: Path) -> No
 def runs_listed() -> list[dict[str, str]]:
     listed = json.loads(CliRunner().invoke(cli, ["runs", "list", "--json"]).stdout)
     return list(listed.get("runs", []))  # an error before there is a database
+
+
+def test_a_table_without_stdout_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)  # as in a program whose stdout is closed
+    print_table(("run", "n>"), [("a", 1)])

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from intramodal.commands.reproduce import _show
 from intramodal.errors import InputError
 from intramodal.evaluation.rivals.oti import InversionMap
 from intramodal.evaluation.shots import FewshotTask, drawn_anew
@@ -450,6 +451,18 @@ def test_changed_labels_of_as_many_images_are_measured_anew(tmp_path: Path) -> N
             (outcome,) = reproduce("table3", store, **own).outcomes.values()  # type: ignore[arg-type]
             found.append(outcome.figures["mAP"])
         assert found[0] != found[1]
+
+
+def test_fractions_are_printed_as_the_page_prints_them(
+    tables: dict[str, Reproduction], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _show({**tables["figure2"].to_dict(), "files": []})
+    printed = capsys.readouterr().out
+    (grid,) = tables["figure2"].grids()
+    values = [place.value for place in grid.places.values() if place.value is not None]
+    assert values
+    assert all(f" {value:.3f} " in printed for value in values)
+    assert not grid.best()  # a larger overlap is no better one
 
 
 def test_a_changed_split_file_is_read_again(tmp_path: Path) -> None:

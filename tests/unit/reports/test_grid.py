@@ -61,7 +61,8 @@ def test_a_place_has_no_difference_unless_both_are_whole() -> None:
 
 
 def test_the_best_are_those_that_print_alike() -> None:
-    assert GRID.best() == {(1, 0), (2, 0)}
+    alike = replace(GRID, places={**GRID.places, (2, 0): Place(34.58)})
+    assert alike.best() == {(1, 0), (2, 0)}
 
 
 def test_a_difference_of_nothing_has_no_sign() -> None:
@@ -74,7 +75,7 @@ def test_markdown_shows_ours_the_reference_and_the_difference() -> None:
     lines = GRID.to_markdown().splitlines()
     assert "| CLIP | I, I | 24.9 (24.9, 0.0) | 31.2 (31.4, -0.2) |" in lines
     assert "| CLIP | PCA← | **34.6** | failed (47.7) |" in lines
-    assert "| DINO | I, I | **34.6*** (30.0) |  |" in lines
+    assert "| DINO | I, I | 34.6* (30.0) |  |" in lines
     assert "- the split file is missing" in lines
 
 
@@ -113,6 +114,21 @@ def test_a_table_is_written_in_every_format() -> None:
     assert "How to reproduce" not in GRID.render("html")
     with pytest.raises(InputError, match="choose md, tex, csv, json, html"):
         GRID.render("pdf")
+
+
+def test_a_mean_over_fewer_is_never_the_best() -> None:
+    places = {(0, 0): Place(50.0), (1, 0): Place(90.0, state="partial"), (2, 0): Place(40.0)}
+    grid = Grid("mAP", [("a",), ("b",), ("c",)], ["average"], places)
+    assert grid.best() == {(0, 0)}
+
+
+def test_a_row_of_markdown_is_one_line_whatever_names_are_given() -> None:
+    head = Grid(
+        "t", [("a\nb|c\\", "<img src=x>")], ["1"], {(0, 0): Place(1)}, head_names=("|", "<")
+    )
+    lines = [line for line in head.to_markdown().splitlines() if line.startswith("|")]
+    assert lines[0] == "| \\| | &lt; | 1 |"
+    assert lines[2:] == ["| a b\\|c\\\\ | &lt;img src=x> | 1.0 |"]
 
 
 def test_csv_has_a_line_a_place() -> None:
