@@ -123,7 +123,7 @@ def command(  # noqa: PLR0913  one an option
     intramodal reproduce table2 --on photos --label category
     """
     from intramodal.paper.plan import plan_reproduction
-    from intramodal.paper.reproduce import reproduce
+    from intramodal.paper.reproduce import made_folder, reproduce
     from intramodal.projection.projection import Projection
 
     if on is None and data is None:
@@ -146,6 +146,7 @@ def command(  # noqa: PLR0913  one an option
         if dry_run:
             session.answer(plan_reproduction(table, at.store, **given).to_dict(), _show_plan)
             return
+        made_folder(out)  # said before hours of work, not after
         found = reproduce(table, at.store, **given, **encoding)
         command = shlex.join(at.ledger.get(str(found.run_id)).command)
     files = found.write(out, command=command)

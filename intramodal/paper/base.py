@@ -370,10 +370,12 @@ def chosen(folder: str, kind: type[T], names: Iterable[str]) -> tuple[T, ...]:
     Raises
     ------
     InputError
-        If there is none of a name.
+        If there is none of a name, or one is there twice.
     """
-    known = declared(folder, kind)
-    for name in names:
+    known, names = declared(folder, kind), list(names)
+    for at, name in enumerate(names):
+        if name in names[:at]:
+            raise InputError(f"{name!r} is there twice among the {folder}; name it once")
         if name not in known:
             close = difflib.get_close_matches(name, known, n=3) or sorted(known)
             raise InputError(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from intramodal.errors import IntramodalError
+from intramodal.errors import InputError, IntramodalError
 from intramodal.paper.base import (
     RAW,
     Case,
@@ -110,7 +110,7 @@ class Reproduction:
 
     def write(self, folder: Path, *, command: str = "") -> list[Path]:
         """Write the tables as Markdown, LaTeX, CSV, JSON and a page; return the files."""
-        folder.mkdir(parents=True, exist_ok=True)
+        made_folder(folder)
         texts = {
             ".md": self.to_markdown(),
             ".tex": self.to_latex(),
@@ -243,6 +243,16 @@ def reproduce(  # noqa: PLR0913  a job has as many knobs as it has
         outcomes = dict(measured(plan.cells, plan.choice, bench))
     named = f"recipe {bench.recipe}" if projection is None else f"the given {projection!r}"
     return Reproduction(plan.table, plan.layouts, outcomes, named, limit, run.id)
+
+
+def made_folder(folder: Path) -> None:
+    """Make a folder for tables unless it is there; `InputError` if that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"the folder {folder} cannot be made ({error.strerror}); name another"
+        ) from error
 
 
 def measured(

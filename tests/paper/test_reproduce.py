@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from intramodal.cli import cli
 from intramodal.commands.reproduce import _show
 from intramodal.errors import InputError
 from intramodal.evaluation.rivals.oti import InversionMap
@@ -514,6 +516,23 @@ def test_shots_of_clip_are_augmented_views_on_demand(bench: Bench) -> None:
     assert plain.outcomes[cell].figures != clean.outcomes[cell].figures
     text = bench.make("figure6", augment=True, **{**given, "methods": ["prototype_text_pca"]})
     assert text.n_failed == 0
+
+
+def test_a_name_that_is_there_twice_is_refused() -> None:
+    with pytest.raises(InputError, match="'dtd' is there twice"):
+        chosen("datasets", DataSet, ["dtd", "eurosat", "dtd"])
+    with pytest.raises(InputError, match="'clip_b32' is there twice"):
+        models_of(["clip_b32", "clip_b32=open_clip:local-dir:weights"])
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    given = ["table3", "--data", str(tmp_path), "--out", str(tmp_path / "file" / "out")]
+    given += ["--store", ":memory:", "--runs", str(tmp_path / "runs.db")]
+    done = CliRunner().invoke(cli, ["reproduce", *given])
+    assert done.exit_code == 1
+    assert "cannot be made" in done.output
+    assert "failed" not in done.output
 
 
 def test_a_model_may_have_weights_of_ones_own() -> None:
