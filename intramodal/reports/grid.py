@@ -270,7 +270,7 @@ class Grid:
             raise InputError(
                 f"a table cannot be written as {file_format!r}; choose {', '.join(texts)}"
             )
-        return texts[file_format]()
+        return texts[file_format]().rstrip("\n") + "\n"
 
     def to_latex(self) -> str:
         """Return a ``table`` for LaTeX; needs the packages booktabs, graphicx and xcolor."""

@@ -131,6 +131,13 @@ def test_a_row_of_markdown_is_one_line_whatever_names_are_given() -> None:
     assert lines[2:] == ["| a b\\|c\\\\ | &lt;img src=x> | 1.0 |"]
 
 
+@pytest.mark.parametrize("file_format", ["md", "tex", "csv", "json", "html"])
+def test_every_format_ends_with_one_line_break(file_format: str) -> None:
+    text = GRID.render(file_format)
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
+
+
 def test_csv_has_a_line_a_place() -> None:
     rows = list(csv.DictReader(io.StringIO(to_csv([GRID, GRID]))))
     assert len(rows) == 2 * len(GRID.places)
