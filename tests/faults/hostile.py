@@ -199,8 +199,11 @@ def header_only(rng: Rng) -> Sample:
 
 
 @functools.cache
-def _bombs() -> list[tuple[bytes, str]]:
-    """Return small files of valid pictures with hundreds of megapixels."""
+def _bombs() -> list[Sample]:
+    """Return small files of valid pictures with hundreds of megapixels, or a comment of 50 MB.
+
+    What is said beside the pixels never costs the picture: that one is read without it.
+    """
     blank = Image.new("1", (20_000, 20_000))
     rows = zlib.compress(b"\0" * ((20_000 // 8 + 1) * 20_000), 9)
     png = (
@@ -214,12 +217,16 @@ def _bombs() -> list[tuple[bytes, str]]:
     head, end = encoded(Image.new("L", (9, 9)), "PNG").split(b"IDAT", 1)
     comment = head[:-4] + chunk(b"zTXt", b"c\0\0" + said) + head[-4:] + b"IDAT" + end
     tiff = encoded(blank, "TIFF", compression="group4")
-    return [(png, ".png"), (strip, ".png"), (comment, ".png"), (tiff, ".tif")]
+    return [
+        Sample(png, ".png", False),
+        Sample(strip, ".png", False),
+        Sample(comment, ".png", True),
+        Sample(tiff, ".tif", False),
+    ]
 
 
 def bomb(rng: Rng) -> Sample:
-    data, suffix = _bombs()[int(rng.integers(len(_bombs())))]
-    return Sample(data, suffix, False)
+    return _bombs()[int(rng.integers(len(_bombs())))]
 
 
 def packed(rng: Rng) -> Sample:

@@ -12,7 +12,7 @@ from intramodal.errors import StoreError
 from intramodal.ingest.backfill.in_place import backfill
 from intramodal.ingest.images import encoder_origin
 from intramodal.ingest.pipeline import ingest_images
-from intramodal.store.collection import ImageCollection
+from intramodal.store.collection import ImageCollection, tabled
 from intramodal.store.origins import projected_origin
 from intramodal.store.server.store import ServerStore
 from intramodal.types import ImageRecord
@@ -70,7 +70,9 @@ def project(store: ServerStore, truth: Truth) -> None:
 
 
 def read(store: ServerStore, truth: Truth) -> None:
-    table = ImageCollection.open(store, NAME).table(["raw"], payload=["label"])
+    # A plain scroll: slices are read by threads of their own (tests/faults/test_scans.py).
+    pages = ImageCollection.open(store, NAME).scroll(vectors=["raw"], payload=["label"])
+    table = tabled(pages, ["raw"], ["label"])
     order = np.argsort(truth.ids)
     assert table.ids == [truth.ids[row] for row in order]
     np.testing.assert_allclose(table.vectors["raw"], truth.X[order], rtol=0, atol=truth.atol)
