@@ -15,6 +15,7 @@ from typing import Literal, Protocol, TypeVar
 from intramodal.errors import InputError
 from intramodal.evaluation.tasks import Sides
 from intramodal.ground_truth import GroundTruth
+from intramodal.ingest.encoders.preprocess import Preprocessing
 from intramodal.projection.projection import Projection
 from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
@@ -116,6 +117,13 @@ class Model:
         What `load_encoder` takes, with a pinned revision where the hub has one.
     has_text : bool
         Whether it has a text tower: OTI and all projections by class names need one.
+    rules : str
+        How images and texts become its inputs, and which output is the embedding. They are read
+        from the checkpoint, at the pinned revision, but for `preprocessing`.
+    preprocessing : Preprocessing, optional
+        What the authors do to images where it is not the checkpoint's own.
+    isoclip : pair of int, optional
+        Strongest and weakest directions that IsoCLIP drops, where that is published.
     augments_shots : bool
         Whether the authors encode one augmented view of each shot (section 4.3's code).
     licence : str
@@ -128,6 +136,9 @@ class Model:
     title: str
     encoder: str
     has_text: bool = True
+    rules: str = ""
+    preprocessing: Preprocessing | None = None
+    isoclip: tuple[int, int] | None = None
     augments_shots: bool = False
     licence: str = ""
     condition: str = ""

@@ -100,7 +100,12 @@ class Bench:
         if model.condition:
             log.warning("%s: %s", model.title, model.condition)
         try:
-            return load_encoder(model.encoder, device=self.device, precision=self.precision)
+            return load_encoder(
+                model.encoder,
+                device=self.device,
+                precision=self.precision,
+                preprocessing=model.preprocessing,
+            )
         except IntramodalError as error:
             return error
 

@@ -91,7 +91,7 @@ class IsoClip:
         if known is None:
             raise InputError(
                 f"IsoCLIP has no published sizes for {model!r} (it has for "
-                f"{', '.join(PUBLISHED)}); give both --k-top and --k-bottom"
+                f"{', '.join(PUBLISHED)}); give both k_top and k_bottom"
             )
         return cls(*known)
 

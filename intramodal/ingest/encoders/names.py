@@ -25,6 +25,7 @@ class KnownModel:
 # Paper, tables 1-3, and the OpenCLIP weights most often met in production.
 KNOWN_MODELS = (
     KnownModel("demo", "demo", 256, "yes"),
+    KnownModel("open_clip:RN50:openai", "CLIP", 1024, "yes"),
     KnownModel("open_clip:ViT-B-32:openai", "CLIP", 512, "yes"),
     KnownModel("open_clip:ViT-B-16:openai", "CLIP", 512, "yes"),
     KnownModel("open_clip:ViT-L-14:openai", "CLIP", 768, "yes"),
@@ -44,6 +45,7 @@ KNOWN_MODELS = (
     KnownModel("hf:google/siglip2-base-patch16-224", "SigLIP2", 768, "yes"),
     KnownModel("hf:google/siglip2-large-patch16-256", "SigLIP2", 1024, "yes"),
     KnownModel("hf:facebook/dinov2-base", "DINOv2", 768, "no"),
+    KnownModel("hf:facebook/dinov2-with-registers-base", "DINOv2", 768, "no"),
     KnownModel("hf:facebook/dinov2-large", "DINOv2", 1024, "no"),
     KnownModel("hf:facebook/dinov3-vitb16-pretrain-lvd1689m", "DINOv3", 768, "no"),
     KnownModel("hf:facebook/dinov3-vitl16-pretrain-lvd1689m", "DINOv3", 1024, "no"),

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from intramodal.errors import MissingDependencyError
+from intramodal.errors import MissingDependencyError, ModelError
 from intramodal.ingest.encoders.names import parse_name
 from intramodal.types import Encoder
 
 if TYPE_CHECKING:
     from intramodal.ingest.encoders.encoder import Towers
+    from intramodal.ingest.encoders.preprocess import Preprocessing
 
 
 _PACKAGE = "intramodal.ingest.encoders"
@@ -27,7 +28,13 @@ _LOADERS = {
 }
 
 
-def load_encoder(name: str, *, device: str | None = None, precision: str | None = None) -> Encoder:
+def load_encoder(
+    name: str,
+    *,
+    device: str | None = None,
+    precision: str | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> Encoder:
     """Load the encoder called `name`.
 
     Parameters
@@ -39,6 +46,8 @@ def load_encoder(name: str, *, device: str | None = None, precision: str | None 
         ``"cpu"``, ``"cuda"`` (every GPU), ``"cuda:1"``, ...; by default the GPUs if there are any.
     precision : {"fp32", "bf16"}, optional
         By default fp32, and bf16 autocast on GPUs that compute in it.
+    preprocessing : Preprocessing, optional
+        In place of the checkpoint's own, for inputs of the same side; part of the identity.
 
     Returns
     -------
@@ -49,7 +58,8 @@ def load_encoder(name: str, *, device: str | None = None, precision: str | None 
     Raises
     ------
     ModelError
-        The name is wrong, or the model is incomplete or cannot be loaded.
+        The name is wrong, the model is incomplete or cannot be loaded, or it takes inputs of
+        another side.
     MissingDependencyError
         The extra ``encoders`` is not installed.
     """
@@ -59,10 +69,21 @@ def load_encoder(name: str, *, device: str | None = None, precision: str | None 
     load: Callable[[str, str], Towers]
     load = getattr(importlib.import_module(f"{_PACKAGE}.{module}"), function)
     build: Any = importlib.import_module(f"{_PACKAGE}.encoder").build_encoder
-    encoder: Encoder = build(
-        parsed.text, load(parsed.text, parsed.opaque), device=device, precision=precision
-    )
+    towers = load(parsed.text, parsed.opaque)
+    if preprocessing is not None:
+        _replace_preprocessing(name, towers, preprocessing)
+    encoder: Encoder = build(parsed.text, towers, device=device, precision=precision)
     return encoder
+
+
+def _replace_preprocessing(name: str, towers: Towers, preprocessing: Preprocessing) -> None:
+    own = towers.preprocessing.side
+    if preprocessing.side != own:
+        raise ModelError(
+            f"model {name!r} takes inputs of {own} pixels and the preprocessing gives "
+            f"{preprocessing.side}; take one of the same side"
+        )
+    towers.preprocessing = preprocessing
 
 
 def convert_slip(source: Path, target: Path) -> Path:

@@ -1,4 +1,4 @@
-"""CLIP RN50, OpenAI's weights with QuickGELU; 77 tokens, its own resize, crop and statistics.
+"""CLIP RN50, OpenAI's weights with QuickGELU.
 
 A tag of open_clip has no revision to pin; runs record the fingerprint of the weights.
 """
@@ -11,6 +11,7 @@ DECLARED = Model(
     name="clip_rn50",
     title="CLIP RN50",
     encoder="open_clip:RN50-quickgelu:openai",
+    rules="shortest side 224, bicubic, centre crop; 77 tokens; attention-pooled, projected",
     augments_shots=True,
     licence="MIT",
 )

@@ -8,6 +8,8 @@ DECLARED = Model(
     name="demo",
     title="demo (not of the paper)",
     encoder="demo",
+    rules="as its own configuration says",
+    isoclip=(32, 32),
     augments_shots=True,
     licence="see intramodal/demo",
 )

@@ -74,7 +74,7 @@ def test_every_published_size_leaves_something_of_512_dimensions() -> None:
 
 
 def test_a_model_without_published_sizes_needs_them_given() -> None:
-    with pytest.raises(InputError, match=r"no published sizes for 'slip:x.pt'.*--k-top and"):
+    with pytest.raises(InputError, match=r"no published sizes for 'slip:x.pt'.*k_top and"):
         IsoClip.published("slip:x.pt")
 
 

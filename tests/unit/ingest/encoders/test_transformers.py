@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from intramodal.errors import ModelError
 from intramodal.ingest.encoders.registry import load_encoder
@@ -19,6 +21,7 @@ from tests.tiny_models import (
     Shelf,
     save_clip,
     save_dinov2,
+    save_dinov2_registers,
     save_dinov3,
     save_naflex,
     save_open_clip,
@@ -238,6 +241,33 @@ def test_a_missing_preprocessing_is_refused(copied: Callable[[Save], Path]) -> N
     folder = copied(save_dinov2)
     (folder / "preprocessor_config.json").unlink()
     assert "cannot be loaded" in refusal(f"local-dir:{folder}")
+
+
+def test_a_preprocessing_of_ones_own_is_used_and_part_of_the_identity(shelf: Shelf) -> None:
+    name = shelf.name(save_dinov2_registers)
+    own = shelf.encoder(save_dinov2_registers)
+    settings = own.towers.preprocessing
+    other = replace(settings, resize=settings.side, interpolation="bilinear", odd_margin="even")
+    assert settings.resize > settings.side
+    given = load_encoder(name, device="cpu", preprocessing=other)
+    picture = Image.fromarray(PICTURES[0])
+    np.testing.assert_array_equal(given.preprocess(picture), other(picture))
+    assert not np.array_equal(given.preprocess(picture), own.preprocess(picture))
+    assert given.fingerprint != own.fingerprint
+    again = load_encoder(name, device="cpu", preprocessing=settings)
+    assert again.fingerprint == own.fingerprint
+
+
+def test_a_preprocessing_of_another_side_is_refused(shelf: Shelf) -> None:
+    settings = shelf.encoder(save_dinov2_registers).towers.preprocessing
+    with pytest.raises(
+        ModelError, match=r"takes inputs of \d+ pixels and the preprocessing gives"
+    ):
+        load_encoder(
+            shelf.name(save_dinov2_registers),
+            device="cpu",
+            preprocessing=replace(settings, side=settings.side + 1, resize=settings.side + 1),
+        )
 
 
 def test_a_hub_name_without_a_network_is_one_sentence() -> None:
