@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from intramodal import paper
@@ -16,6 +17,7 @@ from intramodal.paper import methods as methods_package
 from intramodal.paper.base import DataSet, Method, Model, Table, chosen, declared
 from intramodal.paper.layouts import Choice
 from intramodal.projection.recipes import RECIPES
+from tests.paper.test_methods import case_of, cosines, fitted, unit
 
 FOLDER = Path(paper.__file__).parent
 KINDS = {"datasets": DataSet, "models": Model, "methods": Method, "tables": Table}
@@ -72,14 +74,19 @@ def test_published_figures_add_up_to_the_published_averages() -> None:
 
 @pytest.fixture
 def new_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    (tmp_path / "shuffled.py").write_text(
-        "from intramodal.paper.base import Method\n"
-        'DECLARED = Method(name="shuffled", title="Shuffled")\n'
-    )
+    """Save the example of CONTRIBUTING.md as it says."""
+    page = (FOLDER.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    (tmp_path / "first_64.py").write_text(example, encoding="utf-8")
     monkeypatch.setattr(methods_package, "__path__", [*methods_package.__path__, str(tmp_path)])
-    yield "shuffled"
-    sys.modules.pop("intramodal.paper.methods.shuffled", None)
+    yield "first_64"
+    sys.modules.pop("intramodal.paper.methods.first_64", None)
 
 
 def test_a_new_method_is_one_file(new_method: str) -> None:
-    assert chosen("methods", Method, [new_method])[0].title == "Shuffled"
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(10, 200)).astype(np.float32)
+    case = case_of(X, ["a", "b"] * 5, fitted(rng.normal(size=(300, 200))))
+    U = unit(X)[:, :64]
+    expected = unit(U) @ unit(U).T
+    np.testing.assert_allclose(cosines(case, new_method), expected, atol=1e-6)
