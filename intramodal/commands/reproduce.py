@@ -19,6 +19,7 @@ _RECIPES = ("paper-text", "paper-table3", "paper-readme", "paper-fewshot")
     "reproduce",
     cls=JobCommand,
     job="paper.reproduce:reproduce",
+    settings="paper.plan:plan_reproduction",
     renamed={"data": "root", "label": "labels"},
 )
 @click.argument("table")
@@ -123,7 +124,7 @@ def command(  # noqa: PLR0913  one an option
     intramodal reproduce table2 --on photos --label category
     """
     from intramodal.paper.plan import plan_reproduction
-    from intramodal.paper.reproduce import made_folder, reproduce
+    from intramodal.paper.reproduce import reproduce
     from intramodal.projection.projection import Projection
 
     if on is None and data is None:
@@ -143,11 +144,11 @@ def command(  # noqa: PLR0913  one an option
             "ledger": at.ledger,
             **knobs,
         }
+        plan = plan_reproduction(table, at.store, **given)
         if dry_run:
-            session.answer(plan_reproduction(table, at.store, **given).to_dict(), _show_plan)
+            session.answer(plan.to_dict(), _show_plan)
             return
-        made_folder(out)  # said before hours of work, not after
-        found = reproduce(table, at.store, **given, **encoding)
+        found = reproduce(plan, **encoding)
         command = shlex.join(at.ledger.get(str(found.run_id)).command)
     files = found.write(out, command=command)
     session.answer({**found.to_dict(), "files": [str(file) for file in files]}, _show)

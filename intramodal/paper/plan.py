@@ -190,7 +190,47 @@ def plan_reproduction(  # noqa: PLR0913  a job has as many knobs as it has
     vector: str = RAW,
     projection: Projection | None = None,
 ) -> ReproductionPlan:
-    """Return what `reproduce` would measure with the same arguments; nothing is encoded."""
+    """Return what reproducing a table takes; reads lists, encodes nothing. See `reproduce`.
+
+    Parameters
+    ----------
+    table : str
+        "table1", "table2", "table3", "figure2", "figure5", "figure6", "bdd100k" or "recovery".
+    store : Store
+    ledger : RunLedger
+        Holds the cells.
+    root : Path
+        The folder with the data sets, each in its own layout; see `DataSet.layout`.
+    work : Path
+        A folder for fitted projections and inverted texts.
+    datasets, models, methods : sequence of str
+        By name, a model also as ``NAME=ENCODER``; by default those of the paper's table.
+    recipe : str, optional
+        Which of the authors' recipes projections are fitted by; by default the table's own.
+    limit : int, optional
+        Take so many images per class and split: a quick look, and marked as such.
+    crop : bool
+        Crop the queries of Oxford and Paris to their boxes, as the published benchmark does and
+        the authors do not.
+    augment : bool
+        Take few-shot shots from one augmented view of each image, for models for which the
+        authors do: CLIP.
+    on : ImageCollection, optional
+        Measure this collection instead of the paper's data sets; nothing is ingested.
+    labels : sequence of str
+        Its payload fields that say what is relevant.
+    split : str, optional
+        Its payload field with the values ``test`` and ``train``; by default leave-one-out.
+    vector : str
+        Its named vector of the encoder's own output.
+    projection : Projection, optional
+        Taken for PCA← instead of fitting one by the recipe: then no text tower is needed.
+
+    Raises
+    ------
+    InputError
+        If there is no such table, data set, model, method or recipe, or no data root.
+    """
     (declaration,) = chosen("tables", Table, [table])
     if limit is not None and limit < 1:
         raise InputError(f"limit must be at least 1 image per class and split, got {limit}")

@@ -12,7 +12,6 @@ from typing import Any
 
 from intramodal.errors import InputError, IntramodalError
 from intramodal.paper.base import (
-    RAW,
     Case,
     Cell,
     Choice,
@@ -27,16 +26,13 @@ from intramodal.paper.drawings import drawings
 from intramodal.paper.experiments import EXPERIMENTS
 from intramodal.paper.grids import grid_of
 from intramodal.paper.outcomes import KIND, DoneCells, Outcome, keep
-from intramodal.paper.plan import plan_reproduction
+from intramodal.paper.plan import ReproductionPlan
 from intramodal.paper.workbench import Bench, made_from
 from intramodal.progress import progress
-from intramodal.projection.projection import Projection
 from intramodal.reports.grid import Grid, render_grids, to_csv, to_latex
 from intramodal.reports.page import write_text
 from intramodal.runs.frames import stacked_frames
-from intramodal.runs.ledger import RunLedger
-from intramodal.store.base import Store
-from intramodal.store.collection import ImageCollection
+from intramodal.runs.records import FailureRecord
 
 log = logging.getLogger(__name__)
 
@@ -143,25 +139,9 @@ class Reproduction:
         )
 
 
-def reproduce(  # noqa: PLR0913  a job has as many knobs as it has
-    table: str,
-    store: Store,
+def reproduce(
+    plan: ReproductionPlan,
     *,
-    ledger: RunLedger,
-    root: Path | None = None,
-    work: Path = Path("reproduced/work"),
-    datasets: Sequence[str] = (),
-    models: Sequence[str] = (),
-    methods: Sequence[str] = (),
-    recipe: str | None = None,
-    limit: int | None = None,
-    crop: bool = False,
-    augment: bool = False,
-    on: ImageCollection | None = None,
-    labels: Sequence[str] = (),
-    split: str | None = None,
-    vector: str = RAW,
-    projection: Projection | None = None,
     device: str | None = None,
     precision: str | None = None,
     batch_size: int = 32,
@@ -175,74 +155,25 @@ def reproduce(  # noqa: PLR0913  a job has as many knobs as it has
 
     Parameters
     ----------
-    table : str
-        "table1", "table2", "table3", "figure2", "figure5", "figure6", "bdd100k" or "recovery".
-    store : Store
-    ledger : RunLedger
-        Holds the cells.
-    root : Path
-        The folder with the data sets, each in its own layout; see `DataSet.layout`.
-    work : Path
-        A folder for fitted projections and inverted texts.
-    datasets, models, methods : sequence of str
-        By name, a model also as ``NAME=ENCODER``; by default those of the paper's table.
-    recipe : str, optional
-        Which of the authors' recipes projections are fitted by; by default the table's own.
-    limit : int, optional
-        Take so many images per class and split: a quick look, and marked as such.
-    crop : bool
-        Crop the queries of Oxford and Paris to their boxes, as the published benchmark does and
-        the authors do not.
-    augment : bool
-        Take few-shot shots from one augmented view of each image, for models for which the
-        authors do: CLIP.
-    on : ImageCollection, optional
-        Measure this collection instead of the paper's data sets; nothing is ingested.
-    labels : sequence of str
-        Its payload fields that say what is relevant.
-    split : str, optional
-        Its payload field with the values ``test`` and ``train``; by default leave-one-out.
-    vector : str
-        Its named vector of the encoder's own output.
-    projection : Projection, optional
-        Taken for PCA← instead of fitting one by the recipe: then no text tower is needed.
+    plan : ReproductionPlan
+        What `plan_reproduction` returns: the table, where it is measured, and of what.
     device, precision : str, optional
         As `load_encoder` takes them.
     batch_size : int
         Images encoded at once.
-
-    Raises
-    ------
-    InputError
-        If there is no such table, data set, model, method or recipe.
     """
-    plan = plan_reproduction(
-        table,
-        store,
-        ledger=ledger,
-        root=root,
-        work=work,
-        datasets=datasets,
-        models=models,
-        methods=methods,
-        recipe=recipe,
-        limit=limit,
-        crop=crop,
-        augment=augment,
-        on=on,
-        labels=labels,
-        split=split,
-        vector=vector,
-        projection=projection,
-    )
-    bench = plan.bench
-    with ledger.run("reproduce", parameters={"table": table, **bench.stated()}) as run:
+    stated = {"table": plan.table.name, **plan.bench.stated()}
+    with plan.bench.ledger.run("reproduce", parameters=stated) as run:
         bench = replace(
-            bench, device=device, precision=precision, batch_size=batch_size, parent=run.id
+            plan.bench, device=device, precision=precision, batch_size=batch_size, parent=run.id
         )
         outcomes = dict(measured(plan.cells, plan.choice, bench))
-    named = f"recipe {bench.recipe}" if projection is None else f"the given {projection!r}"
-    return Reproduction(plan.table, plan.layouts, outcomes, named, limit, run.id)
+        run.log_failures(
+            FailureRecord(str(cell), "cell", one.reason)
+            for cell, one in outcomes.items()
+            if one.state == "failed"
+        )
+    return Reproduction(plan.table, plan.layouts, outcomes, bench.maps, bench.limit, run.id)
 
 
 def made_folder(folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import re
 from collections import Counter
@@ -25,7 +27,7 @@ from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.origins import check_fitted_for
-from intramodal.types import Encoder, ImageRecord, fingerprint
+from intramodal.types import Encoder, ImageRecord
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +87,11 @@ class Bench:
         stated = {"recipe": self.recipe, "limit": self.limit, "store": self.store.location}
         stated |= {name: True for name in ("crop", "augment") if getattr(self, name)}
         return stated | ({"projection": self.fitted.fingerprint} if self.fitted else {})
+
+    @property
+    def maps(self) -> str:
+        """What PCA← is, for people."""
+        return f"recipe {self.recipe}" if self.fitted is None else f"the given {self.fitted!r}"
 
     def encoder(self, model: Model) -> Encoder:
         """Return a model, loaded once; one that cannot be loaded is tried once, too."""
@@ -195,8 +202,7 @@ class Bench:
         """Return the identity of what the lists of a data set say; None if they are not there."""
         if dataset.name not in self._lists:
             try:
-                found = [[image.key, image.payload] for image in self.images(dataset)]
-                self._lists[dataset.name] = fingerprint({"images": found})
+                self._lists[dataset.name] = _digest(self.images(dataset))
             except IntramodalError:
                 self._lists[dataset.name] = None
         return self._lists[dataset.name]
@@ -269,6 +275,14 @@ def own_model(collection: ImageCollection, vector: str) -> Model:
     """Return the model that made a vector of a collection, by its manifest."""
     name = collection.origin(vector).encoder
     return Model(name=re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-"), title=name, encoder=name)
+
+
+def _digest(images: Iterable[ImageRecord]) -> str:
+    """Return the identity of keys and payload, in their order, without holding a million."""
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(json.dumps([image.key, image.payload], sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def _check_none_left(collection: ImageCollection, dataset: DataSet, done: IngestSummary) -> None:

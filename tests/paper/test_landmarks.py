@@ -14,13 +14,14 @@ import pytest
 from intramodal.evaluation.rivals.oti import InversionMap
 from intramodal.ingest.encoders.registry import load_encoder
 from intramodal.paper.base import Cell, DataSet, declared
-from intramodal.paper.reproduce import Reproduction, reproduce
+from intramodal.paper.reproduce import Reproduction
 from intramodal.projection.anchors import AnchorSet
 from intramodal.runs.ledger import RunLedger
 from intramodal.store.collection import ImageCollection
 from intramodal.store.open import open_store
 from intramodal.types import Encoder
 from tests.paper import miniature
+from tests.paper.test_reproduce import made_table
 from tests.unit.evaluation.plain_revisited import published
 
 SIZE = miniature.Size(train=9, val=1, test=3)
@@ -37,7 +38,7 @@ class Bench:
 
     def make(self, **given: Any) -> Reproduction:
         about = {"datasets": ["roxford", "rparis"], "models": ["demo"], "work": self.work, **given}
-        return reproduce("table3", self.store, ledger=self.ledger, root=self.root, **about)
+        return made_table("table3", self.store, ledger=self.ledger, root=self.root, **about)
 
     def collection(self, dataset: str, limit: str = "") -> ImageCollection:
         return ImageCollection.open(self.store, f"paper-{dataset}-demo{limit}")

@@ -37,6 +37,11 @@ from intramodal.store.open import open_store
 from intramodal.types import Encoder
 from tests.paper import miniature
 
+
+def made_table(table: str, store: Store, **given: Any) -> Reproduction:
+    return reproduce(plan_reproduction(table, store, **given))
+
+
 SIZE = miniature.Size(train=9, val=1, test=3)
 TABLES = tuple(declared("tables", Table))
 WRITTEN = tuple(miniature.WRITERS)
@@ -55,7 +60,7 @@ class Bench:
         (declaration,) = chosen("tables", Table, [table])
         there = [name for name in declaration.datasets if name in declared("datasets", DataSet)]
         about = {"datasets": there, "models": ["demo"], "work": self.out / "work", **given}
-        return reproduce(table, self.store, ledger=self.ledger, root=self.root, **about)
+        return made_table(table, self.store, ledger=self.ledger, root=self.root, **about)
 
     def stored(self, dataset: str) -> Any:
         """Return the stored vectors of a data set as the demo model sees it."""
@@ -293,30 +298,38 @@ def test_a_limited_run_says_so_everywhere(bench: Bench, tmp_path: Path) -> None:
         assert is_marked, f"{file.name} does not say that it is a quick look"
 
 
+def spoil(root: Path) -> None:
+    """Lose a list, write a wrong entry and an unknown class, and break an image."""
+    split = next(root.rglob("split_zhou_DescribableTextures.json"))
+    split.unlink()
+    wrong = next(root.rglob("split_zhou_EuroSAT.json"))
+    entries = json.loads(wrong.read_text(encoding="utf-8"))
+    entries["train"][0] = ["only a path"]
+    wrong.write_text(json.dumps(entries), encoding="utf-8")
+    unknown = next(root.rglob("split_zhou_Food101.json"))
+    entries = json.loads(unknown.read_text(encoding="utf-8"))
+    entries["test"][0][2] = "a class of its own"
+    unknown.write_text(json.dumps(entries), encoding="utf-8")
+    broken = next(p for p in (root / "oxford_pets").rglob("*.jpg"))
+    broken.write_bytes(b"no image")
+
+
 def test_a_broken_data_set_says_so_and_the_others_finish(tmp_path: Path, encoder: Encoder) -> None:
     names = ("caltech101", "dtd", "eurosat", "food101", "oxford_pets")
     for name in names:
         miniature.write(tmp_path / "data", name)
-    split = next((tmp_path / "data").rglob("split_zhou_DescribableTextures.json"))
-    split.unlink()
-    wrong = next((tmp_path / "data").rglob("split_zhou_EuroSAT.json"))
-    entries = json.loads(wrong.read_text(encoding="utf-8"))
-    entries["train"][0] = ["only a path"]
-    wrong.write_text(json.dumps(entries), encoding="utf-8")
-    unknown = next((tmp_path / "data").rglob("split_zhou_Food101.json"))
-    entries = json.loads(unknown.read_text(encoding="utf-8"))
-    entries["test"][0][2] = "a class of its own"
-    unknown.write_text(json.dumps(entries), encoding="utf-8")
-    broken = next(p for p in (tmp_path / "data/oxford_pets").rglob("*.jpg"))
-    broken.write_bytes(b"no image")
+    spoil(tmp_path / "data")
     with (
         RunLedger.open(tmp_path / "runs.db") as ledger,
         open_store(str(tmp_path / "store")) as store,
     ):
         about = {"datasets": names, "models": ["demo"], "methods": ["original"]}
         about |= {"root": tmp_path / "data", "work": tmp_path / "work"}
-        found = reproduce("table3", store, ledger=ledger, **about)  # type: ignore[arg-type]
+        found = made_table("table3", store, ledger=ledger, **about)  # type: ignore[arg-type]
+        recorded = {one.item: one.reason for one in ledger.failures(str(found.run_id))}
     by_name = {cell.dataset: outcome for cell, outcome in found.outcomes.items()}
+    assert set(recorded) == {f"retrieval/{n}/demo/original" for n in ("dtd", "eurosat", "food101")}
+    assert recorded["retrieval/dtd/demo/original"] == by_name["dtd"].reason
     assert {n for n, o in by_name.items() if o.state == "done"} == {"caltech101", "oxford_pets"}
     assert "split_zhou_DescribableTextures.json" in by_name["dtd"].reason
     assert "train[0]" in by_name["eurosat"].reason
@@ -396,7 +409,7 @@ def test_the_tables_of_a_collection_of_ones_own(
     bench: Bench, tables: dict[str, Reproduction], tmp_path: Path
 ) -> None:
     on = ImageCollection.open(bench.store, "paper-ucf101-demo")
-    found = reproduce(
+    found = made_table(
         "table3",
         bench.store,
         ledger=bench.ledger,
@@ -420,7 +433,7 @@ def test_other_labels_and_sides_of_a_collection_are_other_cells(
     table, found = bench.stored("bdd100k"), {}
     for labels, split in ((["weather"], None), (["scene"], None), (["scene"], "split")):
         given = {"ledger": bench.ledger, "work": tmp_path, "methods": ["original"]}
-        done = reproduce("table3", bench.store, on=on, labels=labels, split=split, **given)
+        done = made_table("table3", bench.store, on=on, labels=labels, split=split, **given)
         (outcome,) = done.outcomes.values()
         assert not outcome.is_kept
         found[labels[0], split] = outcome.figures["mAP"]
@@ -435,12 +448,12 @@ def test_changed_labels_of_as_many_images_are_measured_anew(tmp_path: Path) -> N
     with RunLedger.open(tmp_path / "runs.db") as ledger, open_store(":memory:") as store:
         about = {"ledger": ledger, "work": tmp_path / "work", "methods": ["original"]}
         there = {"root": tmp_path, "datasets": ["roxford"], "models": ["demo"], **about}
-        (first,) = reproduce("table3", store, **there).outcomes.values()  # type: ignore[arg-type]
+        (first,) = made_table("table3", store, **there).outcomes.values()  # type: ignore[arg-type]
         judged = pickle.loads(truth.read_bytes())
         for query in judged["gnd"]:
             query["hard"], query["junk"] = query["junk"], query["hard"]
         truth.write_bytes(pickle.dumps(judged, protocol=2))
-        (other,) = reproduce("table3", store, **there).outcomes.values()  # type: ignore[arg-type]
+        (other,) = made_table("table3", store, **there).outcomes.values()  # type: ignore[arg-type]
         assert other.figures["mAP hard"] != first.figures["mAP hard"]
 
         on = ImageCollection.open(store, "paper-roxford-demo")
@@ -450,7 +463,7 @@ def test_changed_labels_of_as_many_images_are_measured_anew(tmp_path: Path) -> N
         for size in (2, 3):
             for at, point in enumerate(ids):
                 on.store.set_payload(on.name, [point], {"kind": str(at // size)})
-            (outcome,) = reproduce("table3", store, **own).outcomes.values()  # type: ignore[arg-type]
+            (outcome,) = made_table("table3", store, **own).outcomes.values()  # type: ignore[arg-type]
             found.append(outcome.figures["mAP"])
         assert found[0] != found[1]
 
@@ -476,7 +489,7 @@ def test_a_changed_split_file_is_read_again(tmp_path: Path) -> None:
         about |= {"datasets": ["dtd"], "models": ["demo"], "methods": ["original"]}
 
         def measured() -> Any:
-            (outcome,) = reproduce("table3", store, **about).outcomes.values()  # type: ignore[arg-type]
+            (outcome,) = made_table("table3", store, **about).outcomes.values()  # type: ignore[arg-type]
             return outcome
 
         first = measured()
