@@ -19,7 +19,7 @@ from intramodal.evaluation.cost import vector_costs
 from intramodal.evaluation.distances import as_products, distance_note, other_distances
 from intramodal.evaluation.intervals import drawn_interval
 from intramodal.evaluation.ranking import score_blocks
-from intramodal.evaluation.results import Results
+from intramodal.evaluation.results import Results, log_source
 from intramodal.evaluation.retrieval import run_task
 from intramodal.evaluation.tasks import Points, RetrievalTask, read_labelled
 from intramodal.evaluation.texts import Texts, texts_of
@@ -332,8 +332,7 @@ def compare_unlabelled(  # noqa: PLR0913  a job has as many knobs as it has
         distances=distances,
         agreement_by_distance=by_distance,
     )
-    about = collection.manifest
-    run.log_origins(about.vectors, collection=collection.name, dataset=about.dataset)
+    log_source(run, collection)
     run.keep(found)
     return found
 

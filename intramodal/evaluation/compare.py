@@ -30,7 +30,7 @@ from intramodal.evaluation.pieces import (
 from intramodal.evaluation.precision_recall import PrecisionRecall, precision_recall
 from intramodal.evaluation.ranking import PAGE_FIGURES
 from intramodal.evaluation.resampling import Resampling
-from intramodal.evaluation.results import Results
+from intramodal.evaluation.results import Results, log_source
 from intramodal.evaluation.retrieval import maps_by_distance, note_of
 from intramodal.evaluation.sweep import DimensionSweep, sweeps
 from intramodal.evaluation.tasks import Mask, Points, RetrievalTask, Sides, read_labelled
@@ -593,9 +593,7 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
         context=Context(source, table, projection, None, min_class_size, split, where, sides),
         max_queries=max_queries,
     )
-    if isinstance(source, ImageCollection):
-        about = source.manifest
-        run.log_origins(about.vectors, collection=source.name, dataset=about.dataset)
+    log_source(run, source)
     run.keep(found)
     return found if texts is None else found.with_texts(texts)
 

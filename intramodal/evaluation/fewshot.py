@@ -28,7 +28,7 @@ from intramodal.evaluation.protocols import (
     shot_images,
     with_shots,
 )
-from intramodal.evaluation.results import Results
+from intramodal.evaluation.results import Results, log_source
 from intramodal.evaluation.shots import SHOTS, FewshotTask, drawn_anew
 from intramodal.evaluation.tasks import Mask, Points, Sides
 from intramodal.progress import tracked
@@ -406,9 +406,7 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
         seed=seed,
         distances=other_distances(source, those.table, those.read),
     )
-    if isinstance(source, ImageCollection):
-        about = source.manifest
-        run.log_origins(about.vectors, collection=source.name, dataset=about.dataset)
+    log_source(run, source)
     run.keep(kept)
     return kept
 

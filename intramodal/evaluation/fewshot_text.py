@@ -38,6 +38,7 @@ from intramodal.evaluation.protocols import (
     shot_images,
     with_shots,
 )
+from intramodal.evaluation.results import log_source
 from intramodal.evaluation.rivals.ape import fit_ape
 from intramodal.evaluation.rivals.base import Episode, Fitted, Method
 from intramodal.evaluation.rivals.class_texts import TEMPLATES, ClassTexts, DescribedClasses
@@ -248,9 +249,7 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
         validation=plan.validation,
         distances=other_distances(source, those.table, those.read),
     )
-    if isinstance(source, ImageCollection):
-        about = source.manifest
-        run.log_origins(about.vectors, collection=source.name, dataset=about.dataset)
+    log_source(run, source)
     run.keep(found)
     return found
 

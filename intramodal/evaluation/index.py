@@ -18,7 +18,7 @@ from intramodal.evaluation.intervals import Interval
 from intramodal.evaluation.labels import require_read
 from intramodal.evaluation.ranking import score_blocks
 from intramodal.evaluation.resampling import Population, Resampling, interval_population
-from intramodal.evaluation.results import Results, class_means, interval_values
+from intramodal.evaluation.results import Results, class_means, interval_values, log_source
 from intramodal.evaluation.retrieval import (
     CLASSES,
     RetrievalResult,
@@ -676,8 +676,7 @@ def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
         ],
         exact=exact,
     )
-    about = collection.manifest
-    run.log_origins(about.vectors, collection=collection.name, dataset=about.dataset)
+    log_source(run, collection)
     run.keep(found)
     return found
 

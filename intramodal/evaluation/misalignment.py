@@ -34,7 +34,7 @@ from intramodal.evaluation.cosines import (
 from intramodal.evaluation.intervals import COSINE, FRACTION, UNBOUNDED, sampled_interval
 from intramodal.evaluation.labels import labels_of, require_read
 from intramodal.evaluation.resampling import Population, interval_population
-from intramodal.evaluation.results import Results
+from intramodal.evaluation.results import Results, log_source
 from intramodal.evaluation.retrieval import run_task
 from intramodal.evaluation.tasks import Points, RetrievalTask, read_labelled
 from intramodal.evaluation.texts import Texts, project_texts, text_directions, texts_of
@@ -455,9 +455,7 @@ def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has
         seed=seed,
     )
     for target in source:
-        if isinstance(target.source, ImageCollection):
-            about = target.source.manifest
-            run.log_origins(about.vectors, collection=target.source.name, dataset=about.dataset)
+        log_source(run, target.source)
     for projection in projections:
         name = projection.place or projection.method
         run.log_fingerprint("projection", name, projection.fingerprint, projection.recipe)

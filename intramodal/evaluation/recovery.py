@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from intramodal.errors import InputError, ModelError
 from intramodal.evaluation.cosines import draw_any
 from intramodal.evaluation.intervals import COSINE, NONNEGATIVE, student_interval
-from intramodal.evaluation.results import Results
+from intramodal.evaluation.results import Results, log_source
 from intramodal.evaluation.tasks import Points, read_points
 from intramodal.evaluation.texts import Texts, project_texts, texts_of
 from intramodal.progress import progress
@@ -628,9 +628,7 @@ def recovery_curve(  # noqa: PLR0913  a job has as many knobs as it has
         curve=curve_of(X, T, sizes=sizes or None, n_subsets=subsets, n_pairs=pairs, seed=seed),
         without_anchors=check_norms(X, T, seed=seed),
     )
-    if isinstance(source, ImageCollection):
-        about = source.manifest
-        run.log_origins(about.vectors, collection=source.name, dataset=about.dataset)
+    log_source(run, source)
     run.keep(found)
     return found
 

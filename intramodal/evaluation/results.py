@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from intramodal.evaluation.intervals import Interval
 from intramodal.evaluation.tasks import Points
 from intramodal.runs.run import Run
+from intramodal.store.collection import ImageCollection
+from intramodal.types import VectorTable
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -42,6 +44,13 @@ class Results:
     def record(self, run: Run) -> None:
         """Write the figures, and the arrays they rest on, to a run."""
         raise NotImplementedError
+
+
+def log_source(run: Run, source: VectorTable | ImageCollection) -> None:
+    """Record what made the vectors of a collection, and which data set it holds."""
+    if isinstance(source, ImageCollection):
+        about = source.manifest
+        run.log_origins(about.vectors, collection=source.name, dataset=about.dataset)
 
 
 def log_figures(

@@ -18,7 +18,13 @@ from intramodal.evaluation.distances import (
 from intramodal.evaluation.intervals import Interval
 from intramodal.evaluation.ranking import DEFAULT_KS, Ranking, Ties, on_device, rank
 from intramodal.evaluation.resampling import Resampling, interval_population
-from intramodal.evaluation.results import Results, class_means, interval_values, log_figures
+from intramodal.evaluation.results import (
+    Results,
+    class_means,
+    interval_values,
+    log_figures,
+    log_source,
+)
 from intramodal.evaluation.tasks import Mask, Points, RetrievalTask, Sides, read_labelled, tasks_of
 from intramodal.progress import tracked
 from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
@@ -354,9 +360,7 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
             for task, vector in tracked(pairs, "rank", total=len(pairs))
         ],
     )
-    if isinstance(source, ImageCollection):
-        about = source.manifest
-        run.log_origins(about.vectors, collection=source.name, dataset=about.dataset)
+    log_source(run, source)
     run.keep(found)
     return found
 

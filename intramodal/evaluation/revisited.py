@@ -30,7 +30,7 @@ from intramodal.evaluation.ranking import (
     score_blocks,
 )
 from intramodal.evaluation.resampling import Resampling, query_population
-from intramodal.evaluation.results import Results
+from intramodal.evaluation.results import Results, log_source
 from intramodal.evaluation.retrieval import (
     FIGURES,
     RetrievalResult,
@@ -239,9 +239,7 @@ def evaluate_revisited(  # noqa: PLR0913  a job has as many knobs as it has
             for task, vector in tracked(pairs, "rank", total=len(pairs))
         ],
     )
-    if isinstance(source, ImageCollection):
-        about = source.manifest
-        run.log_origins(about.vectors, collection=source.name, dataset=about.dataset)
+    log_source(run, source)
     run.keep(found)
     return found
 

@@ -25,7 +25,7 @@ from intramodal.evaluation.ranking import (
     rank,
 )
 from intramodal.evaluation.resampling import Population, Resampling, interval_population
-from intramodal.evaluation.results import Results, log_figures
+from intramodal.evaluation.results import Results, log_figures, log_source
 from intramodal.evaluation.retrieval import CLASSES, FIGURES, RetrievalResult, note_of
 from intramodal.evaluation.tasks import Points, RetrievalTask, read_labelled
 from intramodal.evaluation.texts import Texts, project_texts, text_directions, texts_of
@@ -199,9 +199,7 @@ def evaluate_text_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
         template=template,
         results=results,
     )
-    if isinstance(source, ImageCollection):
-        about = source.manifest
-        run.log_origins(about.vectors, collection=source.name, dataset=about.dataset)
+    log_source(run, source)
     run.keep(found)
     return found
 

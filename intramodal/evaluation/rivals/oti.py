@@ -21,7 +21,7 @@ from intramodal.errors import InputError, MismatchError, ModelError
 from intramodal.evaluation.distances import other_distances
 from intramodal.evaluation.intervals import Effect, holm
 from intramodal.evaluation.resampling import Population, Resampling, interval_population
-from intramodal.evaluation.results import Results
+from intramodal.evaluation.results import Results, log_source
 from intramodal.evaluation.retrieval import (
     FIGURES,
     RetrievalResult,
@@ -715,9 +715,7 @@ def evaluate_inversion(  # noqa: PLR0913  a job has as many knobs as it has
             for task in tracked(tasks, "rank", total=len(tasks))
         ],
     )
-    if isinstance(source, ImageCollection):
-        about = source.manifest
-        run.log_origins(about.vectors, collection=source.name, dataset=about.dataset)
+    log_source(run, source)
     run.keep(found)
     return found
 
