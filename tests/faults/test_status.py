@@ -111,12 +111,10 @@ def test_an_index_that_becomes_green_is_no_note(wire: Wire, photos: ImageCollect
     assert 0 < sum(wire.pauses()) < 10
 
 
-def test_clients_are_not_switched_to_a_copy_whose_optimizer_has_stopped(
-    wire: Wire, photos: ImageCollection
-) -> None:
-    photos.store.set_alias("shown", NAME)
-    found = wire.server.storage.find(NAME)
-    found.n_indexed = N
+@pytest.fixture
+def stopping(wire: Wire, photos: ImageCollection) -> Iterator[None]:
+    """Let the optimizer of a new collection stop as soon as that is there."""
+    wire.server.storage.find(NAME).n_indexed = N
 
     def stop(method: str, path: str) -> None:
         new = wire.server.storage.collections.get("new")
@@ -124,12 +122,26 @@ def test_clients_are_not_switched_to_a_copy_whose_optimizer_has_stopped(
             new.status, new.problem = "red", WHY
 
     wire.server.before = stop
-    try:
-        with pytest.raises(StoreError, match=r"has stopped: Service.*no alias was switched"):
-            copy_collection(photos, TRUTH.projection, new_collection="new")
-    finally:
-        wire.server.before = lambda method, path: None
+    yield
+    wire.server.before = lambda method, path: None
+
+
+@pytest.mark.usefixtures("stopping")
+def test_clients_are_not_switched_to_a_copy_whose_optimizer_has_stopped(
+    photos: ImageCollection,
+) -> None:
+    photos.store.set_alias("shown", NAME)
+    with pytest.raises(StoreError, match=r"has stopped: Service.*no alias was switched"):
+        copy_collection(photos, TRUTH.projection, new_collection="new")
     assert photos.store.aliases() == {"shown": NAME}
+
+
+@pytest.mark.usefixtures("stopping")
+def test_a_copy_that_no_alias_waits_for_ends_with_a_note(photos: ImageCollection) -> None:
+    done = copy_collection(photos, TRUTH.projection, new_collection="new")
+    assert done.copied == N
+    assert any("has stopped: Service" in note for note in done.notes)
+    assert ImageCollection.open(photos.store, "new").manifest.vectors["pca"].is_complete
 
 
 def test_the_doctor_names_an_optimizer_that_has_stopped(

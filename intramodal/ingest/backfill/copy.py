@@ -528,7 +528,7 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     replicas = vectors.on_replicas()
     new.finish_vector(vector, is_complete=vectors.is_complete(replicas))
     seconds = round(time.perf_counter() - started, 3)
-    reindex_seconds = _index(new, original) if reindex and not is_done else 0.0
+    reindex_seconds, unbuilt = _index(copy, new) if reindex and not is_done else (0.0, [])
     summary = CopySummary(
         collection=original.name,
         new_collection=new.name,
@@ -546,7 +546,7 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
         reindex_seconds=reindex_seconds,
         late=vectors.n_late,
         lacking=vectors.n_lacking,
-        notes=copy.new_vector.notes if points.n_copied else [],
+        notes=[*(copy.new_vector.notes if points.n_copied else ()), *unbuilt],
         replicas=replicas,
     )
     run.keep(summary)
@@ -556,17 +556,20 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
 _PATIENCE_S = 3600.0
 
 
-def _index(new: ImageCollection, original: ImageCollection) -> float:
-    """Have the new collection indexed before clients are switched to it; returns the seconds."""
-    needed = original.described.n_indexed > 0 and new.described.n_indexed == 0
+def _index(copy: Copy, new: ImageCollection) -> tuple[float, list[str]]:
+    """Have the new collection indexed; returns the seconds, and why it is not after an hour.
+
+    No alias is switched to a collection without its index: that would be felt by clients.
+    """
+    needed = copy.collection.described.n_indexed > 0 and new.described.n_indexed == 0
     needs_look = needed or new.described.status in ("yellow", "red")
     seconds, unbuilt = rebuild_index(new, needed=needs_look, patience_s=_PATIENCE_S)
-    if unbuilt:
+    if unbuilt and copy.aliases():
         raise StoreError(
             f"{unbuilt[0]}; all is copied and no alias was switched: run the same command again "
             f"then, or switch without waiting for the index"
         )
-    return seconds
+    return seconds, unbuilt
 
 
 def _open_or_create(copy: Copy) -> tuple[ImageCollection, bool]:
