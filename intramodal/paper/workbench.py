@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from intramodal import __version__
-from intramodal.errors import InputError, IntramodalError, ProjectionError
+from intramodal.errors import InputError, IntramodalError
 from intramodal.ground_truth import GroundTruth
 from intramodal.ingest.augmentation import augmented
 from intramodal.ingest.encoders.registry import load_encoder
@@ -122,12 +122,10 @@ class Bench:
             check_fitted_for(self.fitted, origin)
             return self.fitted
         path = self.work / f"{model.name}-{self.recipe}.safetensors"
-        try:
+        if path.exists():  # one that is damaged is an error: a new fit would differ from it
             kept = Projection.load(path)
             if kept.encoder_fingerprint == origin.encoder_fingerprint:
                 return kept
-        except ProjectionError:
-            pass
         fitted = fit_projection(self.encoder(model), recipe=self.recipe)
         self.work.mkdir(parents=True, exist_ok=True)
         fitted.save(path)

@@ -589,3 +589,20 @@ def test_cropped_queries_are_other_images_of_another_collection(bench: Bench) ->
     ((_, a),), ((_, b),) = whole.outcomes.items(), cropped.outcomes.items()
     assert a.figures != b.figures
     assert bench.store.exists("paper-roxford-demo-cropped")
+
+
+def test_a_damaged_projection_is_no_reason_to_fit_another(tmp_path: Path) -> None:
+    miniature.write(tmp_path, "dtd")
+    with RunLedger.open(tmp_path / "runs.db") as ledger, open_store(":memory:") as store:
+        given: dict[str, Any] = {"ledger": ledger, "root": tmp_path, "work": tmp_path / "work"}
+        given |= {"datasets": ["dtd"], "models": ["demo"]}
+        assert made_table("table3", store, methods=["pca"], **given).n_failed == 0
+        (file,) = (tmp_path / "work").glob("*.safetensors")
+        content = file.read_bytes()
+        file.write_bytes(content[:-9])
+        found = made_table("table3", store, methods=["pca", "random"], **given)
+        states = {cell.method: outcome for cell, outcome in found.outcomes.items()}
+        assert states["pca"].is_kept
+        assert states["random"].state == "failed"
+        assert file.name in states["random"].reason
+        assert file.read_bytes() == content[:-9]
