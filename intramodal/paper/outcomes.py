@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from intramodal.errors import LedgerError
 from intramodal.paper.base import Cell
 from intramodal.paper.experiments import Figures
 from intramodal.runs.frames import json_values
@@ -98,10 +99,13 @@ class DoneCells:
 
     def find(self, cell: Cell, made_from: Mapping[str, Any]) -> Outcome | None:
         """Return the latest complete run of a cell made from the same; None if there is none."""
-        record = self._by_key.get(self.parameters(cell, made_from)["key"])
-        if record is None:
+        try:
+            record = self._by_key.get(self.parameters(cell, made_from)["key"])
+            if record is None:
+                return None
+            kept = json.loads(self.ledger.artefact(record.id, CELL))
+        except LedgerError:  # warned of where it is written to; the cell is measured anew
             return None
-        kept = json.loads(self.ledger.artefact(record.id, CELL))
         return Outcome(
             cell,
             "done",

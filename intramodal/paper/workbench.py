@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from intramodal import __version__
-from intramodal.errors import InputError, IntramodalError
+from intramodal.errors import InputError, IntramodalError, LedgerError
 from intramodal.ground_truth import GroundTruth
 from intramodal.ingest.augmentation import augmented
 from intramodal.ingest.encoders.registry import load_encoder
@@ -169,14 +169,17 @@ class Bench:
         stated = self._stated(dataset, model)
         if stated["lists"] is None:  # gone since, as images may be once they are ingested
             del stated["lists"]
-        latest = self._latest_ingest(stated)
-        return (
-            latest is not None
-            and latest.status == "COMPLETE"
-            and self.store.exists(stated["collection"])
-            and all(latest.parameters.get(name) == value for name, value in stated.items())
-            and not self.ledger.failures(latest.id)
-        )
+        try:
+            latest = self._latest_ingest(stated)
+            return (
+                latest is not None
+                and latest.status == "COMPLETE"
+                and self.store.exists(stated["collection"])
+                and all(latest.parameters.get(name) == value for name, value in stated.items())
+                and not self.ledger.failures(latest.id)
+            )
+        except LedgerError:  # warned of where it is written to; an ingest skips what is there
+            return False
 
     def _latest_ingest(self, stated: Mapping[str, Any]) -> RunRecord | None:
         """Return the run that wrote to a collection last: an older one may be undone by it."""

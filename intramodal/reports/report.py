@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from intramodal import plots
-from intramodal.errors import InputError
+from intramodal.errors import InputError, LedgerError
 from intramodal.evaluation.compare import Comparison
 from intramodal.evaluation.cost import two_stages
 from intramodal.evaluation.verdict import NAMES, SHORT
@@ -167,7 +168,8 @@ def _spectrum(comparison: Comparison, ledger: RunLedger | None) -> dict[str, Any
     if comparison.context.projection is not None:
         recipe = comparison.context.projection.recipe
     elif ledger is not None and origin and origin.projection:
-        recipe = ledger.facts(origin.projection)
+        with contextlib.suppress(LedgerError):  # warned of by the run; a report does without
+            recipe = ledger.facts(origin.projection)
     total = sum(recipe.get("spectrum", ()))
     if not total:
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -91,16 +92,23 @@ class Database:
         self._scrub = Scrubber([url.password] if url.password else [])
         self._engine = _make_engine(url, lock_timeout_s)
         self._writer = self._engine.execution_options(writes=True)
+        self.generation = 0
+        """How often another file was found in place of the one in use."""
+        self._file: tuple[int, int] | None = None
+        self._log: tuple[int, int] | None = None
+        self._following = threading.Lock()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Yield a session for one look; nothing is committed."""
+        self._follow()
         with self.translated(), Session(self._engine) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """Yield a session for one unit of work: committed as a whole, or not at all."""
+        self._follow()
         with self.translated(), Session(self._writer) as session, session.begin():
             yield session
 
@@ -115,11 +123,61 @@ class Database:
             yield
         except sql_errors.SQLAlchemyError as error:
             sentence = self._scrub.text(_sentence(error, self.label, self.lock_timeout_s))
-            kind = LedgerUnavailable if isinstance(error, _MAY_PASS) else LedgerError
+            # Exactly this class: the file is no database, or a damaged one.
+            may_pass = isinstance(error, _MAY_PASS) or type(error) is sql_errors.DatabaseError
+            kind = LedgerUnavailable if may_pass else LedgerError
             raise kind(sentence) from error
 
     def upgrade(self) -> None:
         """Bring the schema up to date; safe when several processes do so at once."""
+        self._upgrade()
+        self._file = _identity(file_of(self.url))
+
+    def remake(self) -> None:
+        """Make a SQLite file again that was in use and is gone, if its folder is there."""
+        path = file_of(self.url)
+        if path is None or self._file is None or path.exists():
+            return
+        if not path.parent.is_dir():
+            raise LedgerUnavailable(f"{self._gone()}, with its folder")
+        with self._following:
+            self._use_another()
+
+    def _follow(self) -> None:
+        """Use the file that has the name now: SQLite would write to one that nobody finds."""
+        with self._following:
+            path = file_of(self.url)
+            now = _identity(path)
+            if self._file is None:
+                return
+            if self._file == now:
+                self._log = _identity(_beside(path, "-wal"))
+                return
+            if now is None:
+                raise LedgerUnavailable(self._gone())
+            self._use_another()
+
+    def _use_another(self) -> None:
+        self._engine.dispose()
+        self._remove_log()
+        try:
+            self.upgrade()
+        except LedgerError as error:
+            raise LedgerUnavailable(str(error)) from error
+        self.generation += 1
+
+    def _remove_log(self) -> None:
+        """Remove the log of a lost file: SQLite would apply it to the file in its place."""
+        log = _beside(file_of(self.url), "-wal")
+        if log is not None and self._log is not None and _identity(log) == self._log:
+            with contextlib.suppress(OSError):
+                log.unlink()
+                log.with_name(log.name.removesuffix("wal") + "shm").unlink()
+
+    def _gone(self) -> str:
+        return f"the runs database {self.label} was removed while it was in use"
+
+    def _upgrade(self) -> None:
         with self.translated():
             with self._engine.connect() as connection:
                 if stored_schema(connection) == SCHEMA:
@@ -155,6 +213,19 @@ class Database:
                 f"{self.label} has schema {stored}, newer than this version's {SCHEMA}; "
                 "upgrade intramodal, or give another runs database"
             )
+
+
+def _beside(path: Path | None, suffix: str) -> Path | None:
+    return None if path is None else path.with_name(path.name + suffix)
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """Return what tells a file from another of the same name; None if there is none."""
+    try:
+        found = None if path is None else path.stat()
+    except OSError:
+        return None
+    return None if found is None else (found.st_dev, found.st_ino)
 
 
 def _make_engine(url: URL, lock_timeout_s: float) -> Engine:

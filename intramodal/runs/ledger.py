@@ -9,13 +9,11 @@ import logging
 import math
 import re
 import secrets
-import threading
-import time
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,7 +23,6 @@ from sqlalchemy.orm import Session
 from intramodal.errors import InputError, LedgerError
 from intramodal.runs.database import (
     Database,
-    LedgerUnavailable,
     RunFinished,
     file_of,
     parse_url,
@@ -33,6 +30,7 @@ from intramodal.runs.database import (
 )
 from intramodal.runs.environment import command_line, git_state, package_versions, this_process
 from intramodal.runs.liveness import INTERVAL_S, heartbeat, mark_interrupted
+from intramodal.runs.outbox import Outage, Outbox, Work
 from intramodal.runs.records import (
     KINDS,
     ArtefactRecord,
@@ -67,12 +65,8 @@ _KIND = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 # No vowels, no look-alikes: ids are read out and typed.
 _LETTERS = "23456789bcdfghjkmnpqrstvwxz"
 _LARGEST_SEED = 2**63 - 1
-_RETRY_AFTER_S = 30.0
-_MOST_PENDING = 10_000
 _KEY_LENGTH = 255
 _STAGE_LENGTH = 100
-
-Work = Callable[[Session], object]
 
 
 class RecordedRun(Run):
@@ -81,7 +75,8 @@ class RecordedRun(Run):
     A database that fails while the run works (locked, full, gone) does not stop the work: the
     first failure is logged as a warning, entries wait in memory and are written as soon as the
     database answers again, at the latest when the run ends. If it never does, the run stays
-    without an end and is INTERRUPTED for whoever looks next. Wrong arguments are still errors.
+    without an end and is INTERRUPTED for whoever looks next. A file that was removed is made
+    again at the end, with this run. Wrong arguments are still errors.
 
     Attributes
     ----------
@@ -91,18 +86,50 @@ class RecordedRun(Run):
 
     id: str = ""
 
-    def __init__(self, database: Database, scrubber: Scrubber) -> None:
-        self._database = database
+    def __init__(self, scrubber: Scrubber, outbox: Outbox) -> None:
         self._scrub = scrubber
-        self._pending: deque[Work] = deque()
-        self._lock = threading.RLock()
-        self._retry_at = 0.0
-        self._has_warned = False
+        self._outbox = outbox
+        self._facts: dict[str, Any] = {}
         self._status: Status = "RUNNING"
 
     def __repr__(self) -> str:
         """Return id and status."""
         return f"RecordedRun({self.id!r}, {self._status})"
+
+    @property
+    def record(self) -> RunRecord:
+        """What is known of the run without looking into the database."""
+        seen = {"finished": None, "heartbeat": self._facts["started"], "error": None}
+        values = {**seen, **self._facts, "status": self._status}
+        return _run_record(values)
+
+    def enter(self, facts: Mapping[str, Any]) -> None:
+        """Write the run's row; one that is stopped while this commits knows its id, too.
+
+        Called by the ledger; raises `LedgerError` if that cannot be and the run is no part of
+        another.
+        """
+        facts = {"status": "RUNNING", **facts}
+
+        def first(session: Session) -> None:
+            now = session.scalar(select(database_now())) or datetime.now(UTC)
+            run_id = _unused_id(session, now)
+            session.execute(insert(RunRow).values(**facts, **_begun(run_id, now)))
+            self._name(run_id, now, facts)
+
+        def again(session: Session) -> None:
+            if session.get(RunRow, self.id) is None:
+                session.execute(insert(RunRow).values(**self._facts, heartbeat=database_now()))
+            # Everything else replaces what has the same name.
+            session.execute(delete(FailureRow).where(FailureRow.run == self.id))
+
+        if not self._outbox.enter(first, again):
+            now = datetime.now(UTC)
+            self._name(_new_id(now), now, facts)
+
+    def _name(self, run_id: str, started: datetime, facts: Mapping[str, Any]) -> None:
+        self._facts = {**facts, "id": run_id, "started": started}
+        self.id = self._outbox.run_id = run_id
 
     def keep(self, result: Recordable) -> None:
         """Record what a result has to record."""
@@ -134,20 +161,28 @@ class RecordedRun(Run):
             fingerprint = hashlib.sha256(text).hexdigest()
             self.log_fingerprint("collection", collection, fingerprint, facts)
         for vector, origin in origins.items():
-            with self._database.reading() as session:
-                facts = _known_facts(session, origin.projection or origin.encoder_fingerprint)
-            self.log_origin(vector, origin, facts)
+            self._write(partial(self._put_origin, vector=vector, origin=origin))
 
     def log_origin(
         self, vector: str, origin: Origin, facts: Mapping[str, Any] | None = None
     ) -> None:
         """Record which encoder or projection made one vector, and what is known about that."""
-        self.log_fingerprint(
+        row = self._origin_row(vector, origin, facts or {})
+        self._replace(FingerprintRow, ("kind", "name"), row)
+
+    def _origin_row(self, vector: str, origin: Origin, facts: Mapping[str, Any]) -> dict[str, Any]:
+        return self._fingerprint_row(
             "projection" if origin.projection else "encoder",
             str(origin),
             origin.projection or origin.encoder_fingerprint,
-            {**(facts or {}), "vector": vector},
+            {**facts, "vector": vector},
         )
+
+    def _put_origin(self, session: Session, *, vector: str, origin: Origin) -> None:
+        """Write an origin with what the database knows about it at that time."""
+        facts = _known_facts(session, origin.projection or origin.encoder_fingerprint)
+        row = self._origin_row(vector, origin, facts)
+        self._put(session, FingerprintRow, ("kind", "name"), row)
 
     def log_fingerprint(
         self,
@@ -170,13 +205,18 @@ class RecordedRun(Run):
         if kind not in get_args(FingerprintKind):
             allowed = ", ".join(get_args(FingerprintKind))
             raise InputError(f"a fingerprint cannot be of a {kind!r}; give one of {allowed}")
-        row = {
+        row = self._fingerprint_row(kind, name, fingerprint, facts or {})
+        self._replace(FingerprintRow, ("kind", "name"), row)
+
+    def _fingerprint_row(
+        self, kind: str, name: str, fingerprint: str, facts: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        return {
             "kind": kind,
             "name": self._scrub.text(name),
             "fingerprint": self._scrub.text(fingerprint),
-            "facts": self._scrub.json(facts or {}),
+            "facts": self._scrub.json(facts),
         }
-        self._replace(FingerprintRow, ("kind", "name"), row)
 
     def log_metric(
         self,
@@ -241,7 +281,7 @@ class RecordedRun(Run):
             for failure in failures
         ]
         if rows:
-            self._write(lambda session: session.execute(insert(FailureRow), rows))
+            self._write(lambda session: session.execute(insert(FailureRow), rows), len(rows))
 
     def save_artefact(
         self, name: str, data: bytes | Mapping[str, Any], media_type: str | None = None
@@ -289,27 +329,20 @@ class RecordedRun(Run):
         """End the run; called by the ledger's context manager, also before it is entered."""
         if not self.id:
             return
-        with self._lock:
-            self._retry_at = 0.0
-            sentence = None if error is None else self._scrub.text(error)
-            self._write(lambda session: _close(session, self.id, status, sentence), is_last=True)
-            self._status = status
-            if self._pending:
-                log.warning(
-                    "the end of run %s and %d entries could not be written; it will be listed as "
-                    "INTERRUPTED, its work is not affected",
-                    self.id,
-                    len(self._pending) - 1,
-                )
+        self._require_open()
+        sentence = None if error is None else self._scrub.text(error)
+        self._outbox.close(lambda session: _close(session, self.id, status, sentence))
+        self._status = status
 
     def beat(self) -> None:
         """Give a sign of life, by the database's clock."""
-        with self._database.writing() as session:
-            session.execute(
+        self._outbox.beat(
+            lambda session: session.execute(
                 update(RunRow)
                 .where(RunRow.id == self.id, RunRow.status == "RUNNING")
                 .values(heartbeat=database_now())
             )
+        )
 
     def _replace(self, table: type[Any], key: tuple[str, ...], row: dict[str, Any]) -> None:
         self._write(lambda session: self._put(session, table, key, row))
@@ -322,35 +355,15 @@ class RecordedRun(Run):
         session.execute(delete(table).where(table.run == self.id, *same))
         session.execute(insert(table).values(run=self.id, **row))
 
-    def _write(self, work: Work, *, is_last: bool = False) -> None:
-        with self._lock:
-            if self._status != "RUNNING":
-                raise RunFinished(
-                    f"run {self.id} is {self._status} and cannot change any more; start another"
-                )
-            if is_last or len(self._pending) < _MOST_PENDING:
-                self._pending.append(work)
-            if time.monotonic() >= self._retry_at:
-                self._flush()
+    def _write(self, work: Work, n_rows: int = 1) -> None:
+        self._require_open()
+        self._outbox.add(work, n_rows=n_rows)
 
-    def _flush(self) -> None:
-        while self._pending:
-            try:
-                with self._database.writing() as session:
-                    _require_running(session, self.id)
-                    self._pending[0](session)
-            except LedgerUnavailable as error:
-                self._warn(error)
-                self._retry_at = time.monotonic() + _RETRY_AFTER_S
-                return
-            except LedgerError as error:
-                self._warn(error)
-            self._pending.popleft()
-
-    def _warn(self, error: LedgerError) -> None:
-        level = logging.DEBUG if self._has_warned else logging.WARNING
-        log.log(level, "run %s goes on, but could not be recorded: %s", self.id, error)
-        self._has_warned = True
+    def _require_open(self) -> None:
+        if self._status != "RUNNING":
+            raise RunFinished(
+                f"run {self.id} is {self._status} and cannot change any more; start another"
+            )
 
 
 def _known_facts(session: Session, fingerprint: str) -> dict[str, Any]:
@@ -361,16 +374,6 @@ def _known_facts(session: Session, fingerprint: str) -> dict[str, Any]:
         .order_by(FingerprintRow.id.desc())
     )
     return next((dict(facts) for facts in session.scalars(query) if facts), {})
-
-
-def _require_running(session: Session, run_id: str) -> None:
-    """Lock the run's row for this unit of work; refuse to change a finished run."""
-    running = select(RunRow.status).where(RunRow.id == run_id).with_for_update()
-    status = session.scalar(running)
-    if status != "RUNNING":
-        raise RunFinished(
-            f"run {run_id} is {status or 'deleted'} in the database, ended by another process"
-        )
 
 
 def _close(session: Session, run_id: str, status: Status, error: str | None) -> None:
@@ -402,6 +405,8 @@ class RunLedger:
     def __init__(self, database: Database, *, heartbeat_interval_s: float | None) -> None:
         self._database = database
         self._heartbeat_interval_s = heartbeat_interval_s
+        self._outage = Outage()
+        self._own: dict[str, RecordedRun] = {}
 
     @classmethod
     def open(
@@ -502,46 +507,43 @@ class RunLedger:
         ------
         LedgerError
             If the run cannot be entered: before the block starts. Later trouble with the
-            database does not reach the block (see `RecordedRun`).
+            database does not reach the block (see `RecordedRun`), nor does it reach that of a
+            run whose parent is a block of this ledger.
         """
         _check(kind, seed)
         scrubber = Scrubber.from_environment(
             self._database.url.render_as_string(hide_password=False)
         )
+        above = None if parent is None else self._own.get(parent)
         facts = {
             "kind": kind,
             "seed": None if seed is None else int(seed),
-            "parent": None if parent is None else self.get(parent).id,
+            "parent": None if parent is None else above.id if above else self.get(parent).id,
             "parameters": scrubber.json(parameters or {}),
             "command": scrubber.command(command_line() if command is None else command),
         }
         facts |= {"packages": package_versions(), "git": git_state()}
-        recorded = RecordedRun(self._database, scrubber)
+        outbox = Outbox(self._database, self._outage, above._outbox if above else None)
+        recorded = RecordedRun(scrubber, outbox)
         with heartbeat(recorded.beat, self._heartbeat_interval_s), _ending(recorded):
             self._enter(recorded, facts)
             yield recorded
+        if above is not None:
+            del self._own[recorded.id]
 
     def _enter(self, recorded: RecordedRun, facts: dict[str, Any]) -> None:
-        """Write the row of a run; one that is stopped while this commits knows its id, too."""
-        mark_interrupted(self._database)
         process = this_process()
-        with self._database.writing() as session:
-            now = session.scalar(select(database_now())) or datetime.now(UTC)
-            row = RunRow(
-                id=_unused_id(session, now),
-                status="RUNNING",
-                started=now,
-                heartbeat=now,
-                heartbeat_interval_s=self._heartbeat_interval_s,
-                host=process.host,
-                pid=process.pid,
-                process_space=process.space,
-                process_started=process.started,
-                **facts,
-            )
-            session.add(row)
-            session.flush()
-            recorded.id = row.id
+        ours = {
+            "heartbeat_interval_s": self._heartbeat_interval_s,
+            "host": process.host,
+            "pid": process.pid,
+            "process_space": process.space,
+            "process_started": process.started,
+        }
+        if facts["parent"] is None:
+            mark_interrupted(self._database)
+        recorded.enter(facts | ours)
+        self._own[recorded.id] = recorded
 
     def runs(
         self, kind: str | None = None, status: Status | None = None, limit: int | None = None
@@ -569,7 +571,7 @@ class RunLedger:
         if limit is not None:
             query = query.limit(limit)
         with self._database.reading() as session:
-            return RunTable(_run_record(row) for row in session.scalars(query))
+            return RunTable(_run_record(vars(row)) for row in session.scalars(query))
 
     def require_kind(self, kind: str) -> None:
         """Raise `InputError` for a kind that neither our commands nor any run here has."""
@@ -583,11 +585,21 @@ class RunLedger:
     def get(self, id_or_prefix: str) -> RunRecord:
         """Return one run by its id or the beginning of it.
 
+        Of a run of this ledger what is known is returned where the database cannot be used.
+
         Raises
         ------
         LedgerError
             If no run, or more than one, has it; the message names the closest ids.
         """
+        try:
+            return self._stored(id_or_prefix)
+        except LedgerError:
+            if id_or_prefix in self._own:
+                return self._own[id_or_prefix].record
+            raise
+
+    def _stored(self, id_or_prefix: str) -> RunRecord:
         mark_interrupted(self._database)
         begins = RunRow.id.startswith(id_or_prefix, autoescape=True)
         query = select(RunRow).where(begins).order_by(RunRow.id.desc()).limit(6)
@@ -595,7 +607,7 @@ class RunLedger:
             rows = list(session.scalars(query))
         exact = [row for row in rows if row.id == id_or_prefix]
         if id_or_prefix and len(exact or rows) == 1:
-            return _run_record((exact or rows)[0])
+            return _run_record(vars((exact or rows)[0]))
         raise LedgerError(self._no_such_run(id_or_prefix, [row.id for row in rows]))
 
     def _no_such_run(self, given: str, candidates: list[str]) -> str:
@@ -745,9 +757,9 @@ def _checked_status(status: str) -> str:
     return status
 
 
-def _run_record(row: RunRow) -> RunRecord:
-    values = {name: getattr(row, name) for name in RunRecord.__dataclass_fields__}
-    return RunRecord(**values | {"command": tuple(row.command)})
+def _run_record(row: Mapping[str, Any]) -> RunRecord:
+    values = {name: row[name] for name in RunRecord.__dataclass_fields__}
+    return RunRecord(**values | {"command": tuple(row["command"])})
 
 
 @contextmanager
@@ -789,10 +801,18 @@ def _prepare_file(database: Database, *, create: bool) -> None:
 
 def _unused_id(session: Session, now: datetime) -> str:
     while True:  # ends: 27**4 ids a second
-        letters = "".join(secrets.choice(_LETTERS) for _ in range(4))
-        run_id = f"{now:%Y%m%d-%H%M%S}-{letters}"
+        run_id = _new_id(now)
         if session.get(RunRow, run_id) is None:
             return run_id
+
+
+def _new_id(now: datetime) -> str:
+    letters = "".join(secrets.choice(_LETTERS) for _ in range(4))
+    return f"{now:%Y%m%d-%H%M%S}-{letters}"
+
+
+def _begun(run_id: str, now: datetime) -> dict[str, Any]:
+    return {"id": run_id, "started": now, "heartbeat": now}
 
 
 def _check(kind: str, seed: int | None) -> None:

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
 
-from intramodal.errors import LedgerError
 from intramodal.runs.database import Database, LedgerUnavailable
 from intramodal.runs.environment import Process, is_gone
 from intramodal.runs.schema import RunRow, database_now
@@ -45,14 +44,8 @@ def heartbeat(beat: Callable[[], None], interval_s: float | None) -> Iterator[No
 
 
 def _keep_beating(beat: Callable[[], None], interval_s: float, is_over: threading.Event) -> None:
-    """Beat until it is over; an error is logged once, and the next beat tries again."""
-    level = logging.WARNING
     while not is_over.wait(interval_s):
-        try:
-            beat()
-        except LedgerError as error:
-            log.log(level, "no heartbeat: %s", error)
-            level = logging.DEBUG
+        beat()
 
 
 def mark_interrupted(database: Database) -> None:

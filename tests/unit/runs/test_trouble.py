@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -80,9 +81,8 @@ def test_a_database_locked_to_the_end_does_not_fail_the_work(
             locks.enter_context(locked(path))  # lifted only after the run has ended
             run.log_metric("map", 0.5)
         assert ledger.get(str(run.id)).status == "RUNNING"
-    first, last = warnings_of(caplog)
-    assert "locked" in first
-    assert "the end of run" in last
+    (warning,) = warnings_of(caplog)
+    assert "locked" in warning
 
 
 def test_a_full_disk_does_not_fail_the_work(path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -144,3 +144,143 @@ def test_other_urls_are_refused_without_showing_the_password(url: str) -> None:
 def test_a_ledger_shows_its_place_but_not_its_password(path: Path) -> None:
     with RunLedger.open(path) as ledger:
         assert repr(ledger) == f"RunLedger('sqlite:///{path}')"
+
+
+# A database that is lost while a run works
+
+
+def entries(ledger: RunLedger, run_id: str) -> tuple[str, list[str], list[str], list[str]]:
+    """Return status, figures, failures and files of a run."""
+    return (
+        ledger.get(run_id).status,
+        [metric.name for metric in ledger.metrics(run_id)],
+        [failure.item for failure in ledger.failures(run_id)],
+        [file.name for file in ledger.artefacts(run_id)],
+    )
+
+
+WHOLE = ("COMPLETE", ["before", "after"], ["1.jpg"], ["file"])
+
+
+@contextmanager
+def losing(path: Path, *, and_then: Callable[[], object] = lambda: None) -> Iterator[str]:
+    """Record a run whose database is removed between two of its entries."""
+    with RunLedger.open(path, heartbeat_interval_s=None) as ledger:
+        with ledger.run("ingest", seed=7) as run:
+            run.log_metric("before", 0.5)
+            run.log_failure("1.jpg", "read", "r")
+            path.unlink()
+            run.log_metric("after", 0.5)
+            and_then()
+            run.save_artefact("file", b"bytes")
+        yield run.id
+
+
+def test_a_run_is_whole_in_a_file_that_is_made_again_after_it_was_removed(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with losing(path) as run_id, RunLedger.open(path) as ledger:
+        assert entries(ledger, run_id) == WHOLE
+        assert ledger.get(run_id).seed == 7
+    (warning,) = warnings_of(caplog)
+    assert "was removed while it was in use" in warning
+
+
+def test_a_run_is_whole_in_a_database_that_took_the_place_of_its_own(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def replace() -> None:
+        with RunLedger.open(path) as other, other.run("fit"):
+            pass
+
+    with losing(path, and_then=replace) as run_id, RunLedger.open(path) as ledger:
+        assert entries(ledger, run_id) == WHOLE
+        assert {record.kind for record in ledger.runs()} == {"ingest", "fit"}
+    assert len(warnings_of(caplog)) == 1
+
+
+def test_a_run_is_whole_in_a_copy_from_before_its_last_entries(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = path.with_name("copy.db")
+    with RunLedger.open(path, heartbeat_interval_s=None) as ledger:
+        with ledger.run("ingest") as run:
+            run.log_metric("before", 0.5)
+            run.log_failure("1.jpg", "read", "r")
+            with sqlite3.connect(path) as connection:
+                connection.execute("VACUUM INTO ?", (str(copy),))
+            run.log_metric("after", 0.5)
+            run.save_artefact("file", b"bytes")
+            copy.replace(path)
+        assert entries(ledger, run.id) == WHOLE
+    assert len(warnings_of(caplog)) == 1
+
+
+@pytest.mark.parametrize("other", ["text", "foreign", "folder", "nothing"])
+def test_a_run_ends_with_one_warning_where_its_database_is_something_else_by_then(
+    path: Path, other: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def put() -> None:
+        if other == "text":
+            path.write_text("dear diary " * 200)
+        elif other == "foreign":
+            with sqlite3.connect(path) as connection:
+                connection.execute("CREATE TABLE runs (marathon TEXT)")
+        elif other == "folder":
+            path.mkdir()
+        else:
+            shutil.rmtree(path.parent)
+
+    with losing(path, and_then=put):
+        pass
+    assert len(warnings_of(caplog)) == 1
+    if other == "text":
+        assert path.read_text().startswith("dear diary")
+    if other == "foreign":
+        with sqlite3.connect(path) as connection:
+            assert list(connection.execute("SELECT name FROM sqlite_master")) == [("runs",)]
+
+
+def test_runs_that_belong_to_another_go_on_without_a_database_and_are_whole_at_its_end(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RunLedger.open(path, lock_timeout_s=0.05, heartbeat_interval_s=None) as ledger:
+        with ledger.run("reproduce") as above:
+            with ExitStack() as locks:
+                locks.enter_context(locked(path))
+                with ledger.run("cell", parent=above.id) as first:
+                    first.log_metric("map", 0.5)
+            with pytest.raises(ValueError), ledger.run("cell", parent=above.id) as second:  # noqa: PT011
+                raise ValueError("mine")
+        runs = {run.id: run for run in ledger.runs()}
+        assert ledger.metrics(first.id)[0].value == 0.5
+    assert {run.status for run in runs.values()} == {"COMPLETE", "FAILED"}
+    assert runs[first.id].parent == runs[second.id].parent == above.id
+    assert len(warnings_of(caplog)) == 1
+
+
+def test_a_run_tells_what_it_is_where_its_database_cannot(path: Path) -> None:
+    with RunLedger.open(path) as ledger:
+        with ledger.run("ingest", seed=3, command=["ingest", "photos"]) as run:
+            path.unlink()
+            found = ledger.get(run.id)
+        assert (found.seed, found.command, found.status) == (3, ("ingest", "photos"), "RUNNING")
+
+
+def test_two_processes_whose_database_was_removed_are_both_in_the_one_made_again(
+    path: Path,
+) -> None:
+    with RunLedger.open(path) as one, RunLedger.open(path) as two, one.run("ingest") as first:
+        with two.run("fit") as second:
+            first.log_metric("map", 0.5)
+            second.log_metric("map", 0.5)
+            path.unlink()
+        first.log_metric("other", 0.5)
+    with RunLedger.open(path) as ledger:
+        assert {run.id: run.status for run in ledger.runs()} == {
+            first.id: "COMPLETE",
+            second.id: "COMPLETE",
+        }
+        assert len(ledger.metrics(first.id)) == 2
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
