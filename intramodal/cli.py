@@ -6,7 +6,6 @@ import _thread
 import contextlib
 import difflib
 import importlib
-import json
 import logging
 import os
 import signal
@@ -19,8 +18,10 @@ from typing import Any
 import click
 
 from intramodal import __version__
-from intramodal.commands.options import JSON_ASKED
+from intramodal.commands.options import JSON_ASKED, print_json
+from intramodal.commands.printing import log_to_stderr, note
 from intramodal.errors import InputError, IntramodalError
+from intramodal.terminal import gated, visible
 
 SIGNALS = tuple(
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -116,6 +117,11 @@ class CommandGroup(click.Group):
         """Import one command."""
         return _load(name) if name in COMMANDS else None
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run from the command line; all that is printed passes the gate."""
+        with gated():
+            return super().main(*arguments, **options)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Know of ``--json`` before a command is found: it holds for wrong words, too."""
         ctx.meta[JSON_ASKED] = "--json" in args
@@ -141,6 +147,7 @@ class CommandGroup(click.Group):
                 return super().invoke(ctx)
             except click.UsageError as error:
                 _print_json(ctx, error.format_message(), type(error).__name__)
+                vars(error).update(message=visible(error.message))
                 raise
             except IntramodalError as error:
                 _fail(ctx, str(error), type(error).__name__, code=1)
@@ -155,12 +162,12 @@ def _load(name: str) -> click.Command:
 
 def _print_json(ctx: click.Context, sentence: str, kind: str) -> None:
     if ctx.meta.get(JSON_ASKED):
-        click.echo(json.dumps({"error": {"type": kind, "message": sentence}}))
+        print_json({"error": {"type": kind, "message": sentence}})
 
 
 def _fail(ctx: click.Context, sentence: str, kind: str, *, code: int) -> None:
     _print_json(ctx, sentence, kind)
-    click.echo(f"Error: {sentence}", err=True)
+    note(f"Error: {sentence}")
     raise click.exceptions.Exit(code)
 
 
@@ -221,5 +228,5 @@ def cli(ctx: click.Context, verbose: int) -> None:
     which overrides the defaults. Results go to stdout, progress and logs to stderr.
     """
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr(level)
     ctx.default_map = read_config(Path(CONFIG_FILE))

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from intramodal.commands.options import model_options
+from intramodal.commands.printing import say
 from intramodal.commands.session import JobCommand, Session, session_options
 
 
@@ -61,12 +62,12 @@ def command(
 
 
 def _print(result: dict[str, Any]) -> None:
-    click.echo(
+    say(
         f"{result['collection']}: vector {result['vector']!r} ({result['size']} dimensions) made "
         f"by {result['made_by']}"
     )
     if result["pictures"]:
         seen = result["pictures"]
-        click.echo(f"{seen['n']} pictures encoded again: median cosine {seen['median']:.4f}")
+        say(f"{seen['n']} pictures encoded again: median cosine {seen['median']:.4f}")
     if result["model_check"]:
-        click.echo(result["model_check"]["says"])
+        say(result["model_check"]["says"])

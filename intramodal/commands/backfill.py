@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from intramodal.commands.options import payload_filter, shard_key_option, upload_options
+from intramodal.commands.printing import note, print_table, printable, say
 from intramodal.commands.session import JobCommand, Session, Uploads, session_options
 
 QUANTIZATIONS = ("none", "scalar", "binary", "turbo")
@@ -301,8 +302,6 @@ def _flags(names: list[str]) -> str:
 
 
 def _print(result: dict[str, Any]) -> None:
-    from intramodal.commands.printing import note, print_table, printable
-
     failures = result.get("failures", [])
     for failure in failures[:_MOST_SHOWN]:
         note(printable(f"{failure['stage']}: {failure['item']}: {failure['reason']}"))
@@ -313,7 +312,7 @@ def _print(result: dict[str, Any]) -> None:
     check = result.get("model_check", {})
     for sentence in (*result.get("notes", ()), check.get("says"), result.get("sentence")):
         if sentence:
-            click.echo(sentence)
+            say(sentence)
 
 
 def _shown(result: dict[str, Any]) -> list[str]:

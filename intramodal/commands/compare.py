@@ -20,6 +20,16 @@ from intramodal.commands.options import (
     vector_list,
     where_option,
 )
+from intramodal.commands.printing import (
+    named,
+    note,
+    note_where,
+    number,
+    print_by_distance,
+    print_table,
+    printable,
+    say,
+)
 from intramodal.commands.session import JobCommand, Session, figures_kept, session_options
 from intramodal.evaluation.gate import FAIL_ON
 
@@ -281,8 +291,6 @@ def _write_junit(result: dict[str, Any], path: Path | None, started: datetime, r
 
 def _end(gate: dict[str, Any] | None) -> None:
     """Say whether the gate is passed; by now all is printed, recorded and written."""
-    from intramodal.commands.printing import note, printable
-
     if gate is not None:
         note(printable(gate["sentence"], limit=2000))
         if gate["failed"]:
@@ -388,44 +396,32 @@ def _refuse(options: dict[str, Any], names: tuple[str, ...], when: str) -> None:
 
 
 def _print_agreement(result: dict[str, Any]) -> None:
-    from intramodal.commands.printing import note, note_where, print_table
-
     a, b = result["vectors"]
     rows = [
         (str(row["id"]), f"{row['overlap']:.0%}") for row in result["agreement"]["disagreements"]
     ]
     print_table((f"{a} and {b} disagree most on", "in common>"), rows)
     for sentence in result["sentences"]:
-        click.echo(sentence)
+        say(sentence)
     _print_costs(result["cost"], result["vectors"])
     note_where(result)
     note(f"run {result['run_id']}")
 
 
 def _print_labelled(result: dict[str, Any]) -> None:
-    from intramodal.commands.printing import printable
-
     print_verdicts(result)
     if "baseline" in result:
-        click.echo(printable(result["baseline"]["sentence"], limit=2000))
+        say(printable(result["baseline"]["sentence"], limit=2000))
 
 
 def print_verdicts(result: dict[str, Any]) -> None:
     """Print the decision, one row and one sentence a field, and one row a piece of evidence."""
-    from intramodal.commands.printing import (
-        named,
-        note,
-        note_where,
-        number,
-        print_by_distance,
-        print_table,
-    )
     from intramodal.evaluation.verdict import PIECES, SHORT
 
     a, b = result["vectors"]
     if result["max_queries"]:
-        click.echo(f"at most {result['max_queries']:,} images ask, drawn at random; all answer")
-    click.echo(result["decision"]["sentence"])
+        say(f"at most {result['max_queries']:,} images ask, drawn at random; all answer")
+    say(result["decision"]["sentence"])
     rows = []
     for name, field in result["fields"].items():
         pieces = field["pieces"]
@@ -441,7 +437,7 @@ def print_verdicts(result: dict[str, Any]) -> None:
     ]
     print_by_distance(result, own)
     for name, field in result["fields"].items():
-        click.echo(f"{name}: {field['sentence']}")
+        say(f"{name}: {field['sentence']}")
     _print_pieces(result["fields"])
     _print_costs(result["cost"], result["vectors"])
     if result["decision"]["snippet"]:
@@ -452,7 +448,6 @@ def print_verdicts(result: dict[str, Any]) -> None:
 
 def _print_pieces(fields: dict[str, Any]) -> None:
     """Print what each piece of evidence says, and what would settle it."""
-    from intramodal.commands.printing import number, print_table
     from intramodal.evaluation.verdict import NAMES, p_value
 
     rows = []
@@ -471,7 +466,6 @@ def _print_pieces(fields: dict[str, Any]) -> None:
 
 def _print_costs(costs: dict[str, Any], vectors: Sequence[str]) -> None:
     """Print one row a vector, and one for the search in two stages."""
-    from intramodal.commands.printing import number, print_table
     from intramodal.evaluation.cost import two_stages
 
     columns = ("vector", "bytes>", "RAM MB>", "in int8>", "ms p50>", "p95>", "recall@10>")
@@ -487,13 +481,11 @@ def _print_costs(costs: dict[str, Any], vectors: Sequence[str]) -> None:
     ]
     print_table(columns, rows)
     _print_first_results(costs)
-    click.echo(two_stages(*vectors))
+    say(two_stages(*vectors))
 
 
 def _print_first_results(costs: dict[str, Any]) -> None:
     """Print how good the first results of every search are, one row a field."""
-    from intramodal.commands.printing import number, print_table
-
     found = [cost["fields"] for cost in costs.values()]
     rows = []
     for field in found[0]:

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from intramodal.commands.ingest import PICTURES_DEFAULTS
 from intramodal.commands.options import json_option
+from intramodal.commands.printing import note, say
 from intramodal.commands.session import Access, Session, Workspace, access_options
 
 COLLECTION = "demo"
@@ -173,13 +174,12 @@ def _ingested(
 
 def _show(result: dict[str, Any]) -> None:
     from intramodal.commands.compare import print_verdicts
-    from intramodal.commands.printing import note
 
     counts = f"{result['n_images']:,} pictures, {result['n_failed']} failed"
-    click.echo(f"{counts}, {result['seconds']:.0f} s")
+    say(f"{counts}, {result['seconds']:.0f} s")
     print_verdicts(result)
-    click.echo(result["about"])
-    click.echo(f"report: {result['report']}")
+    say(result["about"])
+    say(f"report: {result['report']}")
     for line in result["next"]:
         note(f"next: {line}")
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from intramodal import __version__
+from intramodal.commands.printing import print_state, printable, say
 from intramodal.commands.session import Access, Session, SessionCommand, session_options
 from intramodal.errors import IntramodalError
 
@@ -57,13 +58,11 @@ def command(ctx: click.Context, /, session: Session, repair: bool) -> None:
 
 
 def _show(result: dict[str, Any]) -> None:
-    from intramodal.commands.printing import printable
-
     for row in result["checks"]:
-        state = click.style(f"{row['state']:<8}", fg=_COLORS[row["state"]])
-        click.echo(f"{state} {row['name']:<7} {printable(row['detail'], limit=400)}")
+        line = f"{row['name']:<7} {printable(row['detail'], limit=400)}"
+        print_state(f"{row['state']:<8}", line, colour=_COLORS[row["state"]])
         if row["remedy"]:
-            click.echo(f"{'':<16} -> {printable(row['remedy'], limit=400)}")
+            say(f"{'':<16} -> {printable(row['remedy'], limit=400)}")
 
 
 State = Literal["ok", "warning", "problem"]

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from intramodal.commands.options import shard_key_option
+from intramodal.commands.printing import say
 from intramodal.commands.session import JobCommand, Session, session_options
 
 
@@ -48,4 +49,4 @@ def command(session: Session, collection: str, vector: str, out: Path) -> None:
 def _show(result: dict[str, Any]) -> None:
     left_out = f", {result['missing']:,} points lack it" if result["missing"] else ""
     where = f"{result['out']} (ids: {result['ids']}{left_out})"
-    click.echo(f"{result['rows']:,} x {result['dim']} -> {where}")
+    say(f"{result['rows']:,} x {result['dim']} -> {where}")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from intramodal.commands.options import model_options, upload_options
+from intramodal.commands.printing import note, print_table, printable, say
 from intramodal.commands.session import (
     Session,
     SessionCommand,
@@ -428,8 +429,6 @@ def _recorded(
 
 
 def _print(result: dict[str, Any]) -> None:
-    from intramodal.commands.printing import note, print_table, printable
-
     for failure in result["failures"][:_MOST_SHOWN]:
         note(printable(f"{failure['stage']}: {failure['item']}: {failure['reason']}"))
     if result["failed"] > _MOST_SHOWN:
@@ -446,17 +445,15 @@ def _print(result: dict[str, Any]) -> None:
 
 
 def _print_plan(plan: dict[str, Any]) -> None:
-    from intramodal.commands.printing import note, printable
-
     for path in plan["would_prune"]:
-        click.echo(printable(path, limit=_LONGEST_PATH))
+        say(printable(path, limit=_LONGEST_PATH))
     n, listed = plan["n_would_prune"], len(plan["would_prune"])
     if n > listed:
         note(f"... and {n - listed:,} more")
     if plan["gap"] is not None:
         note(f"nothing would be deleted, as the source may hold more images: {plan['gap']}")
     next_step = "; give --yes to delete that many" if plan["needs_yes"] else ""
-    click.echo(
+    say(
         f"{n:,} of {plan['n_dataset']:,} points of data set {plan['dataset']!r} would be deleted"
         f"{next_step}"
     )

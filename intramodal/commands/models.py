@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from intramodal.commands.options import json_option, print_json
+from intramodal.commands.printing import print_table, say
 
 
 @click.group("models")
@@ -24,13 +25,12 @@ def list_models(as_json: bool) -> None:
     if as_json:
         print_json({"models": rows})
         return
-    from intramodal.commands.printing import print_table
 
     print_table(tuple(rows[0]), [tuple(row.values()) for row in rows])
 
 
 @command.command("convert-slip")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.argument("target", type=click.Path(path_type=Path))
 @json_option
 def convert_slip(source: Path, target: Path, as_json: bool) -> None:
@@ -42,4 +42,4 @@ def convert_slip(source: Path, target: Path, as_json: bool) -> None:
     if as_json:
         print_json(result)
         return
-    click.echo(f"{result['target']}: use it as {result['model']}")
+    say(f"{result['target']}: use it as {result['model']}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -339,4 +338,6 @@ classes_option = click.option(
 
 def print_json(result: dict[str, Any]) -> None:
     """Print one JSON object on stdout."""
-    click.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))
+    from intramodal.commands.printing import json_line
+
+    click.echo(json_line(result))

@@ -1,12 +1,19 @@
-"""Tables for people; the only place that imports rich."""
+"""Tables, sentences, data and log lines for people; the only place that imports rich."""
 
 from __future__ import annotations
 
+import json
+import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
+
+from intramodal.terminal import ungated, visible
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 _PIPE_WIDTH = 160
 
@@ -19,17 +26,28 @@ def print_table(
         return
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(
+        title=None if title is None else _text(title), title_justify="left", header_style="bold"
+    )
     for column in columns:
         is_number = column.endswith(">")
-        table.add_column(column.rstrip(">"), justify="right" if is_number else "left")
+        heading = _text(column.rstrip(">"))
+        table.add_column(heading, justify="right" if is_number else "left")
     for row in rows:
         cells = (named(c) if head == "vector" else c for head, c in zip(columns, row, strict=True))
-        table.add_row(*(Text(printable(str(cell))) for cell in cells))
+        table.add_row(*map(_text, cells))
     # A pipe or a log has no width: rich would assume 80 columns and cut words for it.
-    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    # Rich's own colours must reach the terminal; all text of the table is printable.
+    Console(file=ungated(sys.stdout), width=width).print(table)
+
+
+def _text(cell: object) -> Text:
+    """Return a cell that is neither markup nor anything that a terminal obeys."""
+    from rich.text import Text
+
+    return Text(printable(str(cell)))
 
 
 def named(vector: object) -> str:
@@ -38,16 +56,85 @@ def named(vector: object) -> str:
 
 
 def printable(text: str, *, limit: int = 200) -> str:
-    """Return untrusted text without control characters, shortened in the middle."""
-    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    if len(clean) <= limit:
-        return clean
-    return f"{clean[: limit // 2]} … {clean[-limit // 2 :]}"
+    """Return untrusted text as one visible line, shortened in the middle."""
+    clean = visible(text if len(text) <= limit else _shortened(text, limit))
+    return clean if len(clean) <= limit else _shortened(clean, limit)
+
+
+def _shortened(text: str, limit: int) -> str:
+    return f"{text[: limit // 2]} … {text[-limit // 2 :]}"
+
+
+def say(sentence: str) -> None:
+    """Print one line on stdout, whatever names it repeats."""
+    click.echo(visible(sentence))
 
 
 def note(text: str) -> None:
-    """Print a remark on stderr."""
-    click.echo(text, err=True)
+    """Print a remark, one line, on stderr."""
+    click.echo(visible(text), err=True)
+
+
+def print_state(state: str, text: str, *, colour: str) -> None:
+    """Print a line that begins with a word in colour."""
+    if sys.stdout is not None:
+        click.echo(f"{click.style(state, fg=colour)} {visible(text)}", file=ungated(sys.stdout))
+
+
+def print_data(text: str) -> None:
+    """Print what a program may read: as it is, but on a terminal as everything else."""
+    if sys.stdout is None or sys.stdout.isatty():
+        click.echo(text, nl=False)
+    else:
+        ungated(sys.stdout).write(text)
+
+
+def json_line(result: Mapping[str, Any]) -> str:
+    """Return one line of JSON: for a program the same values, for a terminal only text.
+
+    What a terminal would obey is escaped as JSON does it; other letters are themselves.
+    """
+    text = json.dumps(result, ensure_ascii=False, allow_nan=False)
+    return text if text.isprintable() else "".join(map(_json_escaped, text))
+
+
+def _json_escaped(character: str) -> str:
+    """Escape one character of a JSON text if it is not visible; only strings have such."""
+    shown = visible(character)
+    if shown == character:
+        return character
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to what stderr is at that moment: a process may print to several."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, stream: TextIO) -> None:
+        pass
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if sys.stderr is not None:
+            super().emit(record)
+
+
+class _OneLine(logging.Formatter):
+    """Lets no message begin a line of its own; a traceback keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
+        return visible(super().formatMessage(record))
+
+
+def log_to_stderr(level: int) -> None:
+    """Print log records of `level` and above, if nothing handles them yet."""
+    handler = _Stderr()
+    handler.setFormatter(_OneLine("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 def number(value: float | None, digits: int = 4, *, sign: bool = False) -> str:

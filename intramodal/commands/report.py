@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from intramodal.commands.options import json_option, runs_option
+from intramodal.commands.printing import say
 from intramodal.commands.session import Session, SessionCommand
 from intramodal.errors import InputError
 
@@ -59,7 +60,7 @@ def command(session: Session, names: tuple[str, ...], out: Path, file_format: st
 
 def _show(result: dict[str, Any]) -> None:
     ids = ", ".join(result["run_ids"])
-    click.echo(f"{result['report']} ({result['bytes'] / 1e6:.1f} MB), run {ids}")
+    say(f"{result['report']} ({result['bytes'] / 1e6:.1f} MB), run {ids}")
 
 
 _SUFFIXES = {".html": "html", ".htm": "html", ".md": "md", ".tex": "latex", ".latex": "latex"}

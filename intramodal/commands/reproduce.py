@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from intramodal.commands.options import LIST, comma_list, model_options, split_option
+from intramodal.commands.printing import note, number, print_table, say
 from intramodal.commands.session import JobCommand, Session, session_options
 
 _RECIPES = ("paper-text", "paper-table3", "paper-readme", "paper-fewshot")
@@ -157,12 +158,10 @@ def command(  # noqa: PLR0913  one an option
 
 
 def _show(result: dict[str, Any]) -> None:
-    from intramodal.commands.printing import note, print_table
-
     for grid in result["tables"]:
         for line in (grid["banner"], grid["caption"]):
             if line:
-                click.echo(line)
+                say(line)
         rows = [
             (" · ".join(row["head"]), name, *_places(cell, grid["decimals"]))
             for row in grid["rows"]
@@ -172,12 +171,10 @@ def _show(result: dict[str, Any]) -> None:
         for remark in grid["notes"]:
             note(remark)
     for file in result["files"]:
-        click.echo(f"written: {file}")
+        say(f"written: {file}")
 
 
 def _places(place: dict[str, Any], decimals: int) -> tuple[str, str, str]:
-    from intramodal.commands.printing import number
-
     ours = number(place["value"], decimals) + ("*" if place["state"] == "partial" else "")
     if place["state"] == "failed":
         ours = "failed"
@@ -186,10 +183,8 @@ def _places(place: dict[str, Any], decimals: int) -> tuple[str, str, str]:
 
 
 def _show_plan(result: dict[str, Any]) -> None:
-    from intramodal.commands.printing import note, print_table
-
     n_done = sum(cell["state"] == "done" for cell in result["cells"])
-    click.echo(f"{result['title']}: {result['n_cells']} cells, {n_done} done")
+    say(f"{result['title']}: {result['n_cells']} cells, {n_done} done")
     rows = [
         (
             one["dataset"],

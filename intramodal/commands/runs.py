@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from intramodal.commands.options import LIST, json_option, names, runs_option
+from intramodal.commands.printing import number, print_data, print_table, say
 from intramodal.commands.session import Session, SessionCommand
 from intramodal.runs.records import KINDS
 
@@ -71,8 +72,6 @@ def show_run(session: Session, run: str) -> None:
 
 
 def _print_run(result: dict[str, Any]) -> None:
-    from intramodal.commands.printing import print_table
-
     about = result | {"command": " ".join(result["command"])}
     plain = {name: value for name, value in about.items() if not isinstance(value, list | dict)}
     print_table(("", "times in UTC"), [(name, _cell(plain, name)) for name in plain])
@@ -133,7 +132,7 @@ def export_runs(
 
     with session.open_runs() as ledger:
         n = write_runs(ledger, out, ids=ids or None, file_format=file_format)
-    session.answer({"out": str(out), "n_runs": n}, lambda _: click.echo(f"{n:,} runs -> {out}"))
+    session.answer({"out": str(out), "n_runs": n}, lambda _: say(f"{n:,} runs -> {out}"))
 
 
 _FORMATS = ("md", "tex", "csv", "json", "html")
@@ -224,10 +223,10 @@ def table(
         )
     text = grid.render(chosen)
     if out is None:
-        session.answer(grid.to_dict(), lambda _: click.echo(text, nl=False))
+        session.answer(grid.to_dict(), lambda _: print_data(text))
         return
     write_text(out, text)
-    session.answer({**grid.to_dict(), "out": str(out)}, lambda _: click.echo(f"table -> {out}"))
+    session.answer({**grid.to_dict(), "out": str(out)}, lambda _: say(f"table -> {out}"))
 
 
 def _format_of(given: str | None, out: Path | None) -> str:
@@ -285,19 +284,15 @@ def prune_runs(session: Session, yes: bool, **which: Any) -> None:
 def _print_pruned(result: dict[str, Any]) -> None:
     _print_runs(result["runs"], ("run", "kind", "status", "started"))
     n = len(result["runs"])
-    click.echo(f"{n:,} deleted" if result["deleted"] else f"{n:,} would be deleted; add --yes")
+    say(f"{n:,} deleted" if result["deleted"] else f"{n:,} would be deleted; add --yes")
 
 
 def _print_runs(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    from intramodal.commands.printing import print_table
-
     headings = ["started (UTC)" if column == "started" else column for column in columns]
     print_table(headings, [[_cell(row, column) for column in columns] for row in rows])
 
 
 def _print_comparison(result: dict[str, Any]) -> None:
-    from intramodal.commands.printing import number, print_table
-
     a, b = (result[side]["id"] for side in ("a", "b"))
     differing = [
         (part, name, *(_shown(value) for value in pair))
@@ -307,7 +302,7 @@ def _print_comparison(result: dict[str, Any]) -> None:
     if differing:
         print_table(("differs", "", a, b), differing)
     else:
-        click.echo("same parameters, packages and fingerprints")
+        say("same parameters, packages and fingerprints")
     rows = [
         (
             *(row[name] or "" for name in ("name", "vector", "field")),

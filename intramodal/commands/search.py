@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from intramodal.commands.options import LIST, model_options, shard_key_option, vector_list
+from intramodal.commands.printing import named, note, print_table, say
 from intramodal.commands.session import JobCommand, Session, session_options
 
 
@@ -131,14 +132,12 @@ def _write_page(photos: Any, found: Any, query: dict[str, Any], options: dict[st
 
 
 def _show(result: dict[str, Any]) -> None:
-    from intramodal.commands.printing import named, note, print_table
-
     names = list(result["vectors"])
     heads = [f"{named(name)}: {what}" for name in names for what in ("score>", "picture")]
     columns = ["rank>", *heads]
     print_table(columns, _rows(result, names))
     if "html" in result:
-        click.echo(f"page: {result['html']}")
+        say(f"page: {result['html']}")
         if not result["n_pictures"]:
             note("the page has no pictures: name the folder of the paths with --pictures")
 

@@ -20,6 +20,16 @@ from intramodal.commands.options import (
     sides_options,
     where_option,
 )
+from intramodal.commands.printing import (
+    interval,
+    note,
+    note_left_out,
+    note_populations,
+    number,
+    print_by_distance,
+    print_table,
+    say,
+)
 from intramodal.commands.session import JobCommand, Session, session_options
 from intramodal.errors import InputError
 
@@ -194,16 +204,6 @@ def _backfilled(photos: Target, made: InversionMap, vector: str, run: Run) -> In
 
 
 def _show(result: dict[str, Any]) -> None:
-    from intramodal.commands.printing import (
-        interval,
-        note,
-        note_left_out,
-        note_populations,
-        number,
-        print_by_distance,
-        print_table,
-    )
-
     rows = [
         (
             *(field, vector, number(figures["map"]), interval(figures["interval"])),
@@ -217,7 +217,7 @@ def _show(result: dict[str, Any]) -> None:
     counts = ("95% interval>", "p>", "queries>", "gallery>")
     print_table((*columns, *counts), rows, title=result["protocol"])
     texts = result["texts"]
-    click.echo(
+    say(
         f"{texts['n']:,} pictures have a text, {texts['n_new']:,} of them new; its cosine to the "
         f"picture: {number(texts['cosine_before'], 3)} at the start, "
         f"{number(texts['cosine_after'], 3)} now"
@@ -236,7 +236,6 @@ def _show(result: dict[str, Any]) -> None:
 
 def _difference(row: dict[str, Any] | None) -> tuple[str, str, str]:
     """Return difference, interval and p-value; dashes for the texts themselves."""
-    from intramodal.commands.printing import number
     from intramodal.evaluation.verdict import p_value
 
     if row is None:

@@ -17,6 +17,7 @@ from intramodal.commands.options import (
     where_option,
     whole_numbers,
 )
+from intramodal.commands.printing import note, note_where, number, print_table, say
 from intramodal.commands.session import (
     JobCommand,
     Session,
@@ -124,8 +125,6 @@ def _write_report(result: dict[str, Any], at: Workspace, run: Any, report: Path)
 
 
 def _print_recovery(result: dict[str, Any]) -> None:
-    from intramodal.commands.printing import note, note_where, number, print_table
-
     columns = ("anchors>", "rank>", "free>", "condition>", "RMS error>", "± s.e.>")
     rows = [
         (
@@ -141,7 +140,7 @@ def _print_recovery(result: dict[str, Any]) -> None:
         f"texts; similarities vary by {result['spread']:.3f}"
     )
     print_table((*columns, "Pearson>", "Spearman>", "similarities"), rows, title=title)
-    click.echo(result["without_anchors"]["sentence"])
+    say(result["without_anchors"]["sentence"])
     note_where(result)
     if result["n_zero"]:
         note(f"left out: {result['n_zero']:,} points whose vector is zero")
