@@ -321,7 +321,7 @@ def _print(result: dict[str, Any]) -> None:
 
 
 def _shown(result: dict[str, Any]) -> list[str]:
-    hidden = ("failures", "notes", "sentence", "is_plan", "model_check", "replicas")
+    hidden = ("failures", "notes", "sentence", "is_plan", "model_check", "replicas", "reason")
     return [key for key, value in result.items() if key not in hidden and value is not None]
 
 

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from intramodal.errors import InputError
 from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.ingest.backfill.in_place import backfill
 from intramodal.ingest.backfill.rollback import rollback_vector
@@ -176,12 +175,7 @@ def do_backfill(world: Path, location: Path) -> int:
 
 def do_rollback(world: Path, location: Path) -> int:
     with open_store(str(location)) as store:
-        try:
-            return rollback_vector(ImageCollection.open(store, "shop")).removed
-        except InputError as error:
-            if "nothing to undo" in str(error):  # what a repetition is told
-                return 0
-            raise
+        return rollback_vector(ImageCollection.open(store, "shop")).removed
 
 
 def do_copy(world: Path, location: Path) -> int:

@@ -23,7 +23,9 @@ class RollbackSummary:
 
     Parameters
     ----------
-    collection, vector : str
+    collection : str
+    vector : str or None
+        None if none was named and there is none to remove.
     removed : int
         Points that had the vector, which was removed from the collection; 0 for a copy.
     back_to : str or None
@@ -36,20 +38,25 @@ class RollbackSummary:
         True if nothing was done yet.
     notes : list of str
         What a person should know before: the harm that the server's version can do.
+    reason : str
+        Why there is nothing to roll back; empty where there is.
     """
 
     collection: str
-    vector: str
+    vector: str | None
     removed: int = 0
     back_to: str | None = None
     aliases: list[str] = field(default_factory=list)
     only_in_new: int = 0
     is_plan: bool = False
     notes: list[str] = field(default_factory=list)
+    reason: str = ""
 
     @property
     def sentence(self) -> str:
         """What a person needs to know."""
+        if self.reason:
+            return f"nothing to roll back: {self.reason}"
         would = "would be" if self.is_plan else "was"
         if self.back_to is None:
             return (
@@ -83,7 +90,8 @@ def rollback_vector(
 
     In place, the projected vector and its entry in the manifest are removed; never a vector that
     a projection has not made. After a copy, the aliases that were switched mean the old collection
-    again; neither collection is dropped.
+    again; neither collection is dropped. Where that was done already, or there was no backfill,
+    nothing is done, and the summary has the reason.
 
     Parameters
     ----------
@@ -100,7 +108,7 @@ def rollback_vector(
     Raises
     ------
     InputError
-        If there is nothing to undo, or it must be said which vector.
+        If no projection has made the vector, or it must be said which vector.
     NotFound
         If the old collection is gone.
     Conflict
@@ -113,7 +121,10 @@ def rollback_vector(
     record = CopyRecord.from_metadata(collection.reread().metadata)
     if record is not None and vector in (None, record.vector):
         return _back_to_original(collection, record, yes=yes, dry_run=dry_run)
-    vector = _projected_vector(collection, vector)
+    name, vector = vector, _projected_vector(collection, vector)
+    if vector is None:
+        reason = _nothing(collection, name)
+        return RollbackSummary(collection.name, name, is_plan=dry_run, reason=reason)
     collection.store.check_adds_vectors()
     has_vector = vector in collection.vectors
     risk = collection.store.risk_of_removing_vectors() if has_vector else ""
@@ -136,23 +147,33 @@ def _rights(collection: ImageCollection) -> list[str]:
     return [f"this key may not: {lacks}; it takes a key for the whole server"] if lacks else []
 
 
-def _projected_vector(collection: ImageCollection, vector: str | None) -> str:
-    known = collection.manifest.vectors
-    projected = sorted(name for name, origin in known.items() if origin.projection)
-    there = ", ".join(repr(name) for name in projected) or "none"
-    if vector is None and len(projected) == 1:
-        return projected[0]
-    if vector is None and projected:
+def _projected_vector(collection: ImageCollection, vector: str | None) -> str | None:
+    """Return which vector is to be removed; None if there is none, or none any more."""
+    projected = _projected(collection)
+    if vector is None and len(projected) > 1:
+        there = ", ".join(repr(name) for name in projected)
         raise InputError(
             f"{collection.name!r} has several projected vectors; name one of {there} with --to"
         )
-    if vector is None or vector not in projected:
-        which = "no vector" if vector is None else f"not the vector {vector!r}"
+    if vector is not None and vector not in projected and vector in collection.vectors:
+        there = ", ".join(repr(name) for name in projected) or "none"
         raise InputError(
-            f"nothing to undo: {which} of {collection.name!r} was made by a projection (those "
-            f"were: {there}), and others are never removed"
+            f"nothing to undo: the vector {vector!r} of {collection.name!r} was not made by a "
+            f"projection (those were: {there}), and others are never removed"
         )
-    return vector
+    return next((name for name in projected if vector in (None, name)), None)
+
+
+def _projected(collection: ImageCollection) -> list[str]:
+    known = collection.manifest.vectors
+    return sorted(name for name, origin in known.items() if origin.projection)
+
+
+def _nothing(collection: ImageCollection, vector: str | None) -> str:
+    if vector is None:
+        return f"{collection.name!r} has no vector that a projection has made, as its metadata say"
+    there = ", ".join(repr(name) for name in _projected(collection)) or "none"
+    return f"{collection.name!r} has no vector {vector!r} (projected vectors: {there})"
 
 
 def _back_to_original(
@@ -165,6 +186,10 @@ def _back_to_original(
         )
     known = store.aliases()
     aliases = [alias for alias in record.aliases if known.get(alias) == new]
+    reason = ""
+    if record.aliases and not aliases:
+        named = ", ".join(repr(alias) for alias in record.aliases)
+        reason = f"no alias of those that were switched to {new!r} ({named}) means it any more"
     only_in_new = _absent_in(ImageCollection.open(store, old), collection) if aliases else []
     if only_in_new and not (yes or dry_run):
         shown = ", ".join(str(point) for point in only_in_new[:_MOST_SHOWN])
@@ -182,6 +207,7 @@ def _back_to_original(
         only_in_new=len(only_in_new),
         is_plan=dry_run,
         notes=_rights(collection) if dry_run else [],
+        reason=reason,
     )
 
 
