@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -13,7 +11,7 @@ from typing import Any, Literal
 
 from intramodal.errors import InputError
 from intramodal.reports.page import render_page, write_text
-from intramodal.runs.frames import data_frame, json_values
+from intramodal.runs.frames import csv_text, data_frame, json_values
 
 State = Literal["done", "partial", "failed", "missing"]
 Best = Literal["highest", "lowest", "none"]
@@ -360,11 +358,7 @@ def to_csv(grids: Sequence[Grid]) -> str:
     """Return several tables as one CSV, one line for each place."""
     rows = [record for grid in grids for record in grid.records()]
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+    return csv_text(columns, rows)
 
 
 def render_grids(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from html import escape
@@ -78,6 +81,39 @@ def stacked_frames(frames: Iterable[Any]) -> Any:
     import pandas as pd
 
     return pd.concat(found, ignore_index=True)
+
+
+def csv_text(
+    columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, line_end: str = "\n"
+) -> str:
+    r"""Return rows as CSV in which a spreadsheet finds no formula; texts are untrusted.
+
+    Examples
+    --------
+    >>> csv_text(["label", "value"], [{"label": "=1+1", "value": -0.5}])
+    "label,value\n'=1+1,-0.5\n"
+    """
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator=line_end)
+    writer.writerow([_no_formula(column) for column in columns])
+    writer.writerows([_no_formula(row.get(column)) for column in columns] for row in rows)
+    return buffer.getvalue()
+
+
+def _no_formula(value: Any) -> Any:
+    """Return a text that a spreadsheet would compute with an apostrophe before it.
+
+    Numbers stay as they are, also those that are text: a spreadsheet does nothing with them.
+    """
+    if not isinstance(value, str) or not value.startswith(_FORMULA_BEGINS):
+        return value
+    return value if _NUMBER.fullmatch(value) else f"'{value}"
+
+
+_FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""The last four are the wide forms, which some spreadsheets take for the first four."""
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

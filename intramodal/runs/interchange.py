@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -13,6 +11,7 @@ from typing import Any
 
 from intramodal.errors import InputError, MissingDependencyError
 from intramodal.runs.dimensions import DIMENSIONS, dimensions_of
+from intramodal.runs.frames import csv_text
 from intramodal.runs.ledger import RunLedger
 from intramodal.runs.records import MetricRecord, RunRecord
 from intramodal.runs.scores import SCORES, trec_lines, unpack_scores
@@ -138,13 +137,11 @@ def full_record(ledger: RunLedger, record: RunRecord) -> dict[str, Any]:
 
 
 def _csv(ledger: RunLedger, records: Sequence[RunRecord]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS)
-    writer.writeheader()
+    rows = []
     for row in metric_rows(ledger, records):
         times = {name: row[name].isoformat() for name in ("started", "finished") if row[name]}
-        writer.writerow(row | times)
-    return text.getvalue().encode()
+        rows.append(row | times)
+    return csv_text(COLUMNS, rows, line_end="\r\n").encode()
 
 
 def _json(ledger: RunLedger, records: Sequence[RunRecord]) -> bytes:

@@ -181,3 +181,11 @@ def test_the_page_escapes_all_that_is_given_and_asks_for_nothing(tmp_path: Path)
     assert "mAP &lt;b&gt;" in text
     assert "http" not in text.replace("http-equiv", "")
     assert text.count('class="failed"') == 1
+
+
+def test_no_cell_of_a_csv_is_a_formula() -> None:
+    grid = Grid("=1+1", [("@a",)], ["-b"], {(0, 0): Place(-0.5)}, head_names=("+head",))
+    (row,) = csv.DictReader(io.StringIO(grid.to_csv()))
+    assert row["'+head"] == "'@a"
+    assert "'-b" in row.values()
+    assert row["value"] == "-0.5"

@@ -63,3 +63,19 @@ def test_another_suffix_is_refused_and_nothing_is_written(
     with pytest.raises(InputError, match=r"name a \.csv, \.json, \.parquet or \.trec"):
         export_runs(ledger, tmp_path / "runs.xlsx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["=HYPERLINK(1)", "+cmd", "-cmd|calc", "@SUM(A1)", "\t=1", "\r=1", "\uff1d1"]
+)
+def test_no_cell_of_a_csv_is_a_formula(tmp_path: Path, name: str) -> None:
+    with RunLedger.open(tmp_path / "runs.db") as ledger:
+        with ledger.run("compare") as run:
+            run.log_metric("difference", -0.5, field=name, interval=(-1.5e-7, 2.0))
+            run.log_metric("difference", 0.5, field="-0.5")
+        export_runs(ledger, tmp_path / "runs.csv")
+    with (tmp_path / "runs.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert first["field"] == "'" + name
+    assert (float(first["value"]), float(first["low"])) == (-0.5, -1.5e-7)
+    assert second["field"] == "-0.5"  # a number, whoever wrote it
