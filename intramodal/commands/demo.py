@@ -136,11 +136,14 @@ def _stated(
 
 
 def _next(session: Session, out: Path, pictures: Path, point: str) -> list[str]:
-    """Return commands that look further, as a shell takes them."""
-    places = ("--store", session.store, "--runs", session.runs)
+    """Return commands that look further, as a shell takes them, without passwords."""
+    from intramodal.runs.scrub import Scrubber
+
+    store, runs = map(Scrubber([]).text, (session.store, session.runs))
+    places = ("--store", store, "--runs", runs)
     page = ("--pictures", str(pictures), "--html", str(out / "search.html"))
     commands = (
-        ("runs", "list", "--runs", session.runs),
+        ("runs", "list", "--runs", runs),
         ("search", COLLECTION, "--id", point, *places, *page),
     )
     return [shlex.join(["intramodal", *command]) for command in commands]

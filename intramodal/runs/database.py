@@ -87,9 +87,9 @@ class Database:
 
     def __init__(self, url: URL, *, lock_timeout_s: float) -> None:
         self.url = url
-        self.label = url.render_as_string(hide_password=True)
+        self._scrub = Scrubber.of_url(url.render_as_string(hide_password=False))
+        self.label = self._scrub.text(url.render_as_string(hide_password=True))
         self.lock_timeout_s = lock_timeout_s
-        self._scrub = Scrubber([url.password] if url.password else [])
         self._engine = _make_engine(url, lock_timeout_s)
         self._writer = self._engine.execution_options(writes=True)
         self.generation = 0

@@ -19,6 +19,17 @@ _SECRET_NAME = re.compile(rf"(?:{_SECRET_WORDS})$", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(\b[a-z][\w+.-]{0,40}://[^\s:/@]{0,200}):(\S{0,400})@", re.IGNORECASE)
 # https://KEY@host: a user name that is itself the key.
 _URL_USER = re.compile(r"(\bhttps?://)[^\s:/@]{1,400}@", re.IGNORECASE)
+_URL_OPTIONS = re.compile(
+    r"(\b(?:postgres|postgresql|sqlite)(?:\+\w{1,40})?://[^\s?]{0,400}\?)(\S{1,4000})",
+    re.IGNORECASE,
+)
+# Any other may hold a secret: drivers have many, and pass on what they do not know.
+_HARMLESS_OPTIONS = {
+    *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "channel_binding", "gssencmode"),
+    *("host", "hostaddr", "port", "user", "dbname", "application_name", "client_encoding"),
+    *("connect_timeout", "keepalives", "target_session_attrs", "load_balance_hosts"),
+    *("uri", "mode", "cache", "immutable", "nolock", "timeout", "check_same_thread"),
+}
 _ASSIGNMENT = re.compile(
     rf"((?:^|[\s?&;,{{'\"-])[\w.-]{{0,60}}(?:{_SECRET_WORDS})['\"]?\s{{0,4}}[=:]\s{{0,4}})"
     r"(?:'[^']{0,400}'|\"[^\"]{0,400}\"|[^\s&#,;}'\"]+)",
@@ -33,8 +44,9 @@ _NO_SECRETS = {"true", "false", "none", "null"}
 class Scrubber:
     """Removes secrets from what is about to be stored or shown.
 
-    Masked are the given literal values wherever they occur, passwords in URLs, and values that
-    follow a telling name (``--api-key X``, ``password=X``).
+    Masked are the given literal values wherever they occur, passwords in URLs, options in URLs of
+    databases but for harmless ones, and values that follow a telling name (``--api-key X``,
+    ``password=X``).
 
     Examples
     --------
@@ -53,8 +65,13 @@ class Scrubber:
     def from_environment(cls, *urls: str) -> Scrubber:
         """Return one that knows the secrets of the environment and the passwords of `urls`."""
         named = [v for name, v in os.environ.items() if _SECRET_NAME.search(name)]
-        in_urls = map(_URL_PASSWORD.search, (*os.environ.values(), *urls))
-        return cls([*named, *(found.group(2) for found in in_urls if found)])
+        in_urls = [secret for text in (*os.environ.values(), *urls) for secret in _of_url(text)]
+        return cls([*named, *in_urls])
+
+    @classmethod
+    def of_url(cls, url: str) -> Scrubber:
+        """Return one that knows the password and the unknown options of a database's URL."""
+        return cls(_of_url(url))
 
     def text(self, text: str) -> str:
         """Return `text` without secrets, NUL characters and lone surrogates."""
@@ -63,6 +80,7 @@ class Scrubber:
         if "://" in text:
             text = _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
             text = _URL_USER.sub(rf"\1{MASK}@", text)
+            text = _URL_OPTIONS.sub(_masked_options, text)
         text = _BEARER.sub(rf"\1{MASK}", text)
         text = _ASSIGNMENT.sub(rf"\1{MASK}", text)
         # PostgreSQL refuses NUL; no database takes the half characters of undecodable file names.
@@ -90,6 +108,31 @@ class Scrubber:
         if isinstance(value, list):
             return [self.json(item) for item in value]
         return value
+
+
+def _options(text: str) -> list[tuple[str, str]]:
+    """Return the options of a URL in their order, as they are written."""
+    return [option.partition("=")[::2] for option in re.split("[&;]", text)]
+
+
+def _is_harmless(name: str) -> bool:
+    return unquote(name).lower() in _HARMLESS_OPTIONS
+
+
+def _masked_options(found: re.Match[str]) -> str:
+    shown = (
+        f"{name}={value if _is_harmless(name) else MASK}"
+        for name, value in _options(found.group(2))
+    )
+    return found.group(1) + "&".join(shown)
+
+
+def _of_url(text: str) -> list[str]:
+    """Return the password of a URL, and the values of a database's options that may be secrets."""
+    password, options = _URL_PASSWORD.search(text), _URL_OPTIONS.search(text)
+    named = _options(options.group(2)) if options else []
+    unknown = [value for name, value in named if not _is_harmless(name)]
+    return [password.group(2), *unknown] if password else unknown
 
 
 def _spellings(secret: str) -> list[str]:

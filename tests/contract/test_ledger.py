@@ -42,5 +42,5 @@ class TestPostgreSQL(LedgerContract):
             with ledger.run("fit", command=["--runs", named], parameters={"runs": named}) as run:
                 run.log_failure("x", "read", "refused planted-4717")
             shown = [repr(ledger), ledger.describe(), ledger.runs(), ledger.failures(run.id)]
-            assert ledger.get(run.id).parameters["runs"].count("***") == 1
+            assert ":***@" in ledger.get(run.id).parameters["runs"]
         assert "planted-4717" not in repr(shown)

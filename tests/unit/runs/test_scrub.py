@@ -21,6 +21,14 @@ from intramodal.runs.scrub import Scrubber
         ("postgresql+psycopg://me:pw@host/db", "postgresql+psycopg://me:***@host/db"),
         ("at http://u:p@ss/w:rd@h:6333 now", "at http://u:***@h:6333 now"),
         ("http://h:6333/?api_key=abc&k=1", "http://h:6333/?api_key=***&k=1"),
+        (
+            "postgresql://u@h/db?sslmode=require&sslpassword=y1&zzz=y2;pass%77d=y3&y4",
+            "postgresql://u@h/db?sslmode=require&sslpassword=***&zzz=***&pass%77d=***&y4=***",
+        ),
+        (
+            "sqlite:///file:a.db?mode=ro&uri=true&key=y5",
+            "sqlite:///file:a.db?mode=ro&uri=true&key=***",
+        ),
         ("https://ghp_abc@github.com/a/b", "https://***@github.com/a/b"),
         ("Authorization: Bearer abcdefgh.ij", "Authorization: Bearer ***"),
         ("QDRANT_API_KEY=abc intramodal", "QDRANT_API_KEY=*** intramodal"),

@@ -146,6 +146,24 @@ def test_a_ledger_shows_its_place_but_not_its_password(path: Path) -> None:
         assert repr(ledger) == f"RunLedger('sqlite:///{path}')"
 
 
+def test_no_unknown_option_of_a_url_is_shown_or_recorded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    options = "password=hunter22&sslpassword=hunter33&token=hunter44&zzz=hunter55"
+    with pytest.raises(LedgerError) as caught:
+        RunLedger.open(f"postgresql://me@127.0.0.1:1/runs?sslmode=disable&{options}")
+    assert "sslmode=disable" in str(caught.value)
+    url = f"sqlite:///file:{tmp_path}/runs.db?uri=true&zzz=hunter55"
+    facts = {"runs": f"postgresql://me@h/runs?{options}", "of": "hunter55", "n": 5}
+    with RunLedger.open(url) as ledger:
+        with ledger.run("fit", parameters=facts, command=["fit", "--runs", url]) as run:
+            run.log_failure("x", "read", f"no answer from postgresql://me@h/runs?{options}")
+        shown = [repr(ledger), ledger.get(run.id), ledger.failures(run.id), ledger.describe()]
+        assert "hunter" not in repr(shown)
+    assert "hunter" not in str(caught.value) + caplog.text
+
+
 # A database that is lost while a run works
 
 
