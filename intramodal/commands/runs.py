@@ -120,10 +120,10 @@ def export_runs(
 ) -> None:
     """Export runs for other programs; all runs unless RUNS names some.
 
-    csv and parquet: one row per figure; in csv, text that a spreadsheet would take for a formula
-    (it begins with = + - @) has an apostrophe before it. json: everything that is recorded. trec: a folder with one
-    file per run, label field and vector, with the scores of each query as `trec_eval -q` prints
-    them; rankings are not stored.
+    csv and parquet: one row per figure. In csv, text that a spreadsheet would take for a formula
+    (it begins with = + - @) has an apostrophe before it. json: everything that is recorded.
+    trec: a folder with one file per run, label field and vector, with the scores of each query
+    as `trec_eval -q` prints them; rankings are not stored.
 
     \b
     intramodal runs export -o runs.csv
