@@ -7,13 +7,15 @@ from typing import Any
 import numba
 import numpy as np
 
+from intramodal.evaluation.kernels.compilation import compiled
+
 # One pass over the scores of ready classifiers, no winner is looked up.
 #
 # One thread: it costs a fiftieth of the product that made the scores, and threads that wait for
 # each other cost more.
 
 
-@numba.njit(cache=True)
+@compiled()
 def _wins(scores: Any, bias: Any, start: Any, own: Any, stop: Any) -> Any:
     """Return whether column `own` has more than those before it, and no less than those after.
 
@@ -28,7 +30,7 @@ def _wins(scores: Any, bias: Any, start: Any, own: Any, stop: Any) -> Any:
     return n_ahead == 0
 
 
-@numba.njit(cache=True)
+@compiled()
 def mark_hits(scores: Any, bias: Any, truth: Any, hits: Any) -> None:
     """Write into `hits` (n, P) which images P classifiers of K classes have right.
 
@@ -48,7 +50,7 @@ def mark_hits(scores: Any, bias: Any, truth: Any, hits: Any) -> None:
 # Nearest prototypes of many episodes, by the products of images.
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def prototype_scales(X: Any, draws: Any, shots: Any) -> Any:
     """Return one over the length of the sum of the first shots (n_draws, K, n_shots).
 
@@ -74,7 +76,7 @@ def prototype_scales(X: Any, draws: Any, shots: Any) -> Any:
     return out
 
 
-@numba.njit(cache=True)
+@compiled()
 def copied_shots(draws: Any, groups: Any, place: Any, n: int, masks: Any) -> Any:
     """Return (n, n_draws): for which numbers of shots, as bits, each of n groups has a shot.
 
@@ -96,7 +98,7 @@ _TOGETHER = 32
 """Images that are scored together: a shot's products with all of them are added at once."""
 
 
-@numba.njit(cache=True)
+@compiled()
 def _nearest(
     products: Any, draws: Any, scale: Any, shots: Any, serves: Any, best: Any, found: Any
 ) -> None:
@@ -126,7 +128,7 @@ def _nearest(
                 at += 1
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def count_episodes(S: Any, truth: Any, drawn: Any, shots: Any, serves: Any, copied: Any) -> Any:
     """Return how often images are right and tested: by image (2, n_shots, b), and by episode.
 

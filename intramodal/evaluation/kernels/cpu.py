@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
+from intramodal.evaluation.kernels.compilation import compiled
+
 # What one group of equally scored gallery items adds to each figure of its query.
 #
 # A group has `c` items above it, `p` of them relevant; it holds `n` items, `r` of them relevant
@@ -32,7 +34,7 @@ N_AT_K = 3
 probability that there is one, and the discounted gain of the first k."""
 
 
-@numba.njit(cache=True)
+@compiled()
 def add_single(row: Any, c: int, p: int, m: int) -> None:
     """Add a relevant item that shares its score with nobody; `m` items are relevant in all."""
     precision = (p + 1) / (c + 1)
@@ -50,7 +52,7 @@ def add_single(row: Any, c: int, p: int, m: int) -> None:
     row[NDCG] += 1.0 / math.log2(c + 2)
 
 
-@numba.njit(cache=True)
+@compiled()
 def add_tied(row: Any, c: int, n: int, p: int, r: int, m: int) -> None:
     """Add a group of `n` tied items, `r` of them relevant."""
     share = r / n
@@ -75,7 +77,7 @@ def add_tied(row: Any, c: int, n: int, p: int, r: int, m: int) -> None:
     row[AP_SKLEARN] += r * (p + r) / (c + n)
 
 
-@numba.njit(cache=True)
+@compiled()
 def add_top_k(row: Any, ks: Any, c: int, n: int, p: int, r: int) -> None:
     """Add the group to "how many of the first k are relevant", "is one of them" and their gain."""
     for i in range(len(ks)):
@@ -94,7 +96,7 @@ def add_top_k(row: Any, ks: Any, c: int, n: int, p: int, r: int) -> None:
         row[at + 1] = 1.0 - missed
 
 
-@numba.njit(cache=True)
+@compiled()
 def precision_sum(c: int, n: int, p: int, r: int) -> float:
     """Return what a group adds to the sum of precisions: the expected value alone."""
     if n == 1:
@@ -119,7 +121,7 @@ _LARGEST = 3e38
 """Nearly the largest float32: a scale that is infinite would make zero times it NaN."""
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def _bucket(score: Any, least: Any, scale: Any, top: Any) -> Any:
     """Return the bucket of a score: 0 below `least`, the last one is `top` + 1.
 
@@ -133,7 +135,7 @@ def _bucket(score: Any, least: Any, scale: Any, top: Any) -> Any:
     return np.int32(place + np.float32(1))
 
 
-@numba.njit(cache=True)
+@compiled()
 def _scale(least: Any, most: Any, n_buckets: int) -> Any:
     """Return scale and top: what `_bucket` needs to divide a range."""
     spread = float(most) - float(least)
@@ -141,7 +143,7 @@ def _scale(least: Any, most: Any, n_buckets: int) -> Any:
     return np.float32(scale), np.float32(n_buckets - 1)
 
 
-@numba.njit(cache=True)
+@compiled()
 def _sort_within_buckets(t: Any, m: int, most: int) -> None:
     """Sort t[:m], whose buckets are in order already and hold at most `most` items each."""
     if most > _CROWD:
@@ -155,7 +157,7 @@ def _sort_within_buckets(t: Any, m: int, most: int) -> None:
         t[j] = value
 
 
-@numba.njit(cache=True)
+@compiled()
 def _grid(scores: Any, least: Any, most: Any, n_buckets: int) -> Any:
     """Return the grid of relevant scores, and how many of them the fullest bucket holds.
 
@@ -172,7 +174,7 @@ def _grid(scores: Any, least: Any, most: Any, n_buckets: int) -> Any:
     return (table, least, scale, top), fullest
 
 
-@numba.njit(cache=True)
+@compiled()
 def _ascending(scores: Any) -> Any:
     """Return the scores in order with infinity behind them, and their grid.
 
@@ -193,7 +195,7 @@ def _ascending(scores: Any) -> Any:
     return t, grid
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def _interval(score: Any, t: Any, grid: Any) -> Any:
     """Return how many relevant scores (ascending) are below `score`."""
     table, least, scale, top = grid
@@ -204,7 +206,7 @@ def _interval(score: Any, t: Any, grid: Any) -> Any:
     return place
 
 
-@numba.njit(cache=True)
+@compiled()
 def _sift(scores: Any, grid: Any, is_shared: Any, counts: Any, kept: Any) -> int:
     """Count the items of each bucket; keep those of shared ones, return how many.
 
@@ -230,7 +232,7 @@ def _sift(scores: Any, grid: Any, is_shared: Any, counts: Any, kept: Any) -> int
     return int(n)
 
 
-@numba.njit(cache=True)
+@compiled()
 def _add_unshared(counts: Any, t: Any, grid: Any, below: Any) -> None:
     """Add the counts of the buckets without relevant items to the interval they lie in."""
     table, least, scale, top = grid
@@ -247,7 +249,7 @@ def _add_unshared(counts: Any, t: Any, grid: Any, below: Any) -> None:
     below[len(t) - 1] += total - before
 
 
-@numba.njit(cache=True)
+@compiled()
 def _count(scores: Any, t: Any, grid: Any, kept: Any, counts: Any, below: Any, equal: Any) -> None:
     """Count scores: in `counts` by bucket and, where a bucket is shared, by interval."""
     table = grid[0]
@@ -259,7 +261,7 @@ def _count(scores: Any, t: Any, grid: Any, kept: Any, counts: Any, below: Any, e
         equal[place] += t[place] == kept[i]
 
 
-@numba.njit(cache=True)
+@compiled()
 def _take_out(scores: Any, t: Any, grid: Any, below: Any, equal: Any) -> None:
     for i in range(len(scores)):
         place = _interval(scores[i], t, grid)
@@ -267,7 +269,7 @@ def _take_out(scores: Any, t: Any, grid: Any, below: Any, equal: Any) -> None:
         equal[place] -= t[place] == scores[i]
 
 
-@numba.njit(cache=True)
+@compiled()
 def _by_id(scores: Any, value: Any, positives: Any, ignored: Any, c: int, p: int) -> float:
     """Return the sum of precisions of a tied group whose items stand in the gallery's order."""
     is_positive = np.zeros(len(scores), dtype=np.bool_)
@@ -285,7 +287,7 @@ def _by_id(scores: Any, value: Any, positives: Any, ignored: Any, c: int, p: int
     return total
 
 
-@numba.njit(cache=True)
+@compiled()
 def _add_all(t: Any, below: Any, equal: Any, ks: Any, gallery: Any, row: Any) -> None:
     """Add all relevant items, best first, by what has been counted in their intervals.
 
@@ -312,7 +314,7 @@ def _add_all(t: Any, below: Any, equal: Any, ks: Any, gallery: Any, row: Any) ->
         high = low
 
 
-@numba.njit(cache=True)
+@compiled()
 def _rank_one(
     scores: Any, positives: Any, ignored: Any, ks: Any, kept: Any, by_id: bool, row: Any
 ) -> None:
@@ -327,7 +329,7 @@ def _rank_one(
     _add_all(t, below, equal, ks, (scores[:n], positives[:n], ignored[:n]), row)
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def rank_block(  # noqa: PLR0913  a kernel has no objects
     S: Any,
     pos_ptr: Any,
@@ -416,7 +418,7 @@ def _counter(n: int) -> Any:
     return np.promote_types(np.min_scalar_type(n), np.uint16)
 
 
-@numba.njit(cache=True)
+@compiled()
 def _of_query(tallies: Any, q: int) -> Any:
     """Return t, its grid, counts, below and equal of one query."""
     start, stop = tallies.ptr[q], tallies.ptr[q + 1]
@@ -426,7 +428,7 @@ def _of_query(tallies: Any, q: int) -> Any:
     return t, grid, counts, tallies.below[start:stop], tallies.equal[start:stop]
 
 
-@numba.njit(cache=True)
+@compiled()
 def _tally(scores: Any, tallies: Any, q: int, kept: Any) -> None:
     """Count a piece of the scores of query `q`."""
     if tallies.ptr[q + 1] - tallies.ptr[q] > 1:  # else nothing is relevant
@@ -434,7 +436,7 @@ def _tally(scores: Any, tallies: Any, q: int, kept: Any) -> None:
         _count(scores, t, grid, kept, counts, below, equal)
 
 
-@numba.njit(cache=True)
+@compiled()
 def _begin(scores: Any, start: int, tallies: Any, q: int) -> None:
     """Learn the relevant scores of query `q`, count all `scores`: of the queries from `start`."""
     m = tallies.ptr[q + 1] - tallies.ptr[q] - 1
@@ -448,14 +450,14 @@ def _begin(scores: Any, start: int, tallies: Any, q: int) -> None:
         _take_out(scores[itself : itself + 1], t, grid, below, equal)
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def tally_diagonal(S: Any, start: int, tallies: Any) -> None:
     """Begin with the queries from `start` on, by their scores `S` (b, b) among themselves."""
     for i in numba.prange(len(S)):
         _begin(S[i], start, tallies, start + i)
 
 
-@numba.njit(cache=True)
+@compiled()
 def _transpose(S: Any, start: int, stop: int, out: Any) -> None:
     """Write the columns start..stop of `S` as rows of `out`: a cache line serves 8 x 8 scores."""
     n_rows, n_columns = len(S) - len(S) % 8, stop - start - (stop - start) % 8
@@ -469,7 +471,7 @@ def _transpose(S: Any, start: int, stop: int, out: Any) -> None:
             out[j, i] = S[i, start + j]
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def tally_tile(S: Any, row: int, column: int, tallies: Any) -> None:
     """Count the scores `S` of the queries from `row` on with those from `column` on, for both."""
     n_rows, n_columns = S.shape
@@ -484,7 +486,7 @@ def tally_tile(S: Any, row: int, column: int, tallies: Any) -> None:
             _tally(columns[j - start], tallies, column + j, kept)
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def rank_tallied(tallies: Any, ks: Any, out: Any) -> None:
     """Fill `out` (n, n_figures, zeros) with the figures' sums of each query, once all is counted.
 
@@ -512,7 +514,7 @@ def rank_tallied(tallies: Any, ks: Any, out: Any) -> None:
 # figures by the way.
 
 
-@numba.njit(cache=True)
+@compiled()
 def _stand(scores: Any, positives: Any, ignored: Any, keys: Any) -> Any:
     """Write where each item stands; return the relevant scores `t`, ascending, and counts of that.
 
@@ -548,7 +550,7 @@ def _stand(scores: Any, positives: Any, ignored: Any, keys: Any) -> Any:
     return t, counts
 
 
-@numba.njit(cache=True)
+@compiled()
 def _levels_of(t: Any, counts: Any) -> Any:
     """Return the level of each place of `t`, and c, n, p and r of each level.
 
@@ -570,7 +572,7 @@ def _levels_of(t: Any, counts: Any) -> Any:
     return level, (c[:at], n[:at], p[:at], r[:at])
 
 
-@numba.njit(cache=True)
+@compiled()
 def _by_key(keys: Any, n_keys: int) -> Any:
     """Return the items that stand above or on a relevant one, best first."""
     counts = np.zeros(n_keys, dtype=np.int64)
@@ -585,7 +587,7 @@ def _by_key(keys: Any, n_keys: int) -> Any:
     return order
 
 
-@numba.njit(cache=True)
+@compiled()
 def _members(order: Any, keys: Any, relevant: Any, groups: Any, starts: Any) -> Any:
     """Return the items of each group, best first, in one array with room for each group.
 
@@ -602,7 +604,7 @@ def _members(order: Any, keys: Any, relevant: Any, groups: Any, starts: Any) -> 
     return sizes, own_keys, own_relevant
 
 
-@numba.njit(cache=True)
+@compiled()
 def _on_level(levels: Any, at: Any, above: Any, gone: Any, n: Any, r: Any) -> float:
     """Return the sum of precisions of a level without some items.
 
@@ -614,7 +616,7 @@ def _on_level(levels: Any, at: Any, above: Any, gone: Any, n: Any, r: Any) -> fl
     return float(precision_sum(c[at] - above, n_tied[at] - n, p[at] - gone, r_tied[at] - r))
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def _tied(keys: Any, relevant: Any, first: Any, end: Any, key: Any) -> Any:
     """Return how many of the items first .. end have a key, and how many of those are relevant."""
     n, r = 0, 0
@@ -624,7 +626,7 @@ def _tied(keys: Any, relevant: Any, first: Any, end: Any, key: Any) -> Any:
     return n, r
 
 
-@numba.njit(cache=True)
+@compiled()
 def _walked(levels: Any, keys: Any, relevant: Any, first: Any, end: Any) -> float:
     """Return the sum of precisions without the items from `first` to `end`, level by level."""
     i, gone, total = first, 0, 0.0
@@ -638,7 +640,7 @@ def _walked(levels: Any, keys: Any, relevant: Any, first: Any, end: Any) -> floa
     return total
 
 
-@numba.njit(cache=True)
+@compiled()
 def _run_sums(levels: Any, above: int, sums: Any) -> None:
     """Fill `sums` (n_levels + 1, 2) with running sums without `above` items above each level.
 
@@ -657,7 +659,7 @@ def _run_sums(levels: Any, above: int, sums: Any) -> None:
         sums[at + 1, 1] = sums[at, 1] + loss
 
 
-@numba.njit(cache=True)
+@compiled()
 def _in_runs(levels: Any, members: Any, starts: Any, active: Any, totals: Any) -> None:
     """Fill `totals` of the active groups with the sum of precisions without their items.
 
@@ -691,7 +693,7 @@ def _in_runs(levels: Any, members: Any, starts: Any, active: Any, totals: Any) -
         above += 1
 
 
-@numba.njit(cache=True)
+@compiled()
 def _without_singles(level: Any, levels: Any) -> Any:
     """Return the average precision without an item that is a group of its own, by its key.
 
@@ -720,7 +722,7 @@ def _without_singles(level: Any, levels: Any) -> Any:
     return values
 
 
-@numba.njit(cache=True)
+@compiled()
 def _without_shared(level: Any, levels: Any, keys: Any, units: Any, row: Any) -> None:
     """Write the average precision without each group of other than one item.
 
@@ -751,7 +753,7 @@ def _without_shared(level: Any, levels: Any, keys: Any, units: Any, row: Any) ->
             row[g] = totals[g] / n_left if n_left > 0 else np.nan
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _leave_out(S: Any, positives: Any, units: Any, order: Any, query: Any, out: Any) -> None:
     pos_ptr, pos_idx = positives
     alone, shared = units
@@ -809,7 +811,7 @@ N_CHUNKS = 16
 their order."""
 
 
-@numba.njit(cache=True)
+@compiled()
 def _add_alone(values: Any, keys: Any, alone: Any, sums: Any) -> None:
     """Add what a query scores without each item that is alone in its group."""
     if len(alone) == len(keys):
@@ -820,7 +822,7 @@ def _add_alone(values: Any, keys: Any, alone: Any, sums: Any) -> None:
             sums[k] += values[np.uint32(keys[alone[k]])]
 
 
-@numba.njit(cache=True)
+@compiled()
 def _add_shared(row: Any, own: int, sums: Any, counts: Any) -> None:
     """Add what a query scores without each group of other than one item; NaN is not there."""
     for g in range(len(row)):
@@ -829,7 +831,7 @@ def _add_shared(row: Any, own: int, sums: Any, counts: Any) -> None:
         counts[g] += is_there
 
 
-@numba.njit(cache=True)
+@compiled()
 def _lose(keys: Any, relevant: Any, own: int, units: Any, no_key: int, counts: Any) -> None:
     """Let a query count for nothing without its own item, and without all that is relevant.
 
@@ -845,7 +847,7 @@ def _lose(keys: Any, relevant: Any, own: int, units: Any, no_key: int, counts: A
         counts[last] -= 1
 
 
-@numba.njit(cache=True)
+@compiled()
 def _rank_placed(t: Any, counts: Any, ks: Any, row: Any) -> None:
     """Do what `_rank_one` does by what `_stand` has found, but for the gallery's order of ties."""
     equal = counts[1::2].copy()
@@ -854,7 +856,7 @@ def _rank_placed(t: Any, counts: Any, ks: Any, row: Any) -> None:
     _add_all(t, below, equal, ks, (t[:0], nothing, nothing), row)
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _rank_without(
     S: Any, positives: Any, ignored: Any, groups: Any, ks: Any, out: Any, totals: Any
 ) -> None:
@@ -920,7 +922,7 @@ _ROUNDING = 1e-9
 """By how much a level of recall may be missed."""
 
 
-@numba.njit(cache=True)
+@compiled()
 def _run_ends(t: Any) -> Any:
     """Return for each place of `t` (ascending) the place behind the last value equal to it."""
     ends = np.empty(len(t), dtype=np.int64)
@@ -932,7 +934,7 @@ def _run_ends(t: Any) -> Any:
     return ends
 
 
-@numba.njit(cache=True)
+@compiled()
 def _reaching(scores: Any, positives: Any, ignored: Any, groups: Any, n_groups: int) -> Any:
     """Return how many items of each group reach each relevant score, the lowest first.
 
@@ -958,7 +960,7 @@ def _reaching(scores: Any, positives: Any, ignored: Any, groups: Any, n_groups: 
     return found
 
 
-@numba.njit(cache=True)
+@compiled()
 def _interpolate(right: Any, wrong: Any, levels: Any, curve: Any) -> None:
     """Fill `curve` with the best precision at each level of recall or more.
 
@@ -976,7 +978,7 @@ def _interpolate(right: Any, wrong: Any, levels: Any, curve: Any) -> None:
     curve[: level + 1] = best
 
 
-@numba.njit(cache=True)
+@compiled()
 def _add_curves(found: Any, own: int, levels: Any, sums: Any, counts: Any) -> None:
     """Add a query's curves, without each group but its own, by what `_reaching` counted."""
     curve = np.empty(len(levels))
@@ -991,7 +993,7 @@ def _add_curves(found: Any, own: int, levels: Any, sums: Any, counts: Any) -> No
             counts[g] += 1
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _curves(
     S: Any, positives: Any, ignored: Any, groups: Any, levels: Any, sums: Any, counts: Any
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from intramodal.evaluation.kernels.compilation import compiled
 from intramodal.evaluation.kernels.cpu import N_CHUNKS
 
 PAGE_NDCG, PAGE_PRECISION, PAGE_FIRST = range(3)
@@ -23,7 +24,7 @@ _FEW = 128
 """Best scores that are kept in order while the others pass by: few are among them for long."""
 
 
-@numba.njit(cache=True)
+@compiled()
 def _nth_best(scores: Any, n: int) -> Any:
     """Return the n-th best score."""
     if n > _FEW:
@@ -39,7 +40,7 @@ def _nth_best(scores: Any, n: int) -> Any:
     return best[0]
 
 
-@numba.njit(cache=True)
+@compiled()
 def _best(scores: Any, itself: int, n_wanted: int) -> Any:
     """Return the items, best first, that score no less than the n-th best; without the query."""
     least = _nth_best(scores, min(n_wanted + 1, len(scores)))  # the query may be among them
@@ -48,7 +49,7 @@ def _best(scores: Any, itself: int, n_wanted: int) -> Any:
     return found[np.argsort(-scores[found], kind="mergesort")]
 
 
-@numba.njit(cache=True)
+@compiled()
 def _page(scores: Any, order: Any, relevant: Any, groups: Any, left_out: int, k: int) -> Any:
     """Return gain, relevant among the first k and first, in expectation over ties; and the end.
 
@@ -72,7 +73,7 @@ def _page(scores: Any, order: Any, relevant: Any, groups: Any, left_out: int, k:
     return gain, among, first, i
 
 
-@numba.njit(cache=True)
+@compiled()
 def _page_of_one(
     scores: Any, positives: Any, own: int, itself: int, groups: Any, most: int, ideal: Any
 ) -> Any:
@@ -105,7 +106,7 @@ def _page_of_one(
     return whole, asked, changes
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _pages(
     S: Any, positives: Any, groups: Any, query: Any, limits: Any, out: Any, sums: Any
 ) -> None:
@@ -149,7 +150,7 @@ def first_page_block(
 # comparison that the compiler makes for many columns at once.
 
 
-@numba.njit(cache=True)
+@compiled()
 def _root(parents: Any, node: int) -> int:
     while parents[node] != node:
         parents[node] = parents[parents[node]]
@@ -157,7 +158,7 @@ def _root(parents: Any, node: int) -> int:
     return node
 
 
-@numba.njit(cache=True)
+@compiled()
 def _copies(scores: Any, shift: Any, slope: Any, base: Any, steepness: Any, found: Any) -> int:
     """Write the columns with a score above base + shift + steepness * slope; return how many."""
     n = 0
@@ -174,7 +175,7 @@ def _copies(scores: Any, shift: Any, slope: Any, base: Any, steepness: Any, foun
     return n
 
 
-@numba.njit(cache=True)
+@compiled()
 def join_copies(
     S: Any, rows: Any, columns: Any, itself: Any, nodes: Any, k: int, parents: Any
 ) -> int:
