@@ -5,7 +5,6 @@ It looks only, unless it is asked to repair.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 import platform
@@ -13,7 +12,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -122,8 +120,8 @@ def _guarded(name: str, look: Callable[[], Check | Iterator[Check]]) -> list[Che
     except IntramodalError as error:
         sentence, _, remedy = str(error).rpartition("; ")
         checks.append(Check(name, "problem", sentence or remedy, remedy if sentence else ""))
-    except (OSError, RuntimeError, ImportError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except Exception as error:  # noqa: BLE001  what compilers and drivers raise has no common base
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         checks.append(Check(name, "problem", reason, "the message names the cause"))
     return checks
 
@@ -152,28 +150,18 @@ def _torch() -> Check:
 
 
 def _numba() -> Check:
-    found = _why_not_compiled()
-    if found:
-        return Check("numba", "problem", found, "install numba again")
-    return Check("numba", "ok", f"{metadata.version('numba')}; compiles")
+    from intramodal.evaluation.kernels.trial import try_kernels
 
-
-def _why_not_compiled() -> str:
-    """Compile a small function; return what went wrong, or nothing."""
-    try:
-        numba: Any = importlib.import_module("numba")
-        errors = importlib.import_module("numba.core.errors")
-    except (ImportError, OSError) as error:
-        return f"cannot be imported ({error})"
-    try:
-        result = numba.njit(_doubled)(21)
-    except (errors.NumbaError, OSError, RuntimeError) as error:
-        return f"does not compile ({' '.join(str(error).split())[:200]})"
-    return "" if result == _doubled(21) else f"a compiled function answers {result}"
-
-
-def _doubled(x: int) -> int:
-    return 2 * x
+    trial = try_kernels()
+    if trial.wrong:
+        detail = f"{trial.version}; wrong results of {' and '.join(trial.wrong)}"
+        return Check("numba", "problem", detail, "install numba again, or another version of it")
+    done = "compiled" if trial.n_compiled else "loaded"
+    detail = f"{trial.version}; the kernels work, {done} in {trial.seconds:.1f} s"
+    if trial.cache is None:
+        remedy = "set NUMBA_CACHE_DIR to a folder that can be written"
+        return Check("numba", "warning", f"{detail}; every command compiles them anew", remedy)
+    return Check("numba", "ok", f"{detail}, kept in {trial.cache}")
 
 
 def _store(session: Session) -> Iterator[Check]:

@@ -6,11 +6,13 @@ import json
 import shutil
 import sqlite3
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numba.core.errors import NumbaError
 
 from intramodal.commands.options import DEFAULT_RUNS, DEFAULT_STORE
 from intramodal.runs.ledger import RunLedger
@@ -105,6 +107,34 @@ def test_no_torch_is_a_warning_with_the_command_that_installs_it(
     found = examined()["torch"]
     assert found["state"] == "warning"
     assert "pip install 'intramodal[encoders]'" in found["remedy"]
+
+
+def test_the_kernels_of_the_package_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    detail = examined()["numba"]["detail"]
+    assert "the kernels work" in detail
+    assert "kept in" in detail
+    monkeypatch.setattr("intramodal.evaluation.kernels.trial._ranks", lambda: False)
+    found = examined(code=1)["numba"]
+    assert (found["state"], "wrong results of rank_block" in found["detail"]) == ("problem", True)
+
+
+def test_kernels_that_are_kept_nowhere_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    from intramodal.evaluation.kernels import trial
+
+    found = replace(trial.try_kernels(), cache=None)
+    monkeypatch.setattr(trial, "try_kernels", lambda: found)
+    shown = examined()["numba"]
+    assert (shown["state"], "compiles them anew" in shown["detail"]) == ("warning", True)
+    assert "NUMBA_CACHE_DIR" in shown["remedy"]
+
+
+def test_a_compiler_that_fails_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise NumbaError("no linker")
+
+    monkeypatch.setattr("intramodal.evaluation.kernels.trial._ranks", fail)
+    found = examined(code=1)["numba"]
+    assert (found["state"], "NumbaError: no linker" in found["detail"]) == ("problem", True)
 
 
 def test_little_space_is_a_warning_and_none_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
