@@ -9,18 +9,21 @@ import importlib
 import logging
 import os
 import signal
+import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from intramodal import __version__
-from intramodal.commands.configuration import name_variables, read_settings
 from intramodal.commands.options import JSON_ASKED, print_json
 from intramodal.commands.printing import log_to_stderr, note
-from intramodal.errors import IntramodalError
+from intramodal.commands.streams import flush_stdout, usable_streams
+from intramodal.errors import InputError, IntramodalError
 from intramodal.terminal import gated, visible
 
 SIGNALS = tuple(
@@ -97,18 +100,32 @@ def _exit_code(number: int) -> int:
 COMMANDS = (
     *("demo", "ingest", "fit", "backfill", "adopt"),
     *("evaluate", "compare", "search", "export", "report", "reproduce", "runs", "models"),
-    *("doctor", "trust"),
+    "doctor",
 )
 """In the order of the help; each lives in ``intramodal.commands.<name>`` as ``command``."""
 
-VARIABLES = "INTRAMODAL"
-"""What the names of environment variables begin with."""
+CONFIG_FILE = "intramodal.toml"
 
 _STOPPED = "stopped; run the same command again to go on"
 
 
 class CommandGroup(click.Group):
     """A group that imports a command when it is needed and turns our errors into exit codes."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
+        """Run a command line: a sentence and an exit code, whatever happens.
+
+        All that is printed passes the gate. An error that nothing foresaw is a crash, exit code
+        70; with ``standalone_mode=False`` it is raised, as click promises.
+        """
+        words = sys.argv[1:] if args is None else list(args)
+        with usable_streams(), gated():
+            if not extra.get("standalone_mode", True):
+                return super().main(words, *rest, **extra)
+            try:
+                return _flushed(lambda: super(CommandGroup, self).main(words, *rest, **extra))
+            except Exception as error:  # noqa: BLE001  the border
+                _end(error, words)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order of `COMMANDS`."""
@@ -117,11 +134,6 @@ class CommandGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import one command."""
         return _load(name) if name in COMMANDS else None
-
-    def main(self, *arguments: Any, **options: Any) -> Any:
-        """Run from the command line; all that is printed passes the gate."""
-        with gated():
-            return super().main(*arguments, **options)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Know of ``--json`` before a command is found: it holds for wrong words, too."""
@@ -156,15 +168,37 @@ class CommandGroup(click.Group):
                 _stop(ctx, error)
 
 
+def _flushed(run: Callable[[], Any]) -> Any:
+    try:
+        return run()
+    finally:
+        flush_stdout()
+
+
+def _end(error: Exception, words: Sequence[str]) -> NoReturn:
+    """Exit after an error that has come through all layers."""
+    from intramodal.commands.crash import ending
+
+    code, sentence = ending(error, words)
+    with contextlib.suppress(OSError):
+        if "--json" in words:
+            print_json(_as_object(sentence, type(error).__name__))
+        note(f"Error: {sentence}")
+    sys.exit(code)
+
+
 def _load(name: str) -> click.Command:
     command: click.Command = importlib.import_module(f"intramodal.commands.{name}").command
-    name_variables(command, f"{VARIABLES} {name}")
     return command
 
 
 def _print_json(ctx: click.Context, sentence: str, kind: str) -> None:
     if ctx.meta.get(JSON_ASKED):
-        print_json({"error": {"type": kind, "message": sentence}})
+        print_json(_as_object(sentence, kind))
+
+
+def _as_object(sentence: str, kind: str) -> dict[str, Any]:
+    return {"error": {"type": kind, "message": sentence}}
 
 
 def _fail(ctx: click.Context, sentence: str, kind: str, *, code: int) -> None:
@@ -181,11 +215,40 @@ def _stop(ctx: click.Context, error: KeyboardInterrupt) -> None:
     raise click.exceptions.Exit(code)
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """Return click's default map from a TOML file; top-level keys hold for every command."""
+    if not path.is_file():
+        return {}
+    import tomllib  # 5 ms of every command, and few have a file
+
+    try:
+        stored = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML ({error}); mend or remove it") from error
+    tables = {key: value for key, value in stored.items() if isinstance(value, dict)}
+    shared = {key: value for key, value in stored.items() if key not in tables}
+    unknown = sorted(set(tables) - set(COMMANDS))
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], COMMANDS) or list(COMMANDS)
+        raise InputError(
+            f"{path} has a table [{unknown[0]}] but there is no such command; "
+            f"did you mean {' or '.join(close)}?"
+        )
+    from intramodal.commands.configuration import check_settings, defaults_of
+
+    commands = {name: _load(name) for name in COMMANDS}
+    check_settings(path, stored, commands)
+    return {
+        name: defaults_of(command, {**shared, **tables.get(name, {})})
+        for name, command in commands.items()
+    }
+
+
 @click.command(
     cls=CommandGroup,
     context_settings={
         "help_option_names": ["-h", "--help"],
-        "auto_envvar_prefix": VARIABLES,
+        "auto_envvar_prefix": "INTRAMODAL",
         "max_content_width": 100,
     },
 )
@@ -197,11 +260,14 @@ def _stop(ctx: click.Context, error: KeyboardInterrupt) -> None:
 def cli(ctx: click.Context, verbose: int) -> None:
     """Image-to-image search with CLIP-like embeddings in Qdrant.
 
-    Options override environment variables (INTRAMODAL_*), which override ./intramodal.toml, which
-    overrides your own file (see `intramodal trust`), which overrides the defaults. Results go to
-    stdout, progress and logs to stderr.
+    Options override environment variables (INTRAMODAL_*), which override ./intramodal.toml,
+    which overrides the defaults. Results go to stdout, progress and logs to stderr.
     """
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     log_to_stderr(level)
-    if ctx.invoked_subcommand != "trust":  # which is about the file
-        ctx.default_map = read_settings(ctx.command)
+    ctx.default_map = read_config(Path(CONFIG_FILE))
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    cli(prog_name="intramodal")

@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from intramodal.commands.ingest import PICTURES_DEFAULTS
-from intramodal.commands.options import json_option
+from intramodal.commands.options import CheckedCommand, json_option
 from intramodal.commands.printing import note, say
 from intramodal.commands.session import Access, Session, Workspace, access_options
 
@@ -30,7 +30,7 @@ ABOUT = (
 )
 
 
-@click.command("demo")
+@click.command("demo", cls=CheckedCommand)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from intramodal.commands.options import json_option, print_json
+from intramodal.commands.options import CheckedCommand, json_option, print_json
 from intramodal.commands.printing import print_table, say
 
 
@@ -15,7 +15,7 @@ def command() -> None:
     """List known models; convert checkpoints of other projects."""
 
 
-@command.command("list")
+@command.command("list", cls=CheckedCommand)
 @json_option
 def list_models(as_json: bool) -> None:
     """List the models used in the paper; other names of these forms work, too."""
@@ -29,7 +29,7 @@ def list_models(as_json: bool) -> None:
     print_table(tuple(rows[0]), [tuple(row.values()) for row in rows])
 
 
-@command.command("convert-slip")
+@command.command("convert-slip", cls=CheckedCommand)
 @click.argument("source", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.argument("target", type=click.Path(path_type=Path))
 @json_option

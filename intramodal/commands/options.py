@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,20 +21,6 @@ LIST = click.UNPROCESSED
 """Type of what `comma_list` splits: click's STRING would print a list of a TOML file as text."""
 JSON_ASKED = "intramodal.json"
 """Key of the context's meta: whether errors too are printed as JSON."""
-
-
-class Preference(click.Option):
-    """An option that ``intramodal.toml`` of any folder may set; made by `preference`."""
-
-
-def preference(*names: str, **attributes: Any) -> Callable[[F], F]:
-    """Declare an option, as `click.option` does, that a stranger's folder may set, too.
-
-    It changes how something is computed or shown, and nothing more: it names no file, place,
-    address or model, and decides nothing about what is written, deleted or sent. All other
-    options are read from such a file only if the user trusts the folder.
-    """
-    return click.option(*names, cls=Preference, **attributes)
 
 
 def _remember_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
@@ -57,14 +45,14 @@ ca_option = click.option(
     help="PEM file with the certificate of the authority that signed the server's, for REST and "
     "gRPC; default: the authorities that this machine trusts.",
 )
-timeout_option = preference(
+timeout_option = click.option(
     "--timeout",
     type=click.IntRange(1),
     metavar="SECONDS",
     envvar="INTRAMODAL_TIMEOUT",
     help="Time that a server may take for one request; default: 60.",
 )
-deadline_option = preference(
+deadline_option = click.option(
     "--deadline",
     type=click.FloatRange(0),
     metavar="SECONDS",
@@ -80,7 +68,7 @@ runs_option = click.option(
     envvar="INTRAMODAL_RUNS",
     help="Database of recorded runs: a file (SQLite) or a SQLAlchemy URL.",
 )
-json_option = preference(
+json_option = click.option(
     "--json",
     "as_json",
     is_flag=True,
@@ -100,13 +88,13 @@ shard_key_option = click.option(
 
 def model_options(command: F) -> F:
     """Add ``--device`` and ``--precision``."""
-    command = preference(
+    command = click.option(
         "--precision",
         type=click.Choice(["fp32", "bf16"]),
         default=None,
         help="Arithmetic of the encoder; default: fp32 on a CPU, bf16 autocast on CUDA.",
     )(command)
-    return preference(
+    return click.option(
         "--device",
         default=None,
         help="Device of the encoder: cpu, cuda, cuda:1, ...; default: CUDA if a GPU is found.",
@@ -123,7 +111,7 @@ def upload_options(command: F) -> F:
         help="Another node of the cluster at --store; writing waits until it knows a new vector. "
         "Repeatable.",
     )(command)
-    return preference(
+    return click.option(
         "--upload-streams",
         type=click.IntRange(1, 64),
         help="Number of concurrent write requests to a server; default: 4.",
@@ -206,22 +194,22 @@ _LABELS: dict[str, Any] = {
     "help": "Payload fields that hold the labels, comma-separated; nested fields as a.b; a name "
     "with a comma in double quotes.",
 }
-labels_option = preference("--labels", required=True, callback=names, **_LABELS)
-optional_labels_option = preference("--labels", callback=names_if_given, **_LABELS)
-vectors_option = preference(
+labels_option = click.option("--labels", required=True, callback=names, **_LABELS)
+optional_labels_option = click.option("--labels", callback=names_if_given, **_LABELS)
+vectors_option = click.option(
     "--vectors",
     type=LIST,
     callback=vector_names,
     help="Named vectors to evaluate, comma-separated; '' is a vector without a name.",
 )
-least_option = preference(
+least_option = click.option(
     "--min-class-size",
     type=click.IntRange(2),
     help="Minimum number of images per class; smaller classes are left out.",
 )
 
 
-cluster_option = preference(
+cluster_option = click.option(
     "--cluster",
     metavar="UNIT",
     help="Unit that is resampled for the interval: class, image, iid, or a payload field; none: "
@@ -245,7 +233,7 @@ def payload_filter(
         raise click.BadParameter(str(error)) from error
 
 
-where_option = preference(
+where_option = click.option(
     "--where",
     multiple=True,
     metavar="FILTER",
@@ -270,17 +258,17 @@ def sides_options(command: F) -> F:
             "Payload filter for the queries, e.g. split=test or color=red,blue.",
         ),
     ):
-        command = preference(name, metavar=metavar, help=text)(command)
+        command = click.option(name, metavar=metavar, help=text)(command)
     return command
 
 
-max_queries_option = preference(
+max_queries_option = click.option(
     "--max-queries",
     type=click.IntRange(2),
     help="Maximum number of queries; if there are more, this many are drawn at random (--seed). "
     "The gallery stays whole, so mAP still estimates that of the whole collection.",
 )
-sample_option = preference(
+sample_option = click.option(
     "--sample",
     type=click.IntRange(10),
     help="Number of points to read, drawn at random (--seed), instead of all; takes less memory, "
@@ -295,29 +283,29 @@ report_option = click.option(
     type=FILE,
     help="Also write the report, one HTML page with tables and plots, e.g. report.html.",
 )
-template_option = preference(
+template_option = click.option(
     "--template", help="Prompt for the texts; {} stands for the class name."
 )
-shots_option = preference(
+shots_option = click.option(
     "--shots",
     type=LIST,
     callback=whole_numbers,
     help="Numbers of labelled images per class, comma-separated.",
 )
-draws_option = preference(
+draws_option = click.option(
     "--seed",
     type=int,
     help="Random seed of the draws; they are the same for all vectors, and smaller sets of shots "
     "are nested in larger ones (protocol paper: seeds SEED+1, SEED+2, ..., not nested).",
 )
-protocol_option = preference(
+protocol_option = click.option(
     "--protocol",
     type=click.Choice(["nested", "paper"]),
     help="nested: many episodes, fewer shots are part of more; paper: as the paper's "
     "code, seeds 1, 2, 3, shots from the train side drawn anew for each number, projected vectors "
     "not rescaled.",
 )
-shots_from_option = preference(
+shots_from_option = click.option(
     "--shots-from",
     metavar="VECTOR=VECTOR",
     type=LIST,
@@ -334,20 +322,62 @@ lengths_option = click.option(
     help="Projection file that made one of the vectors; the paper's protocol needs its lengths, "
     "which a store does not keep. Repeatable.",
 )
-split_option = preference(
+split_option = click.option(
     "--split",
     metavar="FIELD",
     help="Take shots from FIELD=train and test images from FIELD=test; default: test on all "
     "images that are not shots.",
 )
-test_share_option = preference(
+test_share_option = click.option(
     "--test-share",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Without --split: share of each class that is set aside once as test images, e.g. 0.2.",
 )
-classes_option = preference(
+classes_option = click.option(
     "--classes", is_flag=True, help="Also include the accuracy of each class in the JSON."
 )
+
+
+class CheckedCommand(click.Command):
+    """A command that refuses values with which nothing can be done, whoever gives them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, and check texts before and numbers after they are read."""
+        configured = (ctx.default_map or {}).values()
+        for text in filter(_is_no_name, [*args, *configured]):
+            ctx.fail(f"{text[:60]!r} holds what no file, payload or database can: a NUL, or half "
+                     f"a character")  # fmt: skip
+        rest = super().parse_args(ctx, args)
+        for param in self.params:
+            why = _why_absurd(ctx.params.get(str(param.name)))
+            if why:
+                raise click.BadParameter(why, ctx, param)
+        return rest
+
+
+def _is_no_name(text: Any) -> bool:
+    """Return whether no operating system can have passed a text."""
+    if not isinstance(text, str):
+        return False
+    try:
+        return b"\0" in os.fsencode(text)
+    except UnicodeEncodeError:
+        return True
+
+
+_LARGEST = 2**63 - 1
+"""What databases, arrays and clocks count in."""
+
+
+def _why_absurd(value: Any) -> str | None:
+    """Return why nothing can be done with a number, or with one of a list; else None."""
+    if isinstance(value, list | tuple):
+        return next(filter(None, map(_why_absurd, value)), None)
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return f"takes a number of at most {_LARGEST}, got {str(value)[:40]}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"takes a finite number, got {value}"
+    return None
 
 
 def print_json(result: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from intramodal.commands.streams import is_encodable
 from intramodal.terminal import ungated, visible
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ def json_line(result: Mapping[str, Any]) -> str:
     What a terminal would obey is escaped as JSON does it; other letters are themselves.
     """
     text = json.dumps(result, ensure_ascii=False, allow_nan=False)
+    if not is_encodable(text):  # an escape of the stream's would be none of JSON's
+        text = json.dumps(result, allow_nan=False)
     return text if text.isprintable() else "".join(map(_json_escaped, text))
 
 

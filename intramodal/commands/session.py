@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from intramodal.commands.options import (
+    CheckedCommand,
     F,
     ca_option,
     deadline_option,
@@ -203,7 +204,7 @@ class Session:
             show(result)
 
 
-class SessionCommand(click.Command):
+class SessionCommand(CheckedCommand):
     """A command that gets a `Session` in place of the options of `session_options`.
 
     The option of a shard key, where it has one, is the session's, too.

@@ -18,7 +18,6 @@ from intramodal.commands.options import (
     lengths_option,
     model_options,
     names_if_given,
-    preference,
     protocol_option,
     shard_key_option,
     shots_from_option,
@@ -34,7 +33,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
 @labels_option
 @where_option
-@preference(
+@click.option(
     "--methods",
     type=LIST,
     callback=names_if_given,
@@ -42,7 +41,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
     "coder, ape, lda+text, prototype+text (default: these, as far as the preset has constants for "
     "them); also prototype and lda, which use no text.",
 )
-@preference(
+@click.option(
     "--by",
     type=LIST,
     callback=comma_list,
@@ -53,19 +52,19 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @protocol_option
 @lengths_option
 @shots_from_option
-@preference(
+@click.option(
     "--episodes",
     type=click.IntRange(1),
     help="Number of episodes, each with its own random draw of the shots; default: 10, with "
     "--protocol paper 3.",
 )
-@preference(
+@click.option(
     "--validation",
     type=click.IntRange(0),
     help="Number of further images per class that tune the constants; 0: use the published "
     "constants; default: 4, with the paper's protocol or preset 0.",
 )
-@preference(
+@click.option(
     "--preset",
     help="Data set whose published constants and search ranges are used; paper: texts and shots "
     "weigh .5 each, by --protocol paper unless told otherwise.",
@@ -74,7 +73,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @split_option
 @test_share_option
 @least_option
-@preference("--template", help="Prompt for the texts; {} stands for the class name.")
+@click.option("--template", help="Prompt for the texts; {} stands for the class name.")
 @click.option(
     "--model", help="Model that encodes the texts; default: the model that made the vector."
 )

@@ -12,7 +12,6 @@ from intramodal.commands.options import (
     as_list,
     labels_option,
     model_options,
-    preference,
     report_option,
     shard_key_option,
     template_option,
@@ -34,7 +33,7 @@ from intramodal.errors import InputError
 )
 @labels_option
 @where_option
-@preference(
+@click.option(
     "--texts", is_flag=True, help="Also compare with the class names, encoded by each model."
 )
 @click.option(
@@ -63,14 +62,14 @@ from intramodal.errors import InputError
     help="Projection file; adds `raw` after this projection, without and with the mean adjusted, "
     "and projects the texts for a vector that it made. Repeatable.",
 )
-@preference("--bins", type=click.IntRange(1), help="Number of bins per histogram.")
-@preference(
+@click.option("--bins", type=click.IntRange(1), help="Number of bins per histogram.")
+@click.option(
     "--max-pairs",
     type=click.IntRange(2),
     help="Number of pairs to sample, with standard errors; default: all pairs.",
 )
-@preference("--seed", type=int, help="Random seed of the sampled pairs.")
-@preference(
+@click.option("--seed", type=int, help="Random seed of the sampled pairs.")
+@click.option(
     "--map/--no-map",
     "with_map",
     default=None,

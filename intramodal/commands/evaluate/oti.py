@@ -16,7 +16,6 @@ from intramodal.commands.options import (
     least_option,
     max_queries_option,
     model_options,
-    preference,
     shard_key_option,
     sides_options,
     where_option,
@@ -55,7 +54,7 @@ FOLDER = Path(".intramodal")
 )
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
 @labels_option
-@preference(
+@click.option(
     "--vectors",
     type=LIST,
     callback=comma_list,
@@ -78,9 +77,9 @@ FOLDER = Path(".intramodal")
     help="File that stores the inverted queries; default: "
     "./.intramodal/oti-COLLECTION-VECTOR.safetensors.",
 )
-@preference("--template", help="Prompt for the texts; {} stands for the pseudo-word.")
-@preference("--steps", type=click.IntRange(1), help="Number of AdamW steps per image.")
-@preference(
+@click.option("--template", help="Prompt for the texts; {} stands for the pseudo-word.")
+@click.option("--steps", type=click.IntRange(1), help="Number of AdamW steps per image.")
+@click.option(
     "--batch-size",
     type=click.IntRange(1),
     help="Number of images inverted at once; halved if memory runs out.",
@@ -90,7 +89,7 @@ FOLDER = Path(".intramodal")
 @sides_options
 @least_option
 @cluster_option
-@preference(
+@click.option(
     "--seed",
     type=int,
     help="Random seed of the initial pseudo-words, the drawn queries and the interval.",
