@@ -13,17 +13,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
 from intramodal import __version__
+from intramodal.commands.configuration import name_variables, read_settings
 from intramodal.commands.options import JSON_ASKED, print_json
 from intramodal.commands.printing import log_to_stderr, note
 from intramodal.commands.streams import flush_stdout, usable_streams
-from intramodal.errors import InputError, IntramodalError
+from intramodal.errors import IntramodalError
 from intramodal.terminal import gated, visible
 
 SIGNALS = tuple(
@@ -100,11 +100,12 @@ def _exit_code(number: int) -> int:
 COMMANDS = (
     *("demo", "ingest", "fit", "backfill", "adopt"),
     *("evaluate", "compare", "search", "export", "report", "reproduce", "runs", "models"),
-    "doctor",
+    *("doctor", "trust"),
 )
 """In the order of the help; each lives in ``intramodal.commands.<name>`` as ``command``."""
 
-CONFIG_FILE = "intramodal.toml"
+VARIABLES = "INTRAMODAL"
+"""What the names of environment variables begin with."""
 
 _STOPPED = "stopped; run the same command again to go on"
 
@@ -189,6 +190,7 @@ def _end(error: Exception, words: Sequence[str]) -> NoReturn:
 
 def _load(name: str) -> click.Command:
     command: click.Command = importlib.import_module(f"intramodal.commands.{name}").command
+    name_variables(command, f"{VARIABLES} {name}")
     return command
 
 
@@ -215,40 +217,11 @@ def _stop(ctx: click.Context, error: KeyboardInterrupt) -> None:
     raise click.exceptions.Exit(code)
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Return click's default map from a TOML file; top-level keys hold for every command."""
-    if not path.is_file():
-        return {}
-    import tomllib  # 5 ms of every command, and few have a file
-
-    try:
-        stored = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid TOML ({error}); mend or remove it") from error
-    tables = {key: value for key, value in stored.items() if isinstance(value, dict)}
-    shared = {key: value for key, value in stored.items() if key not in tables}
-    unknown = sorted(set(tables) - set(COMMANDS))
-    if unknown:
-        close = difflib.get_close_matches(unknown[0], COMMANDS) or list(COMMANDS)
-        raise InputError(
-            f"{path} has a table [{unknown[0]}] but there is no such command; "
-            f"did you mean {' or '.join(close)}?"
-        )
-    from intramodal.commands.configuration import check_settings, defaults_of
-
-    commands = {name: _load(name) for name in COMMANDS}
-    check_settings(path, stored, commands)
-    return {
-        name: defaults_of(command, {**shared, **tables.get(name, {})})
-        for name, command in commands.items()
-    }
-
-
 @click.command(
     cls=CommandGroup,
     context_settings={
         "help_option_names": ["-h", "--help"],
-        "auto_envvar_prefix": "INTRAMODAL",
+        "auto_envvar_prefix": VARIABLES,
         "max_content_width": 100,
     },
 )
@@ -260,12 +233,14 @@ def read_config(path: Path) -> dict[str, Any]:
 def cli(ctx: click.Context, verbose: int) -> None:
     """Image-to-image search with CLIP-like embeddings in Qdrant.
 
-    Options override environment variables (INTRAMODAL_*), which override ./intramodal.toml,
-    which overrides the defaults. Results go to stdout, progress and logs to stderr.
+    Options override environment variables (INTRAMODAL_*), which override ./intramodal.toml, which
+    overrides your own file (see `intramodal trust`), which overrides the defaults. Results go to
+    stdout, progress and logs to stderr.
     """
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     log_to_stderr(level)
-    ctx.default_map = read_config(Path(CONFIG_FILE))
+    if ctx.invoked_subcommand != "trust":  # which is about the file
+        ctx.default_map = read_settings(ctx.command)
 
 
 def main() -> None:

@@ -8,7 +8,12 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from intramodal.commands.options import payload_filter, shard_key_option, upload_options
+from intramodal.commands.options import (
+    payload_filter,
+    preference,
+    shard_key_option,
+    upload_options,
+)
 from intramodal.commands.printing import note, print_table, printable, say
 from intramodal.commands.session import JobCommand, Session, Uploads, session_options
 
@@ -94,13 +99,13 @@ _UNSUITABLE = {
     help="With --rollback: also if the copy holds points that the original lacks, or the server "
     "is below 1.19. Otherwise: use a vector name again that such a server has removed.",
 )
-@click.option("--batch-size", type=click.IntRange(1), help="Number of points per request.")
-@click.option(
+@preference("--batch-size", type=click.IntRange(1), help="Number of points per request.")
+@preference(
     "--throttle",
     type=click.FloatRange(min=0, min_open=True),
     help="Maximum number of points per second.",
 )
-@click.option(
+@preference(
     "--wait/--no-wait",
     default=None,
     help="Wait until the index is rebuilt, if there was one; for a server's at most ten minutes "
@@ -122,7 +127,7 @@ _UNSUITABLE = {
     type=click.Choice(DATATYPES),
     help="Type of the new vector's numbers; default: that of the --from vector if it is a float.",
 )
-@click.option(
+@preference(
     "--seed",
     type=int,
     help="Random seed of the sample that is compared, by --verify or after a copy.",

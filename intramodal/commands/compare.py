@@ -14,6 +14,7 @@ from intramodal.commands.options import (
     comma_list,
     max_queries_option,
     model_options,
+    preference,
     sample_option,
     shard_key_option,
     sides_options,
@@ -59,7 +60,7 @@ _NOT_RECORDED_UNLABELLED = (
     settings="evaluation.agreement:compare_unlabelled",
 )
 @click.argument("collection")
-@click.option(
+@preference(
     "--vectors",
     default="raw,pca",
     show_default=True,
@@ -68,44 +69,44 @@ _NOT_RECORDED_UNLABELLED = (
     help="Two named vectors A,B: the one in use and the one that may replace it; '' is a vector "
     "without a name.",
 )
-@click.option(
+@preference(
     "--labels",
     type=LIST,
     callback=comma_list,
     help="Payload fields that hold the labels, comma-separated; nested fields as a.b. Without "
     "labels: compare neighbours, no verdict.",
 )
-@click.option(
+@preference(
     "--task",
     "tasks",
     type=LIST,
     callback=comma_list,
     help="Tasks that supply the evidence, comma-separated: retrieval, fewshot.",
 )
-@click.option(
+@preference(
     "--cluster",
     help="Unit that is resampled for the interval: class, image, iid, or a payload field. "
     "Default: class from 20 classes on, else image.",
 )
-@click.option(
+@preference(
     "--margin",
     type=float,
     help="Certain loss of mAP, nDCG@10 or accuracy you would accept (0.005 = half a point).",
 )
-@click.option(
+@preference(
     "--guard",
     type=float,
     help="Loss of nDCG@10 or accuracy that must be excluded before vector B is adopted; of mAP, "
     "half of it.",
 )
-@click.option(
+@preference(
     "--duplicates",
     metavar="COSINE|off",
     callback=lambda context, option, value: _threshold(value),
     help="Cosine, after the mean image is subtracted, above which images are near-copies and "
     "count as one.",
 )
-@click.option(
+@preference(
     "--min-class-size",
     type=click.IntRange(2),
     help="Minimum number of images per class; smaller classes are left out.",
@@ -114,17 +115,17 @@ _NOT_RECORDED_UNLABELLED = (
 @where_option
 @sample_option
 @max_queries_option
-@click.option(
+@preference(
     "--all-queries",
     is_flag=True,
     help="Let all images ask; otherwise 5,000 are drawn where there are more than 20,000.",
 )
-@click.option(
+@preference(
     "--seed",
     type=int,
     help="Random seed of the resampling, the episodes, and drawn points and queries.",
 )
-@click.option(
+@preference(
     "--controls/--no-controls",
     default=None,
     help="Also evaluate control projections of the same size that use no texts; they never change "
@@ -154,7 +155,7 @@ _NOT_RECORDED_UNLABELLED = (
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder that the payload's `path` is relative to, for the images in the report.",
 )
-@click.option(
+@preference(
     "--fail-on",
     type=click.Choice(FAIL_ON),
     help="Exit with code 3 if a field is worse or mixed (worse), is anything but better "
@@ -189,7 +190,7 @@ _NOT_RECORDED_UNLABELLED = (
     "--model. With labels: adds image-text figures to the report and, if --projection was "
     "fitted to them, the dropped dimensions to the sweep.",
 )
-@click.option(
+@preference(
     "-k",
     type=click.IntRange(1),
     help="Without labels: number of neighbours that are compared.",

@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from intramodal.commands.options import shard_key_option
+from intramodal.commands.options import preference, shard_key_option
 from intramodal.commands.printing import say
 from intramodal.commands.session import JobCommand, Session, session_options
 
 
 @click.command("export", cls=JobCommand, job="ingest.vectors.export:export_vector")
 @click.argument("collection")
-@click.option("--vector", help="Named vector to export.")
+@preference("--vector", help="Named vector to export.")
 @click.option(
     "-o",
     "--out",

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from intramodal.commands.options import model_options, shard_key_option
+from intramodal.commands.options import model_options, preference, shard_key_option
 from intramodal.commands.session import JobCommand, Session, session_options
 
 
@@ -17,7 +17,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
     job="projection.fit:fit_projection",
     settings="projection.anchors:load_anchors",
 )
-@click.option(
+@preference(
     "--method",
     type=click.Choice(["pca", "isoclip"]),
     help="pca: PCA← of class-name texts; isoclip: the middle of the projectors' spectrum.",
@@ -38,7 +38,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
     "tensors image and text, each (dimensions x width); needs --made-by.",
 )
 @click.option("--made-by", help="Model that made --text-vectors or --projectors.")
-@click.option(
+@preference(
     "--recipe",
     type=click.Choice(["paper-text", "paper-table3", "paper-readme", "paper-fewshot"]),
     help="Class names, templates, scaling and centring as in the paper's text (paper-text, the "
@@ -49,14 +49,14 @@ from intramodal.commands.session import JobCommand, Session, session_options
     help="Class names that serve as anchors: imagenet, wordnet, or a text file with one name per "
     "line.",
 )
-@click.option("--template", help="Prompt for the texts; {} stands for the class name.")
-@click.option(
+@preference("--template", help="Prompt for the texts; {} stands for the class name.")
+@preference(
     "--normalize-text/--no-normalize-text",
     default=None,
     help="Scale the text embeddings to unit length before computing their covariance; default: "
     "they are scaled.",
 )
-@click.option(
+@preference(
     "--components", type=click.IntRange(1), help="Number of dimensions to keep; default: half."
 )
 @click.option(
@@ -64,12 +64,12 @@ from intramodal.commands.session import JobCommand, Session, session_options
     metavar="COLLECTION[:VECTOR]",
     help="Collection whose mean vector is subtracted first (centred PCA←), e.g. photos:raw.",
 )
-@click.option(
+@preference(
     "--k-top",
     type=click.IntRange(0),
     help="isoclip: number of strongest directions to drop; default: as published for the model.",
 )
-@click.option(
+@preference(
     "--k-bottom",
     type=click.IntRange(0),
     help="isoclip: number of weakest directions to drop; default: as published for the model.",

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from intramodal.commands.options import model_options, upload_options
+from intramodal.commands.options import model_options, preference, upload_options
 from intramodal.commands.printing import note, print_table, printable, say
 from intramodal.commands.session import (
     Session,
@@ -120,13 +120,13 @@ _FILE = click.Path(path_type=Path)
     help="With --ground-truth: crop each query to its box before encoding, as the published "
     "benchmark does; the paper's code does not.",
 )
-@click.option(
+@preference(
     "--batch-size",
     type=click.IntRange(1),
     help="Number of images encoded at once (default: 32) or vectors written at once (default: "
     "1000).",
 )
-@click.option(
+@preference(
     "--workers",
     type=click.IntRange(0),
     help="Number of threads that read and decode; default: as many as keep up with the model.",

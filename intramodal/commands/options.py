@@ -23,6 +23,20 @@ JSON_ASKED = "intramodal.json"
 """Key of the context's meta: whether errors too are printed as JSON."""
 
 
+class Preference(click.Option):
+    """An option that ``intramodal.toml`` of any folder may set; made by `preference`."""
+
+
+def preference(*names: str, **attributes: Any) -> Callable[[F], F]:
+    """Declare an option, as `click.option` does, that a stranger's folder may set, too.
+
+    It changes how something is computed or shown, and nothing more: it names no file, place,
+    address or model, and decides nothing about what is written, deleted or sent. All other
+    options are read from such a file only if the user trusts the folder.
+    """
+    return click.option(*names, cls=Preference, **attributes)
+
+
 def _remember_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
     ctx.meta[JSON_ASKED] = value
     return value
@@ -45,14 +59,14 @@ ca_option = click.option(
     help="PEM file with the certificate of the authority that signed the server's, for REST and "
     "gRPC; default: the authorities that this machine trusts.",
 )
-timeout_option = click.option(
+timeout_option = preference(
     "--timeout",
     type=click.IntRange(1),
     metavar="SECONDS",
     envvar="INTRAMODAL_TIMEOUT",
     help="Time that a server may take for one request; default: 60.",
 )
-deadline_option = click.option(
+deadline_option = preference(
     "--deadline",
     type=click.FloatRange(0),
     metavar="SECONDS",
@@ -68,7 +82,7 @@ runs_option = click.option(
     envvar="INTRAMODAL_RUNS",
     help="Database of recorded runs: a file (SQLite) or a SQLAlchemy URL.",
 )
-json_option = click.option(
+json_option = preference(
     "--json",
     "as_json",
     is_flag=True,
@@ -88,13 +102,13 @@ shard_key_option = click.option(
 
 def model_options(command: F) -> F:
     """Add ``--device`` and ``--precision``."""
-    command = click.option(
+    command = preference(
         "--precision",
         type=click.Choice(["fp32", "bf16"]),
         default=None,
         help="Arithmetic of the encoder; default: fp32 on a CPU, bf16 autocast on CUDA.",
     )(command)
-    return click.option(
+    return preference(
         "--device",
         default=None,
         help="Device of the encoder: cpu, cuda, cuda:1, ...; default: CUDA if a GPU is found.",
@@ -111,7 +125,7 @@ def upload_options(command: F) -> F:
         help="Another node of the cluster at --store; writing waits until it knows a new vector. "
         "Repeatable.",
     )(command)
-    return click.option(
+    return preference(
         "--upload-streams",
         type=click.IntRange(1, 64),
         help="Number of concurrent write requests to a server; default: 4.",
@@ -194,22 +208,22 @@ _LABELS: dict[str, Any] = {
     "help": "Payload fields that hold the labels, comma-separated; nested fields as a.b; a name "
     "with a comma in double quotes.",
 }
-labels_option = click.option("--labels", required=True, callback=names, **_LABELS)
-optional_labels_option = click.option("--labels", callback=names_if_given, **_LABELS)
-vectors_option = click.option(
+labels_option = preference("--labels", required=True, callback=names, **_LABELS)
+optional_labels_option = preference("--labels", callback=names_if_given, **_LABELS)
+vectors_option = preference(
     "--vectors",
     type=LIST,
     callback=vector_names,
     help="Named vectors to evaluate, comma-separated; '' is a vector without a name.",
 )
-least_option = click.option(
+least_option = preference(
     "--min-class-size",
     type=click.IntRange(2),
     help="Minimum number of images per class; smaller classes are left out.",
 )
 
 
-cluster_option = click.option(
+cluster_option = preference(
     "--cluster",
     metavar="UNIT",
     help="Unit that is resampled for the interval: class, image, iid, or a payload field; none: "
@@ -233,7 +247,7 @@ def payload_filter(
         raise click.BadParameter(str(error)) from error
 
 
-where_option = click.option(
+where_option = preference(
     "--where",
     multiple=True,
     metavar="FILTER",
@@ -258,17 +272,17 @@ def sides_options(command: F) -> F:
             "Payload filter for the queries, e.g. split=test or color=red,blue.",
         ),
     ):
-        command = click.option(name, metavar=metavar, help=text)(command)
+        command = preference(name, metavar=metavar, help=text)(command)
     return command
 
 
-max_queries_option = click.option(
+max_queries_option = preference(
     "--max-queries",
     type=click.IntRange(2),
     help="Maximum number of queries; if there are more, this many are drawn at random (--seed). "
     "The gallery stays whole, so mAP still estimates that of the whole collection.",
 )
-sample_option = click.option(
+sample_option = preference(
     "--sample",
     type=click.IntRange(10),
     help="Number of points to read, drawn at random (--seed), instead of all; takes less memory, "
@@ -283,29 +297,29 @@ report_option = click.option(
     type=FILE,
     help="Also write the report, one HTML page with tables and plots, e.g. report.html.",
 )
-template_option = click.option(
+template_option = preference(
     "--template", help="Prompt for the texts; {} stands for the class name."
 )
-shots_option = click.option(
+shots_option = preference(
     "--shots",
     type=LIST,
     callback=whole_numbers,
     help="Numbers of labelled images per class, comma-separated.",
 )
-draws_option = click.option(
+draws_option = preference(
     "--seed",
     type=int,
     help="Random seed of the draws; they are the same for all vectors, and smaller sets of shots "
     "are nested in larger ones (protocol paper: seeds SEED+1, SEED+2, ..., not nested).",
 )
-protocol_option = click.option(
+protocol_option = preference(
     "--protocol",
     type=click.Choice(["nested", "paper"]),
     help="nested: many episodes, fewer shots are part of more; paper: as the paper's "
     "code, seeds 1, 2, 3, shots from the train side drawn anew for each number, projected vectors "
     "not rescaled.",
 )
-shots_from_option = click.option(
+shots_from_option = preference(
     "--shots-from",
     metavar="VECTOR=VECTOR",
     type=LIST,
@@ -322,18 +336,18 @@ lengths_option = click.option(
     help="Projection file that made one of the vectors; the paper's protocol needs its lengths, "
     "which a store does not keep. Repeatable.",
 )
-split_option = click.option(
+split_option = preference(
     "--split",
     metavar="FIELD",
     help="Take shots from FIELD=train and test images from FIELD=test; default: test on all "
     "images that are not shots.",
 )
-test_share_option = click.option(
+test_share_option = preference(
     "--test-share",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Without --split: share of each class that is set aside once as test images, e.g. 0.2.",
 )
-classes_option = click.option(
+classes_option = preference(
     "--classes", is_flag=True, help="Also include the accuracy of each class in the JSON."
 )
 

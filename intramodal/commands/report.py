@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from intramodal.commands.options import json_option, runs_option
+from intramodal.commands.options import json_option, preference, runs_option
 from intramodal.commands.printing import say
 from intramodal.commands.session import Session, SessionCommand
 from intramodal.errors import InputError
@@ -24,7 +24,7 @@ from intramodal.errors import InputError
     show_default=True,
     help="File to write; an HTML page is self-contained.",
 )
-@click.option(
+@preference(
     "--format",
     "file_format",
     type=click.Choice(["html", "md", "latex"]),

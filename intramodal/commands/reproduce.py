@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from intramodal.commands.options import LIST, comma_list, model_options, split_option
+from intramodal.commands.options import LIST, comma_list, model_options, preference, split_option
 from intramodal.commands.printing import note, number, print_table, say
 from intramodal.commands.session import JobCommand, Session, session_options
 
@@ -49,7 +49,7 @@ _RECIPES = ("paper-text", "paper-table3", "paper-readme", "paper-fewshot")
     callback=comma_list,
     help="Methods, comma-separated, e.g. original,pca,isoclip; default: those of the table.",
 )
-@click.option(
+@preference(
     "--recipe",
     type=click.Choice(_RECIPES),
     help="Recipe that projections are fitted by; default: the one the authors used for the table.",
@@ -75,7 +75,7 @@ _RECIPES = ("paper-text", "paper-table3", "paper-readme", "paper-fewshot")
     metavar="COLLECTION",
     help="Measure this collection instead of the paper's data sets; needs --label.",
 )
-@click.option(
+@preference(
     "--label",
     type=LIST,
     callback=comma_list,
@@ -88,7 +88,7 @@ _RECIPES = ("paper-text", "paper-table3", "paper-readme", "paper-fewshot")
     type=click.Path(path_type=Path, dir_okay=False),
     help="Saved projection to take for PCA←, instead of fitting one by --recipe.",
 )
-@click.option("--batch-size", type=click.IntRange(1), help="Number of images encoded at once.")
+@preference("--batch-size", type=click.IntRange(1), help="Number of images encoded at once.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from intramodal.commands.options import LIST, json_option, names, runs_option
+from intramodal.commands.options import LIST, json_option, names, preference, runs_option
 from intramodal.commands.printing import number, print_data, print_table, say
 from intramodal.commands.session import Session, SessionCommand
 from intramodal.runs.records import KINDS
@@ -37,8 +37,8 @@ def command() -> None:
 
 
 @command.command("list", cls=SessionCommand)
-@click.option("--kind", help=f"Only runs of this kind: {', '.join(KINDS)}, or a custom kind.")
-@click.option(
+@preference("--kind", help=f"Only runs of this kind: {', '.join(KINDS)}, or a custom kind.")
+@preference(
     "--limit",
     type=click.IntRange(1),
     default=20,
@@ -100,7 +100,7 @@ def compare_runs(session: Session, a: str, b: str) -> None:
 
 @command.command("export", cls=SessionCommand)
 @click.argument("ids", nargs=-1, metavar="[RUNS]...")
-@click.option(
+@preference(
     "--format",
     "file_format",
     type=click.Choice(["csv", "json", "parquet", "trec"]),
@@ -140,7 +140,7 @@ _FORMATS = ("md", "tex", "csv", "json", "html")
 
 
 @command.command("table", cls=SessionCommand)
-@click.option(
+@preference(
     "--rows",
     type=LIST,
     callback=names,
@@ -149,7 +149,7 @@ _FORMATS = ("md", "tex", "csv", "json", "html")
     help="What a row is, comma-separated: collection, dataset, model, method, classifier, shots, "
     "vector, field, metric or kind.",
 )
-@click.option(
+@preference(
     "--cols",
     type=LIST,
     callback=names,
@@ -157,28 +157,28 @@ _FORMATS = ("md", "tex", "csv", "json", "html")
     show_default=True,
     help="What a column is, comma-separated; as for --rows.",
 )
-@click.option(
+@preference(
     "--metric",
     default="mAP",
     show_default=True,
     help="Figure to show, e.g. mAP, accuracy, hit@1.",
 )
-@click.option(
+@preference(
     "--only",
     multiple=True,
     metavar="NAME=VALUE",
     help="Only figures of which NAME (as for --rows) is VALUE, e.g. shots=16 or "
     "kind=evaluate-retrieval; repeatable.",
 )
-@click.option(
+@preference(
     "--best",
     type=click.Choice(["highest", "lowest", "none"]),
     help="Which figure of a column is bold; default: the highest of measures of quality, the "
     "lowest of latencies and errors, none of others.",
 )
-@click.option("--average", is_flag=True, help="Add a column with the mean of each row.")
-@click.option("--intervals", is_flag=True, help="Show the recorded intervals beneath the figures.")
-@click.option(
+@preference("--average", is_flag=True, help="Add a column with the mean of each row.")
+@preference("--intervals", is_flag=True, help="Show the recorded intervals beneath the figures.")
+@preference(
     "--format",
     "file_format",
     type=click.Choice(_FORMATS),

@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from intramodal.commands.options import LIST, model_options, shard_key_option, vector_list
+from intramodal.commands.options import (
+    LIST,
+    model_options,
+    preference,
+    shard_key_option,
+    vector_list,
+)
 from intramodal.commands.printing import named, note, print_table, say
 from intramodal.commands.session import JobCommand, Session, session_options
 
@@ -19,15 +25,15 @@ from intramodal.commands.session import JobCommand, Session, session_options
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Picture file to search with.",
 )
-@click.option(
+@preference(
     "--text", help="Text to search with; only on vectors that are not projected, such as `raw`."
 )
-@click.option(
+@preference(
     "--id",
     "point",
     help="Id of a stored point to search with; the point itself is never among the results.",
 )
-@click.option(
+@preference(
     "--vectors",
     type=LIST,
     callback=vector_list,
@@ -42,8 +48,8 @@ from intramodal.commands.session import JobCommand, Session, session_options
     "--model",
     help="Model that encodes the image or text; default: the model that made the vector.",
 )
-@click.option("-k", "k", type=click.IntRange(1), help="Number of results per query.")
-@click.option("--exact", is_flag=True, help="Compare with every point instead of using the index.")
+@preference("-k", "k", type=click.IntRange(1), help="Number of results per query.")
+@preference("--exact", is_flag=True, help="Compare with every point instead of using the index.")
 @click.option(
     "--html",
     type=click.Path(path_type=Path),

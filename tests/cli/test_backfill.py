@@ -10,6 +10,7 @@ import pytest
 
 from intramodal import ImageCollection, Projection, open_store
 from intramodal.commands.options import DEFAULT_STORE
+from intramodal.commands.trusted_folders import trust
 from intramodal.store.base import UNNAMED, VectorSpec
 from tests.cli.kit import invoke, run
 
@@ -217,6 +218,7 @@ def test_all_but_a_rollback_need_a_projection() -> None:
 def test_a_configured_projection_is_not_in_the_way_of_a_rollback() -> None:
     run(*PLACE)
     Path("intramodal.toml").write_text('[backfill]\nprojection = "pca.safetensors"\n')
+    trust(Path.cwd())
     assert run("backfill", "photos", "--verify", "5")["checked"] == 5
     assert run("backfill", "photos", "--rollback")["removed"] == N
 

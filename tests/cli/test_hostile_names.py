@@ -166,6 +166,10 @@ CASES: dict[str, list[Row]] = {
     "models list": [],
     "models convert-slip": [(2, (MARK, f"{FILE} 8"))],
     "doctor": [(1, ("--store", f"{FILE}.txt", "--runs", f"{FILE}.png"))],
+    "trust": [
+        (1, (MARK,)),
+        (1, (MARK, "--remove")),
+    ],
 }  # fmt: skip
 
 NAMES = {path.strip() for path, _ in walk(cli)}

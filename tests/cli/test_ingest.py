@@ -14,6 +14,7 @@ from PIL import Image
 from intramodal import ImageCollection, Projection, load_encoder, open_store
 from intramodal.cli import cli
 from intramodal.commands.options import DEFAULT_STORE
+from intramodal.commands.trusted_folders import trust
 from intramodal.types import point_id, unit_rows
 from tests.tiny_models import DIM, SIDE, save_open_clip
 
@@ -332,6 +333,7 @@ def test_what_belongs_to_pruning_is_wrong_usage_without_it(
 
 def test_a_dry_run_from_the_configuration_is_never_a_load(pets: Path, model: str) -> None:
     (pets / "intramodal.toml").write_text("[ingest]\ndry-run = true\n")
+    trust(pets.resolve())
     assert "--dry-run is for --prune" in ingest(model, code=2)["error"]["message"]
     np.save("X.npy", np.eye(3, dtype=np.float32))
     place = ("--collection", "pets", "--made-by", "demo")

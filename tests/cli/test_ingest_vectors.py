@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from intramodal import ImageCollection, Projection, open_store
 from intramodal.commands.options import DEFAULT_STORE
+from intramodal.commands.trusted_folders import trust
 from intramodal.store.base import VectorSpec
 from intramodal.types import point_id, unit_rows
 from tests.cli.kit import invoke, run
@@ -263,6 +264,7 @@ def test_options_that_make_no_sense_together_are_wrong_usage(
 
 def test_the_command_line_wins_over_the_configuration(X: np.ndarray) -> None:
     Path("intramodal.toml").write_text('[ingest]\nmodel = "demo"\ndevice = "cpu"\n')
+    trust(Path.cwd())
     assert run("ingest", "X.npy", *PLACE)["written"] == N
 
 

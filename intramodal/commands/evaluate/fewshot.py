@@ -15,6 +15,7 @@ from intramodal.commands.options import (
     least_option,
     lengths_option,
     names,
+    preference,
     protocol_option,
     shard_key_option,
     shots_from_option,
@@ -36,14 +37,14 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @protocol_option
 @lengths_option
 @shots_from_option
-@click.option(
+@preference(
     "--episodes",
     type=click.IntRange(1),
     help="Number of episodes, each with its own random draw of the shots; default: 50, with "
     "--protocol paper 3.",
 )
 @draws_option
-@click.option(
+@preference(
     "--classifiers",
     type=LIST,
     callback=names,

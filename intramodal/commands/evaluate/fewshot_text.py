@@ -18,6 +18,7 @@ from intramodal.commands.options import (
     lengths_option,
     model_options,
     names_if_given,
+    preference,
     protocol_option,
     shard_key_option,
     shots_from_option,
@@ -33,7 +34,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
 @labels_option
 @where_option
-@click.option(
+@preference(
     "--methods",
     type=LIST,
     callback=names_if_given,
@@ -41,7 +42,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
     "coder, ape, lda+text, prototype+text (default: these, as far as the preset has constants for "
     "them); also prototype and lda, which use no text.",
 )
-@click.option(
+@preference(
     "--by",
     type=LIST,
     callback=comma_list,
@@ -52,19 +53,19 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @protocol_option
 @lengths_option
 @shots_from_option
-@click.option(
+@preference(
     "--episodes",
     type=click.IntRange(1),
     help="Number of episodes, each with its own random draw of the shots; default: 10, with "
     "--protocol paper 3.",
 )
-@click.option(
+@preference(
     "--validation",
     type=click.IntRange(0),
     help="Number of further images per class that tune the constants; 0: use the published "
     "constants; default: 4, with the paper's protocol or preset 0.",
 )
-@click.option(
+@preference(
     "--preset",
     help="Data set whose published constants and search ranges are used; paper: texts and shots "
     "weigh .5 each, by --protocol paper unless told otherwise.",
@@ -73,7 +74,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @split_option
 @test_share_option
 @least_option
-@click.option("--template", help="Prompt for the texts; {} stands for the class name.")
+@preference("--template", help="Prompt for the texts; {} stands for the class name.")
 @click.option(
     "--model", help="Model that encodes the texts; default: the model that made the vector."
 )

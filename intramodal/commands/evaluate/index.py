@@ -14,6 +14,7 @@ from intramodal.commands.options import (
     least_option,
     max_queries_option,
     names,
+    preference,
     shard_key_option,
     sides_options,
     where_option,
@@ -28,7 +29,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
     renamed={"timed": "n_timed"},
 )
 @click.argument("collection")
-@click.option(
+@preference(
     "--searches",
     default="raw,pca,pca:raw",
     show_default=True,
@@ -39,32 +40,30 @@ from intramodal.commands.session import JobCommand, Session, session_options
     "weights as ONE=3+OTHER=1.",
 )
 @labels_option
-@click.option("-k", type=click.IntRange(1), help="Number of results per query.")
-@click.option(
+@preference("-k", type=click.IntRange(1), help="Number of results per query.")
+@preference(
     "--candidates",
     type=click.IntRange(1),
     help="Number of candidates in a two-stage or fused search; default: four times -k.",
 )
-@click.option("--exact", is_flag=True, help="Compare with every point instead of using the index.")
-@click.option(
+@preference("--exact", is_flag=True, help="Compare with every point instead of using the index.")
+@preference(
     "--ef",
     type=click.IntRange(1),
     help="Size of the candidate list in an HNSW search (hnsw_ef), e.g. 128.",
 )
-@click.option(
-    "--indexed-only", is_flag=True, help="Leave out points that are not in the index yet."
-)
-@click.option(
+@preference("--indexed-only", is_flag=True, help="Leave out points that are not in the index yet.")
+@preference(
     "--ignore-quantization",
     is_flag=True,
     help="Search the index with the original vectors instead of the quantised ones.",
 )
-@click.option(
+@preference(
     "--rescore/--no-rescore",
     default=None,
     help="Rescore the results of a quantised search with the original vectors.",
 )
-@click.option(
+@preference(
     "--oversampling",
     type=click.FloatRange(1.0),
     help="Factor by which a quantised search fetches more candidates than results, e.g. 2.0.",
@@ -73,21 +72,21 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @sides_options
 @least_option
 @max_queries_option
-@click.option(
+@preference(
     "--denominator",
     type=click.Choice(["relevant", "min"]),
     help="Denominator of mAP@k in the JSON: all relevant images, or min(k, relevant).",
 )
-@click.option(
+@preference(
     "--classes", is_flag=True, help="Also include the mean AP@k of each class in the JSON."
 )
 @cluster_option
-@click.option(
+@preference(
     "--timed",
     type=click.IntRange(1),
     help="Number of queries that are sent one by one to measure the latency.",
 )
-@click.option(
+@preference(
     "--seed", type=int, help="Random seed of the drawn and timed queries, and of the interval."
 )
 @shard_key_option

@@ -12,6 +12,7 @@ from intramodal.commands.options import (
     as_list,
     labels_option,
     model_options,
+    preference,
     report_option,
     shard_key_option,
     template_option,
@@ -33,7 +34,7 @@ from intramodal.errors import InputError
 )
 @labels_option
 @where_option
-@click.option(
+@preference(
     "--texts", is_flag=True, help="Also compare with the class names, encoded by each model."
 )
 @click.option(
@@ -62,14 +63,14 @@ from intramodal.errors import InputError
     help="Projection file; adds `raw` after this projection, without and with the mean adjusted, "
     "and projects the texts for a vector that it made. Repeatable.",
 )
-@click.option("--bins", type=click.IntRange(1), help="Number of bins per histogram.")
-@click.option(
+@preference("--bins", type=click.IntRange(1), help="Number of bins per histogram.")
+@preference(
     "--max-pairs",
     type=click.IntRange(2),
     help="Number of pairs to sample, with standard errors; default: all pairs.",
 )
-@click.option("--seed", type=int, help="Random seed of the sampled pairs.")
-@click.option(
+@preference("--seed", type=int, help="Random seed of the sampled pairs.")
+@preference(
     "--map/--no-map",
     "with_map",
     default=None,

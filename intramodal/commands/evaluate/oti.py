@@ -16,6 +16,7 @@ from intramodal.commands.options import (
     least_option,
     max_queries_option,
     model_options,
+    preference,
     shard_key_option,
     sides_options,
     where_option,
@@ -54,7 +55,7 @@ FOLDER = Path(".intramodal")
 )
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
 @labels_option
-@click.option(
+@preference(
     "--vectors",
     type=LIST,
     callback=comma_list,
@@ -77,9 +78,9 @@ FOLDER = Path(".intramodal")
     help="File that stores the inverted queries; default: "
     "./.intramodal/oti-COLLECTION-VECTOR.safetensors.",
 )
-@click.option("--template", help="Prompt for the texts; {} stands for the pseudo-word.")
-@click.option("--steps", type=click.IntRange(1), help="Number of AdamW steps per image.")
-@click.option(
+@preference("--template", help="Prompt for the texts; {} stands for the pseudo-word.")
+@preference("--steps", type=click.IntRange(1), help="Number of AdamW steps per image.")
+@preference(
     "--batch-size",
     type=click.IntRange(1),
     help="Number of images inverted at once; halved if memory runs out.",
@@ -89,7 +90,7 @@ FOLDER = Path(".intramodal")
 @sides_options
 @least_option
 @cluster_option
-@click.option(
+@preference(
     "--seed",
     type=int,
     help="Random seed of the initial pseudo-words, the drawn queries and the interval.",

@@ -11,6 +11,7 @@ from intramodal.commands.options import (
     FILE,
     LIST,
     model_options,
+    preference,
     report_option,
     shard_key_option,
     template_option,
@@ -54,19 +55,19 @@ from intramodal.commands.session import (
     type=FILE,
     help="Projection file that made the vector, if the vector is a projection.",
 )
-@click.option(
+@preference(
     "--sizes",
     type=LIST,
     callback=whole_numbers,
     help="Numbers of anchors, comma-separated; default: fractions of the dimensions, and all.",
 )
-@click.option(
+@preference(
     "--subsets",
     type=click.IntRange(1),
     help="Number of random orders of the anchors; each gives nested subsets.",
 )
-@click.option("--pairs", type=click.IntRange(2), help="Number of image pairs that are drawn.")
-@click.option("--seed", type=int, help="Random seed of the drawn images, pairs and anchors.")
+@preference("--pairs", type=click.IntRange(2), help="Number of image pairs that are drawn.")
+@preference("--seed", type=int, help="Random seed of the drawn images, pairs and anchors.")
 @report_option
 @model_options
 @shard_key_option

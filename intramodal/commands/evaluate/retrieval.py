@@ -13,6 +13,7 @@ from intramodal.commands.options import (
     least_option,
     max_queries_option,
     optional_labels_option,
+    preference,
     sample_option,
     shard_key_option,
     sides_options,
@@ -39,7 +40,7 @@ _REVISITED = ("ground_truth", "name_field")
 @click.argument("collection")
 @vectors_option
 @optional_labels_option
-@click.option(
+@preference(
     "--protocol",
     type=click.Choice(["labels", "revisited"]),
     help="labels (default): relevant is what shares a label; revisited: as revisited Oxford and "
@@ -50,7 +51,7 @@ _REVISITED = ("ground_truth", "name_field")
     type=click.Path(path_type=Path),
     help="Protocol revisited: pickle with imlist, qimlist and gnd, e.g. gnd_roxford5k.pkl.",
 )
-@click.option(
+@preference(
     "--name-field",
     metavar="FIELD",
     help="Protocol revisited: payload field with the image's file name or path, or id.",
@@ -58,20 +59,20 @@ _REVISITED = ("ground_truth", "name_field")
 @where_option
 @sides_options
 @least_option
-@click.option(
+@preference(
     "--ties",
     type=click.Choice(["expected", "sklearn", "best", "worst", "id"]),
     help="How equal scores are ranked: mean over all orders (expected), as scikit-learn does, "
     "best or worst case, or by id.",
 )
-@click.option(
+@preference(
     "--ks",
     type=LIST,
     callback=whole_numbers,
     help="Cut-offs of recall@k, precision@k, hit@k and ndcg@k, comma-separated (hit@1 is R@1); "
     "protocol revisited: of mP@k.",
 )
-@click.option(
+@preference(
     "--classes",
     is_flag=True,
     help="Also include the mean AP of each class in the JSON; protocol revisited: each query's.",
@@ -79,10 +80,10 @@ _REVISITED = ("ground_truth", "name_field")
 @cluster_option
 @sample_option
 @max_queries_option
-@click.option(
+@preference(
     "--seed", type=int, help="Random seed of the interval, and of drawn points and queries."
 )
-@click.option("--device", help="Device that ranks, e.g. cuda; default: the CPU, with numba.")
+@preference("--device", help="Device that ranks, e.g. cuda; default: the CPU, with numba.")
 @shard_key_option
 @session_options
 @click.pass_context

@@ -12,6 +12,7 @@ from intramodal.commands.options import (
     cluster_option,
     labels_option,
     model_options,
+    preference,
     shard_key_option,
     where_option,
 )
@@ -22,7 +23,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
 @labels_option
 @where_option
-@click.option("--template", help="Prompt for the texts; {} stands for the class name.")
+@preference("--template", help="Prompt for the texts; {} stands for the class name.")
 @click.option(
     "--model", help="Model that encodes the texts; default: the model that made the vector."
 )
@@ -37,13 +38,13 @@ from intramodal.commands.session import JobCommand, Session, session_options
     type=FILE,
     help="Projection file that made the vector, if the vector is a projection.",
 )
-@click.option(
+@preference(
     "--min-class-size",
     type=click.IntRange(1),
     help="Minimum number of images per class; smaller classes are left out.",
 )
 @cluster_option
-@click.option("--seed", type=int, help="Random seed of the interval.")
+@preference("--seed", type=int, help="Random seed of the interval.")
 @model_options
 @shard_key_option
 @session_options
