@@ -113,12 +113,12 @@ def _loader(options: dict[str, Any]) -> Any:
 
 
 def _projection(photos: Any, options: dict[str, Any]) -> Any:
-    """Load the projection where a vector needs it."""
+    """Load the projection where there is a vector that one has made."""
     from intramodal.projection.projection import Projection
 
     origins = photos.manifest.vectors
     is_needed = any(v in origins and origins[v].projection for v in options["vectors"])
-    if options["image"] is None or options["projection"] is None or not is_needed:
+    if options["projection"] is None or not is_needed:
         return None
     return Projection.load(options["projection"])
 

@@ -225,6 +225,14 @@ class SessionCommand(CheckedCommand):
         ctx.params = {"session": session, **knobs}
         return rest
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what a long read will take is noted as it begins."""
+        from intramodal.commands.estimate import Estimate
+        from intramodal.progress import long_reads_told
+
+        with long_reads_told(Estimate([str(param.name) for param in self.params])):
+            return super().invoke(ctx)
+
 
 class JobCommand(SessionCommand):
     """A command that calls one job.

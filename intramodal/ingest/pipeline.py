@@ -118,8 +118,11 @@ def images_collection(  # noqa: PLR0913  a job has as many knobs as it has
     """
     plain = written_vectors(encoder, projection)
     vectors = written_vectors(encoder, projection, _view(encoder, augment, augment_seed))
-    if not store.exists(name):
-        return ImageCollection.create(store, name, vectors, dataset=dataset, options=options or {})
+    made = ImageCollection.create_unless_there(
+        store, name, vectors, dataset=dataset, options=options or {}
+    )
+    if made is not None:
+        return made
     found = ImageCollection.ensure(store, name, plain, dataset=dataset)
     for vector, (size, origin) in vectors.items():
         if vector in found.vectors:
@@ -163,8 +166,11 @@ def vectors_collection(
     ManifestMismatchError, InputError
         As `check_target`.
     """
-    if not store.exists(name):
-        return ImageCollection.create(store, name, vectors, dataset=dataset, options=options or {})
+    made = ImageCollection.create_unless_there(
+        store, name, vectors, dataset=dataset, options=options or {}
+    )
+    if made is not None:
+        return made
     known = ImageCollection.open(store, name)
     if check_target(known, vector, vectors):
         known.check_reusable(vector)

@@ -21,6 +21,7 @@ from intramodal.errors import (
     NotFound,
     Unsupported,
 )
+from intramodal.progress import foretold
 from intramodal.store.base import (
     CollectionInfo,
     Filter,
@@ -121,6 +122,29 @@ class ImageCollection:
         return cls(store, name, replace(manifest, is_stored=True))
 
     @classmethod
+    def create_unless_there(
+        cls,
+        store: Store,
+        name: str,
+        vectors: Mapping[str, tuple[int, VectorOrigin]],
+        *,
+        dataset: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> ImageCollection | None:
+        """Create a collection as `create` does; None if there is one, made a moment ago or before.
+
+        Of two processes that begin at once one makes it, and the other joins it.
+        """
+        if store.exists(name):
+            return None
+        try:
+            return cls.create(store, name, vectors, dataset=dataset, options=options)
+        except Conflict:
+            if not store.exists(name):
+                raise
+            return None
+
+    @classmethod
     def ensure(
         cls,
         store: Store,
@@ -137,8 +161,9 @@ class ImageCollection:
         ManifestMismatchError
             If it exists with another encoder, projection or size, or lacks one of the vectors.
         """
-        if not store.exists(name):
-            return cls.create(store, name, vectors, dataset=dataset, options=options)
+        made = cls.create_unless_there(store, name, vectors, dataset=dataset, options=options)
+        if made is not None:
+            return made
         collection = cls.open(store, name)
         for vector, (size, origin) in vectors.items():
             collection.require(vector, origin, size)
@@ -464,10 +489,14 @@ class ImageCollection:
         where: Filter | None = None,
         batch_size: int = SCROLL_BATCH,
     ) -> Iterator[Page]:
-        """Yield the same as `scroll`, to its end; see `Store.scan`."""
-        return self.store.scan(
+        """Yield the same as `scroll`, to its end; see `Store.scan`. A long read is foretold."""
+        pages = self.store.scan(
             self.name, vectors=vectors, payload=payload, where=where, batch_size=batch_size
         )
+        return self._foretold(pages, where)
+
+    def _foretold(self, pages: Iterable[Page], where: Filter | None = None) -> Iterator[Page]:
+        return foretold(pages, lambda page: len(page.ids), lambda: self.count(where, exact=False))
 
     def table(
         self,
@@ -553,7 +582,8 @@ class ImageCollection:
         """
         total: Any = 0.0
         n = n_read = 0
-        for page in self.scroll(vectors=[vector], batch_size=min(most or 1000, 1000)):
+        pages = self.scroll(vectors=[vector], batch_size=min(most or 1000, 1000))
+        for page in pages if most is not None else self._foretold(pages):
             X = page.vectors[vector]
             X = unit_rows(X[np.isfinite(X).all(axis=1) & X.any(axis=1)])
             total = total + X.sum(axis=0, dtype=np.float64)

@@ -148,13 +148,28 @@ def center_of(collection: ImageCollection, vector: str) -> Center:
 
 def check_is(projection: Projection, collection: ImageCollection, vector: str) -> None:
     """Raise `ManifestMismatchError` unless this projection has made a vector."""
-    wanted = collection.origin(vector).projection
+    check_made(projection, vector, collection.origin(vector))
+
+
+def check_made(projection: Projection, vector: str, origin: VectorOrigin) -> None:
+    """Raise `ManifestMismatchError` unless this projection has made a vector of this origin."""
+    wanted = origin.projection
     if projection.fingerprint != wanted:
         made_by = f"projection {wanted[:12]}" if wanted else "an encoder"
         raise ManifestMismatchError(
             f"{projection.place or 'this'} is projection {projection.fingerprint[:12]}, but "
             f"{vector!r} was made by {made_by}; give the file it was made with"
         )
+
+
+def require_maker(
+    projection: Projection, collection: ImageCollection, vectors: Sequence[str]
+) -> None:
+    """Raise `ManifestMismatchError` if the projected ones of `vectors` were made by others."""
+    known = collection.manifest.vectors
+    made = {v: known[v].projection for v in vectors if v in known and known[v].projection}
+    if made and projection.fingerprint not in made.values():
+        check_is(projection, collection, next(iter(made)))
 
 
 def projection_of(

@@ -14,6 +14,7 @@ from intramodal.projection.projection import Projection
 from intramodal.store.base import Hits
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
+from intramodal.store.origins import check_made, require_maker
 from intramodal.types import Encoder, Floats, PointId, encoders_agree
 
 LoadEncoder = Callable[[str], Encoder]
@@ -85,13 +86,15 @@ def search(  # noqa: PLR0913  a job has as many knobs as it has
     NotFound
         If there is no such vector or point.
     InputError
-        For a text on a projected vector, or a projection that is missing or another one.
+        For a text on a projected vector, or a projection that is missing.
     ManifestMismatchError
-        If the encoder is not the one that made the vector.
+        If the encoder is not the one that made the vector, or the projection made none of them.
     """
     query = Query(image, text, encoder, projection)
     for vector in vectors:
         collection.vector_spec(vector)  # one that is not there was made by no model, either
+    if projection is not None:
+        require_maker(projection, collection, vectors)
     answers = {}
     for vector in vectors:
         if point is not None:
@@ -132,7 +135,12 @@ class Query:
                 f"{vector!r} was made by {origin}, not by {made_by[0]} ({made_by[1][:12]}); "
                 f"search with the model that made it"
             )
-        return _projected(X, self._projection, origin.projection) if origin.projection else X
+        if not origin.projection:
+            return X
+        if self._projection is None:
+            raise InputError("searching a projected vector with a picture needs --projection FILE")
+        check_made(self._projection, vector, origin)
+        return self._projection.apply(np.asarray(X))
 
     def _embed(self, model: str) -> tuple[tuple[str, str], Floats]:
         """Return the identity of a model and the query as it sees it."""
@@ -148,17 +156,6 @@ class Query:
                 X = encoder.encode_images([self._image])
             self._embedded[key] = ((encoder.name, encoder.fingerprint), X)
         return self._embedded[key]
-
-
-def _projected(X: Floats, projection: Projection | None, wanted: str) -> Floats:
-    if projection is None:
-        raise InputError("searching a projected vector with a picture needs --projection FILE")
-    if projection.fingerprint != wanted:
-        raise InputError(
-            f"{projection.place or 'this'} is projection {projection.fingerprint[:12]}, the "
-            f"vector was made by {wanted[:12]}; give the file it was made with"
-        )
-    return projection.apply(np.asarray(X))
 
 
 def describe(collection: ImageCollection, hits: Hits) -> list[dict[str, Any]]:
