@@ -8,7 +8,7 @@ import logging
 import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from intramodal.errors import InputError, ModelError
 from intramodal.ingest.encoders.identity import tokenizer_digest, weights_digest
 from intramodal.ingest.encoders.preprocess import Preprocessing, as_picture
+from intramodal.ingest.encoders.self_contained import offline
 from intramodal.memory import FittingBatches
 from intramodal.types import Floats, fingerprint
 
@@ -108,12 +109,15 @@ def through_first(tokens: Tensor, number: int | None = None) -> int:
 
 
 @contextmanager
-def loading(name: str, advice: str) -> Iterator[None]:
-    """Turn what libraries raise while loading a model into one `ModelError` with `advice`."""
+def loading(name: str, advice: str, *, is_local: bool = False) -> Iterator[None]:
+    """Turn what libraries raise while loading a model into one `ModelError` with `advice`.
+
+    Nothing is fetched for a local one.
+    """
     from safetensors import SafetensorError
 
     try:
-        with _no_new_handler():
+        with _no_new_handler(), offline() if is_local else nullcontext():
             yield
     except (
         RuntimeError, ValueError, OSError, LookupError, TypeError, AttributeError, ImportError,
@@ -125,8 +129,31 @@ def loading(name: str, advice: str) -> Iterator[None]:
                 f"model {name!r} brings Python code of its own, which is never run; take a model "
                 "that its library knows"
             ) from error
+        if is_local and _asked_hub(error):
+            raise ModelError(
+                f"model {name!r} lacks a file that its library would fetch, and nothing is "
+                "fetched for a model on disk; get a complete folder"
+            ) from error
+        if isinstance(error, pickle.UnpicklingError) or "weights_only" in text:
+            text = _UNREADABLE  # torch's own text says how to run the code nevertheless
+        text = text or "a file is empty or cut off"
         reason = text if len(text) <= 300 else text[:297] + "..."
         raise ModelError(f"model {name!r} cannot be loaded ({reason}); {advice}") from error
+
+
+_UNREADABLE = (
+    "its weights are damaged, or a pickle that holds more than tensors, which is never run; "
+    "safetensors hold no code"
+)
+
+
+def _asked_hub(error: BaseException | None) -> bool:
+    """Return whether a request to the hub, refused here, is behind an error."""
+    while error is not None:
+        if type(error).__name__ in ("OfflineModeIsEnabled", "LocalEntryNotFoundError"):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from intramodal.ingest.encoders.encoder import (
 from intramodal.ingest.encoders.identity import differing, without
 from intramodal.ingest.encoders.names import closest
 from intramodal.ingest.encoders.preprocess import from_open_clip
+from intramodal.ingest.encoders.self_contained import require_self_contained
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -130,7 +131,8 @@ def load_folder(name: str, folder: Path) -> OpenClipTowers:
     """Return the model in a directory with open_clip's config and weights."""
     folder = folder.expanduser()
     _check_folder(name, folder)
-    return _create(name, f"local-dir:{folder}", None, quick_gelu=False)
+    require_self_contained(name, folder)
+    return _create(name, f"local-dir:{folder}", None, quick_gelu=False, is_local=True)
 
 
 def model_config(name: str, source: str) -> dict[str, Any]:
@@ -162,13 +164,15 @@ def _load_tag(name: str, arch: str, tag: str) -> OpenClipTowers:
     )
 
 
-def _create(name: str, source: str, pretrained: str | None, *, quick_gelu: bool) -> OpenClipTowers:
+def _create(
+    name: str, source: str, pretrained: str | None, *, quick_gelu: bool, is_local: bool = False
+) -> OpenClipTowers:
     import open_clip
 
     config = model_config(name, source)
     if quick_gelu:
         config["quick_gelu"] = True
-    with loading(name, _OFFLINE):
+    with loading(name, _OFFLINE, is_local=is_local):
         # require_pretrained: without it, missing weights mean random ones and a log line.
         module = open_clip.create_model(
             source,
@@ -202,7 +206,7 @@ def _check_folder(name: str, folder: Path) -> None:
         raise ModelError(f"model {name!r}: the directory holds no {CONFIG}")
     try:
         complete = "model_cfg" in json.loads((folder / CONFIG).read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"model {name!r}: {CONFIG} is no JSON ({error})") from error
     if not complete:
         raise ModelError(f"model {name!r}: {CONFIG} lacks model_cfg")

@@ -47,7 +47,7 @@ def load_slip(name: str, opaque: str) -> OpenClipTowers:
     from open_clip.model import CLIP, set_model_preprocess_cfg
 
     config, state = read_slip(name, Path(opaque).expanduser())
-    with loading(name, _ADVICE):
+    with loading(name, _ADVICE, is_local=True):
         module = CLIP(**config)
         module.load_state_dict(state, strict=True)
         set_model_preprocess_cfg(module, _PREPROCESS)
@@ -91,7 +91,10 @@ def _checkpoint(name: str, path: Path) -> State:
 
     if not path.is_file():
         raise ModelError(f"model {name!r}: there is no file {path}")
-    with loading(name, _ADVICE), torch.serialization.safe_globals([argparse.Namespace]):
+    with (
+        loading(name, _ADVICE, is_local=True),
+        torch.serialization.safe_globals([argparse.Namespace]),
+    ):
         # SLIP stores its command line's arguments; nothing else is unpickled but tensors.
         content = torch.load(path, map_location="cpu", weights_only=True)
     state = content.get("state_dict") if isinstance(content, Mapping) else None

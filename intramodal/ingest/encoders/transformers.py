@@ -18,6 +18,7 @@ from intramodal.ingest.encoders.encoder import (
 )
 from intramodal.ingest.encoders.names import split_hub_id
 from intramodal.ingest.encoders.preprocess import Preprocessing, square, triple
+from intramodal.ingest.encoders.self_contained import require_self_contained
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -174,6 +175,7 @@ def load_local(name: str, opaque: str) -> Towers:
     """Return the model in a directory that `save_pretrained` wrote."""
     folder = Path(opaque).expanduser()
     _check_folder(name, folder)
+    require_self_contained(name, folder)
     return _load(_Source(name, str(folder), None, local=True))
 
 
@@ -207,7 +209,7 @@ def preprocessing_of(processor: Any, name: str) -> Preprocessing:
 def _load(source: _Source) -> Towers:
     import transformers
 
-    with loading(source.name, _ADVICE):
+    with loading(source.name, _ADVICE, is_local=source.local):
         source = _pinned(source)
         config, _ = transformers.PretrainedConfig.get_config_dict(source.where, **source.options)
         kind = _kind(source.name, config)
@@ -277,7 +279,7 @@ def _model(source: _Source) -> Any:
 def _tokenizer(source: _Source) -> Any:
     import transformers
 
-    with loading(source.name, _ADVICE):
+    with loading(source.name, _ADVICE, is_local=source.local):
         tokenizer = transformers.AutoTokenizer.from_pretrained(source.where, **source.options)
     declared = tokenizer.init_kwargs.get("padding_side")
     if declared and declared != tokenizer.padding_side:

@@ -80,6 +80,12 @@ def write_code(folder: Path, mark: Path) -> None:
     )
 
 
+def assert_no_advice(refused: ModelError) -> None:
+    """Assert that no library's advice on how to run the code is passed on."""
+    for word in ("weights_only", "torch.load", "Re-running", "safe_globals", "arbitrary code"):
+        assert word not in str(refused)
+
+
 def test_the_poison_works(mark: Path) -> None:
     pickle.loads(pickle.dumps(Poison(mark)))
     assert mark.exists()
@@ -102,9 +108,10 @@ def test_weights_in_a_pickle_with_code_are_refused(
     (model / old).unlink()
     write({"state_dict": {"visual.proj": Poison(mark)}}, model / new)
     source = "open_clip:local-dir" if save is save_open_clip else "local-dir"
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match="which is never run") as refused:
         load_encoder(f"{source}:{model}")
     assert not mark.exists()
+    assert_no_advice(refused.value)
 
 
 @pytest.mark.parametrize("write", [saved_by_torch, pickled])
@@ -118,9 +125,10 @@ def test_a_file_for_a_built_in_architecture_is_refused_with_code_in_it(
     (tmp_path / "tiny-untrusted.json").write_text(json.dumps(config))
     open_clip.add_model_config(tmp_path / "tiny-untrusted.json")
     write({"state_dict": {"visual.proj": Poison(mark)}}, tmp_path / "weights.pt")
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match="which is never run") as refused:
         load_encoder(f"open_clip:tiny-untrusted:{tmp_path / 'weights.pt'}")
     assert not mark.exists()
+    assert_no_advice(refused.value)
 
 
 @pytest.mark.parametrize("write", [saved_by_torch, pickled])
@@ -136,9 +144,10 @@ def test_a_checkpoint_of_slip_with_code_in_it_is_refused(
     tmp_path: Path, mark: Path, write: Any, content: Any
 ) -> None:
     write(content(Poison(mark)), tmp_path / "slip.pt")
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match="which is never run") as refused:
         load_encoder(f"slip:{tmp_path / 'slip.pt'}")
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    assert_no_advice(refused.value)
+    with pytest.raises(ModelError, match="which is never run"):
         convert_slip(tmp_path / "slip.pt", tmp_path / "converted")
     assert not mark.exists()
     assert not (tmp_path / "converted").exists()

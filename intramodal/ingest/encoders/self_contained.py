@@ -1,0 +1,114 @@
+"""A model on disk is complete, or it is refused: nothing that its files name is fetched."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from intramodal.errors import ModelError
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "*.model")
+"""One of these files is there where a tokenizer is."""
+
+
+def require_self_contained(name: str, folder: Path) -> None:
+    """Raise `ModelError` if a config of a folder names what its library would fetch elsewhere.
+
+    A note of where a model comes from (``_name_or_path``) is none of these: nobody follows it.
+    """
+    has_tokenizer = any(any(folder.glob(pattern)) for pattern in _TOKENIZERS)
+    for file in sorted(folder.glob("*config*.json")):
+        for key, value in _entries(_read(name, file)):
+            is_elsewhere = not has_tokenizer if key == "hf_tokenizer_name" else _leads(key, value)
+            if value and is_elsewhere:
+                raise ModelError(
+                    f"model {name!r}: {file.name} sets {key} to {value!r}, which is not in the "
+                    f"folder, and nothing is fetched for a model on disk; get a complete folder, "
+                    f"or name the model by its place on the hub"
+                )
+
+
+def _leads(key: str, value: str) -> bool:
+    """Return whether a library would look for a setting's value outside the folder."""
+    if key in ("hf_model_name", "base_model_name_or_path"):  # a text tower; a model to be adapted
+        return True
+    if key == "timm_model_name":  # "hf-hub:ORG/NAME", "local-dir:PATH"; else an architecture
+        return ":" in value
+    if key == "auto_map":  # "ORG/NAME--module.Class"
+        return "--" in value
+    # "ORG/NAME" of compiled code: transformers downloads and runs it, where it finds `kernels`.
+    return key.endswith("_implementation") and "/" in value
+
+
+def _entries(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the texts of nested JSON with the nearest key that says what they are."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            # The keys below these name parts of the model.
+            is_whole = key == "auto_map" or key.endswith("_implementation")
+            yield from _entries(value, key if is_whole else name)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _entries(value, key)
+    elif isinstance(content, str):
+        yield key, content
+
+
+def _read(name: str, file: Path) -> Any:
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"model {name!r}: {file.name} is no JSON ({error})") from error
+
+
+class _Hub:
+    """The client of the model hub, which all threads share, and who needs it to be silent."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_offline = 0
+        self._former = False
+
+    def silence(self) -> None:
+        with self._lock:
+            if self._n_offline == 0:
+                self._former = _set_offline(True)
+            self._n_offline += 1
+
+    def release(self) -> None:
+        with self._lock:
+            self._n_offline -= 1
+            if self._n_offline == 0:
+                _set_offline(self._former)
+
+
+def _set_offline(is_offline: bool) -> bool:
+    """Switch the client of the hub; return how it was. The environment stays as it is."""
+    from huggingface_hub import constants, utils
+
+    former = bool(constants.HF_HUB_OFFLINE)
+    constants.HF_HUB_OFFLINE = is_offline
+    # Before 1.0 a session keeps what it was made with.
+    getattr(utils, "reset_sessions", lambda: None)()
+    return former
+
+
+_hub = _Hub()
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Let no library ask the model hub meanwhile.
+
+    That is for the whole process: a model that another thread loads by its hub name at the same
+    moment is found in the cache only.
+    """
+    _hub.silence()
+    try:
+        yield
+    finally:
+        _hub.release()
