@@ -1,10 +1,11 @@
-"""Batches that are halved until they fit into a device's memory."""
+"""Memory: how much is free, and batches that are halved until they fit into a device's."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 from intramodal.errors import ModelError
@@ -66,3 +67,33 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     text = str(error).lower()
     known = "out of memory" in text or "can't allocate memory" in text
     return known or isinstance(error, torch.cuda.OutOfMemoryError)
+
+
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def free_bytes() -> int | None:
+    """Return how much memory this process may still take; None where the system does not say.
+
+    Inside a container, that is the container's.
+    """
+    found = [n for n in (_free_of_machine(), _free_of_container()) if n is not None]
+    return min(found, default=None)
+
+
+def _free_of_machine() -> int | None:
+    try:
+        lines = _MEMINFO.read_text().splitlines()
+    except OSError:
+        return None
+    kilobytes = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    return kilobytes[0] * 1024 if kilobytes else None
+
+
+def _free_of_container() -> int | None:
+    try:
+        limit = int((_CGROUP / "memory.max").read_text())
+        return max(limit - int((_CGROUP / "memory.current").read_text()), 0)
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        return None

@@ -30,7 +30,7 @@ PICTURES_DEFAULTS = {
     **dict.fromkeys(
         (
             *("projection", "dataset", "label_from", "split_file", "ground_truth"),
-            *("workers", "max_failures"),
+            *("workers", "decode_mb", "max_failures"),
             *("shards", "replicas", "write_consistency", "upload_streams", "shard_key"),
             *("augment_seed", "device", "precision"),
         )
@@ -41,7 +41,7 @@ VECTORS_DEFAULTS = {"vector": "raw", "batch_size": 1000}
 """What a run records of options that were not given."""
 
 _PICTURES_ONLY = (
-    *("augment", "augment_seed", "ground_truth", "crop"),
+    *("augment", "augment_seed", "ground_truth", "crop", "decode_mb", "text_images"),
     *("label_from", "split_file", "workers", "prune", "dry_run", "yes", "device", "precision"),
 )
 _VECTORS_ONLY = ("metadata", "id_column", "vector", "tensor", "vector_column")
@@ -130,6 +130,17 @@ _FILE = click.Path(path_type=Path)
     "--workers",
     type=click.IntRange(0),
     help="Number of threads that read and decode; default: as many as keep up with the model.",
+)
+@click.option(
+    "--decode-mb",
+    type=click.IntRange(1),
+    help="Memory for decoded images in all threads together, in MB; a larger image is decoded "
+    "alone; default: a quarter of what is free, 256 to 2048.",
+)
+@click.option(
+    "--text-images",
+    is_flag=True,
+    help="Also read image formats that hold pixels as text: XPM, XBM and ASCII PNM.",
 )
 @click.option(
     "--max-failures",
@@ -305,9 +316,10 @@ def _ingested_images(session: Session, options: dict[str, Any]) -> dict[str, Any
     encoder = load_encoder(
         options["model"], device=options["device"], precision=options["precision"]
     )
-    names = ("dataset", "batch_size", "workers", "max_failures", "prune", "yes")
+    names = ("dataset", "batch_size", "workers", "decode_mb", "max_failures", "prune", "yes")
     knobs = {name: options[name] for name in names if options[name] is not None}
     seed = options["augment_seed"]
+    knobs["text_images"] = options["text_images"]
     views = {"augment": options["augment"]} | ({} if seed is None else {"augment_seed": seed})
     with session.open(creates=True, uploads=_uploads(options)) as at:
         stated = _recorded(session, PICTURES_DEFAULTS, but=(*_VECTORS_ONLY, "made_by"))

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import functools
-import io
 import re
 import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from intramodal.errors import ImageError
-from intramodal.ingest.signatures import N_BYTES, format_of, is_heif
+from intramodal.ingest.decode_cost import (
+    MAX_CPU_S,
+    CountedFile,
+    check_cpu,
+    n_bytes_decoded,
+)
+from intramodal.ingest.signatures import N_BYTES, format_of, is_heif, text_image
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,6 +43,8 @@ _FORMATS = (
     "PCX", "SGI", "QOI",
 )  # fmt: skip
 
+_TEXT_FORMATS = ("XPM", "XBM")
+
 # Pillow's plug-ins parse untrusted bytes in plain Python; this is what they raise.
 _DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError,
@@ -48,12 +56,54 @@ _QUIET = threading.Lock()
 _quiet_depth = 0
 
 
-def decode_image(data: bytes, *, target: int, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def _reserve_nothing(n_bytes: int) -> None:
+    """Let everybody have as much memory as there is."""
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """What an image is decoded to, and what it may cost."""
+
+    target: int
+    max_pixels: int
+    max_cpu_s: float
+    text_images: bool
+    reserve: Callable[[int], None]
+
+
+def decode_image(
+    data: bytes,
+    *,
+    target: int,
+    max_pixels: int = MAX_PIXELS,
+    max_cpu_s: float = MAX_CPU_S,
+    text_images: bool = False,
+    reserve: Callable[[int], None] = _reserve_nothing,
+) -> Image.Image:
     """Return the picture in a file's bytes, upright and in RGB.
 
     Transparent pictures are laid on white, 16-bit grey is scaled, animations give their first
     frame. JPEGs are decoded at a half, a quarter or an eighth where that leaves both sides at
     least twice `target`. Thread-safe; no setting of Pillow is changed.
+
+    Parameters
+    ----------
+    data : bytes
+    target : int
+        Pixels of the shorter side that are needed.
+    max_pixels : int
+        Larger images are refused.
+    max_cpu_s : float
+        Seconds of CPU; images that may take longer, as their header tells, are refused.
+    text_images : bool
+        Also read formats that hold pixels as text: XPM, XBM and ASCII PNM.
+    reserve : callable
+        Called with the bytes that the image needs at most, before they are taken; it may wait.
+
+    Raises
+    ------
+    ImageError
+        If it is none that is read, is damaged, or is refused.
 
     Examples
     --------
@@ -67,22 +117,35 @@ def decode_image(data: bytes, *, target: int, max_pixels: int = MAX_PIXELS) -> I
     """
     if not data:
         raise ImageError("the file is empty")
+    terms = _Terms(target, max_pixels, max_cpu_s, text_images, reserve)
     with _quiet_pillow():
         try:
-            return _picture(data, target, max_pixels)
+            return _picture(data, terms)
         except ImageError:
             bare = _without_metadata(data)
             if bare is None:
                 raise
             with suppress(ImageError):  # then the first reason is the picture's own
-                return _picture(bare, target, max_pixels)
+                return _picture(bare, terms)
             raise
 
 
-def _picture(data: bytes, target: int, max_pixels: int) -> Image.Image:
-    image = _open(data, max_pixels)
-    check_size(image.size, max_pixels)
-    return _decode(image, target)
+def _picture(data: bytes, terms: _Terms) -> Image.Image:
+    image = _open(data, terms)
+    for size in (image.size, _size_inside(image)):
+        check_size(size, terms.max_pixels)
+    return _decode(image, data, terms)
+
+
+def _size_inside(image: Image.Image) -> tuple[int, int]:
+    """Return the size of the image that will be decoded; an icon's header may say another one."""
+    if image.format != "ICO":
+        return image.size
+    try:
+        size: tuple[int, int] = image.ico.getimage(image.size).size  # type: ignore[attr-defined]
+    except _DAMAGE as error:
+        raise ImageError(f"damaged header: {_short(error)}") from error
+    return size
 
 
 def check_size(size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
@@ -130,41 +193,46 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def _open(data: bytes, terms: _Terms) -> Image.Image:
     from PIL import Image, UnidentifiedImageError
 
+    if not terms.text_images and (name := text_image(data[:N_BYTES])) is not None:
+        raise ImageError(
+            f"it is an image written as text ({name}), which is not read unless text images are "
+            f"allowed; save it as PNG"
+        )
     try:
-        return Image.open(io.BytesIO(data), formats=_available_formats())
+        return Image.open(CountedFile(data), formats=_available_formats(terms.text_images))
     except UnidentifiedImageError:  # its message holds a memory address
-        if is_heif(data[:N_BYTES]) and (image := _open_heif(data, max_pixels)) is not None:
+        if is_heif(data[:N_BYTES]) and (image := _open_heif(data)) is not None:
             return image
         known = format_of(data[:N_BYTES])
         raise ImageError(known or "not a picture, or cut off within its header") from None
     except Image.DecompressionBombError as error:
         raise ImageError("too many pixels: Pillow refuses it as a decompression bomb") from error
+    except ImageError:
+        raise
     except _DAMAGE as error:
         raise ImageError(f"damaged header: {_short(error)}") from error
 
 
-def _open_heif(data: bytes, max_pixels: int) -> Image.Image | None:
+def _open_heif(data: bytes) -> Image.Image | None:
     """Return the picture in a HEIC file, upright; None without the package that reads it."""
     try:
         import pillow_heif
     except ImportError:
         return None
     try:
-        found = pillow_heif.open_heif(io.BytesIO(data))
-        check_size(found.size, max_pixels)
-        image: Image.Image = found.to_pillow()
+        image: Image.Image = pillow_heif.HeifImageFile(CountedFile(data))
         return image
-    except ImageError:
-        raise
     except _DAMAGE as error:
         raise ImageError(f"damaged HEIC: {_short(error)}") from error
 
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
+_MOST_PARTS = 50_000
+"""Chunks or segments of a file that is taken apart, as many as `CountedFile` lets Pillow read."""
 
 
 _EXIF = b"Exif\x00\x00"
@@ -187,7 +255,9 @@ def _without_metadata(data: bytes) -> bytes | None:
 def _bare_jpeg(data: bytes) -> bytes | None:
     """Return a JPEG without comments and APP segments but EXIF, which turns it, and colours."""
     kept, at = [data[:2]], 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    for _ in range(_MOST_PARTS):
+        if at + 4 > len(data) or data[at] != 0xFF:
+            break
         marker, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         if marker == 0xDA:  # the pixels, to the end
             return b"".join([*kept, data[at:]])
@@ -203,7 +273,9 @@ def _bare_jpeg(data: bytes) -> bytes | None:
 def _bare_png(data: bytes) -> bytes | None:
     """Return a PNG's chunks with pixels, and the EXIF block, which turns it, if it is sound."""
     kept, at = [_PNG], len(_PNG)
-    while at + 12 <= len(data):
+    for _ in range(_MOST_PARTS):
+        if at + 12 > len(data):
+            break
         length = int.from_bytes(data[at : at + 4], "big")
         kind, end = data[at + 4 : at + 8], at + 12 + length
         if end > len(data):
@@ -220,13 +292,16 @@ def _is_sound(chunk: bytes) -> bool:
     return zlib.crc32(chunk[:-4]) == int.from_bytes(chunk[-4:], "big")
 
 
-def _decode(image: Image.Image, target: int) -> Image.Image:
+def _decode(image: Image.Image, data: bytes, terms: _Terms) -> Image.Image:
     from PIL import Image
 
     try:
+        check_cpu(image, data, terms.max_cpu_s)
+        whole = image.size
         if image.format in ("JPEG", "MPO"):
             # Pillow picks the smallest scale with both sides at least as large as asked.
-            image.draft(None, (2 * target, 2 * target))
+            image.draft(None, (2 * terms.target, 2 * terms.target))
+        terms.reserve(n_bytes_decoded(image, whole))
         image.load()
         picture = to_rgb(upright(image))
         picture = picture.copy() if picture is image else picture  # a copy holds no file
@@ -278,11 +353,12 @@ def _lab_to_rgb(image: Image.Image) -> Image.Image:
 
 
 @functools.cache
-def _available_formats() -> tuple[str, ...]:
+def _available_formats(text_images: bool) -> tuple[str, ...]:
     from PIL import Image
 
     Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
+    known = _FORMATS + (_TEXT_FORMATS if text_images else ())
+    return tuple(name for name in known if name in Image.OPEN)
 
 
 def _short(error: BaseException) -> str:

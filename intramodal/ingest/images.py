@@ -27,6 +27,7 @@ from intramodal.ingest.payload import (
     storable_columns,
     without_none,
 )
+from intramodal.ingest.pixel_budget import PixelBudget, default_budget
 from intramodal.ingest.prune import Seen
 from intramodal.ingest.reader import Step, Tally, Write
 from intramodal.ingest.sources.base import check_dataset, is_text, spelled, unreadable
@@ -204,7 +205,7 @@ def look_up(
     }
 
 
-def prepare(
+def prepare(  # noqa: PLR0913  all that decides what becomes of an image
     record: ImageRecord,
     point: str,
     stored: Stored | None,
@@ -213,6 +214,8 @@ def prepare(
     encoder: Encoder,
     projected: str | None = None,
     view: AugmentedView | None = None,
+    budget: PixelBudget,
+    text_images: bool = False,
 ) -> Outcome:
     """Read a picture, and decode it unless the collection holds it already."""
     started = time.perf_counter()
@@ -229,9 +232,13 @@ def prepare(
             return _unencoded(record.key, point, payload, stored)
         payload[HASH] = digest
     try:
-        image = decode_image(data, target=encoder.image_size)
-        pixels = encoder.preprocess(image)
-        cut = None if view is None else view.crop(image, point)
+        with budget.share() as share:
+            image = decode_image(
+                data, target=encoder.image_size, text_images=text_images, reserve=share.take
+            )
+            pixels = encoder.preprocess(image)
+            cut = None if view is None else view.crop(image, point)
+            del image  # before others may take its memory
     except ImageError as error:
         return FailureRecord(record.key, "decode", _reason(error))
     seconds = time.perf_counter() - started
@@ -276,6 +283,9 @@ class ImageReader:
     seen: Seen
     """Gets the ids of all images."""
     view: AugmentedView | None = None
+    budget: PixelBudget = field(default_factory=lambda: PixelBudget(default_budget()))
+    text_images: bool = False
+    """Whether formats that hold pixels as text are read."""
     _replicas: ReplicaLook = field(init=False)
     _batch: list[Encodable] = field(default_factory=list, init=False)
     _relabelled: list[Relabelled] = field(default_factory=list, init=False)
@@ -352,6 +362,8 @@ class ImageReader:
             "encoder": self.encoder,
             "projected": self.projection and self.projection.default_vector,
             "view": self.view,
+            "budget": self.budget,
+            "text_images": self.text_images,
         }
         for chunk, stored in storing.in_order(self._looked_up(storing), ahead=0):
             for record, point in chunk:

@@ -21,6 +21,7 @@ from intramodal.ingest.backfill.points import (
 )
 from intramodal.ingest.failures import Failures
 from intramodal.ingest.images import RAW, ImageReader, written_vectors
+from intramodal.ingest.pixel_budget import PixelBudget, default_budget
 from intramodal.ingest.prune import Seen, count_dataset, find_gone
 from intramodal.ingest.prune import prune as prune_points
 from intramodal.ingest.reader import Reader, Step, Tally
@@ -133,6 +134,14 @@ def images_collection(  # noqa: PLR0913  a job has as many knobs as it has
     return found
 
 
+def _budget(decode_mb: int | None) -> PixelBudget:
+    if decode_mb is None:
+        return PixelBudget(default_budget())
+    if decode_mb < 1:
+        raise InputError(f"decode_mb must be at least 1, got {decode_mb}")
+    return PixelBudget(decode_mb * 2**20)
+
+
 def _view(encoder: Encoder, augment: bool, seed: int) -> AugmentedView | None:
     return AugmentedView(encoder, seed) if augment else None
 
@@ -189,6 +198,8 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
     dataset: str | None = None,
     batch_size: int = 32,
     workers: int | None = None,
+    decode_mb: int | None = None,
+    text_images: bool = False,
     max_failures: int | None = None,
     prune: bool = False,
     yes: bool = False,
@@ -224,6 +235,11 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
     workers : int, optional
         Threads that read and decode; 0 does it between the batches. By default one, and after the
         second batch as many as keep up with the encoder; see `workers_for`.
+    decode_mb : int, optional
+        Megabytes that decoded images may take in all threads together; a larger image is decoded
+        alone. By default a quarter of what is free, between 256 and 2048.
+    text_images : bool
+        Also read formats that hold pixels as text: XPM, XBM and ASCII PNM.
     max_failures : int, optional
         Stop when more pictures have failed; by default never.
     prune : bool
@@ -253,7 +269,9 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
     collection = under_own_name(collection)
     with closing(Seen()) as seen:
         reader = ImageReader(
-            source, collection, encoder, projection, name, batch_size, workers, seen, view
+            *(source, collection, encoder, projection, name, batch_size, workers, seen, view),
+            budget=_budget(decode_mb),
+            text_images=text_images,
         )
         reader.check()
         failures = Failures(run, max_failures)

@@ -47,6 +47,12 @@ _SVG = re.compile(
 )
 _HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<!DOCTYPE html|<html)", re.I)
 
+_TEXT_IMAGES = (
+    (re.compile(rb"P[123][\s#]"), "ASCII PNM"),
+    (re.compile(rb"\s*/\* XPM \*/"), "XPM"),
+    (re.compile(rb"\s*#define[ \t]+\S*_width[ \t]"), "XBM"),
+)
+
 _NAMES = {
     **dict.fromkeys((".gz", ".tgz"), ("gzip", _UNPACK)),
     **dict.fromkeys((".bz2", ".tbz2"), ("bzip2", _UNPACK)),
@@ -89,6 +95,11 @@ def format_of(start: bytes) -> str | None:
     if _HTML.match(start):
         return "it is a web page; fetch the file itself"
     return "it is a film; extract its frames" if start[4:8] == b"ftyp" else None
+
+
+def text_image(start: bytes) -> str | None:
+    """Return which format has its pixels as text, which is read slowly; None for no such one."""
+    return next((name for begins, name in _TEXT_IMAGES if begins.match(start)), None)
 
 
 def format_by_name(path: PurePath | str) -> str | None:

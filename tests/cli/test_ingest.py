@@ -71,6 +71,19 @@ def test_a_folder_with_broken_pictures_is_ingested_and_a_repeat_encodes_nothing(
     assert {f["kind"] for f in shown["fingerprints"]} == {"encoder"}
 
 
+def test_images_written_as_text_are_listed_unless_they_are_asked_for(
+    pets: Path, model: str
+) -> None:
+    """Issue 20, item 8."""
+    (pets / "pets/text.ppm").write_bytes(b"P2 2 1 255 0 255")
+    refused = {f["item"]: f["reason"] for f in ingest(model)["failures"]}
+    assert "written as text (ASCII PNM)" in refused["text.ppm"]
+    done = ingest(model, "--text-images", "--decode-mb", "1")
+    assert (done["written"], done["skipped"], done["failed"]) == (1, N, 3)
+    shown = run("runs", "show", done["run_id"])["parameters"]
+    assert (shown["text_images"], shown["decode_mb"]) == (True, 1)
+
+
 def test_the_stored_vectors_are_those_of_the_model(pets: Path, model: str) -> None:
     ingest(model)
     encoder = load_encoder(model)

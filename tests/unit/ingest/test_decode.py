@@ -5,8 +5,10 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from PIL import Image, ImageFile
 
 from intramodal.errors import ImageError
 from intramodal.ingest.decode import decode_image, upright
+from tests.faults import slow_images
 
 
 def encoded(image: Image.Image, format: str, **options: object) -> bytes:
@@ -331,6 +334,114 @@ def test_heic_is_read_where_its_package_is_installed() -> None:
         decode_image(file.getvalue(), target=8, max_pixels=100)
     with pytest.raises(ImageError, match="HEIC"):
         decode_image(file.getvalue()[:200], target=8)
+
+
+@pytest.mark.parametrize("format", slow_images.SLOW)
+def test_an_image_that_may_take_too_long_is_refused_by_its_header(format: str) -> None:
+    """Issue 20, item 8."""
+    data = slow_images.SLOW[format]()
+    started = time.process_time()
+    with pytest.raises(ImageError, match=rf"pixels .*of {format} may take \d+ s to decode"):
+        decode_image(data, target=8, max_cpu_s=1.0)
+    assert time.process_time() - started < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", slow_images.SLOW)
+def test_what_decoding_takes_is_never_more_than_what_is_told(format: str) -> None:
+    data = slow_images.SLOW[format]()
+    started = time.process_time()
+    assert decode_image(data, target=10**4).mode == "RGB"
+    taken = time.process_time() - started
+    with pytest.raises(ImageError, match="may take"):
+        decode_image(data, target=10**4, max_cpu_s=taken)
+
+
+@pytest.mark.parametrize("kind", slow_images.IN_PARTS)
+def test_an_image_in_millions_of_parts_is_refused(kind: str) -> None:
+    data = slow_images.IN_PARTS[kind]()
+    started = time.process_time()
+    with pytest.raises(ImageError, match="more parts than any program writes"):
+        decode_image(data, target=8)
+    assert time.process_time() - started < 1.5
+
+
+def test_large_files_in_ordinary_parts_are_read() -> None:
+    data = slow_images.png_of_many_chunks(20_000, before_pixels=True)
+    assert decode_image(data, target=8).size == (9, 9)
+
+
+def test_an_icon_is_as_large_as_the_image_in_it() -> None:
+    assert decode_image(slow_images.lying_icon(300), target=8).size == (300, 300)
+    with pytest.raises(ImageError, match="300 x 300 pixels are more than the 1,000 allowed"):
+        decode_image(slow_images.lying_icon(300), target=8, max_pixels=1000)
+
+
+@pytest.mark.parametrize("name", slow_images.TEXT)
+def test_images_written_as_text_are_read_only_where_they_are_asked_for(name: str) -> None:
+    """Issue 20, item 8."""
+    with pytest.raises(ImageError, match=rf"written as text \({name}\)"):
+        decode_image(slow_images.TEXT[name], target=8)
+    assert decode_image(slow_images.TEXT[name], target=8, text_images=True).size == (2, 1)
+
+
+def test_postscript_never_reaches_another_program() -> None:
+    data = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    with pytest.raises(ImageError, match="PostScript"):
+        decode_image(data, target=8, text_images=True)
+
+
+RESERVED = """
+import sys
+from pathlib import Path
+from PIL import Image
+from intramodal.ingest.decode import decode_image
+from tests.unit.ingest.test_decode import highest_bytes, noise, encoded, MODES
+
+side, format, mode = 1500, *sys.argv[1:]
+exif = Image.Exif()
+exif[0x0112] = 6
+turned = {} if format in ("GIF", "BMP") else {"exif": exif}
+make = lambda side: encoded(noise(side, side).convert(mode), format, **turned, **MODES[format])
+decode_image(make(20), target=8)
+data, reserved = make(side), []
+Path("/proc/self/clear_refs").write_text("5")  # begin to measure the peak
+before = highest_bytes()
+decode_image(data, target=side, reserve=reserved.append)
+print(highest_bytes() - before, *reserved)
+"""
+MODES: dict[str, dict[str, object]] = {
+    "PNG": {"compress_level": 1},
+    "JPEG": {"progressive": True, "subsampling": 0},
+    "WEBP": {"lossless": True, "quality": 0, "method": 0},
+    "TIFF": {"compression": "tiff_deflate"},
+    "GIF": {},
+    "BMP": {},
+}
+
+
+def highest_bytes() -> int:
+    """Return the most memory that this process has held since it was last reset."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux' /proc")
+@pytest.mark.parametrize(
+    ("format", "mode"),
+    [
+        ("PNG", "RGB"), ("JPEG", "RGB"), ("WEBP", "RGBA"),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+            ("PNG", "RGBA"), ("PNG", "L"), ("PNG", "P"), ("JPEG", "CMYK"), ("TIFF", "RGB"),
+            ("GIF", "P"), ("BMP", "RGB"), ("PNG", "I;16"), ("TIFF", "F"),
+        )),
+    ],
+)  # fmt: skip
+def test_an_image_takes_no_more_memory_than_it_has_reserved(format: str, mode: str) -> None:
+    command = [sys.executable, "-c", RESERVED, format, mode]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    taken, reserved = map(int, told.split())
+    assert 2**20 < taken < reserved + 2 * 2**20  # what Python itself has taken meanwhile
 
 
 def test_pillows_settings_and_the_warning_filters_are_left_alone() -> None:
