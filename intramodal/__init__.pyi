@@ -42,6 +42,7 @@ from .ingest.backfill.plan import plan_recompute as plan_recompute
 from .ingest.backfill.rollback import rollback_vector as rollback_vector
 from .ingest.backfill.verify import verify_vector as verify_vector
 from .ingest.encoders.registry import load_encoder as load_encoder
+from .ingest.label_file import read_labels as read_labels
 from .ingest.pipeline import images_collection as images_collection
 from .ingest.pipeline import ingest_images as ingest_images
 from .ingest.pipeline import ingest_vectors as ingest_vectors
@@ -73,6 +74,8 @@ from .runs.run import Run as Run
 from .store.base import Filter as Filter
 from .store.collection import ImageCollection as ImageCollection
 from .store.filters import parse_filter as parse_filter
+from .store.label_table import LabelledCollection as LabelledCollection
+from .store.label_table import LabelTable as LabelTable
 from .store.open import open_store as open_store
 from .store.origins import center_of as center_of
 from .store.search import search as search

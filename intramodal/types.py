@@ -402,6 +402,9 @@ class VectorTable:
         How many points there were, where these are a random sample of them.
     is_drawn_from_about : bool
         Whether that number is an estimate: not all of them were read, and none was counted.
+    labels_from : mapping, optional
+        Which file some fields are from and how its rows and the points belong together, see
+        `LabelledCollection`.
     """
 
     ids: list[PointId]
@@ -410,6 +413,7 @@ class VectorTable:
     n_incomplete: int = 0
     drawn_from: int | None = None
     is_drawn_from_about: bool = False
+    labels_from: Mapping[str, Any] | None = None
     _remembered: dict[Hashable, Any] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )

@@ -12,6 +12,7 @@ import click
 from intramodal.commands.options import (
     LIST,
     comma_list,
+    label_file_options,
     max_queries_option,
     model_options,
     preference,
@@ -112,6 +113,7 @@ _NOT_RECORDED_UNLABELLED = (
     help="Minimum number of images per class; smaller classes are left out.",
 )
 @sides_options
+@label_file_options
 @where_option
 @sample_option
 @max_queries_option

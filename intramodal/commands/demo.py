@@ -60,7 +60,7 @@ def command(
     what they can and cannot show.
     """
     places = {"store": _typed(ctx, "store"), "runs": _typed(ctx, "runs")}
-    given = {
+    given: dict[str, Any] = {
         name: place or str(out / default)
         for (name, place), default in zip(places.items(), ("store", "runs.db"), strict=True)
     }

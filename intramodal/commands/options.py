@@ -257,6 +257,22 @@ where_option = preference(
 )
 
 
+def label_file_options(command: F) -> F:
+    """Add ``--labels-from`` and ``--id-column``."""
+    command = click.option(
+        "--id-column",
+        metavar="COLUMN",
+        help="Column of --labels-from with the ids of the points; default: id.",
+    )(command)
+    return click.option(
+        "--labels-from",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="CSV, TSV, JSONL or Parquet file with the ids of points and further columns, which "
+        "become fields, in filters too, and take the place of the payload's; nothing is written.",
+    )(command)
+
+
 def sides_options(command: F) -> F:
     """Add ``--queries``, ``--gallery`` and ``--split``."""
     for name, metavar, text in (

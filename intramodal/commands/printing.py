@@ -182,9 +182,23 @@ def note_populations(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def note_where(result: Mapping[str, Any]) -> None:
-    """Say on stderr which points the figures are of, where that is not all."""
+    """Say on stderr which points the figures are of, where that is not all, and whose labels."""
     if result["where"] is not None:
         note(f"only points with {printable(result['where'])} (--where)")
+    if result["labels_from"] is not None:
+        _note_labels(result["labels_from"])
+
+
+def _note_labels(found: Mapping[str, Any]) -> None:
+    """Say what of a file of labels belongs to no point, and which points it does not name."""
+    file, n_unknown = printable(found["file"]), found["n_unknown"]
+    unknown = "" if n_unknown is None else f" ({n_unknown:,} without a point)"
+    note(
+        f"labels from {file}: {found['n_rows']:,} rows{unknown}, {found['n_without_row']:,} "
+        f"points without a row (--labels-from)"
+    )
+    for field, n in found["also_in_payload"].items():
+        note(f"{printable(field)!r} is taken from {file}, not from the payload of {n:,} points")
 
 
 def note_left_out(result: Mapping[str, Any], fields: Mapping[str, Mapping[str, int]]) -> None:

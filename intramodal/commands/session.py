@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from intramodal.runs.run import Run
     from intramodal.store.base import Store
     from intramodal.store.collection import ImageCollection
+    from intramodal.store.label_table import LabelTable
 
 log = logging.getLogger(__name__)
 
@@ -81,17 +83,37 @@ class Access:
 
 
 @dataclass(frozen=True)
+class LabelFile:
+    """Where labels are that are in no payload."""
+
+    path: Path
+    id_column: str | None = None
+
+    @cached_property
+    def table(self) -> LabelTable:
+        """The labels, read when they are first needed."""
+        from intramodal.ingest.label_file import read_labels
+
+        if self.id_column is None:
+            return read_labels(self.path)
+        return read_labels(self.path, id_column=self.id_column)
+
+
+@dataclass(frozen=True)
 class Workspace:
-    """An open store and an open ledger."""
+    """An open store and an open ledger, and the labels that collections are read with."""
 
     store: Store
     ledger: RunLedger
+    labels: LabelTable | None = None
 
     def collection(self, name: str) -> ImageCollection:
         """Open a collection of the store."""
         from intramodal.store.collection import ImageCollection
+        from intramodal.store.label_table import LabelledCollection
 
-        return ImageCollection.open(self.store, name)
+        found = ImageCollection.open(self.store, name)
+        return found if self.labels is None else LabelledCollection(found, self.labels)
 
 
 @dataclass(frozen=True)
@@ -108,6 +130,8 @@ class Session:
     shard_key : str, optional
         The only one of a collection that is read and written.
     access : Access
+    labels : LabelFile, optional
+        Fields of the points of each collection that is opened.
     """
 
     store: str
@@ -116,6 +140,7 @@ class Session:
     options: Mapping[str, Any]
     shard_key: str | None = None
     access: Access = Access()
+    labels: LabelFile | None = None
 
     @contextmanager
     def open(
@@ -127,13 +152,14 @@ class Session:
         """
         if not creates:
             require_store(self.store)
+        labels = None if self.labels is None else self.labels.table
         with ExitStack() as stack:
             with uncollected():
                 from intramodal.runs.ledger import RunLedger
 
                 ledger = stack.enter_context(RunLedger.open(self.runs))
                 store = self.open_store(creates=creates, uploads=uploads)
-            yield Workspace(stack.enter_context(store), ledger)
+            yield Workspace(stack.enter_context(store), ledger, labels)
 
     def open_runs(self) -> RunLedger:
         """Open the runs database to look at it: one that is not there is not made."""
@@ -171,6 +197,8 @@ class Session:
         Without those that a command has for another of its jobs.
         """
         given = {key: value for key, value in self.options.items() if value and key not in but}
+        if self.labels is not None:
+            given["labels_fingerprint"] = self.labels.table.fingerprint
         return {key: str(value) for key, value in given.items()}
 
     def given(self) -> dict[str, str]:
@@ -207,7 +235,7 @@ class Session:
 class SessionCommand(CheckedCommand):
     """A command that gets a `Session` in place of the options of `session_options`.
 
-    The option of a shard key, where it has one, is the session's, too.
+    The options of a shard key and of a file of labels, where it has them, are the session's, too.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -219,8 +247,10 @@ class SessionCommand(CheckedCommand):
         as_json = options.pop("as_json")
         access = Access(*(options.pop(name, None) for name in ("ca", "timeout", "deadline")))
         store, runs = options.get("store", ""), options["runs"]
-        session = Session(store, runs, as_json, options, options.get("shard_key"), access=access)
-        own = ("store", "runs", "shard_key")
+        shard_key, labels = options.get("shard_key"), _label_file(options)
+        session = Session(store, runs, as_json, options, shard_key, access, labels)
+        own = ["store", "runs", "shard_key"]
+        own += ["labels_from", "id_column"] if "labels_from" in options else []
         knobs = {name: value for name, value in options.items() if name not in own}
         ctx.params = {"session": session, **knobs}
         return rest
@@ -232,6 +262,16 @@ class SessionCommand(CheckedCommand):
 
         with long_reads_told(Estimate([str(param.name) for param in self.params])):
             return super().invoke(ctx)
+
+
+def _label_file(options: Mapping[str, Any]) -> LabelFile | None:
+    """Return what the options of `label_file_options` mean, where a command has them."""
+    if "labels_from" not in options:
+        return None
+    path, id_column = options["labels_from"], options["id_column"]
+    if path is None and id_column is not None:
+        raise click.UsageError("--id-column is for --labels-from only; give both, or leave it out")
+    return None if path is None else LabelFile(path, id_column)
 
 
 class JobCommand(SessionCommand):

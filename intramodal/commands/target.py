@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from intramodal.commands.session import Workspace
 from intramodal.errors import InputError, ManifestMismatchError, NotFound
 from intramodal.ingest.encoders.registry import load_encoder
 from intramodal.ingest.vectors.matrices import read_matrix
 from intramodal.projection.projection import Projection
-from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import AUGMENTED_VIEW, VectorOrigin
 from intramodal.store.origins import projection_of
@@ -28,15 +28,15 @@ class Target:
     vector: str
 
     @classmethod
-    def open(cls, store: Store, text: str) -> Target:
+    def open(cls, at: Workspace, text: str) -> Target:
         """Open ``COLLECTION[:VECTOR]``; without VECTOR it is `raw`, or the only one there is.
 
         A collection whose own name holds a colon is found by its full name.
         """
         name, separator, vector = text.rpartition(":")
-        if not separator or store.exists(text):
+        if not separator or at.store.exists(text):
             name, vector = text, ""
-        collection = ImageCollection.open(store, name)
+        collection = at.collection(name)
         there = collection.vectors
         if vector and vector not in there:
             raise NotFound(

@@ -254,6 +254,7 @@ class UnlabelledComparison(Results):
             "overlap_by_distance": own and float(own.overlap.mean()),
             "cost": self.cost,
             "where": self.points.where,
+            "labels_from": self.points.labels_from,
             "run_id": self.run_id,
         }
 
@@ -332,7 +333,7 @@ def compare_unlabelled(  # noqa: PLR0913  a job has as many knobs as it has
         distances=distances,
         agreement_by_distance=by_distance,
     )
-    log_source(run, collection)
+    log_source(run, collection, found.points)
     run.keep(found)
     return found
 

@@ -238,6 +238,7 @@ class Comparison(Results):
             "model_check": check and check.to_dict(),
             "sample": self.points.sample,
             "where": self.points.where,
+            "labels_from": self.points.labels_from,
             "run_id": self.run_id,
         }
 
@@ -593,7 +594,7 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
         context=Context(source, table, projection, None, min_class_size, split, where, sides),
         max_queries=max_queries,
     )
-    log_source(run, source)
+    log_source(run, source, found.points)
     run.keep(found)
     return found if texts is None else found.with_texts(texts)
 

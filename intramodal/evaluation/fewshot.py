@@ -227,6 +227,7 @@ class FewshotResults(Results):
             "n_points": self.points.n_points,
             "n_incomplete": self.points.n_incomplete,
             "where": self.points.where,
+            "labels_from": self.points.labels_from,
             "split": self.split,
             "test_share": self.test_share,
             "protocol": self.protocol,
@@ -406,7 +407,7 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
         seed=seed,
         distances=other_distances(source, those.table, those.read),
     )
-    log_source(run, source)
+    log_source(run, source, kept.points)
     run.keep(kept)
     return kept
 

@@ -112,6 +112,7 @@ class FewshotTextResults(FewshotResults):
         return {
             "collection": self.points.collection,
             "where": self.points.where,
+            "labels_from": self.points.labels_from,
             "vector": self.vector,
             "texts": self.texts,
             "template": self.template,
@@ -249,7 +250,7 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
         validation=plan.validation,
         distances=other_distances(source, those.table, those.read),
     )
-    log_source(run, source)
+    log_source(run, source, found.points)
     run.keep(found)
     return found
 

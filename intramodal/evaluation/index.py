@@ -326,7 +326,7 @@ class IndexSearch:
             k=k,
             exact=self.exact,
             exclude=[table.ids[row] for row in rows],
-            where=self.where,
+            where=collection.sendable(self.where),
             params={**self.params, **self._stages(table, rows, k)},
         )
 
@@ -544,6 +544,7 @@ class IndexResults(Results):
             "n_points": points["n_points"],
             "n_incomplete": points["n_incomplete"],
             "where": points["where"],
+            "labels_from": points["labels_from"],
             "rows": [self._row(result, classes=classes) for result in self.results],
             "distance_note": note_of(self.exact.values(), baseline="The exact mAP is"),
             "run_id": self.run_id,
@@ -676,7 +677,7 @@ def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
         ],
         exact=exact,
     )
-    log_source(run, collection)
+    log_source(run, collection, found.points)
     run.keep(found)
     return found
 

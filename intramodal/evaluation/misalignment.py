@@ -8,6 +8,7 @@ and retrieval decides about it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
@@ -321,8 +322,14 @@ class MisalignmentResults(Results):
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``--json`` prints."""
-        about = {"where": self.points.where, "max_pairs": self.max_pairs, "seed": self.seed}
-        return {**about, "rows": self.rows, "run_id": self.run_id}
+        return {
+            "where": self.points.where,
+            "labels_from": self.points.labels_from,
+            "max_pairs": self.max_pairs,
+            "seed": self.seed,
+            "rows": self.rows,
+            "run_id": self.run_id,
+        }
 
     def to_frame(self) -> Any:
         """Return a pandas data frame, one row a field, vector and view; without histograms."""
@@ -436,18 +443,22 @@ def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has
     rows: list[dict[str, Any]] = []
     n_points = n_incomplete = 0
     read: set[str | int] = set()
+    labels_from: list[Mapping[str, Any]] = []
     for target in tracked(source, "measure", total=len(source)):
         shown = views_of(target, projections, source)
         points = target.name or id(target.source)
         is_new = points not in read
         table = read_labelled(target.source, [target.vector], fields, where=where, warns=is_new)
         read.add(points)
+        if is_new and table.labels_from is not None:
+            labels_from.append(table.labels_from)
         n_points, n_incomplete = n_points + len(table), n_incomplete + table.n_incomplete
         rows += how.rows(target, table, shown)
     named = ", ".join(name for name in names if name) or None
     found = MisalignmentResults(
         points=Points(
-            named, n_points, n_incomplete, None, where=None if where is None else str(where)
+            *(named, n_points, n_incomplete, None, None if where is None else str(where)),
+            labels_from=_of_all(labels_from),
         ),
         run_id=run.id,
         rows=_side_by_side(rows, fields, names),
@@ -455,12 +466,34 @@ def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has
         seed=seed,
     )
     for target in source:
-        log_source(run, target.source)
+        log_source(run, target.source, found.points)
     for projection in projections:
         name = projection.place or projection.method
         run.log_fingerprint("projection", name, projection.fingerprint, projection.recipe)
     run.keep(found)
     return found
+
+
+def _of_all(labels_from: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return how the labels of several collections belong to their points, as of one.
+
+    What no collection has is unknown: each was held against the labels by itself.
+    """
+    if len(labels_from) < 2:
+        return labels_from[0] if labels_from else None
+    in_payload: Counter[str] = Counter()
+    for one in labels_from:
+        in_payload.update(one["also_in_payload"])
+    return {
+        **{
+            name: ", ".join(dict.fromkeys(one[name] for one in labels_from))
+            for name in ("file", "fingerprint")
+        },
+        "n_rows": max(one["n_rows"] for one in labels_from),
+        "n_unknown": None,
+        "n_without_row": sum(one["n_without_row"] for one in labels_from),
+        "also_in_payload": dict(in_payload),
+    }
 
 
 def _side_by_side(

@@ -524,6 +524,7 @@ class RecoveryResults(Results):
         return {
             "collection": self.points.collection,
             "where": self.points.where,
+            "labels_from": self.points.labels_from,
             "vector": self.vector,
             "texts": self.texts,
             "n_points": self.n_points,
@@ -628,7 +629,7 @@ def recovery_curve(  # noqa: PLR0913  a job has as many knobs as it has
         curve=curve_of(X, T, sizes=sizes or None, n_subsets=subsets, n_pairs=pairs, seed=seed),
         without_anchors=check_norms(X, T, seed=seed),
     )
-    log_source(run, source)
+    log_source(run, source, found.points)
     run.keep(found)
     return found
 

@@ -46,11 +46,19 @@ class Results:
         raise NotImplementedError
 
 
-def log_source(run: Run, source: VectorTable | ImageCollection) -> None:
-    """Record what made the vectors of a collection, and which data set it holds."""
+LABELS_FROM = "labels-from.json"
+"""Artefact of a run: the file that fields are from, and what of it belongs to no point."""
+
+
+def log_source(
+    run: Run, source: VectorTable | ImageCollection, points: Points | None = None
+) -> None:
+    """Record what made the vectors of a collection, which data set it holds, and whose labels."""
     if isinstance(source, ImageCollection):
         about = source.manifest
         run.log_origins(about.vectors, collection=source.name, dataset=about.dataset)
+    if points is not None and points.labels_from is not None:
+        run.save_artefact(LABELS_FROM, points.labels_from)
 
 
 def log_figures(

@@ -239,7 +239,7 @@ def evaluate_revisited(  # noqa: PLR0913  a job has as many knobs as it has
             for task, vector in tracked(pairs, "rank", total=len(pairs))
         ],
     )
-    log_source(run, source)
+    log_source(run, source, found.points)
     run.keep(found)
     return found
 

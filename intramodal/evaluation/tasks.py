@@ -24,7 +24,7 @@ from intramodal.evaluation.ranking import Lists, Relevance, as_lists
 from intramodal.store.base import Filter, spelled, value_text, values_of
 from intramodal.store.checks import canonical_names
 from intramodal.store.collection import ImageCollection
-from intramodal.store.fields import fields_of, value_at
+from intramodal.store.fields import fields_of, has_one_of, items_of, value_at
 from intramodal.store.filters import parse_filter
 from intramodal.store.origins import refuse_texts
 from intramodal.types import Floats, PointId, VectorTable, listed, unkeyed
@@ -301,20 +301,16 @@ class FieldFilter:
 
     def mask(self, table: VectorTable) -> Mask:
         """Return which rows of a table match; `InputError` names close values where none does."""
-        wanted, is_absent_wanted = {_kind(value) for value in self.values}, None in self.values
         column = table.payload[self.field]
-        found = [
-            not wanted.isdisjoint(map(_kind, _items(value)))
-            or (is_absent_wanted and (value is None or value == []))
-            for value in column
-        ]
+        is_wanted = has_one_of(self.values)
+        found = [is_wanted(value) for value in column]
         if not any(found):
             raise InputError(self.no_match(column))
         return np.array(found, bool)
 
     def no_match(self, column: Iterable[Any], of: str = "") -> str:
         """Return the sentence that no point has the value; close ones of the column are named."""
-        there = sorted({value_text(item) for value in column for item in _items(value)})
+        there = sorted({value_text(item) for value in column for item in items_of(value)})
         wanted = spelled(self.values)
         close = difflib.get_close_matches(wanted, there, n=3) or there[:_MOST_NAMED]
         named = " or ".join(repr(value) for value in close) or "none"
@@ -449,16 +445,6 @@ def _spelled(side: Side | None) -> str:
     return f"{np.sum(side):,} of {len(side):,} rows"
 
 
-def _items(value: Any) -> list[Any]:
-    items = value if isinstance(value, list | tuple) else [value]
-    return [item for item in items if isinstance(item, str | int | float)]
-
-
-def _kind(item: Any) -> tuple[str, Any]:
-    """Return what tells values apart: ``True`` and 1 are equal in Python, not in a payload."""
-    return ("bool" if isinstance(item, bool) else "", item)
-
-
 def read_labelled(  # noqa: PLR0913  one reader of all jobs
     source: VectorTable | ImageCollection,
     vectors: Sequence[str],
@@ -576,7 +562,7 @@ def _unmet(collection: ImageCollection, one: Filter) -> str:
     for field, wanted in one.equals.items():
         pages = collection.scroll(payload=[field])
         column = [value_at(payload, field) for page in pages for payload in page.payloads]
-        if not any(map(_items, column)):
+        if not any(map(items_of, column)):
             return _absent(collection, field, len(column), None)
         return FieldFilter(field, tuple(values_of(wanted))).no_match(column, of)
     return f"no point{of} has {one}; leave that condition out, or correct it"
@@ -595,6 +581,7 @@ class Points:
 
     `sample` says how many were drawn of how many, and by which seed; None where all were read.
     `where` is the filter that all of them match, as a person writes it; None without one.
+    `labels_from` says how a file of labels and the points belong together; None without one.
     """
 
     collection: str | None
@@ -602,6 +589,7 @@ class Points:
     n_incomplete: int
     sample: Mapping[str, int] | None
     where: str | None = None
+    labels_from: Mapping[str, Any] | None = None
 
     @classmethod
     def of(
@@ -618,7 +606,8 @@ class Points:
         if of is not None and of > n + table.n_incomplete:
             sample = {"n_points": n, "of": of, "seed": seed}
             sample |= {"is_estimate": True} if table.is_drawn_from_about else {}
-        return cls(name, n, table.n_incomplete, sample, None if where is None else str(where))
+        spelled_out = None if where is None else str(where)
+        return cls(name, n, table.n_incomplete, sample, spelled_out, table.labels_from)
 
 
 def _absent(collection: ImageCollection, field: str, n_points: int, where: Filter | None) -> str:

@@ -82,6 +82,7 @@ class TextRetrievalResults(Results):
             "n_points": points["n_points"],
             "n_incomplete": points["n_incomplete"],
             "where": points["where"],
+            "labels_from": points["labels_from"],
             "fields": {result.field: _figures(result) for result in self.results},
             "distance_note": note_of(self.results),
             "run_id": self.run_id,
@@ -199,7 +200,7 @@ def evaluate_text_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
         template=template,
         results=results,
     )
-    log_source(run, source)
+    log_source(run, source, found.points)
     run.keep(found)
     return found
 

@@ -116,6 +116,13 @@ def canonical_ids(ids: Sequence[PointId], *, unique: bool = False) -> list[Any]:
     return canonical
 
 
+def is_canonical_id(point: Any) -> bool:
+    """Return whether it is the id of a point in its canonical form, without a shard key."""
+    if isinstance(point, int):
+        return not isinstance(point, bool) and 0 <= point < _LARGEST_ID
+    return isinstance(point, str) and _CANONICAL_UUID(point) is not None
+
+
 def check_unique(ids: Sequence[PointId | None]) -> None:
     """Raise `InputError` if an id occurs twice."""
     if len(set(ids)) != len(ids):

@@ -530,10 +530,20 @@ class ImageCollection:
         if sample is None:
             return tabled(self.scan(**wanted, where=where), vectors, payload)
         ids, n_there, is_about = self.draw(sample, seed=seed, where=where)
-        batches = (ids[i : i + SCROLL_BATCH] for i in range(0, len(ids), SCROLL_BATCH))
-        pages = (self.store.retrieve(self.name, batch, **wanted) for batch in batches)
-        table = tabled(pages, vectors, payload)
+        table = tabled(self.retrieve(ids, **wanted), vectors, payload)
         return replace(table, drawn_from=n_there, is_drawn_from_about=is_about)
+
+    def retrieve(
+        self,
+        ids: Sequence[PointId],
+        *,
+        vectors: Sequence[str] = (),
+        payload: Sequence[str] | bool = False,
+    ) -> Iterator[Page]:
+        """Yield the points of some ids, page by page, as far as they are there."""
+        for start in range(0, len(ids), SCROLL_BATCH):
+            some = ids[start : start + SCROLL_BATCH]
+            yield self.store.retrieve(self.name, some, vectors=vectors, payload=payload)
 
     def draw(
         self, n: int, *, seed: int = 0, where: Filter | None = None
@@ -645,9 +655,14 @@ class ImageCollection:
     ) -> Hits:
         """Return the k nearest points of each row of `Q` (n, d)."""
         self._require_names([using])
+        where = self.sendable(where)
         return self.store.query_batch(
             self.name, Q, using=using, k=k, exact=exact, exclude=exclude, where=where
         )
+
+    def sendable(self, where: Filter | None) -> Filter | None:
+        """Return a filter as the store can be searched with: here, as it is."""
+        return where
 
     def _save(self, vector: str, manifest: Manifest, removed: Iterable[str] = ()) -> None:
         """Write what the manifest now says of one vector; others may write other vectors.

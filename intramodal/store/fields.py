@@ -8,7 +8,7 @@ Qdrant writes it, finds the first alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from intramodal.errors import InputError
@@ -92,6 +92,47 @@ def _followed(payload: Mapping[str, Any], path: str) -> Any:
     for step in re.findall(_STEP, path):
         value = value.get(step.strip('"')) if isinstance(value, Mapping) else None
     return value
+
+
+def has_one_of(wanted: Sequence[Any]) -> Callable[[Any], bool]:
+    """Return a test whether a field's value, or one in its list, is one of some; None: absent.
+
+    Examples
+    --------
+    >>> [has_one_of([1, None])(value) for value in (1, 1.0, True, [2, 1], None, "1")]
+    [True, True, False, True, True, False]
+    """
+    kinds, is_absent_wanted = {_kind(value) for value in wanted}, None in wanted
+
+    def test(value: Any) -> bool:
+        if value is None or value == []:
+            return is_absent_wanted
+        return not kinds.isdisjoint(map(_kind, items_of(value)))
+
+    return test
+
+
+def items_of(value: Any) -> list[Any]:
+    """Return the values of a field that can be told apart, one or those of its list."""
+    items = value if isinstance(value, list | tuple) else [value]
+    return [item for item in items if isinstance(item, str | int | float)]
+
+
+def _kind(item: Any) -> tuple[str, Any]:
+    """Return what tells values apart: ``True`` and 1 are equal in Python, not in a payload."""
+    return ("bool" if isinstance(item, bool) else "", item)
+
+
+def head_of(field: str) -> str:
+    """Return the key of the payload that a field's name begins with.
+
+    Examples
+    --------
+    >>> head_of("shot.by"), head_of('"a.b".c'), head_of("my field")
+    ('shot', 'a.b', 'my field')
+    """
+    step = re.match(_STEP, field) if _KEYS.fullmatch(field) else None
+    return step[0].strip('"') if step else field
 
 
 def is_read_by(field: str) -> bool:

@@ -26,8 +26,8 @@ SESSION = {
     "shard_key",
     "_click_default_help",
 }
-SESSION |= {"ca", "timeout", "deadline"}
-"""Options of session.py: where, and how a server is spoken and written to."""
+SESSION |= {"ca", "timeout", "deadline", "labels_from", "id_column"}
+"""Options of session.py: where, how a server is spoken and written to, whose labels."""
 PRINTING = {"classes", "report", "pictures", "html", "out"}
 """What is printed, or written beside."""
 GATE = {"junit", *inspect.signature(gated).parameters}

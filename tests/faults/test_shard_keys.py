@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,12 +24,14 @@ from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.ingest.backfill.in_place import backfill, recompute
 from intramodal.ingest.backfill.rollback import rollback_vector
 from intramodal.ingest.backfill.verify import verify_vector
+from intramodal.ingest.label_file import read_labels
 from intramodal.ingest.pipeline import ingest_images
 from intramodal.ingest.prune import plan_prune
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Cluster, Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.filters import parse_filter
+from intramodal.store.label_table import LabelledCollection
 from intramodal.store.manifest import Manifest, VectorOrigin
 from intramodal.store.origins import projected_origin
 from intramodal.store.search import search
@@ -383,6 +386,30 @@ def test_evaluations_rank_the_points_of_all_keys_as_one_table_does(
     with pytest.raises(InputError, match="7/3 and acme/3 have the same id"):
         evaluate_retrieval(read, vectors=["raw"], where=Filter(ids=[3]), **kept)
     assert len(ImageCollection.open(limited(store, "acme"), NAME).table(["raw"])) == N
+
+
+def test_labels_of_a_file_belong_to_the_point_of_their_key(
+    photos: ImageCollection, store: ServerStore, tenants: Tenants
+) -> None:
+    rows = [(key, n, point) for key in KEYS for n, point in enumerate(tenants.ids)]
+    lines = [f"{key}/{str(point).upper()},{key}{n % 3}" for key, n, point in rows]
+    file = io.BytesIO("\n".join(["id,shape", *lines, "acme/987654,x", "nobody/3,x", ""]).encode())
+    labels = read_labels(file, format="csv")
+    expected = {f"{key}/{point}": f"{key}{n % 3}" for key, n, point in rows}
+    for where in (None, Filter({"label": ["a", "b", "c", "d"]})):
+        table = LabelledCollection(photos, labels).table(["raw"], payload=["shape"], where=where)
+        assert dict(zip(table.ids, table.payload["shape"], strict=True)) == expected
+        assert table.labels_from is not None
+        assert (table.labels_from["n_unknown"], table.labels_from["n_without_row"]) == (2, 0)
+    # Of one key the same file serves: its points have bare ids then.
+    acme = LabelledCollection(ImageCollection.open(limited(store, "acme"), NAME), labels)
+    table = acme.table(["raw"], payload=["shape"])
+    assert dict(zip(table.ids, table.payload["shape"], strict=True)) == {
+        point: f"acme{n % 3}" for n, point in enumerate(tenants.ids)
+    }
+    wanted = {point for n, point in enumerate(tenants.ids) if n % 3 == 1}
+    where = Filter({"shape": ["acme1"]})
+    assert set(acme.neighbours([0], using="raw", k=N, where=where).ids[0]) == wanted
 
 
 def test_a_number_and_a_text_that_spells_it_are_two_keys(server: WireServer) -> None:

@@ -11,6 +11,7 @@ from intramodal.commands.options import (
     LIST,
     classes_option,
     draws_option,
+    label_file_options,
     labels_option,
     least_option,
     lengths_option,
@@ -32,6 +33,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.argument("collection")
 @vectors_option
 @labels_option
+@label_file_options
 @where_option
 @shots_option
 @protocol_option

@@ -13,6 +13,7 @@ from intramodal.commands.options import (
     classes_option,
     comma_list,
     draws_option,
+    label_file_options,
     labels_option,
     least_option,
     lengths_option,
@@ -33,6 +34,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.command("fewshot-text", cls=JobCommand, job="evaluation.fewshot_text:evaluate_fewshot_text")
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
 @labels_option
+@label_file_options
 @where_option
 @preference(
     "--methods",
@@ -120,7 +122,7 @@ def fewshot_text(
     options["projections"] = [Projection.load(path) for path in projections]
     of_texts = [options.pop(name) for name in ("model", "text_vectors", "device", "precision")]
     with session.open() as at:
-        photos = Target.open(at.store, target)
+        photos = Target.open(at, target)
         if photos.is_projected:
             raise InputError(
                 f"texts are compared with images on the encoder's own vector, and "

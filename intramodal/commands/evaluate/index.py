@@ -10,6 +10,7 @@ import click
 from intramodal.commands.options import (
     LIST,
     cluster_option,
+    label_file_options,
     labels_option,
     least_option,
     max_queries_option,
@@ -68,6 +69,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
     type=click.FloatRange(1.0),
     help="Factor by which a quantised search fetches more candidates than results, e.g. 2.0.",
 )
+@label_file_options
 @where_option
 @sides_options
 @least_option

@@ -10,6 +10,7 @@ import click
 from intramodal.commands.options import (
     FILE,
     as_list,
+    label_file_options,
     labels_option,
     model_options,
     preference,
@@ -33,6 +34,7 @@ from intramodal.errors import InputError
     "targets", nargs=-1, required=True, metavar="COLLECTION[:VECTOR]...", callback=as_list
 )
 @labels_option
+@label_file_options
 @where_option
 @preference(
     "--texts", is_flag=True, help="Also compare with the class names, encoded by each model."
@@ -107,7 +109,7 @@ def misalignment(
     names = ("where", "template", "bins", "max_pairs", "with_map", "seed")
     knobs = {name: options[name] for name in names}
     with session.open() as at:
-        opened = [Target.open(at.store, text) for text in targets]
+        opened = [Target.open(at, text) for text in targets]
         measured = _measured(opened, options)
         require_used(maps, measured)
         collections = dict.fromkeys(target.collection.name for target in opened)

@@ -12,6 +12,7 @@ from intramodal.commands.options import (
     LIST,
     cluster_option,
     comma_list,
+    label_file_options,
     labels_option,
     least_option,
     max_queries_option,
@@ -86,6 +87,7 @@ FOLDER = Path(".intramodal")
     help="Number of images inverted at once; halved if memory runs out.",
 )
 @max_queries_option
+@label_file_options
 @where_option
 @sides_options
 @least_option
@@ -142,7 +144,7 @@ def oti(  # noqa: PLR0913  one an option
         raise click.UsageError("--to and --out exclude each other")
     sides = Sides.parse(queries, gallery, split)
     with session.open() as at:
-        photos = Target.open(at.store, target)
+        photos = Target.open(at, target)
         beside = vectors_beside(photos.collection, photos.vector, vectors)
         if to in beside:
             raise InputError(f"{to!r} is compared with the texts; keep them under another name")

@@ -10,6 +10,7 @@ import click
 from intramodal.commands.options import (
     FILE,
     LIST,
+    label_file_options,
     model_options,
     preference,
     report_option,
@@ -35,6 +36,7 @@ from intramodal.commands.session import (
     settings="projection.anchors:load_anchors",
 )
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
+@label_file_options
 @where_option
 @click.option(
     "--model", help="Model that encodes the texts; default: the model that made the vector."
@@ -86,7 +88,7 @@ def recovery(session: Session, target: str, report: Path | None, **options: Any)
 
     check_place(report)
     with session.open() as at:
-        photos = Target.open(at.store, target)
+        photos = Target.open(at, target)
         stated = {**session.stated(), "collection": photos.collection.name}
         with at.ledger.run("evaluate-recovery", parameters=stated, seed=options["seed"]) as run:
             source = [options[name] for name in ("model", "text_vectors", "device", "precision")]

@@ -10,6 +10,7 @@ import click
 from intramodal.commands.options import (
     LIST,
     cluster_option,
+    label_file_options,
     least_option,
     max_queries_option,
     optional_labels_option,
@@ -56,6 +57,7 @@ _REVISITED = ("ground_truth", "name_field")
     metavar="FIELD",
     help="Protocol revisited: payload field with the image's file name or path, or id.",
 )
+@label_file_options
 @where_option
 @sides_options
 @least_option

@@ -10,6 +10,7 @@ import click
 from intramodal.commands.options import (
     FILE,
     cluster_option,
+    label_file_options,
     labels_option,
     model_options,
     preference,
@@ -22,6 +23,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.command("text", cls=JobCommand, job="evaluation.text_retrieval:evaluate_text_retrieval")
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
 @labels_option
+@label_file_options
 @where_option
 @preference("--template", help="Prompt for the texts; {} stands for the class name.")
 @click.option(
@@ -71,7 +73,7 @@ def text(  # noqa: PLR0913  one an option
     from intramodal.evaluation.text_retrieval import evaluate_text_retrieval
 
     with session.open() as at:
-        photos = Target.open(at.store, target)
+        photos = Target.open(at, target)
         texts = RequiredTexts(photos, model, text_vectors, device, precision, projection)
         with at.ledger.run(
             "evaluate-text", parameters=session.stated(), seed=knobs["seed"]

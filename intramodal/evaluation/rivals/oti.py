@@ -570,6 +570,7 @@ class InversionResults(Results):
             "n_points": points["n_points"],
             "n_incomplete": points["n_incomplete"],
             "where": points["where"],
+            "labels_from": points["labels_from"],
             "protocol": self.tasks[0].protocol,
             "fields": self._fields(),
             "distance_note": note_of(self),
@@ -715,7 +716,7 @@ def evaluate_inversion(  # noqa: PLR0913  a job has as many knobs as it has
             for task in tracked(tasks, "rank", total=len(tasks))
         ],
     )
-    log_source(run, source)
+    log_source(run, source, found.points)
     run.keep(found)
     return found
 

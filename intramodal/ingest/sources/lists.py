@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import posixpath
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from intramodal.errors import MissingDependencyError, SourceError
+from intramodal.ingest.input_file import InputFile, Readable
 from intramodal.ingest.signatures import N_BYTES, format_of
 from intramodal.ingest.sources.base import (
     PICTURE_SUFFIXES,
@@ -61,7 +64,7 @@ NumberedRow = tuple[int, Row]
 
 
 def read_rows(
-    path: Path,
+    table: Readable | InputFile,
     required: str | None = None,
     *,
     without: Collection[str] = (),
@@ -69,8 +72,9 @@ def read_rows(
     doubt: Callable[[str], None] | None = None,
 ) -> Iterator[NumberedRow]:
     """Yield the rows of a table; blank lines are none."""
+    path = InputFile(table)
     try:
-        read = _READERS[path.suffix.lower()]
+        read = _READERS[path.suffix]
         _check_format(path)
         yield from read(path, _Wanted(required, without, is_alone and required is not None, doubt))
     except UnicodeDecodeError as error:
@@ -81,14 +85,12 @@ def read_rows(
         ) from error
 
 
-def _check_format(path: Path) -> None:
+def _check_format(path: InputFile) -> None:
     """Raise `SourceError` for a file that is something else than its name says."""
-    with path.open("rb") as file:
+    with path.open() as file:
         start = file.read(N_BYTES)
     known = format_of(start)
-    if known is not None and not (
-        start.startswith(_PARQUET) and path.suffix.lower() == ".parquet"
-    ):
+    if known is not None and not (start.startswith(_PARQUET) and path.suffix == ".parquet"):
         raise SourceError(f"{path} is not {path.suffix[1:].upper()}: {known}")
 
 
@@ -111,7 +113,7 @@ class _Wanted:
             self.doubt(reason)
 
 
-def import_pyarrow(path: Path) -> tuple[Any, Any]:
+def import_pyarrow(path: Path | InputFile) -> tuple[Any, Any]:
     """Return ``pyarrow`` and ``pyarrow.parquet``; `MissingDependencyError` names the extra."""
     try:
         import pyarrow as pa
@@ -127,7 +129,7 @@ def import_pyarrow(path: Path) -> tuple[Any, Any]:
 class _Lines:
     """The lines of a text file, one at a time; knows those of the row that is being read."""
 
-    def __init__(self, path: Path, file: TextIO) -> None:
+    def __init__(self, path: InputFile, file: TextIO) -> None:
         self.path = path
         self.number = 0
         self.row: list[str] = []
@@ -152,6 +154,16 @@ class _Lines:
         return self.number + 1
 
 
+@contextmanager
+def _as_text(path: InputFile, newline: str | None = None) -> Iterator[TextIO]:
+    """Open a file as UTF-8 text; a spreadsheet's byte order mark would be part of a name."""
+    with (
+        path.open() as file,
+        io.TextIOWrapper(file, encoding="utf-8-sig", newline=newline) as text,
+    ):
+        yield text
+
+
 class _CsvRow(NamedTuple):
     number: int
     """Of its first line."""
@@ -159,9 +171,8 @@ class _CsvRow(NamedTuple):
     cells: list[str]
 
 
-def _csv_rows(path: Path, wanted: _Wanted, *, delimiter: str) -> Iterator[NumberedRow]:
-    # A spreadsheet's byte order mark would become part of the first column's name.
-    with path.open(encoding="utf-8-sig", newline="") as file:
+def _csv_rows(path: InputFile, wanted: _Wanted, *, delimiter: str) -> Iterator[NumberedRow]:
+    with _as_text(path, newline="") as file:
         _check_delimiter(path, file.readline(_LONGEST_ROW), wanted.required, delimiter)
         file.seek(0)
         rows = _parsed(_Lines(path, file), delimiter)
@@ -178,7 +189,7 @@ def _csv_rows(path: Path, wanted: _Wanted, *, delimiter: str) -> Iterator[Number
             wanted.say_doubt(_NO_LINE_BREAK.format(f"{path.name}:{row.number}"))
 
 
-def _check_delimiter(path: Path, line: str, required: str | None, delimiter: str) -> None:
+def _check_delimiter(path: InputFile, line: str, required: str | None, delimiter: str) -> None:
     """Raise `SourceError` for cells that are separated by something else than the suffix says."""
     wanted = _DELIMITERS[delimiter]
     if line.lower().startswith("sep="):
@@ -269,7 +280,9 @@ class _Swallowing:
     something else, and none is refused.
     """
 
-    def __init__(self, path: Path, columns: list[str], wanted: _Wanted, delimiter: str) -> None:
+    def __init__(
+        self, path: InputFile, columns: list[str], wanted: _Wanted, delimiter: str
+    ) -> None:
         self._path = path
         self._n_columns = len(columns)
         self._wanted = wanted
@@ -359,8 +372,8 @@ def _csv_row(columns: list[str], wanted: _Wanted, row: _CsvRow) -> Row:
     return {name: cell or None for name, cell in pairs if name and not wanted.is_index(name)}
 
 
-def _jsonl_rows(path: Path, wanted: _Wanted) -> Iterator[NumberedRow]:
-    with path.open(encoding="utf-8-sig") as file:
+def _jsonl_rows(path: InputFile, wanted: _Wanted) -> Iterator[NumberedRow]:
+    with _as_text(path) as file:
         is_checked = False
         lines = _Lines(path, file)
         for line in lines:
@@ -386,10 +399,10 @@ def _json_row(line: str, wanted: _Wanted) -> Row:
     return {name: cell for name, cell in row.items() if not wanted.is_index(name)}
 
 
-def _parquet_rows(path: Path, wanted: _Wanted) -> Iterator[NumberedRow]:
+def _parquet_rows(path: InputFile, wanted: _Wanted) -> Iterator[NumberedRow]:
     pa, pq = import_pyarrow(path)
     try:
-        with pq.ParquetFile(path) as file:
+        with path.native() as opened, pq.ParquetFile(opened) as file:
             schema = file.schema_arrow
             _check_columns(path, schema.names, wanted.required)
             columns = [
@@ -407,7 +420,7 @@ def _parquet_rows(path: Path, wanted: _Wanted) -> Iterator[NumberedRow]:
         raise SourceError(f"{path} is not a Parquet file ({error}); write it again") from error
 
 
-def _check_type(path: Path, name: str, kind: Any, pa: Any) -> None:
+def _check_type(path: InputFile, name: str, kind: Any, pa: Any) -> None:
     """Raise `SourceError` for a column whose values no payload can hold, at any depth."""
     types = pa.types
     bytes_kinds = ("is_binary", "is_large_binary", "is_binary_view", "is_fixed_size_binary")
@@ -426,7 +439,7 @@ def _check_type(path: Path, name: str, kind: Any, pa: Any) -> None:
         _check_type(path, name, kind.field(number).type, pa)
 
 
-def _python_rows(path: Path, batch: Any, pa: Any) -> list[Payload]:
+def _python_rows(path: InputFile, batch: Any, pa: Any) -> list[Payload]:
     """Return the rows of a batch; nanoseconds are cut off, which Python's times have not."""
     fields = [field.with_type(_microseconds(field.type, pa)) for field in batch.schema]
     schema = pa.schema(fields)
@@ -464,7 +477,7 @@ def _microseconds(kind: Any, pa: Any) -> Any:
     return kind
 
 
-def _check_columns(path: Path, columns: list[str], required: str | None) -> None:
+def _check_columns(path: InputFile, columns: list[str], required: str | None) -> None:
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
         raise SourceError(f"{path} has two columns {twice[0]!r}; rename one")
@@ -475,7 +488,7 @@ def _check_columns(path: Path, columns: list[str], required: str | None) -> None
         )
 
 
-_READERS: dict[str, Callable[[Path, _Wanted], Iterator[NumberedRow]]] = {
+_READERS: dict[str, Callable[[InputFile, _Wanted], Iterator[NumberedRow]]] = {
     ".csv": partial(_csv_rows, delimiter=","),
     ".tsv": partial(_csv_rows, delimiter="\t"),
     ".jsonl": _jsonl_rows,
@@ -493,10 +506,11 @@ COLUMN = "path"
 class ListSource(Source):
     """The pictures that a list names, each with the other columns of its row as payload."""
 
-    def __init__(self, location: str, label_of: LabelRule = no_label) -> None:
-        super().__init__(location, label_of)
-        self._path = Path(location).absolute()
-        self._folder = str(self._path.parent)
+    def __init__(self, file: Readable | InputFile, label_of: LabelRule = no_label) -> None:
+        self._path = InputFile(file).absolute()
+        super().__init__(file if isinstance(file, str) else str(self._path), label_of)
+        # Of a file without a place, paths are relative to the working directory, as on stdin.
+        self._folder = str((self._path.path or Path("list")).absolute().parent)
         self._root = os.path.realpath(self._folder)
 
     def names(self) -> Iterator[object]:
