@@ -58,6 +58,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with open_store(str(folder / DEFAULT_STORE)) as store:
         store.create("products", {"image": VectorSpec(encoder.dim)})
         store.upsert("products", list(range(len(records))), {"image": embeddings}, payloads)
+    lines = [f"{number},{row['category']}" for number, row in enumerate(payloads)]
+    (folder / "labels.csv").write_text("\n".join(["id,category", *lines, ""]))
     (folder / "photos" / "cats").mkdir(parents=True)
     for place, record in zip(("query.jpg", "new.jpg", "photos/cats/1.jpg"), records, strict=False):
         (folder / place).write_bytes(record.read())
