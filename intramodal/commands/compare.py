@@ -22,6 +22,7 @@ from intramodal.commands.options import (
     vector_list,
     where_option,
 )
+from intramodal.commands.outputs import Output
 from intramodal.commands.printing import (
     named,
     note,
@@ -149,7 +150,7 @@ _NOT_RECORDED_UNLABELLED = (
 @click.option(
     "-o",
     "--report",
-    type=click.Path(path_type=Path),
+    type=Output("html"),
     help="Also write the report, one HTML page with tables and plots, e.g. report.html.",
 )
 @click.option(
@@ -165,7 +166,7 @@ _NOT_RECORDED_UNLABELLED = (
 )
 @click.option(
     "--junit",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Output("junit"),
     help="Also write the verdicts as JUnit XML, one test case per field, e.g. compare.xml; fields "
     "that --fail-on names are failures.",
 )
@@ -227,8 +228,8 @@ def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dic
     from intramodal.evaluation.gate import gated
     from intramodal.evaluation.resampling import Resampling
     from intramodal.evaluation.tasks import Sides
+    from intramodal.files import check_place
     from intramodal.projection.projection import Projection
-    from intramodal.reports.page import check_place
 
     sides = Sides.parse(options["queries"], options["gallery"], options["split"])
     started = datetime.now(UTC)
@@ -350,8 +351,8 @@ def _unlabelled(session: Session, collection: str, options: dict[str, Any]) -> d
     from intramodal.commands.target import Target, TextSource
     from intramodal.errors import InputError
     from intramodal.evaluation.agreement import compare_unlabelled
+    from intramodal.files import check_place
     from intramodal.projection.anchors import TEMPLATE, load_anchors
-    from intramodal.reports.page import check_place
 
     check_place(options["report"])
     names, ready = options["names"], options["text_vectors"]

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from intramodal.commands.options import preference, shard_key_option
+from intramodal.commands.outputs import Output
 from intramodal.commands.printing import say
 from intramodal.commands.session import JobCommand, Session, session_options
 
@@ -18,7 +19,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path),
+    type=Output("vectors"),
     required=True,
     help="File to write: .npy, .safetensors or .parquet.",
 )
@@ -34,9 +35,7 @@ def command(session: Session, collection: str, vector: str, out: Path) -> None:
     intramodal export photos --vector pca -o pca.npy
     """
     from intramodal.ingest.vectors.export import export_vector
-    from intramodal.ingest.vectors.matrices import matrix_file
 
-    matrix_file(out)  # refuses the name of a file before a store is opened
     with session.open() as at:
         photos = at.collection(collection)
         photos.vector_spec(vector)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from intramodal.commands.options import model_options, preference, shard_key_option
+from intramodal.commands.outputs import Output
 from intramodal.commands.session import JobCommand, Session, session_options
 
 
@@ -77,7 +78,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path),
+    type=Output("projection"),
     required=True,
     help="Projection file to write, e.g. pca.safetensors.",
 )

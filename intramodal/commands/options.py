@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from intramodal.commands.outputs import Output
+
 if TYPE_CHECKING:
     from intramodal.store.base import Filter
 
@@ -310,7 +312,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 report_option = click.option(
     "-o",
     "--report",
-    type=FILE,
+    type=Output("html"),
     help="Also write the report, one HTML page with tables and plots, e.g. report.html.",
 )
 template_option = preference(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
 import click
 
 from intramodal.commands.options import json_option, preference, runs_option
+from intramodal.commands.outputs import Output
 from intramodal.commands.printing import say
 from intramodal.commands.session import Session, SessionCommand
-from intramodal.errors import InputError
+from intramodal.files import format_of, write_text
+
+_FORMATS = ("html", "md", "latex")
 
 
 @click.command("report", cls=SessionCommand)
@@ -19,7 +21,7 @@ from intramodal.errors import InputError
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path),
+    type=Output(*_FORMATS),
     default=Path("report.html"),
     show_default=True,
     help="File to write; an HTML page is self-contained.",
@@ -27,7 +29,7 @@ from intramodal.errors import InputError
 @preference(
     "--format",
     "file_format",
-    type=click.Choice(["html", "md", "latex"]),
+    type=click.Choice(_FORMATS),
     help="Whole page (html), or its tables as Markdown or LaTeX; default: by the suffix of --out.",
 )
 @runs_option
@@ -41,11 +43,10 @@ def command(session: Session, names: tuple[str, ...], out: Path, file_format: st
     intramodal report -o report.html
     intramodal report 20261124-1809 -o tables.md
     """
-    from intramodal.reports.page import write_text
     from intramodal.reports.report import latest_comparison, render_report, report_of_run
     from intramodal.reports.tables import render_latex, render_markdown
 
-    chosen = file_format or _by_suffix(out)
+    chosen = format_of(out, _FORMATS, given=file_format)
     with session.open_runs() as ledger:
         ids = [ledger.get(run).id for run in names] or [latest_comparison(ledger)]
         documents = [report_of_run(ledger, run_id) for run_id in ids]
@@ -61,16 +62,3 @@ def command(session: Session, names: tuple[str, ...], out: Path, file_format: st
 def _show(result: dict[str, Any]) -> None:
     ids = ", ".join(result["run_ids"])
     say(f"{result['report']} ({result['bytes'] / 1e6:.1f} MB), run {ids}")
-
-
-_SUFFIXES = {".html": "html", ".htm": "html", ".md": "md", ".tex": "latex", ".latex": "latex"}
-
-
-def _by_suffix(out: Path) -> str:
-    if out.suffix.lower() not in _SUFFIXES:
-        close = difflib.get_close_matches(out.suffix.lower(), _SUFFIXES, n=1) or [".html"]
-        raise InputError(
-            f"{out} does not say what to write; name it .html, .md or .tex (for example "
-            f"{out.with_suffix(close[0])}), or give --format"
-        )
-    return _SUFFIXES[out.suffix.lower()]

@@ -10,8 +10,10 @@ from typing import Any
 import click
 
 from intramodal.commands.options import LIST, json_option, names, preference, runs_option
+from intramodal.commands.outputs import Output
 from intramodal.commands.printing import number, print_data, print_table, say
 from intramodal.commands.session import Session, SessionCommand
+from intramodal.files import format_of, write_text
 from intramodal.runs.records import KINDS
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -109,7 +111,7 @@ def compare_runs(session: Session, a: str, b: str) -> None:
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path),
+    type=Output("csv", "json", "parquet", "trec"),
     required=True,
     help="File to write; for trec, a folder.",
 )
@@ -188,7 +190,7 @@ _FORMATS = ("md", "tex", "csv", "json", "html")
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Output(*_FORMATS),
     help="File to write instead of printing the table.",
 )
 @runs_option
@@ -213,10 +215,9 @@ def table(
     intramodal runs table --rows method,classifier --cols shots --metric accuracy --format tex
     intramodal runs table --only method=pca --average --intervals -o table.html
     """
-    from intramodal.reports.page import write_text
     from intramodal.reports.pivot import tabulate_runs
 
-    chosen = _format_of(file_format, out)
+    chosen = format_of(out, _FORMATS, given=file_format) if out else file_format or "md"
     where = dict(_condition(text) for text in only)
     with session.open_runs() as ledger:
         grid = tabulate_runs(
@@ -228,18 +229,6 @@ def table(
         return
     write_text(out, text)
     session.answer({**grid.to_dict(), "out": str(out)}, lambda _: say(f"table -> {out}"))
-
-
-def _format_of(given: str | None, out: Path | None) -> str:
-    """Return the format that was named, or that of the file."""
-    if given is not None or out is None:
-        return given or "md"
-    suffix = out.suffix.lower().lstrip(".")
-    if suffix not in _FORMATS:
-        raise click.BadParameter(
-            f"{out.name} has no suffix of {', '.join(_FORMATS)}; give it one, or add --format"
-        )
-    return suffix
 
 
 def _condition(text: str) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from intramodal.commands.options import (
     shard_key_option,
     vector_list,
 )
+from intramodal.commands.outputs import Output
 from intramodal.commands.printing import named, note, print_table, say
 from intramodal.commands.session import JobCommand, Session, session_options
 
@@ -52,7 +53,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @preference("--exact", is_flag=True, help="Compare with every point instead of using the index.")
 @click.option(
     "--html",
-    type=click.Path(path_type=Path),
+    type=Output("html"),
     help="Also write an HTML page with the images, e.g. page.html.",
 )
 @click.option(

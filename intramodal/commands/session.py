@@ -27,6 +27,7 @@ from intramodal.commands.options import (
     store_option,
     timeout_option,
 )
+from intramodal.commands.outputs import check_outputs
 from intramodal.errors import InputError, LedgerError, NotFound
 
 if TYPE_CHECKING:
@@ -241,6 +242,7 @@ class SessionCommand(CheckedCommand):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, and make the session of all that was given."""
         rest = super().parse_args(ctx, args)
+        check_outputs(self.params, ctx.params)
         # As they are declared: a run does not record how they were typed.
         names = {str(param.name): str(param.name) for param in self.params} | {"runs_url": "runs"}
         options = {name: ctx.params[key] for key, name in names.items()}

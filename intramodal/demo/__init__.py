@@ -28,13 +28,15 @@ def fitted_once(encoder: Encoder, path: Path, texts: Path) -> Projection:
     """Fit PCA← once and save it with its texts: a second fit may differ in its last bits."""
     import numpy as np
 
+    from intramodal.files import replacing
     from intramodal.projection.anchors import AnchorSet
     from intramodal.projection.projection import Projection
 
     if not (path.is_file() and texts.is_file()):
         anchors = AnchorSet.imagenet()
         embedded = encoder.encode_texts(anchors.prompts())
-        np.save(texts, embedded, allow_pickle=False)
+        with replacing(texts) as (unfinished,), unfinished.open("wb") as file:
+            np.save(file, embedded, allow_pickle=False)
         if not path.is_file():
             fitted = Projection.from_text(
                 embedded,

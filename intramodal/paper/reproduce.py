@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from intramodal.errors import InputError, IntramodalError
+from intramodal.files import write_text
 from intramodal.paper.base import (
     Case,
     Cell,
@@ -30,7 +31,6 @@ from intramodal.paper.plan import ReproductionPlan
 from intramodal.paper.workbench import Bench, made_from
 from intramodal.progress import progress
 from intramodal.reports.grid import Grid, render_grids, to_csv, to_latex
-from intramodal.reports.page import write_text
 from intramodal.runs.frames import stacked_frames
 from intramodal.runs.records import FailureRecord
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, MismatchError, ProjectionError
+from intramodal.files import write_bytes
 from intramodal.projection.anchors import AnchorSet
 from intramodal.projection.recipes import PAPER_TEXT
 from intramodal.types import Floats, fingerprint, require_finite, unit_rows
@@ -410,17 +410,11 @@ def write_projection(path: Path, about: Mapping[str, Any], tensors: Mapping[str,
     said: dict[str, Any] = {**about, "format": FORMAT, "version": _VERSION}
     said["content"] = _digest(said, tensors)
     content = save(dict(tensors), metadata={"intramodal": json.dumps(said, sort_keys=True)})
-    partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise ProjectionError(
-            f"the projection cannot be written to {path} ({error}); name another file"
-        ) from error
+        write_bytes(path, content)
+    except (OSError, InputError) as error:
+        raise ProjectionError(f"the projection cannot be written: {error}") from error
 
 
 def read_projection(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

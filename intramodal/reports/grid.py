@@ -10,7 +10,8 @@ from statistics import fmean
 from typing import Any, Literal
 
 from intramodal.errors import InputError
-from intramodal.reports.page import render_page, write_text
+from intramodal.files import write_text
+from intramodal.reports.page import render_page
 from intramodal.runs.frames import csv_text, data_frame, json_values
 
 State = Literal["done", "partial", "failed", "missing"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from intramodal.reports.page import write_text
+from intramodal.files import write_text
 
 # XML 1.0, section 2.2: what it cannot hold, and the control characters that it discourages.
 _NO_XML = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, Protocol
 
-from intramodal.errors import InputError
 from intramodal.evaluation.verdict import p_value
 from intramodal.plots import shown
 
@@ -35,28 +32,6 @@ def render_page(template: str, **values: Any) -> str:
     )
     environment.filters.update(num=number, signed=signed, size=size, text=text, p=p_value)
     return environment.get_template(template).render(**values)
-
-
-def check_place(path: Path | None) -> None:
-    """Refuse, before hours of work, a file in a folder that is not there."""
-    if path is not None and not path.parent.is_dir():
-        raise InputError(
-            f"there is no folder {path.parent} for {path.name}; make it, or name another"
-        )
-
-
-def write_text(path: Path, content: str) -> None:
-    """Write a file, under a temporary name first."""
-    partial = path.with_name(path.name + ".part")
-    try:
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise InputError(
-            f"{path} cannot be written ({error.strerror}); name another file"
-        ) from error
 
 
 def number(value: float | None, digits: int = 4) -> str:

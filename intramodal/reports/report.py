@@ -15,7 +15,8 @@ from intramodal.errors import InputError, LedgerError
 from intramodal.evaluation.compare import Comparison
 from intramodal.evaluation.cost import two_stages
 from intramodal.evaluation.verdict import NAMES, SHORT
-from intramodal.reports.page import Page, render_page, write_text
+from intramodal.files import write_text
+from intramodal.reports.page import Page, render_page
 from intramodal.reports.thumbnails import Picture, thumbnail
 from intramodal.runs.run import Run
 from intramodal.types import PointId

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from intramodal.errors import InputError, MissingDependencyError
+from intramodal.files import format_of, write_bytes
 from intramodal.runs.dimensions import DIMENSIONS, dimensions_of
 from intramodal.runs.frames import csv_text
 from intramodal.runs.ledger import RunLedger
@@ -51,39 +51,14 @@ def export_runs(
         For another format, or if no run has per-query scores for ``trec``.
     """
     path = Path(path)
-    chosen = _checked_format(path, file_format)
+    chosen = format_of(path, FORMATS, given=file_format)
     records = ledger.runs() if ids is None else [ledger.get(run_id) for run_id in ids]
     if chosen == "trec":
         return _trec(ledger, records, path)
     writers: dict[str, Callable[[RunLedger, Sequence[RunRecord]], bytes]]
     writers = {"csv": _csv, "json": _json, "parquet": _parquet}
-    _replace(path, writers[chosen](ledger, records))
+    write_bytes(path, writers[chosen](ledger, records))
     return len(records)
-
-
-def _checked_format(path: Path, given: str | None) -> str:
-    chosen = path.suffix.lower().lstrip(".") if given is None else given
-    if chosen in FORMATS:
-        return chosen
-    what = f"{chosen!r}" if chosen else "a file without suffix"
-    close = difflib.get_close_matches(chosen, FORMATS)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    raise InputError(
-        f"runs cannot be exported as {what}; "
-        f"name a .csv, .json, .parquet or .trec target, or the format itself{hint}"
-    )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(
-            f"the runs cannot be written to {path} ({error.strerror}); name another target"
-        ) from error
 
 
 def _trec(ledger: RunLedger, records: Sequence[RunRecord], folder: Path) -> int:
@@ -94,12 +69,17 @@ def _trec(ledger: RunLedger, records: Sequence[RunRecord], folder: Path) -> int:
             "none of these runs has per-query scores to export as trec; choose a complete run "
             "of `intramodal compare`, or of `evaluate retrieval`, `index` or `text`"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"there can be no folder {folder} ({error.strerror}); name another"
+        ) from error
     for record in kept:
         for n, scores in enumerate(unpack_scores(ledger.artefact(record.id, SCORES))):
             # Field names are untrusted and may differ only in what a file name cannot hold.
             about = f"{record.id}.{n}.{_file_word(scores.field)}.{_file_word(scores.vector)}"
-            _replace(folder / f"{about}.eval", trec_lines(scores, record.id).encode())
+            write_bytes(folder / f"{about}.eval", trec_lines(scores, record.id).encode())
     return len(kept)
 
 

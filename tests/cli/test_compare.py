@@ -147,7 +147,7 @@ def test_several_runs_are_reported_as_a_page_or_as_tables(photos: str) -> None:
     assert forced["bytes"] == Path("tables.txt").stat().st_size
     assert "\\toprule" in Path("tables.txt").read_text(encoding="utf-8")
     refused = run("report", "-o", "tables.mdd", code=1)["error"]["message"]
-    assert "tables.md)" in refused
+    assert "give one as tables.md" in refused
 
 
 def test_a_run_without_a_report_is_named_as_what_it_is(photos: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from intramodal import open_store
+from intramodal import files, open_store
 from intramodal.commands.options import DEFAULT_STORE
 from intramodal.types import Floats
 from tests.cli.kit import invoke, make_photos, run
@@ -115,12 +115,15 @@ def test_without_labels_there_is_no_gate(photos: Any, option: tuple[str, str]) -
     assert f"{option[0]} has a meaning with --labels only" in result.stderr
 
 
-def test_an_error_stays_exit_code_1_and_wrong_usage_2(photos: Any) -> None:
+def test_an_error_stays_exit_code_1_and_wrong_usage_2(
+    photos: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert invoke(*COMPARE, "colour", "--fail-on", "worse").exit_code == 1
     assert invoke(*COMPARE, "kind", "--fail-on", "better").exit_code == 2
     refused = run(*COMPARE, "kind", "--junit", "nowhere/c.xml", code=1)["error"]["message"]
     assert "no folder nowhere for c.xml" in refused
-    Path("folder.xml.part").mkdir()
+    monkeypatch.setattr(files, "token_hex", lambda n: "taken")
+    Path(".taken.part").mkdir()
     kept = invoke(*COMPARE, "kind", "--junit", "folder.xml", "--json")
     assert kept.exit_code == 1
     assert "the figures are recorded" in json.loads(kept.stdout)["error"]["message"]

@@ -96,8 +96,11 @@ def test_a_collection_without_manifest_is_not_projected_unless_its_owner_declare
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["fit", "--model", "demo", "--text-vectors", "T.npy", "-o", "x"], "either --model or"),
-        (["fit", "--text-vectors", "T.npy", "-o", "x"], "needs --made-by"),
+        (
+            ["fit", "--model", "demo", "--text-vectors", "T.npy", "-o", "x.safetensors"],
+            "either --model or",
+        ),
+        (["fit", "--text-vectors", "T.npy", "-o", "x.safetensors"], "needs --made-by"),
         (["search", "products"], "one of --image, --text and --id"),
     ],
 )
@@ -113,10 +116,13 @@ def test_contradicting_options_are_wrong_usage(
     ("arguments", "said"),
     [
         (
-            ["fit", "--text-vectors", "no.npy", "--made-by", "m", "-o", "x"],
+            ["fit", "--text-vectors", "no.npy", "--made-by", "m", "-o", "x.safetensors"],
             "there is no file no.npy",
         ),
-        (["fit", "--text-vectors", "T.npy", "--made-by", "m", "-o", "x"], "1000 anchors need"),
+        (
+            ["fit", "--text-vectors", "T.npy", "--made-by", "m", "-o", "x.safetensors"],
+            "1000 anchors need",
+        ),
         (["search", "product", "--id", "1"], "'products'"),
         (["search", "products", "--id", "1", "--vectors", "imagge"], "it has 'image'"),
         (["search", "products", "--text", "a", "--vectors", "pca"], "has no vector 'pca'; it has"),

@@ -155,10 +155,17 @@ def test_a_kill_between_the_renames_leaves_no_vectors_with_the_ids_of_others(
 def test_what_cannot_be_exported_is_one_sentence(X: np.ndarray) -> None:
     before = set(Path().iterdir())
     for arguments, said in (
-        (("shop", "--vector", "raw", "-o", "raw.txt"), "none of .npy, .safetensors, .parquet"),
+        (
+            ("shop", "--vector", "raw", "-o", "raw.txt"),
+            "--out: the name 'raw.txt' does not end in .npy, .safetensors or .parquet",
+        ),
         (("shop", "--vector", "pca", "-o", "x.npy"), "no vector 'pca'"),
         (("shopp", "--vector", "raw", "-o", "x.npy"), "'shop'"),
-        (("shop", "--vector", "raw", "-o", ".intramodal/store/catalogue.json/x.npy"), "cannot"),
+        (("shop", "--vector", "raw", "-o", ".intramodal/runs.db/x.npy"), "cannot write"),
+        (
+            ("shop", "--vector", "raw", "-o", ".intramodal/store/catalogue.json/x.npy"),
+            "is read by",
+        ),
     ):
         result = invoke("export", *arguments)
         assert result.exit_code == 1, result.output
@@ -204,4 +211,4 @@ def test_the_line_for_people_tells_what_was_left_out(X: np.ndarray) -> None:
     result = invoke("export", "shop", "--vector", "raw", "-o", "raw.npy")
     assert result.stdout == "2,300 x 6 -> raw.npy (ids: raw.ids.csv, 5 points lack it)\n"
     found = run("export", "shop", "--vector", "raw", "-o", "raw", code=1)
-    assert "name such a file" in found["error"]["message"]
+    assert "give one as raw.npy" in found["error"]["message"]

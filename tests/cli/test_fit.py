@@ -104,13 +104,13 @@ def test_isoclip_of_stored_vectors_ranks_as_the_changed_projector(
 
 
 def test_towers_that_do_not_end_in_two_matrices_have_no_isoclip(models: Path) -> None:
-    how = ("fit", "--method", "isoclip", "--k-top", "1", "--k-bottom", "1", "-o", "x")
+    how = ("fit", "--method", "isoclip", "--k-top", "1", "--k-bottom", "1", "-o", "x.safetensors")
     siglip, dino = save_siglip(models / "siglip"), save_dinov2(models / "dino")
     assert "ends in no linear layer, not in a bias-free projector" in refused(
         *how, "--model", siglip
     )
     assert "has no text tower, so there are no two projectors" in refused(*how, "--model", dino)
-    assert not Path("x").exists()
+    assert not Path("x.safetensors").exists()
 
 
 def test_isoclip_from_ready_projectors_takes_the_published_sizes(
@@ -118,7 +118,7 @@ def test_isoclip_from_ready_projectors_takes_the_published_sizes(
 ) -> None:
     image, text = (rng.normal(size=(512, n)).astype(np.float32) for n in (768, 512))
     save_file({"image": image, "text": text}, "W.safetensors")
-    ready = ("fit", "--method", "isoclip", "--projectors", "W.safetensors", "-o", "i.st")
+    ready = ("fit", "--method", "isoclip", "--projectors", "W.safetensors", "-o", "i.safetensors")
     fitted = run(*ready, "--made-by", MODEL)
     assert (fitted["k_top"], fitted["k_bottom"], fitted["dim_out"]) == (150, 50, 312)
     changed = run(*ready, "--made-by", MODEL, "--k-bottom", "10")
@@ -143,10 +143,10 @@ def test_files_without_projectors_are_one_sentence(content: Any, said: str) -> N
         save_file(content, "W.safetensors")
     message = refused(
         "fit", "--method", "isoclip", "--projectors", "W.safetensors", "--made-by", MODEL,
-        "-o", "x",
+        "-o", "x.safetensors",
     )  # fmt: skip
     assert said in message
-    assert not Path("x").exists()
+    assert not Path("x.safetensors").exists()
 
 
 # Options.
@@ -165,16 +165,26 @@ def test_files_without_projectors_are_one_sentence(content: Any, said: str) -> N
     ],
 )
 def test_options_of_another_method_are_wrong_usage(arguments: list[str], said: str) -> None:
-    result = CliRunner().invoke(cli, ["fit", *arguments, "-o", "x"])
+    result = CliRunner().invoke(cli, ["fit", *arguments, "-o", "x.safetensors"])
     assert result.exit_code == 2
     assert said in result.stderr
 
 
 def test_the_table_says_what_it_was_fitted_on(texts: np.ndarray) -> None:
     wide = CliRunner(env={"COLUMNS": "200"})
-    assert "40 anchors of rank 16" in wide.invoke(cli, [*FIT, "-o", "p.st"]).stdout
-    save_file({name: np.eye(8, dtype=np.float32) for name in ("image", "text")}, "W.st")
-    ready = ["fit", "--method", "isoclip", "--projectors", "W.st", "--made-by", "m", "-o", "i.st"]
+    assert "40 anchors of rank 16" in wide.invoke(cli, [*FIT, "-o", "p.safetensors"]).stdout
+    save_file({name: np.eye(8, dtype=np.float32) for name in ("image", "text")}, "W.safetensors")
+    ready = [
+        "fit",
+        "--method",
+        "isoclip",
+        "--projectors",
+        "W.safetensors",
+        "--made-by",
+        "m",
+        "-o",
+        "i.safetensors",
+    ]
     said = wide.invoke(cli, [*ready, "--k-top", "2", "--k-bottom", "1"]).stdout
     assert "projectors without top 2, bottom 1" in said
 
@@ -189,13 +199,15 @@ def test_projections_of_other_anchors_live_beside_each_other_and_none_is_overwri
     Path("more.txt").write_text("".join(f"other {i}\n" for i in range(40)))
     np.save("T.npy", texts[::-1] ** 3)
     other = ("fit", "--text-vectors", "T.npy", "--made-by", MODEL, "--anchors", "more.txt")
-    assert run(*other, "-o", "more.st")["vector"] == "pca_more"
+    assert run(*other, "-o", "more.safetensors")["vector"] == "pca_more"
     np.save("T.npy", texts)
-    assert run(*FIT, "-o", "names.st")["vector"] == "pca_names"
+    assert run(*FIT, "-o", "names.safetensors")["vector"] == "pca_names"
     for name in ("names", "more"):
-        run("backfill", "photos", "--projection", f"{name}.st")
+        run("backfill", "photos", "--projection", f"{name}.safetensors")
     run("export", "photos", "--vector", "pca_more", "-o", "before.npy")
-    message = refused("backfill", "photos", "--projection", "names.st", "--to", "pca_more")
+    message = refused(
+        "backfill", "photos", "--projection", "names.safetensors", "--to", "pca_more"
+    )
     assert "'pca_more' was made by" in message
     assert "write to another vector name" in message
     run("export", "photos", "--vector", "pca_more", "-o", "after.npy")
@@ -205,10 +217,10 @@ def test_projections_of_other_anchors_live_beside_each_other_and_none_is_overwri
 
 
 def test_texts_may_keep_their_lengths_and_that_is_recorded(texts: np.ndarray) -> None:
-    fitted = run(*FIT, "-o", "p.st")
-    plain = run(*FIT, "--no-normalize-text", "-o", "q.st")
+    fitted = run(*FIT, "-o", "p.safetensors")
+    plain = run(*FIT, "--no-normalize-text", "-o", "q.safetensors")
     assert fitted["fingerprint"] != plain["fingerprint"]
-    made = Projection.load("q.st")
+    made = Projection.load("q.safetensors")
     assert made.recipe["normalize_text"] is False
     _, vectors = np.linalg.eigh(np.cov(texts.astype(np.float64), rowvar=False))
     Q = vectors[:, -D // 2 :]
@@ -230,9 +242,9 @@ def test_the_centre_is_the_mean_of_the_collections_unit_vectors(
 ) -> None:
     X = (rng.normal(size=(2500, D)) + 2).astype(np.float32)  # more than two pages
     fill("photos", X, vector="image")
-    fitted = run(*FIT, "--center", "photos:image", "-o", "p.st")
+    fitted = run(*FIT, "--center", "photos:image", "-o", "p.safetensors")
     assert (fitted["method"], fitted["vector"]) == ("pca_centered", "pca_centered_names")
-    made = Projection.load("p.st")
+    made = Projection.load("p.safetensors")
     unit = X.astype(np.float64) / np.linalg.norm(X.astype(np.float64), axis=1, keepdims=True)
     assert made.offset is not None
     np.testing.assert_allclose(made.offset, unit.mean(axis=0), atol=1e-6)  # float32, stored unit
@@ -247,8 +259,8 @@ def test_zero_vectors_have_no_say_in_the_centre(
 ) -> None:
     X = (rng.normal(size=(50, D)) + 2).astype(np.float32)
     fill("photos", np.vstack([X, np.zeros((50, D), np.float32)]))
-    run(*FIT, "--center", "photos", "-o", "p.st")
-    made = Projection.load("p.st")
+    run(*FIT, "--center", "photos", "-o", "p.safetensors")
+    made = Projection.load("p.safetensors")
     assert made.offset is not None
     np.testing.assert_allclose(made.offset, unit_rows(X).mean(axis=0), atol=1e-6)
     assert made.recipe["center"]["n"] == 50
@@ -258,9 +270,9 @@ def test_a_centre_of_another_kind_is_refused(texts: np.ndarray, rng: np.random.G
     X = rng.normal(size=(5, D)).astype(np.float32)
     fill("others", X, model="open_clip:ViT-B-16:openai")
     fill("photos", X)
-    run(*FIT, "-o", "pca.st")
-    run("backfill", "photos", "--projection", "pca.st", "--to", "pca")
-    fit = (*FIT, "-o", "x.st", "--center")
+    run(*FIT, "-o", "pca.safetensors")
+    run("backfill", "photos", "--projection", "pca.safetensors", "--to", "pca")
+    fit = (*FIT, "-o", "x.safetensors", "--center")
     assert "centre with vectors of the same model" in refused(*fit, "others")
     assert "is projected already" in refused(*fit, "photos:pca")
     assert "has no vector 'image'" in refused(*fit, "photos:image")
@@ -269,7 +281,7 @@ def test_a_centre_of_another_kind_is_refused(texts: np.ndarray, rng: np.random.G
         empty = VectorOrigin(MODEL, declared_fingerprint(MODEL))
         ImageCollection.create(store, "empty", {"raw": (D, empty)})
     assert "no point of 'empty' has a vector 'raw'" in refused(*fit, "empty")
-    assert not Path("x.st").exists()
+    assert not Path("x.safetensors").exists()
 
 
 # With the real text embeddings.
@@ -278,7 +290,7 @@ def test_a_centre_of_another_kind_is_refused(texts: np.ndarray, rng: np.random.G
 @pytest.mark.real_data
 def test_a_fit_from_the_real_texts_is_that_of_the_papers_anchors(real_data: Path) -> None:
     T = str(real_data / "imagenet-text-clip-b32" / "a_photo_of_a_X.npy")
-    fitted = run("fit", "--text-vectors", T, "--made-by", MODEL, "-o", "pca.st")
+    fitted = run("fit", "--text-vectors", T, "--made-by", MODEL, "-o", "pca.safetensors")
     assert (fitted["vector"], fitted["dim_in"], fitted["dim_out"]) == ("pca", 512, 256)
     assert fitted["n_anchors"] == len(AnchorSet.imagenet())
     assert fitted["warnings"] == []
@@ -297,17 +309,26 @@ def test_isoclip_is_backfilled_and_compared_as_any_other_projection(
         made = ImageCollection.create(store, "photos", {"raw": (D, origin)})
         made.write(list(range(60)), {"raw": X}, [{"kind": f"k{k}"} for k in kinds])
     W = {name: rng.normal(size=(D, 20)).astype(np.float32) for name in ("image", "text")}
-    save_file(W, "W.st")
-    ready = ("--projectors", "W.st", "--made-by", MODEL, "--k-top", "3", "--k-bottom", "3")
-    run("fit", "--method", "isoclip", *ready, "-o", "iso.st")
-    done = run("backfill", "photos", "--projection", "iso.st")
+    save_file(W, "W.safetensors")
+    ready = (
+        "--projectors",
+        "W.safetensors",
+        "--made-by",
+        MODEL,
+        "--k-top",
+        "3",
+        "--k-bottom",
+        "3",
+    )
+    run("fit", "--method", "isoclip", *ready, "-o", "iso.safetensors")
+    done = run("backfill", "photos", "--projection", "iso.safetensors")
     assert (done["vector"], done["projected"]) == ("isoclip", 60)
     assert "holds no mean of texts" in done["model_check"]["says"]
     run("export", "photos", "--vector", "isoclip", "-o", "Z.npy")
     run("export", "photos", "--vector", "raw", "-o", "X.npy")
-    expected = unit_rows(Projection.load("iso.st").apply(np.load("X.npy")))
+    expected = unit_rows(Projection.load("iso.safetensors").apply(np.load("X.npy")))
     np.testing.assert_allclose(np.load("Z.npy"), expected, atol=1e-5)  # float32, 16 terms
-    both = ("--vectors", "raw,isoclip", "--labels", "kind", "--projection", "iso.st")
+    both = ("--vectors", "raw,isoclip", "--labels", "kind", "--projection", "iso.safetensors")
     compared = run("compare", "photos", *both)
     assert compared["vectors"] == ["raw", "isoclip"]
     assert compared["model_check"]["verdict"] == "not checked"
@@ -323,13 +344,13 @@ def test_a_recipe_is_fitted_recorded_and_contradicts_other_choices(
 ) -> None:
     np.save("T.npy", rng.normal(size=(1000, D)).astype(np.float32) + 0.3)
     ready = ("fit", "--text-vectors", "T.npy", "--made-by", MODEL, "--recipe", "paper-table3")
-    fitted = run(*ready, "-o", "t.st")
+    fitted = run(*ready, "-o", "t.safetensors")
     assert (fitted["recipe"], fitted["vector"]) == ("paper-table3", "pca_table3")
-    recipe = Projection.load("t.st").recipe
+    recipe = Projection.load("t.safetensors").recipe
     assert (recipe["recipe"], recipe["template"]) == ("paper-table3", "{}")
     assert (recipe["normalize_text"], recipe["center_text"]) == (False, True)
     for option in (("--anchors", "wordnet"), ("--template", "a {}"), ("--normalize-text",)):
-        result = CliRunner().invoke(cli, [*ready, *option, "-o", "u.st"])
+        result = CliRunner().invoke(cli, [*ready, *option, "-o", "u.safetensors"])
         assert result.exit_code == 2
         assert f"leave out {option[0]}, or the recipe" in " ".join(result.output.split())
-    assert not Path("u.st").exists()
+    assert not Path("u.safetensors").exists()

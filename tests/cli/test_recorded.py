@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import intramodal
-from intramodal import open_store
+from intramodal import files, open_store
 from intramodal.commands.options import DEFAULT_RUNS, DEFAULT_STORE
 from intramodal.runs.records import KINDS
 from intramodal.store.base import VectorSpec
@@ -129,9 +129,13 @@ def test_a_page_in_no_folder_is_refused_before_the_work(ids: list[str], name: st
 
 
 @pytest.mark.parametrize("name", REPORTS)
-def test_a_page_that_cannot_be_written_loses_no_figures(ids: list[str], name: str) -> None:
-    Path("page.html.part").mkdir()  # as a full disk: found out when the page is written
-    message = run(*REPORTS[name], "-o", "page.html", code=1)["error"]["message"]
+def test_a_page_that_cannot_be_written_loses_no_figures(
+    ids: list[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    Path(".taken.part").mkdir()
+    with monkeypatch.context() as patched:  # as a full disk: found out when the page is written
+        patched.setattr(files, "token_hex", lambda n: "taken")
+        message = run(*REPORTS[name], "-o", "page.html", code=1)["error"]["message"]
     said = re.search(r"the figures are recorded, see `intramodal (.*) (\S+)`", message)
     assert said, message
     look, run_id = said.groups()

@@ -101,8 +101,8 @@ def misalignment(
     """
     from intramodal.commands.target import Target
     from intramodal.evaluation.misalignment import measure_misalignment, require_used
+    from intramodal.files import check_place
     from intramodal.projection.projection import Projection
-    from intramodal.reports.page import check_place
 
     check_place(report)
     maps = [Projection.load(path) for path in projections]

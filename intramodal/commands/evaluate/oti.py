@@ -22,6 +22,7 @@ from intramodal.commands.options import (
     sides_options,
     where_option,
 )
+from intramodal.commands.outputs import Output
 from intramodal.commands.printing import (
     interval,
     note,
@@ -75,7 +76,7 @@ FOLDER = Path(".intramodal")
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Output("inversions"),
     help="File that stores the inverted queries; default: "
     "./.intramodal/oti-COLLECTION-VECTOR.safetensors.",
 )

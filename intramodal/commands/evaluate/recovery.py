@@ -83,8 +83,8 @@ def recovery(session: Session, target: str, report: Path | None, **options: Any)
     """
     from intramodal.commands.target import Target, TextSource
     from intramodal.evaluation.recovery import recovery_curve
+    from intramodal.files import check_place
     from intramodal.projection.anchors import load_anchors
-    from intramodal.reports.page import check_place
 
     check_place(report)
     with session.open() as at:

@@ -31,6 +31,7 @@ from intramodal.evaluation.retrieval import (
     with_distance,
 )
 from intramodal.evaluation.tasks import Mask, Points, RetrievalTask, Sides, read_labelled, tasks_of
+from intramodal.files import write_bytes
 from intramodal.memory import FittingBatches
 from intramodal.progress import progress, tracked
 from intramodal.runs.frames import stacked_frames
@@ -131,10 +132,8 @@ class InversionFile:
             "digests": [row.digest for row in rows],
         }
         arrays = {name: np.stack([getattr(row, name) for row in rows]) for name in _ARRAYS}
-        partial = self.path.with_name(self.path.name + ".part")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(save(arrays, metadata={"intramodal": json.dumps(about)}))
-        partial.replace(self.path)
+        write_bytes(self.path, save(arrays, metadata={"intramodal": json.dumps(about)}))
         self._is_changed = False
 
     def arrays(self, keys: Sequence[PointId]) -> tuple[Floats, Floats, Floats, Floats]:

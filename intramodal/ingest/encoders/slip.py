@@ -59,7 +59,8 @@ def convert_slip(source: Path, target: Path) -> Path:
     """Write a checkpoint of SLIP as a directory that ``open_clip:local-dir:TARGET`` loads."""
     from safetensors.torch import save_file
 
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    is_taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
+    if is_taken or target.is_symlink():
         raise ModelError(f"{target} exists already; give the name of a new directory")
     config, state = read_slip(f"slip:{source}", source)
     target.parent.mkdir(parents=True, exist_ok=True)

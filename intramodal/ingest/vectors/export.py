@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from intramodal.errors import InputError
+from intramodal.files import replacing
 from intramodal.ingest.vectors.matrices import MatrixFile, MatrixMaker, matrix_file
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter
@@ -20,14 +21,10 @@ _PAGE = 1000
 
 @dataclass(frozen=True)
 class _Paths:
-    """The two files and the names under which they are written first."""
+    """The two files."""
 
     out: Path
     ids: Path
-
-    @property
-    def unfinished(self) -> tuple[Path, Path]:
-        return self.out.with_name(self.out.name + ".part"), self.ids.with_suffix(".csv.part")
 
 
 @dataclass(frozen=True)
@@ -119,22 +116,14 @@ def _write(collection: ImageCollection, vector: str, matrix: MatrixFile, ids_out
 @contextmanager
 def _both(paths: _Paths) -> Iterator[tuple[IO[bytes], IO[str]]]:
     """Yield two files that get their names when the block ends well, and vanish otherwise."""
-    part, ids_part = paths.unfinished
     try:
-        with ExitStack() as files:
-            paths.out.parent.mkdir(parents=True, exist_ok=True)
-            matrix_out = files.enter_context(part.open("w+b"))
-            ids_out = files.enter_context(ids_part.open("w", newline="", encoding="utf-8"))
-            yield matrix_out, ids_out
-        # A kill between these leaves the ids alone, never vectors whose ids are others'.
-        paths.out.unlink(missing_ok=True)
-        ids_part.replace(paths.ids)
-        part.replace(paths.out)
+        paths.out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
             f"cannot write {paths.out}: {error.strerror or error}; name a file that can be written"
         ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-            ids_part.unlink(missing_ok=True)
+    # A kill leaves the ids alone, never vectors whose ids are others'.
+    with replacing(paths.out, paths.ids) as (part, ids_part), ExitStack() as files:
+        matrix_out = files.enter_context(part.open("w+b"))
+        ids_out = files.enter_context(ids_part.open("w", newline="", encoding="utf-8"))
+        yield matrix_out, ids_out

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, SourceError
+from intramodal.files import format_of
 from intramodal.ingest.signatures import format_by_name
 from intramodal.ingest.sources.lists import import_pyarrow
 from intramodal.types import Floats, PointId, require_finite
@@ -354,13 +355,8 @@ MatrixMaker = Callable[[IO[bytes], str, int, int], MatrixFile]
 
 def matrix_file(path: Path) -> MatrixMaker:
     """Return the class that writes files of this suffix; `InputError` if there is none."""
-    try:
-        kind = _KINDS[path.suffix.lower()]
-    except KeyError:
-        raise InputError(
-            f"vectors are not written to {path}: the suffix is none of {', '.join(_KINDS)}; "
-            f"name such a file"
-        ) from None
+    format_of(path, ("vectors",))
+    kind = _KINDS[path.suffix.lower()]
     if kind is ParquetFile:
         import_pyarrow(path)
     return kind

@@ -106,6 +106,6 @@ def test_what_xml_cannot_hold_is_dropped(tmp_path: Path, outcome: str) -> None:
 
 def test_a_file_that_cannot_be_written_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "compare.xml").mkdir()
-    with pytest.raises(InputError, match=r"compare\.xml cannot be written"):
+    with pytest.raises(InputError, match=r"compare\.xml is a folder and is not replaced"):
         read_back(comparison(usage="worse"), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["compare.xml"]

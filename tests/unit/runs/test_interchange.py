@@ -60,7 +60,7 @@ def test_parquet_has_typed_columns(ledger: RunLedger, tmp_path: Path) -> None:
 def test_another_suffix_is_refused_and_nothing_is_written(
     ledger: RunLedger, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"name a \.csv, \.json, \.parquet or \.trec"):
+    with pytest.raises(InputError, match=r"does not end in \.csv, \.json, \.parquet or \.trec"):
         export_runs(ledger, tmp_path / "runs.xlsx")
     assert list(tmp_path.iterdir()) == []
 

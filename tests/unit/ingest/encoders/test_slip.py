@@ -70,7 +70,7 @@ def test_the_command_says_what_is_wrong_in_one_sentence(tmp_path: Path) -> None:
     absent = str(tmp_path / "absent.pt")
     result = CliRunner().invoke(cli, ["models", "convert-slip", absent, str(tmp_path / "slip")])
     assert result.exit_code != 0
-    assert "there is no file" in result.stderr
+    assert "absent.pt' does not exist" in result.stderr
     assert "Traceback" not in result.output
 
 
@@ -78,11 +78,12 @@ def test_nothing_is_written_over(file: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "mine.txt").write_text("mine")
     (tmp_path / "a file").write_text("mine")
-    for taken in ("taken", "a file"):
+    (tmp_path / "a link").symlink_to("nothing")
+    for taken in ("taken", "a file", "a link"):
         with pytest.raises(ModelError, match="exists already"):
             convert_slip(file, tmp_path / taken)
     assert (tmp_path / "taken" / "mine.txt").read_text() == "mine"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", "taken"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", "a link", "taken"]
 
 
 def test_an_empty_folder_may_be_filled(file: Path, tmp_path: Path) -> None:
