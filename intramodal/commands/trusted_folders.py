@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def require_protected(file: Path) -> None:
 
 def owner_elsewhere(path: Path) -> int | None:
     """Return the number of the other user who owns a file or folder; None for ours and root's."""
-    if os.name != "posix" or not path.exists():
+    if sys.platform == "win32" or not path.exists():
         return None
     owner = path.stat().st_uid
     return None if owner in (os.getuid(), 0) else owner
