@@ -21,10 +21,10 @@ import click
 from intramodal import __version__
 from intramodal.commands.configuration import name_variables, read_settings
 from intramodal.commands.options import JSON_ASKED, print_json
-from intramodal.commands.printing import log_to_stderr, note
+from intramodal.commands.printing import log_to_stderr, note, printable
 from intramodal.commands.streams import flush_stdout, usable_streams
 from intramodal.errors import IntramodalError
-from intramodal.terminal import gated, visible
+from intramodal.terminal import gated
 
 SIGNALS = tuple(
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -110,6 +110,10 @@ VARIABLES = "INTRAMODAL"
 _STOPPED = "stopped; run the same command again to go on"
 
 
+_LONGEST = 2000
+"""Characters of an error on a terminal: a name in it can be of any length."""
+
+
 class CommandGroup(click.Group):
     """A group that imports a command when it is needed and turns our errors into exit codes."""
 
@@ -161,7 +165,7 @@ class CommandGroup(click.Group):
                 return super().invoke(ctx)
             except click.UsageError as error:
                 _print_json(ctx, error.format_message(), type(error).__name__)
-                vars(error).update(message=visible(error.message))
+                vars(error).update(message=printable(error.message, limit=_LONGEST))
                 raise
             except IntramodalError as error:
                 _fail(ctx, str(error), type(error).__name__, code=1)
@@ -205,7 +209,7 @@ def _as_object(sentence: str, kind: str) -> dict[str, Any]:
 
 def _fail(ctx: click.Context, sentence: str, kind: str, *, code: int) -> None:
     _print_json(ctx, sentence, kind)
-    note(f"Error: {sentence}")
+    note(printable(f"Error: {sentence}", limit=_LONGEST))
     raise click.exceptions.Exit(code)
 
 

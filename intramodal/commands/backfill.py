@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from intramodal.commands.options import (
+    SEED,
     payload_filter,
     preference,
     shard_key_option,
@@ -129,7 +130,7 @@ _UNSUITABLE = {
 )
 @preference(
     "--seed",
-    type=int,
+    type=SEED,
     help="Random seed of the sample that is compared, by --verify or after a copy.",
 )
 @click.option(

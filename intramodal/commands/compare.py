@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from intramodal.commands.options import (
+    COUNT,
     LIST,
+    SEED,
     comma_list,
     label_file_options,
     max_queries_option,
@@ -125,7 +127,7 @@ _NOT_RECORDED_UNLABELLED = (
 )
 @preference(
     "--seed",
-    type=int,
+    type=SEED,
     help="Random seed of the resampling, the episodes, and drawn points and queries.",
 )
 @preference(
@@ -195,7 +197,7 @@ _NOT_RECORDED_UNLABELLED = (
 )
 @preference(
     "-k",
-    type=click.IntRange(1),
+    type=COUNT,
     help="Without labels: number of neighbours that are compared.",
 )
 @model_options

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from intramodal.commands.options import model_options, preference, upload_options
+from intramodal.commands.options import COUNT, SEED, model_options, preference, upload_options
 from intramodal.commands.printing import note, print_table, printable, say
 from intramodal.commands.session import (
     Session,
@@ -93,7 +93,7 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option(
     "--augment-seed",
-    type=int,
+    type=SEED,
     help="With --augment: random seed of the views, with the id of the image's point; default: 0.",
 )
 @click.option("--dataset", help="Namespace of the point ids; default: the name of the collection.")
@@ -128,7 +128,7 @@ _FILE = click.Path(path_type=Path)
 )
 @preference(
     "--workers",
-    type=click.IntRange(0),
+    type=click.IntRange(0, 1024),
     help="Number of threads that read and decode; default: as many as keep up with the model.",
 )
 @click.option(
@@ -165,17 +165,15 @@ _FILE = click.Path(path_type=Path)
     help="With --prune: confirm that more than a tenth of the data set is deleted; not needed for "
     "10 points or fewer.",
 )
-@click.option(
-    "--shards", type=click.IntRange(1), help="Number of shards of a new collection on a server."
-)
+@click.option("--shards", type=COUNT, help="Number of shards of a new collection on a server.")
 @click.option(
     "--replicas",
-    type=click.IntRange(1),
+    type=COUNT,
     help="Number of copies of each shard of a new collection on a server.",
 )
 @click.option(
     "--write-consistency",
-    type=click.IntRange(1),
+    type=COUNT,
     help="Number of replicas that must confirm each write to a new collection.",
 )
 @click.option(

@@ -19,6 +19,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_STORE = "./.intramodal/store"
 DEFAULT_RUNS = "./.intramodal/runs.db"
+SEED = click.IntRange(0)
+COUNT = click.IntRange(1, 100_000)
+"""Of things that each take time and memory: more would not come to an end."""
 LIST = click.UNPROCESSED
 """Type of what `comma_list` splits: click's STRING would print a list of a TOML file as text."""
 JSON_ASKED = "intramodal.json"
@@ -326,7 +329,7 @@ shots_option = preference(
 )
 draws_option = preference(
     "--seed",
-    type=int,
+    type=SEED,
     help="Random seed of the draws; they are the same for all vectors, and smaller sets of shots "
     "are nested in larger ones (protocol paper: seeds SEED+1, SEED+2, ..., not nested).",
 )

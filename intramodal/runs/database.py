@@ -249,6 +249,12 @@ def _make_engine(url: URL, lock_timeout_s: float) -> Engine:
         raise MissingDependencyError(
             f"runs in PostgreSQL need the package {error.name!r}; pip install 'intramodal[server]'"
         ) from error
+    except (ValueError, TypeError, sql_errors.ArgumentError) as error:  # of an option after the ?
+        whole = url.render_as_string(hide_password=False)
+        raise LedgerError(
+            f"the runs database {Scrubber.of_url(whole).text(whole)} has an option that cannot be "
+            f"used; leave out what follows the ?"
+        ) from error
     _listen(engine, is_sqlite=is_sqlite, lock_timeout_ms=round(lock_timeout_s * 1000))
     return engine
 

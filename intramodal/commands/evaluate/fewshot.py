@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from intramodal.commands.options import (
+    COUNT,
     LIST,
     classes_option,
     draws_option,
@@ -41,7 +42,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @shots_from_option
 @preference(
     "--episodes",
-    type=click.IntRange(1),
+    type=COUNT,
     help="Number of episodes, each with its own random draw of the shots; default: 50, with "
     "--protocol paper 3.",
 )

@@ -9,6 +9,7 @@ import click
 
 from intramodal.commands.evaluate.fewshot import print_accuracy
 from intramodal.commands.options import (
+    COUNT,
     LIST,
     classes_option,
     comma_list,
@@ -57,13 +58,13 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @shots_from_option
 @preference(
     "--episodes",
-    type=click.IntRange(1),
+    type=COUNT,
     help="Number of episodes, each with its own random draw of the shots; default: 10, with "
     "--protocol paper 3.",
 )
 @preference(
     "--validation",
-    type=click.IntRange(0),
+    type=click.IntRange(0, 100_000),
     help="Number of further images per class that tune the constants; 0: use the published "
     "constants; default: 4, with the paper's protocol or preset 0.",
 )

@@ -8,7 +8,9 @@ from typing import Any
 import click
 
 from intramodal.commands.options import (
+    COUNT,
     LIST,
+    SEED,
     cluster_option,
     label_file_options,
     labels_option,
@@ -41,7 +43,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
     "weights as ONE=3+OTHER=1.",
 )
 @labels_option
-@preference("-k", type=click.IntRange(1), help="Number of results per query.")
+@preference("-k", type=COUNT, help="Number of results per query.")
 @preference(
     "--candidates",
     type=click.IntRange(1),
@@ -85,11 +87,11 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @cluster_option
 @preference(
     "--timed",
-    type=click.IntRange(1),
+    type=COUNT,
     help="Number of queries that are sent one by one to measure the latency.",
 )
 @preference(
-    "--seed", type=int, help="Random seed of the drawn and timed queries, and of the interval."
+    "--seed", type=SEED, help="Random seed of the drawn and timed queries, and of the interval."
 )
 @shard_key_option
 @session_options

@@ -8,7 +8,9 @@ from typing import Any
 import click
 
 from intramodal.commands.options import (
+    COUNT,
     FILE,
+    SEED,
     as_list,
     label_file_options,
     labels_option,
@@ -65,13 +67,13 @@ from intramodal.errors import InputError
     help="Projection file; adds `raw` after this projection, without and with the mean adjusted, "
     "and projects the texts for a vector that it made. Repeatable.",
 )
-@preference("--bins", type=click.IntRange(1), help="Number of bins per histogram.")
+@preference("--bins", type=COUNT, help="Number of bins per histogram.")
 @preference(
     "--max-pairs",
     type=click.IntRange(2),
     help="Number of pairs to sample, with standard errors; default: all pairs.",
 )
-@preference("--seed", type=int, help="Random seed of the sampled pairs.")
+@preference("--seed", type=SEED, help="Random seed of the sampled pairs.")
 @preference(
     "--map/--no-map",
     "with_map",

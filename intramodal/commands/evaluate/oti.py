@@ -9,7 +9,9 @@ from urllib.parse import quote
 import click
 
 from intramodal.commands.options import (
+    COUNT,
     LIST,
+    SEED,
     cluster_option,
     comma_list,
     label_file_options,
@@ -81,7 +83,7 @@ FOLDER = Path(".intramodal")
     "./.intramodal/oti-COLLECTION-VECTOR.safetensors.",
 )
 @preference("--template", help="Prompt for the texts; {} stands for the pseudo-word.")
-@preference("--steps", type=click.IntRange(1), help="Number of AdamW steps per image.")
+@preference("--steps", type=COUNT, help="Number of AdamW steps per image.")
 @preference(
     "--batch-size",
     type=click.IntRange(1),
@@ -95,7 +97,7 @@ FOLDER = Path(".intramodal")
 @cluster_option
 @preference(
     "--seed",
-    type=int,
+    type=SEED,
     help="Random seed of the initial pseudo-words, the drawn queries and the interval.",
 )
 @model_options

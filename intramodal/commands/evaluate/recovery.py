@@ -8,8 +8,10 @@ from typing import Any
 import click
 
 from intramodal.commands.options import (
+    COUNT,
     FILE,
     LIST,
+    SEED,
     label_file_options,
     model_options,
     preference,
@@ -65,11 +67,11 @@ from intramodal.commands.session import (
 )
 @preference(
     "--subsets",
-    type=click.IntRange(1),
+    type=COUNT,
     help="Number of random orders of the anchors; each gives nested subsets.",
 )
 @preference("--pairs", type=click.IntRange(2), help="Number of image pairs that are drawn.")
-@preference("--seed", type=int, help="Random seed of the drawn images, pairs and anchors.")
+@preference("--seed", type=SEED, help="Random seed of the drawn images, pairs and anchors.")
 @report_option
 @model_options
 @shard_key_option

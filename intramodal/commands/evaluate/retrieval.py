@@ -9,6 +9,7 @@ import click
 
 from intramodal.commands.options import (
     LIST,
+    SEED,
     cluster_option,
     label_file_options,
     least_option,
@@ -83,7 +84,7 @@ _REVISITED = ("ground_truth", "name_field")
 @sample_option
 @max_queries_option
 @preference(
-    "--seed", type=int, help="Random seed of the interval, and of drawn points and queries."
+    "--seed", type=SEED, help="Random seed of the interval, and of drawn points and queries."
 )
 @preference("--device", help="Device that ranks, e.g. cuda; default: the CPU, with numba.")
 @shard_key_option

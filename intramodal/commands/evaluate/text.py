@@ -9,6 +9,7 @@ import click
 
 from intramodal.commands.options import (
     FILE,
+    SEED,
     cluster_option,
     label_file_options,
     labels_option,
@@ -46,7 +47,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
     help="Minimum number of images per class; smaller classes are left out.",
 )
 @cluster_option
-@preference("--seed", type=int, help="Random seed of the interval.")
+@preference("--seed", type=SEED, help="Random seed of the interval.")
 @model_options
 @shard_key_option
 @session_options

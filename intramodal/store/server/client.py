@@ -224,7 +224,12 @@ def connect_server(
 
 def check_url(url: str) -> None:
     """Raise `InputError` unless the URL is one of a server, without secrets."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:  # may hold a key: not repeated
+        raise InputError(
+            f"the address of the store is not that of a server ({error}); give http(s)://host:port"
+        ) from error
     if parts.username or parts.password or parts.query or parts.fragment:
         place = f"{parts.scheme}://{parts.hostname}"
         raise InputError(
@@ -237,7 +242,11 @@ def check_url(url: str) -> None:
     except ValueError:
         is_usable = False
     if not is_usable:
-        raise InputError(f"{url!r} is not the address of a server; give http(s)://host:port")
+        raise _no_address(url)
+
+
+def _no_address(url: str) -> InputError:
+    return InputError(f"{url[:200]!r} is not the address of a server; give http(s)://host:port")
 
 
 def _client(url: str, access: Access, *, grpc_port: int | None = None) -> QdrantClient:
@@ -246,17 +255,20 @@ def _client(url: str, access: Access, *, grpc_port: int | None = None) -> Qdrant
     with warnings.catch_warnings():
         # Said once by us, with the way out.
         warnings.filterwarnings("ignore", "Api key is used with an insecure connection")
-        return QdrantClient(
-            url=url,
-            port=None if urlsplit(url).port else _default_port(url),
-            api_key=access.api_key,
-            timeout=access.timeout_s,
-            prefer_grpc=grpc_port is not None,
-            grpc_port=grpc_port or GRPC_PORT,
-            grpc_options=None if roots is None else {"root_certificates": roots},
-            check_compatibility=False,  # it warns from a thread; describe() tells the version
-            verify=trusted,
-        )
+        try:
+            return QdrantClient(
+                url=url,
+                port=None if urlsplit(url).port else _default_port(url),
+                api_key=access.api_key,
+                timeout=access.timeout_s,
+                prefer_grpc=grpc_port is not None,
+                grpc_port=grpc_port or GRPC_PORT,
+                grpc_options=None if roots is None else {"root_certificates": roots},
+                check_compatibility=False,  # it warns from a thread; describe() tells the version
+                verify=trusted,
+            )
+        except ValueError as error:  # it reads addresses more strictly than the standard library
+            raise _no_address(url) from error
 
 
 def _default_port(url: str) -> int:
