@@ -43,6 +43,8 @@ def check_outputs(params: Sequence[click.Parameter], values: Mapping[str, Any]) 
 
 
 def _check_kind(path: Path, formats: Sequence[str], given: str | None) -> None:
+    if FOLDERS.isdisjoint(formats):
+        check_replaceable(path)  # before the suffix: "a device" says more
     if format_of(path, formats, given=given) not in FOLDERS:
         check_replaceable(path)
 

@@ -264,7 +264,8 @@ def test_the_texts_are_removed_as_a_projected_vector_is() -> None:
         ),
         (("emoji", "--to", "pca", "--vectors", "raw"), "vector 'pca' was made by demo"),
         (("emoji", "--template", "a photo"), "template needs {} once"),
-        (("emoji", "--out", "list.csv"), "no inversion of intramodal"),
+        (("emoji", "--out", "list.csv"), "does not end in .safetensors"),
+        (("emoji", "--out", "pca.safetensors"), "no inversion of intramodal"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(arguments: tuple[str, ...], told: str) -> None:
@@ -274,5 +275,5 @@ def test_what_cannot_be_meant_is_refused(arguments: tuple[str, ...], told: str) 
 
 
 def test_a_vector_and_a_file_exclude_each_other() -> None:
-    told = kit.invoke("evaluate", "oti", "emoji", *QUICK, "--to", "a", "--out", "b")
+    told = kit.invoke("evaluate", "oti", "emoji", *QUICK, "--to", "a", "--out", "b.safetensors")
     assert (told.exit_code, "exclude each other" in told.output) == (2, True)

@@ -63,6 +63,10 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         rows = csv.writer(file)
         rows.writerow(["id", KIND, f"{KIND} too"])
         rows.writerows([f"{n}{MARK}", f"{n % N_KINDS}{MARK}", MARK] for n in range(N))
+    with Path(f"{FILE} labels.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", f"{KIND} told"])
+        rows.writerows([n, f"{n % N_KINDS}{MARK}"] for n in range(N))
     code, screen = on_a_terminal("-v", *COMPARE, "-o", f"{FILE}.html")
     assert code == 0, screen
     assert_harmless(screen)
@@ -128,6 +132,9 @@ CASES: dict[str, list[Row]] = {
         (0, (PLACE, *BOTH, *LABELS, *NONE)),
         (0, (PLACE, *BOTH, *LABELS, *NONE, "--where", f"{KIND}=0 {MARK},1 {MARK}")),
         (1, (PLACE, *BOTH, *LABELS, "--queries", f"{KIND}={MARK}")),
+        (0, (PLACE, *BOTH, "--labels", f"{KIND} told", "--labels-from", f"{FILE} labels.csv",
+             *NONE)),
+        (1, (PLACE, *BOTH, "--labels", MARK, "--labels-from", f"{FILE} labels.csv")),
     ],
     "evaluate text": [(0, (f"{PLACE}:{OWN}", *LABELS, *TEXTS))],
     "compare": [

@@ -166,6 +166,13 @@ def test_text_that_only_looks_like_the_file_is_no_input() -> None:
     assert "there is no store" in result.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="needs a device")
+@pytest.mark.parametrize(("place", "kind"), [("/dev/null", "a device"), ("/dev/stdout", "a link")])
+def test_a_device_is_named_as_what_it_is(place: str, kind: str) -> None:
+    path, param = next(one for one in OUTPUTS if one[0] == "fit")
+    assert f"{place} is {kind} and is not replaced; name a file" in refuse(path, param, place)
+
+
 @pytest.mark.parametrize("form", ["csv", "json", "parquet"])
 def test_a_given_format_wants_its_own_suffix(form: str) -> None:
     result = invoke("runs", "export", "--format", form, "-o", "T.npy")
