@@ -20,7 +20,7 @@ import click
 
 from intramodal import __version__
 from intramodal.commands.configuration import name_variables, read_settings
-from intramodal.commands.options import JSON_ASKED, print_json
+from intramodal.commands.options import JSON_ASKED, STOPPED, print_json
 from intramodal.commands.printing import log_to_stderr, note, printable
 from intramodal.commands.streams import flush_stdout, usable_streams
 from intramodal.errors import IntramodalError
@@ -107,7 +107,7 @@ COMMANDS = (
 VARIABLES = "INTRAMODAL"
 """What the names of environment variables begin with."""
 
-_STOPPED = "stopped; run the same command again to go on"
+_GO_ON = "run the same command again to go on"
 
 
 _LONGEST = 2000
@@ -217,7 +217,8 @@ def _stop(ctx: click.Context, error: KeyboardInterrupt) -> None:
     """Fail with the signal's exit code, also where SIGHUP says that the terminal is gone."""
     code = error.exit_code if isinstance(error, Stopped) else 130
     with contextlib.suppress(OSError):
-        _fail(ctx, _STOPPED, "Interrupted", code=code)
+        sentence = f"stopped; {ctx.meta.get(STOPPED) or _GO_ON}"
+        _fail(ctx, sentence, "Interrupted", code=code)
     raise click.exceptions.Exit(code)
 
 

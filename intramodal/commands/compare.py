@@ -60,6 +60,8 @@ _NOT_RECORDED_UNLABELLED = (
 @click.command(
     "compare",
     cls=JobCommand,
+    kept="the figures of finished fields are recorded with the run; run the same command again to "
+    "start over",
     job="evaluation.compare:compare",
     settings="evaluation.agreement:compare_unlabelled",
 )

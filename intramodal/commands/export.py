@@ -13,7 +13,13 @@ from intramodal.commands.printing import say
 from intramodal.commands.session import JobCommand, Session, session_options
 
 
-@click.command("export", cls=JobCommand, job="ingest.vectors.export:export_vector")
+@click.command(
+    "export",
+    cls=JobCommand,
+    kept="no file was written, and an earlier one is as it was; run the same command again to "
+    "start over",
+    job="ingest.vectors.export:export_vector",
+)
 @click.argument("collection")
 @preference("--vector", help="Named vector to export.")
 @click.option(

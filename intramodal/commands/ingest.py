@@ -50,7 +50,11 @@ _MAY_BE_VECTORS = (*_ONLY_VECTORS, ".parquet")
 _FILE = click.Path(path_type=Path)
 
 
-@click.command("ingest", cls=SessionCommand)
+@click.command(
+    "ingest",
+    cls=SessionCommand,
+    kept="what was written is kept; run the same command again to go on",
+)
 @click.argument("source")
 @click.option(
     "--collection", required=True, help="Name of the collection; created if it does not exist."

@@ -373,8 +373,27 @@ classes_option = preference(
 )
 
 
+STOPPED = "intramodal.stopped"
+"""Where a command leaves in `click.Context.meta` what it says when it is stopped."""
+
+
 class CheckedCommand(click.Command):
-    """A command that refuses values with which nothing can be done, whoever gives them."""
+    """A command that refuses values with which nothing can be done, whoever gives them.
+
+    Parameters
+    ----------
+    kept : str, optional
+        What is kept where it is stopped, and how to go on; a sentence without its end.
+    """
+
+    def __init__(self, *arguments: Any, kept: str = "", **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.kept = kept
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, which knows what is kept when it is stopped."""
+        ctx.meta[STOPPED] = self.kept
+        return super().invoke(ctx)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, and check texts before and numbers after they are read."""

@@ -19,6 +19,7 @@ _RECIPES = ("paper-text", "paper-table3", "paper-readme", "paper-fewshot")
 @click.command(
     "reproduce",
     cls=JobCommand,
+    kept="finished cells and what was ingested are kept; run the same command again to go on",
     job="paper.reproduce:reproduce",
     settings="paper.plan:plan_reproduction",
     renamed={"data": "root", "label": "labels"},

@@ -233,6 +233,10 @@ class Session:
             show(result)
 
 
+NOTHING_KEPT = "the run is recorded as interrupted; run the same command again to start over"
+"""Of a command that computes figures, and has them when it ends."""
+
+
 class SessionCommand(CheckedCommand):
     """A command that gets a `Session` in place of the options of `session_options`.
 

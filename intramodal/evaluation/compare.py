@@ -245,16 +245,7 @@ class Comparison(Results):
     def record(self, run: Run) -> None:
         """Write the figures, and the scores of every query, to a run."""
         for name, row in self.fields.items():
-            n, effect = len(row.differences), row.effect
-            for result in row.results:
-                result.log_map(run)
-            run.log_metric(
-                "mAP delta",
-                effect.delta if effect else None,
-                field=name,
-                interval=effect.interval if effect else None,
-                n=n,
-            )
+            _log_field(run, name, row)
         results = [result for row in self.fields.values() for result in row.results]
         run.save_artefact(SCORES, pack_scores([each.scores() for each in results]), MEDIA_TYPE)
 
@@ -583,20 +574,36 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
         distances=other_distances(source, whole, (a, b)),
     )
     _check(table, a, b, fields, knobs, margin)
-    asked = tracked(fields, "compare", total=len(fields))
+    evidence = {}
+    for field in tracked(fields, "compare", total=len(fields)):
+        evidence[field] = gathered(table, a, b, field, knobs)
+        _log_field(run, field, evidence[field])  # what is done is kept where the next is stopped
     found = Comparison(
         points=Points.of(source, whole, seed, where),
         run_id=run.id,
         vectors=(a, b),
         dims=(table.vectors[a].shape[1], table.vectors[b].shape[1]),
         margin=margin,
-        fields={field: gathered(table, a, b, field, knobs) for field in asked},
+        fields=evidence,
         context=Context(source, table, projection, None, min_class_size, split, where, sides),
         max_queries=max_queries,
     )
     log_source(run, source, found.points)
     run.keep(found)
     return found if texts is None else found.with_texts(texts)
+
+
+def _log_field(run: Run, name: str, row: FieldEvidence) -> None:
+    effect = row.effect
+    for result in row.results:
+        result.log_map(run)
+    run.log_metric(
+        "mAP delta",
+        effect.delta if effect else None,
+        field=name,
+        interval=effect.interval if effect else None,
+        n=len(row.differences),
+    )
 
 
 def _read(

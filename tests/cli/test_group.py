@@ -149,7 +149,8 @@ def test_ctrl_c_says_how_to_go_on_and_the_run_is_interrupted(in_tmp: Path) -> No
         child.send_signal(signal.SIGINT)
         _, stderr = child.communicate(timeout=DEADLINE_S)
     assert child.returncode == 130
-    assert stderr.endswith("stopped; run the same command again to go on\n")
+    kept = "stopped; what was written is kept"
+    assert stderr.endswith(f"{kept}; run the same command again to go on\n")
     assert "Traceback" not in stderr
     assert [row["status"] for row in runs_listed()] == ["INTERRUPTED"]
 

@@ -174,7 +174,8 @@ def test_a_stopped_command_records_it_and_the_same_command_completes(
         child.send_signal(signal.Signals[name])
         stdout, stderr = child.communicate(timeout=DEADLINE_S)
     assert child.returncode == code
-    assert stderr.endswith("stopped; run the same command again to go on\n")
+    kept = "stopped; points that were written keep their vector"
+    assert stderr.endswith(f"{kept}; run the same command again to go on\n")
     assert "Traceback" not in stderr
     assert json.loads(stdout)["error"]["type"] == "Interrupted"
     assert [(r.status, r.error) for r in recorded()] == [("INTERRUPTED", recorded_as)]

@@ -27,10 +27,12 @@ from intramodal.commands.options import (
     vectors_option,
     where_option,
 )
-from intramodal.commands.session import JobCommand, Session, session_options
+from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, session_options
 
 
-@click.command("fewshot", cls=JobCommand, job="evaluation.fewshot:evaluate_fewshot")
+@click.command(
+    "fewshot", cls=JobCommand, kept=NOTHING_KEPT, job="evaluation.fewshot:evaluate_fewshot"
+)
 @click.argument("collection")
 @vectors_option
 @labels_option

@@ -29,10 +29,15 @@ from intramodal.commands.options import (
     test_share_option,
     where_option,
 )
-from intramodal.commands.session import JobCommand, Session, session_options
+from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, session_options
 
 
-@click.command("fewshot-text", cls=JobCommand, job="evaluation.fewshot_text:evaluate_fewshot_text")
+@click.command(
+    "fewshot-text",
+    cls=JobCommand,
+    kept=NOTHING_KEPT,
+    job="evaluation.fewshot_text:evaluate_fewshot_text",
+)
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
 @labels_option
 @label_file_options

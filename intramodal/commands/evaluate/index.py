@@ -22,12 +22,13 @@ from intramodal.commands.options import (
     sides_options,
     where_option,
 )
-from intramodal.commands.session import JobCommand, Session, session_options
+from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, session_options
 
 
 @click.command(
     "index",
     cls=JobCommand,
+    kept=NOTHING_KEPT,
     job="evaluation.index:evaluate_index",
     renamed={"timed": "n_timed"},
 )

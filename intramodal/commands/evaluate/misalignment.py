@@ -22,6 +22,7 @@ from intramodal.commands.options import (
     where_option,
 )
 from intramodal.commands.session import (
+    NOTHING_KEPT,
     JobCommand,
     Session,
     Workspace,
@@ -31,7 +32,12 @@ from intramodal.commands.session import (
 from intramodal.errors import InputError
 
 
-@click.command("misalignment", cls=JobCommand, job="evaluation.misalignment:measure_misalignment")
+@click.command(
+    "misalignment",
+    cls=JobCommand,
+    kept=NOTHING_KEPT,
+    job="evaluation.misalignment:measure_misalignment",
+)
 @click.argument(
     "targets", nargs=-1, required=True, metavar="COLLECTION[:VECTOR]...", callback=as_list
 )

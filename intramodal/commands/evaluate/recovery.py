@@ -23,6 +23,7 @@ from intramodal.commands.options import (
 )
 from intramodal.commands.printing import note, note_where, number, print_table, say
 from intramodal.commands.session import (
+    NOTHING_KEPT,
     JobCommand,
     Session,
     Workspace,
@@ -34,6 +35,7 @@ from intramodal.commands.session import (
 @click.command(
     "recovery",
     cls=JobCommand,
+    kept=NOTHING_KEPT,
     job="evaluation.recovery:recovery_curve",
     settings="projection.anchors:load_anchors",
 )

@@ -23,7 +23,7 @@ from intramodal.commands.options import (
     where_option,
     whole_numbers,
 )
-from intramodal.commands.session import JobCommand, Session, session_options
+from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, session_options
 
 if TYPE_CHECKING:
     from intramodal.evaluation.tasks import Sides
@@ -36,6 +36,7 @@ _REVISITED = ("ground_truth", "name_field")
 @click.command(
     "retrieval",
     cls=JobCommand,
+    kept=NOTHING_KEPT,
     job="evaluation.retrieval:evaluate_retrieval",
     settings="evaluation.revisited:evaluate_revisited",
 )

@@ -18,10 +18,15 @@ from intramodal.commands.options import (
     shard_key_option,
     where_option,
 )
-from intramodal.commands.session import JobCommand, Session, session_options
+from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, session_options
 
 
-@click.command("text", cls=JobCommand, job="evaluation.text_retrieval:evaluate_text_retrieval")
+@click.command(
+    "text",
+    cls=JobCommand,
+    kept=NOTHING_KEPT,
+    job="evaluation.text_retrieval:evaluate_text_retrieval",
+)
 @click.argument("target", metavar="COLLECTION[:VECTOR]")
 @labels_option
 @label_file_options
