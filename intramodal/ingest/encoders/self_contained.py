@@ -11,7 +11,7 @@ from typing import Any
 
 from intramodal.errors import ModelError
 
-_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "*.model")
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model")
 """One of these files is there where a tokenizer is."""
 
 
@@ -20,16 +20,21 @@ def require_self_contained(name: str, folder: Path) -> None:
 
     A note of where a model comes from (``_name_or_path``) is none of these: nobody follows it.
     """
-    has_tokenizer = any(any(folder.glob(pattern)) for pattern in _TOKENIZERS)
     for file in sorted(folder.glob("*config*.json")):
         for key, value in _entries(_read(name, file)):
-            is_elsewhere = not has_tokenizer if key == "hf_tokenizer_name" else _leads(key, value)
+            is_tokenizer = key == "hf_tokenizer_name"
+            is_elsewhere = not has_tokenizer(folder) if is_tokenizer else _leads(key, value)
             if value and is_elsewhere:
                 raise ModelError(
                     f"model {name!r}: {file.name} sets {key} to {value!r}, which is not in the "
                     f"folder, and nothing is fetched for a model on disk; get a complete folder, "
                     f"or name the model by its place on the hub"
                 )
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Return whether a folder holds the vocabulary of a tokenizer."""
+    return any(any(folder.glob(pattern)) for pattern in _VOCABULARIES)
 
 
 def _leads(key: str, value: str) -> bool:

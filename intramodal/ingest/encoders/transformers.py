@@ -18,7 +18,7 @@ from intramodal.ingest.encoders.encoder import (
 )
 from intramodal.ingest.encoders.names import split_hub_id
 from intramodal.ingest.encoders.preprocess import Preprocessing, square, triple
-from intramodal.ingest.encoders.self_contained import require_self_contained
+from intramodal.ingest.encoders.self_contained import has_tokenizer, require_self_contained
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -279,6 +279,12 @@ def _model(source: _Source) -> Any:
 def _tokenizer(source: _Source) -> Any:
     import transformers
 
+    if source.local and not has_tokenizer(Path(source.where)):
+        # The library would make one that knows no word.
+        raise ModelError(
+            f"model {source.name!r}: the directory holds no tokenizer; write it there with "
+            "save_pretrained, beside the model"
+        )
     with loading(source.name, _ADVICE, is_local=source.local):
         tokenizer = transformers.AutoTokenizer.from_pretrained(source.where, **source.options)
     declared = tokenizer.init_kwargs.get("padding_side")

@@ -150,6 +150,19 @@ def test_a_tokenizer_of_the_hub_is_refused_where_the_folder_holds_none(
     assert requests == []
 
 
+@pytest.mark.parametrize("save", [save_clip, save_siglip])
+def test_a_folder_without_a_tokenizer_gets_none_that_knows_no_word(
+    folder: Callable[[Save], Path], requests: list[str], save: Save
+) -> None:
+    model = folder(save)
+    vocabularies = ("tokenizer.json", "vocab*", "merges*", "*.model")
+    for file in [file for pattern in vocabularies for file in model.glob(pattern)]:
+        file.unlink()
+    with pytest.raises(ModelError, match="the directory holds no tokenizer"):
+        load_encoder(name_of(save, model), device="cpu")
+    assert requests == []
+
+
 @pytest.mark.parametrize(
     ("file", "changes"),
     [

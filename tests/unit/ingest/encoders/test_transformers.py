@@ -152,7 +152,7 @@ def test_the_side_of_the_padding_is_part_of_the_identity(
 def test_a_siglip_without_its_tokenizer_is_refused(copied: Callable[[Save], Path]) -> None:
     folder = copied(save_siglip)
     (folder / "spiece.model").unlink()
-    assert "cannot be loaded" in refusal(f"local-dir:{folder}")
+    assert "holds no tokenizer" in refusal(f"local-dir:{folder}")
 
 
 # incomplete or foreign folders
