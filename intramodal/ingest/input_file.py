@@ -107,6 +107,24 @@ class InputFile:
             return file.read(size)
 
     @property
+    def n_bytes(self) -> int:
+        """Its length."""
+        with self.open() as file:
+            return file.seek(0, io.SEEK_END)
+
+    @property
+    def hint(self) -> str:
+        """What to do about a format that is not known, to follow a sentence that says so."""
+        has_name = self.path is not None or self._format is not None
+        return "" if has_name else "; it has no name that ends in its format: say that"
+
+    def is_same_as(self, other: InputFile) -> bool:
+        """Return whether another means the same path, or is the same open file."""
+        if self.is_open or other.is_open:
+            return self._source is other._source
+        return self.path == other.path
+
+    @property
     def sha256(self) -> str:
         """The SHA-256 of its bytes."""
         with self.open() as file:

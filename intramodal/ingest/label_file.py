@@ -57,7 +57,9 @@ def read_labels(
     """
     file = InputFile(source, format)
     if file.suffix not in TABLE_SUFFIXES:
-        raise SourceError(f"{file} is no table; give one of {', '.join(TABLE_SUFFIXES)}")
+        raise SourceError(
+            f"{file} is no table; give one of {', '.join(TABLE_SUFFIXES)}{file.hint}"
+        )
     if not file.is_there:
         raise SourceError(f"there is no file {file}; give one of {', '.join(TABLE_SUFFIXES)}")
     rows: dict[PointId, int] = {}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 from intramodal.errors import SourceError
 from intramodal.ground_truth import GroundTruth
+from intramodal.ingest.input_file import InputFile
 from intramodal.ingest.signatures import format_by_name
 from intramodal.ingest.sources.base import LabelRule, Source, label_rule
 from intramodal.ingest.sources.hub import HubSource, image_column
@@ -20,12 +22,13 @@ _FORMS = "a folder, a .csv, .tsv, .jsonl or .parquet list, .tar shards, or - for
 
 
 def open_source(
-    source: str,
+    source: str | BinaryIO,
     *,
     label_from: str | None = None,
     split_file: str | os.PathLike[str] | None = None,
     ground_truth: str | os.PathLike[str] | GroundTruth | None = None,
     crop: bool = False,
+    format: str | None = None,
 ) -> Source:
     """Return the pictures of `source`, as something to iterate over, again and again.
 
@@ -37,7 +40,7 @@ def open_source(
 
     Parameters
     ----------
-    source : str
+    source : str or binary file
         * A folder: all of it, sorted. Hidden files and folders are left out, and so are files
           whose name says that they are something else (``.txt``, ``.json``, ``.mp4``, ...)
           unless their first bytes are a picture's; links to folders are not followed.
@@ -55,6 +58,9 @@ def open_source(
         * ``-``: one path a line on stdin, to be read once; keys are relative to the working
           directory where they lie in it, else the whole path without its leading slash. That the
           command before the pipe was killed shows only if it was in the middle of a line.
+        * An open binary file instead of the path of a list or of one shard. It has to seek, and
+          has to stay open while images are read. Paths in a list are relative to the folder of
+          the file's name; without one, to the working directory.
     label_from : str, optional
         ``parent``, the name of the folder a picture is in, or a regular expression that is
         searched in the key; its named groups become payload. By default no label but the
@@ -71,6 +77,8 @@ def open_source(
     crop : bool
         With a ground truth: crop each query to its box before encoding, as the published
         benchmark does. The content hash is then that of the pixels in the box.
+    format : str, optional
+        Such as ``csv`` or ``tar``, where the name of a file does not tell.
 
     Raises
     ------
@@ -91,32 +99,48 @@ def open_source(
     label_of = label_rule(label_from)
     if crop and ground_truth is None:
         raise SourceError("crop is for the queries of a ground truth; give one, or leave it out")
+    if not isinstance(source, str):
+        if ground_truth is not None or split_file is not None:
+            raise SourceError(
+                "a split file and a ground truth list the images of a folder; give its path"
+            )
+        return _not_empty(_opened_file(InputFile(source, format), label_of))
     if ground_truth is not None:
         if split_file is not None:
             raise SourceError("a split file and a ground truth both list the images; give one")
         return LandmarkSource(source, label_of, ground_truth=ground_truth, crop=crop)
     if split_file is not None:
         return SplitSource(source, label_of, split_file=split_file)
-    opened = _opened(source, label_of)
+    return _not_empty(_opened(source, label_of, format))
+
+
+def _not_empty(opened: Source) -> Source:
+    """Return a source that has images; it is not asked on stdin, which is read once."""
     if not isinstance(opened, NamedSource) and next(iter(opened), None) is None:
-        raise SourceError(f"{source} holds no pictures; give {_FORMS}")
+        raise SourceError(f"{opened.location} holds no pictures; give {_FORMS}")
     return opened
 
 
-def _opened(source: str, label_of: LabelRule) -> Source:
+def _opened(source: str, label_of: LabelRule, format_: str | None) -> Source:
     if source == "-":
         return NamedSource(source, label_of)
     path = Path(source)
     if source and path.is_dir():
         return FolderSource(source, label_of)
-    if path.suffix.lower() == ".tar":
+    if InputFile(path, format_).suffix == ".tar":
         return ShardSource(source, label_of)
     if not source or not path.exists():
         raise SourceError(f"there is no {source!r}; give {_FORMS}")
-    if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_file():
-        known = format_by_name(path)
-        because = f": {known}" if known and path.is_file() else f"; give {_FORMS}"
-        raise SourceError(f"{source} is no source of pictures{because}")
-    if path.suffix.lower() == ".parquet" and (column := image_column(path)) is not None:
-        return HubSource(source, column, label_of)
-    return ListSource(source, label_of)
+    return _opened_file(InputFile(source, format_), label_of)
+
+
+def _opened_file(file: InputFile, label_of: LabelRule) -> Source:
+    if file.suffix == ".tar":
+        return ShardSource(file, label_of)
+    if file.suffix not in TABLE_SUFFIXES or not file.is_there:
+        known = format_by_name(file.name)
+        because = f": {known}" if known and file.is_there else f"; give {_FORMS}"
+        raise SourceError(f"{file} is no source of pictures{because}{file.hint}")
+    if file.suffix == ".parquet" and (column := image_column(file)) is not None:
+        return HubSource(file, column, label_of)
+    return ListSource(file, label_of)

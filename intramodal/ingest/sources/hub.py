@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from intramodal.errors import SourceError
+from intramodal.ingest.input_file import InputFile, Readable
 from intramodal.ingest.sources.base import LabelRule, Records, Source, no_label, unreadable
 from intramodal.ingest.sources.lists import COLUMN, import_pyarrow, read_rows
 from intramodal.types import ImageRecord, Payload
@@ -18,14 +18,14 @@ FILE_NAME = "file_name"
 _ROWS_A_BATCH = 32
 
 
-def image_column(path: Path) -> str | None:
+def image_column(path: InputFile) -> str | None:
     """Return the column that holds image bytes, None for a list of paths and what is no Parquet.
 
     It is a struct of ``bytes`` and ``path``, as the `datasets` library writes images.
     """
     pa, pq = import_pyarrow(path)
     try:
-        with pq.ParquetFile(path) as file:
+        with path.native() as opened, pq.ParquetFile(opened) as file:
             schema = file.schema_arrow
     except (pa.ArrowException, OSError, UnicodeDecodeError):
         return None
@@ -55,15 +55,17 @@ class HubSource(Source):
     not differ.
     """
 
-    def __init__(self, location: str, column: str, label_of: LabelRule = no_label) -> None:
-        super().__init__(location, label_of)
-        self._path = Path(location)
+    def __init__(
+        self, file: Readable | InputFile, column: str, label_of: LabelRule = no_label
+    ) -> None:
+        self._path = InputFile(file)
+        super().__init__(str(self._path), label_of)
         self._column = column
 
     def names(self) -> Iterator[object]:
         """Yield one number a row."""
         _, pq = import_pyarrow(self._path)
-        with pq.ParquetFile(self._path) as file:
+        with self._path.native() as opened, pq.ParquetFile(opened) as file:
             yield from range(file.metadata.num_rows)
 
     def _records(self) -> Records:
@@ -84,7 +86,7 @@ class HubSource(Source):
     def _cells(self) -> Iterator[Payload | None]:
         pa, pq = import_pyarrow(self._path)
         try:
-            with pq.ParquetFile(self._path) as file:
+            with self._path.native() as opened, pq.ParquetFile(opened) as file:
                 for batch in file.iter_batches(_ROWS_A_BATCH, columns=[self._column]):
                     yield from batch.column(0).to_pylist()
         except pa.ArrowException as error:

@@ -507,8 +507,8 @@ class ListSource(Source):
     """The pictures that a list names, each with the other columns of its row as payload."""
 
     def __init__(self, file: Readable | InputFile, label_of: LabelRule = no_label) -> None:
+        super().__init__(str(InputFile(file)), label_of)
         self._path = InputFile(file).absolute()
-        super().__init__(file if isinstance(file, str) else str(self._path), label_of)
         # Of a file without a place, paths are relative to the working directory, as on stdin.
         self._folder = str((self._path.path or Path("list")).absolute().parent)
         self._root = os.path.realpath(self._folder)

@@ -7,7 +7,6 @@ but the last suffix.
 
 from __future__ import annotations
 
-import io
 import posixpath
 import re
 import tarfile
@@ -15,8 +14,10 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from itertools import groupby, product, takewhile
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from intramodal.errors import ImageError, SourceError
+from intramodal.ingest.input_file import InputFile
 from intramodal.ingest.signatures import N_BYTES, format_of
 from intramodal.ingest.sources.base import (
     MAX_FILE_BYTES,
@@ -46,34 +47,33 @@ class ShardError(Exception):
     """The rest of a tar file cannot be read; the message says why."""
 
 
-def tar_members(path: str) -> Iterator[tarfile.TarInfo]:
+def tar_members(shard: InputFile) -> Iterator[tarfile.TarInfo]:
     """Yield the members of a tar file, with the places of their data."""
     try:
-        with _Headers(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            yield from _forward(tar)
-            _require_end(file, tar.offset)
+        with shard.open() as opened:
+            file = cast("BinaryIO", _Headers(opened))
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                yield from _forward(tar)
+                _require_end(opened, tar.offset)
     except _DAMAGE as error:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
-        if (known := _other_format(path)) is not None:
+        if (known := _other_format(shard)) is not None:
             raise ShardError(f"no tar file: {known}") from error
         raise ShardError(f"damaged or cut off: {reason or type(error).__name__}") from error
 
 
-def _other_format(path: str) -> str | None:
+def _other_format(shard: InputFile) -> str | None:
     try:
-        with open(path, "rb") as file:  # noqa: PTH123  a str
-            return format_of(file.read(N_BYTES))
+        return format_of(shard.read_at(0, N_BYTES))
     except OSError:
         return None
 
 
-def read_member(path: str, offset: int, size: int) -> bytes:
+def read_member(shard: InputFile, offset: int, size: int) -> bytes:
     """Return `size` bytes at `offset`; `ImageError` if they are too many or not all there."""
     if size > MAX_FILE_BYTES:
         raise ImageError(f"{size:,} bytes are more than the {MAX_FILE_BYTES:,} allowed")
-    with open(path, "rb") as file:  # noqa: PTH123  a str: made once for each member
-        file.seek(offset)
-        data = file.read(size)
+    data = shard.read_at(offset, size)
     if len(data) != size:
         raise ImageError(f"cut off: {len(data):,} of {size:,} bytes")
     return data
@@ -90,7 +90,7 @@ def _forward(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         yield member
 
 
-def _require_end(file: io.FileIO, offset: int) -> None:
+def _require_end(file: BinaryIO, offset: int) -> None:
     """Raise unless the archive ends here: tarfile takes a damaged header for its end.
 
     It ends in blocks of zeros: an archive that stops after a member was cut off there, and members
@@ -115,14 +115,19 @@ def _is_header(block: bytes) -> bool:
     return True
 
 
-class _Headers(io.FileIO):
+class _Headers:
     """A file that refuses to read the huge extended headers that a tar file may declare."""
 
-    def read(self, size: int | None = -1, /) -> bytes:
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek = file.seek
+        self.tell = file.tell
+
+    def read(self, size: int = -1) -> bytes:
         """Return up to `size` bytes."""
-        if size is None or not 0 <= size <= _LARGEST_HEADER:
+        if not 0 <= size <= _LARGEST_HEADER:
             raise tarfile.ReadError(f"a header of {size} bytes")
-        return super().read(size) or b""
+        return self._file.read(size)
 
 
 _LARGEST_SIDECAR = 2**20
@@ -139,10 +144,12 @@ Members = list[tarfile.TarInfo]
 class ShardSource(Source):
     """The pictures in tar shards, with the payload that their samples hold."""
 
-    def __init__(self, location: str, label_of: LabelRule = no_label) -> None:
+    def __init__(self, source: str | BinaryIO | InputFile, label_of: LabelRule = no_label) -> None:
+        location = source if isinstance(source, str) else str(InputFile(source))
         super().__init__(location, label_of)
-        self._shards = [location] if Path(location).is_file() else expanded(location)
-        absent = [shard for shard in self._shards if not Path(shard).is_file()]
+        is_pattern = isinstance(source, str) and not Path(source).is_file()
+        self._shards = list(map(InputFile, expanded(location) if is_pattern else [source]))
+        absent = [str(shard) for shard in self._shards if not shard.is_there]
         if absent or not self._shards:
             raise SourceError(
                 f"there is no shard {(absent or [location])[0]}; "
@@ -155,9 +162,11 @@ class ShardSource(Source):
             for members, is_whole in _samples(_until_damage(shard, damage)):
                 yield from self._sample(shard, members, is_whole=is_whole)
             for reason in damage:
-                yield self._hiding(f"./{Path(shard).name}", reason)
+                yield self._hiding(f"./{shard.name}", reason)
 
-    def _sample(self, shard: str, members: Members, *, is_whole: bool) -> Iterator[ImageRecord]:
+    def _sample(
+        self, shard: InputFile, members: Members, *, is_whole: bool
+    ) -> Iterator[ImageRecord]:
         """Yield the pictures of a sample, mostly one, and the sidecars that cannot be used."""
         pictures: Members = []
         sidecars: Members = []
@@ -181,7 +190,7 @@ class ShardSource(Source):
 
     def _described(
         self,
-        shard: str,
+        shard: InputFile,
         sidecar: tarfile.TarInfo,
         payloads: dict[str, Payload],
         *,
@@ -211,7 +220,7 @@ class ShardSource(Source):
             payloads[key] |= payload
 
 
-def _until_damage(shard: str, damage: list[str]) -> Iterator[tarfile.TarInfo]:
+def _until_damage(shard: InputFile, damage: list[str]) -> Iterator[tarfile.TarInfo]:
     """Yield the members of a shard; why the rest is lost goes to `damage`.
 
     An error would take along the last members, which are not a whole sample yet.
@@ -354,7 +363,7 @@ def _key(member: tarfile.TarInfo) -> str:
     return member.name if _leads_out(member) else posixpath.normpath(member.name)
 
 
-def _sidecar(shard: str, member: tarfile.TarInfo, part: str | None) -> Payload:
+def _sidecar(shard: InputFile, member: tarfile.TarInfo, part: str | None) -> Payload:
     what = f"the .{_kind(member)} member"
     if member.size > _LARGEST_SIDECAR:
         raise ImageError(f"{what} has {member.size:,} bytes; {_LARGEST_SIDECAR:,} are allowed")

@@ -57,7 +57,7 @@ def vectors_of(
     check_fitted_for(projection, origin)
     if projection.dim_in != ready.matrix.dim:
         raise InputError(
-            f"{ready.matrix.path} has {ready.matrix.dim} dimensions, the projection takes "
+            f"{ready.matrix.file} has {ready.matrix.dim} dimensions, the projection takes "
             f"{projection.dim_in}; fit one for this model"
         )
     if projection.default_vector == vector:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
 from typing import IO, Any
@@ -15,14 +17,18 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError, SourceError
 from intramodal.files import format_of
+from intramodal.ingest.input_file import InputFile, Readable
 from intramodal.ingest.signatures import format_by_name
+from intramodal.ingest.sources.base import read_json
 from intramodal.ingest.sources.lists import import_pyarrow
 from intramodal.types import Floats, PointId, require_finite
 
 VECTOR_COLUMNS = ("vector", "embedding")
 """Columns of Parquet that hold the vectors unless another is named."""
 
-_SAFETENSORS_FLOATS = ("F16", "F32", "F64")
+_SAFETENSORS_FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
+_LONGEST_HEADER = 100_000_000
+"""Bytes of a safetensors header, by its specification."""
 _BAD_HEADER = (
     *(OSError, ValueError, EOFError, TypeError, OverflowError),
     # The header of a .npy is parsed as a literal of Python.
@@ -33,12 +39,12 @@ _BAD_HEADER = (
 class Matrix(ABC):
     """Rows of floats in a file; nothing is read before `blocks` is iterated over."""
 
-    def __init__(self, path: Path, n_rows: int, dim: int) -> None:
+    def __init__(self, file: InputFile, n_rows: int, dim: int) -> None:
         if n_rows == 0 or dim == 0:
             raise InputError(
-                f"{path} holds a matrix of shape ({n_rows}, {dim}); give one with rows"
+                f"{file} holds a matrix of shape ({n_rows}, {dim}); give one with rows"
             )
-        self.path = path
+        self.file = file
         self.n_rows = n_rows
         self.dim = dim
 
@@ -52,26 +58,52 @@ class Matrix(ABC):
 
     def __repr__(self) -> str:
         """Return the file and the shape."""
-        return f"{type(self).__name__}({str(self.path)!r}, {self.n_rows:,} x {self.dim})"
+        return f"{type(self).__name__}({str(self.file)!r}, {self.n_rows:,} x {self.dim})"
+
+
+class _Rows:
+    """Rows of floats that follow each other in an open file, read when they are asked for."""
+
+    def __init__(
+        self, file: InputFile, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.ndim = len(shape)
+        self._file = file
+        self._offset = offset
+        n_bytes = math.prod(shape) * dtype.itemsize
+        if file.n_bytes < offset + n_bytes:
+            raise EOFError(f"cut off: {file.n_bytes:,} of {offset + n_bytes:,} bytes")
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        start, stop, _ = rows.indices(self.shape[0])
+        a_row = math.prod(self.shape[1:]) * self.dtype.itemsize
+        data = self._file.read_at(self._offset + start * a_row, (stop - start) * a_row)
+        return np.frombuffer(data, self.dtype).reshape(-1, *self.shape[1:])
 
 
 class NpyMatrix(Matrix):
-    """A memory-mapped ``.npy``; never a pickle."""
+    """A ``.npy``, never a pickle: memory-mapped by its path, read in blocks from an open file.
 
-    def __init__(self, path: Path) -> None:
+    In an open file the columns of an array in Fortran's order are all read for each row, so that
+    is read into memory.
+    """
+
+    def __init__(self, file: InputFile) -> None:
         try:
             with warnings.catch_warnings(action="ignore"):  # of headers that fail right after
-                self._X = np.lib.format.open_memmap(path, mode="r")
+                self._X = _npy(file)
         except _BAD_HEADER as error:
             raise InputError(
-                f"{path} cannot be read as a .npy array ({error!s:.200}); give a 2-D float .npy"
+                f"{file} cannot be read as a .npy array ({error!s:.200}); give a 2-D float .npy"
             ) from error
         if self._X.ndim != 2 or self._X.dtype.kind != "f":
             raise InputError(
-                f"{path} holds a {self._X.dtype} array of shape {self._X.shape}; "
+                f"{file} holds a {self._X.dtype} array of shape {self._X.shape}; "
                 f"give a 2-D float one"
             )
-        super().__init__(path, *self._X.shape)
+        super().__init__(file, *self._X.shape)
 
     def blocks(self, size: int) -> Iterator[Floats]:
         """Yield all rows in order."""
@@ -79,25 +111,46 @@ class NpyMatrix(Matrix):
             yield _floats(self._X[start : start + size])
 
 
+def _npy(file: InputFile) -> Any:
+    """Return an array whose rows are read when they are asked for, as far as they lie together."""
+    if not file.is_open:
+        return np.lib.format.open_memmap(str(file), mode="r")
+    with file.open() as opened:
+        version = np.lib.format.read_magic(opened)
+        if version not in _NPY_HEADERS:
+            raise ValueError(f"version {version[0]}.{version[1]} is of arrays with field names")
+        shape, is_fortran, dtype = _NPY_HEADERS[version](opened)
+        if is_fortran and len(shape) > 1 and dtype.kind == "f":
+            opened.seek(0)
+            return np.lib.format.read_array(opened, allow_pickle=False)
+        return _Rows(file, opened.tell(), shape, dtype)
+
+
+_NPY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
 class SafetensorsMatrix(Matrix):
     """One tensor of a safetensors file."""
 
-    def __init__(self, path: Path, tensor: str | None = None) -> None:
-        with _safetensors(path) as file:
-            self._tensor = _chosen(path, "tensor", sorted(file.keys()), tensor)
-            found = file.get_slice(self._tensor)
+    def __init__(self, file: InputFile, tensor: str | None = None) -> None:
+        with _safetensors(file) as opened:
+            self._tensor = _chosen(file, "tensor", sorted(opened.keys()), tensor)
+            found = opened.get_slice(self._tensor)
             shape, dtype = tuple(found.get_shape()), found.get_dtype()
         if len(shape) != 2 or dtype not in _SAFETENSORS_FLOATS:
             raise InputError(
-                f"tensor {self._tensor!r} of {path} is {dtype} of shape {shape}; give a 2-D one "
+                f"tensor {self._tensor!r} of {file} is {dtype} of shape {shape}; give a 2-D one "
                 f"of {', '.join(_SAFETENSORS_FLOATS)}"
             )
-        super().__init__(path, *shape)
+        super().__init__(file, *shape)
 
     def blocks(self, size: int) -> Iterator[Floats]:
         """Yield all rows in order."""
-        with _safetensors(self.path) as file:
-            rows = file.get_slice(self._tensor)
+        with _safetensors(self.file) as opened:
+            rows = opened.get_slice(self._tensor)
             for start in range(0, self.n_rows, size):
                 yield _floats(rows[start : min(start + size, self.n_rows)])
 
@@ -105,18 +158,18 @@ class SafetensorsMatrix(Matrix):
 class ParquetMatrix(Matrix):
     """A column of Parquet whose cells are lists of one length."""
 
-    def __init__(self, path: Path, column: str | None = None) -> None:
-        self._pa, self._pq = import_pyarrow(path)
+    def __init__(self, file: InputFile, column: str | None = None) -> None:
+        self._pa, self._pq = import_pyarrow(file)
         try:
-            with self._pq.ParquetFile(path, memory_map=True) as file:
-                schema = file.schema_arrow
+            with file.native() as opened, self._pq.ParquetFile(opened, memory_map=True) as parquet:
+                schema = parquet.schema_arrow
                 self.columns = tuple(schema.names)
-                self.column = _vector_column(path, schema.names, column)
-                self._check_type(path, schema.field(self.column).type)
-                super().__init__(path, file.metadata.num_rows, self._length(file))
+                self.column = _vector_column(file, schema.names, column)
+                self._check_type(file, schema.field(self.column).type)
+                super().__init__(file, parquet.metadata.num_rows, self._length(parquet))
         except (self._pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise SourceError(
-                f"{path} is not a Parquet file ({error!s:.200}); write it again"
+                f"{file} is not a Parquet file ({error!s:.200}); write it again"
             ) from error
 
     def blocks(self, size: int) -> Iterator[Floats]:
@@ -133,12 +186,15 @@ class ParquetMatrix(Matrix):
 
     def _batches(self, size: int) -> Iterator[Floats]:
         try:
-            with self._pq.ParquetFile(self.path, memory_map=True) as file:
-                for batch in file.iter_batches(size, columns=[self.column]):
+            with (
+                self.file.native() as opened,
+                self._pq.ParquetFile(opened, memory_map=True) as parquet,
+            ):
+                for batch in parquet.iter_batches(size, columns=[self.column]):
                     yield self._rows(batch.column(0))
         except (self._pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise SourceError(
-                f"{self.path} cannot be read ({error!s:.200}); write it again"
+                f"{self.file} cannot be read ({error!s:.200}); write it again"
             ) from error
 
     def _rows(self, cells: Any) -> Floats:
@@ -150,14 +206,14 @@ class ParquetMatrix(Matrix):
         X[fits] = rows
         return X
 
-    def _check_type(self, path: Path, found: Any) -> None:
+    def _check_type(self, file: InputFile, found: Any) -> None:
         types = self._pa.types
         is_list = types.is_list(found) or types.is_large_list(found)
         if not (is_list or types.is_fixed_size_list(found)) or not types.is_floating(
             found.value_type
         ):
             raise InputError(
-                f"column {self.column!r} of {path} holds {found}; give a column of lists of floats"
+                f"column {self.column!r} of {file} holds {found}; give a column of lists of floats"
             )
 
     def _length(self, file: Any) -> int:
@@ -172,34 +228,56 @@ class ParquetMatrix(Matrix):
         return 0
 
 
-def open_matrix(path: Path, *, tensor: str | None = None, column: str | None = None) -> Matrix:
-    """Open a matrix by the suffix of its file."""
-    if not path.is_file():
-        raise SourceError(f"there is no file {path}; give {_forms()}")
-    suffix = path.suffix.lower()
-    if suffix == ".safetensors":
-        return SafetensorsMatrix(path, tensor)
-    if suffix == ".parquet":
-        return ParquetMatrix(path, column)
-    if suffix == ".npy":
-        return NpyMatrix(path)
-    known = format_by_name(path)
+def open_matrix(
+    source: Readable,
+    *,
+    tensor: str | None = None,
+    column: str | None = None,
+    format: str | None = None,
+) -> Matrix:
+    """Open a matrix by the suffix of its file, or its format."""
+    file = InputFile(source, format)
+    if not file.is_there:
+        raise SourceError(f"there is no file {file}; give {_forms()}")
+    if file.suffix == ".safetensors":
+        return SafetensorsMatrix(file, tensor)
+    if file.suffix == ".parquet":
+        return ParquetMatrix(file, column)
+    if file.suffix == ".npy":
+        return NpyMatrix(file)
+    known = format_by_name(file.name)
     raise SourceError(
-        f"{path} is no file of vectors{f': {known}' if known else f'; give {_forms()}'}"
+        f"{file} is no file of vectors{f': {known}' if known else f'; give {_forms()}'}{file.hint}"
     )
 
 
-def read_matrix(path: Path) -> Floats:
-    """Read a whole matrix, of any of the kinds of `open_matrix`, into memory.
+def read_matrix(source: Readable, *, format: str | None = None) -> Floats:
+    """Read a whole matrix into memory.
+
+    Parameters
+    ----------
+    source : path or binary file
+        ``.npy`` (2-D floats), ``.safetensors`` (one tensor) or ``.parquet`` (a column of lists).
+        An open file has to seek, and stays open.
+    format : str, optional
+        ``npy``, ``safetensors`` or ``parquet``, where the name of the file does not tell.
 
     Raises
     ------
     InputError
         If the file is absent, holds no matrix of floats, or a row with NaN or infinity.
+
+    Examples
+    --------
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> np.save(file, np.eye(2))
+    >>> read_matrix(file, format="npy").shape
+    (2, 2)
     """
-    matrix = open_matrix(path)
+    matrix = open_matrix(source, format=format)
     X = np.concatenate(list(matrix.blocks(matrix.n_rows)))
-    require_finite(X, str(path))
+    require_finite(X, str(matrix.file))
     return X
 
 
@@ -220,18 +298,89 @@ def _floats(X: NDArray[Any]) -> Floats:
     return np.ascontiguousarray(X) if is_odd.any() else kept
 
 
-def _safetensors(path: Path) -> Any:
+@contextmanager
+def _safetensors(file: InputFile) -> Iterator[Any]:
+    """Open a safetensors file, with the names and slices of its tensors."""
     from safetensors import SafetensorError, safe_open
 
     try:
-        return safe_open(path, framework="numpy")
-    except (OSError, SafetensorError) as error:
+        opened = _OpenTensors(file) if file.is_open else safe_open(file.path, framework="numpy")
+    except (OSError, EOFError, ValueError, SafetensorError) as error:
         raise InputError(
-            f"{path} cannot be read as a safetensors file ({error}); write it again"
+            f"{file} cannot be read as a safetensors file ({error}); write it again"
         ) from error
+    with opened as tensors:
+        yield tensors
 
 
-def _vector_column(path: Path, names: list[str], wanted: str | None) -> str:
+class _OpenTensors:
+    """The tensors of an open file: the library takes paths only, or all the bytes."""
+
+    def __init__(self, file: InputFile) -> None:
+        self._file = file
+        length = int.from_bytes(file.read_at(0, 8), "little")
+        if not 0 < length <= min(_LONGEST_HEADER, file.n_bytes):
+            raise ValueError(f"its header has {length:,} bytes")
+        self._start = 8 + length
+        header = read_json(file.read_at(8, length).decode())
+        if not isinstance(header, dict):
+            raise ValueError("its header is not a JSON object")
+        self._header = {name: entry for name, entry in header.items() if name != "__metadata__"}
+
+    def __enter__(self) -> _OpenTensors:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def keys(self) -> list[str]:
+        """Return the names."""
+        return list(self._header)
+
+    def get_slice(self, name: str) -> _OpenTensor:
+        """Return a tensor that is read in rows."""
+        return _OpenTensor(self._file, self._start, self._header[name])
+
+
+class _OpenTensor:
+    """One tensor of an open file, as `safetensors` gives it."""
+
+    def __init__(self, file: InputFile, start: int, entry: Any) -> None:
+        try:
+            self._shape = [int(n) for n in entry["shape"]]
+            self._dtype = str(entry["dtype"])
+            first, last = entry["data_offsets"]
+            self._place = int(first)
+            self._n_bytes = int(last) - int(first)
+        except (LookupError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{file} cannot be read as a safetensors file (a tensor is not described as its "
+                f"format says: {error!r:.200}); write it again"
+            ) from error
+        self._file = file
+        self._start = start
+
+    def get_shape(self) -> list[int]:
+        """Return the shape."""
+        return self._shape
+
+    def get_dtype(self) -> str:
+        """Return the type as the format names it."""
+        return self._dtype
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        dtype = np.dtype(_SAFETENSORS_FLOATS[self._dtype])
+        try:
+            if self._place < 0 or math.prod(self._shape) * dtype.itemsize != self._n_bytes:
+                raise ValueError(f"a tensor of shape {self._shape} has {self._n_bytes:,} bytes")
+            return _Rows(self._file, self._start + self._place, tuple(self._shape), dtype)[rows]
+        except (ValueError, EOFError) as error:
+            raise InputError(
+                f"{self._file} cannot be read as a safetensors file ({error}); write it again"
+            ) from error
+
+
+def _vector_column(path: InputFile, names: list[str], wanted: str | None) -> str:
     usual = [name for name in VECTOR_COLUMNS if name in names]
     if wanted is None and not usual:
         raise InputError(
@@ -241,7 +390,7 @@ def _vector_column(path: Path, names: list[str], wanted: str | None) -> str:
     return _chosen(path, "column", usual if wanted is None else names, wanted)
 
 
-def _chosen(path: Path, what: str, names: list[str], wanted: str | None) -> str:
+def _chosen(path: InputFile, what: str, names: list[str], wanted: str | None) -> str:
     if wanted is None and len(names) == 1:
         return names[0]
     if wanted is None or wanted not in names:

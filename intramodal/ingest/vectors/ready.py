@@ -9,12 +9,12 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from intramodal.errors import InputError, MismatchError, SourceError
+from intramodal.ingest.input_file import InputFile, Readable
 from intramodal.ingest.payload import Notes, json_value, storable_columns
 from intramodal.ingest.sources.base import check_dataset
 from intramodal.ingest.sources.lists import TABLE_SUFFIXES, NumberedRow, Row, read_rows
@@ -114,7 +114,7 @@ class ReadyVectors:
     Parameters
     ----------
     matrix : Matrix
-    table : Path or None
+    table : InputFile or None
         Metadata, one row for every row of the matrix; None: no payload.
     id_column : str or None
         Of the table. Whole numbers and UUIDs are ids as they are; other text becomes a UUIDv5
@@ -129,7 +129,7 @@ class ReadyVectors:
     def __init__(
         self,
         matrix: Matrix,
-        table: Path | None,
+        table: InputFile | None,
         id_column: str | None,
         dataset: str,
         *,
@@ -155,7 +155,7 @@ class ReadyVectors:
                 hashes.append(hash(key))
         if n_rows != self.matrix.n_rows:
             raise MismatchError(
-                f"{self.table} has {n_rows:,} rows and {self.matrix.path} {self.matrix.n_rows:,} "
+                f"{self.table} has {n_rows:,} rows and {self.matrix.file} {self.matrix.n_rows:,} "
                 f"vectors; give one row of metadata for every vector, in the same order"
             )
         ordered = np.sort(np.frombuffer(hashes, dtype=np.int64))
@@ -212,9 +212,10 @@ class ReadyVectors:
             for number in range(self.matrix.n_rows):
                 yield number, {}
             return
-        without = [self.matrix.column] if isinstance(self.matrix, ParquetMatrix) else []
-        if self.table != self.matrix.path:
-            without = []
+        is_same = self.table.is_same_as(self.matrix.file)
+        without = (
+            [self.matrix.column] if isinstance(self.matrix, ParquetMatrix) and is_same else []
+        )
         yield from read_rows(self.table, self.id_column, without=without, is_alone=is_alone)
 
     def _keys(self) -> Iterator[tuple[int, PointId | None]]:
@@ -248,27 +249,30 @@ class ReadyVectors:
             )
 
 
-def open_ready(
-    path: Path,
+def open_ready(  # noqa: PLR0913  a job has as many knobs as it has
+    path: Readable,
     *,
     dataset: str,
     is_told: bool = False,
-    table: Path | None = None,
+    table: Readable | None = None,
     id_column: str | None = None,
     tensor: str | None = None,
     vector_column: str | None = None,
+    format: str | None = None,
+    table_format: str | None = None,
 ) -> ReadyVectors:
     """Open ready vectors and check that ids and rows belong together.
 
     Parameters
     ----------
-    path : Path
-        ``.npy`` (2-D floats), ``.safetensors`` or ``.parquet`` (a column of lists).
+    path : path or binary file
+        ``.npy`` (2-D floats), ``.safetensors`` or ``.parquet`` (a column of lists). An open file
+        has to seek, and stays open; a ``.npy`` is memory-mapped by its path only.
     dataset : str
         Namespace of ids that are neither whole numbers nor UUIDs.
     is_told : bool
         Also write it into the payload; by default only what the table says is there.
-    table : Path, optional
+    table : path or binary file, optional
         Metadata: CSV, TSV, JSONL or Parquet. By default the other columns of a Parquet file;
         else there is none, and ids are the row numbers.
     id_column : str, optional
@@ -277,6 +281,8 @@ def open_ready(
         Of a safetensors file with several.
     vector_column : str, optional
         Of Parquet; ``vector`` or ``embedding`` by default.
+    format, table_format : str, optional
+        Such as ``npy`` and ``csv``, where the names of the files do not tell.
 
     Raises
     ------
@@ -284,15 +290,18 @@ def open_ready(
         If a file cannot be used, rows do not match, or ids occur twice.
     """
     check_dataset(dataset)
-    matrix = open_matrix(path, tensor=tensor, column=vector_column)
-    if table is None and isinstance(matrix, ParquetMatrix):
-        table = path
+    matrix = open_matrix(path, tensor=tensor, column=vector_column, format=format)
+    rows = None if table is None else InputFile(table, table_format)
+    if rows is None and isinstance(matrix, ParquetMatrix):
+        rows = matrix.file
         has_ids = id_column is not None or DEFAULT_ID_COLUMN in matrix.columns
     else:
-        has_ids = table is not None
-    if table is not None and table.suffix.lower() not in TABLE_SUFFIXES:
-        raise SourceError(f"{table} is no table; give one of {', '.join(TABLE_SUFFIXES)}")
+        has_ids = rows is not None
+    if rows is not None and rows.suffix not in TABLE_SUFFIXES:
+        raise SourceError(
+            f"{rows} is no table; give one of {', '.join(TABLE_SUFFIXES)}{rows.hint}"
+        )
     ids = (id_column or DEFAULT_ID_COLUMN) if has_ids else None
-    ready = ReadyVectors(matrix, table, ids, dataset, is_told=is_told)
+    ready = ReadyVectors(matrix, rows, ids, dataset, is_told=is_told)
     ready.check()
     return ready
