@@ -85,7 +85,7 @@ class InputFile:
     def open(self) -> Iterator[BinaryIO]:
         """Open it at its beginning, for reading bytes; what is yielded has a place of its own."""
         if isinstance(self._source, str | os.PathLike):
-            with Path(self._source).open("rb") as file:
+            with open(self._source, "rb") as file:  # noqa: PTH123  for each member of a shard
                 yield file
             return
         with io.BufferedReader(_View(self._source, self._lock)) as view:

@@ -67,6 +67,21 @@ def stored(*vectors: str) -> VectorTable:
         return ImageCollection.open(store, "emoji").table(vectors, payload=["identity"])
 
 
+def test_labels_of_a_file_are_those_of_the_payload(folder: Path) -> None:
+    # Issue 20; an image's path is the id that an ingest has made of it.
+    text = (folder / "list.csv").read_text(encoding="utf-8").replace("identity", "shape", 1)
+    (folder / "labels.csv").write_text(text, encoding="utf-8")
+    file = ("--labels-from", "labels.csv", "--id-column", "path")
+    expected = oti("emoji", *QUICK)
+    shaped = [name.replace("identity", "shape") for name in QUICK]
+    found = oti("emoji", *shaped, *file, "--to", "oti")
+    assert found["labels_from"]["n_without_row"] == found["labels_from"]["n_unknown"] == 0
+    assert found["fields"]["shape"] == expected["fields"]["identity"]
+    with open_store(DEFAULT_STORE) as store:
+        pages = ImageCollection.open(store, "emoji").scroll(payload=True)
+        assert not any("shape" in payload for page in pages for payload in page.payloads)
+
+
 def plain_map(Q: np.ndarray, G: np.ndarray, labels: list[Any]) -> float:
     """Return the mAP of rows that ask all other rows, by loops."""
     found = []
