@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from intramodal.errors import InputError
+from intramodal.files import write_text
 
 SETTINGS_FILE = "intramodal.toml"
 _LIST = "trusted.json"
@@ -90,7 +91,7 @@ def owner_elsewhere(path: Path) -> int | None:
 
 def _is_writable_by_all(path: Path) -> bool:
     # Windows has no such bit: there a profile belongs to its user.
-    return os.name == "posix" and path.exists() and bool(path.stat().st_mode & stat.S_IWOTH)
+    return sys.platform != "win32" and path.exists() and bool(path.stat().st_mode & stat.S_IWOTH)
 
 
 @contextlib.contextmanager
@@ -106,17 +107,11 @@ def _changed() -> Iterator[set[Path]]:
         with FileLock(folder / f".{_LIST}.lock", timeout=10):
             folders = set(_read(folder / _LIST))
             yield folders
-            _write(folder / _LIST, folders)
+            write_text(folder / _LIST, json.dumps(sorted(map(str, folders)), indent=2) + "\n")
     except OSError as error:
         raise InputError(
             f"trusted folders cannot be kept in {folder} ({error.strerror or error})"
         ) from error
-
-
-def _write(path: Path, folders: set[Path]) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(sorted(map(str, folders)), indent=2), "utf-8")
-    unfinished.replace(path)
 
 
 def _read(path: Path) -> list[Path]:
