@@ -42,6 +42,8 @@ from .ingest.backfill.plan import plan_recompute as plan_recompute
 from .ingest.backfill.rollback import rollback_vector as rollback_vector
 from .ingest.backfill.verify import verify_vector as verify_vector
 from .ingest.encoders.registry import load_encoder as load_encoder
+from .ingest.import_local import import_local as import_local
+from .ingest.import_local import plan_import_local as plan_import_local
 from .ingest.label_file import read_labels as read_labels
 from .ingest.pipeline import images_collection as images_collection
 from .ingest.pipeline import ingest_images as ingest_images

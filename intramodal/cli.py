@@ -98,7 +98,7 @@ def _exit_code(number: int) -> int:
 
 
 COMMANDS = (
-    *("demo", "ingest", "fit", "backfill", "adopt"),
+    *("demo", "ingest", "import-local", "fit", "backfill", "adopt"),
     *("evaluate", "compare", "search", "export", "report", "reproduce", "runs", "models"),
     *("doctor", "trust"),
 )
@@ -193,7 +193,8 @@ def _end(error: Exception, words: Sequence[str]) -> NoReturn:
 
 
 def _load(name: str) -> click.Command:
-    command: click.Command = importlib.import_module(f"intramodal.commands.{name}").command
+    module = importlib.import_module(f"intramodal.commands.{name.replace('-', '_')}")
+    command: click.Command = module.command
     name_variables(command, f"{VARIABLES} {name}")
     return command
 

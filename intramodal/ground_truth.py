@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 import os
-import pickle
-import pickletools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import SourceError
+from intramodal.pickles import DAMAGE, Call, RefusedPickleError, short, shown, unpickled
 from intramodal.types import fingerprint
 
 Ints = NDArray[np.int64]
@@ -121,25 +119,14 @@ def read_ground_truth(path: str | os.PathLike[str]) -> GroundTruth:
     """
     data = _bytes_of(path)
     try:
-        found = _plain(_unpickled(data))
+        found = _plain(unpickled(data, _KNOWN))
         return _ground_truth(found, n_bytes=len(data))
-    except _RefusedError as error:
+    except RefusedPickleError as error:
         raise SourceError(f"{path} {error}; give {_FORM}") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise SourceError(
-            f"{path} is no readable pickle ({_short(error)}); give {_FORM}"
+            f"{path} is no readable pickle ({short(error)}); give {_FORM}"
         ) from error
-
-
-class _RefusedError(Exception):
-    """Why a file is refused, to follow its name."""
-
-
-# What broken pickles raise in the unpickler and in the standard library's parser of them.
-_DAMAGE = (
-    pickle.UnpicklingError, ValueError, TypeError, LookupError, AttributeError, EOFError,
-    ArithmeticError, MemoryError, RecursionError, UnicodeError, AssertionError,
-)  # fmt: skip
 
 
 def _bytes_of(path: str | os.PathLike[str]) -> bytes:
@@ -151,34 +138,14 @@ def _bytes_of(path: str | os.PathLike[str]) -> bytes:
         with file.open("rb") as opened:
             data = opened.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise SourceError(f"{path} cannot be read ({_short(error)}); give {_FORM}") from error
+        raise SourceError(f"{path} cannot be read ({short(error)}); give {_FORM}") from error
     if len(data) > MAX_BYTES:
         raise SourceError(f"{path} has more than {MAX_BYTES:,} bytes; give {_FORM}")
     return data
 
 
-def _short(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 120 else text[:117] + "..."
-
-
-# The restricted unpickler. Not even NumPy sees what a pickle says of an array: stand-ins keep it,
-# and bytes become numbers only where type, shape and length fit together.
-
-_OPCODES = frozenset(
-    """
-    PROTO FRAME STOP MARK POP POP_MARK DUP MEMOIZE PUT BINPUT LONG_BINPUT GET BINGET LONG_BINGET
-    NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
-    STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
-    BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8
-    EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT DICT SETITEM SETITEMS
-    EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3
-    GLOBAL STACK_GLOBAL REDUCE BUILD
-    """.split()  # noqa: SIM905  a page of quotes otherwise
-)
-"""Of pickle's machine; left out are classes by other means, persistent ids and extensions."""
-
-_PUTS = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
+# Not even NumPy sees what a pickle says of an array: stand-ins keep it, and bytes become numbers
+# only where type, shape and length fit together.
 
 _NUMBERS = frozenset(("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"))
 """NumPy's codes of the types that are read."""
@@ -186,41 +153,19 @@ _NUMBERS = frozenset(("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2"
 _MOST_DIMS = 2
 
 
-def _unpickled(data: bytes) -> Any:
-    """Return the value of a pickle that holds nothing but data."""
-    for opcode, argument, _ in pickletools.genops(data):
-        if opcode.name not in _OPCODES:
-            raise _RefusedError(f"uses {opcode.name} of pickle, which no ground truth needs")
-        # The unpickler makes room for the largest number, whatever it is.
-        if opcode.name in _PUTS and (argument or 0) > len(data):
-            raise _RefusedError(f"numbers its values up to {argument:,}, more than it has bytes")
-    return _Unpickler(io.BytesIO(data), encoding="latin1").load()
-
-
-class _Unpickler(pickle.Unpickler):
-    """Knows the names that NumPy's pickles need, old and new, and no other."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return the stand-in of a name."""
-        found = _KNOWN.get((module, name))
-        if found is None:
-            raise _RefusedError(f"names {_shown(f'{module}.{name}')}, which is not data")
-        return found
-
-
 class _Type:
     """Stands for ``numpy.dtype``."""
 
     def __init__(self, code: str, *flags: object) -> None:
         if not isinstance(code, str) or code not in _NUMBERS:
-            raise _RefusedError(f"holds an array of type {_shown(code)}, not of numbers")
+            raise RefusedPickleError(f"holds an array of type {shown(code)}, not of numbers")
         self.code, self.order = code, "<"
 
     def __setstate__(self, state: Any) -> None:
         """Keep the order of bytes; all else of the state is for types that are not read."""
         order = state[1]
         if order not in ("<", ">", "|", "="):
-            raise _RefusedError(f"holds an array whose order of bytes is {_shown(order)}")
+            raise RefusedPickleError(f"holds an array whose order of bytes is {shown(order)}")
         self.order = order
 
     def array(self, data: Any, shape: Any, *, is_fortran: bool) -> NDArray[Any]:
@@ -229,9 +174,9 @@ class _Type:
         dtype = np.dtype(self.order + self.code)
         is_shape = isinstance(shape, tuple) and len(shape) <= _MOST_DIMS
         if not is_shape or not all(isinstance(n, int) and n >= 0 for n in shape):
-            raise _RefusedError(f"holds an array of shape {_shown(shape)}")
+            raise RefusedPickleError(f"holds an array of shape {shown(shape)}")
         if not isinstance(raw, bytes | bytearray) or len(raw) != math.prod(shape) * dtype.itemsize:
-            raise _RefusedError(f"holds an array of shape {shape} without as many numbers")
+            raise RefusedPickleError(f"holds an array of shape {shape} without as many numbers")
         return np.frombuffer(raw, dtype).reshape(shape, order="F" if is_fortran else "C")
 
 
@@ -244,13 +189,13 @@ class _Array:
         """Read version, shape, type, whether columns come first, and bytes."""
         _, shape, kind, is_fortran, data = state
         if not isinstance(kind, _Type):
-            raise _RefusedError(f"holds an array of type {_shown(kind)}, not of numbers")
+            raise RefusedPickleError(f"holds an array of type {shown(kind)}, not of numbers")
         self.values = kind.array(data, shape, is_fortran=bool(is_fortran))
 
 
 def _reconstruct(kind: object, *nothing: object) -> _Array:
     if kind is not _Array:
-        raise _RefusedError(f"makes an array of {_shown(kind)}, which is no array")
+        raise RefusedPickleError(f"makes an array of {shown(kind)}, which is no array")
     return _Array()
 
 
@@ -263,53 +208,36 @@ def _frombuffer(data: Any, kind: Any, shape: Any, order: Any) -> _Array:
 
 def _scalar(kind: Any, data: Any) -> Any:
     if not isinstance(kind, _Type):
-        raise _RefusedError(f"holds a number of type {_shown(kind)}")
+        raise RefusedPickleError(f"holds a number of type {shown(kind)}")
     return kind.array(data, (), is_fortran=False).item()
 
 
 def _encoded(text: Any, encoding: Any) -> bytes:
     """Stand for what Python 3 makes bytes with in the protocols of Python 2."""
     if not isinstance(text, str) or encoding != "latin1":
-        raise _RefusedError(f"encodes {_shown(text)} as {_shown(encoding)}")
+        raise RefusedPickleError(f"encodes {shown(text)} as {shown(encoding)}")
     return text.encode("latin1")
 
 
 def _no_bytes(*arguments: object) -> bytes:
     """Stand for how Python 3 writes no bytes at all in the protocols of Python 2."""
     if arguments:
-        raise _RefusedError("makes bytes of something else")
+        raise RefusedPickleError("makes bytes of something else")
     return b""
-
-
-class _Call:
-    """Calls a function, and has no attribute that a pickle could set, as functions have."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-
-    def __call__(self, *arguments: Any) -> Any:
-        """Return what the function does."""
-        return self._function(*arguments)
-
-    def __setstate__(self, state: object) -> None:
-        """Refuse it."""
-        raise _RefusedError("sets attributes of a function")
 
 
 def _known() -> dict[tuple[str, str], Callable[..., Any]]:
     found: dict[tuple[str, str], Callable[..., Any]] = {
         ("numpy", "ndarray"): _Array,
         ("numpy", "dtype"): _Type,
-        ("_codecs", "encode"): _Call(_encoded),
-        ("builtins", "bytes"): _Call(_no_bytes),
-        ("__builtin__", "bytes"): _Call(_no_bytes),
+        ("_codecs", "encode"): Call(_encoded),
+        ("builtins", "bytes"): Call(_no_bytes),
+        ("__builtin__", "bytes"): Call(_no_bytes),
     }
     for core in ("numpy.core", "numpy._core"):  # before and from NumPy 2.0
-        found[core + ".multiarray", "_reconstruct"] = _Call(_reconstruct)
-        found[core + ".multiarray", "scalar"] = _Call(_scalar)
-        found[core + ".numeric", "_frombuffer"] = _Call(_frombuffer)
+        found[core + ".multiarray", "_reconstruct"] = Call(_reconstruct)
+        found[core + ".multiarray", "scalar"] = Call(_scalar)
+        found[core + ".numeric", "_frombuffer"] = Call(_frombuffer)
     return found
 
 
@@ -321,19 +249,8 @@ def _plain(value: Any) -> Any:
     if not isinstance(value, _Array):
         return value
     if value.values is None:
-        raise _RefusedError("holds an array without numbers")
+        raise RefusedPickleError("holds an array without numbers")
     return value.values
-
-
-def _shown(value: object) -> str:
-    """Return a value as it is written, cut off where it is long; containers by their kind."""
-    if isinstance(value, str):
-        text = value if value.isprintable() else repr(value)
-    else:
-        text = str(value) if isinstance(value, float | bool | None) else type(value).__name__
-    if type(value) is int and abs(value) < 10**18:  # a larger one may not be written at all
-        text = str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 # The form of what was unpickled.
@@ -343,11 +260,13 @@ def _ground_truth(found: Any, *, n_bytes: int) -> GroundTruth:
     imlist, qimlist, gnd = _parts(found)
     gallery, queries = _names(imlist, "imlist"), _names(qimlist, "qimlist")
     if len(gnd) != len(queries):
-        raise _RefusedError(f"has {len(queries):,} queries in qimlist but {len(gnd):,} in gnd")
+        raise RefusedPickleError(
+            f"has {len(queries):,} queries in qimlist but {len(gnd):,} in gnd"
+        )
     rows = [_judgements(gnd[q], f"gnd[{q}]") for q in range(len(queries))]
     # Lists may be shared, so that a small file means more than memory holds.
     if sum(len(row[name]) for row in rows for name in _JUDGED) > n_bytes:
-        raise _RefusedError("names more images than it has bytes")
+        raise RefusedPickleError("names more images than it has bytes")
     judged = {
         name: tuple(_places(row[name], f"gnd[{q}][{name}]", gallery) for q, row in enumerate(rows))
         for name in _JUDGED
@@ -360,38 +279,38 @@ def _ground_truth(found: Any, *, n_bytes: int) -> GroundTruth:
 def _parts(found: Any) -> list[Any]:
     """Return imlist, qimlist and gnd."""
     if not isinstance(found, dict):
-        raise _RefusedError(f"holds {_kind(found)}, not a dictionary")
+        raise RefusedPickleError(f"holds {_kind(found)}, not a dictionary")
     missing = [name for name in ("imlist", "qimlist", "gnd") if name not in found]
     if missing:
-        names = ", ".join(_shown(name) for name in itertools.islice(found, 5)) or "nothing"
-        raise _RefusedError(f"has no {missing[0]}; it has {names}")
+        names = ", ".join(shown(name) for name in itertools.islice(found, 5)) or "nothing"
+        raise RefusedPickleError(f"has no {missing[0]}; it has {names}")
     for name in ("imlist", "qimlist", "gnd"):
         if not isinstance(found[name], list | tuple) or not found[name]:
-            raise _RefusedError(f"has {_kind(found[name])} as {name}, not a list")
+            raise RefusedPickleError(f"has {_kind(found[name])} as {name}, not a list")
     return [found[name] for name in ("imlist", "qimlist", "gnd")]
 
 
 def _names(names: Sequence[Any], where: str) -> tuple[str, ...]:
     for n, name in enumerate(names):
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
-            raise _RefusedError(f"has {_kind(name)} as {where}[{n}], not a name")
+            raise RefusedPickleError(f"has {_kind(name)} as {where}[{n}], not a name")
     found, n_times = Counter(names).most_common(1)[0]
     if n_times > 1:
-        raise _RefusedError(f"has {_shown(found)} {n_times} times in {where}")
+        raise RefusedPickleError(f"has {shown(found)} {n_times} times in {where}")
     return tuple(names)
 
 
 def _judgements(row: Any, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise _RefusedError(f"has {_kind(row)} as {where}, not a dictionary")
+        raise RefusedPickleError(f"has {_kind(row)} as {where}, not a dictionary")
     missing = [name for name in _JUDGED if name not in row]
     if missing:
-        raise _RefusedError(f"has no {missing[0]} in {where}")
+        raise RefusedPickleError(f"has no {missing[0]} in {where}")
     plain = {name: _plain(row[name]) for name in (*_JUDGED, "bbx") if name in row}
     for name, value in plain.items():
         is_list = isinstance(value, list | tuple)
         if not is_list and not (isinstance(value, np.ndarray) and value.ndim):
-            raise _RefusedError(f"has {_kind(value)} as {where}[{name}], not a list")
+            raise RefusedPickleError(f"has {_kind(value)} as {where}[{name}], not a list")
     return plain
 
 
@@ -401,9 +320,9 @@ def _places(values: Any, where: str, gallery: Sequence[str]) -> Ints:
         values = values.reshape(-1).tolist()  # MATLAB's are (1, n)
     for value in values:
         if type(value) is not int:
-            raise _RefusedError(f"has {_kind(value)} in {where}, not a place in imlist")
+            raise RefusedPickleError(f"has {_kind(value)} in {where}, not a place in imlist")
         if not 0 <= value < len(gallery):
-            raise _RefusedError(
+            raise RefusedPickleError(
                 f"has place {value:,} in {where}, and imlist has {len(gallery):,} images"
             )
     return np.array(values, dtype=np.int64)
@@ -413,8 +332,8 @@ def _check_once(places: Ints, gallery: Sequence[str], where: str) -> None:
     found, n_times = np.unique(places, return_counts=True)
     if (n_times > 1).any():
         twice = gallery[found[n_times > 1][0]]
-        raise _RefusedError(
-            f"has {_shown(twice)} twice in {where}, where it can be one thing only"
+        raise RefusedPickleError(
+            f"has {shown(twice)} twice in {where}, where it can be one thing only"
         )
 
 
@@ -426,11 +345,11 @@ def _boxes(rows: Sequence[dict[str, Any]]) -> Floats64 | None:
     for q, row in enumerate(rows):
         values = np.asarray(row.get("bbx", ()), dtype=object).reshape(-1)
         if len(values) != 4 or not all(_is_number(value) for value in values):
-            raise _RefusedError(f"has no box of four numbers as gnd[{q}][bbx]")
+            raise RefusedPickleError(f"has no box of four numbers as gnd[{q}][bbx]")
         found[q] = values
         left, upper, right, lower = found[q]
         if not (left < right and upper < lower):
-            raise _RefusedError(f"has an empty box as gnd[{q}][bbx]")
+            raise RefusedPickleError(f"has an empty box as gnd[{q}][bbx]")
     return found
 
 
@@ -445,4 +364,4 @@ def _kind(value: Any) -> str:
         return "an array"
     if isinstance(value, list | tuple | dict):
         return f"a {type(value).__name__} of {len(value):,}"
-    return _shown(value)
+    return shown(value)

@@ -98,10 +98,9 @@ def command(context: click.Context, /, session: Session, **options: Any) -> None
     """
     _check_usage(context, options)
     from intramodal.projection.fit import fit_projection
-    from intramodal.runs.ledger import RunLedger
 
     with (
-        RunLedger.open(session.runs) as ledger,
+        session.open_ledger() as ledger,
         ledger.run("fit", parameters=session.given()) as run,
     ):
         anchors, center = _anchors(session, options)

@@ -153,14 +153,32 @@ class Session:
         """
         if not creates:
             require_store(self.store)
+        self._check_directory()
         labels = None if self.labels is None else self.labels.table
         with ExitStack() as stack:
             with uncollected():
-                from intramodal.runs.ledger import RunLedger
-
-                ledger = stack.enter_context(RunLedger.open(self.runs))
+                ledger = stack.enter_context(self.open_ledger())
                 store = self.open_store(creates=creates, uploads=uploads)
             yield Workspace(stack.enter_context(store), ledger, labels)
+
+    def open_ledger(self, **settings: Any) -> RunLedger:
+        """Open the runs database; it is not made in the storage of other programs."""
+        from intramodal.runs.database import file_of, parse_url
+        from intramodal.runs.ledger import RunLedger
+        from intramodal.store.directories import check_outside
+
+        file = file_of(parse_url(self.runs))
+        if file is not None:
+            check_outside(file, "the runs database")
+        return RunLedger.open(self.runs, **settings)
+
+    def _check_directory(self) -> None:
+        """Refuse the directory of other programs before anything is made beside it."""
+        from intramodal.store.directories import check_directory
+        from intramodal.store.open import is_directory
+
+        if is_directory(self.store):
+            check_directory(self.store)
 
     def open_runs(self) -> RunLedger:
         """Open the runs database to look at it: one that is not there is not made."""
@@ -213,12 +231,11 @@ class Session:
         For what somebody waits for and that changes nothing: the answer is worth more than its
         record.
         """
-        from intramodal.runs.ledger import RunLedger
         from intramodal.runs.run import Run
 
         with ExitStack() as stack:
             try:
-                ledger = stack.enter_context(RunLedger.open(self.runs, lock_timeout_s=_PATIENCE_S))
+                ledger = stack.enter_context(self.open_ledger(lock_timeout_s=_PATIENCE_S))
                 run: Run = stack.enter_context(ledger.run(kind, parameters=self.stated()))
             except LedgerError as error:
                 log.warning("not recorded: %s", error)

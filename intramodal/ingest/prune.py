@@ -180,16 +180,16 @@ class Seen:
         self._database.execute("CREATE TABLE seen (id BLOB PRIMARY KEY) WITHOUT ROWID")
         self._database.execute("CREATE TABLE gone (id BLOB)")
 
-    def add(self, point: str) -> bool:
+    def add(self, point: PointId) -> bool:
         """Add an id; returns whether it is new."""
         inserted = self._database.execute(
-            "INSERT OR IGNORE INTO seen VALUES (?)", [uuid.UUID(point).bytes]
+            "INSERT OR IGNORE INTO seen VALUES (?)", [_packed(point)]
         )
         return inserted.rowcount == 1
 
-    def __contains__(self, point: str) -> bool:
+    def __contains__(self, point: PointId) -> bool:
         """Return whether the id was added."""
-        found = self._database.execute("SELECT 1 FROM seen WHERE id = ?", [uuid.UUID(point).bytes])
+        found = self._database.execute("SELECT 1 FROM seen WHERE id = ?", [_packed(point)])
         return found.fetchone() is not None
 
     def __bool__(self) -> bool:
@@ -210,3 +210,8 @@ class Seen:
     def close(self) -> None:
         """Delete it."""
         self._database.close()
+
+
+def _packed(point: PointId) -> bytes:
+    """Return an id as 8 bytes, or the 16 of a UUID."""
+    return point.to_bytes(8, "big") if isinstance(point, int) else uuid.UUID(point).bytes

@@ -12,6 +12,7 @@ from typing import Any
 
 from intramodal.errors import InputError
 from intramodal.store.base import Cluster, Store
+from intramodal.store.directories import check_directory
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ def open_store(  # noqa: PLR0913  a server has many sides, each with a default
     Raises
     ------
     InputError
-        It is not a store, there are nodes and it is not a server, or `ca` holds no certificate.
+        It is not a store, or storage of another program (the message names the way), there are
+        nodes and it is not a server, or `ca` holds no certificate.
     StoreUnavailable, AccessDenied
         The server does not answer within a few seconds, or refuses the key.
     StoreError
@@ -150,6 +152,7 @@ def _check_directory(location: str) -> None:
         raise InputError(f"{location!r} is not a store; give {_FORMS}")
     if _BARE_HOST.fullmatch(location) and not Path(location).exists():
         raise InputError(f"{location!r} looks like a server; write http://{location}")
+    check_directory(location)
 
 
 def _open_directory(location: str) -> Store:

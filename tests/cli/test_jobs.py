@@ -49,6 +49,7 @@ MADE_OF = {
     "by": {"by"},
     "invert": {"to"},
     "work": {"out", "dry_run"},
+    "collections": {"names", "dry_run"},
     "ground_truth": {"protocol"},
 }
 """By parameter of a job, the options that its value is made of, and those of a command's other
@@ -90,7 +91,7 @@ def test_every_command_that_does_something_calls_a_job() -> None:
     assert set(JOBS) == {
         *("fit", "backfill", "adopt", "compare", "search", "export"),
         *("retrieval", "fewshot", "fewshot-text", "index", "text", "misalignment"),
-        *("recovery", "oti", "reproduce"),
+        *("recovery", "oti", "reproduce", "import-local"),
     }
 
 

@@ -212,7 +212,7 @@ def test_whatever_is_not_data_is_refused_by_name(tmp_path: Path, name: str) -> N
     said = refused(tmp_path, HOSTILE[name])
     reasons = (
         "names ",
-        "of pickle, which no ground truth needs",
+        "of pickle, which data does not need",
         "sets attributes",
         "makes bytes",
     )
@@ -338,6 +338,6 @@ def test_another_form_is_said_in_one_sentence(tmp_path: Path, value: Any, said: 
 
 
 def test_the_opcodes_that_are_known_are_python_s() -> None:
-    from intramodal.ground_truth import _OPCODES
+    from intramodal.pickles import OBJECT_OPCODES
 
-    assert {opcode.name for opcode in pickletools.opcodes} >= _OPCODES
+    assert {opcode.name for opcode in pickletools.opcodes} >= OBJECT_OPCODES

@@ -262,7 +262,7 @@ N_COMPARED = 200
 _LOOKS, _PAUSE_S = 5, 0.3
 """How often what differs is looked at before it counts, and the pause between: a second in all."""
 
-_RENORMALIZED = 1e-6
+RENORMALIZED = 1e-6
 """A cosine store may divide a float32 row by its length once more, which is 1 up to rounding."""
 
 
@@ -342,16 +342,16 @@ def _differences(
     yield from ((point, "its payload") for point, was, now in pairs if not is_same(was, now))
     specs = new.vectors
     for name, new_name in copy.renamed.items():
-        tolerance = storage_error(specs[new_name]) + _RENORMALIZED
-        differs = _differs(old_page.vectors[name], new_page.vectors[new_name], tolerance)
-        yield from ((old_page.ids[row], f"the vector {name!r}") for row in np.flatnonzero(differs))
+        tolerance = storage_error(specs[new_name]) + RENORMALIZED
+        is_off = differs(old_page.vectors[name], new_page.vectors[new_name], tolerance)
+        yield from ((old_page.ids[row], f"the vector {name!r}") for row in np.flatnonzero(is_off))
     X, stored = old_page.vectors[copy.source], new_page.vectors[copy.vector]
     pair = specs[copy.new_source], specs[copy.vector]
     rows, off, allowed = deviations(copy.projection, X, stored, pair)
     yield from ((old_page.ids[row], f"the vector {copy.vector!r}") for row in rows[off > allowed])
 
 
-def _differs(was: Floats, now: Floats, tolerance: float) -> NDArray[np.bool_]:
+def differs(was: Floats, now: Floats, tolerance: float) -> NDArray[np.bool_]:
     """Return which rows differ; one that is not finite was not copied and must be absent."""
     is_finite = np.isfinite(was).all(axis=1)
     largest = np.abs(was).max(axis=1, initial=0.0)
@@ -692,7 +692,7 @@ class CopyFill:
         self._list_infinite(page)
         columns = {new: page.vectors[old] for old, new in self.copy.renamed.items()}
         columns[self.copy.vector] = Z
-        for names, rows in _alike(columns):
+        for names, rows in alike(columns):
             vectors = {name: columns[name][rows] for name in names}
             self._write(page, vectors, rows, replaces=replaces)
         self._doubt(page)
@@ -755,7 +755,7 @@ def _changed(was: Page, now: Page) -> Iterator[PointId]:
     yield from (now.ids[row] for row in np.flatnonzero(differs))
 
 
-def _alike(columns: Mapping[str, Floats]) -> Iterator[tuple[list[str], NDArray[np.intp]]]:
+def alike(columns: Mapping[str, Floats]) -> Iterator[tuple[list[str], NDArray[np.intp]]]:
     """Yield the rows that have the same vectors, with the names of these."""
     there = np.stack([np.isfinite(X).all(axis=1) for X in columns.values()], axis=1)
     for pattern in np.unique(there, axis=0):
