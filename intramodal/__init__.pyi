@@ -50,6 +50,8 @@ from .ingest.pipeline import ingest_images as ingest_images
 from .ingest.pipeline import ingest_vectors as ingest_vectors
 from .ingest.pipeline import vectors_collection as vectors_collection
 from .ingest.prune import plan_prune as plan_prune
+from .ingest.shard import adopt_shard as adopt_shard
+from .ingest.shard import plan_shard as plan_shard
 from .ingest.sources.formats import open_source as open_source
 from .ingest.vectors.export import export_vector as export_vector
 from .ingest.vectors.load import vectors_of as vectors_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,18 @@ from typing import Any
 import click
 
 from intramodal.commands.options import model_options
-from intramodal.commands.printing import say
+from intramodal.commands.printing import named, note, say
 from intramodal.commands.session import JobCommand, Session, session_options
 
 
 @click.command("adopt", cls=JobCommand, job="ingest.adopt:adopt_collection")
 @click.argument("collection")
-@click.option("--vector", help="Name of the vector; '' if it has no name.")
-@click.option("--made-by", required=True, help="Model that made the vector.")
+@click.option(
+    "--vector",
+    help="Name of the vector; '' if it has no name. With --shard: may be left out where there is "
+    "only one.",
+)
+@click.option("--made-by", help="Model that made the vector; may be left out with --shard.")
 @click.option(
     "--pictures",
     type=click.Path(path_type=Path, file_okay=False),
@@ -28,11 +33,26 @@ from intramodal.commands.session import JobCommand, Session, session_options
     type=click.Path(path_type=Path, dir_okay=False),
     help="Projection file of that model; its texts are compared with the vectors.",
 )
+@click.option(
+    "--shard",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Shard of Qdrant Edge that another program made: copied into the store first, as a new "
+    "collection of that name. It is never opened where it is.",
+)
+@click.option("--move", is_flag=True, help="With --shard: rename the folder instead of copying.")
+@click.option("--dry-run", is_flag=True, help="With --shard: show what would be done; do nothing.")
 @model_options
 @session_options
-def command(
+@click.pass_context
+def command(  # noqa: PLR0913  a command has as many options as it has
+    ctx: click.Context,
+    /,
     session: Session,
     collection: str,
+    shard: Path | None,
+    move: bool,
+    dry_run: bool,
     projection: Path | None,
     device: str | None,
     precision: str | None,
@@ -47,18 +67,87 @@ def command(
     \b
     intramodal adopt products --vector image --made-by open_clip:ViT-B-32:openai
     intramodal adopt products --vector image --made-by demo --pictures ~/pictures
+    intramodal adopt --shard ./edge_shard products --made-by open_clip:ViT-B-32:openai
     """
-    from intramodal.ingest.adopt import adopt_collection
     from intramodal.ingest.encoders.registry import load_encoder
     from intramodal.projection.projection import Projection
 
+    _check_usage(knobs, shard, move=move, dry_run=dry_run)
+    if shard is not None and dry_run:
+        session.answer(_planned(session, shard, collection), _print_plan)
+        return
     fitted = Projection.load(projection) if projection else None
-    load = partial(load_encoder, device=device, precision=precision)
+    knobs |= {
+        "projection": fitted,
+        "encoder": partial(load_encoder, device=device, precision=precision),
+    }
+    if shard is None:
+        _adopt_collection(session, collection, knobs)
+        return
+    is_given = ctx.get_parameter_source("vector") is not click.core.ParameterSource.DEFAULT
+    knobs["vector"] = knobs["vector"] if is_given else None
+    _adopt_shard(session, shard, {"collection": collection, "move": move, **knobs})
+
+
+def _check_usage(knobs: dict[str, Any], shard: Path | None, *, move: bool, dry_run: bool) -> None:
+    if shard is None:
+        if move or dry_run:
+            name = "--move" if move else "--dry-run"
+            raise click.UsageError(f"{name} is for --shard only; give both, or leave it out")
+        if knobs["made_by"] is None:
+            raise click.UsageError("Missing option '--made-by'.")
+    elif knobs["made_by"] is None and knobs["pictures"] is not None:
+        raise click.UsageError("--pictures needs --made-by, the model that encodes them")
+
+
+def _adopt_collection(session: Session, collection: str, knobs: dict[str, Any]) -> None:
+    from intramodal.ingest.adopt import adopt_collection
+
     with session.open() as at:
         photos = at.collection(collection)
         with at.ledger.run("adopt", parameters=session.stated()) as run:
-            found = adopt_collection(photos, projection=fitted, encoder=load, run=run, **knobs)
+            found = adopt_collection(photos, run=run, **knobs)
     session.answer({**found.to_dict(), "collection": collection, "run_id": run.id}, _print)
+
+
+def _planned(session: Session, shard: Path, collection: str) -> dict[str, Any]:
+    from intramodal.ingest.shard import plan_shard
+
+    with ExitStack() as stack:
+        store = stack.enter_context(session.open_store()) if session.has_store() else None
+        return plan_shard(shard, store, collection=collection).to_dict()
+
+
+def _adopt_shard(session: Session, shard: Path, knobs: dict[str, Any]) -> None:
+    from intramodal.ingest.shard import adopt_shard, plan_shard
+
+    plan_shard(shard, collection=knobs["collection"])  # refuses before a store is made
+    with (
+        session.open(creates=True) as at,
+        at.ledger.run("adopt", parameters=session.stated()) as run,
+    ):
+        found = adopt_shard(shard, at.store, run=run, **knobs)
+    session.answer({**found.to_dict(), "run_id": run.id}, _print_shard)
+
+
+def _print_plan(plan: dict[str, Any]) -> None:
+    vectors = ", ".join(f"{named(v)} ({of['size']})" for v, of in plan["vectors"].items())
+    say(
+        f"{plan['folder']} -> {plan['collection']}: vectors {vectors or 'none'}; a copy takes "
+        f"{plan['bytes'] / 1e6:,.1f} MB"
+    )
+
+
+def _print_shard(result: dict[str, Any]) -> None:
+    done = "moved" if result["is_moved"] else "copied"
+    say(
+        f"{result['folder']} {done} -> {result['collection']}: {result['points']:,} points, "
+        f"vectors {', '.join(map(named, result['vectors'])) or 'none'}"
+    )
+    if result["adopted"] is not None:
+        _print(result["adopted"])
+    else:
+        note("no model is declared yet: intramodal adopt NAME --vector VECTOR --made-by MODEL")
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -105,7 +105,7 @@ def _print(result: Mapping[str, Any]) -> None:
     print_table(("collection", "written>", "already there>", "of them different>"), rows)
     _note_left_out(result)
     for text in result["notes"]:
-        note(printable(text))
+        note(text)
     for failure in result["failures"][:_MOST_SHOWN]:
         note(printable(f"{failure['item']}: {failure['reason']}"))
     if result["failed"] > _MOST_SHOWN:
@@ -118,4 +118,4 @@ _MOST_SHOWN = 20
 def _note_left_out(result: Mapping[str, Any]) -> None:
     for one in result["collections"]:
         for name, what in one["left_out"].items():
-            note(printable(f"not imported: {name!r} of {one['collection']!r} is {what}"))
+            note(f"not imported: {name!r} of {one['collection']!r} is {what}")

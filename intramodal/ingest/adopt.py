@@ -101,7 +101,7 @@ def adopt_collection(
     """
     run = run or Run()
     size = collection.vector_spec(vector).size
-    _check_dimension(made_by, vector, size)
+    check_dimension(made_by, vector, size)
     seen = None
     if pictures is not None:
         seen = _check_pictures(collection, vector, made_by, pictures, encoder)
@@ -126,7 +126,8 @@ def declared(made_by: str) -> VectorOrigin:
     return VectorOrigin(made_by, declared_fingerprint(made_by))
 
 
-def _check_dimension(made_by: str, vector: str, size: int) -> None:
+def check_dimension(made_by: str, vector: str, size: int) -> None:
+    """Raise `ManifestMismatchError` for a known model of another size."""
     for model in KNOWN_MODELS:
         if model.name == made_by and model.dim != size:
             raise ManifestMismatchError(

@@ -7,6 +7,7 @@ import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -283,6 +284,29 @@ class Store(ABC):
         `options` are backend settings such as ``shard_number`` and ``replication_factor``;
         ``vectors`` among them holds settings of single vectors by name, such as ``on_disk``.
         """
+
+    def take_shard(self, name: str, folder: Path, *, moves: bool = False) -> int:
+        """Make a collection of a shard of Qdrant Edge; returns how many points it has.
+
+        The shard's folder is copied, and never opened where it is; with `moves` it is renamed.
+        Nothing is left half-made, by an error or a kill.
+
+        Raises
+        ------
+        Unsupported
+            If this is no embedded store.
+        Conflict
+            If there is a collection of that name.
+        Locked
+            If somebody has the shard open.
+        InputError, StoreError
+            If it is damaged, of a newer format, or holds anything but files; or there is not the
+            space.
+        """
+        raise Unsupported(
+            f"{self.location} is no embedded store and cannot take the files of a shard; give a "
+            f"directory as the store"
+        )
 
     @abstractmethod
     def settings(self, name: str) -> dict[str, Any]:

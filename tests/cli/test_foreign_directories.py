@@ -122,6 +122,45 @@ def test_local_mode_is_imported_and_the_repeat_writes_nothing(here: Path) -> Non
     assert kinds == {"import-local": "COMPLETE"}
 
 
+def test_a_shard_is_adopted_by_the_command_that_the_sentence_names(here: Path) -> None:
+    make_shard(here / "theirs")
+    before = contents(here / "theirs")
+    plan = run("adopt", "--shard", "theirs", "shop", "--dry-run")
+    assert (plan["collection"], list(plan["vectors"])) == ("shop", ["image"])
+    assert not (here / ".intramodal").exists()
+    done = run("adopt", "--shard", "theirs", "shop")
+    assert (done["points"], done["adopted"]) == (N, None)
+    declared = run("adopt", "--shard", "theirs", "declared", "--made-by", "a model")
+    assert declared["adopted"]["made_by"] == "a model"
+    assert (
+        "give another name"
+        in run("adopt", "--shard", "theirs", "shop", code=1)["error"]["message"]
+    )
+    assert contents(here / "theirs") == before
+    moved = invoke("adopt", "--shard", "theirs", "moved", "--move")
+    assert f"theirs moved -> moved: {N} points, vectors image" in moved.stdout
+    assert not (here / "theirs").exists()
+    with open_store(".intramodal/store") as store:
+        assert store.collections() == ["declared", "moved", "shop"]
+    kinds = [one["kind"] for one in run("runs", "list")["runs"]]
+    assert kinds == ["adopt"] * 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("shop",), "Missing option '--made-by'"),
+        (("shop", "--made-by", "m", "--move"), "--move is for --shard only"),
+        (("shop", "--made-by", "m", "--dry-run"), "--dry-run is for --shard only"),
+        (("shop", "--shard", "theirs", "--pictures", "."), "--pictures needs --made-by"),
+    ],
+)
+def test_options_of_adopt_that_do_not_belong_together_are_refused(
+    arguments: tuple[str, ...], says: str
+) -> None:
+    assert says in run("adopt", *arguments, code=2)["error"]["message"]
+
+
 def test_a_wrong_folder_is_said_and_makes_no_store(here: Path) -> None:
     make_photos(here / "photos")
     for place in ("photos", "nowhere"):

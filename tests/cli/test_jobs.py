@@ -40,7 +40,8 @@ MADE_OF = {
     "texts": {"model", "models", "text_vectors", "device", "precision", "texts"},
     "encoder": {"model", "device", "precision"},
     "source": {"target", "targets", "model", "text_vectors", "projectors", "device", "precision"},
-    "collection": {"made_by", "rollback", "verify", "recompute", "yes", "dry_run"},
+    "collection": {"made_by", "rollback", "verify", "recompute", "yes", "dry_run"}
+    | {"shard", "move"},
     "searches": {"ef", "indexed_only", "ignore_quantization", "rescore", "oversampling", "exact"}
     | {"candidates"},
     "words": {"class_texts"},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -98,6 +100,11 @@ class Catalogue:
         with file:
             _wait_for(file.fileno(), self.folder)
             yield  # closing the file releases the lock
+
+    @staticmethod
+    def new_folder(name: str) -> str:
+        """Return a name that no folder has had: what is left of one is never taken for another."""
+        return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:40]}-{secrets.token_hex(4)}"
 
     def temporaries(self) -> list[Path]:
         """Return what killed writers have left; within `change` nobody else's is among them."""

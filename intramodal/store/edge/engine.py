@@ -184,6 +184,21 @@ def as_written(vector: str, spec: VectorSpec, wanted: Mapping[str, Any]) -> dict
         return own_settings(path, vector)
 
 
+def segment_version() -> str:
+    """Return the version of the segments that the engine writes."""
+    with tempfile.TemporaryDirectory(prefix="intramodal-") as folder:
+        path = Path(folder) / "shard"
+        create_shard(path, {"": VectorSpec(1)}, {}).close()
+        (found,) = (path / "segments").glob("*/version.info")
+        return found.read_text(encoding="utf-8").strip()
+
+
+def indexes_of(shard: edge.EdgeShard) -> dict[str, str]:
+    """Return the kind of each payload index of an open shard."""
+    kinds = {field: str(index.data_type) for field, index in shard.info().payload_schema.items()}
+    return {field: kind.rpartition(".")[2].lower() for field, kind in kinds.items()}
+
+
 def own_settings(path: Path, vector: str) -> dict[str, Any]:
     """Return the settings of a single vector."""
     found: dict[str, Any] = settings(path).get("vectors", {}).get(vector, {})

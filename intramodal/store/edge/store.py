@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
-import secrets
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,7 +45,7 @@ from intramodal.store.checks import (
     require_vectors,
     says,
 )
-from intramodal.store.edge import engine, repair
+from intramodal.store.edge import arrival, engine, repair
 from intramodal.store.edge.catalogue import Catalogue, Contents, Entry
 from intramodal.store.fields import paths, selection
 from intramodal.store.filters import spell
@@ -102,11 +100,13 @@ class EdgeStore(Store):
             ) from error
 
     def _clear_discarded(self) -> None:
-        """Delete what a killed `create` or `drop` has left."""
+        """Delete what a killed `create` or `drop` has left, and undo a killed `take_shard`."""
         try:
-            if not (self._catalogue.read().discarded or self._catalogue.temporaries()):
+            left = [*self._catalogue.temporaries(), *arrival.left_waiting(self._folder)]
+            if not (self._catalogue.read().discarded or left):
                 return
             with self._catalogue.change() as contents:
+                arrival.undo_killed(self._catalogue, contents)
                 for path in self._catalogue.temporaries():
                     path.unlink(missing_ok=True)
                 kept = {entry.folder for entry in contents.collections.values()}
@@ -157,7 +157,7 @@ class EdgeStore(Store):
             if name in contents.collections or name in contents.aliases:
                 raise Conflict(f"there is a collection or an alias {name!r} already")
             # A fresh folder each time: a half-deleted predecessor can never be mistaken for it.
-            folder = f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:40]}-{secrets.token_hex(4)}"
+            folder = self._catalogue.new_folder(name)
             contents.discarded.append(folder)
             self._catalogue.save(contents)
             try:
@@ -173,6 +173,12 @@ class EdgeStore(Store):
             contents.collections[name] = Entry(
                 folder, dict(vectors), dict(metadata or {}), is_reconciled=True
             )
+
+    def take_shard(self, name: str, folder: Path, *, moves: bool = False) -> int:
+        """Make a collection of a shard that another program has made; returns its points."""
+        check_name(name)
+        with self._guard, engine.translated(f"take the shard {folder}"):
+            return arrival.take(self._catalogue, name, arrival.examined(folder), moves=moves)
 
     def info(self, name: str) -> CollectionInfo:
         """Return counts, vector definitions, metadata and status; `NotFound` if absent."""
