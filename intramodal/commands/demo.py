@@ -54,7 +54,7 @@ def command(
     as_json: bool,
     **access: Any,
 ) -> None:
-    """Run the whole workflow on bundled images, offline: ingest, project, compare, report.
+    """Run the whole workflow on bundled images, offline: ingest, fit, compare, report.
 
     The images are emoji drawn by four vendors, and the bundled model is small. The report explains
     what they can and cannot show.

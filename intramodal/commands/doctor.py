@@ -42,7 +42,7 @@ _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
 @session_options
 @click.pass_context
 def command(ctx: click.Context, /, session: Session, repair: bool) -> None:
-    """Check what the commands need: Python, torch, numba, store, runs, model cache, disk.
+    """Check what the commands need: Python, torch, numba, store, runs, models, disk.
 
     Each line is ok, a warning or a problem, with a remedy; the exit code is 1 if there is a
     problem. Opening the collections completes changes that were interrupted; nothing else is

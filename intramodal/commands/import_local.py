@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from intramodal.commands.options import as_list
+from intramodal.commands.options import as_list, preference
 from intramodal.commands.printing import named, note, print_table, printable
 from intramodal.commands.session import JobCommand, Session, session_options
 
@@ -29,7 +29,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
     metavar="NAME",
     help="Collection to import; default: all. Repeatable.",
 )
-@click.option("--batch-size", type=click.IntRange(1), help="Points per request, at most.")
+@preference("--batch-size", type=click.IntRange(1), help="Points per request, at most.")
 @click.option(
     "--dry-run", is_flag=True, help="Show what would be imported, and what not; write nothing."
 )
