@@ -44,7 +44,7 @@ test: lint   ## lint and every test, with small counts of the slow suites
 test-full: lint   ## the full counts: kills at every system call, 200 fault schedules, 1,000 hostile files
 	INTRAMODAL_KILLS=30 INTRAMODAL_FAULT_SCHEDULES=200 INTRAMODAL_HOSTILE_FILES=1000 \
 	INTRAMODAL_SYSCALL_KILLS=all INTRAMODAL_RANDOM_KILLS=300 INTRAMODAL_PAYLOADS=500 \
-	INTRAMODAL_COPY_S=20 $(PYTEST)
+	INTRAMODAL_COPY_S=20 INTRAMODAL_FUZZ_S=60 $(PYTEST)
 
 # Servers: INTRAMODAL_TEST_QDRANT_URL and INTRAMODAL_TEST_DB_URL, else containers; what lacks both is skipped.
 integration: $(VENV)/.dev   ## the tests that need a running Qdrant and PostgreSQL
