@@ -251,4 +251,6 @@ def cli(ctx: click.Context, verbose: int) -> None:
 
 def main() -> None:
     """Run the command line of this process."""
+    # Arrow's own allocator keeps what it has freed: 40 MB more for ten times the rows of Parquet.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     cli(prog_name="intramodal")

@@ -58,6 +58,8 @@ log = logging.getLogger(__name__)
 
 # Points an engine call: the interpreter is held meanwhile, so that Ctrl-C waits for its end.
 _WRITE_BATCH = 1000
+_UNSAVED = 25_000
+"""Points after which the engine saves what it holds pending, 120 bytes of memory for each."""
 _QUERY_BATCH = 100
 _MOST_TRIES = 3
 
@@ -80,6 +82,7 @@ class EdgeStore(Store):
         self._catalogue = Catalogue(self._folder)
         self._shards: dict[str, edge.EdgeShard] = {}
         self._specs: dict[str, dict[str, VectorSpec]] = {}
+        self._n_unsaved = 0
         # The engine holds the interpreter in every call, so one lock costs no concurrency.
         self._guard = threading.RLock()
         self._is_closed = False
@@ -405,6 +408,10 @@ class EdgeStore(Store):
                     for i, payload, *row in rows
                 ]
                 shard.update(edge.UpdateOperation.upsert_points(batch, update_mode=mode))
+                self._n_unsaved += len(batch)
+                if self._n_unsaved >= _UNSAVED:
+                    shard.flush()
+                    self._n_unsaved = 0
 
     def update_vectors(
         self,
