@@ -12,6 +12,9 @@ from .evaluation.index import IndexSearch as IndexSearch
 from .evaluation.index import evaluate_index as evaluate_index
 from .evaluation.misalignment import VectorOf as VectorOf
 from .evaluation.misalignment import measure_misalignment as measure_misalignment
+from .evaluation.preference import Preference as Preference
+from .evaluation.preference import Votes as Votes
+from .evaluation.preference import measure_preference as measure_preference
 from .evaluation.recovery import recover_with_anchors as recover_with_anchors
 from .evaluation.recovery import recover_without_anchors as recover_without_anchors
 from .evaluation.recovery import recovery_curve as recovery_curve
@@ -69,6 +72,9 @@ from .projection.recipes import RECIPES as RECIPES
 from .projection.recipes import Recipe as Recipe
 from .projection.text_pca import TextPCA as TextPCA
 from .reports.junit import write_junit as write_junit
+from .reports.pages import judging_page as judging_page
+from .reports.pages import search_page as search_page
+from .reports.pictures import PictureSource as PictureSource
 from .reports.pivot import tabulate_runs as tabulate_runs
 from .reports.report import render_report as render_report
 from .reports.report import report_of_run as report_of_run

@@ -99,8 +99,8 @@ def _exit_code(number: int) -> int:
 
 COMMANDS = (
     *("demo", "ingest", "import-local", "fit", "backfill", "adopt"),
-    *("evaluate", "compare", "search", "export", "report", "reproduce", "runs", "models"),
-    *("doctor", "trust"),
+    *("evaluate", "compare", "judge", "search", "export", "report", "reproduce", "runs"),
+    *("models", "doctor", "trust"),
 )
 """In the order of the help; each lives in ``intramodal.commands.<name>`` as ``command``."""
 

@@ -39,10 +39,11 @@ def delta_plot(
     `rows` are names, "delta" and "interval" of each, and the color.
     """
     axes = Axes(what, (4.7, 1.0 + 0.26 * len(rows)))
-    for y, (_, row, color) in enumerate(rows):
+    for y, (name, row, color) in enumerate(rows):
         low, high = row["interval"] or (row["delta"], row["delta"])
+        told = f"{shown(name)}: {row['delta']:+.3f} [{low:+.3f}, {high:+.3f}]"
         axes.line([low, high], [y, y], Stroke(color, 2.5, has_round_ends=True))
-        axes.dots([row["delta"]], [y], color, radius=3.5)
+        axes.dots([row["delta"]], [y], color, radius=3.5, titles=[told])
     axes.across(0, THIN, axis="x")
     axes.y = _named([name for name, _, _ in rows], limits=(len(rows) - 0.5, -0.5))
     axes.x = Scale(f"{shown(b)} minus {shown(a)}\n(fraction, with its 95% interval)")
@@ -55,9 +56,15 @@ def _named(names: Sequence[str], **about: Any) -> Scale:
 
 
 def fewshot_plot(
-    field: str, fewshot: Mapping[str, Any], a: str, b: str, *, n_classes: int | None = None
+    field: str,
+    fewshot: Mapping[str, Any],
+    a: str,
+    b: str,
+    *,
+    n_classes: int | None = None,
+    color: str = B_COLOR,
 ) -> str:
-    """Return accuracy by number of shots, one pair of lines a classifier.
+    """Return accuracy by number of shots, one pair of lines per classifier; B in `color`.
 
     Bars are the 95% interval of the difference, drawn from A: where a bar does not reach A's
     line, the two differ.
@@ -65,16 +72,18 @@ def fewshot_plot(
     axes = Axes(f"few-shot accuracy by {shown(field)}", (3.6, 2.8))
     for dash, (classifier, shots) in zip(("", DASHED, DOTTED), fewshot.items(), strict=False):
         points = [(int(s), row) for s, row in shots.items() if row["a"] is not None]
-        for key, name, color in (("a", a, A_COLOR), ("b", b, B_COLOR)):
+        for key, name, paint in (("a", a, A_COLOR), ("b", b, color)):
             label = f"{shown(name)}, {shown(classifier)}"
             values = [row[key] for _, row in points]
-            axes.line(
-                [s for s, _ in points], values, Stroke(color, dash=dash), dot=DOT, label=label
-            )
+            told = [
+                f"{label}, {s} shots: {v:.3f}" for (s, _), v in zip(points, values, strict=True)
+            ]
+            at, stroke = [s for s, _ in points], Stroke(paint, dash=dash)
+            axes.line(at, values, stroke, dot=DOT, label=label, titles=told)
         for s, *ends in _interval_bars(points):
-            axes.line([s, s], ends, Stroke(B_COLOR, 1.2, opacity=0.6))
+            axes.line([s, s], ends, Stroke(color, 1.2, opacity=0.6))
     ticks = sorted({int(s) for shots in fewshot.values() for s in shots})
-    axes.x = Scale("labelled images a class (shots)", ticks=[(t, str(t)) for t in ticks], base=2)
+    axes.x = Scale("labelled images per class (shots)", ticks=[(t, str(t)) for t in ticks], base=2)
     axes.y = Scale("accuracy (fraction)")
     n = f" (n={n_classes:,} classes)" if n_classes is not None else ""
     axes.title = f"{shown(field)}{n}"
@@ -99,7 +108,7 @@ def shots_plot(
         dash = ("", DASHED, DOTTED)[n // len(_SERIES) % 3]
         stroke = Stroke(_SERIES[n % len(_SERIES)], dash=dash)
         axes.line([s for s, _ in there], [v for _, v in there], stroke, dot=DOT, label=shown(name))
-    axes.x = Scale("labelled images a class (shots)", ticks=[(s, str(s)) for s in shots], base=2)
+    axes.x = Scale("labelled images per class (shots)", ticks=[(s, str(s)) for s in shots], base=2)
     axes.y = Scale(what)
     axes.title = shown(title, 60)
     axes.legend()
@@ -126,7 +135,8 @@ def class_plot(field: str, deltas: Sequence[Mapping[str, Any]], *, n_each: int =
     axes = Axes(f"classes of {shown(field)}", (3.6, 1.05 + 0.19 * len(rows)))
     for n, row in enumerate(rows):
         end, color = row["delta"], GAIN if row["delta"] > 0 else LOSS
-        axes.area([0, end, end, 0], [n - 0.4, n - 0.4, n + 0.4, n + 0.4], color)
+        told = f"{shown(row['class'])}: {end:+.3f} ({row['n_queries']} queries)"
+        axes.area([0, end, end, 0], [n - 0.4, n - 0.4, n + 0.4, n + 0.4], color, title=told)
     axes.across(0, THIN, axis="x")
     names = [f"{shown(row['class'], 22)} ({row['n_queries']})" for row in rows]
     axes.y = Scale(ticks=list(enumerate(names)), size=SMALL)
@@ -159,15 +169,15 @@ def histogram_plot(
     return axes.svg()
 
 
-def precision_recall_plot(curve: Mapping[str, Any]) -> str:
-    """Return precision by recall of both vectors, from `PrecisionRecall.to_dict`."""
+def precision_recall_plot(curve: Mapping[str, Any], *, color: str = B_COLOR) -> str:
+    """Return precision by recall of both vectors, from `PrecisionRecall.to_dict`; B in `color`."""
     axes = Axes(f"precision and recall by {shown(curve['field'])}", (3.6, 2.8))
-    lines = zip(curve["precision"].items(), (A_COLOR, B_COLOR), strict=False)
-    for (name, precision), color in lines:
-        axes.line(curve["recall"], precision, Stroke(color), label=shown(name))
+    lines = zip(curve["precision"].items(), (A_COLOR, color), strict=False)
+    for (name, precision), paint in lines:
+        axes.line(curve["recall"], precision, Stroke(paint), label=shown(name))
         if name in curve.get("interval", {}):
-            axes.band(curve["recall"], curve["interval"][name], color, 0.22)
-    axes.across(curve["chance"], THIN_DOTS, label="any order")
+            axes.band(curve["recall"], curve["interval"][name], paint, 0.22)
+    axes.across(curve["chance"], THIN_DOTS, label="random ranking")
     axes.x = Scale("recall (fraction)", limits=(0, 1))
     axes.y = Scale("precision (fraction)", limits=(0, 1.02))
     n, averaged = curve["n_queries"], curve["n_averaged"]
@@ -189,14 +199,17 @@ def spectrum_plot(ratio: Sequence[float], n_kept: int, n_anchors: int) -> str:
     return axes.svg()
 
 
-def sweep_plot(sweep: Mapping[str, Any]) -> str:
-    """Return mAP by number of kept dimensions, the knee marked.
+def sweep_plot(sweep: Mapping[str, Any], *, color: str = B_COLOR) -> str:
+    """Return mAP by number of kept dimensions in `color`, the knee marked.
 
     `sweep` has "field", "dims" and "map" of one length, "raw_map", "knee" (a number of
     dimensions or None), and perhaps "n_queries".
     """
     axes = Axes(f"dimensions for {shown(sweep['field'])}", (3.6, 2.6))
-    axes.line(sweep["dims"], sweep["map"], Stroke(B_COLOR), dot=DOT)
+    told = [
+        f"{d:,} dimensions: mAP {m:.3f}" for d, m in zip(sweep["dims"], sweep["map"], strict=True)
+    ]
+    axes.line(sweep["dims"], sweep["map"], Stroke(color), dot=DOT, titles=told)
     axes.across(sweep["raw_map"], Stroke(A_COLOR, dash=DASHED), label="raw")
     if sweep["knee"] is not None:
         axes.across(sweep["knee"], THIN_DOTS, axis="x", label="knee")

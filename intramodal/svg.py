@@ -38,6 +38,8 @@ _MARGIN = 0.05
 """Of the range, between the outermost data and the end of the axis."""
 _MOST_TICKS = 9
 _LEAST_POWERS = 3
+_REACH = 14.0
+"""Around a dot, in points, where a pointer is shown its value."""
 _STEPS = 100
 """Points of a line that a legend keeps off."""
 _NARROWEST = 1e-9
@@ -200,6 +202,8 @@ class _Mark:
     style: str
     kind: Literal["line", "area", "dots", "x", "y"] = "line"
     """"x" and "y" are a line through all of the axes at that value of the one point."""
+    titles: Sequence[str] = ()
+    """What a pointer over each dot, or over the line or area, is shown."""
 
 
 @dataclass
@@ -240,22 +244,38 @@ class Axes:
         *,
         dot: float = 0.0,
         label: str | None = None,
+        titles: Sequence[str] = (),
     ) -> None:
-        """Draw a line, interrupted where a value is not finite; `dot` is the radius of dots."""
+        """Draw a line, interrupted where a value is not finite; `dot` is the radius of dots.
+
+        `titles` (n,) are what a pointer over each dot is shown.
+        """
         self._marks.append(_Mark(_points(x, y), stroke.style))
         if dot:
-            self.dots(x, y, stroke.color, radius=dot)
+            self.dots(x, y, stroke.color, radius=dot, titles=titles)
         self._explain(label, stroke, dot)
 
-    def dots(self, x: ArrayLike, y: ArrayLike, color: str, *, radius: float) -> None:
-        """Draw dots without a line."""
-        self._marks.append(_Mark(_points(x, y), Stroke.of_dots(color, radius).style, "dots"))
+    def dots(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        color: str,
+        *,
+        radius: float,
+        titles: Sequence[str] = (),
+    ) -> None:
+        """Draw dots without a line; `titles` (n,) are what a pointer over each is shown."""
+        style = Stroke.of_dots(color, radius).style
+        self._marks.append(_Mark(_points(x, y), style, "dots", titles))
 
-    def area(self, x: ArrayLike, y: ArrayLike, color: str, opacity: float = 1.0) -> None:
+    def area(
+        self, x: ArrayLike, y: ArrayLike, color: str, opacity: float = 1.0, *, title: str = ""
+    ) -> None:
         """Fill a polygon; corners that are not finite are left out."""
         points = _points(x, y)
         style = f'fill="{color}"' + (f' fill-opacity="{opacity:g}"' if opacity < 1 else "")
-        self._marks.append(_Mark(points[np.isfinite(points).all(axis=1)], style, "area"))
+        finite = points[np.isfinite(points).all(axis=1)]
+        self._marks.append(_Mark(finite, style, "area", [title] if title else ()))
 
     def band(
         self, x: ArrayLike, between: Sequence[ArrayLike], color: str, opacity: float = 1.0
@@ -328,9 +348,21 @@ def _n(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
-def _path(commands: str, style: str, *, is_area: bool = False) -> str:
+def _path(commands: str, style: str, *, is_area: bool = False, title: str = "") -> str:
     hollow = "" if is_area else 'fill="none" '
-    return f'<path {hollow}{style} d="{commands}"/>'
+    path = f'<path {hollow}{style} d="{commands}"'
+    return f"{path}><title>{html.escape(title)}</title></path>" if title else f"{path}/>"
+
+
+def _hints(at: Points, titles: Sequence[str]) -> str:
+    """Return what a pointer near each dot (n, 2) is shown: a dot alone is too small to be hit."""
+    found = [
+        f'<path d="M{_n(x)} {_n(y)}h0"><title>{html.escape(title)}</title></path>'
+        for (x, y), title in zip(at, titles, strict=False)
+        if np.isfinite((x, y)).all()
+    ]
+    style = f'stroke-width="{_REACH:g}" stroke="{INK}" stroke-opacity="0" stroke-linecap="round"'
+    return f"<g {style}>{''.join(found)}</g>" if found else ""
 
 
 def _text(text: str, x: float, y: float, size: float, anchor: str = "", turn: str = "") -> str:
@@ -422,9 +454,10 @@ class _Frame:
             return ""
         if mark.kind == "dots":
             dots = [f"M{_n(x)} {_n(y)}h0" for x, y in np.concatenate(parts)]
-            return _path("".join(dots), mark.style)
-        is_area = mark.kind == "area"
-        return _path("".join(map(_joined, parts)) + "z" * is_area, mark.style, is_area=is_area)
+            return _path("".join(dots), mark.style) + _hints(at, mark.titles)
+        is_area, title = mark.kind == "area", "".join(mark.titles)
+        commands = "".join(map(_joined, parts)) + "z" * is_area
+        return _path(commands, mark.style, is_area=is_area, title=title)
 
     def axes(self) -> Iterator[str]:
         """Yield the two axes with their ticks and labels, and the title."""

@@ -17,6 +17,7 @@ from intramodal.commands.options import (
     label_file_options,
     max_queries_option,
     model_options,
+    picture_options,
     preference,
     sample_option,
     shard_key_option,
@@ -157,11 +158,7 @@ _NOT_RECORDED_UNLABELLED = (
     type=Output("html"),
     help="Also write the report, one HTML page with tables and plots, e.g. report.html.",
 )
-@click.option(
-    "--pictures",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder that the payload's `path` is relative to, for the images in the report.",
-)
+@picture_options
 @preference(
     "--fail-on",
     type=click.Choice(FAIL_ON),
@@ -234,9 +231,11 @@ def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dic
     from intramodal.evaluation.tasks import Sides
     from intramodal.files import check_place
     from intramodal.projection.projection import Projection
+    from intramodal.reports.pictures import PictureSource
 
     sides = Sides.parse(options["queries"], options["gallery"], options["split"])
     started = datetime.now(UTC)
+    pictures = PictureSource(options["pictures"], options["picture_field"])
     for path in (options["report"], options["junit"]):
         check_place(path)
     a, b = options["vectors"]
@@ -269,7 +268,7 @@ def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dic
                 seed=options["seed"],
                 run=run,
             )
-            document = keep_document(found, run, at.ledger, pictures=options["pictures"])
+            document = keep_document(found, run, at.ledger, pictures=pictures)
     result = gated(found.to_dict(), fail_on=options["fail_on"], baseline=earlier)
     _write_junit(result, options["junit"], started, run)
     write_report(document, options["report"], run)
@@ -357,8 +356,10 @@ def _unlabelled(session: Session, collection: str, options: dict[str, Any]) -> d
     from intramodal.evaluation.agreement import compare_unlabelled
     from intramodal.files import check_place
     from intramodal.projection.anchors import TEMPLATE, load_anchors
+    from intramodal.reports.pictures import PictureSource
 
     check_place(options["report"])
+    pictures = PictureSource(options["pictures"], options["picture_field"])
     names, ready = options["names"], options["text_vectors"]
     if names is None and (options["model"] or ready):
         raise InputError(
@@ -384,16 +385,18 @@ def _unlabelled(session: Session, collection: str, options: dict[str, Any]) -> d
                 run=run,
             )
             if options["report"] is not None:
-                _write_disagreements(photos, found, run, options)
+                _write_judging_page(photos, found, run, options, pictures)
     return found.to_dict()
 
 
-def _write_disagreements(photos: Any, found: Any, run: Any, options: dict[str, Any]) -> None:
-    from intramodal.reports.pages import disagreements_page
+def _write_judging_page(
+    photos: Any, found: Any, run: Any, options: dict[str, Any], pictures: Any
+) -> None:
+    from intramodal.reports.pages import judging_page
     from intramodal.reports.report import render_report
 
     with figures_kept(run, "runs show"):
-        page = disagreements_page(photos, found, pictures=options["pictures"])
+        page = judging_page(photos, found, pictures=pictures, seed=options["seed"] or 0)
         render_report(page, options["report"])
 
 

@@ -76,6 +76,7 @@ def _run(session: Session, out: Path) -> dict[str, Any]:
     from intramodal.evaluation.resampling import Resampling
     from intramodal.ingest.vectors.matrices import read_matrix
     from intramodal.projection.projection import Projection
+    from intramodal.reports.pictures import PictureSource
 
     started = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
@@ -96,7 +97,7 @@ def _run(session: Session, out: Path) -> dict[str, Any]:
                 run=run,
             )
             document = keep_document(
-                found, run, at.ledger, title=TITLE, about=ABOUT, pictures=pictures
+                found, run, at.ledger, title=TITLE, about=ABOUT, pictures=PictureSource(pictures)
             )
         first = next(at.store.scroll(COLLECTION, batch_size=1)).ids[0]
     write_report(document, report, run)

@@ -120,6 +120,22 @@ def model_options(command: F) -> F:
     )(command)
 
 
+def picture_options(command: F) -> F:
+    """Add ``--pictures`` and ``--picture-field``: where the pictures of a page are."""
+    command = preference(
+        "--picture-field",
+        metavar="FIELD",
+        help="Payload field that names the picture of a point, a file or an http(s) address; "
+        "default: the first of path, file, filename, image, image_path, image_url, url, key.",
+    )(command)
+    return click.option(
+        "--pictures",
+        metavar="FOLDER|PATTERN",
+        help="Folder that the file names in the payload are relative to, for the images on the "
+        "page, or a pattern with payload fields, e.g. 'photos/{sku}.jpg'.",
+    )(command)
+
+
 def upload_options(command: F) -> F:
     """Add ``--upload-streams`` and ``--node``."""
     command = click.option(

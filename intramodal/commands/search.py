@@ -10,6 +10,7 @@ import click
 from intramodal.commands.options import (
     LIST,
     model_options,
+    picture_options,
     preference,
     shard_key_option,
     vector_list,
@@ -56,11 +57,12 @@ from intramodal.commands.session import JobCommand, Session, session_options
     type=Output("html"),
     help="Also write an HTML page with the images, e.g. page.html.",
 )
-@click.option(
-    "--pictures",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder that the payload's `path` is relative to, for the images on the page; default: "
-    "the current folder.",
+@picture_options
+@preference(
+    "--label",
+    metavar="FIELD",
+    help="Payload field that says which results are right, as the page shows them: those that "
+    "share the value of the point given with --id.  [default: label]",
 )
 @model_options
 @shard_key_option
@@ -129,13 +131,23 @@ def _write_page(photos: Any, found: Any, query: dict[str, Any], options: dict[st
     if options["html"] is None:
         return {}
     from intramodal.reports.pages import search_page
+    from intramodal.reports.pictures import PictureSource
     from intramodal.reports.report import render_report
 
     page = search_page(
-        photos, found, **query, exact=options["exact"], pictures=options["pictures"]
+        photos,
+        found,
+        **query,
+        exact=options["exact"],
+        pictures=PictureSource(options["pictures"] or ".", options["picture_field"]),
+        label=options["label"],
     )
     render_report(page, options["html"])
-    return {"html": str(options["html"]), "n_pictures": page.n_pictures}
+    return {
+        "html": str(options["html"]),
+        "n_pictures": page.n_pictures,
+        "no_pictures": page.no_pictures,
+    }
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -145,8 +157,8 @@ def _show(result: dict[str, Any]) -> None:
     print_table(columns, _rows(result, names))
     if "html" in result:
         say(f"page: {result['html']}")
-        if not result["n_pictures"]:
-            note("the page has no pictures: name the folder of the paths with --pictures")
+        if result["no_pictures"]:
+            note(f"{result['no_pictures']} (--pictures, --picture-field)")
 
 
 def _rows(result: dict[str, Any], names: list[str]) -> list[list[object]]:

@@ -34,7 +34,7 @@ LOGIT_SCALE = 100.0
 """Softmax scale of CLIP's zero-shot classifier, where its training ends (Radford et al. 2021)."""
 
 N_QUERIES = 5000
-N_DISAGREEMENTS = 12
+N_DISAGREEMENTS = 24
 LEAST_CONFIDENCE = 0.5
 _PSEUDO = "pseudo-label"
 

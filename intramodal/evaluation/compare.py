@@ -15,7 +15,7 @@ from intramodal.evaluation.decision import Decision
 from intramodal.evaluation.distances import other_distances
 from intramodal.evaluation.duplicates import THRESHOLD, check_threshold
 from intramodal.evaluation.intervals import holm
-from intramodal.evaluation.labels import labels_of
+from intramodal.evaluation.labels import labels_of, share_label
 from intramodal.evaluation.misalignment import MisalignmentResult, misalignment_of
 from intramodal.evaluation.pieces import (
     NO_FEWSHOT,
@@ -43,6 +43,7 @@ from intramodal.evaluation.verdict import (
     Outcome,
     Piece,
     Wording,
+    brief,
     headline,
     judge,
 )
@@ -69,18 +70,12 @@ class Neighbour:
     is_relevant: bool
 
 
-def _share(a: Any, b: Any) -> bool:
-    """Return whether two labels, or lists of labels, share a value."""
-    first, second = (set(v if isinstance(v, list) else [v]) - {None} for v in (a, b))
-    return bool(first & second)
-
-
 @dataclass(frozen=True, eq=False)
 class Context:
     """What a comparison rests on, and what its report is computed from.
 
-    `table` holds both vectors, the label fields and the paths of the points that take part, and
-    remembers classes, tasks and unit rows; `split` are its two sides, as `sides` chose them.
+    `table` holds both vectors and the label fields of the points that take part, and remembers
+    classes, tasks and unit rows; `split` are its two sides, as `sides` chose them.
     `projection` is what B was made with, `texts` (n, d) are in the space of A; `where` is the
     filter that all of the points match.
     """
@@ -303,7 +298,7 @@ class Comparison(Results):
         for vector in self.vectors:
             hits = source.shown_neighbours(query, using=vector, k=k, where=self.context.where)
             found[vector] = [
-                Neighbour(hit, float(score), _share(label.get(query), label.get(hit)))
+                Neighbour(hit, float(score), share_label(label.get(query), label.get(hit)))
                 for hit, score in zip(hits.ids[0], hits.scores[0], strict=True)
             ]
         return found
@@ -423,6 +418,7 @@ class Comparison(Results):
             "fewshot": row.fewshot and row.fewshot.by_shots(),
             "verdict_fewshot": fewshot,
             "verdict": verdict,
+            "brief": brief(judgement, *self.vectors),
             "sentence": self.sentence(name),
             "p_better": judgement.p_better,
             "p_not_worse": judgement.p_not_worse,
@@ -616,13 +612,11 @@ def _read(
     sample: int | None,
     seed: int,
 ) -> VectorTable:
-    """Read both vectors, the fields of labels, sides and units, and the paths, once."""
+    """Read both vectors and the fields of labels, sides and units, once."""
     if isinstance(source, VectorTable):
         return read_labelled(source, vectors, fields, where=where)
     wanted = [*fields, *resampling.fields]
-    return read_labelled(
-        source, vectors, wanted, optional=["path"], where=where, sample=sample, seed=seed
-    )
+    return read_labelled(source, vectors, wanted, where=where, sample=sample, seed=seed)
 
 
 def _check_made(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # scipy.stats has the same functions, at a second of imports and a hundred times the cost a call.
-from scipy.special import ndtr, ndtri, stdtr, stdtrit
+from scipy.special import bdtr, betaincinv, ndtr, ndtri, stdtr, stdtrit
 
 Array = NDArray[Any]
 
@@ -331,6 +331,25 @@ def drawn_interval(values: NDArray[np.float64], n_population: int) -> tuple[floa
     error = float(values.std(ddof=1) * np.sqrt(left / n))
     mean = float(values.mean())
     return within((mean - _NORMAL_975 * error, mean + _NORMAL_975 * error), FRACTION)
+
+
+def sign_test(n_for: int, n: int) -> tuple[tuple[float, float], float]:
+    """Return the exact 95% interval of a share, and the p-value of "it is one half".
+
+    Clopper and Pearson's interval; it excludes one half exactly when ``p < 0.05``.
+
+    Examples
+    --------
+    >>> (low, high), p = sign_test(9, 10)
+    >>> round(low, 3), round(high, 3), round(p, 4)
+    (0.555, 0.997, 0.0215)
+    """
+    if n == 0:
+        return (0.0, 1.0), 1.0
+    low = float(betaincinv(n_for, n - n_for + 1, _TAIL)) if n_for else 0.0
+    high = float(betaincinv(n_for + 1, n - n_for, 1 - _TAIL)) if n_for < n else 1.0
+    tail = float(bdtr(min(n_for, n - n_for), n, 0.5))
+    return (low, high), min(1.0, 2 * tail)
 
 
 def normal_tail(z: float) -> float:

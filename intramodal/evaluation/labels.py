@@ -342,3 +342,15 @@ def _csr(lists: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.
     lengths = np.fromiter((len(codes) for codes in lists), dtype=np.int64, count=len(lists))
     indices = np.fromiter((c for codes in lists for c in codes), dtype=np.int64)
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), indices
+
+
+def share_label(a: Any, b: Any) -> bool:
+    """Return whether two labels, or lists of labels, share a value.
+
+    Examples
+    --------
+    >>> share_label(["red", "blue"], "red"), share_label(None, None)
+    (True, False)
+    """
+    first, second = (set(v if isinstance(v, list) else [v]) - {None} for v in (a, b))
+    return bool(first & second)

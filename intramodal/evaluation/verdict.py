@@ -400,3 +400,51 @@ _SAID: dict[Outcome, Callable[[Judgement, Wording], str]] = {
     "too_easy": _too_easy,
     "inconclusive": _inconclusive,
 }
+
+
+def brief(judgement: Judgement, a: str, b: str) -> str:
+    """Return what to do, and the figure that decides, in points and at most 25 words."""
+    if judgement.outcome == "mixed":
+        return _brief_mixed(judgement, a)
+    if judgement.outcome == "worse":
+        return f"Keep {a}: {_points(judgement.lost[0])}."
+    if judgement.outcome == "better":
+        return f"Use {b}: {_points(judgement.gained[0])}."
+    if judgement.outcome == "too_easy":
+        return f"Use either: both are above {_CEILING:g}."
+    if judgement.outcome == "not_worse":
+        least = max(judgement.judged, key=lambda piece: piece.p_guarded)
+        return (
+            f"Use {b}: not worse; {NAMES[least.name]} loses {100 * least.guard:g} points at most."
+        )
+    return _brief_open(judgement)
+
+
+def _brief_mixed(judgement: Judgement, a: str) -> str:
+    """Return the two figures that contradict each other."""
+    if judgement.lost and judgement.gained:
+        lost, gained = _points(judgement.lost[0]), _points(judgement.gained[0])
+        return f"Keep {a}: {lost}, although {gained}."
+    pieces = [judgement.contrary] if judgement.contrary else []
+    return (
+        f"Keep {a}: {''.join(map(_points, pieces))} over classes, and the opposite over queries."
+    )
+
+
+def _brief_open(judgement: Judgement) -> str:
+    """Return what keeps a field from being settled."""
+    if judgement.lost:
+        return f"Not settled: {_points(judgement.lost[0])}, but not for certain among all fields."
+    if not judgement.open:
+        return "Not settled: too little evidence."
+    worst = judgement.open[0]
+    return f"Not settled: {NAMES[worst.name]} may lose {100 * worst.may_lose:.1f} points."
+
+
+def _points(piece: Piece) -> str:
+    """Return a difference in points with its interval."""
+    low, high = piece.effect.interval
+    return (
+        f"{NAMES[piece.name]} {100 * piece.effect.delta:+.1f} points "
+        f"({100 * low:+.1f} to {100 * high:+.1f})"
+    )

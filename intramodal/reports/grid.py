@@ -403,8 +403,15 @@ def page_of(
     run_id: str | None = None,
 ) -> str:
     """Return the page that `render_grids` writes."""
-    values = {"grids": grids, "title": title, "about": about, "figures": figures}
-    return render_page("grid.html.j2", **values, command=command, run_id=run_id)
+    return render_page(
+        "grid.html.j2",
+        grids=grids,
+        title=title,
+        about=about,
+        figures=figures,
+        command=command,
+        run_id=run_id,
+    )
 
 
 def to_latex(grids: Sequence[Grid]) -> str:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from intramodal import plots
+from intramodal.errors import InputError
 from intramodal.evaluation.agreement import UnlabelledComparison
+from intramodal.evaluation.labels import share_label
+from intramodal.evaluation.preference import VOTES_FORMAT
 from intramodal.reports.page import render_page
-from intramodal.reports.thumbnails import Picture, data_uri, thumbnail
+from intramodal.reports.pictures import Picture, PictureSource, data_uri, payloads
 from intramodal.store.collection import ImageCollection
+from intramodal.store.fields import value_at
 from intramodal.store.search import SearchResults
 from intramodal.types import PointId
 
@@ -25,6 +31,8 @@ class Found:
 
     picture: Picture
     score: float
+    is_relevant: bool | None = None
+    """Whether it shares the query's label; None where the query has none."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,10 @@ class SearchPage:
     """Whether every point was compared, instead of asking the index."""
     rankings: Mapping[str, Sequence[Found]]
     """By vector, best first."""
+    label: str | None = None
+    """The payload field that says what is relevant; None where the query has none."""
+    no_pictures: str = ""
+    """Why no picture is shown; empty where one is."""
 
     @property
     def n_pictures(self) -> int:
@@ -67,19 +79,7 @@ class SearchPage:
         return render_page("search.html.j2", page=self)
 
 
-def picture(folder: Path | None, point: PointId, payload: Mapping[str, Any]) -> Picture:
-    """Return a stored picture with its caption; its paths are relative to `folder`."""
-    path, label = payload.get("path"), payload.get("label")
-    caption = " · ".join(str(part) for part in (label, path or point) if part is not None)
-    return Picture(str(point), caption, thumbnail(folder or Path(), path, side=SIDE))
-
-
-def found(folder: Path | None, answers: Sequence[Mapping[str, Any]]) -> list[Found]:
-    """Return answers of `describe` with their pictures."""
-    return [Found(picture(folder, hit["id"], hit["payload"]), hit["score"]) for hit in answers]
-
-
-def search_page(
+def search_page(  # noqa: PLR0913  a query has one of three forms
     collection: ImageCollection,
     results: SearchResults,
     *,
@@ -87,67 +87,126 @@ def search_page(
     text: str | None = None,
     point: PointId | None = None,
     exact: bool = False,
-    pictures: Path | None = None,
+    pictures: PictureSource = PictureSource(),
+    label: str | None = None,
 ) -> SearchPage:
-    """Return the page of a search; the payload's paths are relative to the folder `pictures`."""
+    """Return the page of a search.
+
+    `label` is the payload field that says which answers to a stored point are right, by default
+    ``label``.
+    """
+    field, source = label or "label", replace(pictures, side=SIDE)
     kind = "id" if point is not None else "text" if text is not None else "image"
+    wanted = None
     if text is not None:
         query = Picture("", text)
     elif image is not None:
         query = Picture("", image.name, data_uri(image.read_bytes(), side=SIDE))
     else:
         page = collection.store.retrieve(collection.name, [point or ""], payload=True)
-        query = picture(pictures, page.ids[0], page.payloads[0])
-    rankings = {vector: found(pictures, hits) for vector, hits in results.vectors.items()}
-    return SearchPage(results.collection, query, kind, exact, rankings)
+        payload = page.payloads[0]
+        wanted = value_at(payload, field)
+        if wanted is None and label is not None:
+            raise InputError(
+                f"point {point} has no value in field {label!r}, so no result is right or wrong; "
+                f"name a field of its payload"
+            )
+        query = source.picture(page.ids[0], payload, label=wanted)
+    rankings = {
+        vector: _found(source, hits, field, wanted) for vector, hits in results.vectors.items()
+    }
+    shown = [hit.picture for hits in rankings.values() for hit in hits]
+    return SearchPage(
+        results.collection,
+        query,
+        kind,
+        exact,
+        rankings,
+        label=None if wanted is None else field,
+        no_pictures=pictures.missing(shown) or "",
+    )
+
+
+def _found(
+    source: PictureSource, answers: Sequence[Mapping[str, Any]], field: str, wanted: Any
+) -> list[Found]:
+    """Return answers of `describe` with their pictures; `wanted` is the query's label, if any."""
+    found = []
+    for hit in answers:
+        label = value_at(hit["payload"], field)
+        is_relevant = None if wanted is None else share_label(wanted, label)
+        picture = source.picture(hit["id"], hit["payload"], label=label)
+        found.append(Found(picture, hit["score"], is_relevant))
+    return found
 
 
 @dataclass(frozen=True)
 class Disagreement:
     """One query. All texts are untrusted."""
 
+    key: PointId
     query: Picture
-    n_common: int
-    """How many of the `k` nearest both vectors have."""
-    k: int
     rankings: Mapping[str, Sequence[Found]]
     """By vector, best first."""
-
-    def common(self) -> set[str]:
-        """Return the ids that every vector has among its answers."""
-        ids = [{hit.picture.id for hit in hits} for hits in self.rankings.values()]
-        return set.intersection(*ids) if ids else set()
+    sides: tuple[str, str]
+    """Which vector is on the left and which on the right."""
 
 
 @dataclass(frozen=True)
-class DisagreementsPage:
-    """The queries on which two vectors agree least."""
+class JudgingPage:
+    """The queries on which two vectors agree least, to be judged without knowing which is which.
+
+    `seed` draws the sides. The votes that the page saves are read by `read_votes`.
+    """
 
     rows: Sequence[Disagreement]
     facts: Mapping[str, Any]
     """What ``intramodal compare --json`` prints without labels."""
+    seed: int
+    no_pictures: str
 
     def html(self) -> str:
         """Return the page."""
-        return render_page("disagreements.html.j2", rows=self.rows, facts=self.facts)
+        about = {
+            "format": VOTES_FORMAT,
+            "collection": self.facts["collection"],
+            "vectors": self.facts["vectors"],
+            "run_id": self.facts["run_id"],
+            "seed": self.seed,
+        }
+        return render_page(
+            "judge.html.j2",
+            script="judge.js",
+            rows=self.rows,
+            facts=self.facts,
+            about=about,
+            no_picture=self.no_pictures,
+        )
 
 
-def disagreements_page(
-    collection: ImageCollection, results: UnlabelledComparison, *, pictures: Path | None = None
-) -> DisagreementsPage:
+def judging_page(
+    collection: ImageCollection,
+    results: UnlabelledComparison,
+    *,
+    pictures: PictureSource = PictureSource(),
+    seed: int = 0,
+) -> JudgingPage:
     """Return the page of the images on which two vectors agree least."""
-    rows, k = results.disagreements, results.agreement.k
-    asked = collection.store.retrieve(collection.name, [row["id"] for row in rows], payload=True)
+    rows, source = results.disagreements, replace(pictures, side=SIDE)
+    queries = dict(payloads(collection, [row["id"] for row in rows]))
+    a, b = results.agreement.vectors
+    flips = np.random.default_rng(seed).random(len(rows)) < 0.5
     shown = [
         Disagreement(
-            picture(pictures, row["id"], payload),
-            round(row["overlap"] * k),
-            k,
-            {name: found(pictures, hits) for name, hits in row["answers"].items()},
+            row["id"],
+            source.picture(row["id"], queries.get(row["id"], {})),
+            {name: _found(source, hits, "", None) for name, hits in row["answers"].items()},
+            (b, a) if flip else (a, b),
         )
-        for row, payload in zip(rows, asked.payloads, strict=True)
+        for row, flip in zip(rows, flips, strict=True)
     ]
-    return DisagreementsPage(shown, results.to_dict())
+    seen = [hit.picture for row in shown for hits in row.rankings.values() for hit in hits]
+    return JudgingPage(shown, results.to_dict(), seed, source.missing(seen) or "")
 
 
 _CLASS_COLORS = (plots.GAIN, plots.LOSS)

@@ -17,9 +17,9 @@ from intramodal.evaluation.cost import two_stages
 from intramodal.evaluation.verdict import NAMES, SHORT
 from intramodal.files import write_text
 from intramodal.reports.page import Page, render_page
-from intramodal.reports.thumbnails import Picture, thumbnail
+from intramodal.reports.pictures import Picture, PictureSource, payloads
 from intramodal.runs.run import Run
-from intramodal.types import PointId
+from intramodal.types import PointId, VectorTable
 
 if TYPE_CHECKING:
     from intramodal.runs.ledger import RunLedger
@@ -80,6 +80,8 @@ class ReportDocument:
     run : dict
         How to reproduce: "id", "command", "started", "seconds", "seed", "versions",
         "fingerprints".
+    no_pictures : str
+        Why no picture is shown; empty where one is.
     """
 
     title: str
@@ -92,6 +94,7 @@ class ReportDocument:
     sweep: Sequence[Mapping[str, Any]] = ()
     neighbours: Sequence[Neighbours] = ()
     run: Mapping[str, Any] = field(default_factory=dict)
+    no_pictures: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -133,16 +136,17 @@ def document_of(
     ledger: RunLedger | None = None,
     title: str = "",
     about: str = "",
-    pictures: Path | None = None,
+    pictures: PictureSource = PictureSource(),
 ) -> ReportDocument:
     """Return the document of a comparison of a collection.
 
-    The ledger knows how the run and the projection were made; `pictures` is the folder that the
-    payload's paths are relative to, and without it there are captions only.
+    The ledger knows how the run and the projection were made; `pictures` says where those of the
+    points are, and without any the payload's own titles are shown.
     """
     details = comparison.details()
     result = comparison.to_dict()
-    shown = _Shown(comparison, pictures)
+    neighbours = _neighbours_of(comparison, details, pictures)
+    shown = [p.picture for row in neighbours for hits in row.answers.values() for p in hits]
     among = "" if result["where"] is None else f" where {result['where']}"
     return ReportDocument(
         title=title or f"{' or '.join(result['vectors'])} in {result['collection']}{among}",
@@ -154,9 +158,8 @@ def document_of(
         ],
         precision_recall=[found.to_dict() for found in comparison.curves()],
         spectrum=_spectrum(comparison, ledger),
-        neighbours=[
-            row for field, found in details.items() for row in shown.changed(field, found)
-        ],
+        neighbours=neighbours,
+        no_pictures=pictures.missing(shown) or "",
         run=_reproduction(comparison, ledger) if ledger else {},
         sweep=[found.to_dict() for found in comparison.sweeps()],
     )
@@ -195,37 +198,59 @@ def _reproduction(comparison: Comparison, ledger: RunLedger) -> dict[str, Any]:
     }
 
 
-class _Shown:
-    """The queries of a comparison that changed most, with pictures."""
+def _neighbours_of(
+    comparison: Comparison, details: Mapping[str, Mapping[str, Any]], source: PictureSource
+) -> list[Neighbours]:
+    """Return, by field, the queries that gain and lose most, with their first answers."""
+    changed = [
+        (field, query, comparison.nearest(field, query["id"], k=N_ANSWERS))
+        for field, found in details.items()
+        for query in (*found["queries_gain"][:N_QUERIES], *found["queries_lose"][:N_QUERIES])
+    ]
+    points = {query["id"]: None for _, query, _ in changed}
+    for _, _, nearest in changed:
+        points |= {hit.id: None for hits in nearest.values() for hit in hits}
+    captions = _Captions(comparison, _pictures(comparison, list(points), source))
+    return [
+        Neighbours(
+            field,
+            captions.picture(query["id"], field),
+            query["ap"],
+            {
+                vector: [
+                    Answer(captions.picture(hit.id, field), hit.score, hit.is_relevant)
+                    for hit in hits
+                ]
+                for vector, hits in nearest.items()
+            },
+        )
+        for field, query, nearest in changed
+    ]
 
-    def __init__(self, comparison: Comparison, pictures: Path | None) -> None:
-        self._comparison, self._pictures = comparison, pictures
-        self._table = comparison.context.table
+
+def _pictures(
+    comparison: Comparison, points: Sequence[PointId], source: PictureSource
+) -> dict[PointId, Picture]:
+    collection = comparison.context.source
+    if isinstance(collection, VectorTable):
+        return {point: Picture(str(point), str(point)) for point in points}
+    return {point: source.picture(point, p) for point, p in payloads(collection, points)}
+
+
+class _Captions:
+    """Pictures of points, with their label by a field before the caption."""
+
+    def __init__(self, comparison: Comparison, pictures: Mapping[PointId, Picture]) -> None:
+        self._table, self._pictures = comparison.context.table, pictures
         self._rows = {point: row for row, point in enumerate(self._table.ids)}
 
-    def changed(self, field: str, details: Mapping[str, Any]) -> list[Neighbours]:
-        """Return the queries that gain and lose most by a field, with their first answers."""
-        gain, lose = details["queries_gain"], details["queries_lose"]
-        chosen = gain[:N_QUERIES] + lose[:N_QUERIES]
-        return [self._neighbours(field, query) for query in chosen]
-
-    def _neighbours(self, field: str, query: Mapping[str, Any]) -> Neighbours:
-        answers = {
-            vector: [
-                Answer(self._picture(hit.id, field), hit.score, hit.is_relevant) for hit in hits
-            ]
-            for vector, hits in self._comparison.nearest(field, query["id"], k=N_ANSWERS).items()
-        }
-        return Neighbours(field, self._picture(query["id"], field), query["ap"], answers)
-
-    def _picture(self, point: PointId, field: str) -> Picture:
-        label, path = self._fact(point, field), self._fact(point, "path")
-        return Picture(str(point), f"{label} · {path or point}", thumbnail(self._pictures, path))
-
-    def _fact(self, point: PointId, name: str) -> Any:
-        """Return a payload value; None for a point that came after the table was read."""
+    def picture(self, point: PointId, field: str) -> Picture:
+        """Return a picture; of a point that came after the table was read without a label."""
         row = self._rows.get(point)
-        return None if row is None else self._table.payload[name][row]
+        found = self._pictures.get(point, Picture(str(point), str(point)))
+        if row is None:
+            return found
+        return replace(found, caption=f"{self._table.payload[field][row]} · {found.caption}")
 
 
 def report_of_run(ledger: RunLedger, run_id: str) -> ReportDocument:
@@ -322,11 +347,50 @@ def _fitted(documents: Sequence[ReportDocument], limit_bytes: int) -> str:
         shown = [_thinned(document, svgs, pictures, plotted) for document, svgs in drawn]
         n_left_out = _n_parts(drawn) - _n_parts(shown)
         about: dict[str, Any] = {"words": SHORT, "names": NAMES, "colors": COLORS}
-        about |= {"two_stages": two_stages, "n_left_out": n_left_out}
-        page = render_page("report.html.j2", documents=shown, **about)
+        about |= {"two_stages": two_stages, "n_left_out": n_left_out, "ahead": ahead}
+        page = render_page(
+            "report.html.j2", documents=shown, terms=TERMS, script="page.js", **about
+        )
         if len(page.encode()) <= limit_bytes:
             break
     return page
+
+
+def ahead(fields: Mapping[str, Mapping[str, Any]], b: str) -> list[str]:
+    """Return which other projections have a higher mAP than B, and why none is recommended."""
+    better: dict[str, list[str]] = {}
+    for name, row in fields.items():
+        for other in row["others"]:
+            if None not in (other["delta"], row["delta"]) and other["delta"] > row["delta"]:
+                better.setdefault(other["vector"], []).append(name)
+    return [
+        f"{vector} has a higher mAP than {b} on {len(names)} of {len(fields)} fields "
+        f"({', '.join(names)}). It is not recommended here, because only {b} was judged: mAP is "
+        f"one of three figures, and the difference between {vector} and {b} has no interval in "
+        f"this table. To decide, store it as a vector and compare that."
+        for vector, names in better.items()
+    ]
+
+
+TERMS = {
+    "query, gallery, relevant": "An image that is searched with; the images that are ranked; "
+    "those of them that share the query's label.",
+    "AP, mAP": "Average precision of one query over the full ranking: the mean of the precision "
+    "at the rank of every relevant image. mAP is its mean over queries. 1 is perfect.",
+    "precision@10": "Share of relevant images among the first 10.",
+    "nDCG@10": "The same with more weight on the first ranks, as a share of the best possible.",
+    "few-shot accuracy": "Share of test images whose class is found from n labelled images per "
+    "class (n-shot).",
+    "95% interval": "Where the difference lies, with 95% confidence, for the units that were "
+    "resampled: new images of these classes, or other classes like these.",
+    "p (Holm)": "p-value adjusted for the number of figures and fields (Holm's method).",
+    "guard": "Loss that must be excluded before a vector is adopted.",
+    "near-copies": "Images that are nearly the same; each group counts as one.",
+    "knee": "Fewest dimensions whose mAP is within half a point of the best.",
+    "recall@10": "Share of the 10 exact neighbours that the index finds.",
+    "modality gap": "Distance between the mean image and the mean text embedding.",
+}
+"""What a reader may not know, in the order of the page."""
 
 
 Drawn = tuple[ReportDocument, dict[str, Any]]
@@ -356,18 +420,22 @@ def _plots(document: ReportDocument) -> dict[str, Any]:
     """Return every plot of a document as SVG; the template marks them as safe."""
     fields: Mapping[str, Any] = document.comparison["fields"]
     a, b = document.comparison["vectors"]
+    color = {name: _PAINTS[COLORS[row["verdict"]]] for name, row in fields.items()}
     fewshot = {n: row for n, row in fields.items() if row.get("fewshot")}
     classes = {n: d["classes"] for n, d in document.details.items() if d.get("classes")}
     spectrum = document.spectrum
     return {
-        "delta": plots.delta_plot(_differences(fields), a, b, "differences by field"),
+        "delta": plots.delta_plot(_differences(fields, color), a, b, "differences by field"),
         "fewshot": [
-            plots.fewshot_plot(name, row["fewshot"], a, b, n_classes=row["n_classes"])
+            plots.fewshot_plot(
+                name, row["fewshot"], a, b, n_classes=row["n_classes"], color=color[name]
+            )
             for name, row in fewshot.items()
         ],
         "classes": [plots.class_plot(name, rows) for name, rows in classes.items()],
         "precision_recall": [
-            plots.precision_recall_plot(row) for row in document.precision_recall
+            plots.precision_recall_plot(row, color=color[row["field"]])
+            for row in document.precision_recall
         ],
         "histograms": [_histogram(row) for row in document.misalignment],
         "modality": [
@@ -375,7 +443,10 @@ def _plots(document: ReportDocument) -> dict[str, Any]:
             for row in document.misalignment
             if row.get("modality")
         ],
-        "sweep": [plots.sweep_plot(row) for row in document.sweep],
+        "sweep": [
+            plots.sweep_plot(row, color=color.get(row["field"], plots.B_COLOR))
+            for row in document.sweep
+        ],
         "spectrum": plots.spectrum_plot(
             spectrum["explained_variance_ratio"], spectrum["n_kept"], spectrum["n_anchors"]
         )
@@ -385,7 +456,7 @@ def _plots(document: ReportDocument) -> dict[str, Any]:
 
 
 def _differences(
-    fields: Mapping[str, Mapping[str, Any]],
+    fields: Mapping[str, Mapping[str, Any]], colors: Mapping[str, str]
 ) -> list[tuple[str, Mapping[str, Any], str]]:
     """Return every piece of evidence by name, in the colour of its field's outcome.
 
@@ -393,10 +464,12 @@ def _differences(
     """
     found = []
     for name, row in fields.items():
-        color = _PAINTS[COLORS[row["verdict"]]]
         pieces = row.get("pieces") or {"map": row if row["delta"] is not None else None}
         told = [(NAMES[piece], values) for piece, values in pieces.items() if values]
-        found += [(f"{name}: {what}", values, color) for what, values in told]
+        found += [
+            (f"{name}: {what.removesuffix(' accuracy')}", values, colors[name])
+            for what, values in told
+        ]
     return found
 
 

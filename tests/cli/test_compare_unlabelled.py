@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from intramodal.evaluation.agreement import N_DISAGREEMENTS
 from tests.cli.kit import N, invoke, make_photos, run
 
 
 @pytest.fixture
 def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> np.ndarray:
     monkeypatch.chdir(tmp_path)
-    return make_photos(rng, label="label", kinds=["<script>alert(1)</script>", "b", "c"])[1]
+    paths = [f"<script>{n}.jpg" for n in range(N)]
+    return make_photos(rng, paths=paths)[1]
 
 
 def write_names(raw: np.ndarray) -> tuple[str, ...]:
@@ -48,12 +51,21 @@ def test_pseudo_labels_are_named_as_what_they_are(raw: np.ndarray) -> None:
     assert "a hint, not evidence" in " ".join(told.split())
 
 
-def test_the_page_shows_the_disagreements_and_runs_nothing(raw: np.ndarray) -> None:
+def test_the_page_shows_the_disagreements_and_not_which_vector_is_on_which_side(
+    raw: np.ndarray,
+) -> None:
     run("compare", "photos", "-o", "page.html", *write_names(raw))
     page = Path("page.html").read_text(encoding="utf-8")
-    assert page.count('class="card query"') == 12
-    assert "<script" not in page
+    assert page.count('class="card query"') == N_DISAGREEMENTS
+    assert page.count("<script>") == 1  # its own
     assert "&lt;script&gt;" in page
+    left = re.findall(r'data-choice="([ab])">Left', page)
+    assert {*left} == {"a", "b"}
+    before = page[: page.index("<details>")]
+    assert not re.search(r">[^<]*\b(raw|pca)\b", before[before.index("<h1>") :])
+    run("compare", "photos", "-o", "again.html", "--seed", "1", *write_names(raw))
+    again = Path("again.html").read_text(encoding="utf-8")
+    assert re.findall(r'data-choice="([ab])">Left', again) != left
 
 
 @pytest.mark.parametrize(
@@ -79,6 +91,6 @@ def test_texts_without_names_are_refused(raw: np.ndarray) -> None:
 
 
 def test_the_report_is_still_that_of_the_newest_verdict(raw: np.ndarray) -> None:
-    verdict = run("compare", "photos", "--labels", "label", "--no-controls")
+    verdict = run("compare", "photos", "--labels", "kind", "--no-controls")
     run("compare", "photos")
     assert run("report", "-o", "r.html")["run_ids"] == [verdict["run_id"]]

@@ -15,6 +15,7 @@ from intramodal.evaluation.verdict import (
     Judgement,
     Piece,
     Wording,
+    brief,
     guard_of,
     headline,
     judge,
@@ -222,3 +223,29 @@ def test_false_verdicts_are_as_rare_as_they_should_be(rng: np.random.Generator) 
     assert n_better <= most
     assert n_worse <= most
     assert outcomes.count("not_worse") >= 0.85 * n_trials
+
+
+@pytest.mark.parametrize(
+    ("deltas", "said"),
+    [
+        ((0.02, 0, 0), "Use pca: mAP +2.0 points (+1.5 to +2.5)."),
+        ((-0.02, 0, 0), "Keep raw: mAP -2.0 points (-2.5 to -1.5)."),
+        ((0, 0, 0), "Use pca: not worse; nDCG@10 loses 2 points at most."),
+        ((0.03, 0, -0.04), "Keep raw: few-shot accuracy -4.0 points"),
+        ((0.03, -0.0105, 0), "Not settled: nDCG@10 may lose 2.1 points."),
+        ((-0.0055, 0, 0), "Not settled: "),
+    ],
+)
+def test_the_short_form_says_what_to_do_and_the_figure_that_decides(
+    deltas: tuple[float, ...], said: str
+) -> None:
+    short = brief(judged(field(deltas)), "raw", "pca")
+    assert short.startswith(said)
+    assert len(short.split()) <= 25
+
+
+def test_the_short_form_of_a_contradiction_names_both_means() -> None:
+    contrary = piece("map", 0.008, by_query=-0.02)
+    found = judged([contrary, piece("first", 0.0, 0.03)])
+    said = "Keep raw: mAP +0.8 points (+0.3 to +1.3) over classes, and the opposite over queries."
+    assert brief(found, "raw", "pca") == said

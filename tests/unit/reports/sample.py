@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from intramodal.reports.pictures import Picture
 from intramodal.reports.report import Answer, Neighbours, ReportDocument
-from intramodal.reports.thumbnails import Picture
 
 HOSTILE = "<script>alert('x')</script>"
 RIGHT_TO_LEFT = "قطة صغيرة"
@@ -78,6 +78,13 @@ def document() -> ReportDocument:
         comparison={
             "collection": "a name with spaces\nand a newline",
             "vectors": ["raw", "pca"],
+            "decision": {
+                "sentence": "Use pca for identity.",
+                "use": {"pca": ["identity", RIGHT_TO_LEFT], "raw": [HOSTILE]},
+                "too_easy": [],
+                "undecided": {"x" * 10_000: None},
+                "snippet": "client.query_points('shop', using='pca')",
+            },
             "fields": {
                 "identity": field(0.03, "better"),
                 HOSTILE: field(-0.02, "worse"),

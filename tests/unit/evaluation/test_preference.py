@@ -1,0 +1,106 @@
+"""Votes: what a file of them must hold, and how sure the preference is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from intramodal.errors import InputError
+from intramodal.evaluation.intervals import sign_test
+from intramodal.evaluation.preference import VOTES_FORMAT, Votes, measure_preference
+
+
+def write(path: Path, choices: list[str], *, left: str = "ab", **about: Any) -> Path:
+    votes = [
+        {"query": n, "choice": choice, "left": left[n % len(left)]}
+        for n, choice in enumerate(choices)
+    ]
+    stored = {"format": VOTES_FORMAT, "collection": "shop", "vectors": ["raw", "pca"]}
+    path.write_text(json.dumps({**stored, "run_id": "r1", "seed": 0, "votes": votes} | about))
+    return path
+
+
+def votes(path: Path, choices: list[str], **about: Any) -> Votes:
+    return Votes.load(write(path / "votes.json", choices, **about))
+
+
+@pytest.mark.parametrize(("n_for", "n"), [(0, 0), (0, 5), (5, 5), (9, 10), (17, 40), (3, 7)])
+def test_the_interval_and_p_are_those_of_the_exact_binomial_test(n_for: int, n: int) -> None:
+    (low, high), p = sign_test(n_for, n)
+    if n == 0:
+        assert (low, high, p) == (0.0, 1.0, 1.0)
+        return
+    oracle = stats.binomtest(n_for, n)
+    ends = oracle.proportion_ci(0.95, "exact")
+    assert (low, high) == pytest.approx((ends.low, ends.high), abs=1e-9)
+    assert p == pytest.approx(oracle.pvalue, abs=1e-12)
+    assert (p < 0.05) == (low > 0.5 or high < 0.5)
+
+
+def test_a_clear_preference_says_for_how_many_queries_and_how_sure(tmp_path: Path) -> None:
+    found = measure_preference([votes(tmp_path, ["b"] * 15 + ["a"] * 3 + ["tie"] * 2)])
+    assert (found.n_a, found.n_b, found.n_ties) == (3, 15, 2)
+    assert found.share == 15 / 18
+    assert found.sentence.startswith("People prefer pca: pca is better for 15 of 18 decided")
+    assert "not a random sample" in found.sentence
+
+
+def test_an_open_preference_is_called_open(tmp_path: Path) -> None:
+    found = measure_preference([votes(tmp_path, ["b"] * 5 + ["a"] * 4)])
+    assert found.sentence.startswith("Neither is clearly preferred: pca is better for 5 of 9")
+    nothing = measure_preference([votes(tmp_path, ["tie"] * 3)])
+    assert nothing.share is None
+    assert nothing.sentence == "No query was decided: 3 show no difference."
+
+
+def test_the_majority_counts_where_several_people_judge_one_query(tmp_path: Path) -> None:
+    people = [
+        Votes.load(write(tmp_path / f"{n}.json", choices))
+        for n, choices in enumerate((["b", "a"], ["b", "b"], ["a", "tie"]))
+    ]
+    found = measure_preference(people)
+    assert (found.n_a, found.n_b, found.n_ties, found.n_people) == (0, 1, 1, 3)
+
+
+def test_votes_that_follow_the_side_are_pointed_out(tmp_path: Path) -> None:
+    choices = ["a", "b"] * 10  # whatever is on the left
+    biased = measure_preference([votes(tmp_path, choices, left="ab")])
+    assert biased.bias is not None
+    assert biased.bias.startswith("left was chosen in 20 of 20")
+    fair = measure_preference([votes(tmp_path, ["b"] * 20, left="ab")])
+    assert fair.bias is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[", "not a JSON file of votes"),
+        ("[]", "not a file of votes"),
+        ('{"format": "other"}', "not a file of votes"),
+        (json.dumps({"format": VOTES_FORMAT}), "damaged"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(InputError, match=said):
+        Votes.load(tmp_path / "x.json")
+
+
+def test_a_file_that_is_not_there_and_votes_for_neither_vector_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        Votes.load(tmp_path / "gone.json")
+    with pytest.raises(InputError, match="no votes"):
+        votes(tmp_path, ["c"])
+    with pytest.raises(InputError, match="no votes"):
+        votes(tmp_path, [])
+
+
+def test_votes_on_other_vectors_are_not_mixed(tmp_path: Path) -> None:
+    one = votes(tmp_path, ["a"])
+    other = votes(tmp_path, ["a"], vectors=["raw", "centred"])
+    with pytest.raises(InputError, match="one pair of vectors"):
+        measure_preference([one, other])
