@@ -419,7 +419,10 @@ class CheckedCommand(click.Command):
                      f"a character")  # fmt: skip
         rest = super().parse_args(ctx, args)
         for param in self.params:
-            why = _why_absurd(ctx.params.get(str(param.name)))
+            value = ctx.params.get(str(param.name))
+            why = _why_absurd(value)
+            if isinstance(param.type, click.Path) and not param.type.dir_okay and value == Path():
+                why = "takes the name of a file"
             if why:
                 raise click.BadParameter(why, ctx, param)
         return rest

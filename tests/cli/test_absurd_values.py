@@ -153,6 +153,19 @@ def test_a_runs_database_that_is_none_is_one_sentence(runs: str) -> None:
     assert ends_well(result), result.output
 
 
+@pytest.mark.parametrize("name", ["", ".", "/", LONG])
+@pytest.mark.parametrize(
+    "words",
+    ["report -o", "search photos --id 0 --html", "compare photos --labels kind -o",
+     "export photos --vector raw -o", "runs export -o", "runs table -o",
+     "fit --text-vectors X.npy --anchors a.txt --components 2 --made-by m -o"],
+)  # fmt: skip
+def test_a_file_without_a_name_is_one_sentence(words: str, name: str) -> None:
+    result = invoke(*words.split(), name)
+    assert result.exit_code in (1, 2), result.output
+    assert ends_well(result), result.output
+
+
 def test_a_setting_with_a_character_that_no_file_can_hold_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
