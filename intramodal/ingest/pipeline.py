@@ -348,13 +348,18 @@ def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
     run = run or Run()
     known = collection.origin(vector)
     origin = known if made_by is None else VectorOrigin(made_by, declared_fingerprint(made_by))
-    for name, (size, made) in vectors_of(ready, origin, vector, projection).items():
+    names = vectors_of(ready, origin, vector, projection)
+    for name, (size, made) in names.items():
         collection.require(name, made, size)
     log_declared(run, origin.encoder)
     if projection is not None:
         log_projection(run, projection)
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    if collection.store.is_embedded:
+        written = {name: collection.vectors[name] for name in names}
+        n_new = max(0, ready.matrix.n_rows - collection.count())
+        collection.store.check_space(collection.name, written, n_new)
     failures = Failures(run, max_failures, "rows")
     reader = RowReader(ready, collection, vector, projection, batch_size)
     replicas = WrittenReplicas(collection, vector, projection, failures)

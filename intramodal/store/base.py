@@ -259,6 +259,9 @@ class Store(ABC):
     """Whether another process does the work, so that two calls at a time save time; elsewhere one
     waits for the other."""
 
+    is_embedded: bool = False
+    """Whether this process writes its files, on a disk that may be full: see `check_space`."""
+
     silent_nodes: Sequence[str] = ()
     """Further nodes of a cluster that were to be asked and did not answer."""
 
@@ -433,6 +436,31 @@ class Store(ABC):
     @abstractmethod
     def check_storable(self, vector: str, spec: VectorSpec) -> None:
         """Raise `InputError` or `Unsupported` where `add_vector` refuses a name or type."""
+
+    def check_space(  # noqa: B027  servers say so themselves
+        self,
+        name: str,
+        vectors: Mapping[str, VectorSpec],
+        n_points: int,
+        *,
+        is_whole: bool = True,
+        reindexes: bool = False,
+    ) -> None:
+        """Raise `StoreError` where the disk has no room for what a job writes, as far as is known.
+
+        Parameters
+        ----------
+        name : str
+            The collection, or one that is copied.
+        vectors : mapping of str to VectorSpec
+            Those that are written.
+        n_points : int
+            Points that get them.
+        is_whole : bool
+            Whether these points are new; else they are there, and get these vectors alone.
+        reindexes : bool
+            Whether the index is built after that.
+        """
 
     def check_adds_vectors(self) -> None:  # noqa: B027  most stores can
         """Raise `Unsupported` where `add_vector` and `delete_vector` would."""

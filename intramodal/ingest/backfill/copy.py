@@ -516,6 +516,8 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     storing = Storing(on_disk, quantize, datatype)
     copy = Copy(original, projection, new_collection, source, vector, storing)
     check_copyable(copy)
+    if original.store.is_embedded:
+        _check_space(copy, reindex=reindex)
     new, is_done = _open_or_create(copy)
     n_skipped = new.count(Filter(has_vector=vector), exact=False)
     failures = Failures(run, None)
@@ -570,6 +572,15 @@ def _index(copy: Copy, new: ImageCollection) -> tuple[float, list[str]]:
             f"then, or switch without waiting for the index"
         )
     return seconds, unbuilt
+
+
+def _check_space(copy: Copy, *, reindex: bool) -> None:
+    """Raise `StoreError` where the disk has no room for the points that the copy lacks."""
+    old, store = copy.collection, copy.collection.store
+    n_there = store.count(copy.new_name) if store.exists(copy.new_name) else 0
+    n_lacking = max(0, old.count() - n_there)
+    is_indexed = reindex and old.described.n_indexed > 0
+    store.check_space(old.name, copy.specs(), n_lacking, reindexes=is_indexed)
 
 
 def _open_or_create(copy: Copy) -> tuple[ImageCollection, bool]:

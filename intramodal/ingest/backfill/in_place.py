@@ -24,7 +24,7 @@ from intramodal.ingest.backfill.verify import on_others
 from intramodal.ingest.failures import Failures
 from intramodal.projection.projection import Projection
 from intramodal.runs.run import Run
-from intramodal.store.base import Filter
+from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.origins import check_in_place, check_made_by
 from intramodal.store.own_name import writes_under_own_name
@@ -173,6 +173,8 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     _warn_of_faults(collection, vector)
     storing = Storing(on_disk, quantize, datatype)
     new = new_vector(collection, source, vector, projection.dim_out, storing)
+    if collection.store.is_embedded:
+        _check_space(collection, vector, new.spec, only, reindex=reindex)
     new.add_to(collection, vector, origin)
     was_indexed = collection.described.n_indexed > 0  # as it was seen before
     wanted = [Filter()] if only is None else with_ids(only)
@@ -253,7 +255,9 @@ def recompute(  # noqa: PLR0913  as `backfill`
     failures = Failures(run, None)
     fill = VectorFill(collection, projection, source, vector, batch_size, throttle, failures)
     collection.index_for(where)
-    require_matches(collection, where)
+    n_matching = require_matches(collection, where)
+    written = {vector: collection.vectors[vector]}
+    collection.store.check_space(collection.name, written, n_matching, is_whole=False)
     n_unprojectable = fill.matching(where, replaces=True)
     replicas = fill.on_replicas(where, replaces=True)
     notes = on_behind(collection, vector, replicas)
@@ -271,6 +275,25 @@ def recompute(  # noqa: PLR0913  as `backfill`
     )
     run.keep(summary)
     return summary
+
+
+def _check_space(
+    collection: ImageCollection,
+    vector: str,
+    spec: VectorSpec,
+    only: Sequence[PointId] | None,
+    *,
+    reindex: bool,
+) -> None:
+    """Raise `StoreError` where the disk has no room for what the points lack of a vector."""
+    lacks = Filter(lacks_vector=vector) if vector in collection.vectors else Filter()
+    collection.store.check_space(
+        collection.name,
+        {vector: spec},
+        collection.count(lacks) if only is None else len(only),
+        is_whole=False,
+        reindexes=reindex and collection.described.n_indexed > 0,
+    )
 
 
 def _warn_of_faults(collection: ImageCollection, vector: str) -> None:

@@ -17,6 +17,7 @@ from filelock import lock_descriptor
 
 from intramodal.errors import Locked, StoreError
 from intramodal.store.base import VectorSpec
+from intramodal.store.edge import space
 
 FILE_NAME = "catalogue.json"
 _LOCK_NAME = "catalogue.lock"
@@ -99,12 +100,18 @@ class Catalogue:
             raise StoreError(f"cannot write to {self.folder}: {reason}") from error
         with file:
             _wait_for(file.fileno(), self.folder)
+            space.ease(self.folder)
             yield  # closing the file releases the lock
 
     @staticmethod
     def new_folder(name: str) -> str:
         """Return a name that no folder has had: what is left of one is never taken for another."""
         return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:40]}-{secrets.token_hex(4)}"
+
+    def keep_ballast(self) -> None:
+        """Keep a little of the disk, to be given up once it is full, if anything is stored."""
+        if (self.folder / FILE_NAME).exists():
+            space.keep_ballast(self.folder)
 
     def temporaries(self) -> list[Path]:
         """Return what killed writers have left; within `change` nobody else's is among them."""
@@ -123,6 +130,8 @@ class Catalogue:
             temporary.replace(path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
+            if space.is_full(error):
+                raise space.full(f"write {path}") from error
             raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,15 @@ from intramodal.errors import (
     Unsupported,
 )
 from intramodal.store.base import IndexKind, VectorSpec, plain_id
-from intramodal.store.edge.repair import CONFIG_FILE, hold, is_begun, is_whole
+from intramodal.store.edge import space
+from intramodal.store.edge.repair import (
+    CONFIG_FILE,
+    clear_unfinished,
+    hold,
+    is_begun,
+    is_whole,
+    stop_reading_ahead,
+)
 from intramodal.store.filters import Dialect
 from intramodal.store.queries import Answer, SearchPlan
 from intramodal.types import Floats
@@ -79,6 +88,10 @@ _HELD = (
     "another process (or another open store in this one) holds it; stop it or wait for it, or use "
     "a server, which many can share"
 )
+_OPENING_DEADLINE_S = 600.0
+_DOING = {"open": "opening", "optimize": "optimizing"}
+# A write to a mapped file for which the disk has no room; Windows knows no such signal.
+_FULL = -getattr(signal, "SIGBUS", 7)
 _RRF_K = 2  # the server's default
 _POLL_S = 0.05
 
@@ -95,6 +108,8 @@ def translated(what: str) -> Iterator[None]:
     except (IntramodalError, MemoryError):
         raise
     except Exception as error:
+        if space.is_full(error):
+            raise space.full(what) from error
         raise _ours(
             str(error), what, is_typed=isinstance(error, (TypeError, ValueError))
         ) from error
@@ -179,6 +194,7 @@ def as_written(vector: str, spec: VectorSpec, wanted: Mapping[str, Any]) -> dict
     with tempfile.TemporaryDirectory(prefix="intramodal-") as folder:
         path = Path(folder) / "shard"
         options = {"vectors": {vector: wanted}}
+        space.require(Path(folder), space.of_collection({vector: spec}), "try the settings")
         with translated(f"set up the vector {vector!r} by {dict(wanted)}"):
             create_shard(path, {vector: spec}, options).close()
         return own_settings(path, vector)
@@ -320,7 +336,11 @@ def buffers(X: Floats) -> Iterator[Any]:
 
 
 def load_shard(path: Path, what: str) -> edge.EdgeShard:
-    """Open the engine's folder; `Locked` if another process still holds it after a moment."""
+    """Open the engine's folder; `Locked` if another process still holds it after a moment.
+
+    On a nearly full disk it is seen first that opening does not fill it.
+    """
+    _spare_the_disk(path, what)
     deadline = time.monotonic() + _LOCK_DEADLINE_S
     while True:
         try:
@@ -330,6 +350,18 @@ def load_shard(path: Path, what: str) -> edge.EdgeShard:
             if time.monotonic() > deadline:
                 raise
             time.sleep(_POLL_S)
+
+
+def _spare_the_disk(path: Path, what: str) -> None:
+    """Make what can be made of a nearly full disk, and let another process open it first."""
+    if not is_whole(path) or space.has_room_for_holes(path):
+        return
+    space.ease(path.parent)
+    with held(path, what), translated(what):
+        clear_unfinished(path)
+        stop_reading_ahead(path)
+    if space.is_tight(path):
+        _try_opening(path, what)
 
 
 def has_any(shard: edge.EdgeShard, vector: str) -> bool:
@@ -421,17 +453,38 @@ def _request(plan: SearchPlan, row: int, condition: Any, limit: int) -> edge.Que
     )
 
 
+def _try_opening(path: Path, what: str) -> None:
+    """Open and close a collection in another process first: a full disk ends that one.
+
+    `DiskFullError` if it does; other reasons are left to whoever opens the collection then.
+    """
+    status, _ = _in_child("open", path, _OPENING_DEADLINE_S)
+    if status == _FULL:
+        raise space.full(what)
+
+
 def optimize_in_child(path: Path, deadline_s: float) -> None:
     """Run the engine's optimizer on a closed shard in another process, and wait for it."""
-    script = Path(__file__).with_name("optimize_child.py")
+    _spare_the_disk(path, f"optimize {path}")
+    status, complaint = _in_child("optimize", path, deadline_s)
+    if status == _FULL or space.is_full(complaint):
+        raise space.full(f"build the indexes in {path}, and searches are slower without them")
+    if status:
+        last = complaint.strip().splitlines()[-1:]
+        raise StoreError(f"optimizing {path} failed: {' '.join(last) or status}")
+
+
+def _in_child(task: str, path: Path, deadline_s: float) -> tuple[int, str]:
+    """Do something with a closed shard in another process; return its status and complaint."""
+    script = Path(__file__).with_name("child.py")
     # -P: our modules shadow nothing
-    command = [sys.executable, "-P", str(script), str(path), str(os.getpid())]
+    command = [sys.executable, "-P", str(script), task, str(path), str(os.getpid())]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         _, complaint = child.communicate(timeout=deadline_s)
     except subprocess.TimeoutExpired:
         raise StoreUnavailable(
-            f"optimizing {path} was not done within {deadline_s:.0f} s and was stopped; all "
+            f"{_DOING[task]} {path} was not done within {deadline_s:.0f} s and was stopped; all "
             f"points are there, searches are slower; give it more time"
         ) from None
     finally:
@@ -439,6 +492,4 @@ def optimize_in_child(path: Path, deadline_s: float) -> None:
         if child.poll() is None:
             child.kill()
             child.communicate()
-    if child.returncode:
-        last = complaint.decode(errors="replace").strip().splitlines()[-1:]
-        raise StoreError(f"optimizing {path} failed: {' '.join(last) or child.returncode}")
+    return child.returncode, complaint.decode(errors="replace")

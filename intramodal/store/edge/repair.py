@@ -31,6 +31,7 @@ _DAMAGED_WAL = "wal.damaged"
 _LONGEST_HEADER = 32
 _TEMPORARY = "intramodal.tmp"
 _DEFINITION = {"size", "distance", "datatype", "multivector_config"}
+_READ_AHEAD, _MAPPED = "InRamChunkedMmap", "ChunkedMmap"
 _ENGINE_NAMES = {CONFIG_FILE, _WAL, "segments"}
 
 
@@ -78,6 +79,30 @@ def clear_temporaries(folder: Path) -> None:
     for path in (folder / _TEMPORARY, *(folder / "segments").glob(f"*/{_TEMPORARY}")):
         with suppress(OSError):  # a read-only directory can be searched all the same
             path.unlink()
+
+
+def stop_reading_ahead(folder: Path) -> None:
+    """Let the engine map the vectors of a closed collection without reading all of their files.
+
+    It is told so for each segment that still takes points, until that is built anew; the files
+    are the same.
+    """
+    for place, segment in _segments(folder):
+        ahead = [one for one in _dense(segment).values() if one.get("storage_type") == _READ_AHEAD]
+        for one in ahead:
+            one["storage_type"] = _MAPPED
+        if ahead:
+            _write(place / _SEGMENT_FILE, segment)
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Delete what killed writes and optimizers have left, and the engine (0.9) never deletes.
+
+    Half a segment is as large as the segment.
+    """
+    for path in (*folder.glob("temp_segments/*"), *folder.rglob(".atomicwrite*")):
+        shutil.rmtree(path, ignore_errors=True)
+    clear_temporaries(folder)
 
 
 def set_log_aside(folder: Path) -> Path:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib import metadata as distributions
 from pathlib import Path
 from typing import Any, cast
@@ -45,7 +46,7 @@ from intramodal.store.checks import (
     require_vectors,
     says,
 )
-from intramodal.store.edge import arrival, engine, repair
+from intramodal.store.edge import arrival, engine, repair, space
 from intramodal.store.edge.catalogue import Catalogue, Contents, Entry
 from intramodal.store.fields import paths, selection
 from intramodal.store.filters import spell
@@ -76,6 +77,8 @@ class EdgeStore(Store):
         The directory.
     """
 
+    is_embedded = True
+
     def __init__(self, location: str) -> None:
         self.location = location
         self._folder = Path(location)
@@ -83,6 +86,7 @@ class EdgeStore(Store):
         self._shards: dict[str, edge.EdgeShard] = {}
         self._specs: dict[str, dict[str, VectorSpec]] = {}
         self._n_unsaved = 0
+        self._rooms: dict[str, space.Room] = {}
         # The engine holds the interpreter in every call, so one lock costs no concurrency.
         self._guard = threading.RLock()
         self._is_closed = False
@@ -135,6 +139,7 @@ class EdgeStore(Store):
             self._is_closed = True
             for folder in list(self._shards):
                 self._release(folder)
+            self._catalogue.keep_ballast()
 
     def collections(self) -> list[str]:
         """Return the names of all collections, sorted."""
@@ -164,6 +169,7 @@ class EdgeStore(Store):
             contents.discarded.append(folder)
             self._catalogue.save(contents)
             try:
+                space.require(self._folder, space.of_collection(vectors), f"create {name!r}")
                 with engine.translated(f"create {name!r}"):
                     shard = engine.create_shard(self._folder / folder, vectors, options or {})
                 self._keep(folder, shard)
@@ -176,6 +182,7 @@ class EdgeStore(Store):
             contents.collections[name] = Entry(
                 folder, dict(vectors), dict(metadata or {}), is_reconciled=True
             )
+        self._catalogue.keep_ballast()
 
     def take_shard(self, name: str, folder: Path, *, moves: bool = False) -> int:
         """Make a collection of a shard that another program has made; returns its points."""
@@ -192,6 +199,30 @@ class EdgeStore(Store):
                 entry.indexes, about.indexed_vectors_count,
                 engine.settings(self._folder / entry.folder),
             )  # fmt: skip
+
+    def check_space(
+        self,
+        name: str,
+        vectors: Mapping[str, VectorSpec],
+        n_points: int,
+        *,
+        is_whole: bool = True,
+        reindexes: bool = False,
+    ) -> None:
+        """Raise `StoreError` where the disk has no room for so many points, or vectors of them."""
+        if not n_points:
+            return
+        with self._opened(name, "read") as (entry, shard):
+            folder, n_there = self._folder / entry.folder, shard.info().points_count
+        new = {v: spec for v, spec in vectors.items() if is_whole or v not in entry.vectors}
+        needs = [space.of_job(list(vectors.values()), list(new.values()), n_points, is_whole)]
+        if reindexes:
+            copied = 0 if is_whole else n_points * space.moved_bytes(folder, n_there)
+            n_indexed = n_there if not is_whole else max(n_there, n_points)
+            every = {**entry.vectors, **vectors}
+            needs += [space.Need(copied), space.of_optimizing(folder, n_indexed, every)]
+        total = space.Need(sum(need.now for need in needs))
+        space.require(self._folder, total, f"write {n_points:,} points of {name!r}")
 
     def settings(self, name: str) -> dict[str, Any]:
         """Return how the engine is set up for a collection, as `create`'s options."""
@@ -223,8 +254,14 @@ class EdgeStore(Store):
                     del contents.collections[name]
                     contents.aliases = {a: c for a, c in contents.aliases.items() if c != name}
                     contents.discarded.append(folder)
-                    self._catalogue.save(contents)
-                    self._hide(folder)
+                    try:
+                        self._catalogue.save(contents)
+                    except space.DiskFullError:  # only what is dropped can make room
+                        self._hide(folder)
+                        shutil.rmtree(self._trash_of(folder), ignore_errors=True)
+                        self._catalogue.save(contents)
+                    else:
+                        self._hide(folder)
             shutil.rmtree(self._trash_of(folder), ignore_errors=True)
             with self._catalogue.change() as contents:
                 contents.discarded = [left for left in contents.discarded if left != folder]
@@ -241,9 +278,17 @@ class EdgeStore(Store):
 
     def optimize(self, name: str, *, deadline_s: float = 3600.0) -> str:
         """Build the indexes in a child process; other threads that use the collection wait."""
-        with self._opened(name, "optimize") as (entry, _):
+        with self._opened(name, "optimize") as (entry, shard):
+            folder = self._folder / entry.folder
+            need = space.of_optimizing(folder, shard.info().points_count, entry.vectors)
             self._release(entry.folder)
-            engine.optimize_in_child(self._folder / entry.folder, deadline_s)
+            space.require(self._folder, need, f"build the indexes of {name!r}")
+            try:
+                engine.optimize_in_child(folder, deadline_s)
+            except space.DiskFullError:
+                with engine.held(folder, f"clear {folder}"):
+                    repair.clear_unfinished(folder)  # what has filled the disk
+                raise
         return ""
 
     def add_vector(
@@ -300,6 +345,8 @@ class EdgeStore(Store):
                     f"{name!r} has a vector {vector!r} already, defined as "
                     f"{entry.vectors[vector]}; choose another name, or delete that vector"
                 )
+            need = partial(space.of_new_vector, spec, shard.info().points_count)
+            self._rooms[entry.folder].require(need, f"add the vector {vector!r} to {name!r}")
             operation = edge.UpdateOperation.create_dense_vector(
                 vector, spec.size, engine.distance(spec), None, engine.datatype(vector, spec)
             )
@@ -356,6 +403,9 @@ class EdgeStore(Store):
             if not wanted:
                 return
             schema = engine.INDEX_TYPES[kind]
+            n_points = shard.info().points_count
+            need = partial(space.of_index, self._folder / entry.folder, n_points)
+            self._rooms[entry.folder].require(need, f"index {field!r} of {name!r}")
             for path in wanted:
                 shard.update(edge.UpdateOperation.create_field_index(path, schema))
             with self._catalogue.change() as contents:
@@ -399,6 +449,7 @@ class EdgeStore(Store):
             checked = check_points(entry.vectors, points, vectors, payloads)
             payloads = list(map(checked_payload, payloads, points))
             names, columns = list(checked), list(checked.values())
+            room = self._rooms[entry.folder]
             for start in range(0, len(points), _WRITE_BATCH):
                 part = slice(start, start + _WRITE_BATCH)
                 vectors_of = [engine.buffers(X[part]) for X in columns]
@@ -407,6 +458,9 @@ class EdgeStore(Store):
                     edge.Point(i, dict(zip(names, row, strict=True)), payload)
                     for i, payload, *row in rows
                 ]
+                written = [entry.vectors[vector] for vector in names]
+                need = partial(space.of_points, written, payloads[part], len(entry.indexes))
+                room.require(need, f"write {len(batch):,} points to {name!r}")
                 shard.update(edge.UpdateOperation.upsert_points(batch, update_mode=mode))
                 self._n_unsaved += len(batch)
                 if self._n_unsaved >= _UNSAVED:
@@ -431,23 +485,50 @@ class EdgeStore(Store):
         with self._opened(name, "update") as (entry, shard):
             points = canonical_ids(ids, unique=True)
             X = check_vector(entry.vectors, vector, X, len(points))
+            room = self._rooms[entry.folder]
             for start in range(0, len(points), _WRITE_BATCH):
                 part = slice(start, start + _WRITE_BATCH)
                 batch = [
                     edge.PointVectors(i, {vector: row})
                     for i, row in zip(points[part], engine.buffers(X[part]), strict=True)
                 ]
+                spec = entry.vectors[vector]
+                need = partial(self._vectors_need, entry.folder, shard, spec, len(batch))
+                room.require(need, f"write {vector!r} of {len(batch):,} points of {name!r}")
                 shard.update(edge.UpdateOperation.update_vectors(batch, replaced))
+
+    def _vectors_need(
+        self, folder: str, shard: edge.EdgeShard, spec: VectorSpec, n: int
+    ) -> space.Need:
+        """Return what a vector of stored points takes: those that are indexed are copied first."""
+        about = shard.info()
+        is_copied = about.indexed_vectors_count > 0
+        n_points = about.points_count
+        moved = space.moved_bytes(self._folder / folder, n_points) if is_copied else 0
+        return space.of_vectors(spec, n, moved)
+
+    def _payload_need(
+        self, folder: str, shard: edge.EdgeShard, payload: Payload, n: int
+    ) -> space.Need:
+        """Return what payload keys of stored points take."""
+        n_points = shard.info().points_count
+        return space.of_payload(payload, n, space.moved_bytes(self._folder / folder, n_points))
 
     def set_payload(self, name: str, ids: Sequence[PointId], payload: Payload) -> None:
         """Merge the same payload keys into the given points."""
         payload = checked_payload(payload)
-        with self._opened(name, "set payload in") as (_, shard):
+        with self._opened(name, "set payload in") as (entry, shard):
+            need = partial(self._payload_need, entry.folder, shard, payload, len(ids))
+            what = f"set payload of {len(ids):,} points of {name!r}"
+            self._rooms[entry.folder].require(need, what)
             shard.update(edge.UpdateOperation.set_payload(canonical_ids(ids), payload))
 
     def delete(self, name: str, ids: Sequence[PointId]) -> None:
         """Delete points; absent ids are ignored."""
-        with self._opened(name, "delete from") as (_, shard):
+        with self._opened(name, "delete from") as (entry, shard):
+            need = partial(space.of_deletion, len(ids))
+            what = f"delete {len(ids):,} points of {name!r}"
+            self._rooms[entry.folder].require(need, what, reserve=0)
             shard.update(edge.UpdateOperation.delete_points(canonical_ids(ids)))
 
     def scroll(
@@ -633,11 +714,7 @@ class EdgeStore(Store):
             now = self._entry(self._catalogue.read(), name)
             if now.folder != entry.folder:
                 raise StoreError(f"{name!r} was dropped, or means another one, since it was read")
-            # What killed writes and optimizers have left, and the engine (0.9) never deletes: half
-            # a segment is as large as the segment.
-            for path in (*folder.glob("temp_segments/*"), *folder.rglob(".atomicwrite*")):
-                shutil.rmtree(path, ignore_errors=True)
-            repair.clear_temporaries(folder)
+            repair.clear_unfinished(folder)
             self._finish_changes(name, now, shard)
         except BaseException:
             self._release(entry.folder)
@@ -707,11 +784,13 @@ class EdgeStore(Store):
     def _keep(self, folder: str, shard: edge.EdgeShard) -> None:
         self._shards[folder] = shard
         self._specs[folder] = engine.specs_of(self._folder / folder)
+        self._rooms[folder] = space.Room(self._folder / folder, shard.flush)
 
     def _release(self, folder: str) -> None:
         """Close a collection if it is open here."""
         shard = self._shards.pop(folder, None)
         self._specs.pop(folder, None)
+        self._rooms.pop(folder, None)
         if shard is not None:
             shard.close()
 

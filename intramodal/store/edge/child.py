@@ -1,8 +1,9 @@
-"""Optimizes one embedded collection; run as a script in a process of its own.
+"""Opens or optimizes one embedded collection; run as a script in a process of its own.
 
 The engine holds the interpreter while it optimizes (half a minute at 20,000 points), so that in
-the caller's process neither progress nor heartbeat nor Ctrl-C would live on. This file imports
-nothing but the engine: it must start fast and work wherever the caller could import it.
+the caller's process neither progress nor heartbeat nor Ctrl-C would live on; and a full disk ends
+the process that writes. This file imports nothing but the engine: it must start fast and work
+wherever the caller could import it.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ def die_with_parent(parent: int) -> None:
             sys.exit(1)
 
 
-def main(path: str, parent: str) -> None:
-    """Load, optimize and close the shard at `path`."""
+def main(task: str, path: str, parent: str) -> None:
+    """Load the shard at `path`, optimize it if that is the task, and close it."""
     die_with_parent(int(parent))
     import qdrant_edge  # after the line above: a parent killed during this import counts too
 
     shard = qdrant_edge.EdgeShard.load(path)
     try:
-        shard.optimize()
+        if task == "optimize":
+            shard.optimize()
     finally:
         shard.close()
 
