@@ -341,6 +341,7 @@ _REMEDIES = (
     ("database is locked", "is locked by another process for more than {timeout:g} s; try again"),
     ("lock timeout", "is locked by another process for more than {timeout:g} s; try again"),
     ("disk is full", "cannot be written, the disk is full; free some space"),
+    ("disk I/O error", "cannot be used, its disk is full or damaged; free some space"),
     ("readonly database", "is read-only; allow writing or give another file"),
     (
         "unable to open database file",

@@ -188,10 +188,13 @@ def test_a_job_is_refused_before_it_writes_and_does_it_all_once_there_is_space(
     if job == "recompute":
         disk.run("backfill", "photos", "--projection", places["pca"])
     before = disk.points()
-    disk.leave(8_500_000)
+    disk.leave(8_000_000)
     command = [argument.format(**places) for argument in JOBS[job]]
     _, error = disk.run(*command, code=1)
     assert "must be free" in error
+    if job != "ingest":
+        plan = json.loads(disk.run(*command, "--dry-run", "--json")[0])
+        assert [note for note in plan["notes"] if "must be free" in note]
     assert disk.points() == before
     disk.clear()
     disk.run(*command)
@@ -206,7 +209,7 @@ def test_images_stop_where_the_disk_ends_and_none_is_encoded_again(disk: Disk) -
     (pictures / "0").rename(disk.folder / "later")
     assert json.loads(disk.work("ingest-images")) == {"written": 48, "skipped": 0, "encoded": 48}
     (disk.folder / "later").rename(pictures / "0")
-    disk.leave(8_300_000)
+    disk.leave(8_000_000)
     assert "must be free" in disk.work("ingest-images")
     assert disk.points()["photos"]["n"] == 48
     disk.clear()
@@ -219,6 +222,10 @@ def test_a_disk_without_a_free_byte_is_read_rolled_back_and_dropped_from(disk: D
     before = disk.points()
     disk.leave(0)
     assert disk.free == 0
+    disk.run("search", "photos", "--id", "5", "--vectors", "raw")
+    _, error = disk.run("adopt", "photos", "--vector", "raw", "--made-by", CLIP, code=1)
+    assert "runs database" in error
+    assert "free some space" in error
     assert disk.points() == before
     assert "removed" in disk.work("roll-back")
     after = disk.points()

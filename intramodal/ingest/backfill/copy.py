@@ -516,8 +516,7 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     storing = Storing(on_disk, quantize, datatype)
     copy = Copy(original, projection, new_collection, source, vector, storing)
     check_copyable(copy)
-    if original.store.is_embedded:
-        _check_space(copy, reindex=reindex)
+    check_copy_space(copy, reindex=reindex)
     new, is_done = _open_or_create(copy)
     n_skipped = new.count(Filter(has_vector=vector), exact=False)
     failures = Failures(run, None)
@@ -574,8 +573,10 @@ def _index(copy: Copy, new: ImageCollection) -> tuple[float, list[str]]:
     return seconds, unbuilt
 
 
-def _check_space(copy: Copy, *, reindex: bool) -> None:
+def check_copy_space(copy: Copy, *, reindex: bool = True) -> None:
     """Raise `StoreError` where the disk has no room for the points that the copy lacks."""
+    if not copy.collection.store.is_embedded:
+        return
     old, store = copy.collection, copy.collection.store
     n_there = store.count(copy.new_name) if store.exists(copy.new_name) else 0
     n_lacking = max(0, old.count() - n_there)

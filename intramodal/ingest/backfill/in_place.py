@@ -173,8 +173,7 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     _warn_of_faults(collection, vector)
     storing = Storing(on_disk, quantize, datatype)
     new = new_vector(collection, source, vector, projection.dim_out, storing)
-    if collection.store.is_embedded:
-        _check_space(collection, vector, new.spec, only, reindex=reindex)
+    check_space(collection, vector, new.spec, only, reindex=reindex)
     new.add_to(collection, vector, origin)
     was_indexed = collection.described.n_indexed > 0  # as it was seen before
     wanted = [Filter()] if only is None else with_ids(only)
@@ -277,15 +276,17 @@ def recompute(  # noqa: PLR0913  as `backfill`
     return summary
 
 
-def _check_space(
+def check_space(
     collection: ImageCollection,
     vector: str,
     spec: VectorSpec,
-    only: Sequence[PointId] | None,
+    only: Sequence[PointId] | None = None,
     *,
-    reindex: bool,
+    reindex: bool = True,
 ) -> None:
     """Raise `StoreError` where the disk has no room for what the points lack of a vector."""
+    if not collection.store.is_embedded:
+        return
     lacks = Filter(lacks_vector=vector) if vector in collection.vectors else Filter()
     collection.store.check_space(
         collection.name,

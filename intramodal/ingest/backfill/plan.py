@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
-from intramodal.ingest.backfill.copy import Copy, check_copyable, is_switched, original_of
-from intramodal.ingest.backfill.in_place import on_optimizer
+from intramodal.errors import StoreError
+from intramodal.ingest.backfill.copy import (
+    Copy,
+    check_copy_space,
+    check_copyable,
+    is_switched,
+    original_of,
+)
+from intramodal.ingest.backfill.in_place import check_space, on_optimizer
 from intramodal.ingest.backfill.new_vector import Storing, new_vector
 from intramodal.ingest.backfill.points import in_points, require_matches
 from intramodal.projection.projection import Projection
@@ -202,6 +210,7 @@ def plan_backfill(  # noqa: PLR0913  as `backfill`
         notes=[
             *_rights(collection, vector),
             *_faults(collection, lacks),
+            *_on_space(partial(check_space, collection, vector, new.spec)),
             *new.notes,
             *_notes_in_place(settings, n_missing, n_reindexed),
         ],
@@ -246,7 +255,7 @@ def plan_copy(  # noqa: PLR0913  as `copy_collection`
         n_points=info.n_points,
         n_missing=n_source,
         n_unprojectable=collection.count(Filter(lacks_vector=source)),
-        notes=_notes_copy(copy, settings, aliases),
+        notes=[*_on_space(partial(check_copy_space, copy)), *_notes_copy(copy, settings, aliases)],
         **_costs(before, added, n_reindexed, dims),
     )
 
@@ -263,6 +272,9 @@ def plan_recompute(
     vector = vector or projection.default_vector
     check_made_by(collection, projection, source, vector)
     n_matching, notes = require_matches(collection, where), _cannot_write(collection, vector)
+    written = {vector: collection.vectors[vector]}
+    check = collection.store.check_space
+    notes += _on_space(partial(check, collection.name, written, n_matching, is_whole=False))
     return RecomputePlan(collection.name, source, vector, n_matching, notes)
 
 
@@ -296,6 +308,15 @@ def _faults(collection: ImageCollection, there: str | None) -> list[str]:
     """Return what is wrong with adding a vector, unless it is there."""
     risk = collection.store.risk_of_adding_vectors()
     return [*on_optimizer(collection), *([risk] if risk and there is None else [])]
+
+
+def _on_space(check: Callable[[], None]) -> list[str]:
+    """Return why the disk has no room for it, if it has none."""
+    try:
+        check()
+    except StoreError as error:
+        return [str(error)]
+    return []
 
 
 def _rights(collection: ImageCollection, vector: str) -> list[str]:

@@ -357,9 +357,13 @@ def _spare_the_disk(path: Path, what: str) -> None:
     if not is_whole(path) or space.has_room_for_holes(path):
         return
     space.ease(path.parent)
-    with held(path, what), translated(what):
+    with held(path, what):
         clear_unfinished(path)
-        stop_reading_ahead(path)
+        try:
+            stop_reading_ahead(path)
+        except OSError as error:  # a read-only directory
+            if space.is_full(error):
+                raise space.full(what) from error
     if space.is_tight(path):
         _try_opening(path, what)
 
@@ -485,7 +489,7 @@ def _in_child(task: str, path: Path, deadline_s: float) -> tuple[int, str]:
     except subprocess.TimeoutExpired:
         raise StoreUnavailable(
             f"{_DOING[task]} {path} was not done within {deadline_s:.0f} s and was stopped; all "
-            f"points are there, searches are slower; give it more time"
+            f"points are there; give it more time"
         ) from None
     finally:
         # Also on Ctrl-C: a killed optimizer leaves the shard as it was.
