@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NoReturn
@@ -55,12 +55,15 @@ class LabelTable:
         """Return the column that holds a field, itself or as a part of its objects."""
         return next((name for name in (field, head_of(field)) if name in self.columns), None)
 
-    def value(self, row: int | None, field: str) -> Any:
-        """Return what a row has in a field; None without a row."""
+    def values(self, field: str) -> Callable[[int | None], Any]:
+        """Return what tells the value of a row in a field; None without a row."""
         name = self.column_of(field)
-        if row is None or name is None:
-            return None
-        return value_at({name: self.columns[name][row]}, field)
+        if name is None:
+            return lambda row: None
+        column = self.columns[name]
+        if name == field:
+            return lambda row: None if row is None else column[row]
+        return lambda row: None if row is None else value_at({name: column[row]}, field)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -218,19 +221,23 @@ class LabelledCollection(ImageCollection):
         sent, own = self._split(where)
         return sent, _Join(self, payload, own)
 
-    def _ids_of(self, own: Sequence[Filter]) -> list[PointId]:
-        tests = _tests(own)
-        if any(test(None) for _, test in tests):
-            raise Unsupported(
-                f"a search cannot look for points without a value in {tests[0][0]!r}, which "
-                f"{self.labels.name} holds and the store does not"
-            )
-        value = self.labels.value
-        found = [
-            point
-            for point, row in self.rows.items()
-            if all(test(value(row, field)) for field, test in tests)
+    def _matching(self, own: Sequence[Filter]) -> Callable[[int | None], bool]:
+        """Return what tells whether a row of the labels meets all of some conditions."""
+        tests = [
+            (self.labels.values(field), has_one_of(values_of(wanted)))
+            for one in own
+            for field, wanted in one.equals.items()
         ]
+        return lambda row: all(is_wanted(value(row)) for value, is_wanted in tests)
+
+    def _ids_of(self, own: Sequence[Filter]) -> list[PointId]:
+        matches = self._matching(own)
+        if matches(None):
+            raise Unsupported(
+                f"a search cannot look for points without a value in {self.labels.name}, as "
+                f"{' and '.join(map(str, own))} does: the store does not hold these fields"
+            )
+        found = [point for point, row in self.rows.items() if matches(row)]
         if len(found) > MOST_SENT:
             raise Unsupported(
                 f"{' and '.join(map(str, own))} is in {self.labels.name} and not in the store, "
@@ -293,11 +300,6 @@ class LabelledCollection(ImageCollection):
         return len(self.labels) - n_there
 
 
-def _tests(own: Sequence[Filter]) -> list[tuple[str, Any]]:
-    """Return field and test of each condition."""
-    return [(f, has_one_of(values_of(v))) for one in own for f, v in one.equals.items()]
-
-
 class _Join:
     """Gives points the fields of their rows, leaves out those that no condition lets through."""
 
@@ -309,7 +311,9 @@ class _Join:
         wanted = list(self._labels.columns) if payload is True else payload or ()
         columns = map(self._labels.column_of, wanted)
         self._columns = list(dict.fromkeys(name for name in columns if name is not None))
-        self._tests = _tests(own)
+        self._matches = collection._matching(own) if own else None
+        # A path is looked for in the payload's objects, too, which takes its time.
+        self._paths = {name for name in self._columns if head_of(name) != name}
         self.seen = bytearray(len(self._labels))
         self.example: PointId | None = None
         """Some point that was read."""
@@ -350,21 +354,17 @@ class _Join:
     def _joined(self, payload: Payload, row: int | None) -> Payload:
         found = dict(payload)
         for name in self._columns:
-            if value_at(payload, name) is not None:
+            there = value_at(payload, name) if name in self._paths else payload.get(name)
+            if there is not None:
                 self._in_payload[name] += 1
             found[name] = None if row is None else self._labels.columns[name][row]
         return found
 
     def _matching(self, page: Page, rows: Sequence[int | None]) -> Page:
         """Return the points of a page that meet the conditions."""
-        if not self._tests:
+        if self._matches is None:
             return page
-        value = self._labels.value
-        kept = [
-            place
-            for place, row in enumerate(rows)
-            if all(test(value(row, field)) for field, test in self._tests)
-        ]
+        kept = [place for place, row in enumerate(rows) if self._matches(row)]
         return replace(
             page,
             ids=[page.ids[place] for place in kept],
