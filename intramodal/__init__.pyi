@@ -14,6 +14,7 @@ from .evaluation.misalignment import VectorOf as VectorOf
 from .evaluation.misalignment import measure_misalignment as measure_misalignment
 from .evaluation.preference import Preference as Preference
 from .evaluation.preference import Votes as Votes
+from .evaluation.preference import judgments_of as judgments_of
 from .evaluation.preference import measure_preference as measure_preference
 from .evaluation.recovery import recover_with_anchors as recover_with_anchors
 from .evaluation.recovery import recover_without_anchors as recover_without_anchors

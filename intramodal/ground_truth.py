@@ -1,8 +1,12 @@
-"""Ground truth of revisited Oxford and Paris: which images are easy, hard or junk for a query."""
+"""Which images are relevant for which query, and which do not count: judgments by image.
+
+In the form of revisited Oxford and Paris (easy, hard, junk): their pickles, or the same as JSON.
+"""
 
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import os
 from collections import Counter
@@ -30,8 +34,9 @@ MAX_BYTES = 16 * 2**20
 
 _JUDGED = ("easy", "hard", "junk")
 _FORM = (
-    "a pickle of a dictionary with imlist and qimlist (names of images) and gnd, one dictionary "
-    "per query with easy, hard and junk (places in imlist) and bbx, as gnd_roxford5k.pkl"
+    "a pickle or JSON of a dictionary with imlist and qimlist (names of images) and gnd, one "
+    "dictionary per query with easy, hard and junk (places in imlist) and bbx, as "
+    "gnd_roxford5k.pkl"
 )
 
 
@@ -84,6 +89,17 @@ class GroundTruth:
             {"gallery": list(self.gallery), "queries": list(self.queries), "boxes": boxes, **lists}
         )
 
+    def to_json(self) -> str:
+        """Return the text of a file that `read_ground_truth` reads."""
+        lists = [
+            {name: getattr(self, name)[q].tolist() for name in _JUDGED}
+            | ({} if self.boxes is None else {"bbx": self.boxes[q].tolist()})
+            for q in range(len(self.queries))
+        ]
+        return json.dumps(
+            {"imlist": list(self.gallery), "qimlist": list(self.queries), "gnd": lists}, indent=1
+        )
+
     def limited(self, n: int) -> GroundTruth:
         """Return the first n queries, with the first n easy, hard and junk images of each."""
         judged = [[some[:n] for some in of[:n]] for of in (self.easy, self.hard, self.junk)]
@@ -109,8 +125,9 @@ def read_ground_truth(path: str | os.PathLike[str]) -> GroundTruth:
     ----------
     path : path
         ``gnd_roxford5k.pkl``, ``gnd_rparis6k.pkl``, or a pickle of the same form, of any protocol
-        and of Python 2 or 3. Nothing in it is run: dictionaries, lists, texts, numbers and NumPy
-        arrays of numbers are read, anything else is refused by name.
+        and of Python 2 or 3, or JSON of the same form. Nothing in a pickle is run: dictionaries,
+        lists, texts, numbers and NumPy arrays of numbers are read, anything else is refused by
+        name.
 
     Raises
     ------
@@ -119,7 +136,8 @@ def read_ground_truth(path: str | os.PathLike[str]) -> GroundTruth:
     """
     data = _bytes_of(path)
     try:
-        found = _plain(unpickled(data, _KNOWN))
+        is_json = data.lstrip().startswith(b"{")  # which begins no pickle
+        found = _from_json(data) if is_json else _plain(unpickled(data, _KNOWN))
         return _ground_truth(found, n_bytes=len(data))
     except RefusedPickleError as error:
         raise SourceError(f"{path} {error}; give {_FORM}") from error
@@ -127,6 +145,13 @@ def read_ground_truth(path: str | os.PathLike[str]) -> GroundTruth:
         raise SourceError(
             f"{path} is no readable pickle ({short(error)}); give {_FORM}"
         ) from error
+
+
+def _from_json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise RefusedPickleError(f"is no valid JSON ({short(error)})") from error
 
 
 def _bytes_of(path: str | os.PathLike[str]) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from intramodal.commands.options import json_option, runs_option
+from intramodal.commands.outputs import Output
 from intramodal.commands.printing import note, print_table, say
 from intramodal.commands.session import Session, SessionCommand
 
@@ -16,9 +17,15 @@ from intramodal.commands.session import Session, SessionCommand
 @click.argument(
     "files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path)
 )
+@click.option(
+    "--judgments",
+    type=Output("json"),
+    help="Also write which results were marked right and wrong, e.g. judged.json, for `evaluate "
+    "retrieval --protocol revisited --name-field id --ground-truth judged.json`.",
+)
 @runs_option
 @json_option
-def command(session: Session, files: tuple[Path, ...]) -> None:
+def command(session: Session, files: tuple[Path, ...], judgments: Path | None) -> None:
     """Say which vector people prefer, from the votes that a judging page saved.
 
     `compare` without --labels writes the judging page. One FILE per person; for a query that
@@ -26,14 +33,20 @@ def command(session: Session, files: tuple[Path, ...]) -> None:
 
     \b
     intramodal compare photos -o judge.html --pictures ~/photos
-    intramodal judge votes.json
+    intramodal judge votes.json --judgments judged.json
     """
-    from intramodal.evaluation.preference import Votes, measure_preference
+    from intramodal.evaluation.preference import Votes, judgments_of, measure_preference
+    from intramodal.files import write_text
 
     votes = [Votes.load(path) for path in files]
+    judged = None if judgments is None else judgments_of(votes)
     with session.recorded_if_possible("judge") as run:
         found = measure_preference(votes, run=run)
-    session.answer(found.to_dict(), _show)
+    result = found.to_dict()
+    if judgments is not None and judged is not None:
+        write_text(judgments, judged.to_json())
+        result |= {"judgments": str(judgments), "n_judged": len(judged.queries)}
+    session.answer(result, _show)
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -43,3 +56,5 @@ def _show(result: dict[str, Any]) -> None:
     say(result["sentence"])
     if result["bias"]:
         note(result["bias"])
+    if "judgments" in result:
+        say(f"judgments: {result['judgments']} ({result['n_judged']:,} queries)")

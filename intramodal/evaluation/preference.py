@@ -1,16 +1,20 @@
-"""Which of two vectors people prefer, from their votes on a judging page."""
+"""Votes of a judging page: which of two vectors people prefer, and which results are right."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
+
+import numpy as np
 
 from intramodal.errors import InputError
 from intramodal.evaluation.intervals import sign_test
 from intramodal.evaluation.verdict import ALPHA, p_value
+from intramodal.ground_truth import GroundTruth
 from intramodal.runs.run import Run
 from intramodal.types import PointId
 
@@ -18,7 +22,7 @@ VOTES_FORMAT = "intramodal votes 1"
 """What a file of votes says that it is."""
 
 Choice = Literal["a", "b", "tie"]
-_CHOICES = ("a", "b", "tie")
+_CHOICES: tuple[Choice, ...] = ("a", "b", "tie")
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Votes:
         By query.
     left : dict of str or int to {"a", "b"}
         Which vector was on the left.
+    right, wrong : dict of str or int to set of str or int
+        By query, results that were marked.
     """
 
     place: str
@@ -46,6 +52,8 @@ class Votes:
     run_id: str | None
     choices: Mapping[PointId, Choice]
     left: Mapping[PointId, Choice]
+    right: Mapping[PointId, frozenset[PointId]] = field(default_factory=dict)
+    wrong: Mapping[PointId, frozenset[PointId]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> Votes:
@@ -67,19 +75,39 @@ class Votes:
     def _of(cls, stored: Mapping[str, Any], path: Path) -> Votes:
         try:
             a, b = (str(name) for name in stored["vectors"])
-            votes = [(row["query"], row["choice"], row["left"]) for row in stored["votes"]]
-            about = str(stored["collection"]), (a, b), stored["run_id"]
-        except (KeyError, TypeError, ValueError) as error:
+            rows = {_point(row["query"]): row for row in stored["votes"]}
+            run_id = stored["run_id"]
+            found = cls(
+                place=str(path),
+                collection=str(stored["collection"]),
+                vectors=(a, b),
+                run_id=None if run_id is None else str(run_id),
+                choices={
+                    q: _one_of(row["choice"], _CHOICES) for q, row in rows.items() if row["choice"]
+                },
+                left={q: _one_of(row["left"], _CHOICES[:2]) for q, row in rows.items()},
+                right={q: frozenset(map(_point, row.get("right", ()))) for q, row in rows.items()},
+                wrong={q: frozenset(map(_point, row.get("wrong", ()))) for q, row in rows.items()},
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path} is a damaged file of votes ({error!r}); save it again"
             ) from error
-        if not votes or any(
-            choice not in _CHOICES or left not in _CHOICES[:2] or not isinstance(query, str | int)
-            for query, choice, left in votes
-        ):
-            raise InputError(f"{path} holds no votes, or votes for neither vector; save it again")
-        choices = {query: choice for query, choice, _ in votes}
-        return cls(str(path), *about, choices, {query: left for query, _, left in votes})
+        if not found.choices and not any(found.right.values()) and not any(found.wrong.values()):
+            raise InputError(f"{path} holds no votes; judge a query and save it again")
+        return found
+
+
+def _one_of(value: Any, choices: tuple[Choice, ...]) -> Choice:
+    if value not in choices:
+        raise ValueError(f"{value!r} is none of {', '.join(choices)}")
+    return cast(Choice, value)
+
+
+def _point(value: Any) -> PointId:
+    if type(value) not in (str, int):
+        raise ValueError(f"{value!r} is no id of a point")
+    return cast(PointId, value)
 
 
 @dataclass(frozen=True)
@@ -200,7 +228,7 @@ def measure_preference(votes: Sequence[Votes], *, run: Run | None = None) -> Pre
     lead = [_lead(votes, query) for query in dict.fromkeys(q for v in votes for q in v.choices)]
     n_a, n_b = sum(n < 0 for n in lead), sum(n > 0 for n in lead)
     sided = [
-        v.choices[q] == left for v in votes for q, left in v.left.items() if v.choices[q] != "tie"
+        choice == v.left[q] for v in votes for q, choice in v.choices.items() if choice != "tie"
     ]
     interval, p = sign_test(n_b, n_a + n_b)
     found = Preference(
@@ -224,3 +252,48 @@ def _lead(votes: Sequence[Votes], query: PointId) -> int:
     """Return how many more people chose B than A for a query."""
     chosen = [v.choices.get(query) for v in votes]
     return chosen.count("b") - chosen.count("a")
+
+
+def judgments_of(votes: Sequence[Votes]) -> GroundTruth:
+    """Return which results people marked as right and wrong, to evaluate any vector with.
+
+    Parameters
+    ----------
+    votes : sequence of Votes
+        One per person. A result that as many people find right as wrong is not judged.
+
+    Returns
+    -------
+    GroundTruth
+        Names are ids of points. For each query the results marked right are relevant, those
+        marked wrong are not, and all others are junk: they do not count.
+
+    Raises
+    ------
+    InputError
+        If no result is marked right for any query.
+    """
+    leads = {
+        query: _marked(votes, query) for query in dict.fromkeys(q for v in votes for q in v.left)
+    }
+    leads = {query: lead for query, lead in leads.items() if any(n > 0 for n in lead.values())}
+    if not leads:
+        raise InputError(
+            "no result is marked right for any query; mark results on the judging page and save "
+            "the votes again"
+        )
+    gallery = sorted({str(point) for lead in leads.values() for point in lead})
+    lead_of = [{str(point): n for point, n in lead.items()} for lead in leads.values()]
+    signs = [np.sign([lead.get(name, 0) for name in gallery]) for lead in lead_of]
+    right, junk = (tuple(np.flatnonzero(s == sign) for s in signs) for sign in (1, 0))
+    none = tuple(np.empty(0, dtype=np.int64) for _ in signs)
+    return GroundTruth(tuple(gallery), tuple(map(str, leads)), right, none, junk)
+
+
+def _marked(votes: Sequence[Votes], query: PointId) -> dict[PointId, int]:
+    """Return how many more people find each marked result of a query right than wrong."""
+    found: Counter[PointId] = Counter()
+    for v in votes:
+        found.update(v.right.get(query, ()))
+        found.subtract(v.wrong.get(query, ()))
+    return dict(found)

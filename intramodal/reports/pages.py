@@ -33,6 +33,8 @@ class Found:
     score: float
     is_relevant: bool | None = None
     """Whether it shares the query's label; None where the query has none."""
+    key: PointId = ""
+    """Of the point, as the store has it."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _found(
         label = value_at(hit["payload"], field)
         is_relevant = None if wanted is None else share_label(wanted, label)
         picture = source.picture(hit["id"], hit["payload"], label=label)
-        found.append(Found(picture, hit["score"], is_relevant))
+        found.append(Found(picture, hit["score"], is_relevant, hit["id"]))
     return found
 
 

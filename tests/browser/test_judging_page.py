@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.skipif(chromium.find() is None, reason="chromium is not installed"),
 ]
 
-_VOTE = """
+_VOTE = """{
 HTMLAnchorElement.prototype.click = function () {
   document.documentElement.dataset.saved = this.href + " " + this.download;
 };
@@ -36,9 +36,12 @@ click(all.at(-3), "tie");
 click(all.at(-2), "b");
 click(all.at(-1), "b");
 click(all.at(-1), "a");
+// The first result of the first query is right; the second one wrong, the third neither.
+const results = [...all[0].querySelectorAll("[data-result]")];
+[1, 2, 3].forEach((times, n) => { for (let i = 0; i < times; i++) results[n].click(); });
 document.documentElement.dataset.count = document.getElementById("count").textContent;
 document.getElementById("save").click();
-"""
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +67,16 @@ def test_votes_by_key_and_click_become_a_preference(
     [saved] = re.findall(r'data-saved="([^"]*)"', dom)
     address, name = html.unescape(saved).rsplit(" ", 1)
     n = dom.count("data-query=")
-    assert (count, name) == (f"{n} of {n} judged", "votes.json")
+    assert (count, name) == (f"{n} of {n} judged, 2 results marked", "votes.json")
     stored = json.loads(unquote(address.partition(",")[2]))
     assert {row["left"] for row in stored["votes"]} == {"a", "b"}  # the sides are shuffled
     monkeypatch.chdir(page.parent)
     Path(name).write_text(json.dumps(stored))
-    found = run("judge", name)
+    found = run("judge", name, "--judgments", "judged.json")
+    assert found["n_judged"] == 1
+    asked = ("evaluate", "retrieval", "photos", "--protocol", "revisited", "--name-field", "id")
+    judged = run(*asked, "--ground-truth", "judged.json")["fields"]["easy"]
+    assert (judged["n_queries"], judged["n_relevant"], judged["n_gallery"]) == (1, 1, 2)
     assert (found["n_b"], found["n_a"], found["n_ties"]) == (n - 3, 2, 1)
     assert found["vectors"] == ["raw", "pca"]
     assert found["sentence"].startswith("People prefer pca")

@@ -52,7 +52,8 @@ _REVISITED = ("ground_truth", "name_field")
 @click.option(
     "--ground-truth",
     type=click.Path(path_type=Path),
-    help="Protocol revisited: pickle with imlist, qimlist and gnd, e.g. gnd_roxford5k.pkl.",
+    help="Protocol revisited: pickle or JSON with imlist, qimlist and gnd, e.g. "
+    "gnd_roxford5k.pkl, or the judgments that `judge` writes.",
 )
 @preference(
     "--name-field",

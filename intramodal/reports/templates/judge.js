@@ -4,11 +4,21 @@ const about = JSON.parse(document.getElementById("about").dataset.about);
 const rows = [...document.querySelectorAll("[data-query]")];
 const key = JSON.stringify([about.format, about.run_id, about.collection, about.vectors]);
 const choices = new Map();
+const marks = new Map(); // of "query result" to "right" or "wrong"
 const remember = () => {
-  try { localStorage.setItem(key, JSON.stringify([...choices])); } catch (error) { /* a private window */ }
+  const kept = JSON.stringify({ choices: [...choices], marks: [...marks] });
+  try { localStorage.setItem(key, kept); } catch (error) { /* a private window */ }
 };
 const recall = () => {
-  try { return JSON.parse(localStorage.getItem(key) || "[]"); } catch (error) { return []; }
+  try { return JSON.parse(localStorage.getItem(key)) || {}; } catch (error) { return {}; }
+};
+const results = [...document.querySelectorAll("[data-result]")];
+const place = (result) => result.closest("[data-query]").dataset.query + " " + result.dataset.result;
+const mark = (result) => {
+  const next = { undefined: "right", right: "wrong" }[marks.get(place(result))];
+  if (next) marks.set(place(result), next); else marks.delete(place(result));
+  remember();
+  show();
 };
 let at = 0;
 const show = () => {
@@ -19,8 +29,10 @@ const show = () => {
       button.setAttribute("aria-pressed", String(button.dataset.choice === choice));
     }
   });
-  document.getElementById("count").textContent = `${choices.size} of ${rows.length} judged`;
-  document.getElementById("save").disabled = choices.size === 0;
+  for (const result of results) result.dataset.mark = marks.get(place(result)) || "";
+  const marked = marks.size ? `, ${marks.size} results marked` : "";
+  document.getElementById("count").textContent = `${choices.size} of ${rows.length} judged${marked}`;
+  document.getElementById("save").disabled = choices.size + marks.size === 0;
 };
 const go = (n) => {
   at = Math.min(Math.max(n, 0), rows.length - 1);
@@ -38,6 +50,9 @@ for (const row of rows) {
     button.addEventListener("click", () => vote(row, button.dataset.choice));
   }
 }
+for (const result of results) {
+  result.addEventListener("click", (event) => { if (!event.target.closest("a")) mark(result); });
+}
 const keys = { 1: 0, ArrowLeft: 0, 2: 1, ArrowRight: 1, 0: 2, " ": 2 };
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey) return;
@@ -52,12 +67,17 @@ addEventListener("keydown", (event) => {
     go(at + 1);
   }
 });
+const marked = (row, kind) => [...new Set(
+  [...row.querySelectorAll(`[data-mark="${kind}"]`)].map((result) => result.dataset.result),
+)].map((result) => JSON.parse(result));
 const text = () => {
-  const votes = rows.filter((row) => choices.has(row.dataset.query)).map((row) => ({
+  const votes = rows.map((row) => ({
     query: JSON.parse(row.dataset.query),
-    choice: choices.get(row.dataset.query),
+    choice: choices.get(row.dataset.query) || null,
     left: row.querySelector("button").dataset.choice,
-  }));
+    right: marked(row, "right"),
+    wrong: marked(row, "wrong"),
+  })).filter((vote) => vote.choice || vote.right.length + vote.wrong.length);
   return JSON.stringify({ ...about, votes }, null, 1) + "\n";
 };
 document.getElementById("save").addEventListener("click", () => {
@@ -67,6 +87,8 @@ document.getElementById("save").addEventListener("click", () => {
   link.click();
 });
 const known = new Set(rows.map((row) => row.dataset.query));
-for (const [query, choice] of recall()) if (known.has(query)) choices.set(query, choice);
+const before = recall();
+for (const [query, choice] of before.choices || []) if (known.has(query)) choices.set(query, choice);
+for (const [result, kind] of before.marks || []) marks.set(result, kind);
 at = Math.max(rows.findIndex((row) => !choices.has(row.dataset.query)), 0);
 show();

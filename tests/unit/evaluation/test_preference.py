@@ -6,12 +6,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from intramodal.errors import InputError
 from intramodal.evaluation.intervals import sign_test
-from intramodal.evaluation.preference import VOTES_FORMAT, Votes, measure_preference
+from intramodal.evaluation.preference import (
+    VOTES_FORMAT,
+    Votes,
+    judgments_of,
+    measure_preference,
+)
+from intramodal.evaluation.revisited import evaluate_revisited
+from intramodal.ground_truth import read_ground_truth
+from intramodal.types import VectorTable
 
 
 def write(path: Path, choices: list[str], *, left: str = "ab", **about: Any) -> Path:
@@ -93,7 +102,7 @@ def test_other_files_are_refused(tmp_path: Path, text: str, said: str) -> None:
 def test_a_file_that_is_not_there_and_votes_for_neither_vector_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         Votes.load(tmp_path / "gone.json")
-    with pytest.raises(InputError, match="no votes"):
+    with pytest.raises(InputError, match="damaged"):
         votes(tmp_path, ["c"])
     with pytest.raises(InputError, match="no votes"):
         votes(tmp_path, [])
@@ -104,3 +113,40 @@ def test_votes_on_other_vectors_are_not_mixed(tmp_path: Path) -> None:
     other = votes(tmp_path, ["a"], vectors=["raw", "centred"])
     with pytest.raises(InputError, match="one pair of vectors"):
         measure_preference([one, other])
+
+
+def marked(path: Path, name: str, **by_query: tuple[list[str], list[str]]) -> Votes:
+    rows = [
+        {"query": query, "choice": None, "left": "a", "right": right, "wrong": wrong}
+        for query, (right, wrong) in by_query.items()
+    ]
+    return Votes.load(write(path / name, [], votes=rows))
+
+
+def test_marked_results_are_judgments_that_any_vector_is_evaluated_with(tmp_path: Path) -> None:
+    one = marked(tmp_path, "1.json", q=(["b"], ["c"]), p=(["c", "d"], []), none=([], ["b"]))
+    truth = judgments_of([one])
+    (tmp_path / "judged.json").write_text(truth.to_json())
+    read = read_ground_truth(tmp_path / "judged.json")
+    assert read.fingerprint == truth.fingerprint
+    assert (read.gallery, read.queries) == (("b", "c", "d"), ("q", "p"))
+    # By hand: q ranks d, c, b; d is not judged for it, c is wrong and b right: the trapezoid of
+    # the precisions 0 before and 1/2 at b. p ranks d, c first, and b is not judged: 1.
+    X = np.array([[1, 0], [1, 0.3], [1, 0.2], [1, 0.1], [0, 1]], dtype=np.float32)
+    X = np.vstack([X, [[1, 0.05]]]).astype(np.float32)
+    table = VectorTable(list("qbcdxp"), {"raw": X}, {})
+    found = evaluate_revisited(table, ground_truth=read, vectors=["raw"], name_field="id")
+    assert dict(zip(found["easy", "raw"].labels, found["easy", "raw"].ap, strict=True)) == {
+        "q": 0.25,
+        "p": 1.0,
+    }
+
+
+def test_people_who_contradict_each_other_judge_nothing(tmp_path: Path) -> None:
+    one = marked(tmp_path, "1.json", q=(["b", "c"], []))
+    other = marked(tmp_path, "2.json", q=(["b"], ["c"]))
+    truth = judgments_of([one, other])
+    assert [truth.gallery[place] for place in truth.easy[0]] == ["b"]
+    assert [truth.gallery[place] for place in truth.junk[0]] == ["c"]
+    with pytest.raises(InputError, match="no result is marked right"):
+        judgments_of([marked(tmp_path, "3.json", q=([], ["b"]))])
