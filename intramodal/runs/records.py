@@ -15,7 +15,7 @@ KINDS = (
     *("adopt", "backfill", "compare", "compare-unlabelled"),
     *("evaluate-fewshot", "evaluate-fewshot-text", "evaluate-index", "evaluate-misalignment"),
     *("evaluate-oti", "evaluate-recovery", "evaluate-retrieval", "evaluate-text"),
-    *("export", "fit", "ingest", "reproduce", "reproduce-cell", "search"),
+    *("export", "fit", "import-local", "ingest", "judge", "reproduce", "reproduce-cell", "search"),
 )
 """Kinds of runs that our own commands record; a program may record others."""
 

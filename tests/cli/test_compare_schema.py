@@ -34,7 +34,8 @@ def test_the_documented_keys_are_those_of_the_issue() -> None:
     assert list(row) == [
         *("map", "map_by_distance", "delta", "interval", "population", "p_value", "p_adjusted"),
         *("n_queries", "n_classes", "effective_classes", "wins", "ties", "losses"),
-        *("verdict_retrieval", "fewshot", "verdict_fewshot", "verdict", "sentence"),
+        *("verdict_retrieval", "fewshot", "verdict_fewshot", "verdict", "brief"),
+        "sentence",
         *("p_better", "p_not_worse", "p_worse", "pieces", "first_page", "duplicates", "others"),
     ]
 

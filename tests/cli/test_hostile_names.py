@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from qdrant_client import QdrantClient, models
 
 from intramodal import ImageCollection, open_store
 from intramodal.cli import cli
 from intramodal.commands.options import DEFAULT_STORE
+from intramodal.evaluation.preference import VOTES_FORMAT
 from intramodal.projection.projection import Projection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import unit_rows
@@ -34,6 +36,20 @@ PLACE = f"place {NAME}"
 FILE = f"file {MARK}"
 
 
+def write_files() -> None:
+    """Write files that need no vectors of the fixture."""
+    Path(f"{FILE}.txt").write_text("".join(f"thing {n}\n" for n in range(20)))
+    Path(f"{FILE}.png").write_bytes(b"no picture")
+    vote = {"query": MARK, "choice": "b", "left": "a"}
+    about = {"format": VOTES_FORMAT, "collection": PLACE, "vectors": [OWN, MARK], "run_id": MARK}
+    Path(f"{FILE} votes.json").write_text(json.dumps({**about, "votes": [vote]}))
+    client = QdrantClient(path=f"{FILE} local")
+    one = models.VectorParams(size=2, distance=models.Distance.COSINE)
+    client.create_collection("there", vectors_config={OWN: one})
+    client.upsert("there", [models.PointStruct(id=1, vector={OWN: [1, 0]}, payload={MARK: MARK})])
+    client.close()
+
+
 @pytest.fixture(scope="module")
 def strangers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Make a folder of which every name is a stranger's, with one recorded comparison."""
@@ -46,8 +62,7 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     projection.save(Path(f"{FILE}.safetensors"))
     for name, n in (("T", N_KINDS), ("A", 20)):
         np.save(f"{FILE} {name}.npy", unit_rows(rng.normal(size=(n, D))))
-    Path(f"{FILE}.txt").write_text("".join(f"thing {n}\n" for n in range(20)))
-    Path(f"{FILE}.png").write_bytes(b"no picture")
+    write_files()
     made = VectorOrigin(MARK, "3f9a", projection=projection.fingerprint, source=OWN)
     with open_store(DEFAULT_STORE) as store:
         place = ImageCollection.create(
@@ -96,6 +111,11 @@ CASES: dict[str, list[Row]] = {
         (1, ("V.npy", "--metadata", "V.csv", "--id-column", MARK, "--collection", "c",
              "--made-by", "m")),
     ],
+    "import-local": [
+        (0, (f"{FILE} local",)),
+        (1, (MARK,)),
+        (1, (f"{FILE} local", "--collection", MARK)),
+    ],
     "fit": [
         (0, ("--text-vectors", f"{FILE} A.npy", "--anchors", f"{FILE}.txt", "--made-by", MARK,
              "-o", f"{FILE} new.safetensors")),
@@ -143,6 +163,7 @@ CASES: dict[str, list[Row]] = {
         (1, (PLACE, "--vectors", f"{OWN},{MARK}", *LABELS)),
         (1, (*COMPARE[1:], "--baseline", MARK)),
     ],
+    "judge": [(0, (f"{FILE} votes.json",)), (1, (f"{MARK}.json",))],
     "search": [
         (0, (PLACE, "--id", "7", *BOTH, "--html", f"{FILE} 3.html")),
         (1, (PLACE, "--image", f"{FILE}.png", "--vectors", OWN)),

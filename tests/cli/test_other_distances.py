@@ -80,4 +80,4 @@ def test_a_report_gives_the_map_by_the_store_distance(folder: Path, suffix: str)
     assert list(own) == ["image"]
     assert "and vectors differ in length" in page
     assert "as the store ranks" in page
-    assert page.count(f"{own['image']:.4f}") == 1
+    assert page.count(f"{own['image']:.3f}") == 1

@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 
 from intramodal.ingest.backfill.in_place import backfill
+from intramodal.ingest.input_file import InputFile
 from intramodal.ingest.pipeline import IngestSummary, ingest_images, ingest_vectors
 from intramodal.ingest.sources.formats import open_source
 from intramodal.ingest.vectors.load import vectors_of
@@ -112,7 +113,7 @@ def run_vectors(folder: str, store: str, *, is_telling: bool = False) -> IngestS
     projection = plain_projection(encoder)
     ready = open_ready(path / "X.npy", dataset="shop", table=path / "meta.csv")
     if is_telling:
-        ready.matrix = TellingMatrix(path / "X.npy")
+        ready.matrix = TellingMatrix(InputFile(path / "X.npy"))
     origin = VectorOrigin(encoder.name, encoder.fingerprint)
     with open_store(store) as opened:
         vectors = vectors_of(ready, origin, "raw", projection)

@@ -65,7 +65,7 @@ def check_nothing_left(place: str) -> None:
     with open_store(place) as store:
         assert store.collections() == []
         assert store.problems() == {}
-    assert names_in(place) <= {"catalogue.json", "catalogue.lock"}
+    assert names_in(place) <= {"ballast", "catalogue.json", "catalogue.lock"}
 
 
 def test_a_shard_is_copied_with_its_indexes_and_stays_as_it_is(shard: Path, place: str) -> None:
