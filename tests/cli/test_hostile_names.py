@@ -45,8 +45,10 @@ def write_files() -> None:
     Path(f"{FILE} votes.json").write_text(json.dumps({**about, "votes": [vote]}))
     client = QdrantClient(path=f"{FILE} local")
     one = models.VectorParams(size=2, distance=models.Distance.COSINE)
-    client.create_collection("there", vectors_config={OWN: one})
-    client.upsert("there", [models.PointStruct(id=1, vector={OWN: [1, 0]}, payload={MARK: MARK})])
+    client.create_collection(f"local {NAME}", vectors_config={OWN: one})
+    client.upsert(
+        f"local {NAME}", [models.PointStruct(id=1, vector={OWN: [1, 0]}, payload={MARK: MARK})]
+    )
     client.close()
 
 
