@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands.columns import id_column, state_column, wide
 from intramodal.commands.options import (
     COUNT,
     LIST,
@@ -24,9 +25,11 @@ from intramodal.commands.options import (
     sides_options,
     vector_list,
     where_option,
+    wide_option,
 )
 from intramodal.commands.outputs import Output
 from intramodal.commands.printing import (
+    interval,
     named,
     note,
     note_where,
@@ -35,6 +38,7 @@ from intramodal.commands.printing import (
     print_table,
     printable,
     say,
+    with_interval,
 )
 from intramodal.commands.session import JobCommand, Session, figures_kept, session_options
 from intramodal.evaluation.gate import FAIL_ON
@@ -201,6 +205,7 @@ _NOT_RECORDED_UNLABELLED = (
 )
 @model_options
 @shard_key_option
+@wide_option
 @session_options
 def command(session: Session, collection: str, **options: Any) -> None:
     """Decide, per label field, whether vector B should replace vector A.
@@ -411,7 +416,7 @@ def _print_agreement(result: dict[str, Any]) -> None:
     rows = [
         (str(row["id"]), f"{row['overlap']:.0%}") for row in result["agreement"]["disagreements"]
     ]
-    print_table((f"{a} and {b} disagree most on", "in common>"), rows)
+    print_table((id_column(f"{a} and {b} disagree most on"), "in common>"), rows)
     for sentence in result["sentences"]:
         say(sentence)
     _print_costs(result["cost"], result["vectors"])
@@ -427,20 +432,10 @@ def _print_labelled(result: dict[str, Any]) -> None:
 
 def print_verdicts(result: dict[str, Any]) -> None:
     """Print the decision, one row and one sentence a field, and one row a piece of evidence."""
-    from intramodal.evaluation.verdict import PIECES, SHORT
-
-    a, b = result["vectors"]
     if result["max_queries"]:
         say(f"at most {result['max_queries']:,} images ask, drawn at random; all answer")
     say(result["decision"]["sentence"])
-    rows = []
-    for name, field in result["fields"].items():
-        pieces = field["pieces"]
-        ends = pieces["map"] or {"a": field["map"][a], "b": field["map"][b]}
-        deltas = [number(pieces[p] and pieces[p]["delta"], sign=True) for p in PIECES]
-        rows.append((name, number(ends["a"]), number(ends["b"]), *deltas, SHORT[field["verdict"]]))
-    heads = (f"mAP {named(a)}>", f"mAP {named(b)}>", "delta>", "nDCG@10>", "few-shot>", "verdict")
-    print_table(("field", *heads), rows)
+    _print_fields(result)
     own = [
         (name, vector, {"map": field["map"][vector], "by_distance": {"map": own}})
         for name, field in result["fields"].items()
@@ -457,6 +452,24 @@ def print_verdicts(result: dict[str, Any]) -> None:
     note(f"run {result['run_id']}")
 
 
+def _print_fields(result: dict[str, Any]) -> None:
+    """Print one row per field: both mAP, their difference, and the verdict."""
+    from intramodal.evaluation.verdict import PIECES, SHORT
+
+    a, b = result["vectors"]
+    rows = []
+    for name, field in result["fields"].items():
+        pieces = field["pieces"]
+        ends = pieces["map"] or {"a": field["map"][a], "b": field["map"][b]}
+        first, *others = (pieces[piece] for piece in PIECES)
+        delta = with_interval(first["delta"], first["interval"], sign=True) if first else "–"
+        more = [number(other and other["delta"], sign=True) for other in others]
+        figures = (number(ends["a"]), number(ends["b"]), delta, *more, f"{field['n_queries']:,}")
+        rows.append((name, *figures, SHORT[field["verdict"]]))
+    heads = (f"mAP {named(a)}>", f"mAP {named(b)}>", "delta>", wide("nDCG@10>"), wide("few-shot>"))
+    print_table(("field", *heads, "n>", state_column("verdict")), rows)
+
+
 def _print_pieces(fields: dict[str, Any]) -> None:
     """Print what each piece of evidence says, and what would settle it."""
     from intramodal.evaluation.verdict import NAMES, p_value
@@ -465,13 +478,13 @@ def _print_pieces(fields: dict[str, Any]) -> None:
     for name, field in fields.items():
         for piece, found in field["pieces"].items():
             if found:
-                ends = [number(end, sign=True) for end in found["interval"]]
-                delta = number(found["delta"], sign=True)
+                ends = found["interval"]
+                delta = with_interval(found["delta"], ends, sign=True)
                 p, needs = p_value(found["p_adjusted"]), found["needs"]
                 told = f"{needs:,}" if needs else "–"
                 what = NAMES[piece].removesuffix(" accuracy")
-                rows.append((name, what, delta, f"[{', '.join(ends)}]", p, told))
-    columns = ("field", "piece", "delta>", "95% interval>", "p (adj.)>", "needs>")
+                rows.append((name, what, delta, interval(ends, sign=True), p, told))
+    columns = ("field", "piece", "delta>", wide("95% interval>"), "p (adj.)>", "needs>")
     print_table(columns, rows)
 
 
@@ -479,7 +492,7 @@ def _print_costs(costs: dict[str, Any], vectors: Sequence[str]) -> None:
     """Print one row a vector, and one for the search in two stages."""
     from intramodal.evaluation.cost import two_stages
 
-    columns = ("vector", "bytes>", "RAM MB>", "in int8>", "ms p50>", "p95>", "recall@10>")
+    columns = ("vector", "bytes>", "RAM MB>", wide("in int8>"), "ms p50>", wide("p95>"))
     rows = [
         (
             name,
@@ -490,7 +503,7 @@ def _print_costs(costs: dict[str, Any], vectors: Sequence[str]) -> None:
         )
         for name, cost in costs.items()
     ]
-    print_table(columns, rows)
+    print_table((*columns, "recall@10>"), rows)
     _print_first_results(costs)
     say(two_stages(*vectors))
 

@@ -161,14 +161,15 @@ def _source(options: dict[str, Any]) -> Any:
 
 
 def _show(result: dict[str, Any]) -> None:
+    from intramodal.commands.columns import id_column
     from intramodal.commands.printing import note, print_table
 
     for warning in result["warnings"]:
         note(f"warning: {warning}")
-    columns = ("projection", "method", "fitted on", "dimensions", "vector", "fingerprint")
+    columns = ("projection", "fitted on", "dimensions>", "vector", id_column("fingerprint"))
     dimensions = f"{result['dim_in']} > {result['dim_out']}"
-    row = [result["projection"], result["method"], _basis(result), dimensions]
-    print_table(columns, [[*row, result["vector"], result["fingerprint"][:12]]])
+    row = [result["projection"], _basis(result), dimensions, result["vector"]]
+    print_table(columns, [[*row, result["fingerprint"][:12]]])
 
 
 _OF_RECIPE = ("anchors", "template", "normalize_text")

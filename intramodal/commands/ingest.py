@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands.columns import column, id_column
 from intramodal.commands.options import COUNT, SEED, model_options, preference, upload_options
 from intramodal.commands.printing import note, print_table, printable, say
 from intramodal.commands.session import (
@@ -22,6 +23,9 @@ from intramodal.errors import InputError
 _COUNTS = ("written", "skipped", "updated", "projected", "failed", "pruned")
 _KEPT = ("written", "skipped", "updated", "projected")
 """Counts of which at least one is not zero unless everything failed."""
+
+_ALWAYS_SHOWN = ("written", "skipped", "failed")
+"""Counts in the table even where they are zero."""
 
 _MOST_SHOWN = 20
 _LONGEST_PATH = 4096
@@ -452,8 +456,10 @@ def _print(result: dict[str, Any]) -> None:
         note("there is no metadata: ids are the row numbers, from 0")
     for sentence in result["notes"]:
         note(printable(sentence))
-    columns = ("collection", *(f"{name}>" for name in _COUNTS), "seconds>", "run")
-    counts = [f"{result[name]:,}" for name in _COUNTS]
+    counted = [name for name in _COUNTS if result[name] or name in _ALWAYS_SHOWN]
+    heads = [column(f"{name}>") for name in (*counted, "seconds")]
+    columns = [column("collection"), *heads, id_column("run")]
+    counts = [f"{result[name]:,}" for name in counted]
     seconds = f"{result['seconds']:.1f}"
     print_table(columns, [[result["collection"], *counts, seconds, result["run_id"]]])
 

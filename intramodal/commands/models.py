@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from intramodal.commands.columns import id_column
 from intramodal.commands.options import CheckedCommand, json_option, print_json
 from intramodal.commands.printing import print_table, say
 
@@ -26,7 +27,8 @@ def list_models(as_json: bool) -> None:
         print_json({"models": rows})
         return
 
-    print_table(tuple(rows[0]), [tuple(row.values()) for row in rows])
+    columns = (id_column("name"), "family", "dim>", "text")
+    print_table(columns, [tuple(row.values()) for row in rows])
 
 
 @command.command("convert-slip", cls=CheckedCommand)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from intramodal.commands.outputs import Output
+from intramodal.commands.printing import WIDE
 
 if TYPE_CHECKING:
     from intramodal.store.base import Filter
@@ -94,6 +95,19 @@ json_option = preference(
     callback=_remember_json,
     is_eager=True,  # before the options whose errors must be printed as JSON
     help="Print one JSON object instead of a table.",
+)
+
+
+def _remember_wide(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    ctx.meta[WIDE] = value
+
+
+wide_option = preference(
+    "--wide",
+    is_flag=True,
+    expose_value=False,  # how a table looks is no part of what a run records
+    callback=_remember_wide,
+    help="Print all columns of the table.",
 )
 
 

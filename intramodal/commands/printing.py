@@ -4,51 +4,134 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import click
 
+from intramodal.commands.columns import GAP, Column, column, fitted, need
 from intramodal.commands.streams import is_encodable
 from intramodal.terminal import ungated, visible
 
 if TYPE_CHECKING:
+    from rich.table import Table
     from rich.text import Text
 
 _PIPE_WIDTH = 160
+"""A pipe or a log has no width: rich would assume 80 columns and cut words for it."""
+
+_NARROWEST = 20
+_LONGEST_HEADING = 18
+
+WIDE = "intramodal.wide"
+"""Key of the context's meta: whether tables have all their columns."""
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None
+    columns: Iterable[str | Column], rows: Iterable[Sequence[object]], *, title: str | None = None
 ) -> None:
-    """Print rows under column headings; numbers are right-aligned."""
+    """Print rows under column headings, or one block per row where they do not fit.
+
+    Numbers and ids are never folded or shortened; texts wrap. Columns of `wide` are left out
+    unless ``--wide`` is given.
+    """
     if sys.stdout is None:  # closed by who called: like click.echo, say nothing
         return
-    from rich.console import Console
+    from rich.cells import cell_len
+    from rich.console import Console, Group
+
+    every = [replace(of, heading=printable(of.heading)) for of in map(column, columns)]
+    kept = [at for at, of in enumerate(every) if not of.is_wide or is_wide()]
+    shown = [every[at] for at in kept]
+    cells = [[_cell(row[at], every[at]) for at in kept] for row in map(tuple, rows)]
+    width = width_of(sys.stdout) or _PIPE_WIDTH
+    parts: list[Text | Table] = [] if title is None else [_text(title, style="italic")]
+    needs = [need(of, [row[at].plain for row in cells], cell_len) for at, of in enumerate(shown)]
+    widths = fitted(needs, width)
+    parts += _blocks(shown, cells) if widths is None else [_table(shown, cells, widths)]
+    # Rich's own colours must reach the terminal; all text of the table is printable.
+    Console(file=ungated(sys.stdout), width=width).print(Group(*parts))
+
+
+def width_of(stream: TextIO) -> int | None:
+    """Return the columns of a terminal, or those in COLUMNS; None for a pipe or a log."""
+    if stream.isatty() or os.environ.get("COLUMNS", "").isdigit():
+        return max(shutil.get_terminal_size().columns, _NARROWEST)
+    return None
+
+
+def is_wide() -> bool:
+    """Return whether ``--wide`` was given to the command that runs."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.meta.get(WIDE, False)
+
+
+def _table(columns: Sequence[Column], cells: Iterable[Sequence[Text]], widths: list[int]) -> Table:
+    from rich import box
     from rich.table import Table
 
     table = Table(
-        title=None if title is None else _text(title), title_justify="left", header_style="bold"
-    )
-    for column in columns:
-        is_number = column.endswith(">")
-        heading = _text(column.rstrip(">"))
-        table.add_column(heading, justify="right" if is_number else "left")
-    for row in rows:
-        cells = (named(c) if head == "vector" else c for head, c in zip(columns, row, strict=True))
-        table.add_row(*map(_text, cells))
-    # A pipe or a log has no width: rich would assume 80 columns and cut words for it.
-    width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    # Rich's own colours must reach the terminal; all text of the table is printable.
-    Console(file=ungated(sys.stdout), width=width).print(table)
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0),
+        header_style="bold",
+    )  # fmt: skip
+    for of, width in zip(columns, widths, strict=True):
+        justify: Literal["left", "right"] = "right" if of.kind == "number" else "left"
+        heading = _text(of.broken(width))
+        table.add_column(heading, justify=justify, width=width, overflow="fold")
+    for row in cells:
+        table.add_row(*row)
+    return table
 
 
-def _text(cell: object) -> Text:
+def _blocks(columns: Sequence[Column], cells: Iterable[Sequence[Text]]) -> list[Table]:
+    """Return one block per row: a line for each column."""
+    from rich.table import Table
+
+    words = (len(word) for of in columns for word in of.heading.split())
+    longest = max(_LONGEST_HEADING, *words)
+    label = min(longest, max(len(of.heading) for of in columns))
+    blocks = []
+    for row in cells:
+        block = Table.grid(padding=(0, GAP, 0, 0))
+        block.add_column(style="bold", width=label)
+        block.add_column(overflow="fold")
+        for of, cell in zip(columns, row, strict=True):
+            block.add_row(_text(of.heading), cell)
+        block.add_row("")
+        blocks.append(block)
+    return blocks
+
+
+def _cell(value: object, of: Column) -> Text:
+    text = named(value) if of.heading == "vector" else str(value)
+    if of.is_whole:  # a number or an id is itself or nothing
+        return _text(text, limit=None)
+    return _text(text, style=colour_of(text) if of.kind == "state" else "")
+
+
+_COLOURS = {
+    **dict.fromkeys(("adopt", "COMPLETE", "done", "ok"), "green"),
+    **dict.fromkeys(("not settled", "INTERRUPTED", "RUNNING", "partial", "warning"), "yellow"),
+    **dict.fromkeys(("do not adopt", "FAILED", "failed", "problem"), "red"),
+}
+"""Of states, and of verdicts up to their colon; green, yellow and red as in the report."""
+
+
+def colour_of(state: str) -> str:
+    """Return the colour of a state or a verdict; nothing for one that has none."""
+    return _COLOURS.get(state.partition(":")[0], "")
+
+
+def _text(cell: object, *, style: str = "", limit: int | None = 200) -> Text:
     """Return a cell that is neither markup nor anything that a terminal obeys."""
     from rich.text import Text
 
-    return Text(printable(str(cell)))
+    text = visible(str(cell)) if limit is None else printable(str(cell), limit=limit)
+    return Text(text, style=style)
 
 
 def named(vector: object) -> str:
@@ -140,7 +223,7 @@ def log_to_stderr(level: int) -> None:
     logging.basicConfig(level=level, handlers=[handler])
 
 
-def number(value: float | None, digits: int = 4, *, sign: bool = False) -> str:
+def number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
     """Return a fraction for a table; a dash for what could not be computed.
 
     Examples
@@ -150,12 +233,28 @@ def number(value: float | None, digits: int = 4, *, sign: bool = False) -> str:
     """
     if value is None:
         return "–"
-    return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    rounded = round(value, digits) + 0.0  # never -0.000
+    return f"{rounded:+.{digits}f}" if sign else f"{rounded:.{digits}f}"
 
 
-def interval(ends: Sequence[float] | None) -> str:
+def interval(ends: Sequence[float] | None, *, sign: bool = False) -> str:
     """Return an interval as tables show it."""
-    return "–" if ends is None else f"[{number(ends[0])}, {number(ends[1])}]"
+    return "–" if ends is None else f"[{', '.join(number(end, sign=sign) for end in ends)}]"
+
+
+def with_interval(
+    value: float | None, ends: Sequence[float | None] | None, *, sign: bool = False
+) -> str:
+    """Return a figure and how far its 95% interval reaches, on the side where it is longer.
+
+    Examples
+    --------
+    >>> with_interval(0.646, [0.634, 0.657]), with_interval(0.5, None)
+    ('0.646 ± 0.012', '0.500')
+    """
+    shown = number(value, sign=sign)
+    reach = [abs(end - value) for end in ends or () if end is not None and value is not None]
+    return f"{shown} ± {number(max(reach))}" if reach else shown
 
 
 def print_by_distance(

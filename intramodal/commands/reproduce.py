@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands.columns import state_column
 from intramodal.commands.options import LIST, comma_list, model_options, preference, split_option
 from intramodal.commands.printing import note, number, print_table, say
 from intramodal.commands.session import JobCommand, Session, session_options
@@ -197,13 +198,14 @@ def _show_plan(result: dict[str, Any]) -> None:
         )
         for one in result["images"]
     ]
-    heads = ("data set", "model", "images>", "to encode>", "to invert>", "about>")
-    print_table(heads, rows)
+    counts = ("images>", "to encode>", "to invert>", "about>")
+    print_table(("data set", "model", *counts), rows)
     cells = [
         (cell["dataset"], cell["model"], cell["experiment"], cell["method"], cell["state"])
         for cell in result["cells"]
     ]
-    print_table(("data set", "model", "experiment", "method", "state"), cells, title="cells")
+    heads = ("data set", "model", "experiment", "method", state_column("state"))
+    print_table(heads, cells, title="cells")
     missing = [one["missing"] for one in result["images"]]
     conditions = [f"{one['model']}: {one['condition']}" for one in result["images"]]
     told = [*missing, *(text for text in conditions if not text.endswith(": "))]

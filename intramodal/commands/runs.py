@@ -9,7 +9,15 @@ from typing import Any
 
 import click
 
-from intramodal.commands.options import LIST, json_option, names, preference, runs_option
+from intramodal.commands.columns import Column, column, id_column, state_column, wide
+from intramodal.commands.options import (
+    LIST,
+    json_option,
+    names,
+    preference,
+    runs_option,
+    wide_option,
+)
 from intramodal.commands.outputs import Output
 from intramodal.commands.printing import number, print_data, print_table, say
 from intramodal.commands.session import Session, SessionCommand
@@ -47,6 +55,7 @@ def command() -> None:
     show_default=True,
     help="Maximum number of runs to list.",
 )
+@wide_option
 @runs_option
 @json_option
 def list_runs(session: Session, kind: str | None, limit: int) -> None:
@@ -56,8 +65,7 @@ def list_runs(session: Session, kind: str | None, limit: int) -> None:
         if kind is not None and not runs:
             ledger.require_kind(kind)
     rows = [run.to_dict() | {"collection": run.parameters.get("collection")} for run in runs]
-    columns = ("run", "kind", "status", "started", "seconds>", "collection")
-    session.answer({"runs": rows}, lambda found: _print_runs(found["runs"], columns))
+    session.answer({"runs": rows}, lambda found: _print_runs(found["runs"]))
 
 
 @command.command("show", cls=SessionCommand)
@@ -82,7 +90,15 @@ def _print_run(result: dict[str, Any]) -> None:
     for part in ("fingerprints", "metrics", "failures"):
         rows = result[part]
         if rows:
-            print_table(tuple(rows[0]), [tuple(row.values()) for row in rows], title=part)
+            columns = [_column_of(name, [row[name] for row in rows]) for name in rows[0]]
+            print_table(columns, [tuple(row.values()) for row in rows], title=part)
+
+
+def _column_of(name: str, values: list[object]) -> Column:
+    """Return a column of a recorded table: of numbers, of ids, or of text."""
+    if any(isinstance(value, int | float) for value in values):
+        return Column(name, "number")
+    return id_column(name) if name == "fingerprint" else column(name)
 
 
 @command.command("compare", cls=SessionCommand)
@@ -272,14 +288,32 @@ def prune_runs(session: Session, yes: bool, **which: Any) -> None:
 
 
 def _print_pruned(result: dict[str, Any]) -> None:
-    _print_runs(result["runs"], ("run", "kind", "status", "started"))
+    _print_runs(result["runs"], but=("collection", "seconds"))
     n = len(result["runs"])
     say(f"{n:,} deleted" if result["deleted"] else f"{n:,} would be deleted; add --yes")
 
 
-def _print_runs(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    headings = ["started (UTC)" if column == "started" else column for column in columns]
-    print_table(headings, [[_cell(row, column) for column in columns] for row in rows])
+_LISTED = {
+    "id": id_column("run"),
+    "kind": column("kind"),
+    "status": state_column("status"),
+    "started": column("started (UTC)"),
+    "collection": column("collection"),
+    "seconds": wide("seconds>"),
+}
+"""Columns of lists of runs by their key."""
+
+
+def _print_runs(rows: list[dict[str, Any]], *, but: tuple[str, ...] = ()) -> None:
+    keys = [key for key in _LISTED if key not in but]
+    cells = [[_listed(row, key) for key in keys] for row in rows]
+    print_table([_LISTED[key] for key in keys], cells)
+
+
+def _listed(row: dict[str, Any], key: str) -> object:
+    """Return a cell of a list, times to the minute; the seconds are in `runs show`."""
+    cell = _cell(row, key)
+    return str(cell)[:_MINUTE] if key in _TIMES else cell
 
 
 def _print_comparison(result: dict[str, Any]) -> None:
@@ -308,11 +342,12 @@ def _shown(value: object) -> str:
     return "–" if value is None else str(value)
 
 
+_MINUTE = len("2026-01-31 12:30")
 _TIMES = ("started", "finished", "heartbeat")
 
 
 def _cell(row: dict[str, Any], column: str) -> object:
-    value = row["id" if column == "run" else column.rstrip(">")]
+    value = row[column]
     if value is None:
         return "–"
     if column in _TIMES:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands.columns import Column, Kind
 from intramodal.commands.options import (
     LIST,
     model_options,
@@ -150,11 +151,13 @@ def _write_page(photos: Any, found: Any, query: dict[str, Any], options: dict[st
     }
 
 
+_OF_HIT: tuple[tuple[str, Kind], ...] = (("score", "number"), ("picture", "id"))
+
+
 def _show(result: dict[str, Any]) -> None:
     names = list(result["vectors"])
-    heads = [f"{named(name)}: {what}" for name in names for what in ("score>", "picture")]
-    columns = ["rank>", *heads]
-    print_table(columns, _rows(result, names))
+    heads = [Column(f"{named(name)}: {what}", kind) for name in names for what, kind in _OF_HIT]
+    print_table(["rank>", *heads], _rows(result, names))
     if "html" in result:
         say(f"page: {result['html']}")
         if result["no_pictures"]:

@@ -265,7 +265,8 @@ class SessionCommand(CheckedCommand):
         rest = super().parse_args(ctx, args)
         check_outputs(self.params, ctx.params)
         # As they are declared: a run does not record how they were typed.
-        names = {str(param.name): str(param.name) for param in self.params} | {"runs_url": "runs"}
+        names = {str(p.name): str(p.name) for p in self.params if p.expose_value}
+        names |= {"runs_url": "runs"}
         options = {name: ctx.params[key] for key, name in names.items()}
         as_json = options.pop("as_json")
         access = Access(*(options.pop(name, None) for name in ("ca", "timeout", "deadline")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,11 @@ def run(*arguments: str, code: int = 0) -> Any:
     result = invoke(*arguments, "--json")
     assert result.exit_code == code, result.output
     return json.loads(result.stdout)
+
+
+def cells_of(line: str) -> list[str]:
+    """Return the cells of one line of a table."""
+    return [cell for cell in re.split(r"\s{2,}", line.strip()) if cell]
 
 
 def walk(command: click.Command, path: str = "") -> list[tuple[str, click.Command]]:

@@ -15,6 +15,7 @@ from intramodal.evaluation.retrieval import CLASSES
 from intramodal.runs.interchange import export_runs
 from intramodal.runs.scores import SCORES, unpack_scores
 from tests.cli.evaluated import N, invoke, make_shop, pictures, run
+from tests.cli.kit import cells_of
 
 
 @pytest.fixture(scope="module")
@@ -179,13 +180,17 @@ def test_the_table_of_a_search_shows_precision_recall_and_p95_within_80_columns(
     options = ("--labels", "masterCategory", "--searches", "raw,pca:raw", "--timed", "2")
     found = run("index", "photos", *options)
     lines = invoke("index", "photos", *options).stdout.splitlines()
-    heads = [line.strip("┃").split("┃") for line in lines if line.startswith("┃")]
-    columns = ["".join(map(str.strip, parts)) for parts in zip(*heads, strict=True)]
-    assert columns == ["field", "search", "precision@100", "precision@1", "recall@100", "p95 ms"]
+    assert cells_of(lines[1]) == [
+        "field",
+        "search",
+        "precision@100",
+        "precision@1",
+        "recall@100",
+        "p95 ms",
+    ]
     assert max(map(len, lines)) <= 80
     for row in found["rows"]:
-        (line,) = (line for line in lines if f"│ {row['search']} " in line)
-        shown = [cell.strip() for cell in line.strip("│").split("│")]
+        (shown,) = (cells_of(line) for line in lines if f"  {row['search']}  " in line)
         figures = [row[name] for name in ("precision_at_k", "precision_at_1", "recall")]
         assert shown[2:5] == [f"{figure:.3f}" for figure in figures]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from intramodal import Projection, open_store
-from tests.cli.kit import invoke, run
+from tests.cli.kit import cells_of, invoke, run
 from tests.foreign_directories import (
     N,
     contents,
@@ -112,9 +112,7 @@ def test_local_mode_is_imported_and_the_repeat_writes_nothing(here: Path) -> Non
     assert (done["written"], done["failed"]) == (2 * N, 0)
     again = invoke("import-local", "theirs", "--collection", "products")
     assert again.exit_code == 0
-    assert [cell.strip() for cell in again.stdout.splitlines()[-2].split("│")[1:-1]] == [
-        *("products", "0", f"{N}", "0")
-    ]
+    assert cells_of(again.stdout.splitlines()[-1]) == ["products", "0", f"{N}", "0"]
     assert contents(here / "theirs") == before
     with open_store(".intramodal/store") as store:
         assert store.count("products") == store.count("plain") == N

@@ -28,7 +28,7 @@ SESSION = {
 }
 SESSION |= {"ca", "timeout", "deadline", "labels_from", "id_column"}
 """Options of session.py: where, how a server is spoken and written to, whose labels."""
-PRINTING = {"classes", "report", "pictures", "picture_field", "label", "html", "out"}
+PRINTING = {"classes", "report", "pictures", "picture_field", "label", "html", "out", "wide"}
 """What is printed, or written beside."""
 GATE = {"junit", *inspect.signature(gated).parameters}
 """What the outcomes of a comparison are held against once the job is done: `gate.gated`."""

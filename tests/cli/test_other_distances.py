@@ -11,7 +11,7 @@ from intramodal import open_store
 from intramodal.commands.options import DEFAULT_STORE
 from intramodal.store.base import VectorSpec
 from intramodal.types import unit_rows
-from tests.cli.kit import invoke, run
+from tests.cli.kit import cells_of, invoke, run
 
 N, D, N_KINDS = 60, 16, 6
 NOTE = "by cosine, but searches rank 'image' by Dot, and vectors differ in length."
@@ -47,11 +47,11 @@ def test_a_ranking_names_the_store_distance_and_gives_its_map(
     assert result.exit_code == 0, result.output
     assert result.stderr.count(NOTE) == 1
     assert NOTE not in result.stdout
-    rows = [line.split("│") for line in result.stdout.splitlines() if line.startswith("│ kind")]
-    (own,) = (row for row in rows if len(row) == 6 and row[2].strip() == "image")
+    rows = [cells_of(line) for line in result.stdout.splitlines() if line.startswith("kind  ")]
+    (own,) = (row for row in rows if len(row) == 4 and row[1] == "image")
     found = run("evaluate", "retrieval", "photos", *VECTORS)["fields"]["kind"]["vectors"]
     by_cosine, by_dot = found["image"]["map"], found["image"]["by_distance"]["map"]
-    assert [cell.strip() for cell in own[3:5]] == [f"{by_cosine:.4f}", f"{by_dot:.4f}"]
+    assert own[2:] == [f"{by_cosine:.3f}", f"{by_dot:.3f}"]
     assert found["fine"]["by_distance"] is None
 
 

@@ -26,6 +26,7 @@ from intramodal.commands.options import (
     test_share_option,
     vectors_option,
     where_option,
+    wide_option,
 )
 from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, session_options
 
@@ -60,6 +61,7 @@ from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, sessi
 @least_option
 @classes_option
 @shard_key_option
+@wide_option
 @session_options
 def fewshot(
     session: Session,
@@ -92,12 +94,15 @@ def fewshot(
 
 def print_accuracy(result: dict[str, Any]) -> None:
     """Print one row a field, vector, classifier and number of shots."""
+    from intramodal.commands.columns import wide
     from intramodal.commands.printing import (
+        interval,
         note,
         note_where,
         number,
         print_by_distance,
         print_table,
+        with_interval,
     )
 
     rows = []
@@ -105,16 +110,15 @@ def print_accuracy(result: dict[str, Any]) -> None:
         for vector, classifiers in entry["vectors"].items():
             for classifier, shots in classifiers.items():
                 for n_shots, row in shots.items():
-                    low, high = row["interval"] or (None, None)
-                    interval = f"[{number(low)}, {number(high)}]"
+                    ends = row["interval"]
+                    figures = (with_interval(row["accuracy"], ends), interval(ends))
                     counts = (row["n_classes"], number(row["n_test"], 0))
-                    accuracy = number(row["accuracy"])
-                    rows.append((field, vector, classifier, n_shots, accuracy, interval, *counts))
-    columns = ("field", "vector", "classifier", "shots>", "accuracy>", "95% interval>")
+                    rows.append((field, vector, classifier, n_shots, *figures, *counts))
+    columns = ("field", "vector", "classifier", "shots>", "accuracy>", wide("95% interval>"))
     title = f"{result['n_episodes']} episodes; intervals over their draw"
     if result["protocol"] == "paper":
         title = f"protocol of the paper: mean of {result['n_episodes']} seeds, intervals over them"
-    print_table((*columns, "classes>", "tested>"), rows, title=title)
+    print_table((*columns, wide("classes>"), "tested>"), rows, title=title)
     print_by_distance(result, ())
     note_where(result)
     note(f"run {result['run_id']}")

@@ -28,6 +28,7 @@ from intramodal.commands.options import (
     split_option,
     test_share_option,
     where_option,
+    wide_option,
 )
 from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, session_options
 
@@ -101,6 +102,7 @@ from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, sessi
 @classes_option
 @model_options
 @shard_key_option
+@wide_option
 @session_options
 def fewshot_text(
     session: Session,

@@ -177,8 +177,7 @@ def _show(result: dict[str, Any]) -> None:
     )
 
     k = result["k"]
-    # On two lines, so that long names of fields and vectors leave 80 columns whole.
-    heads = (f"precision\n@{k}>", "precision\n@1>", f"recall\n@{k}>", "p95 ms>")
+    heads = (f"precision@{k}>", "precision@1>", f"recall@{k}>", "p95 ms>")
     rows = [
         (
             *(row["field"], row["search"]),

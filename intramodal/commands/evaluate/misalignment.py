@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands.columns import Column, column, wide
 from intramodal.commands.options import (
     COUNT,
     FILE,
@@ -20,6 +21,7 @@ from intramodal.commands.options import (
     shard_key_option,
     template_option,
     where_option,
+    wide_option,
 )
 from intramodal.commands.session import (
     NOTHING_KEPT,
@@ -89,6 +91,7 @@ from intramodal.errors import InputError
 @report_option
 @model_options
 @shard_key_option
+@wide_option
 @session_options
 def misalignment(
     session: Session,
@@ -174,21 +177,21 @@ def _write_report(result: dict[str, Any], at: Workspace, run: Any, report: Path)
         render_report(MisalignmentPage(result, command), report)
 
 
-_BY_CLASS = {
-    "map": "mAP>",
-    "auc": "AUC>",
-    "overlap": "overlap>",
-    "d_prime": "d'>",
-    "same_mean": "same class>",
-    "other_mean": "other class>",
+_BY_CLASS: dict[str, Column] = {
+    "map": column("mAP>"),
+    "auc": column("AUC>"),
+    "overlap": column("overlap>"),
+    "d_prime": wide("d'>"),
+    "same_mean": wide("same class>"),
+    "other_mean": wide("other class>"),
 }
 
 
-_BY_MODALITY = {
-    "gap": "gap>",
-    "overlap": "I-I/T-I overlap>",
-    "image_mean": "image-image>",
-    "text_mean": "text-image>",
+_BY_MODALITY: dict[str, Column] = {
+    "gap": column("gap>"),
+    "overlap": wide("I-I/T-I overlap>"),
+    "image_mean": wide("image-image>"),
+    "text_mean": wide("text-image>"),
 }
 
 
@@ -205,7 +208,8 @@ def _print_misalignment(result: dict[str, Any]) -> None:
         )
         for row in result["rows"]
     ]
-    columns = ("collection", "vector", "field", *_BY_CLASS.values(), *beside.values())
+    figures = [*_BY_CLASS.values(), *beside.values()]
+    columns = [*map(column, ("collection", "vector", "field")), *figures]
     title = "all pairs"
     if result["max_pairs"] is not None:
         title = f"at most {result['max_pairs']:,} pairs, ± standard errors of their draw"

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import click
 
+from intramodal.commands.columns import wide
 from intramodal.commands.options import (
     COUNT,
     LIST,
@@ -23,6 +24,7 @@ from intramodal.commands.options import (
     shard_key_option,
     sides_options,
     where_option,
+    wide_option,
 )
 from intramodal.commands.outputs import Output
 from intramodal.commands.printing import (
@@ -34,6 +36,7 @@ from intramodal.commands.printing import (
     print_by_distance,
     print_table,
     say,
+    with_interval,
 )
 from intramodal.commands.session import JobCommand, Session, session_options
 from intramodal.errors import InputError
@@ -103,6 +106,7 @@ FOLDER = Path(".intramodal")
 )
 @model_options
 @shard_key_option
+@wide_option
 @session_options
 def oti(  # noqa: PLR0913  one an option
     session: Session,
@@ -213,16 +217,17 @@ def _backfilled(photos: Target, made: InversionMap, vector: str, run: Run) -> In
 def _show(result: dict[str, Any]) -> None:
     rows = [
         (
-            *(field, vector, number(figures["map"]), interval(figures["interval"])),
-            *(number(figures["hit@1"]), *_difference(entry["differences"].get(vector))),
-            *(f"{entry['n_queries']:,}", f"{entry['n_gallery']:,}"),
+            *(field, vector, with_interval(figures["map"], figures["interval"])),
+            *_difference(entry["differences"].get(vector)),
+            *(f"{entry['n_queries']:,}", number(figures["hit@1"])),
+            *(interval(figures["interval"]), f"{entry['n_gallery']:,}"),
         )
         for field, entry in result["fields"].items()
         for vector, figures in entry["vectors"].items()
     ]
-    columns = ("field", "vector", "mAP>", "95% interval>", "R@1>", "oti less this>")
-    counts = ("95% interval>", "p>", "queries>", "gallery>")
-    print_table((*columns, *counts), rows, title=result["protocol"])
+    columns = ("field", "vector", "mAP>", "OTI minus this>", "p>", "queries>")
+    more = map(wide, ("R@1>", "95% interval>", "gallery>"))
+    print_table((*columns, *more), rows, title=result["protocol"])
     texts = result["texts"]
     say(
         f"{texts['n']:,} pictures have a text, {texts['n_new']:,} of them new; its cosine to the "
@@ -241,11 +246,10 @@ def _show(result: dict[str, Any]) -> None:
     note(f"run {result['run_id']}")
 
 
-def _difference(row: dict[str, Any] | None) -> tuple[str, str, str]:
-    """Return difference, interval and p-value; dashes for the texts themselves."""
+def _difference(row: dict[str, Any] | None) -> tuple[str, str]:
+    """Return the difference and its p-value; dashes for the texts themselves."""
     from intramodal.evaluation.verdict import p_value
 
     if row is None:
-        return "–", "–", "–"
-    low, high = (number(end, sign=True) for end in row["interval"])
-    return number(row["delta"], sign=True), f"[{low}, {high}]", p_value(row["p_adjusted"])
+        return "–", "–"
+    return with_interval(row["delta"], row["interval"], sign=True), p_value(row["p_adjusted"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from intramodal.commands.options import (
     vectors_option,
     where_option,
     whole_numbers,
+    wide_option,
 )
 from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, session_options
 
@@ -90,6 +92,7 @@ _REVISITED = ("ground_truth", "name_field")
 )
 @preference("--device", help="Device that ranks, e.g. cuda; default: the CPU, with numba.")
 @shard_key_option
+@wide_option
 @session_options
 @click.pass_context
 def retrieval(  # noqa: PLR0913  one an option
@@ -119,9 +122,8 @@ def retrieval(  # noqa: PLR0913  one an option
         result = _revisited(session, collection, sides, knobs, classes=classes)
         session.answer(result, _show_revisited)
         return
-    k = 1 if 1 in knobs["ks"] else None
     result = _by_labels(session, collection, sides, knobs, classes=classes)
-    session.answer(result, lambda found: _show(found, k))
+    session.answer(result, lambda found: _show(found, knobs["ks"]))
 
 
 def _check_protocol(ctx: click.Context, knobs: dict[str, Any], protocol: str | None) -> None:
@@ -195,7 +197,8 @@ def _revisited(
     return found.to_dict(classes=classes)
 
 
-def _show(result: dict[str, Any], k: int | None) -> None:
+def _show(result: dict[str, Any], ks: Sequence[int]) -> None:
+    from intramodal.commands.columns import Column, wide
     from intramodal.commands.printing import (
         interval,
         note,
@@ -204,23 +207,29 @@ def _show(result: dict[str, Any], k: int | None) -> None:
         number,
         print_by_distance,
         print_table,
+        with_interval,
     )
 
-    names = (*(("hit@1",) if k else ()), "r_precision", "ndcg", "mrr")
-    heads = {"hit@1": "R@1", "r_precision": "R-prec", "ndcg": "nDCG", "mrr": "MRR"}
-    columns = ("field", "vector", "mAP>", "95% interval>", *(f"{heads[name]}>" for name in names))
+    k = max(ks, default=None)
+    heads: dict[str, str | Column] = {
+        **({f"precision@{k}": f"precision@{k}>"} if k else {}),
+        **({"hit@1": wide("R@1>")} if 1 in ks else {}),
+        **{"r_precision": wide("R-prec>"), "ndcg": wide("nDCG>"), "mrr": wide("MRR>")},
+    }
     rows = [
         (
-            *(field, vector, number(figures["map"]), interval(figures["interval"])),
-            *(number(figures[name]) for name in names),
-            *(f"{figures['tie_width']:.1e}", f"{entry['n_queries']:,}"),
-            *(f"{entry['n_gallery']:,}", f"{entry['n_without_positives']:,}"),
+            *(field, vector, with_interval(figures["map"], figures["interval"])),
+            *(number(figures[name]) for name in heads),
+            *(f"{entry['n_queries']:,}", interval(figures["interval"])),
+            *(f"{figures['tie_width']:.1e}", f"{entry['n_gallery']:,}"),
+            f"{entry['n_without_positives']:,}",
         )
         for field, entry in result["fields"].items()
         for vector, figures in entry["vectors"].items()
     ]
-    counts = ("tie width>", "queries>", "gallery>", "without positives>")
-    print_table((*columns, *counts), rows, title=result["protocol"])
+    more = ("95% interval>", "tie width>", "gallery>", "without positives>")
+    shown: tuple[str | Column, ...] = ("mAP>", *heads.values(), "queries>", *map(wide, more))
+    print_table(("field", "vector", *shown), rows, title=result["protocol"])
     vectors = [
         (field, vector, figures)
         for field, entry in result["fields"].items()
@@ -233,6 +242,7 @@ def _show(result: dict[str, Any], k: int | None) -> None:
 
 
 def _show_revisited(result: dict[str, Any]) -> None:
+    from intramodal.commands.columns import column, wide
     from intramodal.commands.printing import (
         interval,
         note,
@@ -241,6 +251,7 @@ def _show_revisited(result: dict[str, Any]) -> None:
         number,
         print_by_distance,
         print_table,
+        with_interval,
     )
     from intramodal.ground_truth import DIFFICULTIES
 
@@ -252,12 +263,14 @@ def _show_revisited(result: dict[str, Any]) -> None:
     at_k = [name for name in vectors[0][2] if name.startswith("mP@")]
     rows = [
         (
-            *(difficulty, vector, number(figures["map"]), interval(figures["interval"])),
-            *(number(figures[name], 3) for name in at_k),
+            *(difficulty, vector, with_interval(figures["map"], figures["interval"])),
+            *(number(figures[name]) for name in at_k),
+            interval(figures["interval"]),
         )
         for difficulty, vector, figures in vectors
     ]
-    columns = ("protocol", "vector", "mAP>", "95% interval>", *(f"{name}>" for name in at_k))
+    heads = [column(f"{name}>") for name in at_k]
+    columns = [*map(column, ("protocol", "vector", "mAP>")), *heads, wide("95% interval>")]
     entry = next(iter(result["fields"].values()))
     n_queries = entry["n_queries"] + entry["n_without_positives"]
     title = f"revisited: {n_queries:,} queries, gallery of {entry['n_gallery']:,}"

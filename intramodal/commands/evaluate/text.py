@@ -17,6 +17,7 @@ from intramodal.commands.options import (
     preference,
     shard_key_option,
     where_option,
+    wide_option,
 )
 from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, session_options
 
@@ -55,6 +56,7 @@ from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, sessi
 @preference("--seed", type=SEED, help="Random seed of the interval.")
 @model_options
 @shard_key_option
+@wide_option
 @session_options
 def text(  # noqa: PLR0913  one an option
     session: Session,
@@ -98,6 +100,7 @@ def text(  # noqa: PLR0913  one an option
 
 
 def _show(result: dict[str, Any]) -> None:
+    from intramodal.commands.columns import wide
     from intramodal.commands.printing import (
         interval,
         note,
@@ -106,19 +109,21 @@ def _show(result: dict[str, Any]) -> None:
         number,
         print_by_distance,
         print_table,
+        with_interval,
     )
 
     figures = ("hit@1", "r_precision", "mrr")
     rows = [
         (
-            *(field, result["vector"], number(row["map"]), interval(row["interval"])),
+            *(field, result["vector"], with_interval(row["map"], row["interval"])),
             *(number(row[name]) for name in figures),
-            *(f"{row['n_classes']:,}", f"{row['n_gallery']:,}"),
+            *(f"{row['n_classes']:,}", f"{row['n_gallery']:,}", interval(row["interval"])),
         )
         for field, row in result["fields"].items()
     ]
-    columns = ("field", "vector", "mAP>", "95% interval>", "R@1>", "R-prec>", "MRR>")
-    print_table((*columns, "classes>", "gallery>"), rows, title="texts against images")
+    columns = ("field", "vector", "mAP>", "R@1>", wide("R-prec>"), wide("MRR>"), "classes>")
+    more = ("gallery>", wide("95% interval>"))
+    print_table((*columns, *more), rows, title="texts against images")
     by_field = result["fields"].items()
     print_by_distance(result, ((field, result["vector"], row) for field, row in by_field))
     note_populations(list(result["fields"].values()))
