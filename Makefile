@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: help demo quick test test-full integration lint bench docs clean
+.PHONY: help demo demo-encode quick test test-full integration lint bench docs clean
 
 help:            ## show this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -15,16 +15,27 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # Stamps, so that a second call installs nothing.
-$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
-	$(PIP) --editable '.[encoders]'
+$(VENV)/.light: pyproject.toml | $(VENV)/bin/python
+	@echo "installing the light set into $(VENV): 160 MB to download, 0.7 GB on disk, about half a minute"
+	$(PIP) --editable .
 	@touch $@
+
+$(VENV)/.encoders: pyproject.toml | $(VENV)/bin/python
+	@echo "installing the full set into $(VENV), with torch: several GB on Linux, which takes minutes"
+	$(PIP) --editable '.[encoders]'
+	@touch $@ $(VENV)/.light
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --editable '.[dev]'
-	@touch $@ $(VENV)/.demo
+	@touch $@ $(VENV)/.light $(VENV)/.encoders
 
-demo: $(VENV)/.demo   ## the main job on shipped pictures, offline: ingest, project, compare, report
+demo: $(VENV)/.light   ## the main job on shipped pictures and vectors, without torch
+	@echo "about a minute the first time, while kernels are compiled; then about 15 seconds"
 	$(BIN)/intramodal demo --out intramodal-demo
+
+demo-encode: $(VENV)/.encoders   ## the same, the pictures encoded by the shipped model
+	@echo "about two minutes the first time; then less than one"
+	$(BIN)/intramodal demo --encode --out intramodal-demo
 
 lint: $(VENV)/.dev   ## format, rules, types, layers
 	$(BIN)/ruff format --check .

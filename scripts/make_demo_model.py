@@ -21,9 +21,10 @@ from demo_model.write import check, write
 from make_demo_pictures import VENDORS, Emoji, draw_all, emoji_list, fetch
 from tokenizers import Tokenizer
 
+from intramodal.demo import model_folder
 from intramodal.projection.anchors import AnchorSet
 
-FOLDER = Path(__file__).resolve().parents[1] / "intramodal" / "demo" / "model"
+FOLDER = model_folder()
 
 
 def main() -> None:

@@ -20,7 +20,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-FOLDER = Path(__file__).resolve().parents[1] / "intramodal" / "demo" / "pictures"
+from intramodal.demo import pictures_list
+
+FOLDER = pictures_list().parent
 
 PACKAGES = {
     "@iconify-json/noto": "1.2.9",

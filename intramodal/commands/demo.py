@@ -10,12 +10,15 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from intramodal.commands.ingest import PICTURES_DEFAULTS
+from intramodal.commands.ingest import PICTURES_DEFAULTS, VECTORS_DEFAULTS
 from intramodal.commands.options import CheckedCommand, json_option
-from intramodal.commands.printing import note, say
+from intramodal.commands.printing import note, printable, say
 from intramodal.commands.session import Access, Session, Workspace, access_options
 
-COLLECTION = "demo"
+MODEL = "demo"
+COLLECTION, ENCODED = "demo", "demo-encoded"
+"""Of the shipped vectors, and of those that the model makes here: never mixed."""
+
 FIELDS = ("identity", "subgroup", "category", "vendor")
 CLUSTER = "code_point"
 """The same drawing idea by four vendors is one piece of evidence, not four."""
@@ -38,6 +41,12 @@ ABOUT = (
     show_default=True,
     help="Folder for the store, the runs database and the report.",
 )
+@click.option(
+    "--encode",
+    is_flag=True,
+    help="Encode the images and texts with the bundled model instead of reading its bundled "
+    "vectors; needs intramodal[encoders].",
+)
 @click.option("--store", help="Use another store; default: OUT/store, even if one is configured.")
 @click.option(
     "--runs", help="Use another runs database; default: OUT/runs.db, even if one is configured."
@@ -49,6 +58,7 @@ def command(
     ctx: click.Context,
     /,
     out: Path,
+    encode: bool,
     store: str | None,
     runs: str | None,
     as_json: bool,
@@ -56,8 +66,8 @@ def command(
 ) -> None:
     """Run the whole workflow on bundled images, offline: ingest, fit, compare, report.
 
-    The images are emoji drawn by four vendors, and the bundled model is small. The report explains
-    what they can and cannot show.
+    The images are emoji drawn by four vendors; their vectors are those of a small bundled model,
+    so no torch is needed. The report explains what they can and cannot show.
     """
     places = {"store": _typed(ctx, "store"), "runs": _typed(ctx, "runs")}
     given: dict[str, Any] = {
@@ -65,42 +75,41 @@ def command(
         for (name, place), default in zip(places.items(), ("store", "runs.db"), strict=True)
     }
     session = Session(**given, as_json=as_json, options={}, access=Access(**access))
-    session.answer(_run(session, out), _show)
+    session.answer(_run(session, out, encode=encode), _show)
 
 
-def _run(session: Session, out: Path) -> dict[str, Any]:
-    """Ingest, fit, compare and report; running it again encodes nothing and compares again."""
+def _run(session: Session, out: Path, *, encode: bool) -> dict[str, Any]:
+    """Fit, ingest, compare and report; running it again writes nothing and compares again."""
     from intramodal.commands.compare import keep_document, write_report
     from intramodal.demo import pictures_list
     from intramodal.evaluation.compare import compare
     from intramodal.evaluation.resampling import Resampling
-    from intramodal.ingest.vectors.matrices import read_matrix
-    from intramodal.projection.projection import Projection
     from intramodal.reports.pictures import PictureSource
 
     started = time.perf_counter()
+    pictures = pictures_list().parent
+    name = ENCODED if encode else COLLECTION
+    encoder = _encoder() if encode else None
     out.mkdir(parents=True, exist_ok=True)
-    report, projection, texts = (
-        out / name for name in ("report.html", "pca.safetensors", "texts.npy")
-    )
+    report, projection_file = out / "report.html", out / f"{name}-pca.safetensors"
+    projection, texts = _fitted_once(encoder, projection_file)
     with session.open(creates=True) as at:
-        ingested = _ingested(session, at, projection, texts)
-        pictures = pictures_list().parent
-        stated = _stated(session, pictures, report, projection, texts)
+        ingested = _ingested(session, at, encoder, projection, projection_file)
+        stated = _stated(session, name, report, projection_file)
         with at.ledger.run("compare", parameters=stated, seed=0) as run:
             found = compare(
-                at.collection(COLLECTION),
+                at.collection(name),
                 fields=FIELDS,
-                projection=Projection.load(projection),
-                texts=read_matrix(texts),
+                projection=projection,
+                texts=texts,
                 resampling=Resampling(CLUSTER),
                 run=run,
             )
             document = keep_document(
                 found, run, at.ledger, title=TITLE, about=ABOUT, pictures=PictureSource(pictures)
             )
-        first = next(at.store.scroll(COLLECTION, batch_size=1)).ids[0]
     write_report(document, report, run)
+    changed = {"gain": found.most_changed(+1), "loss": found.most_changed(-1)}
     return {
         **found.to_dict(),
         "n_images": ingested["written"] + ingested["skipped"] + ingested["updated"],
@@ -108,17 +117,38 @@ def _run(session: Session, out: Path) -> dict[str, Any]:
         "report": str(report),
         "about": ABOUT,
         "seconds": round(time.perf_counter() - started, 3),
-        "next": _next(session, out, pictures, str(first)),
+        "most_changed": changed,
+        "next": _next(session, name, out, pictures, changed),
     }
 
 
-def _stated(
-    session: Session, pictures: Path, report: Path, projection: Path, texts: Path
-) -> dict[str, str]:
+def _encoder() -> Any:
+    from intramodal.ingest.encoders.registry import load_encoder
+
+    return load_encoder(MODEL)
+
+
+def _fitted_once(encoder: Any, path: Path) -> tuple[Any, Any]:
+    """Return PCA← and its texts; it is saved, as a second fit may differ in its last bits."""
+    from intramodal.demo import text_vectors
+    from intramodal.ingest.vectors.matrices import read_matrix
+    from intramodal.projection.anchors import AnchorSet
+    from intramodal.projection.fit import fit_projection
+    from intramodal.projection.projection import Projection
+
+    texts = AnchorSet.imagenet().embed(encoder) if encoder else read_matrix(text_vectors())
+    if not path.is_file():
+        fitted = fit_projection(encoder) if encoder else fit_projection(texts, made_by=MODEL)
+        fitted.save(path)
+    return Projection.load(path), texts
+
+
+def _stated(session: Session, name: str, report: Path, projection: Path) -> dict[str, str]:
     """Return the options of `compare` that would do the same, as its run records them."""
-    places = {"projection": projection, "text_vectors": texts, "report": report}
+    from intramodal.demo import pictures_list, text_vectors
+
     options = {
-        "collection": COLLECTION,
+        "collection": name,
         "store": session.store,
         "runs": session.runs,
         "labels": list(FIELDS),
@@ -127,52 +157,96 @@ def _stated(
         "cluster": CLUSTER,
         "margin": 0.005,
         "min_class_size": 2,
-        **places,
+        "projection": projection,
+        **({} if name == ENCODED else {"text_vectors": text_vectors()}),
+        "report": report,
         "controls": True,
-        "pictures": pictures,
+        "pictures": pictures_list().parent,
         "title": TITLE,
         "about": ABOUT,
     }
     return {name: str(value) for name, value in options.items()}
 
 
-def _next(session: Session, out: Path, pictures: Path, point: str) -> list[str]:
-    """Return commands that look further, as a shell takes them, without passwords."""
+def _next(
+    session: Session, name: str, out: Path, pictures: Path, changed: dict[str, Any]
+) -> list[str]:
+    """Return commands that look further, as a shell takes them, without passwords.
+
+    The searches are those of the queries that gain and that lose most.
+    """
     from intramodal.runs.scrub import Scrubber
 
     store, runs = map(Scrubber([]).text, (session.store, session.runs))
-    places = ("--store", store, "--runs", runs)
-    page = ("--pictures", str(pictures), "--html", str(out / "search.html"))
-    commands = (
-        ("runs", "list", "--runs", runs),
-        ("search", COLLECTION, "--id", point, *places, *page),
-    )
+    places = ("--store", store, "--runs", runs, "--pictures", str(pictures))
+    commands = [
+        ["search", name, *_asked(query), *places, "--html", str(out / f"{which}.html")]
+        for which, query in changed.items()
+        if query
+    ]
+    commands.append(["runs", "list", "--runs", runs])
     return [shlex.join(["intramodal", *command]) for command in commands]
 
 
+def _asked(query: dict[str, Any]) -> list[str]:
+    return ["--id", str(query["id"]), "--label", query["field"]]
+
+
 def _ingested(
-    session: Session, at: Workspace, projection_file: Path, texts: Path
+    session: Session, at: Workspace, encoder: Any, projection: Any, projection_file: Path
 ) -> dict[str, Any]:
-    from intramodal.demo import fitted_once, pictures_list
-    from intramodal.ingest.encoders.registry import load_encoder
+    """Encode the images, or take their bundled vectors; what is stored is not written again."""
+    places = {"store": session.store, "runs": session.runs, "projection": str(projection_file)}
+    if encoder:
+        return _ingested_images(at, encoder, projection, places)
+    return _ingested_vectors(at, projection, places)
+
+
+def _ingested_images(
+    at: Workspace, encoder: Any, projection: Any, places: dict[str, str]
+) -> dict[str, Any]:
+    from intramodal.demo import pictures_list
     from intramodal.ingest.pipeline import images_collection, ingest_images
     from intramodal.ingest.sources.formats import open_source
 
-    encoder = load_encoder("demo")
-    projection = fitted_once(encoder, projection_file, texts)
     source = open_source(str(pictures_list()))
     stated = PICTURES_DEFAULTS | {
         "source": str(pictures_list()),
-        "collection": COLLECTION,
+        "collection": ENCODED,
         "model": encoder.name,
-        "store": session.store,
-        "runs": session.runs,
-        "projection": str(projection_file),
+        **places,
         **{"prune": False, "yes": False, "dry_run": False, "nodes": []},
     }
     with at.ledger.run("ingest", parameters=stated) as run:
-        pictures = images_collection(at.store, COLLECTION, encoder=encoder, projection=projection)
-        done = ingest_images(source, pictures, encoder=encoder, projection=projection, run=run)
+        images = images_collection(at.store, ENCODED, encoder=encoder, projection=projection)
+        done = ingest_images(source, images, encoder=encoder, projection=projection, run=run)
+    return done.to_dict()
+
+
+def _ingested_vectors(at: Workspace, projection: Any, places: dict[str, str]) -> dict[str, Any]:
+    from intramodal.demo import image_vectors, pictures_list
+    from intramodal.ingest.adopt import declared
+    from intramodal.ingest.images import RAW
+    from intramodal.ingest.pipeline import ingest_vectors, vectors_collection
+    from intramodal.ingest.vectors.load import vectors_of
+    from intramodal.ingest.vectors.ready import open_ready
+
+    ready = open_ready(
+        image_vectors(), dataset=COLLECTION, table=pictures_list(), id_column="path"
+    )
+    vectors = vectors_of(ready, declared(MODEL), RAW, projection)
+    stated = VECTORS_DEFAULTS | {
+        "source": str(image_vectors()),
+        "metadata": str(pictures_list()),
+        "id_column": "path",
+        "collection": COLLECTION,
+        "made_by": MODEL,
+        **places,
+        "nodes": [],
+    }
+    with at.ledger.run("ingest", parameters=stated) as run:
+        images = vectors_collection(at.store, COLLECTION, vectors)
+        done = ingest_vectors(ready, images, made_by=MODEL, projection=projection, run=run)
     return done.to_dict()
 
 
@@ -183,6 +257,11 @@ def _show(result: dict[str, Any]) -> None:
     say(f"{counts}, {result['seconds']:.0f} s")
     print_verdicts(result)
     say(result["about"])
+    for which, query in result["most_changed"].items():
+        if query:
+            ends = " to ".join(f"{value:.3f}" for value in query["ap"].values())
+            label = printable(str(query["label"]))
+            say(f"largest {which}: {query['field']} {label!r}, average precision {ends}")
     say(f"report: {result['report']}")
     for line in result["next"]:
         note(f"next: {line}")

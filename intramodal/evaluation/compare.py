@@ -218,6 +218,15 @@ class Comparison(Results):
             for name, row in self.fields.items()
         }
 
+    def most_changed(self, sign: int) -> dict[str, Any] | None:
+        """Return the query of all fields that gains (+1) or loses (-1) most, with its field."""
+        first = [
+            {"field": name, **query}
+            for name, row in self.fields.items()
+            for query in row.changed(sign)[:1]
+        ]
+        return max(first, key=lambda query: sign * query["delta"], default=None)
+
     def to_dict(self) -> dict[str, Any]:
         """Return what ``intramodal compare --json`` prints."""
         check = self.model_check

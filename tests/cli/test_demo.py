@@ -1,10 +1,14 @@
-"""`intramodal demo`: the main job, offline, on the shipped pictures with the shipped model."""
+"""`intramodal demo`: the main job, offline, with the shipped vectors or with the shipped model."""
 
 from __future__ import annotations
 
 import csv
 import json
+import os
 import shlex
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +17,28 @@ from click.testing import CliRunner
 
 from intramodal import ImageCollection, open_store
 from intramodal.cli import cli
-from intramodal.demo import pictures_list
+from intramodal.demo import image_vectors, pictures_list
+from intramodal.reports.report import report_of_run
+from intramodal.runs.ledger import RunLedger
 from tests.browser import chromium
 
-pytest.importorskip("open_clip", reason="the demo needs intramodal[encoders]")
+WITHOUT_TORCH = """
+import sys
+
+class Absent:
+    names = ("torch", "torchvision", "open_clip", "transformers", "timm")
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from intramodal.cli import main
+main()
+"""
+needs_encoders = pytest.mark.skipif(
+    find_spec("open_clip") is None, reason="encoding needs intramodal[encoders]"
+)
 
 
 def run(*arguments: str) -> Any:
@@ -30,9 +52,24 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("demo")
 
 
+def without_torch(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command as after a light install."""
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        timeout=600,
+    )
+
+
 @pytest.fixture(scope="module")
 def found(out: Path) -> Any:
-    return run("demo", "--out", str(out))
+    """Return what the demo finds where torch is not installed."""
+    done = without_torch("demo", "--out", str(out), "--json", cwd=out)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def n_pictures() -> int:
@@ -72,16 +109,84 @@ def test_its_runs_are_recorded(found: Any, out: Path) -> None:
 
 
 def test_what_it_says_to_do_next_works(found: Any, tmp_path: Path) -> None:
-    listed, searched = (shlex.split(line)[1:] for line in found["next"])
+    *searches, listed = (shlex.split(line)[1:] for line in found["next"])
     assert {row["collection"] for row in run(*listed)["runs"]} == {"demo"}
-    searched[searched.index("--runs") + 1] = str(tmp_path / "runs.db")
-    assert run(*searched)["n_pictures"] == 2 * 10
+    for searched in searches:
+        searched[searched.index("--runs") + 1] = str(tmp_path / "runs.db")
+        assert run(*searched)["n_pictures"] == 2 * 10
 
 
-def test_the_same_pictures_again_encode_nothing(found: Any, out: Path) -> None:
+def test_the_searches_it_proposes_are_those_that_change_most(found: Any, out: Path) -> None:
+    with RunLedger.open(str(out / "runs.db"), create=False) as ledger:
+        all_details = report_of_run(ledger, found["run_id"]).details
+    queries = [
+        {"field": field, **query}
+        for field, details in all_details.items()
+        for query in (*details["queries_gain"], *details["queries_lose"])
+    ]
+    gain, loss = found["most_changed"]["gain"], found["most_changed"]["loss"]
+    assert gain["delta"] == max(query["delta"] for query in queries) > 0
+    assert loss["delta"] == min(query["delta"] for query in queries) < 0
+    for query, line in zip((gain, loss), found["next"], strict=False):
+        words = shlex.split(line)
+        assert words[words.index("--id") + 1] == query["id"]
+        assert words[words.index("--label") + 1] == query["field"]
+
+
+def test_the_same_vectors_again_write_nothing(found: Any, out: Path) -> None:
     again = run(
-        *("ingest", str(pictures_list()), "--collection", "demo", "--model", "demo"),
-        *("--projection", str(out / "pca.safetensors")),
+        *("ingest", str(image_vectors()), "--collection", "demo", "--made-by", "demo"),
+        *("--metadata", str(pictures_list()), "--id-column", "path"),
+        *("--projection", str(out / "demo-pca.safetensors")),
+        *("--store", str(out / "store"), "--runs", str(out / "runs.db")),
+    )
+    assert (again["written"], again["skipped"]) == (0, found["n_images"])
+
+
+def test_encoding_without_torch_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    done = without_torch("demo", "--encode", "--out", "there", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "pip install 'intramodal[encoders]'" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def without_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder that is empty; the demo's files are neither in a checkout nor installed."""
+    monkeypatch.setattr("intramodal.demo._CHECKOUT", tmp_path / "none")
+    monkeypatch.setattr("intramodal.demo._PACKAGE", "not_installed_here")
+    return tmp_path
+
+
+def test_without_its_files_one_sentence_says_what_to_install(without_files: Path) -> None:
+    result = CliRunner().invoke(cli, ["demo", "--out", str(without_files / "out")])
+    assert result.exit_code == 1
+    assert "pip install 'intramodal[demo]'" in result.stderr
+    assert list(without_files.iterdir()) == []
+
+
+@needs_encoders
+def test_without_its_files_the_model_says_what_to_install(without_files: Path) -> None:
+    place = str(without_files / "pca.safetensors")
+    result = CliRunner().invoke(cli, ["fit", "--model", "demo", "--out", place])
+    assert result.exit_code == 1
+    assert "pip install 'intramodal[demo]'" in result.stderr
+    assert list(without_files.iterdir()) == []
+
+
+@needs_encoders
+def test_with_the_model_it_encodes_and_finds_the_same(found: Any, out: Path) -> None:
+    encoded = run("demo", "--encode", "--out", str(out))
+    assert encoded["collection"] == "demo-encoded"
+    assert (encoded["n_images"], encoded["n_failed"]) == (found["n_images"], 0)
+    for name, row in found["fields"].items():
+        own = encoded["fields"][name]
+        assert own["verdict"] == row["verdict"]
+        # Half precision exchanges neighbours whose cosines differ in the fourth digit only.
+        assert own["delta"] == pytest.approx(row["delta"], abs=0.002)
+    again = run(
+        *("ingest", str(pictures_list()), "--collection", "demo-encoded", "--model", "demo"),
+        *("--projection", str(out / "demo-encoded-pca.safetensors")),
         *("--store", str(out / "store"), "--runs", str(out / "runs.db")),
     )
     assert (again["written"], again["skipped"]) == (0, found["n_images"])

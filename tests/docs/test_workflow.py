@@ -63,7 +63,7 @@ def test_every_program_comes_with_what_is_installed(jobs: dict[str, Any]) -> Non
 
 def test_every_command_of_the_package_is_one(jobs: dict[str, Any]) -> None:
     ours = [words[1:] for words in commands(jobs) if words[0] == "intramodal"]
-    assert len(ours) == 3
+    assert len(ours) == 4
     for words in ours:
         result = CliRunner().invoke(cli, [*words, "--help"])
         assert result.exit_code == 0, result.output

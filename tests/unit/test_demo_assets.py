@@ -1,4 +1,4 @@
-"""The shipped pictures and the shipped model."""
+"""The demo's pictures, vectors and model: a distribution of their own."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ import csv
 import re
 import subprocess
 import sys
+import tomllib
 from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from packaging.requirements import Requirement
 from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import load_file
 
-from intramodal.demo import pictures_list
+from intramodal.demo import demo_folder, image_vectors, pictures_list, text_vectors
 from intramodal.ingest.encoders.registry import load_encoder
 from intramodal.projection.anchors import AnchorSet
 from intramodal.projection.projection import Projection
 
 VENDORS = {"noto", "twemoji", "fluent", "openmoji"}
-MODEL = pictures_list().parents[1] / "model"
+MODEL = demo_folder() / "model"
+ROOT = Path(__file__).parents[2]
+HALF = 2.0**-11
+"""Largest relative error of a float16; of a component of a unit vector, absolute."""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +37,8 @@ def rows():
 
 
 def size_mb(folder: Path) -> float:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    files = (p for p in folder.rglob("*") if p.is_file() and p.parent.name != "__pycache__")
+    return sum(path.stat().st_size for path in files) / 1e6
 
 
 def test_the_list_names_every_picture_once_and_nothing_else(rows):
@@ -104,6 +112,44 @@ def test_naming_the_pictures_loads_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_the_package_carries_none_of_it():
+    """A service that only backfills has no use for it."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["intramodal"]
+    assert size_mb(ROOT / "intramodal") < 8
+    with (demo_folder().parent / "pyproject.toml").open("rb") as file:
+        demo = tomllib.load(file)["project"]
+    wanted = Requirement(project["project"]["optional-dependencies"]["demo"][0])
+    assert wanted.name == demo["name"]
+    assert demo["version"] in wanted.specifier
+
+
+def test_every_licence_travels_with_it():
+    with (demo_folder().parent / "pyproject.toml").open("rb") as file:
+        patterns = tomllib.load(file)["project"]["license-files"]
+    carried = {path for pattern in patterns for path in demo_folder().parent.glob(pattern)}
+    assert carried == set(demo_folder().rglob("LICENSE*"))
+
+
+def test_an_installed_package_is_found_without_a_checkout(tmp_path, monkeypatch):
+    package = tmp_path / "intramodal_demo_elsewhere"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("intramodal.demo._CHECKOUT", tmp_path / "none")
+    monkeypatch.setattr("intramodal.demo._PACKAGE", package.name)
+    assert demo_folder() == package
+
+
+def test_the_vectors_are_half_precision_and_one_a_row(rows):
+    for path, n_rows in ((image_vectors(), len(rows)), (text_vectors(), 1000)):
+        (X,) = load_file(path).values()
+        assert (X.shape, X.dtype) == ((n_rows, 256), np.float16)
+        np.testing.assert_allclose(np.linalg.norm(X.astype(float), axis=1), 1, atol=HALF)
+    assert size_mb(image_vectors().parent) < 2
+
+
 @pytest.fixture(scope="module")
 def encoder():
     return load_encoder("demo", device="cpu", precision="fp32")
@@ -139,6 +185,19 @@ def test_both_towers_end_in_linear_projectors(encoder):
     assert image.shape == (256, 1280)
     # A text tower of rank d/2 would fix the kept directions whatever the names say.
     assert np.linalg.matrix_rank(text) > encoder.dim // 2
+
+
+def test_the_shipped_vectors_are_what_the_model_makes(encoder, rows, some, pictures):
+    with safe_open(image_vectors(), framework="numpy") as file:
+        assert file.metadata()["encoder"] == encoder.fingerprint
+    place = {row["path"]: number for number, row in enumerate(rows)}
+    (images,) = load_file(image_vectors()).values()
+    shown = images[[place[row["path"]] for row in some]]
+    # Besides rounding to half precision: float32 sums in another order, on another processor.
+    np.testing.assert_allclose(shown, unit(pictures), atol=HALF + 1e-5)
+    (texts,) = load_file(text_vectors()).values()
+    prompts = AnchorSet.imagenet().prompts()[::50]
+    np.testing.assert_allclose(texts[::50], unit(encoder.encode_texts(prompts)), atol=HALF + 1e-5)
 
 
 def test_pca_fits_on_the_text_side_without_a_warning(encoder):

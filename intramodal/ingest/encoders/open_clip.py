@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from intramodal.errors import ModelError
+from intramodal.demo import model_folder
+from intramodal.errors import ModelError, NotFound
 from intramodal.ingest.encoders.encoder import (
     Projectors,
     Towers,
@@ -265,11 +266,10 @@ def _projector(layer: Any, what: str) -> Any:
     return linear_projector(layer, what)
 
 
-FOLDER = Path(__file__).parents[2] / "demo" / "model"
-
-
 def load_demo(name: str, opaque: str) -> OpenClipTowers:
-    """Return the shipped model."""
-    if not (FOLDER / CONFIG).is_file():
-        raise ModelError("the demo model is missing from this installation; install it again")
-    return load_folder(name, FOLDER)
+    """Return the demo's model."""
+    try:
+        folder = model_folder()
+    except NotFound as error:
+        raise ModelError(f"model {name!r}: {error}") from error
+    return load_folder(name, folder)

@@ -11,5 +11,5 @@ DECLARED = Model(
     rules="as its own configuration says",
     isoclip=(32, 32),
     augments_shots=True,
-    licence="see intramodal/demo",
+    licence="see packages/demo",
 )

@@ -1,0 +1,1 @@
+"""Pictures, vectors and a small model for `intramodal demo`: data, no code."""
