@@ -21,6 +21,9 @@ from intramodal.types import PointId
 VOTES_FORMAT = "intramodal votes 1"
 """What a file of votes says that it is."""
 
+MAX_VOTES_BYTES = 16 * 2**20
+"""A page has some tens of queries, a vote on one takes a few hundred bytes."""
+
 Choice = Literal["a", "b", "tie"]
 _CHOICES: tuple[Choice, ...] = ("a", "b", "tie")
 
@@ -59,11 +62,11 @@ class Votes:
     def load(cls, path: Path) -> Votes:
         """Read the file that a judging page saves; raises `InputError` for any other."""
         try:
-            stored = json.loads(path.read_text(encoding="utf-8-sig"))
+            stored = json.loads(_bytes_of(path))
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror})") from error
-        except ValueError as error:
-            raise InputError(f"{path} is not a JSON file of votes ({error})") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path} is not a JSON file of votes ({error!s:.200})") from error
         if not isinstance(stored, dict) or stored.get("format") != VOTES_FORMAT:
             raise InputError(
                 f"{path} is not a file of votes; save one with the judging page that a comparison "
@@ -74,39 +77,68 @@ class Votes:
     @classmethod
     def _of(cls, stored: Mapping[str, Any], path: Path) -> Votes:
         try:
-            a, b = (str(name) for name in stored["vectors"])
-            rows = {_point(row["query"]): row for row in stored["votes"]}
+            a, b = _list(stored["vectors"])
+            rows = {_point(row["query"]): row for row in _list(stored["votes"])}
+            if len(rows) < len(stored["votes"]):
+                raise ValueError("a query is in it twice")
             run_id = stored["run_id"]
             found = cls(
                 place=str(path),
-                collection=str(stored["collection"]),
-                vectors=(a, b),
-                run_id=None if run_id is None else str(run_id),
+                collection=_text(stored["collection"]),
+                vectors=(_text(a), _text(b)),
+                run_id=None if run_id is None else _text(run_id),
                 choices={
                     q: _one_of(row["choice"], _CHOICES) for q, row in rows.items() if row["choice"]
                 },
                 left={q: _one_of(row["left"], _CHOICES[:2]) for q, row in rows.items()},
-                right={q: frozenset(map(_point, row.get("right", ()))) for q, row in rows.items()},
-                wrong={q: frozenset(map(_point, row.get("wrong", ()))) for q, row in rows.items()},
+                right={q: _points(row, "right") for q, row in rows.items()},
+                wrong={q: _points(row, "wrong") for q, row in rows.items()},
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"{path} is a damaged file of votes ({error!r}); save it again"
+                f"{path} is a damaged file of votes ({error!r:.200}); save it again"
             ) from error
         if not found.choices and not any(found.right.values()) and not any(found.wrong.values()):
             raise InputError(f"{path} holds no votes; judge a query and save it again")
         return found
 
 
+def _bytes_of(path: Path) -> bytes:
+    """Return what a file holds that is neither a pipe or a device nor too long."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a file; give one that a judging page has saved")
+    with path.open("rb") as file:
+        data = file.read(MAX_VOTES_BYTES + 1)
+    if len(data) > MAX_VOTES_BYTES:
+        raise InputError(f"{path} has more than {MAX_VOTES_BYTES:,} bytes, too many for votes")
+    return data
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r:.80} is no list")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.80} is no text")
+    return value
+
+
+def _points(row: Mapping[str, Any], kind: str) -> frozenset[PointId]:
+    return frozenset(map(_point, _list(row.get(kind, []))))
+
+
 def _one_of(value: Any, choices: tuple[Choice, ...]) -> Choice:
     if value not in choices:
-        raise ValueError(f"{value!r} is none of {', '.join(choices)}")
+        raise ValueError(f"{value!r:.80} is none of {', '.join(choices)}")
     return cast(Choice, value)
 
 
 def _point(value: Any) -> PointId:
     if type(value) not in (str, int):
-        raise ValueError(f"{value!r} is no id of a point")
+        raise ValueError(f"{value!r:.80} is no id of a point")
     return cast(PointId, value)
 
 
@@ -217,6 +249,7 @@ def measure_preference(votes: Sequence[Votes], *, run: Run | None = None) -> Pre
     run = run or Run()
     if not votes:
         raise InputError("no votes are given; give the files that a judging page has saved")
+    _require_different(votes)
     first = votes[0]
     for other in votes[1:]:
         if (other.collection, other.vectors) != (first.collection, first.vectors):
@@ -246,6 +279,14 @@ def measure_preference(votes: Sequence[Votes], *, run: Run | None = None) -> Pre
     )
     run.keep(found)
     return found
+
+
+def _require_different(votes: Sequence[Votes]) -> None:
+    """Raise `InputError` if one file is given as the votes of two people."""
+    places = Counter(Path(one.place).resolve() for one in votes)
+    twice = next((place for place, n in places.items() if n > 1), None)
+    if twice is not None:
+        raise InputError(f"{twice} is given twice; give the votes of each person once")
 
 
 def _lead(votes: Sequence[Votes], query: PointId) -> int:

@@ -81,3 +81,23 @@ def test_votes_by_key_and_click_become_a_preference(
     assert found["vectors"] == ["raw", "pca"]
     assert found["sentence"].startswith("People prefer pca")
     assert run("runs", "show", found["run_id"])["kind"] == "judge"
+
+
+def test_large_ids_are_saved_as_they_are(page: Path, tmp_path: Path) -> None:
+    # JavaScript would round them: 2**53 + 1 and 2**64 - 1.
+    script = """{
+HTMLAnchorElement.prototype.click = function () {
+  document.documentElement.dataset.saved = this.href;
+};
+const row = document.querySelector("[data-query]");
+row.dataset.query = "9007199254740993";
+const result = row.querySelector("[data-result]");
+result.dataset.result = "18446744073709551615";
+result.click();
+row.querySelector("button").click();
+document.getElementById("save").click();
+}"""
+    [saved] = re.findall(r'data-saved="([^"]*)"', chromium.driven(page, tmp_path, script))
+    stored = json.loads(unquote(html.unescape(saved).partition(",")[2]))
+    [vote] = stored["votes"]
+    assert (vote["query"], vote["right"]) == (2**53 + 1, [2**64 - 1])

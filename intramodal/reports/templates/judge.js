@@ -69,16 +69,20 @@ addEventListener("keydown", (event) => {
 });
 const marked = (row, kind) => [...new Set(
   [...row.querySelectorAll(`[data-mark="${kind}"]`)].map((result) => result.dataset.result),
-)].map((result) => JSON.parse(result));
+)].join(", ");
+// Ids stay the JSON that they are in the page: JavaScript would round large numbers.
+const voted = (row) => {
+  const choice = JSON.stringify(choices.get(row.dataset.query) || null);
+  const left = JSON.stringify(row.querySelector("button").dataset.choice);
+  const [right, wrong] = [marked(row, "right"), marked(row, "wrong")];
+  return `{"query": ${row.dataset.query}, "choice": ${choice}, "left": ${left}, `
+    + `"right": [${right}], "wrong": [${wrong}]}`;
+};
 const text = () => {
-  const votes = rows.map((row) => ({
-    query: JSON.parse(row.dataset.query),
-    choice: choices.get(row.dataset.query) || null,
-    left: row.querySelector("button").dataset.choice,
-    right: marked(row, "right"),
-    wrong: marked(row, "wrong"),
-  })).filter((vote) => vote.choice || vote.right.length + vote.wrong.length);
-  return JSON.stringify({ ...about, votes }, null, 1) + "\n";
+  const judged = rows.filter(
+    (row) => choices.has(row.dataset.query) || row.querySelector('[data-mark="right"], [data-mark="wrong"]'),
+  );
+  return `${JSON.stringify(about).slice(0, -1)}, "votes": [\n${judged.map(voted).join(",\n")}\n]}\n`;
 };
 document.getElementById("save").addEventListener("click", () => {
   const link = document.createElement("a");

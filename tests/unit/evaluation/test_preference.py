@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from scipy import stats
 from intramodal.errors import InputError
 from intramodal.evaluation.intervals import sign_test
 from intramodal.evaluation.preference import (
+    MAX_VOTES_BYTES,
     VOTES_FORMAT,
     Votes,
     judgments_of,
@@ -87,14 +89,18 @@ def test_votes_that_follow_the_side_are_pointed_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("\udcff", "not a JSON file of votes"),
         ("[", "not a JSON file of votes"),
         ("[]", "not a file of votes"),
         ('{"format": "other"}', "not a file of votes"),
         (json.dumps({"format": VOTES_FORMAT}), "damaged"),
+        ("[" * 200_000 + "]" * 200_000, "not a JSON file of votes"),
+        ('{"n": ' + "1" * 6000 + "}", "not a JSON file of votes"),
+        (" " * (MAX_VOTES_BYTES + 1), "too many for votes"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, text: str, said: str) -> None:
-    (tmp_path / "x.json").write_text(text)
+    (tmp_path / "x.json").write_text(text, "utf-8", "surrogateescape")
     with pytest.raises(InputError, match=said):
         Votes.load(tmp_path / "x.json")
 
@@ -110,7 +116,7 @@ def test_a_file_that_is_not_there_and_votes_for_neither_vector_are_refused(tmp_p
 
 def test_votes_on_other_vectors_are_not_mixed(tmp_path: Path) -> None:
     one = votes(tmp_path, ["a"])
-    other = votes(tmp_path, ["a"], vectors=["raw", "centred"])
+    other = Votes.load(write(tmp_path / "other.json", ["a"], vectors=["raw", "centred"]))
     with pytest.raises(InputError, match="one pair of vectors"):
         measure_preference([one, other])
 
@@ -150,3 +156,45 @@ def test_people_who_contradict_each_other_judge_nothing(tmp_path: Path) -> None:
     assert [truth.gallery[place] for place in truth.junk[0]] == ["c"]
     with pytest.raises(InputError, match="no result is marked right"):
         judgments_of([marked(tmp_path, "3.json", q=([], ["b"]))])
+
+
+VOTE = {"query": 1, "choice": "a", "left": "a"}
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"vectors": "ab"},
+        {"vectors": ["raw", {"y": 1}]},
+        {"collection": ["shop"]},
+        {"run_id": {"a": 1}},
+        {"votes": {"a": VOTE}},
+        {"votes": [VOTE, VOTE | {"choice": "b"}]},
+        {"votes": [VOTE | {"query": True}]},
+        {"votes": [VOTE | {"query": "x" * 100_000, "choice": "y" * 100_000}]},
+        {"votes": [VOTE | {"right": "12"}]},
+        {"votes": [[]]},
+    ],
+)
+def test_votes_of_another_form_are_refused_in_one_short_sentence(
+    tmp_path: Path, about: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError, match="damaged file of votes") as refused:
+        votes(tmp_path, ["a"], **about)
+    assert len(str(refused.value)) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such pipes")
+@pytest.mark.parametrize("place", ["pipe", "/dev/zero", "."])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, place: str) -> None:
+    if place == "pipe":
+        os.mkfifo(tmp_path / place)
+    with pytest.raises(InputError, match="is not a file"):
+        Votes.load(tmp_path / place)
+
+
+def test_nobody_votes_twice_with_one_file(tmp_path: Path) -> None:
+    one = votes(tmp_path, ["a"])
+    again = Votes.load(tmp_path / "votes.json")
+    with pytest.raises(InputError, match="given twice"):
+        measure_preference([one, again])
