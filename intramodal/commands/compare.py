@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from intramodal.commands.options import (
 from intramodal.commands.outputs import Output
 from intramodal.commands.printing import (
     interval,
+    is_wide,
     named,
     note,
     note_where,
@@ -222,11 +224,12 @@ def command(session: Session, collection: str, **options: Any) -> None:
     if options["labels"]:
         _refuse(options, _ONLY_UNLABELLED, "without --labels only")
         found = _labelled(session, collection, options)
-        session.answer(found, _print_labelled)
+        session.answer(found, partial(_print_labelled, options=options))
         _end(found.get("gate"))
     else:
         _refuse(options, _ONLY_LABELLED, "with --labels only")
-        session.answer(_unlabelled(session, collection, options), _print_agreement)
+        found = _unlabelled(session, collection, options)
+        session.answer(found, partial(_print_agreement, options=options))
 
 
 def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -411,7 +414,7 @@ def _refuse(options: dict[str, Any], names: tuple[str, ...], when: str) -> None:
             raise click.UsageError(f"--{name.replace('_', '-')} has a meaning {when}")
 
 
-def _print_agreement(result: dict[str, Any]) -> None:
+def _print_agreement(result: dict[str, Any], options: dict[str, Any]) -> None:
     a, b = result["vectors"]
     rows = [
         (str(row["id"]), f"{row['overlap']:.0%}") for row in result["agreement"]["disagreements"]
@@ -420,14 +423,40 @@ def _print_agreement(result: dict[str, Any]) -> None:
     for sentence in result["sentences"]:
         say(sentence)
     _print_costs(result["cost"], result["vectors"])
+    _say_report(options)
     note_where(result)
     note(f"run {result['run_id']}")
 
 
-def _print_labelled(result: dict[str, Any]) -> None:
+def _print_labelled(result: dict[str, Any], options: dict[str, Any]) -> None:
     print_verdicts(result)
+    if options["beside"]:
+        _print_others(result)
     if "baseline" in result:
         say(printable(result["baseline"]["sentence"], limit=2000))
+    _say_report(options)
+
+
+def _say_report(options: dict[str, Any]) -> None:
+    if options["report"] is not None:
+        say(f"report: {options['report']}")
+
+
+def _print_others(result: dict[str, Any]) -> None:
+    """Print how the other projections of vector A do, one row per field and projection."""
+    rows = [
+        (name, other["vector"], number(other["map"]), _delta(other))
+        for name, field in result["fields"].items()
+        for other in field["others"]
+    ]
+    columns = ("field", "vector", "mAP>", f"minus {named(result['vectors'][0])}>")
+    print_table(columns, rows, title="other projections and controls, never part of the verdict")
+
+
+def _delta(other: dict[str, Any]) -> str:
+    if other["delta"] is None or other["interval"] is None:
+        return number(other["delta"], sign=True)
+    return with_interval(other["delta"], other["interval"], sign=True)
 
 
 def print_verdicts(result: dict[str, Any]) -> None:
@@ -443,7 +472,7 @@ def print_verdicts(result: dict[str, Any]) -> None:
     ]
     print_by_distance(result, own)
     for name, field in result["fields"].items():
-        say(f"{name}: {field['sentence']}")
+        say(f"{name}: {field['sentence' if is_wide() else 'brief']}")
     _print_pieces(result["fields"])
     _print_costs(result["cost"], result["vectors"])
     if result["decision"]["snippet"]:

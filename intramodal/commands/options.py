@@ -107,7 +107,7 @@ wide_option = preference(
     is_flag=True,
     expose_value=False,  # how a table looks is no part of what a run records
     callback=_remember_wide,
-    help="Print all columns of the table.",
+    help="Print all columns of the tables, and sentences in full.",
 )
 
 

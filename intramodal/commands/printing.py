@@ -118,7 +118,7 @@ _COLOURS = {
     **dict.fromkeys(("not settled", "INTERRUPTED", "RUNNING", "partial", "warning"), "yellow"),
     **dict.fromkeys(("do not adopt", "FAILED", "failed", "problem"), "red"),
 }
-"""Of states, and of verdicts up to their colon; green, yellow and red as in the report."""
+"""Of states, and of verdicts up to their colon."""
 
 
 def colour_of(state: str) -> str:
@@ -162,7 +162,9 @@ def note(text: str) -> None:
 def print_state(state: str, text: str, *, colour: str) -> None:
     """Print a line that begins with a word in colour."""
     if sys.stdout is not None:
-        click.echo(f"{click.style(state, fg=colour)} {visible(text)}", file=ungated(sys.stdout))
+        is_plain = bool(os.environ.get("NO_COLOR"))
+        line = f"{click.style(state, fg=colour)} {visible(text)}"
+        click.echo(line, file=ungated(sys.stdout), color=False if is_plain else None)
 
 
 def print_data(text: str) -> None:

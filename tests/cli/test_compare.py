@@ -115,13 +115,27 @@ def test_the_table_has_a_row_and_a_sentence_a_field(photos: str) -> None:
     result = invoke("compare", photos, "--labels", "kind,season", "--task", "retrieval")
     assert result.exit_code == 0, result.output
     assert "adopt: better" in result.stdout
-    assert "kind: Adopt pca: better. mAP rises from" in result.stdout
-    assert "season: Do not adopt pca: worse. mAP falls from" in result.stdout
+    assert "kind: Use pca: mAP +" in result.stdout
+    assert "season: Keep raw: mAP -" in result.stdout
+    full = invoke("compare", photos, "--labels", "kind,season", "--task", "retrieval", "--wide")
+    assert "kind: Adopt pca: better. mAP rises from" in full.stdout
+    assert "season: Do not adopt pca: worse. mAP falls from" in full.stdout
     costs = result.stdout.split("recall@10")[1]
     assert [name for name in ("raw", "pca", "pca > raw") if f"\n{name}  " in costs] == [
         *("raw", "pca", "pca > raw")
     ]
     assert "64" in costs  # bytes of 16 values
+
+
+def test_the_report_that_was_written_and_the_projections_beside_are_said(photos: str) -> None:
+    projection = Projection(np.eye(16, 4, dtype=np.float32), "top", "clip", "3f9a")
+    projection.save(Path("top.safetensors"))
+    asked = ("compare", photos, "--labels", "kind", "--task", "retrieval", "--no-controls")
+    result = invoke(*asked, "--beside", "top.safetensors", "-o", "page.html")
+    assert "report: page.html" in result.stdout.splitlines()
+    [other] = run(*asked, "--beside", "top.safetensors")["fields"]["kind"]["others"]
+    rows = [cells_of(line) for line in result.stdout.splitlines() if line.startswith("kind ")]
+    assert next(row for row in rows if row[1] == other["vector"])[2] == f"{other['map']:.3f}"
 
 
 def test_a_comparison_is_a_run_whose_report_can_be_written_again(photos: str) -> None:

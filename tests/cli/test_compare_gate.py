@@ -36,7 +36,7 @@ def test_a_field_that_fails_ends_the_command_with_3_once_all_is_written(photos: 
     files = ("--junit", "compare.xml", "-o", "report.html")
     result = invoke(*COMPARE, "kind,season", "--fail-on", "worse", *files)
     assert result.exit_code == FAILED
-    assert "season: Do not adopt" in result.stdout
+    assert "season: Keep raw" in result.stdout
     assert result.stderr.splitlines()[-1] == "Gate failed (worse): season is worse."
     (stored,) = run("runs", "list")["runs"]
     assert (stored["kind"], stored["status"]) == ("compare", "COMPLETE")
