@@ -25,6 +25,19 @@ Each message is one sentence: what happened, what was given, what is allowed, wh
         └── Locked                        another process holds the directory
 """
 
+from __future__ import annotations
+
+
+def reason(error: Exception) -> str:
+    """Return why something failed, without the number and the path of the machine's errors.
+
+    Examples
+    --------
+    >>> reason(IsADirectoryError(21, "Is a directory", "a"))
+    'Is a directory'
+    """
+    return getattr(error, "strerror", None) or str(error)
+
 
 class IntramodalError(Exception):
     """Base of all errors raised on purpose; the command line prints it as one sentence."""

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from intramodal.errors import InputError
+from intramodal.errors import InputError, reason
 from intramodal.files import write_text
 
 SETTINGS_FILE = "intramodal.toml"
@@ -120,7 +120,7 @@ def _read(path: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); mend or remove it") from error
+        raise InputError(f"{path} cannot be read ({reason(error)}); mend or remove it") from error
     if not isinstance(stored, list) or not all(isinstance(one, str) for one in stored):
         raise InputError(f"{path} is no list of folders; mend or remove it")
     if _is_writable_by_all(path):

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from intramodal.errors import SourceError
+from intramodal.errors import SourceError, reason
 from intramodal.ground_truth import GroundTruth, read_ground_truth
 from intramodal.ingest.sources.base import (
     Records,
@@ -82,7 +82,7 @@ class Files:
         try:
             text = file.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise self.wrong(f"{file} cannot be read ({error}); get it again") from error
+            raise self.wrong(f"{file} cannot be read ({reason(error)}); get it again") from error
         for number, line in enumerate(text.splitlines(), start=1):
             if line.strip():
                 yield line.strip(), f"line {number} of {file}"

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from intramodal.errors import InputError
+from intramodal.errors import InputError, reason
 from intramodal.types import Encoder, Floats, fingerprint, unit_rows
 
 TEMPLATE = "a photo of a {}"
@@ -111,7 +111,7 @@ class AnchorSet:
             text = Path(path).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(
-                f"the anchors {str(path)!r} cannot be read ({error}); "
+                f"the anchors {str(path)!r} cannot be read ({reason(error)}); "
                 f"give a UTF-8 text file with one class name a line"
             ) from error
         # Not splitlines(): a name may hold a form feed or a Unicode line separator.

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.errors import InputError, RankError
+from intramodal.errors import InputError, RankError, reason
 from intramodal.projection.projection import Projection, libraries
 from intramodal.types import Floats, fingerprint, require_finite
 
@@ -204,9 +204,9 @@ def read_projectors(path: Path) -> Projectors:
             image, text = (file.get_tensor(name) for name in ("image", "text"))
     except (OSError, SafetensorError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path} cannot be read as projectors ({error}); give a safetensors file with the "
-            f"float tensors 'image' and 'text', each (dimensions of the vectors, width of the "
-            f"tower)"
+            f"{path} cannot be read as projectors ({reason(error)}); give a safetensors file "
+            f"with the float tensors 'image' and 'text', each (dimensions of the vectors, "
+            f"width of the tower)"
         ) from error
     return _wide(image), _wide(text)
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.errors import InputError, MismatchError, ProjectionError
+from intramodal.errors import InputError, MismatchError, ProjectionError, reason
 from intramodal.files import write_bytes
 from intramodal.projection.anchors import AnchorSet
 from intramodal.projection.recipes import PAPER_TEXT
@@ -414,7 +414,7 @@ def write_projection(path: Path, about: Mapping[str, Any], tensors: Mapping[str,
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, content)
     except (OSError, InputError) as error:
-        raise ProjectionError(f"the projection cannot be written: {error}") from error
+        raise ProjectionError(f"the projection cannot be written: {reason(error)}") from error
 
 
 def read_projection(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -446,7 +446,7 @@ def _opened(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         ) from error
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ProjectionError(
-            f"{path} is not a projection of intramodal ({error!s:.200}); "
+            f"{path} is not a projection of intramodal ({reason(error):.200}); "
             f"make one with `intramodal fit`"
         ) from error
     return about, tensors

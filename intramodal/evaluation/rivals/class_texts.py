@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.errors import InputError
+from intramodal.errors import InputError, reason
 from intramodal.types import Encoder, Floats, require_finite, unit_rows
 
 TEMPLATES = ("a photo of a {}.",)
@@ -189,7 +189,9 @@ def read_texts(path: Path) -> dict[str, ClassWords]:
     try:
         found = json.loads(Path(path).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}); give another file") from error
+        raise InputError(
+            f"{path} cannot be read as JSON ({reason(error)}); give another file"
+        ) from error
     if not isinstance(found, dict):
         raise InputError(f"{path} must hold one object; {_FORM}")
     return {name: _words(path, name, said) for name, said in found.items()}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.errors import InputError, MismatchError, ModelError
+from intramodal.errors import InputError, MismatchError, ModelError, reason
 from intramodal.evaluation.distances import other_distances
 from intramodal.evaluation.intervals import Effect, holm
 from intramodal.evaluation.resampling import Population, Resampling, interval_population
@@ -165,7 +165,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Floats]]:
             raise ValueError("lengths differ")
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path} is no inversion of intramodal ({error}); name another file"
+            f"{path} is no inversion of intramodal ({reason(error)}); name another file"
         ) from error
     return about, arrays
 

@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.errors import InputError, SourceError
+from intramodal.errors import InputError, SourceError, reason
 from intramodal.files import format_of
 from intramodal.ingest.input_file import InputFile, Readable
 from intramodal.ingest.signatures import format_by_name
@@ -96,7 +96,8 @@ class NpyMatrix(Matrix):
                 self._X = _npy(file)
         except _BAD_HEADER as error:
             raise InputError(
-                f"{file} cannot be read as a .npy array ({error!s:.200}); give a 2-D float .npy"
+                f"{file} cannot be read as a .npy array ({reason(error):.200}); "
+                f"give a 2-D float .npy"
             ) from error
         if self._X.ndim != 2 or self._X.dtype.kind != "f":
             raise InputError(
@@ -169,7 +170,7 @@ class ParquetMatrix(Matrix):
                 super().__init__(file, parquet.metadata.num_rows, self._length(parquet))
         except (self._pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise SourceError(
-                f"{file} is not a Parquet file ({error!s:.200}); write it again"
+                f"{file} is not a Parquet file ({reason(error):.200}); write it again"
             ) from error
 
     def blocks(self, size: int) -> Iterator[Floats]:
@@ -194,7 +195,7 @@ class ParquetMatrix(Matrix):
                     yield self._rows(batch.column(0))
         except (self._pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise SourceError(
-                f"{self.file} cannot be read ({error!s:.200}); write it again"
+                f"{self.file} cannot be read ({reason(error):.200}); write it again"
             ) from error
 
     def _rows(self, cells: Any) -> Floats:
@@ -307,7 +308,7 @@ def _safetensors(file: InputFile) -> Iterator[Any]:
         opened = _OpenTensors(file) if file.is_open else safe_open(file.path, framework="numpy")
     except (OSError, EOFError, ValueError, SafetensorError) as error:
         raise InputError(
-            f"{file} cannot be read as a safetensors file ({error}); write it again"
+            f"{file} cannot be read as a safetensors file ({reason(error)}); write it again"
         ) from error
     with opened as tensors:
         yield tensors
@@ -376,7 +377,8 @@ class _OpenTensor:
             return _Rows(self._file, self._start + self._place, tuple(self._shape), dtype)[rows]
         except (ValueError, EOFError) as error:
             raise InputError(
-                f"{self._file} cannot be read as a safetensors file ({error}); write it again"
+                f"{self._file} cannot be read as a safetensors file ({reason(error)}); "
+                f"write it again"
             ) from error
 
 

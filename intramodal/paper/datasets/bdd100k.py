@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from intramodal.errors import reason
 from intramodal.paper.base import DataSet
 from intramodal.paper.disk import Files, Image
 from intramodal.types import ImageRecord
@@ -56,7 +57,7 @@ def _entries(path: Path) -> list[Any]:
         with path.open(encoding="utf-8-sig") as file:
             found = json.load(file, object_pairs_hook=_without_boxes)
     except (OSError, ValueError, RecursionError) as error:
-        raise FILES.wrong(f"{path} cannot be read ({error}); get it again") from error
+        raise FILES.wrong(f"{path} cannot be read ({reason(error)}); get it again") from error
     if not isinstance(found, list):
         raise FILES.wrong(f"{path} is no list of images; get it again")
     return found

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
-from intramodal.errors import Conflict, InputError, Locked, StoreError
+from intramodal.errors import Conflict, InputError, Locked, StoreError, reason
 from intramodal.store.base import VectorSpec
 from intramodal.store.edge import engine, repair
 from intramodal.store.edge.catalogue import Catalogue, Contents, Entry
@@ -73,10 +73,10 @@ def examined(folder: Path) -> ForeignShard:
         _check_version(folder)
         return ForeignShard(folder, engine.specs_of(folder), n_bytes)
     except (OSError, LookupError, TypeError, AttributeError, UnicodeError) as error:
-        raise StoreError(f"cannot read the shard {folder}: {error}") from error
+        raise StoreError(f"cannot read the shard {folder}: {reason(error)}") from error
     except json.JSONDecodeError as error:
         raise StoreError(
-            f"cannot read the shard {folder}: {repair.CONFIG_FILE} is no JSON ({error})"
+            f"cannot read the shard {folder}: {repair.CONFIG_FILE} is no JSON ({reason(error)})"
         ) from error
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from filelock import lock_descriptor
 
-from intramodal.errors import StoreError
+from intramodal.errors import StoreError, reason
 
 CONFIG_FILE = "edge_config.json"
 _SEGMENT_FILE = "segment.json"
@@ -189,7 +189,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read {path} ({error}); restore it from a backup") from error
+        raise StoreError(
+            f"cannot read {path} ({reason(error)}); restore it from a backup"
+        ) from error
     return found
 
 
