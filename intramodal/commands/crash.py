@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 import traceback
 from collections.abc import Sequence
@@ -40,6 +41,10 @@ _ADVICE = {
 """What to do about errors that no program can rule out before it reads or writes."""
 
 
+_BYTES = re.compile("[\udc80-\udcff]").search
+"""What Python makes of bytes of a command line that are not UTF-8; files may be called so."""
+
+
 def ending(error: Exception, words: Sequence[str]) -> tuple[int, str]:
     """Return the exit code and the sentence with which a command line ends.
 
@@ -55,6 +60,8 @@ def ending(error: Exception, words: Sequence[str]) -> tuple[int, str]:
         return 1, f"the output cannot be written ({error.strerror}); send it to another place"
     if isinstance(error, OSError) and (advice := _ADVICE.get(_name_of(error))):
         return 1, f"{_of_the_machine(error)}; {advice}"
+    if isinstance(error, UnicodeEncodeError) and _BYTES(str(error.object)):
+        return 1, f"{error.object[:60]!r} holds bytes that are not UTF-8; give another text"
     if isinstance(error, MemoryError):
         return 1, f"memory ran out; {_ADVICE['ENOMEM']}"
     return CRASHED, report_crash(error, words)

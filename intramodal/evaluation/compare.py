@@ -29,7 +29,7 @@ from intramodal.evaluation.pieces import (
 )
 from intramodal.evaluation.precision_recall import PrecisionRecall, precision_recall
 from intramodal.evaluation.ranking import PAGE_FIGURES
-from intramodal.evaluation.resampling import Resampling
+from intramodal.evaluation.resampling import NO_INTERVAL, Resampling
 from intramodal.evaluation.results import Results, log_source
 from intramodal.evaluation.retrieval import maps_by_distance, note_of
 from intramodal.evaluation.sweep import DimensionSweep, sweeps
@@ -559,6 +559,7 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
         If a projection is not of the vectors it is given for.
     """
     run, sides = run or Run(), Sides.of(sides)
+    _check_unit(resampling)
     _check_made(source, b, projection)
     wanted = [*fields, *sides.fields]
     whole = _read(source, (a, b), wanted, resampling, where=where, sample=sample, seed=seed)
@@ -634,6 +635,14 @@ def _check_made(
     """Raise `ManifestMismatchError` unless a vector was made by the projection that is given."""
     if projection is not None and isinstance(source, ImageCollection):
         check_is(projection, source, vector)
+
+
+def _check_unit(resampling: Resampling) -> None:
+    if resampling.unit == NO_INTERVAL:
+        raise InputError(
+            f"a comparison is decided by its interval, so its unit cannot be {NO_INTERVAL!r}; "
+            f"give 'class', 'image', 'iid' or a payload field"
+        )
 
 
 def _bounded(max_queries: int | None, n: int, *, all_queries: bool) -> int | None:

@@ -518,7 +518,8 @@ def _counts(
             hit = hits[:, :, k] & seen
             right[k, images] += hit.sum(axis=1)
             tested[k, images] += seen.sum(axis=1)
-            accuracy[k, block] = hit.sum(axis=0) / seen.sum(axis=0)
+            with np.errstate(invalid="ignore"):  # no image may be left to test: NaN
+                accuracy[k, block] = hit.sum(axis=0) / seen.sum(axis=0)
     yield from zip(kinds, zip(right, tested, accuracy, strict=True), strict=True)
 
 

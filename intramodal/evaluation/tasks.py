@@ -314,7 +314,8 @@ class FieldFilter:
         wanted = spelled(self.values)
         close = difflib.get_close_matches(wanted, there, n=3) or there[:_MOST_NAMED]
         named = " or ".join(repr(value) for value in close) or "none"
-        sentence = f"no point{of} has {self.field}={wanted}; its values are {named}"
+        some = "some of its" if len(close) < len(there) else "its"
+        sentence = f"no point{of} has {self.field}={wanted}; {some} values are {named}"
         comma = next((value for value in close if "," in value), None)
         if comma is None:
             return sentence

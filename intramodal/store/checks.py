@@ -42,7 +42,7 @@ collection would never open again.
 
 def check_name(name: str, what: str = "collection") -> None:
     """Raise `InputError` unless a server would take `name` for a collection, alias or vector."""
-    is_usable = isinstance(name, str) and 0 < len(name.encode()) <= _LONGEST_NAME
+    is_usable = isinstance(name, str) and 0 < len(name.encode(errors="replace")) <= _LONGEST_NAME
     if not is_usable or name in (".", "..") or _FORBIDDEN.search(name):
         raise InputError(
             f"{name!r} cannot be the name of a {what}: give 1 to {_LONGEST_NAME} bytes "

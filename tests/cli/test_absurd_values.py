@@ -105,7 +105,8 @@ def options(command: click.Command) -> list[click.Option]:
 def ends_well(result: Result) -> bool:
     """Return whether a command came to an end that was meant, and said so in a few lines."""
     meant = result.exit_code in (0, 1, 2, 3)
-    says = bool(result.exit_code == 0 or "Error: " in result.stderr)
+    is_report = result.stdout.startswith("ok ") and "\nproblem " in result.stdout  # of doctor
+    says = bool(result.exit_code == 0 or is_report or "Error: " in result.stderr)
     return meant and says and "Traceback" not in result.output and len(result.stderr) < 4000
 
 
@@ -137,6 +138,50 @@ def test_no_command_takes_a_text_that_no_file_can_hold(name: str) -> None:
             result = tried(name, option, value)
             assert result.exit_code == 2, (option.opts, value, result.output)
             assert ends_well(result)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["ingest X.npy --made-by m --collection", "ingest X.npy --made-by m --collection c --vector",
+     "backfill photos --projection p.safetensors --to", "runs list --kind",
+     "compare photos --labels kind --no-controls --task retrieval --baseline"],
+)  # fmt: skip
+def test_bytes_that_are_not_utf_8_are_no_name(words: str) -> None:
+    """Issue 20: names of files may hold them, those of collections and runs may not."""
+    result = invoke(*words.split(), "\udcff")
+    assert result.exit_code == 1, result.output
+    assert ends_well(result), result.output
+
+
+@pytest.mark.parametrize("name", ["", "."])
+@pytest.mark.parametrize(
+    "words",
+    ["fit --text-vectors X.npy --made-by m -o q.safetensors --anchors",
+     "fit --anchors a.txt --made-by m -o q.safetensors --text-vectors",
+     "evaluate fewshot-text photos --labels kind --text-vectors X.npy --class-texts",
+     "backfill photos --to p4 --projection"],
+)  # fmt: skip
+def test_a_folder_in_place_of_a_file_is_said_without_an_error_number(
+    words: str, name: str
+) -> None:
+    result = invoke(*words.split(), name)
+    assert result.exit_code in (1, 2), result.output
+    assert ends_well(result), result.output
+    assert "Errno" not in result.stderr
+
+
+def test_a_comparison_without_an_interval_is_refused() -> None:
+    result = invoke("compare", "photos", "--labels", "kind", "--cluster", "none")
+    assert result.exit_code == 1, result.output
+    assert "decided by its interval" in result.stderr
+
+
+def test_a_comparison_of_a_few_queries_divides_by_no_zero() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        words = "compare photos --labels kind --no-controls --max-queries 10"
+        result = invoke(*words.split())
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize("store", STORES)
