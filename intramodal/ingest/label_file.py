@@ -9,7 +9,7 @@ from typing import Any
 from intramodal.errors import InputError, SourceError
 from intramodal.ingest.input_file import InputFile, Readable
 from intramodal.ingest.payload import Notes, json_payload
-from intramodal.ingest.sources.lists import TABLE_SUFFIXES, read_rows
+from intramodal.ingest.sources.lists import TABLE_SUFFIXES, check_table, read_rows
 from intramodal.ingest.vectors.ready import DEFAULT_ID_COLUMN, point_of, row_key
 from intramodal.store.label_table import LabelTable
 from intramodal.types import Payload, PointId
@@ -56,10 +56,7 @@ def read_labels(
     LabelTable('<file>', 2 rows, kind)
     """
     file = InputFile(source, format)
-    if file.suffix not in TABLE_SUFFIXES:
-        raise SourceError(
-            f"{file} is no table; give one of {', '.join(TABLE_SUFFIXES)}{file.hint}"
-        )
+    check_table(file)
     if not file.is_there:
         raise SourceError(f"there is no file {file}; give one of {', '.join(TABLE_SUFFIXES)}")
     rows: dict[PointId, int] = {}

@@ -33,6 +33,11 @@ _LONGEST_SHOWN = 60
 _LARGE = "whole numbers of 2^63 or more (or below -2^63), which are kept as text"
 _INFINITE = "infinity, which JSON has not; these values are left out"
 
+_FAR = "dates before the year 1 or after 9999, which Python has not; these values are left out"
+
+FAR_DATE = object()
+"""What a reader gives in place of a date that Python cannot hold."""
+
 # Rows of fewer and shorter cells than these cannot be too large.
 _PLAIN_COLUMNS, _PLAIN_TEXT = 128, 4096
 
@@ -96,8 +101,8 @@ def json_value(value: Any, changes: set[str]) -> Any:
     """Return a value of any depth in JSON's types; what has none stays, and is refused by JSON.
 
     Dates and times become text (ISO 8601), whole decimals whole numbers and others floats, UUIDs
-    text, NaN and infinity missing, and whole numbers beyond 64 bits with a sign text. Of the last
-    two kinds, which people may not expect, `changes` gets a word.
+    text, NaN, infinity and `FAR_DATE` missing, and whole numbers beyond 64 bits with a sign text.
+    Of all but NaN that people may not expect, `changes` gets a word.
     """
     kind = type(value)
     if value is None or kind is bool or kind is str:
@@ -109,6 +114,9 @@ def json_value(value: Any, changes: set[str]) -> Any:
         return str(value)
     if kind is float:
         return _finite_or_missing(value, changes)
+    if value is FAR_DATE:
+        changes.add(_FAR)
+        return None
     if isinstance(value, Mapping):
         return {_json_key(key): json_value(inner, changes) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from intramodal.errors import SourceError
+from intramodal.errors import SourceError, reason
 from intramodal.ingest.input_file import InputFile, Readable
 from intramodal.ingest.sources.base import LabelRule, Records, Source, no_label, unreadable
 from intramodal.ingest.sources.lists import COLUMN, import_pyarrow, read_rows
@@ -21,7 +21,8 @@ _ROWS_A_BATCH = 32
 def image_column(path: InputFile) -> str | None:
     """Return the column that holds image bytes, None for a list of paths and what is no Parquet.
 
-    It is a struct of ``bytes`` and ``path``, as the `datasets` library writes images.
+    It is a struct of ``bytes`` and ``path``, as the `datasets` library writes images, or where
+    there is none the one column of bytes.
     """
     pa, pq = import_pyarrow(path)
     try:
@@ -30,6 +31,7 @@ def image_column(path: InputFile) -> str | None:
     except (pa.ArrowException, OSError, UnicodeDecodeError):
         return None
     found: list[str] = [field.name for field in schema if _holds_images(field.type, pa)]
+    found = found or [field.name for field in schema if _is_bytes(field.type, pa)]
     if COLUMN in schema.names or not found:
         return None
     if len(found) > 1:
@@ -45,7 +47,11 @@ def _holds_images(kind: Any, pa: Any) -> bool:
         kind.field(number).name: kind.field(number).type for number in range(kind.num_fields)
     }
     inside = fields.get("bytes")
-    return inside is not None and (pa.types.is_binary(inside) or pa.types.is_large_binary(inside))
+    return inside is not None and _is_bytes(inside, pa)
+
+
+def _is_bytes(kind: Any, pa: Any) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 class HubSource(Source):
@@ -75,22 +81,25 @@ class HubSource(Source):
             payload = dict(row) if isinstance(row, dict) else {}
             yield self._record(f"{self._path.name}/{number}", cell, payload)
 
-    def _record(self, key: str, cell: Payload | None, payload: Payload) -> ImageRecord:
-        name, data = (cell or {}).get("path"), (cell or {}).get("bytes")
+    def _record(self, key: str, cell: Payload | bytes | None, payload: Payload) -> ImageRecord:
+        whole = {"bytes": cell} if isinstance(cell, bytes) else cell or {}
+        name, data = whole.get("path"), whole.get("bytes")
         if name:
             payload.setdefault(FILE_NAME, name)
         if data is None:
             return unreadable(key, f"the cell in column {self._column!r} holds no bytes", payload)
         return ImageRecord(key, partial(_same, data), payload)
 
-    def _cells(self) -> Iterator[Payload | None]:
+    def _cells(self) -> Iterator[Payload | bytes | None]:
         pa, pq = import_pyarrow(self._path)
         try:
             with self._path.native() as opened, pq.ParquetFile(opened) as file:
                 for batch in file.iter_batches(_ROWS_A_BATCH, columns=[self._column]):
                     yield from batch.column(0).to_pylist()
         except pa.ArrowException as error:
-            raise SourceError(f"{self._path} cannot be read ({error}); write it again") from error
+            raise SourceError(
+                f"{self._path} cannot be read ({reason(error)}); write it again"
+            ) from error
 
 
 def _same(data: bytes) -> bytes:

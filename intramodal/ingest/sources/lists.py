@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, TextIO
 
 from intramodal.errors import MissingDependencyError, SourceError
 from intramodal.ingest.input_file import InputFile, Readable
-from intramodal.ingest.signatures import N_BYTES, format_of
+from intramodal.ingest.payload import FAR_DATE
+from intramodal.ingest.signatures import N_BYTES, format_by_name, format_of
 from intramodal.ingest.sources.base import (
     PICTURE_SUFFIXES,
     LabelRule,
@@ -83,6 +84,14 @@ def read_rows(
         raise SourceError(
             f"{path} cannot be read ({error.strerror or error}); check the file"
         ) from error
+
+
+def check_table(file: InputFile) -> None:
+    """Raise `SourceError` for a file whose name is not that of a table."""
+    if file.suffix not in TABLE_SUFFIXES:
+        known = format_by_name(file.name)
+        because = f": {known}" if known else f"; give one of {', '.join(TABLE_SUFFIXES)}"
+        raise SourceError(f"{file} is no table{because}{file.hint}")
 
 
 def _check_format(path: InputFile) -> None:
@@ -182,17 +191,29 @@ def _csv_rows(path: InputFile, wanted: _Wanted, *, delimiter: str) -> Iterator[N
         swallowing.check_header(header)
         _check_columns(path, columns, wanted.required)
         build = partial(_one_cell if wanted.is_alone else _csv_row, columns, wanted)
+        nameless = [place for place, name in enumerate(columns) if place and not name]
         for row in rows:
             swallowing.check(row)
+            _check_nameless(path, row, nameless)
             yield row.number, build(row)
         if row.lines and not row.lines[-1].endswith(("\n", "\r")):
             wanted.say_doubt(_NO_LINE_BREAK.format(f"{path.name}:{row.number}"))
 
 
+def _check_nameless(path: InputFile, row: _CsvRow, nameless: Sequence[int]) -> None:
+    """Raise `SourceError` for values without a column; a first one is a data frame's index."""
+    for place in nameless:
+        if place < len(row.cells) and row.cells[place]:
+            raise SourceError(
+                f"column {place + 1} of {path} has values (line {row.number}) and no name; name "
+                f"it in the header, or leave it out"
+            )
+
+
 def _check_delimiter(path: InputFile, line: str, required: str | None, delimiter: str) -> None:
     """Raise `SourceError` for cells that are separated by something else than the suffix says."""
     wanted = _DELIMITERS[delimiter]
-    if line.lower().startswith("sep="):
+    if line.lstrip('"').lower().startswith("sep="):
         raise SourceError(
             f"{path} begins with Excel's line {line.strip()[:_LONGEST_SHOWN]!r}; remove it, and "
             f"separate the cells by {wanted}"
@@ -382,11 +403,20 @@ def _jsonl_rows(path: InputFile, wanted: _Wanted) -> Iterator[NumberedRow]:
                 continue
             row = _json_row(line, wanted)
             if not is_checked:
-                if line.lstrip().startswith("["):
-                    raise SourceError(f"{path} is one JSON array; write one object a line")
-                _check_columns(path, [] if isinstance(row, str) else list(row), wanted.required)
+                _check_first(path, lines.number, line, row)
+                _check_columns(path, list(row), wanted.required)
                 is_checked = True
             yield lines.number, row
+
+
+def _check_first(path: InputFile, number: int, line: str, row: Row) -> None:
+    """Raise `SourceError` unless the first row, which the columns are known by, is an object."""
+    if line.lstrip().startswith("["):
+        raise SourceError(f"{path} is one JSON array; write one object a line")
+    if isinstance(row, str):
+        raise SourceError(
+            f"line {number} of {path} cannot be used: {row}; write one object a line"
+        )
 
 
 def _json_row(line: str, wanted: _Wanted) -> Row:
@@ -443,17 +473,32 @@ def _python_rows(path: InputFile, batch: Any, pa: Any) -> list[Payload]:
     """Return the rows of a batch; nanoseconds are cut off, which Python's times have not."""
     fields = [field.with_type(_microseconds(field.type, pa)) for field in batch.schema]
     schema = pa.schema(fields)
+    if schema != batch.schema.remove_metadata():
+        batch = pa.Table.from_batches([batch]).cast(schema, safe=False)
     try:
-        if schema != batch.schema.remove_metadata():
-            batch = pa.Table.from_batches([batch]).cast(schema, safe=False)
         rows: list[Payload] = batch.to_pylist()
     except (UnicodeDecodeError, pa.ArrowException):
         raise
-    except (ValueError, OverflowError) as error:
-        raise SourceError(
-            f"{path} holds a date or time that Python cannot ({error}); write it as text"
-        ) from error
+    except (ValueError, OverflowError):
+        columns = [[_python_value(cell, pa) for cell in column] for column in batch.columns]
+        return [dict(zip(schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
     return rows
+
+
+def _python_value(cell: Any, pa: Any) -> Any:
+    """Return a cell as `to_pylist` does, a date that Python has not as `FAR_DATE`."""
+    if not cell.is_valid:
+        return None
+    if isinstance(cell, pa.StructScalar):
+        return {name: _python_value(inner, pa) for name, inner in cell.items()}
+    if isinstance(cell, pa.ListScalar):
+        return [_python_value(inner, pa) for inner in cell.values]
+    try:
+        return cell.as_py()
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, OverflowError):
+        return FAR_DATE
 
 
 def _microseconds(kind: Any, pa: Any) -> Any:

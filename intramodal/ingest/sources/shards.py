@@ -7,6 +7,7 @@ but the last suffix.
 
 from __future__ import annotations
 
+import logging
 import posixpath
 import re
 import tarfile
@@ -138,6 +139,12 @@ _MOST_SHARDS = 100_000
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
 
+_ALONE = "no picture of this sample is beside it; keep a sample's members together, each once"
+_UNREAD = "members %r of samples, such as %s in %s, are not read; .json, .cls and .txt are"
+_LONGEST_SHOWN = 60
+
+log = logging.getLogger(__name__)
+
 Members = list[tarfile.TarInfo]
 
 
@@ -148,6 +155,7 @@ class ShardSource(Source):
         location = source if isinstance(source, str) else str(InputFile(source))
         super().__init__(location, label_of)
         is_pattern = isinstance(source, str) and not Path(source).is_file()
+        self._unread: set[str] = set()
         self._shards = list(map(InputFile, expanded(location) if is_pattern else [source]))
         absent = [str(shard) for shard in self._shards if not shard.is_there]
         if absent or not self._shards:
@@ -180,6 +188,9 @@ class ShardSource(Source):
                 sidecars.append(member)
             elif _is_picture(member):
                 pictures.append(member)
+            elif _is_unread(member) and (kind := suffix(member.name)) not in self._unread:
+                self._unread.add(kind)
+                log.warning(_UNREAD, kind, member.name[:_LONGEST_SHOWN], shard.name)
         payloads: dict[str, Payload] = {_key(picture): {} for picture in pictures}
         for sidecar in sorted(sidecars, key=_rank):
             yield from self._described(shard, sidecar, payloads, is_whole=is_whole)
@@ -209,7 +220,7 @@ class ShardSource(Source):
         if not owners:
             # A picture may be lost with which it belonged; a text may be no caption.
             lone = unreadable if _kind(sidecar) == "txt" else self._hiding
-            yield lone(_key(sidecar), "a sample without a picture")
+            yield lone(_key(sidecar), _ALONE)
             return
         try:
             payload = _sidecar(shard, sidecar, part)
@@ -339,6 +350,12 @@ def _is_sidecar(member: tarfile.TarInfo) -> bool:
     return (
         member.isreg() and not _is_hidden(member) and _kind(member) in _SIDECARS and not is_about
     )
+
+
+def _is_unread(member: tarfile.TarInfo) -> bool:
+    """Return whether a member is a part of a sample of which no payload is made."""
+    is_about = _root(_key(member)).lower() in _DOCUMENTS
+    return member.isreg() and not _is_hidden(member) and not is_about
 
 
 def _is_hidden(member: tarfile.TarInfo) -> bool:

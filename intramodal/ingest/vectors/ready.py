@@ -17,12 +17,14 @@ from intramodal.errors import InputError, MismatchError, SourceError
 from intramodal.ingest.input_file import InputFile, Readable
 from intramodal.ingest.payload import Notes, json_value, storable_columns
 from intramodal.ingest.sources.base import check_dataset
-from intramodal.ingest.sources.lists import TABLE_SUFFIXES, NumberedRow, Row, read_rows
+from intramodal.ingest.sources.lists import NumberedRow, Row, check_table, read_rows
 from intramodal.ingest.vectors.matrices import Matrix, ParquetMatrix, open_matrix
 from intramodal.types import Floats, Payload, PointId, point_id
 
 _INTEGER = re.compile(r"0|[1-9][0-9]{0,19}").fullmatch
 _WHOLE_FLOAT = re.compile(r"(-?(?:0|[1-9][0-9]{0,15}))\.0+").fullmatch
+_SCIENTIFIC = re.compile(r"-?[0-9]\.[0-9]{1,30}[eE][+-]?[0-9]{1,3}").fullmatch
+"""As NumPy and spreadsheets write floats; without a point it may be a code, such as 1e3."""
 _HYPHENATED = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _UUID = re.compile(_HYPHENATED).fullmatch
 _ANY_UUID = re.compile(
@@ -45,6 +47,8 @@ def row_key(value: Any) -> PointId:
     --------
     >>> row_key("17"), row_key("017"), row_key(17), row_key(17.0), row_key("17.0")
     (17, '017', 17, 17, 17)
+    >>> row_key("1.7000e+01")
+    17
     >>> row_key("{0F8FAD5B-D9CB-469F-A165-70867728950E}")
     '0f8fad5b-d9cb-469f-a165-70867728950e'
     """
@@ -57,8 +61,19 @@ def row_key(value: Any) -> PointId:
         return int(text)
     if len(text) in _UUID_LENGTHS and _ANY_UUID(text):
         return str(uuid.UUID(text))
+    if _SCIENTIFIC(text):
+        return _of_scientific(text)
     whole = _WHOLE_FLOAT(text)
     return row_key(int(whole[1])) if whole and abs(int(whole[1])) < _LARGEST_FLOAT else text
+
+
+def _of_scientific(text: str) -> PointId:
+    """Return the whole number that a float in scientific notation is."""
+    mantissa, _, exponent = text.lower().partition("e")
+    n_decimals = len(mantissa.partition(".")[2])
+    if 0 <= int(exponent) <= n_decimals and float(text).is_integer():
+        return row_key(float(text))
+    raise InputError(f"the id {text!r} is a float, which may be rounded; write it whole")
 
 
 def _id_text(value: Any) -> str:
@@ -297,10 +312,8 @@ def open_ready(  # noqa: PLR0913  a job has as many knobs as it has
         has_ids = id_column is not None or DEFAULT_ID_COLUMN in matrix.columns
     else:
         has_ids = rows is not None
-    if rows is not None and rows.suffix not in TABLE_SUFFIXES:
-        raise SourceError(
-            f"{rows} is no table; give one of {', '.join(TABLE_SUFFIXES)}{rows.hint}"
-        )
+    if rows is not None:
+        check_table(rows)
     ids = (id_column or DEFAULT_ID_COLUMN) if has_ids else None
     ready = ReadyVectors(matrix, rows, ids, dataset, is_told=is_told)
     ready.check()

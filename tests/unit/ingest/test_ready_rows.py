@@ -368,3 +368,72 @@ def test_payload_is_what_json_gives_back(payload: dict[str, Any]) -> None:
 def test_payload_that_no_store_can_hold_is_refused(payload: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="the payload"):
         json_payload(payload)
+
+
+@pytest.mark.parametrize(("text", "point"), [("1.000000000000000000e+03", 1000), ("1.5E1", 15)])
+def test_a_whole_float_as_numpy_and_spreadsheets_write_it_is_a_whole_number(
+    tmp_path: Path, text: str, point: int
+) -> None:
+    """Issue 20, F03."""
+    assert whole(opened(tmp_path, [text])).points == [point]
+
+
+def test_an_id_that_a_spreadsheet_has_rounded_is_refused_and_a_code_is_text(
+    tmp_path: Path,
+) -> None:
+    block = whole(opened(tmp_path, ["1.23E+12", "1e3", "1.5e0"]))
+    assert sorted(block.problems) == [0, 2]
+    assert "may be rounded" in block.problems[0]
+    assert block.points[1] == point_id("shop", "1e3")
+
+
+def test_dates_that_python_has_not_are_missing_at_any_depth_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Issue 20, F04: they ended the load in its midst, and named no column."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    far, when = 2**40, pa.timestamp("s")
+    columns = {
+        "a": pa.array([far, 0], when),
+        "deep": pa.array([{"x": [far, None]}, {"x": [0]}], pa.struct([("x", pa.list_(when))])),
+        "vector": [[1.0] * D, [2.0] * D],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    block = whole(open_ready(tmp_path / "x.parquet", dataset="shop"))
+    assert [row.get("a") for row in block.payloads] == [None, "1970-01-01T00:00:00"]
+    assert [row["deep"] for row in block.payloads] == [
+        {"x": [None, None]},
+        {"x": ["1970-01-01T00:00:00"]},
+    ]
+    assert "column 'a' holds dates" in caplog.text
+    assert "column 'deep' holds dates" in caplog.text
+
+
+def test_values_of_a_column_without_a_name_are_not_dropped(tmp_path: Path) -> None:
+    """The first one is the index of a data frame, and empty ones are a comma too many."""
+    path = save(tmp_path, 2)
+    table = tmp_path / "meta.csv"
+    table.write_text(",id,kind,\n0,7,a,\n1,8,b,lost\n")
+    with pytest.raises(SourceError, match=r"column 4 of .* has values \(line 3\) and no name"):
+        open_ready(path, dataset="shop", table=table)
+    table.write_text(",id,kind,\n0,7,a,\n1,8,b,\n")
+    payloads = whole(open_ready(path, dataset="shop", table=table)).payloads
+    assert payloads == [{"kind": "a"}, {"kind": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [("m.csv.gz", "", "it is gzip; unpack it first"), ("m.xlsx", "", "it is a spreadsheet"),
+     ("m.csv", '"sep=;"\nid;kind\n7;a\n', "begins with Excel's line"),
+     ("m.jsonl", '{"id": 7, "a": 1, "a": 2}\n', "line 1 of .* has the key 'a' twice"),
+     ("m.jsonl", '{\n "id": 7\n}\n', "line 1 of .* write one object a line")],
+)  # fmt: skip
+def test_a_table_that_cannot_be_read_says_why(
+    tmp_path: Path, name: str, text: str, what: str
+) -> None:
+    """Issue 20, F20 and F08: the first line with a repeated key was "no column 'id'"."""
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SourceError, match=what):
+        open_ready(save(tmp_path, 1), dataset="shop", table=tmp_path / name)

@@ -113,7 +113,7 @@ def test_a_line_nested_without_end_is_one_bad_row(tmp_path: Path) -> None:
 
 def test_a_data_frames_index_column_and_byte_order_mark_do_no_harm(tmp_path: Path) -> None:
     put(tmp_path, "1.png")
-    put(tmp_path, "list.csv", data="\ufeffpath,,label\n1.png,0,cat\n".encode())
+    put(tmp_path, "list.csv", data="\ufeff,path,label\n0,1.png,cat\n".encode())
     assert payloads(open_source(str(tmp_path / "list.csv"))) == {"1.png": {"label": "cat"}}
 
 
@@ -161,6 +161,20 @@ def test_parquet_of_the_hub_is_read_with_its_image_bytes(tmp_path: Path) -> None
             record.read()
     assert source.is_complete
     assert sum(1 for _ in source.names() or ()) == 72
+
+
+def test_parquet_with_one_column_of_bytes_is_read(tmp_path: Path) -> None:
+    """Issue 20: as exports of webdataset and of databases hold images."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    cells = pa.array([png(0), None, png(1)], pa.large_binary())
+    pq.write_table(pa.table({"jpg": cells, "label": [3, 4, 5]}), tmp_path / "x.parquet")
+    records = list(open_source(str(tmp_path / "x.parquet")))
+    assert [record.payload for record in records] == [{"label": 3}, {"label": 4}, {"label": 5}]
+    assert [records[0].read(), records[2].read()] == [png(0), png(1)]
+    with pytest.raises(ImageError, match="column 'jpg' holds no bytes"):
+        records[1].read()
 
 
 def test_parquet_with_two_columns_of_images_is_refused(tmp_path: Path) -> None:

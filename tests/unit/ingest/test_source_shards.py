@@ -97,7 +97,8 @@ def test_bad_sidecars_are_listed_and_cost_no_picture(tmp_path: Path) -> None:
     source = open_source(str(tar(tmp_path / "s.tar", members)))
     found = reasons(source)
     assert set(found) == {"0.json", "1.json", "2.txt", "3.json", "4.json", "6.txt"}
-    assert found["4.json"] == found["6.txt"] == "a sample without a picture"
+    assert found["4.json"] == found["6.txt"]
+    assert found["4.json"].startswith("no picture of this sample is beside it")
     assert "not a JSON object" in found["1.json"]
     kept = {key: payload for key, payload in payloads(source).items() if key not in found}
     assert kept == {"0.png": {}, "1.png": {}, "2.png": {}, "3.png": {"label": "7"}, "5.png": {}}
@@ -118,6 +119,18 @@ def test_a_byte_order_mark_is_no_part_of_a_sidecar(
     members = {"a.png": png(), f"a.{name}": b"\xef\xbb\xbf" + data}
     source = open_source(str(tar(tmp_path / "s.tar", members)))
     assert payloads(source) == {"a.png": expected}
+
+
+def test_parts_of_a_sample_that_are_not_read_are_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Issue 20, F07: they vanished without a word."""
+    members = {"0.png": png(), "0.npy": b"", "1.png": png(), "1.npy": b"", "README.md": b""}
+    source = open_source(str(tar(tmp_path / "s.tar", members)))
+    assert keys(source) == keys(source) == ["0.png", "1.png"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "members '.npy' of samples, such as 0.npy in s.tar, are not read; .json, .cls and .txt are"
+    ]
 
 
 def test_a_packed_shard_is_called_that(tmp_path: Path) -> None:
