@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError
 from intramodal.ingest.backfill.points import in_points, project_rows, sample_ids
+from intramodal.progress import foretold
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
@@ -170,9 +171,12 @@ def _stale(
     specs = collection.vector_spec(source), collection.vector_spec(vector)
     stale: list[PointId] = []
     n_checked, largest = 0, 0.0
-    for start in range(0, len(ids), _READ_AT_ONCE):
-        part = ids[start : start + _READ_AT_ONCE]
-        page = collection.store.retrieve(collection.name, part, vectors=[source, vector])
+    parts = (ids[start : start + _READ_AT_ONCE] for start in range(0, len(ids), _READ_AT_ONCE))
+    pages = (
+        collection.store.retrieve(collection.name, part, vectors=[source, vector])
+        for part in parts
+    )
+    for page in foretold(pages, lambda page: len(page.ids), lambda: len(ids)):
         rows, off, allowed = deviations(
             projection, page.vectors[source], page.vectors[vector], specs
         )

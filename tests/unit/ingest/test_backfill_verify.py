@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, ManifestMismatchError, NotFound
+from intramodal.ingest.backfill import verify
 from intramodal.ingest.backfill.in_place import backfill
 from intramodal.ingest.backfill.verify import storage_error, verify_vector
+from intramodal.progress import LongRead, long_reads_told
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Store, VectorSpec
 from intramodal.store.origins import projected_origin
@@ -33,6 +35,19 @@ def test_a_fresh_backfill_has_nothing_stale(store: Store) -> None:
     assert found.largest_deviation <= found.tolerance
     assert contents(photos, ["raw", "pca"]) == before
     assert photos.manifest.vectors["pca"].is_complete
+
+
+def test_a_long_verification_is_foretold(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 20: by the rate of its first points, of which it reads some at once."""
+    photos = photos_in(store)
+    backfill(photos, PROJECTION)
+    monkeypatch.setattr("intramodal.progress.MEASURED_S", 0.0)
+    monkeypatch.setattr("intramodal.progress.LONG_S", 0.0)
+    monkeypatch.setattr(verify, "_READ_AT_ONCE", N // 4)
+    found: list[LongRead] = []
+    with long_reads_told(found.append):
+        verify_vector(photos, PROJECTION, n=N)
+    assert found[-1].n == N
 
 
 def test_a_changed_source_is_found_with_its_ids(store: Store) -> None:
