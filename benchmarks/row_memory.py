@@ -5,6 +5,13 @@ how far its private memory (Linux: anonymous, what cannot be dropped) rises abov
 ingest, without a store (reading, checking and pacing alone) and into an embedded one, whose
 engine keeps ids and the index of labels in memory.
 
+Measured for the whole command, 20,000 and 200,000 rows of 8 numbers, private memory at its peak:
+into a server (a stand-in in another process) 0.1 MB more for a matrix alone, 0.4 MB with CSV,
+0.3 MB with JSONL, 15 to 18 MB with Parquet, whose pages, dictionaries and columns of a row group
+Arrow holds decoded: a file of 20,000 such rows is smaller than one page. Into an embedded store it
+is 3 MB for a matrix alone, and 29 MB with CSV, of which opening the store takes 21 MB without
+reading a point (4.7 MB at 20,000 points with text ids and a label, 25.7 MB at 200,000).
+
     python benchmarks/row_memory.py
 """
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import SourceError
 from intramodal.pickles import DAMAGE, Call, RefusedPickleError, short, shown, unpickled
-from intramodal.types import fingerprint
+from intramodal.types import fingerprint, parsed_json
 
 Ints = NDArray[np.int64]
 Floats64 = NDArray[np.float64]
@@ -149,8 +149,8 @@ def read_ground_truth(path: str | os.PathLike[str]) -> GroundTruth:
 
 def _from_json(data: bytes) -> Any:
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
+        return parsed_json(data)
+    except ValueError as error:
         raise RefusedPickleError(f"is no valid JSON ({short(error)})") from error
 
 

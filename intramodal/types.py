@@ -455,3 +455,18 @@ class VectorTable:
             vectors={name: X[rows] for name, X in self.vectors.items()},
             payload={name: [column[i] for i in rows] for name, column in self.payload.items()},
         )
+
+
+def parsed_json(text: str | bytes) -> Any:
+    """Return JSON; `ValueError` also for nesting that goes deeper than Python reads.
+
+    Examples
+    --------
+    >>> parsed_json("[" * 100_000)
+    Traceback (most recent call last):
+    ValueError: it nests too deeply
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it nests too deeply") from error

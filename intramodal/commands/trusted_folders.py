@@ -12,6 +12,7 @@ from pathlib import Path
 
 from intramodal.errors import InputError, reason
 from intramodal.files import write_text
+from intramodal.types import parsed_json
 
 SETTINGS_FILE = "intramodal.toml"
 _LIST = "trusted.json"
@@ -116,7 +117,7 @@ def _changed() -> Iterator[set[Path]]:
 
 def _read(path: Path) -> list[Path]:
     try:
-        stored = json.loads(path.read_text("utf-8"))
+        stored = parsed_json(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, ValueError) as error:

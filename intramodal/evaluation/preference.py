@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from intramodal.evaluation.intervals import sign_test
 from intramodal.evaluation.verdict import ALPHA, p_value
 from intramodal.ground_truth import GroundTruth
 from intramodal.runs.run import Run
-from intramodal.types import PointId
+from intramodal.types import PointId, parsed_json
 
 VOTES_FORMAT = "intramodal votes 1"
 """What a file of votes says that it is."""
@@ -62,10 +61,10 @@ class Votes:
     def load(cls, path: Path) -> Votes:
         """Read the file that a judging page saves; raises `InputError` for any other."""
         try:
-            stored = json.loads(_bytes_of(path))
+            stored = parsed_json(_bytes_of(path))
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror})") from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise InputError(f"{path} is not a JSON file of votes ({error!s:.200})") from error
         if not isinstance(stored, dict) or stored.get("format") != VOTES_FORMAT:
             raise InputError(

@@ -15,9 +15,13 @@ import pytest
 from safetensors.numpy import save_file
 
 from intramodal.errors import IntramodalError
+from intramodal.evaluation.preference import Votes
+from intramodal.evaluation.rivals.class_texts import read_texts
+from intramodal.ground_truth import read_ground_truth
 from intramodal.ingest.sources.formats import open_source
 from intramodal.ingest.vectors.matrices import open_matrix
 from intramodal.projection.projection import Projection
+from intramodal.store.open import open_store
 from tests.faults.hostile import highest_mb
 
 N_DAMAGED = int(os.environ.get("INTRAMODAL_DAMAGED_FILES", "60"))
@@ -217,3 +221,23 @@ def test_a_hostile_safetensors_header_is_refused_and_costs_nothing(
     # Metadata that we do not read does a matrix no harm.
     assert not is_read or (read is matrix and name == "metadata of another kind")
     assert highest_mb() - before < MOST_MB
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+def _store_of(path: Path) -> None:
+    store = path.parent / "store"
+    store.mkdir()
+    path.rename(store / "catalogue.json")
+    with open_store(str(store)) as opened:
+        opened.collections()
+
+
+@pytest.mark.parametrize("read", [read_texts, read_ground_truth, Votes.load, _store_of])
+def test_json_that_nests_too_deeply_is_refused(
+    tmp_path: Path, read: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "deep.json"
+    path.write_text('{"imlist": ' + DEEP + "}")
+    assert not read_or_refused(read, path)

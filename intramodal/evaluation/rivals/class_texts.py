@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, reason
-from intramodal.types import Encoder, Floats, require_finite, unit_rows
+from intramodal.types import Encoder, Floats, parsed_json, require_finite, unit_rows
 
 TEMPLATES = ("a photo of a {}.",)
 """The prompt of the few-shot papers where a data set has none of its own."""
@@ -187,7 +186,7 @@ def read_texts(path: Path) -> dict[str, ClassWords]:
     ``{"class": {"names": ["synonym", ...], "attributes": ["text", ...]}}``.
     """
     try:
-        found = json.loads(Path(path).read_text("utf-8"))
+        found = parsed_json(Path(path).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read as JSON ({reason(error)}); give another file"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +21,7 @@ from intramodal.ingest.encoders.identity import differing, without
 from intramodal.ingest.encoders.names import closest
 from intramodal.ingest.encoders.preprocess import from_open_clip
 from intramodal.ingest.encoders.self_contained import require_self_contained
+from intramodal.types import parsed_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -206,8 +206,8 @@ def _check_folder(name: str, folder: Path) -> None:
             )
         raise ModelError(f"model {name!r}: the directory holds no {CONFIG}")
     try:
-        complete = "model_cfg" in json.loads((folder / CONFIG).read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
+        complete = "model_cfg" in parsed_json((folder / CONFIG).read_text("utf-8"))
+    except ValueError as error:
         raise ModelError(f"model {name!r}: {CONFIG} is no JSON ({error})") from error
     if not complete:
         raise ModelError(f"model {name!r}: {CONFIG} lacks model_cfg")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from intramodal.errors import ModelError
+from intramodal.types import parsed_json
 
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model")
 """One of these files is there where a tokenizer is."""
@@ -65,8 +65,8 @@ def _entries(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 def _read(name: str, file: Path) -> Any:
     try:
-        return json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return parsed_json(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
         raise ModelError(f"model {name!r}: {file.name} is no JSON ({error})") from error
 
 

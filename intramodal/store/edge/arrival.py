@@ -24,6 +24,7 @@ from intramodal.errors import Conflict, InputError, Locked, StoreError, reason
 from intramodal.store.base import VectorSpec
 from intramodal.store.edge import engine, repair
 from intramodal.store.edge.catalogue import Catalogue, Contents, Entry
+from intramodal.types import parsed_json
 
 log = logging.getLogger(__name__)
 
@@ -259,7 +260,7 @@ def _undo(waiting: Path, contents: Contents) -> None:
 def _moved_back(place: Path, origin: Path) -> bool:
     """Move a shard back to where it was; returns whether it is there."""
     try:
-        there = Path(json.loads(origin.read_text(encoding="utf-8")))
+        there = Path(parsed_json(origin.read_text(encoding="utf-8")))
         if there.exists():
             raise FileExistsError(f"{there} is there again")
         place.rename(there)

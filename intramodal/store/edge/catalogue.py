@@ -18,6 +18,7 @@ from filelock import lock_descriptor
 from intramodal.errors import Locked, StoreError
 from intramodal.store.base import VectorSpec
 from intramodal.store.edge import space
+from intramodal.types import parsed_json
 
 FILE_NAME = "catalogue.json"
 _LOCK_NAME = "catalogue.lock"
@@ -71,7 +72,7 @@ class Catalogue:
         """Return the contents; empty where nothing was ever created."""
         path = self.folder / FILE_NAME
         try:
-            return _parsed(json.loads(path.read_text(encoding="utf-8")))
+            return _parsed(parsed_json(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return Contents()
         except OSError as error:

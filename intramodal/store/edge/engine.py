@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -41,7 +40,7 @@ from intramodal.store.edge.repair import (
 )
 from intramodal.store.filters import Dialect
 from intramodal.store.queries import Answer, SearchPlan
-from intramodal.types import Floats
+from intramodal.types import Floats, parsed_json
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +184,7 @@ def specs_of(path: Path) -> dict[str, VectorSpec]:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    stored: dict[str, Any] = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    stored: dict[str, Any] = parsed_json((path / CONFIG_FILE).read_text(encoding="utf-8"))
     return stored
 
 

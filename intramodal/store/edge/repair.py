@@ -22,6 +22,7 @@ from typing import Any
 from filelock import lock_descriptor
 
 from intramodal.errors import StoreError, reason
+from intramodal.types import parsed_json
 
 CONFIG_FILE = "edge_config.json"
 _SEGMENT_FILE = "segment.json"
@@ -187,7 +188,7 @@ def _sparse(segment: dict[str, Any]) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = parsed_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StoreError(
             f"cannot read {path} ({reason(error)}); restore it from a backup"
