@@ -45,7 +45,17 @@ PREFERENCES = {
     ),
     *("rows", "sample", "searches", "seed", "shots", "shots-from", "sizes", "split", "steps"),
     *("subsets", "task", "template", "test-share", "text", "texts", "throttle", "ties", "timed"),
-    *("timeout", "upload-streams", "validation", "vector", "vectors", "wait", "where", "workers"),
+    *(
+        "timeout",
+        "upload-streams",
+        "validation",
+        "vector",
+        "vectors",
+        "wait",
+        "where",
+        "wide",
+        "workers",
+    ),
 }
 """Whoever adds one has asked: does it name a file, a place, an address or a model, or decide what
 is written, deleted or sent? Then it is none."""
