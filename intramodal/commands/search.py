@@ -101,8 +101,10 @@ def command(session: Session, collection: str, **options: Any) -> None:
 
 
 def _point(options: dict[str, Any]) -> str | int | None:
+    from intramodal.store.checks import typed_id
+
     point = options["point"]
-    return int(point) if point is not None and point.isdecimal() else point
+    return None if point is None else typed_id(point)
 
 
 def _loader(options: dict[str, Any]) -> Any:

@@ -130,6 +130,20 @@ def check_unique(ids: Sequence[PointId | None]) -> None:
         raise InputError(f"the id {twice!r} occurs twice in one write; give every point one id")
 
 
+_HEX_UUID = 32
+
+
+def typed_id(text: str) -> PointId:
+    """Return an id that was written as text: a whole number, or as it is.
+
+    Examples
+    --------
+    >>> typed_id("17"), typed_id("1" * 32)  # 32 digits are a UUID without hyphens
+    (17, '11111111111111111111111111111111')
+    """
+    return int(text) if text.isdecimal() and len(text) != _HEX_UUID else text
+
+
 def _canonical_id(point_id: Any) -> PointId:
     if isinstance(point_id, (int, np.integer)) and not isinstance(point_id, bool):
         if 0 <= point_id < _LARGEST_ID:
@@ -160,7 +174,7 @@ def _canonical_name(point: PointId) -> PointId:
     if not isinstance(point, str) or "/" not in point:
         return _canonical_id(point)
     key, _, rest = point.rpartition("/")
-    return f"{key}/{_canonical_id(int(rest) if rest.isdecimal() else rest)}"
+    return f"{key}/{_canonical_id(typed_id(rest))}"
 
 
 def check_points(

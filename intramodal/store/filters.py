@@ -9,7 +9,7 @@ from typing import Any
 
 from intramodal.errors import InputError, Unsupported
 from intramodal.store.base import Filter, Slice, values_of
-from intramodal.store.checks import canonical_ids, canonical_names
+from intramodal.store.checks import canonical_ids, canonical_names, typed_id
 from intramodal.store.fields import paths
 from intramodal.types import PointId, split_field, split_list
 
@@ -72,7 +72,7 @@ def parse_filter(texts: Sequence[str]) -> Filter:
 
 
 def _id(text: str) -> PointId:
-    return canonical_names([int(text) if text.isdecimal() else text])[0]
+    return canonical_names([typed_id(text)])[0]
 
 
 def _meant(texts: Sequence[str]) -> list[Any]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from intramodal.errors import InputError, Unsupported
 from intramodal.store.base import Filter, Page, values_of
-from intramodal.store.checks import is_canonical_id
+from intramodal.store.checks import is_canonical_id, typed_id
 from intramodal.store.collection import SCROLL_BATCH, ImageCollection, tabled
 from intramodal.store.fields import has_one_of, head_of, value_at
 from intramodal.types import (
@@ -260,7 +260,7 @@ class LabelledCollection(ImageCollection):
         if not isinstance(key, str) or is_canonical_id(key):
             return key
         shard, _, bare = key.rpartition("/")
-        point = int(bare) if bare.isdecimal() else bare
+        point = typed_id(bare)
         if shard and is_canonical_id(point):
             if self.store.shard_key is not None and shard == key_text(self.store.shard_key):
                 return point
@@ -294,8 +294,8 @@ class LabelledCollection(ImageCollection):
             given = next(iter(self.labels.rows))
             raise InputError(
                 f"none of the {len(self.labels):,} ids of {self.labels.name}, such as {given!r}, "
-                f"is in collection {self.name!r}, which has {join.example!r}; give the column "
-                f"that holds the ids of the points"
+                f"is in collection {self.name!r}, whose ids are such as {join.example!r}; give "
+                f"the column that holds the ids of the points"
             )
         return len(self.labels) - n_there
 

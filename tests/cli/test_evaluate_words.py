@@ -63,7 +63,7 @@ def test_without_json_a_table_is_printed(name: str, words: tuple[str, ...]) -> N
         (("retrieval", "photos", "--labels", "kind", "--queries", "split"), "field=value"),
         (
             ("retrieval", "photos", "--labels", "kind", "--queries", "split=tets"),
-            "no point has split=tets; its values are 'test'",
+            "no point has split=tets; some of its values are 'test'",
         ),
         (
             ("retrieval", "photos", "--labels", "kind", "--split", "split", "--queries", "a=b"),

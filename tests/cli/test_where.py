@@ -103,7 +103,9 @@ def test_a_sample_says_how_many_points_match() -> None:
 def test_a_filter_that_no_point_matches_is_one_sentence_with_close_values() -> None:
     found = run("recovery", *COMMANDS["recovery"], "--where", "kind=kind O", code=1)
     message = found["error"]["message"]
-    assert message.startswith("no point of 'photos' has kind=kind O; its values are 'kind 5' or ")
+    assert message.startswith(
+        "no point of 'photos' has kind=kind O; some of its values are 'kind 5' or "
+    )
     # Two collections: the one without a match is named.
     options = ("misalignment", "photos", "prints", "--labels", "kind")
     with_id = run(*options, "--where", "kind=kinds", code=1)["error"]["message"]

@@ -16,7 +16,7 @@ import numpy as np
 
 from intramodal.errors import InputError, NotFound
 from intramodal.store.base import Distance, Filter, Page, plain_id
-from intramodal.store.checks import canonical_ids, check_unique
+from intramodal.store.checks import canonical_ids, check_unique, typed_id
 from intramodal.store.queries import Answer
 from intramodal.store.server.client import Caller, in_batches
 from intramodal.types import KeyedId, PointId, ShardKey, key_text, read_key, unkeyed
@@ -289,7 +289,7 @@ def parsed(name: str, text: str, keys: Sequence[ShardKey]) -> KeyedId:
         known: PointId = canonical_ids([text.point])[0]
         return text if known == text.point else KeyedId(text.shard_key, known)
     key, _, rest = text.rpartition("/")
-    point: PointId = canonical_ids([int(rest) if rest.isdecimal() else rest])[0]
+    point: PointId = canonical_ids([typed_id(rest)])[0]
     return KeyedId(meant_key(name, key, keys, is_text=True), point)
 
 

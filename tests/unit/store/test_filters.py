@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import numpy as np
@@ -103,3 +104,9 @@ def test_numbers_and_booleans_are_found_by_their_text(text: str, matches: Any) -
         store.create(NAME, RAW)
         store.upsert(NAME, list(range(N)), {"raw": X}, PAYLOADS)
         assert store.count(NAME, parse_filter([text])) == sum(map(matches, PAYLOADS))
+
+
+def test_an_id_of_32_digits_is_a_uuid_without_hyphens() -> None:
+    """Issue 20, F03: it was a whole number too large."""
+    found = parse_filter([f"id={'1' * 32},7"])
+    assert found.ids == [str(uuid.UUID("1" * 32)), 7]
