@@ -5,15 +5,30 @@ Text and lines are drawn in the page's own colour, so one SVG serves light and d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from intramodal.files import write_text
 from intramodal.svg import INK, SMALL, Axes, Scale, Stroke
 
 A_COLOR, B_COLOR = "#8a8f98", "#2f7de1"
 GAIN, LOSS, UNSURE = "#2e9e5b", "#d1495b", "#8a8f98"
+
+COLORS = {
+    "better": "gain",
+    "not_worse": "gain",
+    "mixed": "loss",
+    "worse": "loss",
+    "too_easy": "unsure",
+    "inconclusive": "unsure",
+}
+"""Colour class of the outcomes: of the cards and of the plots."""
+PAINTS = {"gain": GAIN, "loss": LOSS, "unsure": UNSURE}
 
 _LEAST_ERROR = 1e-16
 """Where an error is rounding alone, below which a logarithmic axis says nothing."""
@@ -23,6 +38,60 @@ def shown(text: object, limit: int = 28) -> str:
     """Return untrusted text for an axis: printable, one line, shortened."""
     clean = "".join(c if c.isprintable() else " " for c in str(text))
     return clean if len(clean) <= limit else f"{clean[: limit - 1]}…"
+
+
+_SIZE = re.compile(r'width="([0-9.]+)pt" height="([0-9.]+)pt"')
+_GAP = 12.0
+"""Between plots that are stacked, in points."""
+
+
+@dataclass(frozen=True, repr=False)
+class Plot:
+    """What ``plot()`` of a result returns: one or more plots that a notebook shows.
+
+    Parameters
+    ----------
+    panels : tuple of str
+        SVG elements of this module, one per plot.
+    """
+
+    panels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, panels: Iterable[str]) -> Plot:
+        """Return the plot of some SVG elements."""
+        return cls(tuple(panels))
+
+    @property
+    def svg(self) -> str:
+        """One SVG document; several plots are stacked."""
+        width, height, placed = 0.0, 0.0, []
+        for panel in self.panels:
+            wide, high = map(float, _SIZE.search(panel).groups())  # type: ignore[union-attr]
+            size = f'y="{height:g}" width="{wide:g}" height="{high:g}"'
+            placed.append(_SIZE.sub(size, panel, count=1))
+            width, height = max(width, wide), height + high + _GAP
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}pt" height="{height:g}pt" '
+            f'viewBox="0 0 {width:g} {height:g}" font-family="sans-serif">{"".join(placed)}</svg>'
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the SVG to a file."""
+        write_text(Path(path), self.svg)
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+    def _repr_html_(self) -> str:
+        # Inline, so that text and lines take the colour of the notebook's theme.
+        style = "display:flex;flex-wrap:wrap;gap:1em;font-family:sans-serif"
+        return f'<div style="{style}">{"".join(self.panels)}</div>'
+
+    def __repr__(self) -> str:
+        """Return the number of plots."""
+        n = len(self.panels)
+        return f"Plot({n} plot{'s' * (n != 1)}, shown in a notebook; save(path) writes SVG)"
 
 
 DASHED, DOTTED = "5.5 2.5", "1.2 1.6"
@@ -47,6 +116,25 @@ def delta_plot(
     axes.across(0, THIN, axis="x")
     axes.y = _named([name for name, _, _ in rows], limits=(len(rows) - 0.5, -0.5))
     axes.x = Scale(f"{shown(b)} minus {shown(a)}\n(fraction, with its 95% interval)")
+    return axes.svg()
+
+
+def figure_plot(
+    rows: Sequence[tuple[str, float, Sequence[float] | None]], what: str, title: str = ""
+) -> str:
+    """Return figures with their 95% intervals where there are any, one row each.
+
+    `rows` are names, values and intervals.
+    """
+    axes = Axes(f"{what} {title}".strip(), (4.7, 1.0 + 0.26 * len(rows)), title=shown(title, 60))
+    for y, (name, value, interval) in enumerate(rows):
+        low, high = interval or (value, value)
+        within = f" [{low:.3f}, {high:.3f}]" if interval else ""
+        axes.line([low, high], [y, y], Stroke(B_COLOR, 2.5, has_round_ends=True))
+        title = f"{shown(name)}: {value:.3f}{within}"
+        axes.dots([value], [y], B_COLOR, radius=3.5, titles=[title])
+    axes.y = _named([name for name, *_ in rows], limits=(len(rows) - 0.5, -0.5))
+    axes.x = Scale(f"{what} (fraction)")
     return axes.svg()
 
 

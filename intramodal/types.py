@@ -384,7 +384,7 @@ class VectorMap(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VectorTable:
     """Vectors and payload of many points, read once from a store.
 
@@ -421,6 +421,12 @@ class VectorTable:
     def __len__(self) -> int:
         """Return the number of points."""
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        """Return the number of points, the vectors with their lengths, and the fields."""
+        vectors = ", ".join(f"{name!r}: {X.shape[1]}" for name, X in self.vectors.items())
+        fields = ", ".join(map(repr, self.payload))
+        return f"VectorTable({len(self):,} points, vectors {{{vectors}}}, fields [{fields}])"
 
     def remember(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what `make` gives; made once a key, however many evaluations ask for it."""

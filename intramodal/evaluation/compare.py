@@ -38,6 +38,7 @@ from intramodal.evaluation.texts import ReadyTexts
 from intramodal.evaluation.verdict import (
     GUARD,
     MARGIN,
+    NAMES,
     PIECES,
     Judgement,
     Outcome,
@@ -47,6 +48,7 @@ from intramodal.evaluation.verdict import (
     headline,
     judge,
 )
+from intramodal.plots import COLORS, PAINTS, Plot, delta_plot
 from intramodal.progress import tracked
 from intramodal.projection.controls import apply_controls
 from intramodal.projection.projection import Projection
@@ -397,6 +399,24 @@ class Comparison(Results):
         ]
         return html_table(["field", f"mAP {a}", f"mAP {b}", "verdict"], rows)
 
+    def plot(self) -> Plot:
+        """Return the differences with their 95% intervals, coloured by the verdict."""
+        rows = [
+            (f"{name}: {NAMES[piece.name]}", _shown_effect(piece), PAINTS[COLORS[found.outcome]])
+            for name, found in self.judgements.items()
+            for piece in self.fields[name].pieces
+        ]
+        return Plot.of([delta_plot(rows, *self.vectors, "differences by field")])
+
+    def __repr__(self) -> str:
+        """Return both vectors and the outcome of each field, one per line."""
+        a, b = self.vectors
+        lines = [f"Comparison({a!r} against {b!r}, {self.points.n_points:,} points)"]
+        for name, found in self.judgements.items():
+            maps = " > ".join(f"{result.map:.3f}" for result in self.fields[name].results)
+            lines.append(f"  {name}: {found.outcome}, mAP {maps}")
+        return "\n".join(lines)
+
     def _asked(self) -> dict[str, Any]:
         """Return what the outcomes hang on beside vectors, fields and points."""
         row, sides = next(iter(self.fields.values())), self.context.sides
@@ -597,6 +617,11 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
     log_source(run, source, found.points)
     run.keep(found)
     return found if texts is None else found.with_texts(texts)
+
+
+def _shown_effect(piece: Piece) -> dict[str, Any]:
+    """Return the difference of a piece as a plot takes it."""
+    return {"delta": piece.effect.delta, "interval": piece.effect.interval}
 
 
 def _log_field(run: Run, name: str, row: FieldEvidence) -> None:

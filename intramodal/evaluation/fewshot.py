@@ -31,6 +31,7 @@ from intramodal.evaluation.protocols import (
 from intramodal.evaluation.results import Results, log_source
 from intramodal.evaluation.shots import SHOTS, FewshotTask, drawn_anew
 from intramodal.evaluation.tasks import Mask, Points, Sides
+from intramodal.plots import Plot, shots_plot
 from intramodal.progress import tracked
 from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
 from intramodal.runs.run import Run
@@ -258,12 +259,28 @@ class FewshotResults(Results):
         rows = [{**r.to_dict(), "episodes": json_values(r.accuracy)} for r in self.results]
         run.save_artefact(EPISODES, {"rows": rows})
 
+    def plot(self) -> Plot:
+        """Return accuracy by number of shots, one plot per field."""
+        fields: dict[str, list[FewshotResult]] = {}
+        for result in self.results:
+            fields.setdefault(result.field, []).append(result)
+        return Plot.of(map(_shots_plot, fields.values()))
+
     def _repr_html_(self) -> str:
         return "".join(result._repr_html_() for result in self.results)
 
     def __repr__(self) -> str:
         """Return the repr of each result, one a line."""
         return "\n".join(map(repr, self.results))
+
+
+def _shots_plot(results: Sequence[FewshotResult]) -> str:
+    """Return the plot of one field; all results of a field have the same shots."""
+    lines = {
+        f"{r.vector}, {r.classifier}": [m if np.isfinite(m) else None for m in r.mean.tolist()]
+        for r in results
+    }
+    return shots_plot(results[0].field, results[0].shots, lines, what="accuracy (fraction)")
 
 
 def by_field(results: list[FewshotResult], *, with_classes: bool) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from intramodal.evaluation.results import Results, log_source
 from intramodal.evaluation.retrieval import run_task
 from intramodal.evaluation.tasks import Points, RetrievalTask, read_labelled
 from intramodal.evaluation.texts import Texts, project_texts, text_directions, texts_of
+from intramodal.plots import B_COLOR, GAIN, LOSS, UNSURE, Plot, histogram_plot
 from intramodal.progress import tracked
 from intramodal.projection.anchors import TEMPLATE, AnchorSet
 from intramodal.projection.projection import Projection
@@ -223,6 +224,10 @@ class MisalignmentResult:
             }
         )
 
+    def plot(self) -> Plot:
+        """Return the histograms: by class, and of text-image pairs where texts were given."""
+        return Plot.of(_histograms(self.to_dict()))
+
     def _figures(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in _FIGURES}
 
@@ -237,6 +242,16 @@ class MisalignmentResult:
             f"MisalignmentResult({self.vector!r} by {self.field!r}, AUC {self.auc:.4f}, "
             f"overlap {self.overlap:.4f}, {how} {self.n_same + self.n_other:,} pairs)"
         )
+
+
+def _histograms(row: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the plots of one row: by class, and by modality where texts were given."""
+    yield histogram_plot(row["title"], row["parts"], row["edges"], (GAIN, LOSS))
+    by_modality = row["modality"]
+    if by_modality:
+        title = f"{row['vector']}, images and texts"
+        parts, edges = by_modality["parts"], by_modality["edges"]
+        yield histogram_plot(title, parts, edges, (B_COLOR, UNSURE))
 
 
 _FIGURES = (
@@ -355,6 +370,10 @@ class MisalignmentResults(Results):
                     **about,
                 )
         run.save_artefact(ROWS, {"rows": self.rows})
+
+    def plot(self) -> Plot:
+        """Return the histograms of every row."""
+        return Plot.of(panel for row in self.rows for panel in _histograms(row))
 
     def _name(self, row: Mapping[str, Any]) -> str:
         is_alone = len({row["collection"] for row in self.rows}) == 1

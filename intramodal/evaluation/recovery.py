@@ -15,6 +15,7 @@ from intramodal.evaluation.intervals import COSINE, NONNEGATIVE, student_interva
 from intramodal.evaluation.results import Results, log_source
 from intramodal.evaluation.tasks import Points, read_points
 from intramodal.evaluation.texts import Texts, project_texts, texts_of
+from intramodal.plots import Plot, recovery_plot
 from intramodal.progress import progress
 from intramodal.projection.anchors import AnchorSet
 from intramodal.projection.projection import Projection
@@ -473,6 +474,10 @@ class RecoveryCurve:
         )
         return data_frame({"n_anchors": sizes, "subset": subsets, **figures})
 
+    def plot(self) -> Plot:
+        """Return the error of the recovered similarities by number of anchors."""
+        return Plot.of([recovery_plot(self.to_dict())])
+
     def _error(self, name: str, i: int) -> float | None:
         values = getattr(self, name)[i]
         if len(values) < 2 or self.sizes[i] == self.n_texts:
@@ -551,6 +556,10 @@ class RecoveryResults(Results):
                     n=result["n_pairs"],
                 )
         run.save_artefact(CURVE, result)
+
+    def plot(self) -> Plot:
+        """Return the error of the recovered similarities by number of anchors."""
+        return self.curve.plot()
 
     def _repr_html_(self) -> str:
         return self.curve._repr_html_()

@@ -45,6 +45,10 @@ class Results:
         """Write the figures, and the arrays they rest on, to a run."""
         raise NotImplementedError
 
+    def __repr__(self) -> str:
+        """Return the name of the class and what was read."""
+        return f"{type(self).__name__}({self.points.n_points:,} points)"
+
 
 LABELS_FROM = "labels-from.json"
 """Artefact of a run: the file that fields are from, and what of it belongs to no point."""

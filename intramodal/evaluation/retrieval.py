@@ -26,6 +26,7 @@ from intramodal.evaluation.results import (
     log_source,
 )
 from intramodal.evaluation.tasks import Mask, Points, RetrievalTask, Sides, read_labelled, tasks_of
+from intramodal.plots import Plot, figure_plot
 from intramodal.progress import tracked
 from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
 from intramodal.runs.run import Run
@@ -228,6 +229,18 @@ class RetrievalResults(Results):
     def record(self, run: Run) -> None:
         """Record the figures, and the scores of every query and class."""
         record_results(run, self.results)
+
+    def plot(self) -> Plot:
+        """Return the mAP of every field and vector, with its 95% interval where there is one."""
+        rows = [
+            (
+                f"{result.field}: {result.vector}",
+                result.map,
+                (result.interval.low, result.interval.high) if result.interval else None,
+            )
+            for result in self.results
+        ]
+        return Plot.of([figure_plot(rows, "mAP")])
 
     def _repr_html_(self) -> str:
         return "".join(result._repr_html_() for result in self.results)

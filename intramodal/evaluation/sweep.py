@@ -11,6 +11,7 @@ import numpy as np
 
 from intramodal.evaluation.ranking import rank
 from intramodal.evaluation.tasks import RetrievalTask
+from intramodal.plots import Plot, sweep_plot
 from intramodal.projection.controls import all_directions
 from intramodal.projection.projection import Projection
 from intramodal.types import Floats, VectorTable, unit_rows
@@ -47,6 +48,10 @@ class DimensionSweep:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
         return dict(vars(self))
+
+    def plot(self) -> Plot:
+        """Return mAP by number of kept dimensions, the knee marked."""
+        return Plot.of([sweep_plot(self.to_dict())])
 
 
 def sweep_dimensions(

@@ -288,18 +288,6 @@ def latest_comparison(ledger: RunLedger) -> str:
     return found[0].id
 
 
-COLORS = {
-    "better": "gain",
-    "not_worse": "gain",
-    "mixed": "loss",
-    "worse": "loss",
-    "too_easy": "unsure",
-    "inconclusive": "unsure",
-}
-"""Colour class of the outcomes: of the cards and of the plots."""
-_PAINTS = {"gain": plots.GAIN, "loss": plots.LOSS, "unsure": plots.UNSURE}
-
-
 LIMIT_BYTES = 5_000_000
 """A report can be mailed and opened anywhere: pictures and plots give way beyond this."""
 
@@ -346,7 +334,7 @@ def _fitted(documents: Sequence[ReportDocument], limit_bytes: int) -> str:
     for pictures, plotted in _SHARES:
         shown = [_thinned(document, svgs, pictures, plotted) for document, svgs in drawn]
         n_left_out = _n_parts(drawn) - _n_parts(shown)
-        about: dict[str, Any] = {"words": SHORT, "names": NAMES, "colors": COLORS}
+        about: dict[str, Any] = {"words": SHORT, "names": NAMES, "colors": plots.COLORS}
         about |= {"two_stages": two_stages, "n_left_out": n_left_out, "ahead": ahead}
         page = render_page(
             "report.html.j2", documents=shown, terms=TERMS, script="page.js", **about
@@ -420,7 +408,7 @@ def _plots(document: ReportDocument) -> dict[str, Any]:
     """Return every plot of a document as SVG; the template marks them as safe."""
     fields: Mapping[str, Any] = document.comparison["fields"]
     a, b = document.comparison["vectors"]
-    color = {name: _PAINTS[COLORS[row["verdict"]]] for name, row in fields.items()}
+    color = {name: plots.PAINTS[plots.COLORS[row["verdict"]]] for name, row in fields.items()}
     fewshot = {n: row for n, row in fields.items() if row.get("fewshot")}
     classes = {n: d["classes"] for n, d in document.details.items() if d.get("classes")}
     spectrum = document.spectrum

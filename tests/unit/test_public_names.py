@@ -32,6 +32,12 @@ def test_public_names_are_sorted_and_all_of_them_load() -> None:
         assert name in dir(intramodal)
 
 
+def test_a_reader_who_lists_the_package_sees_public_names_only() -> None:
+    for name in intramodal.__all__:
+        getattr(intramodal, name)  # which binds modules of the package
+    assert dir(intramodal) == intramodal.__all__
+
+
 def test_an_unknown_public_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="No intramodal attribute nothing"):
         _ = intramodal.nothing

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from intramodal.errors import MissingDependencyError
-from intramodal.evaluation.fewshot import FewshotResult
-from intramodal.evaluation.retrieval import RetrievalResult
+from intramodal.evaluation.compare import compare
+from intramodal.evaluation.fewshot import FewshotResult, evaluate_fewshot
+from intramodal.evaluation.misalignment import measure_misalignment, misalignment_of
+from intramodal.evaluation.recovery import recovery_curve
+from intramodal.evaluation.retrieval import RetrievalResult, evaluate_retrieval
+from intramodal.evaluation.sweep import DimensionSweep
 from intramodal.runs.frames import json_values
+from intramodal.types import VectorTable
 
 HOSTILE = "<script>alert('x')</script>"
 
@@ -130,3 +138,73 @@ def test_a_frame_without_pandas_names_the_extra(result, monkeypatch):
 def test_json_values_turn_arrays_into_lists_and_infinity_into_null():
     given = {1: np.array([[1, 2]]), "x": (np.float32(0.5), float("inf"), True, None, "s")}
     assert json_values(given) == {"1": [[1, 2]], "x": [0.5, None, True, None, "s"]}
+
+
+def _table() -> VectorTable:
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 6
+    centres = rng.normal(size=(6, 16))
+    vectors = {
+        name: (centres[labels] + noise * rng.normal(size=(60, 16))).astype(np.float32)
+        for name, noise in (("raw", 2.0), ("pca", 1.0))
+    }
+    return VectorTable(list(range(60)), vectors, {"kind": [f"class {c}" for c in labels]})
+
+
+def _results() -> dict[str, Any]:
+    table = _table()
+    sweep = DimensionSweep(
+        field="kind", dims=[1, 2], map=[0.4, 0.5], raw_map=0.3, knee=2, n_queries=9
+    )
+    texts = np.random.default_rng(1).normal(size=(40, 16)).astype(np.float32)
+    return {
+        "comparison": compare(table, "raw", "pca", fields=["kind"], tasks=("retrieval",)),
+        "retrieval": evaluate_retrieval(table, vectors=["raw", "pca"], fields=["kind"]),
+        "few-shot": evaluate_fewshot(table, vectors=["raw", "pca"], fields=["kind"], episodes=5),
+        "misalignment": measure_misalignment(table, fields=["kind"]),
+        "histogram": misalignment_of(table, vector="raw", field="kind"),
+        "recovery": recovery_curve(table, vector="raw", texts=texts),
+        "sweep": sweep,
+    }
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, Any]:
+    return _results()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("comparison", "kind: mAP"),
+        ("retrieval", "kind: pca: 0."),
+        ("few-shot", "pca, prototype"),
+        ("misalignment", "same class"),
+        ("histogram", "same class"),
+        ("recovery", "anchors (texts)"),
+        ("sweep", "knee"),
+    ],
+)
+def test_a_result_draws_itself_as_one_well_formed_svg(
+    results: dict[str, Any], tmp_path: Path, name: str, told: str
+) -> None:
+    plot = results[name].plot()
+    plot.save(tmp_path / "plot.svg")
+    root = ElementTree.parse(tmp_path / "plot.svg").getroot()
+    panels = [child for child in root if child.tag.endswith("svg")]
+    assert len(panels) == len(plot.panels) >= 1
+    assert told in "".join(root.itertext())
+    # In user units, so that a stack of plots is as high as its parts.
+    heights = [float(panel.attrib["height"]) for panel in panels]
+    assert float(root.attrib["viewBox"].split()[3]) > sum(heights) > 0
+    assert plot._repr_svg_() == plot.svg
+    assert all(panel in plot._repr_html_() for panel in plot.panels)
+
+
+def test_no_result_and_no_table_prints_its_arrays(results: dict[str, Any]) -> None:
+    """A table of vectors printed 16,000 characters (issue 21)."""
+    table = repr(_table())
+    assert table == "VectorTable(60 points, vectors {'raw': 16, 'pca': 16}, fields ['kind'])"
+    shown = {name: repr(result) for name, result in results.items()}
+    assert all(len(text) < 800 and " object at 0x" not in text for text in shown.values()), shown
+    assert "kind: better, mAP" in shown["comparison"]
