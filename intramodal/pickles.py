@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -59,6 +60,12 @@ def unpickled(data: bytes, known: Known, *, opcodes: frozenset[str] = OPCODES) -
     Exception
         One of `DAMAGE`, if it is broken.
     """
+    with warnings.catch_warnings(action="ignore"):  # of odd escapes in damaged text
+        _check_opcodes(data, opcodes)
+        return _Unpickler(io.BytesIO(data), known).load()
+
+
+def _check_opcodes(data: bytes, opcodes: frozenset[str]) -> None:
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name not in opcodes:
             raise RefusedPickleError(f"uses {opcode.name} of pickle, which data does not need")
@@ -67,7 +74,6 @@ def unpickled(data: bytes, known: Known, *, opcodes: frozenset[str] = OPCODES) -
             raise RefusedPickleError(
                 f"numbers its values up to {argument:,}, more than it has bytes"
             )
-    return _Unpickler(io.BytesIO(data), known).load()
 
 
 class _Unpickler(pickle.Unpickler):

@@ -194,6 +194,11 @@ CASES: dict[str, list[Row]] = {
     ],
     "runs prune": [(1, ("--kind", MARK))],
     "models list": [],
+    "anchors": [
+        (0, (f"{FILE}.txt", "--template", "mark {} [bold]\x9b31mQ")),
+        (1, (f"{FILE}.txt", "--template", f"{{}} {MARK}")),
+        (1, (MARK,)),
+    ],
     "models convert-slip": [(2, (MARK, f"{FILE} 8"))],
     "doctor": [(1, ("--store", f"{FILE}.txt", "--runs", f"{FILE}.png"))],
     "trust": [

@@ -28,6 +28,7 @@ NEEDED = {
     "export": ("photos", "--vector", "raw"),
     "search": ("photos", "--id", "1"),
     "compare": ("photos",),
+    "judge": ("votes.json",),
     "report": (),
     "runs export": (),
     "runs table": (),

@@ -60,6 +60,7 @@ CASES: dict[str, tuple[str, ...] | None] = {
     "runs table": None,  # text for programs
     "runs prune": ("--keep", "1"),
     "models list": (),
+    "anchors": None,
     "models convert-slip": None,
     "doctor": None,
     "trust": None,

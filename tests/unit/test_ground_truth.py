@@ -341,3 +341,10 @@ def test_the_opcodes_that_are_known_are_python_s() -> None:
     from intramodal.pickles import OBJECT_OPCODES
 
     assert {opcode.name for opcode in pickletools.opcodes} >= OBJECT_OPCODES
+
+
+def test_odd_escapes_in_a_damaged_pickle_are_no_warning(tmp_path: Path) -> None:
+    path = tmp_path / "gnd.pkl"
+    path.write_bytes(b"(dS'imlist\\m'\n(lp0\ns.")  # issue 20: found by the fuzz
+    with pytest.raises(SourceError):
+        read_ground_truth(path)
