@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-import intramodal
 from intramodal import ImageCollection, RunLedger, open_store
 from intramodal.commands.options import DEFAULT_RUNS, DEFAULT_STORE
+from intramodal.demo import pictures_list
 from intramodal.types import VectorTable
 from tests.cli import kit
 
 pytest.importorskip("torch")
 
-PICTURES = Path(intramodal.__file__).parent / "demo" / "pictures"
+PICTURES = pictures_list().parent
 N, BATCH = 32, 8
 QUICK = ("--labels", "identity", "--steps", "3", "--batch-size", str(BATCH), "--device", "cpu")
 
@@ -229,7 +229,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
 
 
 def test_a_table_names_vectors_and_says_how_near_texts_came() -> None:
-    told = kit.invoke("evaluate", "oti", "emoji", *QUICK, "--vectors", "pca")
+    told = kit.invoke("evaluate", "oti", "emoji", *QUICK, "--vectors", "pca", "--wide")
     assert told.exit_code == 0, told.output
     for word in ("oti", "pca", "95% interval", "32 pictures have a text, 32 of them new"):
         assert word in told.stdout

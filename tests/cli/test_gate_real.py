@@ -49,7 +49,7 @@ def cases(file: str) -> dict[str, Any]:
 
 
 def test_a_field_that_loses_stops_the_pipeline_with_3() -> None:
-    result = invoke(*COMPARE, "usage", "--fail-on", "worse", "--junit", "usage.xml")
+    result = invoke(*COMPARE, "usage", "--fail-on", "worse", "--junit", "usage.xml", "--wide")
     assert result.exit_code == 3, result.output
     assert result.stderr.splitlines()[-1] == "Gate failed (worse): usage is worse."
     (failure,) = cases("usage.xml")["usage"].result
@@ -58,7 +58,9 @@ def test_a_field_that_loses_stops_the_pipeline_with_3() -> None:
 
 
 def test_a_field_that_gains_passes_the_strictest_rule() -> None:
-    result = invoke(*COMPARE, "articleType", "--fail-on", "not-better", "--junit", "type.xml")
+    result = invoke(
+        *COMPARE, "articleType", "--fail-on", "not-better", "--junit", "type.xml", "--wide"
+    )
     assert result.exit_code == 0, result.output
     case = cases("type.xml")["articleType"]
     assert case.is_passed

@@ -7,13 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import intramodal
+from intramodal.demo import pictures_list
 from intramodal.errors import InputError, MismatchError, ModelError
 from intramodal.evaluation.resampling import Resampling
 from intramodal.evaluation.rivals import oti as oti_file
@@ -39,7 +38,7 @@ from tests.tiny_models import DIM, Shelf, save_clip, save_dinov2, save_open_clip
 for library in ("torch", "open_clip", "transformers", "sentencepiece"):
     pytest.importorskip(library)
 
-PICTURES = Path(intramodal.__file__).parent / "demo" / "pictures"
+PICTURES = pictures_list().parent
 SHORT = OtiSettings(n_steps=5)
 PLAIN = Resampling("none")
 
