@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +89,11 @@ def contents(place: Path) -> Mapping[str, tuple[Any, ...]]:
 def _stat(path: Path) -> tuple[Any, ...]:
     found = path.lstat()
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_mode, found.st_ino
+
+
+FOREIGN: dict[str, Callable[[Path], None]] = {
+    "local mode": make_local_mode,
+    "shard": make_shard,
+    "server": make_server,
+    "files": make_photos,
+}

@@ -600,23 +600,30 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
         distances=other_distances(source, whole, (a, b)),
     )
     _check(table, a, b, fields, knobs, margin)
-    evidence = {}
-    for field in tracked(fields, "compare", total=len(fields)):
-        evidence[field] = gathered(table, a, b, field, knobs)
-        _log_field(run, field, evidence[field])  # what is done is kept where the next is stopped
     found = Comparison(
         points=Points.of(source, whole, seed, where),
         run_id=run.id,
         vectors=(a, b),
         dims=(table.vectors[a].shape[1], table.vectors[b].shape[1]),
         margin=margin,
-        fields=evidence,
+        fields=_gathered(table, (a, b), fields, knobs, run),
         context=Context(source, table, projection, None, min_class_size, split, where, sides),
         max_queries=max_queries,
     )
     log_source(run, source, found.points)
     run.keep(found)
     return found if texts is None else found.with_texts(texts)
+
+
+def _gathered(
+    table: VectorTable, vectors: tuple[str, str], fields: Sequence[str], knobs: Knobs, run: Run
+) -> dict[str, FieldEvidence]:
+    """Return the evidence of every field; what is done is kept where the next is stopped."""
+    found = {}
+    for field in tracked(fields, "compare", total=len(fields)):
+        found[field] = gathered(table, *vectors, field, knobs)
+        _log_field(run, field, found[field])
+    return found
 
 
 def _shown_effect(piece: Piece) -> dict[str, Any]:

@@ -107,10 +107,7 @@ class LabelledCollection(ImageCollection):
         batch_size: int = SCROLL_BATCH,
     ) -> Iterator[Page]:
         """Yield all (matching) points, page by page, in id order."""
-        sent, join = self._parted(where, payload)
-        return join.over(
-            self._plain.scroll(vectors=vectors, payload=payload, where=sent, batch_size=batch_size)
-        )
+        return self._joined(self._plain.scroll, vectors, payload, where, batch_size)
 
     def scan(
         self,
@@ -121,10 +118,19 @@ class LabelledCollection(ImageCollection):
         batch_size: int = SCROLL_BATCH,
     ) -> Iterator[Page]:
         """Yield the same as `scroll`, to its end."""
+        return self._joined(self._plain.scan, vectors, payload, where, batch_size)
+
+    def _joined(
+        self,
+        read: Callable[..., Iterator[Page]],
+        vectors: Sequence[str],
+        payload: Sequence[str] | bool,
+        where: Filter | None,
+        batch_size: int,
+    ) -> Iterator[Page]:
+        """Yield the pages of a reader of the plain collection, with the labels."""
         sent, join = self._parted(where, payload)
-        return join.over(
-            self._plain.scan(vectors=vectors, payload=payload, where=sent, batch_size=batch_size)
-        )
+        return join.over(read(vectors=vectors, payload=payload, where=sent, batch_size=batch_size))
 
     def table(
         self,

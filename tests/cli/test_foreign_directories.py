@@ -5,7 +5,6 @@ Issue 20, F15.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +13,14 @@ import pytest
 from intramodal import Projection, open_store
 from tests.cli.kit import cells_of, invoke, run
 from tests.foreign_directories import (
+    FOREIGN,
     N,
     contents,
     make_local_mode,
     make_photos,
-    make_server,
     make_shard,
 )
 
-FOREIGN: dict[str, Callable[[Path], None]] = {
-    "local mode": make_local_mode,
-    "shard": make_shard,
-    "server": make_server,
-    "files": make_photos,
-}
 WAYS = {
     "local mode": "intramodal import-local theirs",
     "shard": "intramodal adopt --shard theirs NAME",

@@ -522,9 +522,7 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     failures = Failures(run, None)
     points = CopyFill(copy, new, batch_size, throttle, failures)
     vectors = VectorFill(new, projection, copy.new_source, vector, batch_size, throttle, failures)
-    if not is_done:
-        points.fill()
-    n_unprojectable = vectors.lacking()
+    n_unprojectable = _fill(points, vectors, is_done=is_done)
     found = (0, 0) if is_done else compare_collections(copy, new, points.uncopied, seed)
     replicas = vectors.on_replicas()
     new.finish_vector(vector, is_complete=vectors.is_complete(replicas))
@@ -552,6 +550,13 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     )
     run.keep(summary)
     return summary
+
+
+def _fill(points: CopyFill, vectors: VectorFill, *, is_done: bool) -> int:
+    """Copy and project what is missing; return how many points cannot be projected."""
+    if not is_done:
+        points.fill()
+    return vectors.lacking()
 
 
 _PATIENCE_S = 3600.0

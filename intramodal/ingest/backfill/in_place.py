@@ -177,10 +177,7 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     new.add_to(collection, vector, origin)
     was_indexed = collection.described.n_indexed > 0  # as it was seen before
     wanted = [Filter()] if only is None else with_ids(only)
-    n_skipped = sum(
-        collection.count(replace(where, has_vector=vector), exact=only is not None)
-        for where in wanted
-    )
+    n_skipped = _n_filled(collection, vector, wanted, exact=only is not None)
     failures = Failures(run, None)
     fill = VectorFill(collection, projection, source, vector, batch_size, throttle, failures)
     n_unprojectable = fill.lacking(*wanted) if wanted else 0
@@ -209,6 +206,14 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     )
     run.keep(summary)
     return summary
+
+
+def _n_filled(
+    collection: ImageCollection, vector: str, wanted: Sequence[Filter], *, exact: bool
+) -> int:
+    """Return how many of the points that match have the vector already."""
+    with_vector = [replace(where, has_vector=vector) for where in wanted]
+    return sum(collection.count(where, exact=exact) for where in with_vector)
 
 
 @writes_under_own_name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,19 +12,11 @@ from intramodal.store.base import VectorSpec
 from intramodal.store.directories import check_outside, recognize
 from intramodal.store.open import open_store
 from tests.foreign_directories import (
+    FOREIGN,
     contents,
-    make_local_mode,
-    make_photos,
     make_server,
-    make_shard,
 )
 
-FOREIGN: dict[str, Callable[[Path], None]] = {
-    "local mode": make_local_mode,
-    "shard": make_shard,
-    "server": make_server,
-    "files": make_photos,
-}
 WAYS = {
     "local mode": "intramodal import-local {}",
     "shard": "intramodal adopt --shard {} NAME",
