@@ -30,7 +30,6 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import resource
 import struct
 import subprocess
 import sys
@@ -483,12 +482,12 @@ def client_loop(url: str, projection: str) -> None:
 
 def of_process(command: Sequence[str]) -> Seconds:
     """Return the seconds of a process from its start to its end, and of its CPU time."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = os.times()
     started = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
     clock = time.perf_counter() - started
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return clock, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    after = os.times()
+    return clock, sum(after[2:4]) - sum(before[2:4])
 
 
 def measure_command(given: str, n: int, n_rounds: int) -> None:

@@ -12,7 +12,6 @@ the queries and are scaled up, which is said.
 from __future__ import annotations
 
 import argparse
-import resource
 import time
 from collections.abc import Callable
 
@@ -86,6 +85,8 @@ def by_pytrec(X: Floats, labels: np.ndarray, queries: np.ndarray) -> None:
 
 
 def peak_mb() -> float:
+    import resource  # Windows has none
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

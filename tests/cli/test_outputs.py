@@ -92,6 +92,7 @@ def test_another_suffix_is_refused_and_the_message_names_those_there_are(
 
 
 @every
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes and links with a name")
 def test_a_link_a_folder_and_a_pipe_are_never_replaced(path: str, param: click.Parameter) -> None:
     suffix = suffix_of(param)
     Path("precious").write_text("precious")

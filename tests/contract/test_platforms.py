@@ -1,4 +1,7 @@
-"""The package is imported on every platform: nothing of POSIX at module level or unguarded."""
+"""The package is imported on every platform: nothing of POSIX at module level or unguarded.
+
+Its tests and benchmarks may use more, but not when they are imported: pytest collects all of them.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "intramodal"
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "intramodal"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+OTHERS = sorted(path for name in ("tests", "benchmarks") for path in (ROOT / name).rglob("*.py"))
 POSIX_ONLY = (
     "curses", "fcntl", "grp", "posix", "pty", "pwd", "readline", "resource", "syslog", "termios",
     "tty",
@@ -40,10 +45,39 @@ NAMES = {"os": OF_OS, "signal": OF_SIGNAL}
 
 def posix_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Yield line and name of what Windows lacks, but for what a test of the platform guards."""
+    yield from _unguarded(tree, ast.walk(tree))
+
+
+def posix_names_on_import(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield as `posix_names` does, but only what is looked up while the module is imported."""
+    if not any(_skips_windows(node) for node in tree.body):
+        yield from _unguarded(tree, _evaluated(tree))
+
+
+def _unguarded(tree: ast.Module, nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
     guarded = {id(node) for branch in _guarded(tree) for node in ast.walk(branch)}
-    for node in ast.walk(tree):
+    for node in nodes:
         if id(node) not in guarded:
-            yield from ((node.lineno, name) for name in _named(node))
+            yield from ((getattr(node, "lineno", 0), name) for name in _named(node))
+
+
+def _evaluated(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield all below a node but the bodies of functions."""
+    body: list[ast.AST] = []
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        body = list(node.body)
+    elif isinstance(node, ast.Lambda):
+        body = [node.body]
+    for child in ast.iter_child_nodes(node):
+        if child not in body:
+            yield child
+            yield from _evaluated(child)
+
+
+def _skips_windows(node: ast.AST) -> bool:
+    """Return whether pytest leaves a module here on Windows."""
+    is_test = isinstance(node, ast.If) and "sys.platform == 'win32'" in ast.unparse(node.test)
+    return is_test and "allow_module_level=True" in ast.unparse(node)
 
 
 def _guarded(tree: ast.Module) -> Iterator[ast.AST]:
@@ -77,6 +111,31 @@ def _named(node: ast.AST) -> Iterator[str]:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_module_uses_what_windows_lacks(path: Path) -> None:
     assert list(posix_names(ast.parse(path.read_text(encoding="utf-8")))) == []
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_test_and_no_benchmark_needs_what_windows_lacks_to_be_imported(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert list(posix_names_on_import(tree)) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("import resource", ["resource"]),
+        ("def f():\n    import resource\n    signal.SIGKILL", []),
+        ("def f(by=signal.SIGKILL): ...", ["signal.SIGKILL"]),
+        ("@mark(os.geteuid())\ndef f(): ...", ["os.geteuid"]),
+        ("MAKE = lambda: os.mkfifo('pipe')", []),
+        ("class A:\n    by = signal.SIGKILL", ["signal.SIGKILL"]),
+        (
+            "if sys.platform == 'win32':\n    skip('', allow_module_level=True)\nimport pty",
+            [],
+        ),
+    ],
+)
+def test_what_windows_lacks_is_found_where_it_is_imported(code: str, found: list[str]) -> None:
+    assert [name for _, name in posix_names_on_import(ast.parse(code))] == found
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,8 @@ N_GOOD, N_BROKEN, INGEST_BATCH = 240, 6, 8
 N_POINTS = 20_000 if KILLS >= 30 else 3000
 BATCH = 100
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+if sys.platform == "win32":
+    pytest.skip("needs SIGKILL", allow_module_level=True)
 
 Contents = dict[Any, tuple[dict[str, Any], dict[str, bytes]]]
 

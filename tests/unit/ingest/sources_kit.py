@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import tarfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from intramodal.errors import ImageError
 from intramodal.ingest.sources.base import Source
 
+IS_ROOT = getattr(os, "geteuid", lambda: None)() == 0  # Windows has none
 needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX files")
 
 

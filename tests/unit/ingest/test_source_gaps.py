@@ -13,7 +13,16 @@ import pytest
 from intramodal.errors import SourceError
 from intramodal.ingest.sources.formats import open_source
 from intramodal.ingest.sources.pictures import NamedSource
-from tests.unit.ingest.sources_kit import keys, needs_posix, png, put, reasons, special, tar
+from tests.unit.ingest.sources_kit import (
+    IS_ROOT,
+    keys,
+    needs_posix,
+    png,
+    put,
+    reasons,
+    special,
+    tar,
+)
 
 
 def gap(location: Path | str) -> str | None:
@@ -56,7 +65,7 @@ def test_a_text_whose_name_is_no_text_hides_none(tmp_path: Path) -> None:
 
 
 @needs_posix
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may read all")
+@pytest.mark.skipif(IS_ROOT, reason="root may read all")
 def test_a_file_that_may_be_a_picture_and_cannot_be_opened_is_listed(tmp_path: Path) -> None:
     put(tmp_path, "1.png", "2.txt")
     (tmp_path / "2.txt").chmod(0)

@@ -14,6 +14,7 @@ from intramodal.ingest.sources.base import MAX_FILE_BYTES, label_rule
 from intramodal.ingest.sources.formats import open_source
 from intramodal.ingest.sources.pictures import NamedSource
 from tests.unit.ingest.sources_kit import (
+    IS_ROOT,
     keys,
     needs_posix,
     payloads,
@@ -148,7 +149,7 @@ def test_a_tree_deeper_than_the_stack_is_walked(tmp_path: Path) -> None:
 
 
 @needs_posix
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may read all")
+@pytest.mark.skipif(IS_ROOT, reason="root may read all")
 def test_a_folder_that_may_not_be_listed_is_a_failure(tmp_path: Path) -> None:
     put(tmp_path, "1.png", "closed/2.png")
     (tmp_path / "closed").chmod(0)
