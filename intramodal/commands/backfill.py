@@ -111,7 +111,7 @@ _UNSUITABLE = {
     "--wait/--no-wait",
     default=None,
     help="Wait until the index is rebuilt, if there was one; for a server's at most ten minutes "
-    "(an hour before a copy's aliases are switched).",
+    "(as long as it takes where a copy's aliases are to be switched).",
 )
 @click.option(
     "--on-disk/--in-memory",

@@ -136,6 +136,28 @@ def test_clients_are_not_switched_to_a_copy_whose_optimizer_has_stopped(
     assert photos.store.aliases() == {"shown": NAME}
 
 
+def test_clients_are_switched_once_the_index_is_built_however_long_that_takes(
+    wire: Wire, photos: ImageCollection, caplog: pytest.LogCaptureFixture
+) -> None:
+    photos.store.set_alias("shown", NAME)
+    told(wire, "green")
+
+    def build(method: str, path: str) -> None:
+        new = wire.server.storage.collections.get("new")
+        if new is not None:
+            new.status = "yellow" if sum(wire.pauses()) < 3 * 3600 else "green"
+
+    wire.server.before = build
+    try:
+        done = copy_collection(photos, TRUTH.projection, new_collection="new")
+    finally:
+        wire.server.before = lambda method, path: None
+    assert done.aliases == ["shown"]
+    assert photos.store.aliases() == {"shown": "new"}
+    assert sum(wire.pauses()) >= 3 * 3600
+    assert caplog.text.count("the aliases are switched then") == 1
+
+
 @pytest.mark.usefixtures("stopping")
 def test_a_copy_that_no_alias_waits_for_ends_with_a_note(photos: ImageCollection) -> None:
     done = copy_collection(photos, TRUTH.projection, new_collection="new")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
@@ -42,6 +44,8 @@ from intramodal.store.origins import check_projectable, projected_origin
 from intramodal.store.own_name import under_own_name
 from intramodal.store.pages import PageSize
 from intramodal.types import Floats, PointId
+
+log = logging.getLogger(__name__)
 
 COPY_KEY = "intramodal_copy"
 """Top-level key of the new collection's metadata that says where it came from."""
@@ -559,23 +563,25 @@ def _fill(points: CopyFill, vectors: VectorFill, *, is_done: bool) -> int:
     return vectors.lacking()
 
 
-_PATIENCE_S = 3600.0
-
-
 def _index(copy: Copy, new: ImageCollection) -> tuple[float, list[str]]:
-    """Have the new collection indexed; returns the seconds, and why it is not after an hour.
+    """Have the new collection indexed; returns the seconds, and why it is not after a while.
 
-    No alias is switched to a collection without its index: that would be felt by clients.
+    No alias is switched to a collection without its index: that would be felt by clients. So
+    where there are aliases, the wait goes on for as long as the server still builds.
     """
     needed = copy.collection.described.n_indexed > 0 and new.described.n_indexed == 0
     needs_look = needed or new.described.status in ("yellow", "red")
-    seconds, unbuilt = rebuild_index(new, needed=needs_look, patience_s=_PATIENCE_S)
-    if unbuilt and copy.aliases():
+    seconds, unbuilt = rebuild_index(new, needed=needs_look)
+    if not unbuilt or not copy.aliases():
+        return seconds, unbuilt
+    log.warning("%s; all is copied, and the aliases are switched then", unbuilt[0])
+    more_seconds, unbuilt = rebuild_index(new, needed=True, patience_s=math.inf)
+    if unbuilt:
         raise StoreError(
             f"{unbuilt[0]}; all is copied and no alias was switched: run the same command again "
             f"then, or switch without waiting for the index"
         )
-    return seconds, unbuilt
+    return seconds + more_seconds, []
 
 
 def check_copy_space(copy: Copy, *, reindex: bool = True) -> None:
