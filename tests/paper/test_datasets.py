@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from intramodal import open_store
-from intramodal.errors import ImageError, SourceError
+from intramodal.errors import ImageError, InputError, SourceError
 from intramodal.ingest.pipeline import images_collection, ingest_images
 from intramodal.paper.base import DataSet, declared
 from tests.paper.miniature import COOP, LANDMARKS, WRITERS, Size, write, write_kaggle
@@ -220,6 +222,42 @@ def test_an_unknown_class_or_a_wrong_list_is_refused(
     found = refusal(name, tmp_path)
     assert found.startswith(f"{DATASETS[name].title}: ")
     assert said in found
+
+
+@pytest.fixture
+def as_torchvision_has_it(tmp_path: Path) -> dict[str, dict[str, Any]]:
+    expected = write(tmp_path, "fgvc_aircraft")["fgvc_aircraft"]
+    (tmp_path / "fgvc-aircraft-2013b").mkdir()
+    (tmp_path / "fgvc_aircraft").rename(tmp_path / "fgvc-aircraft-2013b/data")
+    return expected
+
+
+def test_fgvc_aircraft_is_read_as_torchvision_downloads_it(
+    tmp_path: Path, as_torchvision_has_it: dict[str, dict[str, Any]]
+) -> None:
+    assert payloads("fgvc_aircraft", tmp_path) == as_torchvision_has_it
+    assert all(record.read() for record in DATASETS["fgvc_aircraft"].open(tmp_path))
+
+
+@pytest.mark.usefixtures("as_torchvision_has_it")
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [("707-320", "707-999", "'val' of .*707-999"), ("1000004", "1000000", "twice")],
+)
+def test_what_torchvision_cannot_read_is_refused(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    replaced("fgvc-aircraft-2013b/data/images_variant_val.txt", old, new)(tmp_path)
+    assert re.search(said, refusal("fgvc_aircraft", tmp_path))
+
+
+@pytest.mark.usefixtures("as_torchvision_has_it")
+def test_torchvision_s_layout_without_torchvision_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    with pytest.raises(InputError, match=r"pip install 'intramodal\[torchvision\]', or rename"):
+        DATASETS["fgvc_aircraft"].open(tmp_path)
 
 
 def test_a_list_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:

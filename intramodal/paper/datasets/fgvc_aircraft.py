@@ -1,10 +1,16 @@
-"""FGVCAircraft: variants of aircraft, by its own lists."""
+"""FGVCAircraft: variants of aircraft, by its own lists, in CoOp's layout or torchvision's.
+
+It is the one data set whose images and splits torchvision reads as the paper uses them: of the
+others it knows other splits, or none.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from intramodal.errors import InputError, reason
 from intramodal.ingest.sources.splits import SPLITS
 from intramodal.paper.base import DataSet
 from intramodal.paper.disk import Files, Image
@@ -12,12 +18,19 @@ from intramodal.types import ImageRecord
 
 FILES = Files(
     "FGVCAircraft",
-    layout="fgvc_aircraft/ with images/, variants.txt and images_variant_{train,val,test}.txt",
+    layout=(
+        "fgvc_aircraft/ with images/, variants.txt and images_variant_{train,val,test}.txt, or "
+        "fgvc-aircraft-2013b/ as torchvision downloads it"
+    ),
     origin="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/ (its folder data/, renamed)",
 )
 
+_TORCHVISION = "fgvc-aircraft-2013b"
+
 
 def _images(root: Path) -> Iterable[ImageRecord]:
+    if (root / _TORCHVISION).is_dir() and not (root / "fgvc_aircraft").is_dir():
+        return FILES.listed(root, f"{_TORCHVISION}/data/images", _read_by_torchvision(root))
     return FILES.listed(root, "fgvc_aircraft/images", _listed(root))
 
 
@@ -33,6 +46,27 @@ def _listed(root: Path) -> Iterator[Image]:
                 )
             payload = {"split": split, "label": labels[line.rest], "class": line.rest}
             yield f"{line.first}.jpg", payload
+
+
+def _read_by_torchvision(root: Path) -> Iterator[Image]:
+    for split in SPLITS:
+        try:
+            from torchvision.datasets import FGVCAircraft
+
+            # Its loader takes the name of each file, and reads nothing.
+            images = FGVCAircraft(root, split=split, loader=os.path.basename)
+        except (ImportError, TypeError) as error:
+            raise InputError(
+                f"{root / _TORCHVISION} is read by torchvision 0.22 or later; pip install "
+                f"'intramodal[torchvision]', or rename its folder data/ to {root}/fgvc_aircraft"
+            ) from error
+        except (KeyError, ValueError, OSError) as error:
+            raise FILES.wrong(
+                f"torchvision cannot read the split {split!r} of {root / _TORCHVISION} "
+                f"({reason(error)}); get it again"
+            ) from error
+        for name, label in images:
+            yield name, {"split": split, "label": label, "class": images.classes[label]}
 
 
 DECLARED = DataSet(
