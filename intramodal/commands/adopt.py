@@ -14,7 +14,12 @@ from intramodal.commands.printing import named, note, say
 from intramodal.commands.session import JobCommand, Session, session_options
 
 
-@click.command("adopt", cls=JobCommand, job="ingest.adopt:adopt_collection")
+@click.command(
+    "adopt",
+    cls=JobCommand,
+    common=("vector", "made-by", "pictures", "projection", "shard"),
+    job="ingest.adopt:adopt_collection",
+)
 @click.argument("collection")
 @click.option(
     "--vector",

@@ -9,7 +9,7 @@ from intramodal.commands.printing import print_data
 from intramodal.errors import InputError
 
 
-@click.command("anchors", cls=CheckedCommand)
+@click.command("anchors", cls=CheckedCommand, common=("template",))
 @click.argument("anchors", metavar="NAME|FILE")
 @preference("--template", help="Prompt; {} stands for the class name.  [default: a photo of a {}]")
 @json_option

@@ -46,6 +46,7 @@ _UNSUITABLE = {
 @click.command(
     "backfill",
     cls=JobCommand,
+    common=("projection", "from", "to", "verify", "rollback", "dry-run"),
     kept="points that were written keep their vector; run the same command again to go on",
     job="ingest.backfill.in_place:backfill",
     settings="ingest.backfill.copy:copy_collection",

@@ -67,6 +67,7 @@ _NOT_RECORDED_UNLABELLED = (
 @click.command(
     "compare",
     cls=JobCommand,
+    common=("vectors", "labels", "projection", "report", "pictures"),
     kept="the figures of finished fields are recorded with the run; run the same command again to "
     "start over",
     job="evaluation.compare:compare",

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from intramodal.commands.headings import long_names
 from intramodal.commands.options import LIST, Preference, pairs, whole_numbers
 from intramodal.commands.trusted_folders import (
     SETTINGS_FILE,
@@ -134,18 +135,6 @@ def _children(command: click.Command) -> dict[str, click.Command]:
     context = click.Context(command)
     found = {name: command.get_command(context, name) for name in command.list_commands(context)}
     return {name: child for name, child in found.items() if child is not None}
-
-
-def long_names(option: click.Option) -> list[str]:
-    """Return how an option is called without dashes in front: its long names, else its short one.
-
-    Examples
-    --------
-    >>> long_names(click.Option(["--top-k", "-k"])), long_names(click.Option(["-k"]))
-    (['top-k'], ['k'])
-    """
-    spelled = [*option.opts, *option.secondary_opts]
-    return [name[2:] for name in spelled if name.startswith("--")] or [spelled[0].lstrip("-")]
 
 
 def name_variables(command: click.Command, prefix: str) -> None:

@@ -33,7 +33,7 @@ ABOUT = (
 )
 
 
-@click.command("demo", cls=CheckedCommand)
+@click.command("demo", cls=CheckedCommand, common=("out", "encode"))
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),

@@ -32,7 +32,7 @@ _PATIENCE_S = 5.0
 _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
-@click.command("doctor", cls=SessionCommand)
+@click.command("doctor", cls=SessionCommand, common=("repair",))
 @click.option(
     "--repair",
     is_flag=True,

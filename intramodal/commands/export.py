@@ -16,6 +16,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.command(
     "export",
     cls=JobCommand,
+    common=("out", "vector"),
     kept="no file was written, and an earlier one is as it was; run the same command again to "
     "start over",
     job="ingest.vectors.export:export_vector",

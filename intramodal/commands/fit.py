@@ -15,6 +15,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.command(
     "fit",
     cls=JobCommand,
+    common=("out", "model", "text-vectors", "made-by", "method"),
     kept="no file was written; run the same command again to start over",
     job="projection.fit:fit_projection",
     settings="projection.anchors:load_anchors",

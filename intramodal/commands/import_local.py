@@ -17,6 +17,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.command(
     "import-local",
     cls=JobCommand,
+    common=("collection", "dry-run"),
     job="ingest.import_local:import_local",
     renamed={"names": "collections"},
 )

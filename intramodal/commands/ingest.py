@@ -57,6 +57,7 @@ _FILE = click.Path(path_type=Path)
 @click.command(
     "ingest",
     cls=SessionCommand,
+    common=("collection", "model", "made-by", "metadata", "label-from", "projection"),
     kept="what was written is kept; run the same command again to go on",
 )
 @click.argument("source")

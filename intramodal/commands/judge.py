@@ -13,7 +13,7 @@ from intramodal.commands.printing import note, print_table, say
 from intramodal.commands.session import Session, SessionCommand
 
 
-@click.command("judge", cls=SessionCommand)
+@click.command("judge", cls=SessionCommand, common=("judgments",))
 @click.argument(
     "files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path)
 )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from intramodal.commands.headings import write_help_text, write_options
 from intramodal.commands.outputs import Output
 from intramodal.commands.printing import WIDE
 
@@ -414,11 +415,24 @@ class CheckedCommand(click.Command):
     ----------
     kept : str, optional
         What is kept where it is stopped, and how to go on; a sentence without its end.
+    common : sequence of str, optional
+        Long names of the options that most people need first.
     """
 
-    def __init__(self, *arguments: Any, kept: str = "", **attributes: Any) -> None:
+    def __init__(
+        self, *arguments: Any, kept: str = "", common: Sequence[str] = (), **attributes: Any
+    ) -> None:
         super().__init__(*arguments, **attributes)
         self.kept = kept
+        self.common = common
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what the command does, with examples that fit the terminal."""
+        write_help_text(self.help or "", formatter)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under headings."""
+        write_options(self.get_params(ctx), self.common, ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, which knows what is kept when it is stopped."""

@@ -16,7 +16,7 @@ from intramodal.files import format_of, write_text
 _FORMATS = ("html", "md", "latex")
 
 
-@click.command("report", cls=SessionCommand)
+@click.command("report", cls=SessionCommand, common=("out", "format"))
 @click.argument("names", nargs=-1, metavar="[RUN]...")
 @click.option(
     "-o",

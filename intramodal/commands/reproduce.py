@@ -20,6 +20,7 @@ _RECIPES = ("paper-text", "paper-table3", "paper-readme", "paper-fewshot")
 @click.command(
     "reproduce",
     cls=JobCommand,
+    common=("data", "models", "methods", "limit", "on", "label", "out", "dry-run"),
     kept="finished cells and what was ingested are kept; run the same command again to go on",
     job="paper.reproduce:reproduce",
     settings="paper.plan:plan_reproduction",

@@ -46,7 +46,7 @@ def command() -> None:
     """List, show, tabulate, compare, export and prune recorded runs."""
 
 
-@command.command("list", cls=SessionCommand)
+@command.command("list", cls=SessionCommand, common=("kind", "limit"))
 @preference("--kind", help=f"Only runs of this kind: {', '.join(KINDS)}, or a custom kind.")
 @preference(
     "--limit",
@@ -116,7 +116,7 @@ def compare_runs(session: Session, a: str, b: str) -> None:
     session.answer(result, _print_comparison)
 
 
-@command.command("export", cls=SessionCommand)
+@command.command("export", cls=SessionCommand, common=("out", "format"))
 @click.argument("ids", nargs=-1, metavar="[RUNS]...")
 @preference(
     "--format",
@@ -157,7 +157,9 @@ def export_runs(
 _FORMATS = ("md", "tex", "csv", "json", "html")
 
 
-@command.command("table", cls=SessionCommand)
+@command.command(
+    "table", cls=SessionCommand, common=("rows", "cols", "metric", "only", "out", "format")
+)
 @preference(
     "--rows",
     type=LIST,
@@ -254,7 +256,9 @@ def _condition(text: str) -> tuple[str, str]:
     return name, value
 
 
-@command.command("prune", cls=SessionCommand)
+@command.command(
+    "prune", cls=SessionCommand, common=("older-than", "keep", "kind", "status", "yes")
+)
 @click.option(
     "--older-than",
     callback=_age,

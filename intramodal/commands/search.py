@@ -21,7 +21,12 @@ from intramodal.commands.printing import named, note, print_table, say
 from intramodal.commands.session import JobCommand, Session, session_options
 
 
-@click.command("search", cls=JobCommand, job="store.search:search")
+@click.command(
+    "search",
+    cls=JobCommand,
+    common=("id", "image", "text", "vectors", "k", "projection", "html", "pictures"),
+    job="store.search:search",
+)
 @click.argument("collection")
 @click.option(
     "--image",

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from intramodal.commands.configuration import Setting, beyond_preferences
-from intramodal.commands.options import json_option, print_json
+from intramodal.commands.options import CheckedCommand, json_option, print_json
 from intramodal.commands.printing import say
 from intramodal.commands.trusted_folders import (
     SETTINGS_FILE,
@@ -21,7 +21,7 @@ from intramodal.commands.trusted_folders import (
 from intramodal.errors import InputError
 
 
-@click.command("trust")
+@click.command("trust", cls=CheckedCommand, common=("remove", "list"))
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 @click.option("--remove", is_flag=True, help="Take the trust in DIR back.")
 @click.option("--list", "lists", is_flag=True, help="List the trusted folders and change nothing.")

@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from intramodal.cli import cli
-from intramodal.commands.configuration import _kind, long_names, read_settings
+from intramodal.commands.configuration import _kind, read_settings
+from intramodal.commands.headings import long_names
 from intramodal.commands.options import DEFAULT_RUNS
 from intramodal.commands.trusted_folders import own_file, trust
 from intramodal.errors import InputError

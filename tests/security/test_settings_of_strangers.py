@@ -14,7 +14,8 @@ import pytest
 
 from intramodal.cli import cli
 from intramodal.commands import trusted_folders
-from intramodal.commands.configuration import _kind, long_names, read_settings
+from intramodal.commands.configuration import _kind, read_settings
+from intramodal.commands.headings import long_names
 from intramodal.commands.options import DEFAULT_RUNS, Preference
 from intramodal.commands.trusted_folders import own_file, own_folder
 from intramodal.errors import InputError

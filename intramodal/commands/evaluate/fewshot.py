@@ -32,7 +32,11 @@ from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, sessi
 
 
 @click.command(
-    "fewshot", cls=JobCommand, kept=NOTHING_KEPT, job="evaluation.fewshot:evaluate_fewshot"
+    "fewshot",
+    cls=JobCommand,
+    common=("labels", "vectors", "shots", "split"),
+    kept=NOTHING_KEPT,
+    job="evaluation.fewshot:evaluate_fewshot",
 )
 @click.argument("collection")
 @vectors_option

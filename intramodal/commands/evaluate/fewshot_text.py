@@ -36,6 +36,7 @@ from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, sessi
 @click.command(
     "fewshot-text",
     cls=JobCommand,
+    common=("labels", "methods", "by", "shots", "split"),
     kept=NOTHING_KEPT,
     job="evaluation.fewshot_text:evaluate_fewshot_text",
 )

@@ -28,6 +28,7 @@ from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, sessi
 @click.command(
     "index",
     cls=JobCommand,
+    common=("labels", "searches", "k"),
     kept=NOTHING_KEPT,
     job="evaluation.index:evaluate_index",
     renamed={"timed": "n_timed"},

@@ -37,6 +37,7 @@ from intramodal.errors import InputError
 @click.command(
     "misalignment",
     cls=JobCommand,
+    common=("labels", "texts", "projection", "report"),
     kept=NOTHING_KEPT,
     job="evaluation.misalignment:measure_misalignment",
 )

@@ -56,6 +56,7 @@ FOLDER = Path(".intramodal")
 @click.command(
     "oti",
     cls=JobCommand,
+    common=("labels", "vectors", "max-queries", "to", "out"),
     kept="what was inverted into a file or a vector is kept; run the same command again to go on",
     job="evaluation.rivals.oti:evaluate_inversion",
     settings="evaluation.rivals.oti:OtiSettings",

@@ -35,6 +35,7 @@ from intramodal.commands.session import (
 @click.command(
     "recovery",
     cls=JobCommand,
+    common=("model", "text-vectors", "anchors", "report"),
     kept=NOTHING_KEPT,
     job="evaluation.recovery:recovery_curve",
     settings="projection.anchors:load_anchors",

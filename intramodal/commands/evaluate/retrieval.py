@@ -38,6 +38,7 @@ _REVISITED = ("ground_truth", "name_field")
 @click.command(
     "retrieval",
     cls=JobCommand,
+    common=("labels", "vectors", "split", "where"),
     kept=NOTHING_KEPT,
     job="evaluation.retrieval:evaluate_retrieval",
     settings="evaluation.revisited:evaluate_revisited",

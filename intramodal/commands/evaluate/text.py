@@ -25,6 +25,7 @@ from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, sessi
 @click.command(
     "text",
     cls=JobCommand,
+    common=("labels", "model", "projection"),
     kept=NOTHING_KEPT,
     job="evaluation.text_retrieval:evaluate_text_retrieval",
 )
