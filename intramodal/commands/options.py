@@ -168,6 +168,41 @@ def upload_options(command: F) -> F:
     )(command)
 
 
+def query_side_options(command: F) -> F:
+    """Add ``--query-side`` and ``--rerank``."""
+    command = preference(
+        "--rerank",
+        type=COUNT,
+        help="With --query-side: number of first results that are fetched with their vectors and "
+        "put in the order of their projected cosines, e.g. 100.",
+    )(command)
+    return click.option(
+        "--query-side",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Projection file to send the queries through: searches the stored vectors as they "
+        "are, the first of --vectors (default: raw alone), and writes nothing.",
+    )(command)
+
+
+def query_side_of(options: Mapping[str, Any]) -> Any:
+    """Load the projection of ``--query-side``; None where it is not given."""
+    if options["query_side"] is None:
+        if options["rerank"] is not None:
+            raise click.UsageError("--rerank is for --query-side only; give both, or leave it out")
+        return None
+    from intramodal.projection.projection import Projection
+
+    return Projection.load(options["query_side"])
+
+
+def vectors_beside(options: Mapping[str, Any]) -> list[str]:
+    """Return the vectors that were asked for; by default the first alone beside a query side."""
+    vectors: list[str] = options["vectors"]
+    source = click.get_current_context().get_parameter_source("vectors")
+    is_default = source is click.core.ParameterSource.DEFAULT
+    return vectors[:1] if options["query_side"] is not None and is_default else vectors
+
+
 def as_list(ctx: click.Context, param: click.Parameter, value: tuple[Any, ...]) -> list[Any]:
     """Return the values of a repeatable option as a list, as runs record them."""
     return list(value)

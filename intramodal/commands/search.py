@@ -13,8 +13,11 @@ from intramodal.commands.options import (
     model_options,
     picture_options,
     preference,
+    query_side_of,
+    query_side_options,
     shard_key_option,
     vector_list,
+    vectors_beside,
 )
 from intramodal.commands.outputs import Output
 from intramodal.commands.printing import named, note, print_table, say
@@ -52,6 +55,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
     type=click.Path(path_type=Path),
     help="Projection file that made the vector, for --image on a projected vector.",
 )
+@query_side_options
 @click.option(
     "--model",
     help="Model that encodes the image or text; default: the model that made the vector.",
@@ -81,6 +85,7 @@ def command(session: Session, collection: str, **options: Any) -> None:
     \b
     intramodal search photos --id 0b6e... --vectors raw,pca
     intramodal search photos --image cat.jpg --projection pca.safetensors --html page.html
+    intramodal search photos --id 0b6e... --query-side pca.safetensors --rerank 100
     """
     if sum(options[name] is not None for name in ("image", "text", "point")) != 1:
         raise click.UsageError("give one of --image, --text and --id")
@@ -94,9 +99,11 @@ def command(session: Session, collection: str, **options: Any) -> None:
             found = search(
                 photos,
                 **query,
-                vectors=options["vectors"],
+                vectors=vectors_beside(options),
                 encoder=_loader(options),
                 projection=_projection(photos, options),
+                query_side=query_side_of(options),
+                rerank=options["rerank"],
                 k=options["k"],
                 exact=options["exact"],
             )

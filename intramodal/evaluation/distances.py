@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.evaluation.ranking import Relevance, Ties, on_device, rank
+from intramodal.evaluation.ranking import Relevance, Reranking, Ties, on_device, rank
 from intramodal.store.base import Distance
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Floats, VectorTable
@@ -78,12 +78,13 @@ def figure_by_distance(
     *,
     ties: Ties = "expected",
     device: str | None = None,
+    reranking: Reranking | None = None,
 ) -> DistanceFigure:
     """Return the mAP of queries (n_queries, d) in a gallery (n_gallery, d), both as stored."""
     if distance == "Manhattan":
         return DistanceFigure(distance, None)
     Q, G = (on_device(X, device) for X in as_products(Q, G, distance))
-    ranking = rank(Q, G, relevance, ks=(), ties=ties)
+    ranking = rank(Q, G, relevance, ks=(), ties=ties, reranking=reranking)
     return DistanceFigure(distance, float(ranking.ap.mean()))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Any
@@ -78,7 +78,9 @@ def precision_recall(
     found = {}
     for vector in vectors:
         Q, G = task.vectors(table, vector)
-        found[vector] = _mean_curve((Q[rows], G), relevance, units)
+        reranking = task.reranking(table, vector)
+        blocks = score_blocks(Q[rows], G, None, reranking and reranking.only(rows))
+        found[vector] = _mean_curve(blocks, relevance, units)
     return PrecisionRecall(
         field=task.field,
         recall=LEVELS,
@@ -119,14 +121,14 @@ class _Units:
 
 
 def _mean_curve(
-    vectors: tuple[Floats, Floats], relevance: Relevance, units: _Units
+    blocks: Iterator[tuple[int, int, Floats]], relevance: Relevance, units: _Units
 ) -> tuple[Array, Array | None]:
-    """Return the mean curve of queries and gallery and, where units are left out, its interval."""
+    """Return the mean curve of blocks of scores and, where units are left out, its interval."""
     from intramodal.evaluation.kernels.cpu import curves_block  # numba: when it is needed
 
     sums = np.zeros((units.n_groups + 1, len(LEVELS)))
     counts = np.zeros(units.n_groups + 1, dtype=np.int64)
-    for start, stop, S in score_blocks(*vectors):
+    for start, stop, S in blocks:
         lists = relevance.positives(start, stop), relevance.ignored(start, stop)
         groups = units.gallery, units.own[start:stop], units.n_groups
         found, n_found = curves_block(S, *lists, groups, LEVELS)

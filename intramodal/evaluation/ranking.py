@@ -50,11 +50,53 @@ class Relevance:
 
     def only(self, queries: NDArray[np.intp]) -> Relevance:
         """Return the lists of a few of the queries, by their places (n,)."""
+        positives, ignored = (_among(each, queries) for each in (self.positives, self.ignored))
+        return Relevance(positives, ignored, len(queries))
 
-        def among(lists: Callable[[int, int], Lists]) -> Callable[[int, int], Lists]:
-            return lambda start, stop: as_lists([lists(q, q + 1)[1] for q in queries[start:stop]])
 
-        return Relevance(among(self.positives), among(self.ignored), len(queries))
+def _among(
+    lists: Callable[[int, int], Lists], queries: NDArray[np.intp]
+) -> Callable[[int, int], Lists]:
+    """Return the lists of a few of the queries, by their places (n,)."""
+    return lambda start, stop: as_lists([lists(q, q + 1)[1] for q in queries[start:stop]])
+
+
+@dataclass(frozen=True, eq=False)
+class Reranking:
+    """The first places of every query, put in the order of their cosines by another vector."""
+
+    Q: Floats
+    G: Floats
+    """(n_queries, k) and (n_gallery, k): Unit rows of the other vector."""
+    n_first: int
+    ignored: Callable[[int, int], Lists]
+    """As in `Relevance`: what takes none of the places."""
+
+    def only(self, queries: NDArray[np.intp]) -> Reranking:
+        """Return the same of a few of the queries, by their places (n,)."""
+        return Reranking(self.Q[queries], self.G, self.n_first, _among(self.ignored, queries))
+
+    def apply(self, start: int, S: Floats) -> None:
+        """Raise, in place, the scores (b, n_gallery) of the first places above all others."""
+        T = self.Q[start : start + len(S)] @ self.G.T
+        for row, (scores, cosines, is_first) in enumerate(
+            zip(S, T, self._first(start, S), strict=True)
+        ):
+            # Steps of 2^-20 above a power of two: exact, and equal cosines stay equal.
+            level = np.exp2(np.ceil(np.log2(np.abs(scores).max(initial=2.0**-20))))
+            _, places = np.unique(cosines[is_first], return_inverse=True)
+            S[row, is_first] = level * (1 + (places + 1) * 2.0**-20)
+
+    def _first(self, start: int, S: Floats) -> NDArray[np.bool_]:
+        """Return which items stand at the first places; of equal scores those that come first."""
+        pointers, ignored = self.ignored(start, start + len(S))
+        open_to = S.copy()
+        open_to[np.repeat(np.arange(len(S)), np.diff(pointers)), ignored] = -np.inf
+        n_rest = max(0, S.shape[1] - self.n_first)
+        least = np.partition(open_to, n_rest, axis=1)[:, n_rest, None]
+        is_first, is_last = open_to > least, open_to == least
+        n_left = S.shape[1] - n_rest - is_first.sum(axis=1, keepdims=True)
+        return np.asarray(is_first | (is_last & (np.cumsum(is_last, axis=1) <= n_left)))
 
 
 @dataclass(frozen=True)
@@ -86,7 +128,7 @@ class Ranking:
     n_relevant: Ints
 
 
-def rank(
+def rank(  # noqa: PLR0913  what the callers of one kernel ask for
     Q: Floats,
     G: Floats,
     relevance: Relevance,
@@ -95,6 +137,7 @@ def rank(
     ties: Ties = "expected",
     block_bytes: int | None = None,
     seen: Callable[[int, Floats], None] | None = None,
+    reranking: Reranking | None = None,
 ) -> Ranking:
     """Rank the gallery `G` (n_gallery, d) for every query of `Q` (n_queries, d): exact figures.
 
@@ -104,29 +147,29 @@ def rank(
     ("id"). `block_bytes` of scores are held: by default `BLOCK_BYTES`, and with more than 65,536
     gallery items what `LEAST_ROWS` queries take; at d = 512, half of what the gallery takes.
     `seen` is shown every block of scores (b, n_gallery) with the number of its first query.
+    With a `reranking` the first places are put in another order; not on a device.
 
     Where `Q` is `G` and `relevance` says the classes, a product serves both of its rows: about
-    half of them are computed, in tiles (see `tiling_of`). `block_bytes`, `seen` and the order
-    "id" need whole rows of scores.
+    half of them are computed, in tiles (see `tiling_of`). `block_bytes`, `seen`, the order "id"
+    and a `reranking` need whole rows of scores.
     """
     _check(Q, G, relevance, ks, ties)
     order = np.asarray(sorted(set(ks)), dtype=np.int64)
-    is_whole = block_bytes is not None or seen is not None or ties == "id"
+    is_whole = any(given is not None for given in (block_bytes, seen, reranking)) or ties == "id"
     tiling = None if is_whole or Q is not G else tiling_of(Q, relevance.classes)
     if tiling is not None:
         sums, n_relevant = _sums_by_tiles(Q, tiling, order)
     else:
-        by_id = ties == "id"
-        sums, n_relevant = _sums_by_blocks(Q, G, relevance, order, block_bytes, seen, by_id=by_id)
+        blocks = score_blocks(Q, G, block_bytes, reranking)
+        sums, n_relevant = _sums_by_blocks(Q, blocks, relevance, order, seen, by_id=ties == "id")
     return _ranking(sums, n_relevant, order, ties)
 
 
 def _sums_by_blocks(
     Q: Floats,
-    G: Floats,
+    blocks: Iterator[tuple[int, int, Floats]],
     relevance: Relevance,
     ks: Ints,
-    block_bytes: int | None,
     seen: Callable[[int, Floats], None] | None,
     *,
     by_id: bool,
@@ -137,7 +180,7 @@ def _sums_by_blocks(
     sums = np.zeros((len(Q), cpu.N_FIXED + cpu.N_AT_K * len(ks)))
     n_relevant = np.zeros(len(Q), dtype=np.int64)
     kernel = cpu if isinstance(Q, np.ndarray) else gpu
-    for start, stop, S in score_blocks(Q, G, block_bytes):
+    for start, stop, S in blocks:
         pos_ptr, pos_idx = relevance.positives(start, stop)
         ign_ptr, ign_idx = relevance.ignored(start, stop)
         kernel.rank_block(S, pos_ptr, pos_idx, ign_ptr, ign_idx, ks, sums[start:stop], by_id)
@@ -271,15 +314,20 @@ def on_device(X: Floats, device: str | None) -> Any:
 
 
 def leave_group_out(
-    Q: Floats, G: Floats, relevance: Relevance, groups: Groups
+    Q: Floats,
+    G: Floats,
+    relevance: Relevance,
+    groups: Groups,
+    reranking: Reranking | None = None,
 ) -> Iterator[NDArray[np.float64]]:
     """Yield, block by block, each query's average precision (b, n_groups) without each group.
 
     What a group jackknife needs, from one pass over the scores: leaving group g out takes its
     images from the gallery, and the queries in it away. Entries are NaN there, and where nothing
-    relevant is left. Ties count in expectation; only the query itself is ignored.
+    relevant is left. Ties count in expectation; only the query itself is ignored. Of a
+    `reranking` nothing comes up to the first places.
     """
-    for first, _, scores in score_blocks(Q, G):
+    for first, _, scores in score_blocks(Q, G, None, reranking):
         yield from _without_each(scores, first, relevance, groups)
 
 
@@ -313,6 +361,7 @@ def rank_without_groups(
     groups: Groups,
     *,
     ks: Sequence[int] = DEFAULT_KS,
+    reranking: Reranking | None = None,
 ) -> tuple[Ranking, NDArray[np.float64], Ints]:
     """Rank as `rank` does, ties in expectation, and leave out each group in the same pass.
 
@@ -327,7 +376,7 @@ def rank_without_groups(
     figures = np.zeros((len(Q), cpu.N_FIXED + cpu.N_AT_K * len(order)))
     n_relevant = np.zeros(len(Q), dtype=np.int64)
     sums, counts = np.zeros((groups.n_groups, 1 + len(PAGE_FIGURES))), np.int64(0)
-    for start, stop, S in score_blocks(Q, G):
+    for start, stop, S in score_blocks(Q, G, None, reranking):
         lists = relevance.positives(start, stop), relevance.ignored(start, stop)
         units = groups.gallery, groups.own[start:stop], groups.n_groups
         out = figures[start:stop]
@@ -351,13 +400,19 @@ def _pages_without(
 
 
 def score_blocks(
-    Q: Floats, G: Floats, block_bytes: int | None = None
+    Q: Floats,
+    G: Floats,
+    block_bytes: int | None = None,
+    reranking: Reranking | None = None,
 ) -> Iterator[tuple[int, int, Floats]]:
     """Yield (start, stop, Q[start:stop] @ G.T) in blocks of about `block_bytes`, see `rank`."""
     n_rows = _block_rows(len(G), block_bytes)
     for start in range(0, len(Q), n_rows):
         stop = min(start + n_rows, len(Q))
-        yield start, stop, Q[start:stop] @ G.T
+        S = Q[start:stop] @ G.T
+        if reranking is not None:
+            reranking.apply(start, S)
+        yield start, stop, S
 
 
 def _held_bytes(n_gallery: int) -> int:

@@ -154,7 +154,10 @@ class Population:
         """Return a vector's ranking and all `PAIRED_FIGURES` without each unit, in one pass."""
         Q, G = task.vectors(table, vector)
         groups = self.groups_of(task)
-        ranking, sums, counts = rank_without_groups(Q, G, task.relevance, groups)
+        reranking = task.reranking(table, vector)
+        ranking, sums, counts = rank_without_groups(
+            Q, G, task.relevance, groups, reranking=reranking
+        )
         return ranking, LeftOut(sums, counts, self._sizes)
 
     def retrieval_effects(
@@ -319,7 +322,10 @@ class Population:
 
     def _leave_out(self, table: VectorTable, task: RetrievalTask, vector: str) -> LeaveOut:
         groups = self.groups_of(task)
-        return lambda: leave_group_out(*task.vectors(table, vector), task.relevance, groups)
+        reranking = task.reranking(table, vector)
+        return lambda: leave_group_out(
+            *task.vectors(table, vector), task.relevance, groups, reranking
+        )
 
     def _left_out(self, leave_out: LeaveOut) -> LeftOut:
         return LeftOut(*_totals(leave_out()), self._sizes)

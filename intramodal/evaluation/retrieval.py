@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from intramodal.errors import InputError
 from intramodal.evaluation.distances import (
     DistanceFigure,
     distance_note,
@@ -16,7 +17,21 @@ from intramodal.evaluation.distances import (
     other_distances,
 )
 from intramodal.evaluation.intervals import Interval
-from intramodal.evaluation.ranking import DEFAULT_KS, Ranking, Ties, on_device, rank
+from intramodal.evaluation.mapped_queries import (
+    asked_by,
+    check_query_side,
+    distances_by_side,
+    log_query_side,
+    with_mapped_queries,
+)
+from intramodal.evaluation.ranking import (
+    DEFAULT_KS,
+    Ranking,
+    Reranking,
+    Ties,
+    on_device,
+    rank,
+)
 from intramodal.evaluation.resampling import Resampling, interval_population
 from intramodal.evaluation.results import (
     Results,
@@ -28,11 +43,13 @@ from intramodal.evaluation.results import (
 from intramodal.evaluation.tasks import Mask, Points, RetrievalTask, Sides, read_labelled, tasks_of
 from intramodal.plots import Plot, figure_plot
 from intramodal.progress import tracked
+from intramodal.projection.projection import Projection
 from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
 from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, QueryScores, pack_scores
 from intramodal.store.base import Distance, Filter
 from intramodal.store.collection import ImageCollection
+from intramodal.store.query_side import QuerySide
 from intramodal.types import Floats, PointId, VectorTable
 
 CLASSES = "per-class results"
@@ -289,6 +306,8 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     max_queries: int | None = None,
     sample: int | None = None,
     device: str | None = None,
+    query_side: Projection | None = None,
+    rerank: int | None = None,
     resampling: Resampling = Resampling(),
     seed: int = 0,
     run: Run | None = None,
@@ -321,6 +340,12 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
         Of a collection with more points, so many are drawn and read.
     device : str, optional
         A torch device to rank on, for example ``"cuda"``; without it numba does, on the CPU.
+    query_side : Projection, optional
+        Also searches the first of `vectors` with projected queries (`Projection.query`), as one
+        more vector, ``pca@query``: what a projection gives where nothing is written.
+    rerank : int, optional
+        Puts so many first places of the query side in the order of their projected cosines, as
+        `search` does: ``pca@query:100``.
     resampling : Resampling
         Whom the intervals of the mAP speak for.
     seed : int
@@ -331,8 +356,10 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     Raises
     ------
     InputError
-        If a field cannot serve as a label, no point matches, nothing is relevant to any query, or
-        the units of the resampling are too few.
+        If a field cannot serve as a label, no point matches, nothing is relevant to any query,
+        the units of the resampling are too few, or the query side is not of these vectors.
+    ManifestMismatchError
+        If the query side was fitted for another model.
 
     Examples
     --------
@@ -343,13 +370,18 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     1.0
     """
     sides, run = Sides.of(sides), run or Run()
+    side = QuerySide.of(query_side, vectors, rerank)
+    check_query_side(source, side)
     wanted = [*fields, *sides.fields, *resampling.fields]
     table = read_labelled(source, vectors, wanted, where=where, sample=sample, seed=seed)
     rows, split = sides.apply(table)
+    rows = with_mapped_queries(rows, side)
     at_least, most = min_class_size, max_queries
     tasks = tasks_of(rows, fields, split, min_class_size=at_least, max_queries=most, seed=seed)
-    pairs = [(task, vector) for task in tasks for vector in vectors]
-    distances = other_distances(source, table, vectors)
+    tasks = [asked_by(task, side) for task in tasks]
+    every = [*vectors, *([side.name] if side else [])]
+    pairs = [(task, vector) for task in tasks for vector in every]
+    distances = distances_by_side(other_distances(source, table, vectors), side)
     found = RetrievalResults(
         points=Points.of(source, table, seed, where),
         run_id=run.id,
@@ -374,6 +406,7 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
         ],
     )
     log_source(run, source, found.points)
+    log_query_side(run, side)
     run.keep(found)
     return found
 
@@ -408,9 +441,23 @@ def with_distance(
     if distance is None:
         return result
     Q, G = task.stored(table, result.vector)
-    ties: Any = result.ties
-    found = figure_by_distance(Q, G, task.relevance, distance, ties=ties, device=device)
+    reranking = _reranking(task, table, result.vector, device)
+    how: Any = {"ties": result.ties, "device": device, "reranking": reranking}
+    found = figure_by_distance(Q, G, task.relevance, distance, **how)
     return replace(result, by_distance=found)
+
+
+def _reranking(
+    task: RetrievalTask, table: VectorTable, vector: str, device: str | None
+) -> Reranking | None:
+    """Return how the first places are put in another order; refused on a device."""
+    found = task.reranking(table, vector)
+    if found is not None and device is not None:
+        raise InputError(
+            f"the first places are put in order on the CPU, not on {device!r}; leave the device "
+            f"or the reranking out"
+        )
+    return found
 
 
 def run_task(
@@ -424,8 +471,9 @@ def run_task(
     seen: Callable[[int, Floats], None] | None = None,
 ) -> RetrievalResult:
     """Return the figures of one vector for a task that several vectors share; see `rank`."""
+    reranking = _reranking(task, table, vector, device)
     Q, G = (on_device(X, device) for X in task.vectors(table, vector))
-    ranking = rank(Q, G, task.relevance, ks=ks, ties=ties, seen=seen)
+    ranking = rank(Q, G, task.relevance, ks=ks, ties=ties, seen=seen, reranking=reranking)
     return result_of(task, table, ranking, vector, ties=ties)
 
 

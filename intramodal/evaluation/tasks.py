@@ -20,7 +20,7 @@ from intramodal.evaluation.labels import (
     require_read,
     warn_of_look_alikes,
 )
-from intramodal.evaluation.ranking import Lists, Relevance, as_lists
+from intramodal.evaluation.ranking import Lists, Relevance, Reranking, as_lists
 from intramodal.store.base import Filter, spelled, value_text, values_of
 from intramodal.store.checks import canonical_names
 from intramodal.store.collection import ImageCollection
@@ -51,6 +51,8 @@ class RetrievalTask:
     """Queries left out because nothing is relevant to them."""
     answered_by: Mapping[str, str] = dataclass_field(default_factory=dict)
     """Vectors that only ask, as texts do, and the vector of the gallery that answers each."""
+    reranked_by: Mapping[str, tuple[str, int]] = dataclass_field(default_factory=dict)
+    """Vectors whose first places, so many, are put in the order of the cosines of another."""
 
     @classmethod
     def from_table(
@@ -134,6 +136,14 @@ class RetrievalTask:
         """Return queries (n_queries, d) and gallery (n_gallery, d) at the length they have."""
         X, G = (table.vectors[name] for name in (vector, self.answered_by.get(vector, vector)))
         return _rows(X, self.query_rows), _rows(G, self.gallery_rows)
+
+    def reranking(self, table: VectorTable, vector: str) -> Reranking | None:
+        """Return how the first places by a vector are put in another order; None if they stay."""
+        if vector not in self.reranked_by:
+            return None
+        other, n_first = self.reranked_by[vector]
+        Q, G = self.vectors(table, other)
+        return Reranking(Q, G, n_first, self.relevance.ignored)
 
     def only(self, rows: NDArray[np.intp]) -> RetrievalTask:
         """Return the task of those of its queries that are among a few rows of the table."""

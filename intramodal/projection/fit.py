@@ -18,10 +18,13 @@ Method = Literal["pca", "isoclip"]
 
 @dataclass(frozen=True, eq=False)
 class Center:
-    """Mean (d,) of a collection's unit vectors, the encoder that made them, and its origin."""
+    """Mean (d,) of a collection's unit vectors, the encoder that made them, and its origin.
+
+    `made_by` is None where nobody has declared it.
+    """
 
     mean: Floats
-    made_by: tuple[str, str]
+    made_by: tuple[str, str] | None
     origin: str
     facts: Mapping[str, Any]
 
@@ -156,7 +159,8 @@ def _sizes(k_top: int | None, k_bottom: int | None, model: str) -> IsoClip:
 
 
 def _check_center(center: Center, encoder: str, encoder_fingerprint: str) -> None:
-    if not encoders_agree(center.made_by, (encoder, encoder_fingerprint)):
+    made_by = center.made_by
+    if made_by is not None and not encoders_agree(made_by, (encoder, encoder_fingerprint)):
         raise ManifestMismatchError(
             f"{center.facts['vector']!r} of {center.facts['collection']!r} was made by "
             f"{center.origin}, the texts by {encoder} ({encoder_fingerprint[:12]}); centre with "

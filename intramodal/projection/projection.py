@@ -208,6 +208,38 @@ class Projection:
         """Return the new vectors (n, dim_out) of unit rows (n, dim_in), as `apply` of them."""
         return self._mapped(X, _finite_rows)
 
+    def query(self, X: NDArray[Any]) -> Floats:
+        """Return what to search the encoder's own, stored vectors with: nothing is written.
+
+        ``M M' (unit(x) - offset)``, with M the matrix: its dot product with a stored vector y is
+        that of the projected x and y, but for ``offset``, which is the same for all y. M M' is
+        the orthogonal projection Q Q' where the columns are orthonormal, as those of PCA← are.
+        A cosine of projected vectors also divides by the length of the projected y, which no
+        single vector can: reranking the first results by their projected cosines does.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, dim_in)
+            Vectors of the encoder; their lengths do not matter.
+
+        Returns
+        -------
+        ndarray of shape (n, dim_in)
+            float32, not scaled; for vectors compared by cosine or dot product.
+
+        Raises
+        ------
+        InputError
+            For another shape, or values that are not finite.
+
+        Examples
+        --------
+        >>> half = Projection(np.eye(4, 2, dtype=np.float32), "pca", "clip", "3f9a")
+        >>> half.query(np.array([[3.0, 0.0, 4.0, 0.0]]))
+        array([[0.6, 0. , 0. , 0. ]], dtype=float32)
+        """
+        return np.asarray(self.apply(X) @ self.matrix.T)
+
     def _mapped(self, X: NDArray[Any], unit_of: Callable[[NDArray[Any]], Floats]) -> Floats:
         if X.ndim != 2 or X.shape[1] != self.dim_in:
             raise InputError(

@@ -617,15 +617,18 @@ class ImageCollection:
         where: Filter | None = None,
     ) -> Hits:
         """Return the k nearest points of stored points; none ever finds itself."""
-        page = self.store.retrieve(self.name, ids, vectors=[using])
+        X = self.stored(ids, using)
+        return self.search(X, using=using, k=k, exact=exact, exclude=ids, where=where)
+
+    def stored(self, ids: Sequence[PointId], vector: str) -> Floats:
+        """Return a vector (n, d) of some points; `NotFound` names one that is not there."""
+        page = self.store.retrieve(self.name, ids, vectors=[vector])
         if len(page.ids) != len(ids):
             missing = sorted({str(i) for i in ids} - {str(i) for i in page.ids})
             raise NotFound(
                 f"collection {self.name!r} has no point {missing[0]!r}; give a stored one's id"
             )
-        return self.search(
-            page.vectors[using], using=using, k=k, exact=exact, exclude=ids, where=where
-        )
+        return page.vectors[vector]
 
     def shown_neighbours(
         self, point: PointId, *, using: str, k: int = 10, where: Filter | None = None

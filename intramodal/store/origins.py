@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from intramodal.store.checks import require_vectors
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import TEXT_INVERSION, VectorOrigin
 from intramodal.types import VectorMap, encoders_agree
+
+log = logging.getLogger(__name__)
 
 
 def check_fitted_for(projection: VectorMap, origin: VectorOrigin) -> None:
@@ -132,8 +135,14 @@ def center_of(collection: ImageCollection, vector: str) -> Center:
         If the vector is projected already, or no point has it.
     """
     collection.vector_spec(vector)
-    origin = collection.origin(vector)
-    if origin.projection:
+    origin = collection.manifest.vectors.get(vector)
+    if origin is None:
+        # Who may only read cannot declare it.
+        log.warning(
+            "nothing says which model made %r of %r: make sure that it is the one of the texts",
+            *(vector, collection.name),
+        )
+    elif origin.projection:
         raise InputError(
             f"{vector!r} of {collection.name!r} is projected already; average the encoder's own "
             f"vectors, for example --center {collection.name}:{origin.source}"
@@ -142,8 +151,8 @@ def center_of(collection: ImageCollection, vector: str) -> Center:
     facts: dict[str, Any] = {"collection": collection.name, "vector": vector, "n": n}
     if collection.store.shard_key is not None:
         facts["shard_key"] = collection.store.shard_key
-    made_by = (origin.encoder, origin.encoder_fingerprint)
-    return Center(mean, made_by, str(origin), facts)
+    made_by = origin and (origin.encoder, origin.encoder_fingerprint)
+    return Center(mean, made_by, str(origin or "an unknown model"), facts)
 
 
 def check_is(projection: Projection, collection: ImageCollection, vector: str) -> None:

@@ -15,6 +15,7 @@ from intramodal.store.base import Hits
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.origins import check_made, require_maker
+from intramodal.store.query_side import QuerySide
 from intramodal.types import Encoder, Floats, PointId, encoders_agree
 
 LoadEncoder = Callable[[str], Encoder]
@@ -59,6 +60,8 @@ def search(  # noqa: PLR0913  a job has as many knobs as it has
     vectors: Sequence[str] = ("raw", "pca"),
     encoder: Encoder | LoadEncoder | None = None,
     projection: Projection | None = None,
+    query_side: Projection | None = None,
+    rerank: int | None = None,
     k: int = 10,
     exact: bool = False,
 ) -> SearchResults:
@@ -76,6 +79,12 @@ def search(  # noqa: PLR0913  a job has as many knobs as it has
         of the name that the manifest says, such as `load_encoder`.
     projection : Projection, optional
         For an image on a projected vector: the one that made it.
+    query_side : Projection, optional
+        Also searches the first of `vectors` with the projected query (`Projection.query`), as one
+        more vector, ``pca@query``: nothing is written. Not for a text.
+    rerank : int, optional
+        Fetches so many first results of the query side with their vectors and puts them in the
+        order of their projected cosines, which are their scores then: ``pca@query:100``.
     k : int
         Answers.
     exact : bool
@@ -86,11 +95,13 @@ def search(  # noqa: PLR0913  a job has as many knobs as it has
     NotFound
         If there is no such vector or point.
     InputError
-        For a text on a projected vector, or a projection that is missing.
+        For a text on a projected vector or a query side, or a projection that is missing.
     ManifestMismatchError
-        If the encoder is not the one that made the vector, or the projection made none of them.
+        If the encoder is not the one that made the vector, the projection made none of them, or
+        the query side was fitted for another model.
     """
     query = Query(image, text, encoder, projection)
+    side = _query_side(collection, QuerySide.of(query_side, vectors, rerank), text)
     for vector in vectors:
         collection.vector_spec(vector)  # one that is not there was made by no model, either
     if projection is not None:
@@ -100,12 +111,41 @@ def search(  # noqa: PLR0913  a job has as many knobs as it has
         if point is not None:
             hits = collection.neighbours([point], using=vector, k=k, exact=exact)
         else:
-            X = query.under(vector, collection.origin(vector))
+            X = query.under(vector, _origin(collection, vector, side))
             hits = collection.search(X, using=vector, k=k, exact=exact)
         answers[vector] = describe(collection, hits)
+    if side is not None:
+        if point is not None:
+            X = collection.stored([point], side.vector)
+        else:
+            X = query.under(side.vector, side.origin(collection))
+        itself = None if point is None else [point]
+        hits = side.search(collection, X, k=k, exact=exact, exclude=itself)
+        answers[side.name] = describe(collection, hits)
     origins = collection.manifest.vectors
     known = {vector: origins[vector] for vector in vectors if vector in origins}
     return SearchResults(collection.name, answers, known)
+
+
+def _query_side(
+    collection: ImageCollection, side: QuerySide | None, text: str | None
+) -> QuerySide | None:
+    """Return the query side, checked."""
+    if side is not None:
+        if text is not None:
+            raise InputError(
+                "texts are compared with images on the encoder's own vector, so there is no query "
+                "side for them; search by an image or a stored point"
+            )
+        side.check(collection)
+    return side
+
+
+def _origin(collection: ImageCollection, vector: str, side: QuerySide | None) -> VectorOrigin:
+    """Return who made a vector; where nobody declared it, what its query side says."""
+    if side is not None and vector == side.vector:
+        return side.origin(collection)
+    return collection.origin(vector)
 
 
 class Query:

@@ -22,6 +22,7 @@ from tests.cli.kit import run, walk
 from tests.security.kit import fill, read_only_server
 
 ROOT = Path(__file__).parents[2]
+SIDE = ("--query-side", "pca.safetensors", "--rerank", "20")
 READING: dict[str, tuple[str, ...]] = {
     "compare": ("compare", "photos", "--labels", "kind", "--projection", "pca.safetensors"),
     "compare without labels": ("compare", "photos"),
@@ -40,6 +41,8 @@ READING: dict[str, tuple[str, ...]] = {
         *("--pairs", "50"),
     ),
     "search": ("search", "photos", "--id", "7", "--html", "page.html"),
+    "search by the query side": ("search", "photos", "--id", "7", *SIDE),
+    "retrieval by the query side": ("evaluate", "retrieval", "photos", "--labels", "kind", *SIDE),
     "export": ("export", "photos", "--vector", "pca", "-o", "rows.npy"),
     "doctor": ("doctor",),
     "verify": ("backfill", "photos", "--projection", "pca.safetensors", "--verify", "10"),

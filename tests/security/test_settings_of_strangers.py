@@ -42,6 +42,7 @@ PREFERENCES = {
         "protocol",
         "queries",
         "recipe",
+        "rerank",
         "rescore",
     ),
     *("rows", "sample", "searches", "seed", "shots", "shots-from", "sizes", "split", "steps"),
@@ -64,7 +65,7 @@ is written, deleted or sent? Then it is none."""
 NEVER = {
     *("store", "runs", "node", "ca", "out", "report", "html", "junit", "pictures", "to"),
     *("yes", "keep", "older-than", "rollback", "recompute", "prune", "repair", "remove"),
-    *("model", "projection", "collection", "dataset", "new-collection", "into-shard", "shard-key"),
+    *("model", "projection", "query-side", "collection", "dataset", "new-collection", "into-shard", "shard-key"),
 }
 
 EVERY = [

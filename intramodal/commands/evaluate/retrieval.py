@@ -17,9 +17,12 @@ from intramodal.commands.options import (
     max_queries_option,
     optional_labels_option,
     preference,
+    query_side_of,
+    query_side_options,
     sample_option,
     shard_key_option,
     sides_options,
+    vectors_beside,
     vectors_option,
     where_option,
     whole_numbers,
@@ -30,7 +33,8 @@ from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, sessi
 if TYPE_CHECKING:
     from intramodal.evaluation.tasks import Sides
 
-_BY_LABELS = ("labels", "min_class_size", "ties", "sample", "max_queries", "device")
+_SIDE = ("query_side", "rerank")
+_BY_LABELS = ("labels", "min_class_size", "ties", "sample", "max_queries", "device", *_SIDE)
 _REVISITED = ("ground_truth", "name_field")
 """Options of one protocol alone."""
 
@@ -66,6 +70,7 @@ _REVISITED = ("ground_truth", "name_field")
 @label_file_options
 @where_option
 @sides_options
+@query_side_options
 @least_option
 @preference(
     "--ties",
@@ -158,6 +163,7 @@ def _by_labels(
     from intramodal.evaluation.retrieval import evaluate_retrieval
 
     own = {name: knobs[name] for name in knobs if name not in ("labels", "cluster", *_REVISITED)}
+    own |= {"vectors": vectors_beside(knobs), "query_side": query_side_of(knobs)}
     with session.open() as at:
         photos = at.collection(collection)
         stated = session.stated(but=_REVISITED)

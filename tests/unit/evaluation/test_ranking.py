@@ -20,6 +20,7 @@ from intramodal.evaluation.ranking import (
     Groups,
     Ranking,
     Relevance,
+    Reranking,
     as_lists,
     leave_group_out,
     rank,
@@ -500,3 +501,29 @@ def test_unknown_options_are_refused(change: dict[str, object], message: str) ->
 def test_nan_is_refused() -> None:
     with pytest.raises(InputError, match="NaN"):
         one_query([1.0, float("nan")], [True, False])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 14))
+@settings(max_examples=40, deadline=None)
+def test_the_first_places_are_put_in_another_order_as_by_a_plain_sort(
+    seed: int, n_first: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    # Few values, so that scores tie at the last of the first places, and cosines among them.
+    Q, Z = (rng.integers(-2, 3, size=(12, 2)).astype(np.float32) for _ in range(2))
+    positives = [np.flatnonzero(rng.random(12) < 0.4) for _ in range(12)]
+    lists = relevance([p[p != q] for q, p in enumerate(positives)], [[q] for q in range(12)])
+    reranking = Reranking(Z, Z, n_first, lists.ignored)
+    got = rank(Q, Q.copy(), lists, reranking=reranking, ks=(1, 3))
+    scores, cosines = Q @ Q.T, Z @ Z.T
+    expected = np.empty((12, 12), dtype=np.float32)
+    for q in range(12):
+        others = [i for i in range(12) if i != q]
+        first = sorted(others, key=lambda i: (-scores[q, i], i))[:n_first]
+        expected[q] = scores[q]
+        expected[q, first] = 1000 + cosines[q, first]
+    plain = rank(np.eye(12, dtype=np.float32), expected.T.copy(), lists, ks=(1, 3))
+    np.testing.assert_allclose(got.ap, plain.ap, atol=EXACT)
+    np.testing.assert_allclose(got.tie_width, plain.tie_width, atol=EXACT)
+    for name, values in plain.figures.items():
+        np.testing.assert_allclose(got.figures[name], values, atol=EXACT, err_msg=name)

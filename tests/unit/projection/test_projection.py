@@ -375,3 +375,21 @@ def leave_one_out_map(X: np.ndarray, labels: np.ndarray) -> float:
             ]
         )
     )
+
+
+@pytest.mark.parametrize("center", [False, True])
+def test_a_projected_query_scores_stored_vectors_as_their_projections_do(
+    rng: np.random.Generator, center: bool
+) -> None:
+    projection = fitted(rng, center)
+    # Columns of other lengths, too, as those of IsoCLIP have.
+    for stretch in (1.0, np.linspace(0.5, 2, 8).astype(np.float32)):
+        made = replace(projection, matrix=projection.matrix * stretch)
+        X, Y = unit_rows(rng.normal(size=(5, 16))), unit_rows(rng.normal(size=(9, 16)))
+        scores = made.query(3 * X) @ Y.T
+        projected = made.apply(X) @ made.apply(Y).T
+        gap = scores - projected  # the part of the offset, one number a query
+        np.testing.assert_allclose(gap - gap[:, :1], 0, atol=1e-6)  # float32, 16 terms
+    assert made.query(X).dtype == np.float32
+    with pytest.raises(InputError, match=r"shape \(n, 16\), got \(16,\)"):
+        projection.query(X[0])

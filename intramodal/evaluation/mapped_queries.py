@@ -1,0 +1,70 @@
+"""Projected queries against stored vectors, ranked as a vector of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from intramodal.errors import InputError
+from intramodal.evaluation.tasks import RetrievalTask
+from intramodal.runs.run import Run
+from intramodal.store.base import Distance
+from intramodal.store.collection import ImageCollection
+from intramodal.store.query_side import QuerySide
+from intramodal.types import VectorTable, unit_rows
+
+
+def check_query_side(source: VectorTable | ImageCollection, side: QuerySide | None) -> None:
+    """Raise unless a source can be searched with projected queries; see `QuerySide.check`."""
+    if side is not None and isinstance(source, ImageCollection):
+        side.check(source)
+
+
+def with_mapped_queries(table: VectorTable, side: QuerySide | None) -> VectorTable:
+    """Return the table with the projected queries as a further vector, by the side's name."""
+    if side is None:
+        return table
+    if side.name in table.vectors:
+        raise InputError(
+            f"the query side is called {side.name!r} and there is a vector of that name; leave "
+            f"that vector out"
+        )
+    side.check_length(table.vectors[side.vector].shape[1])
+    X = table.unit(side.vector)
+    made = {side.name: unit_rows(side.projection.query(X))}
+    if side.rerank is not None:
+        made[_projected(side)] = unit_rows(side.projection.apply_to_unit(X))
+    return table.with_unit_vectors(made)
+
+
+def asked_by(task: RetrievalTask, side: QuerySide | None) -> RetrievalTask:
+    """Return the task that the stored vectors answer to the projected queries, too."""
+    if side is None:
+        return task
+    reranked = {} if side.rerank is None else {side.name: (_projected(side), side.rerank)}
+    return replace(
+        task,
+        answered_by={**task.answered_by, side.name: side.vector},
+        reranked_by={**task.reranked_by, **reranked},
+    )
+
+
+def distances_by_side(
+    distances: Mapping[str, Distance], side: QuerySide | None
+) -> dict[str, Distance]:
+    """Return distances other than the cosine, that of projected queries as of their vector."""
+    if side is None or side.vector not in distances:
+        return dict(distances)
+    return {**distances, side.name: distances[side.vector]}
+
+
+def log_query_side(run: Run, side: QuerySide | None) -> None:
+    """Record which projection the queries went through."""
+    if side is not None:
+        made = side.projection
+        run.log_fingerprint("projection", side.name, made.fingerprint, made.recipe)
+
+
+def _projected(side: QuerySide) -> str:
+    """Return the name of the projected vectors, by which the first places are reranked."""
+    return f"{side.name} (projected)"

@@ -1,0 +1,190 @@
+"""A projection of the query alone: the stored vectors stay as the encoder made them.
+
+For owners who may not write, and to try a projection before it is written.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from intramodal.errors import InputError
+from intramodal.projection.projection import Projection
+from intramodal.store.base import Filter, Hits
+from intramodal.store.checks import require_vectors
+from intramodal.store.collection import ImageCollection
+from intramodal.store.manifest import VectorOrigin
+from intramodal.store.origins import check_fitted_for
+from intramodal.store.queries import Answer, id_order
+from intramodal.types import Floats, PointId, unit_rows
+
+log = logging.getLogger(__name__)
+
+_RANKED_BY = ("Cosine", "Dot")
+
+
+@dataclass(frozen=True, eq=False)
+class QuerySide:
+    """A search of stored vectors with projected queries.
+
+    Parameters
+    ----------
+    projection : Projection
+    vector : str
+        The encoder's own, stored vector.
+    rerank : int, optional
+        So many first results are fetched with their vectors and put in the order of their
+        projected cosines.
+    """
+
+    projection: Projection
+    vector: str
+    rerank: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse to rerank nothing."""
+        if self.rerank is not None and self.rerank < 1:
+            raise InputError(f"rerank is a number of results from 1, got {self.rerank}")
+
+    @classmethod
+    def of(
+        cls, projection: Projection | None, vectors: Sequence[str], rerank: int | None
+    ) -> QuerySide | None:
+        """Return the query side of the first of some vectors; None without a projection."""
+        if projection is None:
+            if rerank is not None:
+                raise InputError(
+                    "rerank puts the first results of a query side in order; give its projection "
+                    "as query_side"
+                )
+            return None
+        return cls(projection, vectors[0], rerank)
+
+    @property
+    def name(self) -> str:
+        """What it is called beside stored vectors: ``pca@query``, reranked ``pca@query:100``."""
+        return f"{self.projection.default_vector}@query" + (
+            f":{self.rerank}" if self.rerank else ""
+        )
+
+    def check(self, collection: ImageCollection) -> None:
+        """Raise unless the collection can be searched so; warn where nobody declared the model.
+
+        Raises
+        ------
+        NotFound
+            If there is no such vector.
+        InputError
+            If it has another length, is projected already, or is not compared by cosine or dot
+            product.
+        ManifestMismatchError
+            If the projection was fitted for another model.
+        """
+        spec = collection.vector_spec(self.vector)
+        require_vectors({self.vector: spec}, [self.vector])
+        if spec.distance not in _RANKED_BY:
+            raise InputError(
+                f"{self.vector!r} of {collection.name!r} is compared by {spec.distance}, which "
+                f"counts what the projection drops of the stored vectors, too: a projected query "
+                f"ranks by something else there; store the projected vectors with a backfill, or "
+                f"search a vector compared by Cosine or Dot"
+            )
+        self.check_length(spec.size)
+        known = collection.manifest.vectors.get(self.vector)
+        if known is None:
+            log.warning(
+                "nothing says which model made %r of %r: it is taken to be %s, as the projection "
+                "says",
+                *(self.vector, collection.name, self.projection.encoder),
+            )
+            return
+        if known.projection:
+            raise InputError(
+                f"{self.vector!r} of {collection.name!r} is projected already; search it as it "
+                f"is, or give the encoder's own vector, {known.source!r}"
+            )
+        check_fitted_for(self.projection, known)
+
+    def check_length(self, size: int) -> None:
+        """Raise `InputError` unless the stored vectors have the length that is projected."""
+        if size != self.projection.dim_in:
+            raise InputError(
+                f"{self.vector!r} has {size} dimensions, the projection takes "
+                f"{self.projection.dim_in}; fit one for this model"
+            )
+
+    def origin(self, collection: ImageCollection) -> VectorOrigin:
+        """Return who made the stored vectors: as declared, else as the projection says."""
+        made_by = VectorOrigin(self.projection.encoder, self.projection.encoder_fingerprint)
+        return collection.manifest.vectors.get(self.vector, made_by)
+
+    def n_fetched(self, k: int) -> int:
+        """Return how many results the store is asked for, to give k."""
+        return max(k, self.rerank or 0)
+
+    def search(
+        self,
+        collection: ImageCollection,
+        X: Floats,
+        *,
+        k: int = 10,
+        exact: bool = False,
+        exclude: Sequence[PointId | None] | None = None,
+        where: Filter | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> Hits:
+        """Return the k nearest points of rows of `X` (n, dim_in), the encoder's vectors.
+
+        Reranked results score their projected cosine, those after them what the store says.
+        """
+        found = collection.store.query_batch(
+            collection.name,
+            self.projection.query(X),
+            using=self.vector,
+            k=self.n_fetched(k),
+            exact=exact,
+            exclude=exclude,
+            where=collection.sendable(where),
+            params=params,
+        )
+        if self.rerank is None:
+            return found
+        reranked = self._reranked(collection, X, found, self.rerank)
+        return Hits([ids[:k] for ids, _ in reranked], [scores[:k] for _, scores in reranked])
+
+    def _reranked(
+        self, collection: ImageCollection, X: Floats, hits: Hits, n_first: int
+    ) -> list[Answer]:
+        """Return the results with the first ones in the order of their projected cosines."""
+        wanted = {str(i): i for ids in hits.ids for i in ids[:n_first]}
+        queries = unit_rows(self.projection.apply(X))
+        at: dict[str, int] = {}
+        rows = [np.empty((0, self.projection.dim_out), dtype=np.float32)]
+        for page in collection.retrieve(list(wanted.values()), vectors=[self.vector]):
+            at |= {str(i): len(at) + row for row, i in enumerate(page.ids)}
+            rows.append(unit_rows(self.projection.apply(page.vectors[self.vector])))
+        Z = np.concatenate(rows)
+        return [
+            _ordered(ids, scores, Z, query, at, n_first)
+            for ids, scores, query in zip(hits.ids, hits.scores, queries, strict=True)
+        ]
+
+
+def _ordered(
+    ids: list[PointId],
+    scores: Floats,
+    Z: Floats,
+    query: Floats,
+    at: Mapping[str, int],
+    n_first: int,
+) -> Answer:
+    """Return one query's results, the first ones by (cosine, id); deleted ones are left out."""
+    first = [point for point in ids[:n_first] if str(point) in at]
+    cosines = Z[[at[str(point)] for point in first]] @ query
+    order = sorted(range(len(first)), key=lambda i: (-float(cosines[i]), id_order(first[i])))
+    ranked = [first[i] for i in order]
+    return ranked + ids[n_first:], np.concatenate([cosines[order], scores[n_first:]])
