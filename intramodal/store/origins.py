@@ -151,7 +151,7 @@ def center_of(collection: ImageCollection, vector: str) -> Center:
     facts: dict[str, Any] = {"collection": collection.name, "vector": vector, "n": n}
     if collection.store.shard_key is not None:
         facts["shard_key"] = collection.store.shard_key
-    made_by = origin and (origin.encoder, origin.encoder_fingerprint)
+    made_by = None if origin is None else (origin.encoder, origin.encoder_fingerprint)
     return Center(mean, made_by, str(origin or "an unknown model"), facts)
 
 

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from intramodal import AnchorSet, ImageCollection, Projection, load_encoder, open_store
 from intramodal.cli import cli
 from intramodal.commands.options import DEFAULT_STORE
+from intramodal.store.base import VectorSpec
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import declared_fingerprint, unit_rows
 from tests.tiny_models import DIM, SIDE, save_clip, save_dinov2, save_open_clip, save_siglip
@@ -282,6 +283,19 @@ def test_a_centre_of_another_kind_is_refused(texts: np.ndarray, rng: np.random.G
         ImageCollection.create(store, "empty", {"raw": (D, empty)})
     assert "no point of 'empty' has a vector 'raw'" in refused(*fit, "empty")
     assert not Path("x.safetensors").exists()
+
+
+def test_who_may_only_read_centres_on_vectors_that_nobody_declared(
+    texts: np.ndarray, rng: np.random.Generator, caplog: pytest.LogCaptureFixture
+) -> None:
+    X = (rng.normal(size=(50, D)) + 2).astype(np.float32)
+    with open_store(DEFAULT_STORE) as store:
+        store.create("foreign", {"raw": VectorSpec(D)})
+        store.upsert("foreign", list(range(50)), {"raw": X}, [{}] * 50)
+    run(*FIT, "--center", "foreign", "-o", "p.safetensors")
+    assert "nothing says which model made 'raw' of 'foreign'" in caplog.text
+    made = Projection.load("p.safetensors")
+    np.testing.assert_allclose(made.offset, unit_rows(X).mean(axis=0), atol=1e-6)
 
 
 # With the real text embeddings.

@@ -65,7 +65,16 @@ is written, deleted or sent? Then it is none."""
 NEVER = {
     *("store", "runs", "node", "ca", "out", "report", "html", "junit", "pictures", "to"),
     *("yes", "keep", "older-than", "rollback", "recompute", "prune", "repair", "remove"),
-    *("model", "projection", "query-side", "collection", "dataset", "new-collection", "into-shard", "shard-key"),
+    *(
+        "model",
+        "projection",
+        "query-side",
+        "collection",
+        "dataset",
+        "new-collection",
+        "into-shard",
+        "shard-key",
+    ),
 }
 
 EVERY = [
