@@ -82,7 +82,7 @@ class Effect:
         error = self.error
         if error is None:
             error = (self.interval[1] - self.interval[0]) / 2 / -normal_quantile(_TAIL)
-        if distance <= 0 or error <= 0:
+        if distance <= 0 or not 0 < error < float("inf"):
             return None
         z = normal_quantile(_TAIL / n_tests) + normal_quantile(1 - POWER)
         return max(self.n_units + 1, int(np.ceil(self.n_units * (error * z / distance) ** 2)))
@@ -211,6 +211,8 @@ def group_jackknife(
     """
     n_groups = len(without)
     share = sizes.sum() / sizes  # how many groups of this size would make the whole
+    if share.min() <= 1:  # one group is the whole: nothing tells how far others would lie
+        return Effect(theta, UNBOUNDED, 1.0, n_groups, float("inf"), lambda _: 1.0)
     pseudo = share * theta - (share - 1) * without
     centre = n_groups * theta - float(((1 - 1 / share) * without).sum())
     variance = float(np.mean((pseudo - centre) ** 2 / (share - 1))) + extra_variance

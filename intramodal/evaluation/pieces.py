@@ -16,6 +16,7 @@ from intramodal.evaluation.intervals import Difference, Effect, LeftOut, Paired
 from intramodal.evaluation.ranking import PAGE_FIGURES
 from intramodal.evaluation.resampling import (
     CLASSES_FROM,
+    LEAST_UNITS,
     Population,
     Resampling,
     choose_population,
@@ -38,7 +39,10 @@ TASKS = ("retrieval", "fewshot")
 PIECES_OF = {"retrieval": ("map", "first"), "fewshot": ("fewshot",)}
 DECIDING_CLASSIFIER = "prototype"
 """The paper's nearest prototype decides; LDA undoes part of any linear map and is shown beside."""
-NO_FEWSHOT = "Few-shot accuracy needs one value a picture, and two classes of two pictures"
+NO_FEWSHOT = (
+    f"Few-shot accuracy needs one value a picture, two classes of two pictures, and test pictures "
+    f"of at least {LEAST_UNITS} units"
+)
 
 
 @dataclass(frozen=True)
@@ -294,7 +298,7 @@ def _fewshot(
         split=None if knobs.split is None else np.where(knobs.split[0], "test", "train").tolist(),
     )
     drawn = with_episodes(drawn, copies.groups, max_tested=knobs.max_queries)
-    if not drawn.shots:
+    if not drawn.shots or _n_tested(drawn, population) < LEAST_UNITS:
         return None
     few = replace(drawn, draws=drawn.draws[:N_LDA], validation=drawn.validation[:N_LDA])
     a, b = (prototype_result(drawn, table, vector) for vector in vectors)
@@ -313,10 +317,20 @@ def _fewshot(
     )
 
 
+def _n_tested(task: FewshotTask, population: Population) -> int:
+    """Return how many units the images are of that can be tested."""
+    rows = task.rows[task.is_test]
+    return len(rows) if population.name == "iid" else len(np.unique(population.groups[rows]))
+
+
 def _by_shots(
     table: VectorTable, a: FewshotResult, b: FewshotResult, population: Population
 ) -> dict[int, Difference]:
-    return {s: population.fewshot_at(table, a, b, i) for i, s in enumerate(a.shots)}
+    """Return the difference at every number of shots that leaves something to test."""
+    is_tested = a.n_tested.sum(axis=1) > 0
+    return {
+        s: population.fewshot_at(table, a, b, i) for i, s in enumerate(a.shots) if is_tested[i]
+    }
 
 
 def caveats(row: FieldEvidence) -> list[str]:

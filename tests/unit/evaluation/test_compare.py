@@ -186,6 +186,19 @@ def test_evidence_that_cannot_be_had_decides_nothing(rng: np.random.Generator) -
     assert shots["verdict"] == shots["verdict_fewshot"] == "not_worse"
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n_tested", [1, 4, 5])
+def test_few_shot_accuracy_of_too_few_test_pictures_is_not_there_and_that_is_said(
+    rng: np.random.Generator, n_tested: int
+) -> None:
+    """Issue 20: an accuracy of no picture was NaN, and ended the comparison with a traceback."""
+    found = two_vectors(rng, n=40, n_classes=4, noise=(2.0, 2.0))
+    row = field(found, {"tasks": ("fewshot",), "max_queries": n_tested})
+    json.dumps(row, allow_nan=False)
+    assert (row["fewshot"] is None) == (n_tested < 5)
+    assert ("test pictures of at least 5 units" in row["sentence"]) == (n_tested < 5)
+
+
 def test_what_is_not_settled_says_how_much_would_tell(rng: np.random.Generator) -> None:
     row = field(two_vectors(rng, n=60, noise=(2.0, 2.0)))
     assert row["verdict"] == "inconclusive"

@@ -163,6 +163,12 @@ def test_no_spread_at_all_is_certain() -> None:
     assert group_jackknife(0.0, np.zeros(10), np.ones(10)).p_value == 1.0
 
 
+def test_one_group_that_is_the_whole_says_nothing_of_others() -> None:
+    alone = group_jackknife(0.25, np.array([0.0]), np.ones(1))
+    assert alone.interval == (-np.inf, np.inf)
+    assert (alone.p_value, alone.units_needed(0.01)) == (1.0, None)
+
+
 def test_the_range_of_a_figure_changes_its_interval_and_nothing_else() -> None:
     without = np.array([0.9, 0.1, 0.7, 0.3, 0.6])
     plain = group_jackknife(0.5, without, np.ones(5))
