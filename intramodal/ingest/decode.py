@@ -22,7 +22,7 @@ from intramodal.ingest.decode_cost import (
     check_cpu,
     n_bytes_decoded,
 )
-from intramodal.ingest.signatures import N_BYTES, format_of, is_heif, text_image
+from intramodal.signatures import N_BYTES, format_of, is_heif, text_image
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -21,6 +21,7 @@ from intramodal.ingest.sources.base import (
 from intramodal.ingest.sources.landmarks import LandmarkSource
 from intramodal.ingest.sources.splits import SplitSource, is_there, wrong_path
 from intramodal.paper.base import DataSet
+from intramodal.signatures import decoded
 from intramodal.types import ImageRecord, Payload
 
 Image = tuple[str, Payload]
@@ -80,8 +81,8 @@ class Files:
         """Yield the lines of a list that are not blank, each with its place."""
         file = self.file(root, path)
         try:
-            text = file.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
+            text = decoded(file.read_bytes())
+        except (OSError, ValueError) as error:
             raise self.wrong(f"{file} cannot be read ({reason(error)}); get it again") from error
         for number, line in enumerate(text.splitlines(), start=1):
             if line.strip():

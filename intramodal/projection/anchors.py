@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from intramodal.errors import InputError, reason
+from intramodal.signatures import decoded
 from intramodal.types import Encoder, Floats, fingerprint, unit_rows
 
 TEMPLATE = "a photo of a {}"
@@ -108,8 +109,8 @@ class AnchorSet:
         twice (see the class). The set is called after the file.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
+            text = decoded(Path(path).read_bytes())
+        except (OSError, ValueError) as error:
             raise InputError(
                 f"the anchors {str(path)!r} cannot be read ({reason(error)}); "
                 f"give a UTF-8 text file with one class name a line"

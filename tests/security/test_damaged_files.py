@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from intramodal.evaluation.preference import Votes
 from intramodal.evaluation.rivals.class_texts import read_texts
 from intramodal.ground_truth import read_ground_truth
 from intramodal.ingest.sources.formats import open_source
+from intramodal.ingest.sources.splits import read_split_file
 from intramodal.ingest.vectors.matrices import open_matrix
 from intramodal.projection.projection import Projection
 from intramodal.store.open import open_store
@@ -241,3 +243,12 @@ def test_json_that_nests_too_deeply_is_refused(
     path = tmp_path / "deep.json"
     path.write_text('{"imlist": ' + DEEP + "}")
     assert not read_or_refused(read, path)
+
+
+@pytest.mark.parametrize("read", [read_texts, read_split_file])
+def test_a_packed_file_of_json_is_called_that(
+    tmp_path: Path, read: Callable[[Path], object]
+) -> None:
+    (tmp_path / "texts.json").write_bytes(gzip.compress(b"{}"))
+    with pytest.raises(IntramodalError, match="it is gzip; unpack it first"):
+        read(tmp_path / "texts.json")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, reason
+from intramodal.signatures import decoded
 from intramodal.types import Encoder, Floats, parsed_json, require_finite, unit_rows
 
 TEMPLATES = ("a photo of a {}.",)
@@ -186,7 +187,7 @@ def read_texts(path: Path) -> dict[str, ClassWords]:
     ``{"class": {"names": ["synonym", ...], "attributes": ["text", ...]}}``.
     """
     try:
-        found = parsed_json(Path(path).read_text("utf-8"))
+        found = parsed_json(decoded(Path(path).read_bytes()))
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read as JSON ({reason(error)}); give another file"

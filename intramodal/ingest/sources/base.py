@@ -95,6 +95,9 @@ _OTHER_NAMES = frozenset({"thumbs.db", "desktop.ini"})
 
 _OF_WINDOWS = re.compile(r"\\|(?:^|/)[A-Za-z]:/").search
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://").match
+"""A scheme of two letters at least: one is a drive of Windows."""
+
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 
 _MAGIC_BYTES = 16
@@ -142,6 +145,22 @@ def read_file(path: str, root: str) -> bytes:
         if isinstance(error, FileNotFoundError) and os.sep == "/" and _OF_WINDOWS(path):
             reason += "; the path is written as on Windows: write slashes, relative to the list"
         raise ImageError(reason) from error
+
+
+def is_remote(path: str) -> bool:
+    """Return whether a path is the address of something that lies elsewhere.
+
+    Examples
+    --------
+    >>> is_remote("https://example.org/a.jpg"), is_remote("C:/a.jpg"), is_remote("a//b.jpg")
+    (True, False, False)
+    """
+    return bool(_ADDRESS(path))
+
+
+def read_remote() -> bytes:
+    """Raise `ImageError`: nothing is fetched."""
+    raise ImageError("remote images are not fetched; download it first and list its path")
 
 
 def starts_like_a_picture(path: str, root: str) -> bool:

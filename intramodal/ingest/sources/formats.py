@@ -9,7 +9,6 @@ from typing import BinaryIO
 from intramodal.errors import SourceError
 from intramodal.ground_truth import GroundTruth
 from intramodal.ingest.input_file import InputFile
-from intramodal.ingest.signatures import format_by_name
 from intramodal.ingest.sources.base import LabelRule, Source, label_rule
 from intramodal.ingest.sources.hub import HubSource, image_column
 from intramodal.ingest.sources.landmarks import LandmarkSource
@@ -17,6 +16,7 @@ from intramodal.ingest.sources.lists import TABLE_SUFFIXES, ListSource
 from intramodal.ingest.sources.pictures import FolderSource, NamedSource
 from intramodal.ingest.sources.shards import ShardSource
 from intramodal.ingest.sources.splits import SplitSource
+from intramodal.signatures import format_by_name
 
 _FORMS = "a folder, a .csv, .tsv, .jsonl or .parquet list, .tar shards, or - for paths on stdin"
 

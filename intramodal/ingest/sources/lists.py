@@ -18,19 +18,21 @@ from typing import Any, NamedTuple, TextIO
 from intramodal.errors import MissingDependencyError, SourceError
 from intramodal.ingest.input_file import InputFile, Readable
 from intramodal.ingest.payload import FAR_DATE
-from intramodal.ingest.signatures import N_BYTES, format_by_name, format_of
 from intramodal.ingest.sources.base import (
     PICTURE_SUFFIXES,
     LabelRule,
     Records,
     Source,
+    is_remote,
     is_text,
     no_label,
     read_file,
     read_json,
+    read_remote,
     spelled,
     suffix,
 )
+from intramodal.signatures import N_BYTES, format_by_name, format_of
 from intramodal.types import ImageRecord, Payload
 
 _LONGEST_ROW = 16 * 2**20
@@ -578,6 +580,8 @@ class ListSource(Source):
             return self._hiding(place, f"the {COLUMN!r} holds a NUL byte")
         if not is_text(path):
             return self._hiding(spelled(path), "the name is not UTF-8")
+        if is_remote(path):
+            return ImageRecord(path, read_remote, payload)
         key = self._key(path)
         if key is None:
             reason = "leads out of the list's folder; keep the list in a folder above its pictures"

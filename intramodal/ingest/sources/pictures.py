@@ -17,11 +17,13 @@ from intramodal.ingest.sources.base import (
     LabelRule,
     Records,
     Source,
+    is_remote,
     is_text,
     kind_of,
     no_label,
     promises_no_picture,
     read_file,
+    read_remote,
     reason_of,
     resolved,
     spelled,
@@ -186,6 +188,8 @@ class NamedSource(Source):
     def _record(self, path: str) -> ImageRecord:
         if not is_text(path):
             return self._hiding(spelled(path), "the name is not UTF-8")
+        if is_remote(path):
+            return ImageRecord(path, read_remote)
         whole = os.path.join(self._folder, path)  # noqa: PTH118  an absolute path replaces it
         return ImageRecord(self._key(whole), partial(_read_named, whole))
 

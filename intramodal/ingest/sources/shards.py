@@ -19,7 +19,6 @@ from typing import BinaryIO, cast
 
 from intramodal.errors import ImageError, SourceError
 from intramodal.ingest.input_file import InputFile
-from intramodal.ingest.signatures import N_BYTES, format_of
 from intramodal.ingest.sources.base import (
     MAX_FILE_BYTES,
     PICTURE_SUFFIXES,
@@ -35,6 +34,7 @@ from intramodal.ingest.sources.base import (
     suffix,
     unreadable,
 )
+from intramodal.signatures import N_BYTES, format_of
 from intramodal.types import ImageRecord, Payload
 
 _LARGEST_HEADER = 2**20

@@ -19,6 +19,7 @@ from intramodal.ingest.sources.base import (
     no_label,
     read_file,
 )
+from intramodal.signatures import decoded
 from intramodal.types import ImageRecord
 
 SPLITS = ("train", "val", "test")
@@ -147,8 +148,8 @@ def _parts(path: str | os.PathLike[str]) -> list[tuple[str, list[Any]]]:
 def _json(path: str | os.PathLike[str]) -> Any:
     real = os.path.realpath(path)
     try:
-        text = read_file(real, os.path.dirname(real)).decode("utf-8-sig")  # noqa: PTH120
-    except (ImageError, UnicodeDecodeError) as error:
+        text = decoded(read_file(real, os.path.dirname(real)))  # noqa: PTH120
+    except (ImageError, ValueError) as error:
         raise SourceError(f"split file {path} cannot be read ({error}); give {_FORM}") from error
     try:
         return json.loads(text, object_pairs_hook=_once)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from intramodal.errors import InputError, SourceError, reason
 from intramodal.files import format_of
 from intramodal.ingest.input_file import InputFile, Readable
-from intramodal.ingest.signatures import format_by_name
 from intramodal.ingest.sources.base import read_json
 from intramodal.ingest.sources.lists import import_pyarrow
+from intramodal.signatures import format_by_name
 from intramodal.types import Floats, PointId, require_finite
 
 VECTOR_COLUMNS = ("vector", "embedding")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from datetime import date
 from decimal import Decimal
@@ -12,6 +13,7 @@ import pytest
 from intramodal.errors import ImageError, SourceError
 from intramodal.ingest.payload import json_payload
 from intramodal.ingest.sources.formats import open_source
+from intramodal.ingest.sources.pictures import NamedSource
 from tests.unit.ingest.sources_kit import (
     keys,
     needs_posix,
@@ -124,6 +126,16 @@ def test_a_path_of_windows_is_called_that(tmp_path: Path, path: str) -> None:
     (record,) = open_source(str(tmp_path / "l.csv"))
     with pytest.raises(ImageError, match="written as on Windows"):
         record.read()
+
+
+@pytest.mark.parametrize("path", ["https://example.org/a.jpg", "s3://shop/a.jpg", "file:///a.jpg"])
+def test_an_address_is_listed_as_what_is_not_fetched(tmp_path: Path, path: str) -> None:
+    (tmp_path / "l.csv").write_text(f"path\n{path}\n")
+    for source in (
+        open_source(str(tmp_path / "l.csv")),
+        NamedSource("-", stream=io.BytesIO(path.encode() + b"\n")),
+    ):
+        assert reasons(source)[path].startswith("remote images are not fetched; download it first")
 
 
 def test_a_key_that_occurs_twice_in_a_row_is_listed(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+import re
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,17 @@ def test_what_makes_no_prompts_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=said):
         AnchorSet(names, template)
+
+
+def test_a_file_in_a_known_format_is_called_that(tmp_path: Path) -> None:
+    for data, said in [
+        (gzip.compress(b"cat\ndog\n"), r"it is gzip; unpack it first"),
+        ("cat\ndog\n".encode("utf-16"), r"it is UTF-16; save it as UTF-8"),
+        (b"cat\ncaf\xe9\n", r"it is not UTF-8, see byte 8"),
+    ]:
+        (tmp_path / "x").write_bytes(data)
+        with pytest.raises(InputError, match=re.escape(f"cannot be read ({said})")):
+            AnchorSet.from_file(tmp_path / "x")
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:

@@ -97,6 +97,25 @@ def format_of(start: bytes) -> str | None:
     return "it is a film; extract its frames" if start[4:8] == b"ftyp" else None
 
 
+def decoded(data: bytes) -> str:
+    r"""Return text in UTF-8, without a byte order mark; `ValueError` says what it is instead.
+
+    Examples
+    --------
+    >>> decoded(b"\x1f\x8b\x08")
+    Traceback (most recent call last):
+    ...
+    ValueError: it is gzip; unpack it first
+    """
+    known = format_of(data[:N_BYTES])
+    if known is not None:
+        raise ValueError(known)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8, see byte {error.start + 1:,}") from error
+
+
 def text_image(start: bytes) -> str | None:
     """Return which format has its pixels as text, which is read slowly; None for no such one."""
     return next((name for begins, name in _TEXT_IMAGES if begins.match(start)), None)
