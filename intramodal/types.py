@@ -8,12 +8,13 @@ import re
 import uuid
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
+from intramodal.fit_rows import LabelFit
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,6 +27,9 @@ Floats = NDArray[np.float32]
 PointId = str | int
 """A Qdrant point id at our border: an unsigned integer, or a UUID in its canonical text; in a
 collection with shard keys a `KeyedId`, or its text."""
+
+Distance = Literal["Cosine", "Dot", "Euclid", "Manhattan"]
+"""By what Qdrant compares vectors."""
 
 ShardKey = str | int
 """What names a shard of a collection with custom sharding."""
@@ -377,6 +381,16 @@ class VectorMap(Protocol):
     @property
     def default_vector(self) -> str:
         """Return what the new vector is called unless somebody says otherwise."""
+        ...
+
+    @property
+    def distance(self) -> Distance:
+        """Return by what the new vectors are compared."""
+        ...
+
+    @property
+    def labels(self) -> LabelFit | None:
+        """Return the labels that it has seen; None where it has seen none."""
         ...
 
     def apply(self, X: NDArray[Any]) -> Floats:

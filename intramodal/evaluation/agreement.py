@@ -25,10 +25,10 @@ from intramodal.evaluation.tasks import Points, RetrievalTask, read_labelled
 from intramodal.evaluation.texts import Texts, texts_of
 from intramodal.projection.anchors import AnchorSet
 from intramodal.runs.run import Run
-from intramodal.store.base import Distance, Filter
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.search import describe
-from intramodal.types import Encoder, Floats, PointId, VectorTable, unit_rows
+from intramodal.types import Distance, Encoder, Floats, PointId, VectorTable, unit_rows
 
 LOGIT_SCALE = 100.0
 """Softmax scale of CLIP's zero-shot classifier, where its training ends (Radford et al. 2021)."""

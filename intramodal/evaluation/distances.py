@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError
 from intramodal.evaluation.ranking import Relevance, Reranking, Ties, on_device, rank
-from intramodal.store.base import Distance
 from intramodal.store.collection import ImageCollection
-from intramodal.types import Floats, VectorTable
+from intramodal.types import Distance, Floats, VectorTable
 
 _EQUAL_LENGTHS = 1e-3
 """Relative: unit vectors in half precision differ by less."""

@@ -35,9 +35,9 @@ from intramodal.plots import Plot, shots_plot
 from intramodal.progress import tracked
 from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
 from intramodal.runs.run import Run
-from intramodal.store.base import Distance, Filter
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
-from intramodal.types import Floats, PointId, VectorTable
+from intramodal.types import Distance, Floats, PointId, VectorTable
 
 N_EPISODES = 50
 """Draws of the shots unless told otherwise."""

@@ -40,10 +40,10 @@ from intramodal.progress import tracked
 from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
 from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, QueryScores, pack_scores
-from intramodal.store.base import Distance, Filter, Hits
+from intramodal.store.base import Filter, Hits
 from intramodal.store.collection import ImageCollection
 from intramodal.store.queries import Weights, check_weights
-from intramodal.types import Floats, PointId, VectorTable
+from intramodal.types import Distance, Floats, PointId, VectorTable
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,9 @@ from dataclasses import replace
 from intramodal.errors import InputError
 from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.runs.run import Run
-from intramodal.store.base import Distance
 from intramodal.store.collection import ImageCollection
 from intramodal.store.query_side import QuerySide
-from intramodal.types import VectorTable, unit_rows
+from intramodal.types import Distance, VectorTable, unit_rows
 
 
 def check_query_side(source: VectorTable | ImageCollection, side: QuerySide | None) -> None:

@@ -32,8 +32,7 @@ from intramodal.evaluation.retrieval import (
 from intramodal.evaluation.shots import FewshotTask
 from intramodal.evaluation.tasks import Mask, RetrievalTask
 from intramodal.evaluation.verdict import GUARD, PIECES, Piece, capital, guard_of
-from intramodal.store.base import Distance
-from intramodal.types import VectorTable
+from intramodal.types import Distance, VectorTable
 
 TASKS = ("retrieval", "fewshot")
 PIECES_OF = {"retrieval": ("map", "first"), "fewshot": ("fewshot",)}

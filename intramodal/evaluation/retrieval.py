@@ -47,10 +47,10 @@ from intramodal.projection.projection import Projection
 from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
 from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, QueryScores, pack_scores
-from intramodal.store.base import Distance, Filter
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.query_side import QuerySide
-from intramodal.types import Floats, PointId, VectorTable
+from intramodal.types import Distance, Floats, PointId, VectorTable
 
 CLASSES = "per-class results"
 """Name of the run's artefact with the figures of every class."""

@@ -42,9 +42,9 @@ from intramodal.ground_truth import DIFFICULTIES, Difficulty, GroundTruth
 from intramodal.progress import tracked
 from intramodal.runs.frames import stacked_frames
 from intramodal.runs.run import Run
-from intramodal.store.base import Distance, Filter
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
-from intramodal.types import Floats, VectorTable, unkeyed
+from intramodal.types import Distance, Floats, VectorTable, unkeyed
 
 Rows = NDArray[np.intp]
 

@@ -218,6 +218,11 @@ def _in_space(
 ) -> Floats:
     """Return the texts (n_classes, dim) in the space of the vector, (n_classes, d)."""
     origin = source.manifest.vectors.get(vector) if isinstance(source, ImageCollection) else None
+    if origin is not None and origin.labels:
+        raise InputError(
+            f"{vector!r} was fitted to labels of images ({origin.labels}), so it takes no texts; "
+            f"ask on {origin.source!r}"
+        )
     if projection is None:
         if origin is not None and origin.projection:
             raise InputError(

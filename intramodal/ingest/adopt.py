@@ -11,7 +11,7 @@ import numpy as np
 
 from intramodal.errors import ImageError, InputError, ManifestMismatchError
 from intramodal.ingest.encoders.names import KNOWN_MODELS
-from intramodal.projection.projection import Projection
+from intramodal.projection.posterior import StoredMap
 from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
@@ -70,7 +70,7 @@ def adopt_collection(
     vector: str = "raw",
     pictures: Path | None = None,
     encoder: Encoder | Callable[[str], Encoder] | None = None,
-    projection: Projection | None = None,
+    projection: StoredMap | None = None,
     run: Run | None = None,
 ) -> AdoptSummary:
     """Declare which model made a vector of a collection, once what can be checked agrees.
@@ -87,7 +87,7 @@ def adopt_collection(
         Folder the payload's ``path`` is relative to: some are encoded again and compared.
     encoder : Encoder or callable, optional
         For the pictures: the model, or a function that loads it by its name.
-    projection : Projection, optional
+    projection : Projection or PosteriorMap, optional
         One of that model: its texts are compared with the vectors.
     run : Run, optional
         Records what was declared and found.

@@ -32,7 +32,7 @@ from intramodal.ingest.prune import Seen
 from intramodal.ingest.reader import Step, Tally, Write
 from intramodal.ingest.sources.base import check_dataset, is_text, spelled, unreadable
 from intramodal.ingest.workers import Pace, Threads
-from intramodal.projection.projection import Projection
+from intramodal.projection.posterior import StoredMap
 from intramodal.runs.records import FailureRecord
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
@@ -69,7 +69,7 @@ def encoder_origin(encoder: Encoder) -> VectorOrigin:
 
 
 def check_projection(
-    collection: ImageCollection, raw: VectorOrigin, projection: Projection | None
+    collection: ImageCollection, raw: VectorOrigin, projection: StoredMap | None
 ) -> None:
     """Raise unless new points would have the projected vectors that the others have."""
     if projection is not None:
@@ -99,7 +99,7 @@ def check_view(collection: ImageCollection, view: AugmentedView | None) -> None:
 
 
 def written_vectors(
-    encoder: Encoder, projection: Projection | None = None, view: AugmentedView | None = None
+    encoder: Encoder, projection: StoredMap | None = None, view: AugmentedView | None = None
 ) -> dict[str, tuple[int, VectorOrigin]]:
     """Return size and origin of all vectors that an ingest of images writes."""
     origins = {RAW: encoder_origin(encoder)}
@@ -114,7 +114,7 @@ def written_vectors(
     return found
 
 
-def projected_name(projection: Projection, of: str) -> str:
+def projected_name(projection: StoredMap, of: str) -> str:
     """Return the name of the vector that a projection makes of raw vectors or of their views."""
     name = projection.default_vector
     return name if of == RAW else augmented(name)
@@ -274,7 +274,7 @@ class ImageReader:
     source: Iterable[ImageRecord]
     collection: ImageCollection
     encoder: Encoder
-    projection: Projection | None
+    projection: StoredMap | None
     dataset: str
     """Namespace of the ids."""
     batch_size: int
@@ -510,7 +510,7 @@ def _relabel(collection: ImageCollection, batch: Sequence[Relabelled]) -> Tally:
 
 
 def _project(
-    collection: ImageCollection, projection: Projection, batch: Sequence[Unprojected]
+    collection: ImageCollection, projection: StoredMap, batch: Sequence[Unprojected]
 ) -> Tally:
     """Project stored vectors, as a backfill does, and set the payload keys that differ."""
     store, name, vector = collection.store, collection.name, projection.default_vector

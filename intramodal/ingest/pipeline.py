@@ -29,7 +29,7 @@ from intramodal.ingest.vectors.load import RowReader, Vectors, check_target, vec
 from intramodal.ingest.vectors.ready import ReadyVectors
 from intramodal.ingest.workers import Threads, counted
 from intramodal.progress import progress
-from intramodal.projection.projection import Projection
+from intramodal.projection.posterior import StoredMap
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter, Store
 from intramodal.store.collection import ImageCollection
@@ -89,7 +89,7 @@ def images_collection(  # noqa: PLR0913  a job has as many knobs as it has
     name: str,
     *,
     encoder: Encoder,
-    projection: Projection | None = None,
+    projection: StoredMap | None = None,
     augment: bool = False,
     augment_seed: int = 0,
     dataset: str | None = None,
@@ -104,7 +104,7 @@ def images_collection(  # noqa: PLR0913  a job has as many knobs as it has
     store : Store
     name : str
     encoder : Encoder
-    projection : Projection, optional
+    projection : Projection or PosteriorMap, optional
     augment, augment_seed
         As in `ingest_images`.
     dataset : str, optional
@@ -192,7 +192,7 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
     collection: ImageCollection,
     *,
     encoder: Encoder,
-    projection: Projection | None = None,
+    projection: StoredMap | None = None,
     augment: bool = False,
     augment_seed: int = 0,
     dataset: str | None = None,
@@ -219,7 +219,7 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
     collection : ImageCollection
         With the vector ``raw`` of this encoder and, with a projection, its vector.
     encoder : Encoder
-    projection : Projection, optional
+    projection : Projection or PosteriorMap, optional
         Its vector is written with ``raw``; new pictures get both in one write.
     augment : bool
         Also encode one augmented view of each image (a random crop of half the area and more, and
@@ -304,7 +304,7 @@ def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
     *,
     vector: str = RAW,
     made_by: str | None = None,
-    projection: Projection | None = None,
+    projection: StoredMap | None = None,
     batch_size: int = DEFAULT_BATCH,
     max_failures: int | None = None,
     run: Run | None = None,
@@ -326,7 +326,7 @@ def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
         Named vector of the rows.
     made_by : str, optional
         The model that made them, for the record; by default as the collection says.
-    projection : Projection, optional
+    projection : Projection or PosteriorMap, optional
         Its vector is written beside, in the same upsert.
     batch_size : int
         Rows read and written at once.
@@ -381,7 +381,7 @@ def log_declared(run: Run, made_by: str) -> None:
 
 
 def _log_identities(
-    run: Run, encoder: Encoder, projection: Projection | None, view: AugmentedView | None
+    run: Run, encoder: Encoder, projection: StoredMap | None, view: AugmentedView | None
 ) -> None:
     """Record the encoder, the device and precision it ran with, the projection and the views."""
     facts = {**encoder.identity, "precision": encoder.precision, "device": encoder.device}
@@ -413,7 +413,7 @@ class WrittenReplicas:
         self,
         collection: ImageCollection,
         vector: str,
-        projection: Projection | None,
+        projection: StoredMap | None,
         failures: Failures,
         *,
         all_have_it: bool = False,

@@ -9,7 +9,7 @@ from typing import Any
 
 from intramodal.errors import Conflict, InputError, ManifestMismatchError, NotFound, Unsupported
 from intramodal.ingest.adopt import AdoptSummary, adopt_collection, check_dimension
-from intramodal.projection.projection import Projection
+from intramodal.projection.posterior import StoredMap
 from intramodal.runs.run import Run
 from intramodal.store.base import Store, VectorSpec
 from intramodal.store.checks import check_name
@@ -106,7 +106,7 @@ def adopt_shard(  # noqa: PLR0913  a job has as many knobs as it has
     vector: str | None = None,
     pictures: Path | None = None,
     encoder: Encoder | Callable[[str], Encoder] | None = None,
-    projection: Projection | None = None,
+    projection: StoredMap | None = None,
     run: Run | None = None,
 ) -> ShardSummary:
     """Copy a shard of Qdrant Edge into an embedded store, as a new collection.

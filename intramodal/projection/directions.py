@@ -10,7 +10,14 @@ def principal_directions(
     centred: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return variances (d,), descending, and directions (d, d) as rows of centred data (n, d)."""
-    variances, vectors = np.linalg.eigh(centred.T @ centred / (len(centred) - 1))
+    return directions_of(centred.T @ centred / (len(centred) - 1))
+
+
+def directions_of(
+    covariance: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return variances (d,), descending, and directions (d, d) as rows of a covariance (d, d)."""
+    variances, vectors = np.linalg.eigh(covariance)
     directions = vectors.T[::-1]
     # An eigenvector's sign is arbitrary: make its largest entry positive.
     largest = np.abs(directions).argmax(axis=1)

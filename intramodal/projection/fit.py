@@ -1,15 +1,22 @@
-"""A projection from an encoder, text embeddings or projectors."""
+"""Maps from an encoder, text embeddings or projectors, and from labelled vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from intramodal.errors import InputError, ManifestMismatchError, ModelError
+from intramodal.fit_rows import FEW_ROWS, FitRows, LabelFit
 from intramodal.projection.anchors import AnchorSet
 from intramodal.projection.isoclip import IsoClip, Projectors
-from intramodal.projection.projection import Projection
+from intramodal.projection.posterior import PosteriorMap
+from intramodal.projection.projection import Projection, libraries
 from intramodal.projection.recipes import PAPER_TEXT, Recipe, recipe_named
 from intramodal.types import Encoder, Floats, HasProjectors, declared_fingerprint, encoders_agree
 
@@ -27,6 +34,46 @@ class Center:
     made_by: tuple[str, str] | None
     origin: str
     facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LabelledRows:
+    """Vectors with labels, and others that need none; what maps that see labels are fitted to.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+    y : sequence of str
+        n class names.
+    field : str
+        What the labels are of.
+    rows : FitRows
+        Which points these are: they never judge the map.
+    made_by : (str, str)
+        Name and fingerprint of the model.
+    gallery : ndarray of shape (m, d), optional
+        Vectors of the same collection that are not for fitting; `X` without any.
+    facts : mapping
+        Where they are from: JSON values.
+    """
+
+    X: NDArray[Any]
+    y: Sequence[str]
+    field: str
+    rows: FitRows
+    made_by: tuple[str, str]
+    gallery: NDArray[Any] | None = None
+    facts: Mapping[str, Any] = dataclass_field(default_factory=dict)
+
+    @property
+    def labels(self) -> LabelFit:
+        """What a map fitted to them has seen."""
+        return LabelFit(self.field, self.rows, dict(sorted(Counter(self.y).items())))
+
+    def __repr__(self) -> str:
+        """Return the labels and the number of rows."""
+        n_others = 0 if self.gallery is None else len(self.gallery)
+        return f"LabelledRows({self.labels}, {len(self.X):,} rows, {n_others:,} others)"
 
 
 def fit_projection(  # noqa: PLR0913  a job has as many knobs as it has
@@ -104,6 +151,157 @@ def fit_projection(  # noqa: PLR0913  a job has as many knobs as it has
     facts: dict[str, Any] = {} if recipe is None else {"recipe": chosen.name}
     facts |= {} if center is None else {"center": dict(center.facts)}
     return replace(projection, recipe={**projection.recipe, **facts})
+
+
+def fit_label_map(
+    rows: LabelledRows,
+    *,
+    text: Projection | Floats | None = None,
+    label_weight: float | None = None,
+    components: int | None = None,
+) -> Projection:
+    """Fit axes that tell the classes of a label apart, beside directions of texts.
+
+    Parameters
+    ----------
+    rows : LabelledRows
+    text : Projection or ndarray of shape (n_texts, d), optional
+        Whose directions, or which texts: the first 64. Without it the images' own principal axes
+        take their place, which costs about one point of mAP where texts help much.
+    label_weight : float, optional
+        Share of the label axes in a vector's length; by default .5 below 100 labelled rows,
+        else .8.
+    components : int, optional
+        Label axes at most, 64 by default; there are never more than classes less one.
+
+    Raises
+    ------
+    InputError
+        For labels of one class, a weight or a number of axes that cannot be, or a projection
+        that has seen labels itself.
+    ManifestMismatchError
+        If the projection is another model's.
+    """
+    from intramodal.projection.label_map import N_AXES, LabelMap
+
+    directions, from_text = _directions(text, rows, N_AXES)
+    fitted = LabelMap(directions, label_weight, N_AXES if components is None else components)
+    fitted.fit(rows.X, np.asarray(rows.y, dtype=str), gallery=rows.gallery)
+    return Projection(
+        matrix=fitted.matrix_.astype(np.float32),
+        method="label",
+        encoder=rows.made_by[0],
+        encoder_fingerprint=rows.made_by[1],
+        offset=fitted.mean_.astype(np.float32),
+        recipe={
+            **_seen(rows, from_text),
+            "label_weight": fitted.label_weight_,
+            "n_text": fitted.n_text_,
+            "n_label": fitted.n_label_,
+        },
+        text_mean=text.text_mean if isinstance(text, Projection) else None,
+    )
+
+
+def fit_posterior(
+    rows: LabelledRows, *, text: Projection | Floats | None = None, force: bool = False
+) -> PosteriorMap:
+    """Fit the chance of each class, beside half as many text axes as there are dimensions.
+
+    Parameters
+    ----------
+    rows : LabelledRows
+    text : Projection or ndarray of shape (n_texts, d), optional
+        As for `fit_label_map`.
+    force : bool
+        Fit also where a class has fewer than 10 labelled rows: such classes lose.
+
+    Raises
+    ------
+    InputError
+        For a class of too few rows, or as for `fit_label_map`.
+    ManifestMismatchError
+        If the projection is another model's.
+    """
+    from intramodal.projection.class_posterior import ClassPosterior
+    from intramodal.projection.classes import mean_of
+    from intramodal.projection.label_map import text_axes
+
+    names, codes = np.unique(np.asarray(rows.y, dtype=str), return_inverse=True)
+    _check_classes(rows.labels, force=force)
+    others = rows.X if rows.gallery is None else rows.gallery
+    mean, n_axes = mean_of(others), max(1, rows.X.shape[1] // 2)
+    directions, from_text = _directions(text, rows, n_axes)
+    fitted = ClassPosterior.fit(rows.X, codes, mean)
+    return PosteriorMap(
+        offset=mean.astype(np.float32),
+        weights=fitted.weights.astype(np.float32),
+        bias=fitted.bias.astype(np.float32),
+        directions=text_axes(directions, others, mean, n_axes).astype(np.float32),
+        encoder=rows.made_by[0],
+        encoder_fingerprint=rows.made_by[1],
+        recipe={
+            **_seen(rows, from_text),
+            "temperature": fitted.temperature,
+            "classes": names.tolist(),
+        },
+    )
+
+
+def _check_classes(labels: LabelFit, *, force: bool) -> None:
+    if len(labels.counts) < 2:
+        raise InputError(
+            f"posterior codes need two classes, got {len(labels.counts)}; choose a field with at "
+            f"least two values"
+        )
+    name, least = min(labels.counts.items(), key=lambda item: item[1])
+    if least < FEW_ROWS and not force:
+        raise InputError(
+            f"class {name!r} of {labels.field!r} has {least} labelled images, and posterior codes "
+            f"punish classes of fewer than {FEW_ROWS}; label more, fit a label map, or force it"
+        )
+
+
+def _directions(
+    text: Projection | Floats | None, rows: LabelledRows, most: int
+) -> tuple[NDArray[Any] | None, Mapping[str, Any]]:
+    """Return directions of texts (d, at most `most`), None for the images' own, and from what."""
+    d = rows.X.shape[1]
+    if text is None:
+        return None, {"from": "images"}
+    if not isinstance(text, Projection):
+        from intramodal.projection.text_pca import TextPCA
+
+        if text.ndim != 2 or text.shape[1] != d:
+            raise InputError(
+                f"the texts have shape {text.shape}, the images {d} dimensions; embed them with "
+                f"{rows.made_by[0]}"
+            )
+        rank = TextPCA(1).fit(text).rank_
+        return TextPCA(min(most, rank)).fit(text).components_.T, {"from": "texts", "n": len(text)}
+    if text.labels is not None:
+        raise InputError(
+            f"{text.place or repr(text)} has seen labels itself, and its text axes are mixed with "
+            f"those; give the projection it was made with, or one of texts alone"
+        )
+    if not encoders_agree((text.encoder, text.encoder_fingerprint), rows.made_by):
+        raise ManifestMismatchError(
+            f"the projection was fitted for {text.encoder} ({text.encoder_fingerprint[:12]}), the "
+            f"vectors were made by {rows.made_by[0]} ({rows.made_by[1][:12]}); fit one for this "
+            f"model"
+        )
+    return text.matrix[:, :most], {"from": "projection", "fingerprint": text.fingerprint}
+
+
+def _seen(rows: LabelledRows, from_text: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts of a recipe that say what a map has seen."""
+    return {
+        "labels": rows.labels.to_dict(),
+        "text": dict(from_text),
+        "n_others": 0 if rows.gallery is None else len(rows.gallery),
+        "data": dict(rows.facts),
+        **libraries(),
+    }
 
 
 def _recipe(

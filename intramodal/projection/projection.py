@@ -7,6 +7,7 @@ and the mean of the corpus for centred PCA←.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,11 +20,14 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError, MismatchError, ProjectionError, reason
 from intramodal.files import write_bytes
+from intramodal.fit_rows import LabelFit
 from intramodal.projection.anchors import AnchorSet
 from intramodal.projection.recipes import PAPER_TEXT
-from intramodal.types import Floats, fingerprint, require_finite, unit_rows
+from intramodal.types import Distance, Floats, fingerprint, require_finite, unit_rows
 
 FORMAT = "intramodal projection"
+POSTERIOR = "posterior"
+"""Method of the one kind of map that is not affine; see `intramodal.projection.posterior`."""
 _VERSION = 2
 _READABLE = (1, 2)
 """Files of version 1 have no digest of the whole content and no mean of the texts."""
@@ -169,14 +173,32 @@ class Projection:
     def default_vector(self) -> str:
         """Name of the vector it fills unless another is given.
 
-        The method's name; with other anchors than those of the paper, theirs is appended.
+        The method's name; with other anchors than those of the paper, theirs is appended, and the
+        field whose labels it has seen.
         """
+        if self.labels is not None:
+            return labelled_name(self.method, self.labels)
         anchors = self.recipe.get("anchors_name")
         return f"{self.method}_{anchors}" if anchors else self.method
 
+    @property
+    def distance(self) -> Distance:
+        """By what its vectors are compared."""
+        return "Cosine"
+
+    @cached_property
+    def gain(self) -> float:
+        """What an error of a unit vector's component may be multiplied by, at least 1."""
+        return max(1.0, float(np.linalg.norm(self.matrix, axis=0).max()))
+
+    @cached_property
+    def labels(self) -> LabelFit | None:
+        """The labels it has seen; None for a map that needs none."""
+        return labels_of_recipe(self.recipe)
+
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the map, its method, its encoder and how the texts were treated."""
+        """SHA-256 of the map, its method, its encoder, its labels and how texts were treated."""
         declared: dict[str, Any] = {
             "method": self.method,
             "encoder_fingerprint": self.encoder_fingerprint,
@@ -189,6 +211,8 @@ class Projection:
             for name, default in _DECLARED_RECIPE.items()
             if self.recipe.get(name, default) != default
         }
+        if self.labels is not None:
+            declared["labels"] = self.labels.to_dict()
         parts = [self.matrix] if self.offset is None else [self.matrix, self.offset]
         return fingerprint(declared, *(part.tobytes() for part in parts))
 
@@ -282,7 +306,7 @@ class Projection:
 
     def warnings(self) -> list[str]:
         """Return what a user should know before relying on it; usually nothing."""
-        found = []
+        found = [] if self.labels is None else self.labels.warnings()
         n_distinct, rank = self.recipe.get("n_distinct"), self.recipe.get("rank")
         if n_distinct is not None and n_distinct < self.dim_in:
             found.append(
@@ -313,6 +337,7 @@ class Projection:
             "fingerprint": self.fingerprint,
             "encoder": self.encoder,
             **{key: self.recipe.get(key) for key in _SHOWN},
+            "labels": self.labels and self.labels.to_dict(),
             "warnings": list(self.warnings()),
         }
 
@@ -338,7 +363,16 @@ class Projection:
         ProjectionError
             If it is absent, truncated, foreign, of a newer version or changed since it was saved.
         """
-        about, tensors = read_projection(Path(path))
+        return cls.read(Path(path), *read_projection(Path(path)))
+
+    @classmethod
+    def read(cls, path: Path, about: Mapping[str, Any], tensors: Mapping[str, Any]) -> Projection:
+        """Return what a file says and holds as a projection; see `load`."""
+        if "matrix" not in tensors and about.get("method") == POSTERIOR:
+            raise ProjectionError(
+                f"{path} holds posterior codes, which are no projection: they can be stored, "
+                f"searched and compared, but nothing else can be mapped by them; give a projection"
+            )
         try:
             loaded = cls(
                 tensors["matrix"],
@@ -350,12 +384,12 @@ class Projection:
                 tensors.get("text_mean"),
                 str(path),
             )
-            saved = about["fingerprint"]
-        except (KeyError, TypeError, ValueError) as error:
+            saved, found = about["fingerprint"], loaded.fingerprint
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise ProjectionError(
                 f"{path} is not a complete projection ({error}); fit it again"
             ) from error
-        if loaded.fingerprint != saved:
+        if found != saved:
             raise ProjectionError(f"{path} was changed after it was saved; fit it again")
         return loaded
 
@@ -419,6 +453,24 @@ def _finite_unit_rows(X: NDArray[Any]) -> Floats:
     if not np.isfinite(np.einsum("ij,ij->i", unit, unit)).all():
         require_finite(X, "the vectors to project")
     return unit
+
+
+def labels_of_recipe(recipe: Mapping[str, Any]) -> LabelFit | None:
+    """Return the labels that a map has seen, as its recipe says."""
+    return LabelFit.from_dict(recipe["labels"]) if "labels" in recipe else None
+
+
+def labelled_name(method: str, labels: LabelFit) -> str:
+    """Return what a vector is called whose map has seen the labels of a field.
+
+    Examples
+    --------
+    >>> from intramodal.fit_rows import FitRows
+    >>> labelled_name("label", LabelFit("shot.base colour", FitRows(share=0.5)))
+    'label_shot_base_colour'
+    """
+    field_name = re.sub(r"[^\w-]+", "_", labels.field).strip("_")
+    return f"{method}_{field_name}"
 
 
 def _row(values: NDArray[Any], length: int, what: str) -> Floats:

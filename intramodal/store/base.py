@@ -22,9 +22,8 @@ from intramodal.errors import (
     Unsupported,
 )
 from intramodal.store.fields import picked
-from intramodal.types import Floats, Payload, PointId, ShardKey, listed
+from intramodal.types import Distance, Floats, Payload, PointId, ShardKey, listed
 
-Distance = Literal["Cosine", "Dot", "Euclid", "Manhattan"]
 IndexKind = Literal["keyword", "integer", "float", "bool", "datetime"]
 
 UNNAMED = ""

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -105,7 +105,7 @@ class ImageCollection:
         dataset: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> ImageCollection:
-        """Create a collection of cosine vectors; `Conflict` if the name is taken.
+        """Create a collection of vectors; `Conflict` if the name is taken.
 
         Parameters
         ----------
@@ -117,7 +117,7 @@ class ImageCollection:
         for vector in vectors:
             check_new_vector(vector)
         manifest = Manifest({v: origin for v, (_, origin) in vectors.items()}, dataset or name)
-        specs = {v: VectorSpec(size) for v, (size, _) in vectors.items()}
+        specs = {v: VectorSpec(size, origin.distance) for v, (size, origin) in vectors.items()}
         store.create(name, specs, metadata=manifest.to_metadata(), options=options)
         return cls(store, name, replace(manifest, is_stored=True))
 
@@ -259,7 +259,7 @@ class ImageCollection:
         """
         if vector not in self.vectors:
             check_new_vector(vector)
-        spec = VectorSpec(size, datatype=datatype)
+        spec = VectorSpec(size, origin.distance, datatype)
         self.store.check_storable(vector, spec)
         with self._claimed(vector, origin) as claims_to_remove:
             there = self._declared_new(vector, origin, claims_to_remove)
@@ -309,7 +309,7 @@ class ImageCollection:
         for _ in range(_MOST_TRIES):
             claim, started = new_claim(vector), time.monotonic()
             try:
-                self.store.set_metadata(self.name, {claim: asdict(origin)})
+                self.store.set_metadata(self.name, {claim: origin.to_dict()})
             except AccessDenied:
                 self.reread()
                 if vector in self.manifest.vectors:  # and no right is needed

@@ -31,11 +31,11 @@ from intramodal.pickles import (
     shown,
     unpickled,
 )
-from intramodal.store.base import UNNAMED, Distance, Page, VectorSpec
+from intramodal.store.base import UNNAMED, Page, VectorSpec
 from intramodal.store.checks import canonical_ids
 from intramodal.store.directories import read_meta, recognize
 from intramodal.store.pages import PageSize
-from intramodal.types import Floats, Payload, PointId, unit_rows
+from intramodal.types import Distance, Floats, Payload, PointId, unit_rows
 
 _FILE = "storage.sqlite"
 _LOCK = ".lock"

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from intramodal.errors import ManifestMismatchError
-from intramodal.types import encoders_agree
+from intramodal.fit_rows import LabelFit
+from intramodal.types import Distance, encoders_agree
 
 T = TypeVar("T")
 
@@ -70,6 +71,10 @@ class VectorOrigin:
     is_complete : bool
         False while a backfill is filling the vector, and after one that has left points without
         it: a writer that does not know the vector brought them meanwhile.
+    distance : {"Cosine", "Dot"}
+        By what vectors of this origin are compared, whatever the collection ranks by.
+    labels : LabelFit or None
+        The labels that its projection has seen.
     """
 
     encoder: str
@@ -79,6 +84,15 @@ class VectorOrigin:
     source: str = ""
     method: str = ""
     is_complete: bool = True
+    distance: Distance = "Cosine"
+    labels: LabelFit | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values; what most vectors do not have is left out where they have not."""
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
+        found["labels"] = self.labels and self.labels.to_dict()
+        usual = {"distance": "Cosine", "labels": None}
+        return {key: value for key, value in found.items() if usual.get(key, ...) != value}
 
     def agrees_with(self, other: VectorOrigin) -> bool:
         """Return whether vectors of both origins may be compared with each other."""
@@ -92,7 +106,8 @@ class VectorOrigin:
         made_by = f"{self.encoder} ({self.encoder_fingerprint[:12]})"
         if not self.projection:
             return made_by
-        return f"{made_by} through {self.method or 'projection'} {self.projection[:12]}"
+        of_labels = f" of {self.labels.field!r}" if self.labels else ""
+        return f"{made_by} through {self.method or 'projection'}{of_labels} {self.projection[:12]}"
 
 
 @dataclass(frozen=True)
@@ -144,7 +159,7 @@ class Manifest:
     def to_metadata(self) -> dict[str, Any]:
         """Return the collection metadata that holds this manifest."""
         head = {"version": _VERSION, "dataset": self.dataset}
-        entries: dict[str, dict[str, Any]] = {v: asdict(o) for v, o in self.vectors.items()}
+        entries: dict[str, dict[str, Any]] = {v: o.to_dict() for v, o in self.vectors.items()}
         for vector, version in self.removed.items():
             entries[vector] = {**entries.get(vector, {}), _REMOVED_BY: version}
         return {METADATA_KEY: head, **{VECTOR_KEY + v: entry for v, entry in entries.items()}}
@@ -156,7 +171,7 @@ class Manifest:
         change = {key: whole.get(key, _GONE if vector in self.of_one_key else None)}
         if self.is_stored:
             return change
-        kept = {name: asdict(origin) for name, origin in self.of_one_key.items()}
+        kept = {name: origin.to_dict() for name, origin in self.of_one_key.items()}
         return {METADATA_KEY: whole[METADATA_KEY] | ({"vectors": kept} if kept else {}), **change}
 
     @classmethod
@@ -203,7 +218,12 @@ def claims(metadata: Mapping[str, Any], vector: str, origin: VectorOrigin) -> tu
         if stored is not None and key.rpartition(":")[0] == CLAIM_KEY + vector:
             try:
                 agrees = _origin(stored).agrees_with(origin)
-            except (KeyError, TypeError, AttributeError):  # it is read as hostile input
+            except (
+                LookupError,
+                TypeError,
+                AttributeError,
+                ValueError,
+            ):  # it is read as hostile input
                 agrees = False
             (same if agrees else other).add(key)
     return same, other
@@ -229,7 +249,7 @@ def _in_our_form(key: str) -> Iterator[None]:
     """Refuse what a key holds in another form."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise ManifestMismatchError(
             f"the collection's metadata key {key!r:.200} is not a manifest of version {_VERSION} "
             f"or older ({error!s:.200}); upgrade intramodal, or repair or remove that key"
@@ -250,5 +270,7 @@ def _origin(stored: Mapping[str, Any]) -> VectorOrigin:
         encoder=str(stored["encoder"]),
         encoder_fingerprint=str(stored["encoder_fingerprint"]),
         is_complete=stored.get("is_complete", True) is True,  # "false" is a text, and true
+        distance="Dot" if stored.get("distance") == "Dot" else "Cosine",
+        labels=LabelFit.from_dict(labels) if (labels := stored.get("labels")) else None,
         **texts,
     )

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from intramodal.errors import InputError
-from intramodal.projection.projection import Projection
+from intramodal.projection.posterior import StoredMap
 from intramodal.store.collection import ImageCollection
 from intramodal.types import encoders_agree
 
@@ -97,7 +97,7 @@ class ModelCheck:
         return asdict(self)
 
 
-def check_model(collection: ImageCollection, projection: Projection, source: str) -> ModelCheck:
+def check_model(collection: ImageCollection, projection: StoredMap, source: str) -> ModelCheck:
     """Compare a collection's vectors with the texts that a projection was fitted on.
 
     Reads at most `MOST_POINTS` points, and none where nothing is known about the model.
@@ -123,7 +123,7 @@ def check_model(collection: ImageCollection, projection: Projection, source: str
 
 
 def warn_of_wrong_model(
-    collection: ImageCollection, projection: Projection, source: str
+    collection: ImageCollection, projection: StoredMap, source: str
 ) -> ModelCheck:
     """Return `check_model`, and log a warning at once if the model is doubtful."""
     found = check_model(collection, projection, source)

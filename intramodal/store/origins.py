@@ -8,6 +8,7 @@ from typing import Any
 
 from intramodal.errors import InputError, ManifestMismatchError, NotFound
 from intramodal.projection.fit import Center
+from intramodal.projection.posterior import StoredMap
 from intramodal.projection.projection import Projection
 from intramodal.store.base import CollectionInfo
 from intramodal.store.checks import require_vectors
@@ -38,6 +39,8 @@ def projected_origin(projection: VectorMap, origin: VectorOrigin, source: str) -
         projection=projection.fingerprint,
         source=source,
         method=projection.method,
+        distance=projection.distance,
+        labels=projection.labels,
     )
 
 
@@ -155,12 +158,12 @@ def center_of(collection: ImageCollection, vector: str) -> Center:
     return Center(mean, made_by, str(origin or "an unknown model"), facts)
 
 
-def check_is(projection: Projection, collection: ImageCollection, vector: str) -> None:
+def check_is(projection: StoredMap, collection: ImageCollection, vector: str) -> None:
     """Raise `ManifestMismatchError` unless this projection has made a vector."""
     check_made(projection, vector, collection.origin(vector))
 
 
-def check_made(projection: Projection, vector: str, origin: VectorOrigin) -> None:
+def check_made(projection: StoredMap, vector: str, origin: VectorOrigin) -> None:
     """Raise `ManifestMismatchError` unless this projection has made a vector of this origin."""
     wanted = origin.projection
     if projection.fingerprint != wanted:
@@ -172,7 +175,7 @@ def check_made(projection: Projection, vector: str, origin: VectorOrigin) -> Non
 
 
 def require_maker(
-    projection: Projection, collection: ImageCollection, vectors: Sequence[str]
+    projection: StoredMap, collection: ImageCollection, vectors: Sequence[str]
 ) -> None:
     """Raise `ManifestMismatchError` if the projected ones of `vectors` were made by others."""
     known = collection.manifest.vectors

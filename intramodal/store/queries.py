@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.store.base import Distance, Hits, VectorSpec
+from intramodal.store.base import Hits, VectorSpec
 from intramodal.store.checks import canonical_names, check_queries
-from intramodal.types import Floats, PointId
+from intramodal.types import Distance, Floats, PointId
 
 _PARAMS = ("hnsw_ef", "indexed_only", "quantization")
 _STAGE = ("using", "limit", "Q")

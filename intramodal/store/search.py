@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from intramodal.errors import InputError, ManifestMismatchError
+from intramodal.projection.posterior import StoredMap
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Hits
 from intramodal.store.collection import ImageCollection
@@ -59,7 +60,7 @@ def search(  # noqa: PLR0913  a job has as many knobs as it has
     point: PointId | None = None,
     vectors: Sequence[str] = ("raw", "pca"),
     encoder: Encoder | LoadEncoder | None = None,
-    projection: Projection | None = None,
+    projection: StoredMap | None = None,
     query_side: Projection | None = None,
     rerank: int | None = None,
     k: int = 10,
@@ -77,7 +78,7 @@ def search(  # noqa: PLR0913  a job has as many knobs as it has
     encoder : Encoder or callable, optional
         For an image or a text: the model that made the vectors, or a function that loads the one
         of the name that the manifest says, such as `load_encoder`.
-    projection : Projection, optional
+    projection : Projection or PosteriorMap, optional
         For an image on a projected vector: the one that made it.
     query_side : Projection, optional
         Also searches the first of `vectors` with the projected query (`Projection.query`), as one
@@ -156,7 +157,7 @@ class Query:
         image: Path | None,
         text: str | None,
         encoder: Encoder | LoadEncoder | None,
-        projection: Projection | None,
+        projection: StoredMap | None,
     ) -> None:
         self._image, self._text = image, text
         self._encoder, self._projection = encoder, projection
@@ -164,6 +165,11 @@ class Query:
 
     def under(self, vector: str, origin: VectorOrigin) -> Floats:
         """Return the query (1, d) in the space of a vector."""
+        if self._text is not None and origin.labels:
+            raise InputError(
+                f"{vector!r} was fitted to labels of images ({origin.labels}), so it takes no "
+                f"texts; search with --vectors {origin.source}"
+            )
         if self._text is not None and origin.projection:
             raise InputError(
                 f"texts are compared with images on the encoder's own vector, and {vector!r} is "

@@ -36,10 +36,11 @@ from intramodal.memory import FittingBatches
 from intramodal.progress import progress, tracked
 from intramodal.runs.frames import stacked_frames
 from intramodal.runs.run import Run
-from intramodal.store.base import Distance, Filter
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import TEXT_INVERSION
 from intramodal.types import (
+    Distance,
     Encoder,
     Floats,
     PointId,
@@ -342,6 +343,8 @@ class InversionMap:
 
     method = TEXT_INVERSION
     default_vector = "oti"
+    distance: Distance = "Cosine"
+    labels = None
 
     def __init__(self, model: Encoder, settings: OtiSettings = OtiSettings()) -> None:
         self.model = _invertible(model)

@@ -33,7 +33,7 @@ from intramodal.ingest.backfill.verify import deviations, storage_error
 from intramodal.ingest.failures import Failures
 from intramodal.ingest.payload import is_same
 from intramodal.progress import progress
-from intramodal.projection.projection import Projection
+from intramodal.projection.posterior import StoredMap
 from intramodal.runs.records import FailureRecord
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter, Page, VectorSpec
@@ -109,7 +109,7 @@ class Copy:
 
     collection: ImageCollection
     """The old one."""
-    projection: Projection
+    projection: StoredMap
     new_name: str
     source: str
     vector: str
@@ -149,7 +149,7 @@ class Copy:
             old.vectors[self.source],
             self.source,
             self.vector,
-            self.projection.dim_out,
+            self.projection,
             settings=old.described.settings,
             storing=self.storing,
         )
@@ -457,7 +457,7 @@ class CopySummary:
 
 def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     collection: ImageCollection,
-    projection: Projection,
+    projection: StoredMap,
     *,
     new_collection: str,
     vector: str | None = None,
@@ -484,7 +484,7 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     ----------
     collection : ImageCollection
         The one to be copied, or an alias of it, also after the switch.
-    projection : Projection
+    projection : Projection or PosteriorMap
     new_collection : str
         Made if absent; or an unfinished copy of the same kind.
     vector : str, optional

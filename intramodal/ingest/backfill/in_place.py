@@ -22,7 +22,7 @@ from intramodal.ingest.backfill.points import (
 )
 from intramodal.ingest.backfill.verify import on_others
 from intramodal.ingest.failures import Failures
-from intramodal.projection.projection import Projection
+from intramodal.projection.posterior import StoredMap
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
@@ -121,7 +121,7 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     ----------
     collection : ImageCollection
     projection : VectorMap
-        A `Projection`, or another map of stored vectors.
+        A `Projection`, a `PosteriorMap`, or another map of stored vectors.
     vector : str, optional
         Name of the new vector; the projection's own by default.
     source : str
@@ -172,7 +172,7 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     origin = check_in_place(collection, projection, source, vector, yes=yes)
     _warn_of_faults(collection, vector)
     storing = Storing(on_disk, quantize, datatype)
-    new = new_vector(collection, source, vector, projection.dim_out, storing)
+    new = new_vector(collection, source, vector, projection, storing)
     check_space(collection, vector, new.spec, only, reindex=reindex)
     new.add_to(collection, vector, origin)
     was_indexed = collection.described.n_indexed > 0  # as it was seen before
@@ -345,8 +345,8 @@ def _mixed(fill: VectorFill) -> list[str]:
     One that was removed and declared anew meanwhile may hold what its first writer still wrote.
     """
     collection, projection = fill.collection, fill.projection
-    # A map that is not one product may give other numbers each time.
-    if collection.origin(fill.vector).is_complete or not isinstance(projection, Projection):
+    # A map that is no file, as a textual inversion, may give other numbers each time.
+    if collection.origin(fill.vector).is_complete or not isinstance(projection, StoredMap):
         return []
     return on_others(collection, projection, fill.source, fill.vector, n_own=fill.n_projected)
 

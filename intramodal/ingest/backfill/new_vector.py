@@ -10,6 +10,7 @@ from intramodal.errors import InputError
 from intramodal.store.base import UNNAMED, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
+from intramodal.types import Distance, VectorMap
 
 QUANTIZATIONS = ("none", "scalar", "binary", "turbo")
 """What a new vector can be quantized by; product quantization is never taken or made."""
@@ -88,7 +89,11 @@ class NewVector:
 
 
 def new_vector(
-    collection: ImageCollection, source: str, vector: str, size: int, storing: Storing
+    collection: ImageCollection,
+    source: str,
+    vector: str,
+    made_by: VectorMap,
+    storing: Storing,
 ) -> NewVector:
     """Return how a vector beside its source is defined and set up; a complete one stays as it is.
 
@@ -96,8 +101,8 @@ def new_vector(
     ----------
     collection : ImageCollection
     source, vector : str
-    size : int
-        Of the new vector.
+    made_by : VectorMap
+        What makes the new vector: its size and distance.
     storing : Storing
 
     Raises
@@ -105,6 +110,7 @@ def new_vector(
     InputError
         If what is wanted cannot be.
     """
+    size, distance = made_by.dim_out, made_by.distance
     specs = collection.vectors
     there = specs.get(vector)
     if there is not None:
@@ -115,11 +121,11 @@ def new_vector(
             # It is its owner's, who may have set it up otherwise since: only what is asked for.
             told = collection.described.settings
             wanted = _wanted(told.get("vectors", {}).get(vector, {}), told, storing, only=True)
-            return NewVector(VectorSpec(size, datatype=there.datatype), wanted)
+            return NewVector(VectorSpec(size, distance, there.datatype), wanted)
     backend, settings = collection.store.describe()["backend"], collection.described.settings
     if backend in _NOT_SET_UP:
         settings, storing = {}, _in_local_mode(storing, there)
-    found = as_source(specs[source], source, vector, size, settings=settings, storing=storing)
+    found = as_source(specs[source], source, vector, made_by, settings=settings, storing=storing)
     collection.store.check_storable(vector, found.spec)
     clients = _on_clients(source, vector, has_description=backend != "edge")
     return replace(found, notes=[*clients, *found.notes])
@@ -129,19 +135,20 @@ def as_source(
     spec: VectorSpec,
     source: str,
     vector: str,
-    size: int,
+    made_by: VectorMap,
     *,
     settings: Mapping[str, Any],
     storing: Storing,
 ) -> NewVector:
-    """Return a new vector of so many dimensions that is stored as its source, where not wanted so.
+    """Return a new vector that a map makes, stored as its source where nothing else is wanted.
 
     Parameters
     ----------
     spec : VectorSpec
         Of the source.
     source, vector : str
-    size : int
+    made_by : VectorMap
+        What makes the new vector.
     settings : mapping
         What `Store.settings` tells of the collection that has the source.
     storing : Storing
@@ -159,11 +166,12 @@ def as_source(
     own = settings.get("vectors", {}).get(source, {})
     datatype = storing.datatype or (spec.datatype if spec.datatype in _FLOATS else "float32")
     notes = [
-        *_on_distance(spec, source, vector),
+        *_on_distance(spec, source, vector, made_by.distance),
         *_on_taken(own, spec, source, vector, storing),
         *_on_collection(settings, storing),
     ]
-    return NewVector(VectorSpec(size, datatype=datatype), _wanted(own, settings, storing), notes)
+    new = VectorSpec(made_by.dim_out, made_by.distance, datatype)
+    return NewVector(new, _wanted(own, settings, storing), notes)
 
 
 def _in_local_mode(storing: Storing, there: VectorSpec | None) -> Storing:
@@ -230,7 +238,12 @@ def _on_clients(source: str, vector: str, *, has_description: bool) -> list[str]
     ]
 
 
-def _on_distance(spec: VectorSpec, source: str, vector: str) -> list[str]:
+def _on_distance(spec: VectorSpec, source: str, vector: str, distance: Distance) -> list[str]:
+    if distance == "Dot":
+        return [
+            f"{vector!r} is ranked by Dot: its numbers are chances of classes, and their lengths "
+            f"count"
+        ]
     if spec.distance == "Cosine":
         return []
     return [

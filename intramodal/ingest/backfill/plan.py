@@ -18,7 +18,7 @@ from intramodal.ingest.backfill.copy import (
 from intramodal.ingest.backfill.in_place import check_space, on_optimizer
 from intramodal.ingest.backfill.new_vector import Storing, new_vector
 from intramodal.ingest.backfill.points import in_points, require_matches
-from intramodal.projection.projection import Projection
+from intramodal.projection.posterior import StoredMap
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.origins import check_in_place, check_made_by, look_again
@@ -175,7 +175,7 @@ class RecomputePlan:
 
 def plan_backfill(  # noqa: PLR0913  as `backfill`
     collection: ImageCollection,
-    projection: Projection,
+    projection: StoredMap,
     *,
     vector: str | None = None,
     source: str = "raw",
@@ -193,7 +193,7 @@ def plan_backfill(  # noqa: PLR0913  as `backfill`
     settings = _settings(collection)
     before = collection_costs(collection, settings)
     storing = Storing(on_disk, quantize, datatype)
-    new = new_vector(collection, source, vector, projection.dim_out, storing)
+    new = new_vector(collection, source, vector, projection, storing)
     added = vector_cost(new.spec, n_missing, with_own(settings, vector, new.settings), vector)
     n_reindexed = info.n_points if n_missing and info.n_indexed else 0
     dims = projection.dim_out + sum(s.size for v, s in info.vectors.items() if v != vector)
@@ -220,7 +220,7 @@ def plan_backfill(  # noqa: PLR0913  as `backfill`
 
 def plan_copy(  # noqa: PLR0913  as `copy_collection`
     collection: ImageCollection,
-    projection: Projection,
+    projection: StoredMap,
     *,
     new_collection: str,
     vector: str | None = None,
@@ -262,7 +262,7 @@ def plan_copy(  # noqa: PLR0913  as `copy_collection`
 
 def plan_recompute(
     collection: ImageCollection,
-    projection: Projection,
+    projection: StoredMap,
     *,
     where: Filter,
     vector: str | None = None,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from intramodal.errors import InputError
 from intramodal.ingest.backfill.points import in_points, project_rows, sample_ids
 from intramodal.progress import foretold
-from intramodal.projection.projection import Projection
+from intramodal.projection.posterior import StoredMap
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.origins import check_made_by
@@ -90,7 +90,7 @@ class VerifySummary:
 
 def verify_vector(
     collection: ImageCollection,
-    projection: Projection,
+    projection: StoredMap,
     *,
     n: int,
     vector: str | None = None,
@@ -102,7 +102,7 @@ def verify_vector(
     Parameters
     ----------
     collection : ImageCollection
-    projection : Projection
+    projection : Projection or PosteriorMap
         The one that made the vector.
     n : int
         Points to check; all that have the vector if there are fewer.
@@ -131,13 +131,13 @@ def verify_vector(
         unverifiable=len(ids) - n_checked,
         stale_ids=stale[:_MOST_LISTED],
         largest_deviation=largest,
-        tolerance=ROUNDING + sum(storage_error(spec) for spec in specs),
+        tolerance=projection.gain * (ROUNDING + storage_error(specs[0])) + storage_error(specs[1]),
         seed=seed,
     )
 
 
 def on_others(
-    collection: ImageCollection, projection: Projection, source: str, vector: str, *, n_own: int
+    collection: ImageCollection, projection: StoredMap, source: str, vector: str, *, n_own: int
 ) -> list[str]:
     """Return what to do if others have written vectors that are not of this projection.
 
@@ -162,7 +162,7 @@ def on_others(
 
 def _stale(
     collection: ImageCollection,
-    projection: Projection,
+    projection: StoredMap,
     source: str,
     vector: str,
     ids: list[PointId],
@@ -187,18 +187,22 @@ def _stale(
 
 
 def deviations(
-    projection: Projection, X: Floats, stored: Floats, specs: tuple[VectorSpec, VectorSpec]
+    projection: StoredMap, X: Floats, stored: Floats, specs: tuple[VectorSpec, VectorSpec]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
-    """Return how far stored vectors are from what they should be.
+    """Return the rows that can be mapped, how far they are off, and what rounding allows.
 
     Shapes: `X` (n, dim_in); `stored` (n, dim_out).
     """
     found = project_rows(projection, X, "")
-    off = np.abs(unit_rows(stored[found.rows]) - unit_rows(found.Z)).max(axis=1, initial=0.0)
+    wanted, there = found.Z, stored[found.rows]
+    lengths = np.ones(len(wanted))
+    if projection.distance == "Cosine":
+        lengths = np.minimum(np.linalg.norm(wanted.astype(np.float64), axis=1), 1.0)
+        wanted, there = unit_rows(wanted), unit_rows(there)
+    off = np.abs(there - wanted).max(axis=1, initial=0.0)
     off = np.where(np.isfinite(off), off, np.inf).astype(np.float64)
-    lengths = np.linalg.norm(found.Z.astype(np.float64), axis=1)
     source, vector = specs
-    before = (ROUNDING + storage_error(source)) / np.minimum(lengths, 1.0)
+    before = projection.gain * (ROUNDING + storage_error(source)) / lengths
     return found.rows, off, before + storage_error(vector)
 
 

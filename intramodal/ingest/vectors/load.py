@@ -15,7 +15,7 @@ from intramodal.ingest.payload import changed_keys, index_payload, set_payloads,
 from intramodal.ingest.reader import Step, Tally
 from intramodal.ingest.vectors.ready import Block, ReadyVectors
 from intramodal.ingest.workers import Threads
-from intramodal.projection.projection import Projection
+from intramodal.projection.posterior import StoredMap
 from intramodal.runs.records import FailureRecord
 from intramodal.store.base import Page, VectorSpec
 from intramodal.store.checks import check_spec
@@ -48,7 +48,7 @@ class Batch:
 
 
 def vectors_of(
-    ready: ReadyVectors, origin: VectorOrigin, vector: str, projection: Projection | None
+    ready: ReadyVectors, origin: VectorOrigin, vector: str, projection: StoredMap | None
 ) -> dict[str, tuple[int, VectorOrigin]]:
     """Return size and origin of the vectors an ingest writes; raises for a wrong projection."""
     vectors = {vector: (ready.matrix.dim, origin)}
@@ -188,7 +188,7 @@ class RowReader:
     ready: ReadyVectors
     collection: ImageCollection
     vector: str
-    projection: Projection | None
+    projection: StoredMap | None
     batch_size: int
 
     def steps(self, storing: Threads) -> Generator[Step, None, None]:

@@ -16,10 +16,10 @@ from intramodal.errors import (
     StoreError,
     StoreUnavailable,
 )
-from intramodal.store.base import Distance, Page
+from intramodal.store.base import Page
 from intramodal.store.queries import Answer
 from intramodal.store.server.refusals import NoWritesError, OversizedRequestError
-from intramodal.types import ShardKey
+from intramodal.types import Distance, ShardKey
 
 F = TypeVar("F", bound=Callable[..., Any])
 

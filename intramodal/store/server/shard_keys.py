@@ -15,11 +15,11 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from intramodal.errors import InputError, NotFound
-from intramodal.store.base import Distance, Filter, Page, plain_id
+from intramodal.store.base import Filter, Page, plain_id
 from intramodal.store.checks import canonical_ids, check_unique, typed_id
 from intramodal.store.queries import Answer
 from intramodal.store.server.client import Caller, in_batches
-from intramodal.types import KeyedId, PointId, ShardKey, key_text, read_key, unkeyed
+from intramodal.types import Distance, KeyedId, PointId, ShardKey, key_text, read_key, unkeyed
 
 _IDS_AT_ONCE = 1000
 _MOST_SHOWN = 5

@@ -20,9 +20,9 @@ from intramodal.evaluation.resampling import Resampling
 from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.evaluation.rivals.oti import Inversion, evaluate_inversion
 from intramodal.evaluation.text_retrieval import evaluate_text_retrieval
-from intramodal.store.base import Distance, VectorSpec
+from intramodal.store.base import VectorSpec
 from intramodal.store.collection import ImageCollection
-from intramodal.types import Floats, unit_rows
+from intramodal.types import Distance, Floats, unit_rows
 
 N, D, N_CLASSES = 60, 16, 6
 LABELS = np.arange(N) % N_CLASSES

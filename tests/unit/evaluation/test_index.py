@@ -18,11 +18,11 @@ from intramodal.evaluation.index import (
     recall_at_k,
 )
 from intramodal.evaluation.retrieval import evaluate_retrieval
-from intramodal.store.base import Distance, Filter, VectorSpec
+from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.open import open_store
-from intramodal.types import VectorTable
+from intramodal.types import Distance, VectorTable
 
 N, D = 120, 12
 FIELDS = ["label", "split", "rare"]

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
 import pytest
 
 from intramodal.errors import ManifestMismatchError
+from intramodal.fit_rows import FitRows, LabelFit
 from intramodal.store.manifest import (
     METADATA_KEY,
     VECTOR_KEY,
@@ -42,7 +44,7 @@ OLD = {
     METADATA_KEY: {
         "version": 1,
         "dataset": "pets",
-        "vectors": {"raw": asdict(CLIP), "pca": asdict(PROJECTED)},
+        "vectors": {"raw": CLIP.to_dict(), "pca": PROJECTED.to_dict()},
     }
 }
 
@@ -97,8 +99,8 @@ def test_two_who_change_a_manifest_of_version_1_at_once_lose_nothing() -> None:
 
 
 def test_a_vector_of_its_own_key_is_newer_than_one_of_version_1() -> None:
-    complete = {VECTOR_KEY + "pca": asdict(PROJECTED)}
-    half = {"raw": asdict(CLIP), "pca": asdict(replace(PROJECTED, is_complete=False))}
+    complete = {VECTOR_KEY + "pca": PROJECTED.to_dict()}
+    half = {"raw": CLIP.to_dict(), "pca": replace(PROJECTED, is_complete=False).to_dict()}
     found = Manifest.from_metadata({METADATA_KEY: {"version": 1, "vectors": half}, **complete})
     assert found.vectors == {"raw": CLIP, "pca": PROJECTED}
 
@@ -153,3 +155,33 @@ def test_another_encoder_or_projection_under_the_same_name_is_refused(other: Vec
 def test_a_declared_model_of_the_same_name_is_accepted() -> None:
     declared = VectorOrigin("clip", declared_fingerprint("clip"))
     assert Manifest({"raw": CLIP}).with_vector("raw", declared)
+
+
+LABELLED = replace(
+    PROJECTED,
+    method="posterior",
+    distance="Dot",
+    labels=LabelFit("gender", FitRows(share=0.5), {"Men": 20, "Women": 30}),
+)
+
+
+def test_what_a_map_has_seen_survives_the_collection_metadata() -> None:
+    manifest = Manifest({"raw": CLIP, "codes": LABELLED})
+    stored = json.loads(json.dumps(manifest.to_metadata()))
+    assert Manifest.from_metadata(stored).vectors["codes"] == LABELLED
+    assert not {"labels", "distance"} & set(stored[VECTOR_KEY + "raw"])
+    assert "through posterior of 'gender' aa11" in str(LABELLED)
+
+
+def test_a_map_of_another_field_is_refused_under_the_same_name() -> None:
+    manifest = Manifest({"codes": LABELLED})
+    hue = LabelFit("hue", FitRows(share=0.5), {"red": 20, "blue": 30})
+    with pytest.raises(ManifestMismatchError, match=r"of 'gender' aa11, not by .* of 'hue' bb22"):
+        manifest.check("codes", replace(LABELLED, labels=hue, projection="bb22"))
+
+
+@pytest.mark.parametrize("labels", [[], "x", {"field": 3}, {"field": "a", "rows": {"ids": "x"}}])
+def test_a_hostile_description_of_labels_is_refused_in_one_sentence(labels: Any) -> None:
+    stored = {VECTOR_KEY + "codes": {**CLIP.to_dict(), "labels": labels or ["x"]}}
+    with pytest.raises(ManifestMismatchError, match="is not a manifest of version"):
+        Manifest.from_metadata(stored)
