@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -53,6 +54,10 @@ class LedgerUnavailable(LedgerError):  # noqa: N818 - as StoreUnavailable
     """The runs database cannot be reached or written now; it may work later."""
 
 
+class LedgerFull(LedgerUnavailable):
+    """The disk of the runs database is full: work goes on, and is recorded once there is room."""
+
+
 class RunFinished(LedgerError):  # noqa: N818 - a state, as NotFound
     """The run has ended and cannot change any more."""
 
@@ -94,6 +99,7 @@ class Database:
         self._writer = self._engine.execution_options(writes=True)
         self.generation = 0
         """How often another file was found in place of the one in use."""
+        self._is_behind = False
         self._file: tuple[int, int] | None = None
         self._log: tuple[int, int] | None = None
         self._following = threading.Lock()
@@ -122,16 +128,42 @@ class Database:
         try:
             yield
         except sql_errors.SQLAlchemyError as error:
-            sentence = self._scrub.text(_sentence(error, self.label, self.lock_timeout_s))
+            cause = str(getattr(error, "orig", None) or error)
+            if self._is_full(cause):
+                raise LedgerFull(
+                    self._scrub.text(f"the runs database {self.label} {_FULL}")
+                ) from error
+            sentence = self._scrub.text(_sentence(cause, self.label, self.lock_timeout_s))
             # Exactly this class: the file is no database, or a damaged one.
             may_pass = isinstance(error, _MAY_PASS) or type(error) is sql_errors.DatabaseError
             kind = LedgerUnavailable if may_pass else LedgerError
             raise kind(sentence) from error
 
-    def upgrade(self) -> None:
-        """Bring the schema up to date; safe when several processes do so at once."""
-        self._upgrade()
+    def upgrade(self, *, may_wait: bool = False) -> None:
+        """Bring the schema up to date; safe when several processes do so at once.
+
+        On a full disk it may wait: whatever the database is used for next tries again.
+        """
+        self._is_behind = True
+        try:
+            self._upgrade()
+        except LedgerFull:
+            if not may_wait:
+                raise
+            return
+        self._is_behind = False
         self._file = _identity(file_of(self.url))
+
+    def _is_full(self, cause: str) -> bool:
+        """Return whether an error is SQLite's of a full disk, which it may call otherwise."""
+        path = file_of(self.url)
+        if path is None or "disk is full" in cause:
+            return path is not None
+        try:
+            free = shutil.disk_usage(next(p for p in path.absolute().parents if p.exists())).free
+        except OSError:
+            return False
+        return free < _LEAST_FREE and any(sign in cause for sign in _SIGNS_OF_FULL)
 
     def remake(self) -> None:
         """Make a SQLite file again that was in use and is gone, if its folder is there."""
@@ -146,6 +178,8 @@ class Database:
     def _follow(self) -> None:
         """Use the file that has the name now: SQLite would write to one that nobody finds."""
         with self._following:
+            if self._is_behind:
+                self.upgrade()
             path = file_of(self.url)
             now = _identity(path)
             if self._file is None:
@@ -337,10 +371,15 @@ def _run_migrations(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
+_FULL = "cannot be written, the disk is full; free some space"
+_SIGNS_OF_FULL = ("disk I/O error", "unable to open database file")
+_LEAST_FREE = 64 * 1024
+"""Bytes that SQLite needs for the files beside a database, before it can write to that."""
+
 _REMEDIES = (
     ("database is locked", "is locked by another process for more than {timeout:g} s; try again"),
     ("lock timeout", "is locked by another process for more than {timeout:g} s; try again"),
-    ("disk is full", "cannot be written, the disk is full; free some space"),
+    ("disk is full", _FULL),
     ("disk I/O error", "cannot be used, its disk is full or damaged; free some space"),
     ("readonly database", "is read-only; allow writing or give another file"),
     (
@@ -352,8 +391,7 @@ _REMEDIES = (
 )
 
 
-def _sentence(error: sql_errors.SQLAlchemyError, label: str, timeout_s: float) -> str:
-    cause = str(getattr(error, "orig", None) or error)
+def _sentence(cause: str, label: str, timeout_s: float) -> str:
     for sign, remedy in _REMEDIES:
         if sign in cause:
             return f"the runs database {label} {remedy.format(timeout=timeout_s)}"

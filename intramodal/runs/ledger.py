@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import hashlib
 import json
 import logging
@@ -11,7 +12,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from sqlalchemy.orm import Session
 from intramodal.errors import InputError, LedgerError
 from intramodal.runs.database import (
     Database,
+    LedgerFull,
     RunFinished,
     file_of,
     parse_url,
@@ -438,7 +440,7 @@ class RunLedger:
         database = Database(parse_url(url), lock_timeout_s=lock_timeout_s)
         try:
             _prepare_file(database, create=create)
-            database.upgrade()
+            database.upgrade(may_wait=create)
         except BaseException:
             database.close()
             raise
@@ -506,8 +508,8 @@ class RunLedger:
         Raises
         ------
         LedgerError
-            If the run cannot be entered: before the block starts. Later trouble with the
-            database does not reach the block (see `RecordedRun`), nor does it reach that of a
+            If the run cannot be entered: before the block starts. A full disk does not reach the
+            block, nor does later trouble with the database (see `RecordedRun`), nor any that of a
             run whose parent is a block of this ledger.
         """
         _check(kind, seed)
@@ -541,7 +543,8 @@ class RunLedger:
             "process_started": process.started,
         }
         if facts["parent"] is None:
-            mark_interrupted(self._database)
+            with suppress(LedgerFull):  # warned of when the run is entered
+                mark_interrupted(self._database)
         recorded.enter(facts | ours)
         self._own[recorded.id] = recorded
 
@@ -793,6 +796,8 @@ def _prepare_file(database: Database, *, create: bool) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if error.errno == errno.ENOSPC:  # as a full disk is: there may be room at the end
+            return
         raise LedgerError(
             f"the folder of the runs database {path} cannot be made ({error.strerror}); "
             "give another file"

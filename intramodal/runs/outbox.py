@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from intramodal.errors import LedgerError
-from intramodal.runs.database import Database, LedgerUnavailable, RunFinished
+from intramodal.runs.database import Database, LedgerFull, LedgerUnavailable, RunFinished
 from intramodal.runs.schema import RunRow
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,8 @@ class Outbox:
         Raises
         ------
         LedgerError
-            If it cannot be, unless the run is part of another, which must not fail by that.
+            If it cannot be, unless the disk is full, or the run is part of another, which must not
+            fail by that.
         """
         try:
             if self._above is not None and time.monotonic() < self._outage.retry_at:
@@ -88,7 +89,7 @@ class Outbox:
                 first(session)
             self._n_written = 1
         except LedgerUnavailable as error:
-            if self._above is None:
+            if self._above is None and not isinstance(error, LedgerFull):
                 raise
             self._fails(error)
         self._entries = [_Entry(again, 0)]
@@ -209,10 +210,11 @@ class Outbox:
             self._fails(error)
 
     def _fails(self, error: LedgerError) -> None:
+        run_id = self.run_id or (self._above.run_id if self._above else "")
         self._outage.warn(
-            "run %s goes on, but could not be recorded: %s; what is missing is written if the "
+            "%s goes on, but could not be recorded: %s; what is missing is written if the "
             "database is back before the end",
-            self.run_id or (self._above.run_id if self._above else ""),
+            f"run {run_id}" if run_id else "the run",
             error,
         )
         if isinstance(error, LedgerUnavailable):

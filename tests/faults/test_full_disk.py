@@ -285,6 +285,23 @@ def test_files_are_whole_or_absent_on_a_full_disk(disk: Disk) -> None:
     assert [path.name for path in disk.folder.iterdir()] == ["others"]
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_command_whose_runs_cannot_be_recorded_ends_with_its_result_and_one_warning(
+    disk: Disk, is_there: bool
+) -> None:
+    runs, store = disk.folder / "runs.db", str(disk.inputs / "store")
+    kept = runs if is_there else disk.inputs / "runs.db"
+    disk.run(*disk.matrix("photos", 200, 20), "--store", store, "--runs", str(kept))
+    disk.leave(0)
+    where = ("--store", store, "--runs", str(runs), "--json")
+    command = ("evaluate", "retrieval", "photos", "--vectors", "raw", "--labels", "label")
+    done = _python("-c", "from intramodal.cli import cli; cli()", *command, *where)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n_points"] == 200
+    assert done.stderr.count("WARNING") == 1
+    assert "cannot be written, the disk is full; free some space" in done.stderr
+
+
 def read(location: str) -> None:
     """Print what every collection holds."""
     found = {}

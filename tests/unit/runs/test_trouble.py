@@ -95,6 +95,25 @@ def test_a_full_disk_does_not_fail_the_work(path: Path, caplog: pytest.LogCaptur
     assert any("disk is full" in line for line in warnings_of(caplog))
 
 
+def test_a_disk_that_is_full_at_the_start_does_not_keep_the_work_from_starting(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Issue 20, item 9: the result is worth more than its record."""
+    with RunLedger.open(path) as ledger:
+        with ledger._database.reading() as session:  # the pool gives this connection again
+            pages = session.scalar(text("PRAGMA page_count"))
+            session.execute(text(f"PRAGMA max_page_count={pages}"))
+        with ledger.run("ingest", parameters={"long": "x" * 100_000}) as run:
+            run.log_metric("map", 0.5)
+            with ledger._database.reading() as session:
+                session.execute(text("PRAGMA max_page_count=100000"))
+        (warning,) = warnings_of(caplog)
+        assert "the run goes on, but could not be recorded" in warning
+        assert "the disk is full; free some space" in warning
+        assert ledger.get(str(run.id)).status == "COMPLETE"
+        assert ledger.metrics(str(run.id))[0].value == 0.5
+
+
 def test_a_read_only_database_can_be_looked_at_but_not_run_on(path: Path) -> None:
     with RunLedger.open(path) as ledger, ledger.run("fit") as run:
         pass
