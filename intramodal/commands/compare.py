@@ -498,6 +498,13 @@ def _print_fields(result: dict[str, Any]) -> None:
         rows.append((name, *figures, SHORT[field["verdict"]]))
     heads = (f"mAP {named(a)}>", f"mAP {named(b)}>", "delta>", wide("nDCG@10>"), wide("few-shot>"))
     print_table(("field", *heads, "n>", state_column("verdict")), rows)
+    if balanced := [name for name, row in result["fields"].items() if _is_balanced(row)]:
+        note(f"mAP of {', '.join(balanced)}: mean over classes, which all count the same")
+
+
+def _is_balanced(field: dict[str, Any]) -> bool:
+    """Return whether the verdict's mAP is the mean over classes, not over queries."""
+    return bool(field["pieces"]["map"]) and field["population"] == "classes"
 
 
 def _print_pieces(fields: dict[str, Any]) -> None:

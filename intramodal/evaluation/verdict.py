@@ -414,9 +414,7 @@ def brief(judgement: Judgement, a: str, b: str) -> str:
         return f"Use either: both are above {_CEILING:g}."
     if judgement.outcome == "not_worse":
         least = max(judgement.judged, key=lambda piece: piece.p_guarded)
-        return (
-            f"Use {b}: not worse; {NAMES[least.name]} loses {100 * least.guard:g} points at most."
-        )
+        return f"Use {b}: not worse; {_points(least)}."
     return _brief_open(judgement)
 
 

@@ -127,6 +127,21 @@ def test_the_table_has_a_row_and_a_sentence_a_field(photos: str) -> None:
     assert "64" in costs  # bytes of 16 values
 
 
+def test_table_and_report_show_the_map_that_the_verdict_rests_on(photos: str) -> None:
+    """Over classes it is another mean than over queries, and both places say which it is."""
+    asked = ("compare", photos, "--labels", "kind", "--no-controls", "--cluster", "class")
+    found = run(*asked)["fields"]["kind"]
+    shown = invoke(*asked, "-o", "page.html")
+    ends = [f"{found['pieces']['map'][end]:.3f}" for end in "ab"]
+    assert "mAP of kind: mean over classes" in shown.stderr
+    assert (
+        next(line for line in shown.stdout.splitlines() if line.startswith("kind ")).split()[1:3]
+        == ends
+    )
+    page = Path("page.html").read_text()
+    assert f"{ends[0]} → {ends[1]} <small>mAP, mean over classes</small>" in page
+
+
 def test_the_report_that_was_written_and_the_projections_beside_are_said(photos: str) -> None:
     projection = Projection(np.eye(16, 4, dtype=np.float32), "top", "clip", "3f9a")
     projection.save(Path("top.safetensors"))
