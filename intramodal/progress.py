@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,12 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+QUICK_S = 1.0
+"""Before that no bar is drawn; and how often one is drawn anew."""
+
+_LONGEST_NAME = 28
+"""Of a step on a bar: of 80 columns some are left for the bar."""
+
 LONG_S = 120.0
 """A read that is expected to take longer is foretold."""
 
@@ -27,22 +34,109 @@ MEASURED_S = 4.0
 
 
 @contextmanager
-def progress(total: int | None, what: str, *, unit: str = "it") -> Iterator[Any]:
-    """Yield a bar with an `update(n)` method; drawn only when stderr is a terminal."""
-    # delay: anything under a second needs no bar.
+def progress(total: int | None, what: str, *, unit: str) -> Iterator[Any]:
+    """Yield a bar with an `update(n)` method; drawn only when stderr is a terminal.
+
+    Parameters
+    ----------
+    total : int or None
+        How many there are, as far as that is known.
+    what : str
+        The job and what it works on: ``"ingest photos"``.
+    unit : str
+        What is counted, in the plural.
+    """
+    with _drawn(total, what, unit, _COUNTED) as bar:
+        yield bar
+
+
+def tracked(
+    items: Sequence[T],
+    what: str,
+    *,
+    unit: str,
+    name: Callable[[T], str],
+    part: Callable[[T], str] | None = None,
+) -> Iterator[T]:
+    """Yield `items` while a bar names the one at work: ``compare: field 3 of 8: gender``.
+
+    Parameters
+    ----------
+    items : sequence
+    what : str
+        The job.
+    unit : str
+        What is counted, in the singular.
+    name : callable
+        Returns the name of an item; items of one name are one of what is counted.
+    part : callable, optional
+        Returns which part of it an item is.
+    """
+    names = list(dict.fromkeys(map(name, items)))
+    with _drawn(len(items), what, unit, _NAMED) as bar:
+        for item in items:
+            position = names.index(name(item)) + 1
+            shown = name(item) if part is None else f"{name(item)}, {part(item)}"
+            text = f"{what}: {unit} {position} of {len(names)}: {_short(shown)}"
+            bar.set_description_str(text, refresh=False)
+            yield item
+            bar.update(1)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[Any]:
+    """Yield a bar that has nothing to count, only the time; drawn as `progress` is."""
+    with _drawn(None, what, "", _TIMED) as bar:
+        yield bar
+
+
+_TIMES = "[{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
+_COUNTED = f"{{l_bar}}{{bar}}| {{n_fmt}}/{{total_fmt}}{{unit}} {_TIMES}"
+_UNCOUNTED = "{desc}: {n_fmt}{unit} [{elapsed}, {rate_noinv_fmt}{postfix}]"
+_NAMED = "{desc} {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"
+_TIMED = "{desc} [{elapsed}{postfix}]"
+
+
+def _short(name: str) -> str:
+    """Return a name cut to its beginning where it is long."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+@contextmanager
+def _drawn(total: int | None, what: str, unit: str, layout: str) -> Iterator[Any]:
     bar = _bar_type()(
         total=total,
         desc=what,
-        unit=unit,
-        delay=1.0,
+        unit=f" {unit}",
+        bar_format=layout,
+        delay=QUICK_S,
         disable=sys.stderr is None or not sys.stderr.isatty(),
         leave=False,
         file=ungated(sys.stderr),  # the bar moves the cursor
     )
     try:
-        yield bar
+        with nullcontext() if bar.disable else _alive(bar):
+            yield bar
     finally:
         bar.close()
+
+
+@contextmanager
+def _alive(bar: Any) -> Iterator[None]:
+    """Draw a bar every second: one step may take minutes, in which the caller draws nothing."""
+    is_over = threading.Event()
+
+    def draw() -> None:
+        while not is_over.wait(QUICK_S):
+            bar.refresh()
+
+    thread = threading.Thread(target=draw, name="bar", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 @cache
@@ -51,18 +145,16 @@ def _bar_type() -> Any:
     from tqdm.auto import tqdm  # costs 50 ms that --help must not pay
 
     class Bar(tqdm):  # type: ignore[misc]
+        @property
+        def format_dict(self) -> dict[str, Any]:
+            found: dict[str, Any] = super().format_dict
+            is_uncounted = self.bar_format == _COUNTED and not self.total
+            return {**found, "bar_format": _UNCOUNTED} if is_uncounted else found
+
         def __str__(self) -> str:
             return visible(super().__str__())
 
     return Bar
-
-
-def tracked(items: Iterable[T], what: str, *, total: int | None = None) -> Iterator[T]:
-    """Yield `items` while a progress bar follows."""
-    with progress(total, what) as bar:
-        for item in items:
-            yield item
-            bar.update(1)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -332,16 +333,21 @@ class Comparison(Results):
                 max_pairs=max_pairs,
                 population=self.fields[field].population,
             )
-            for field, vector in tracked(pairs, "histograms", total=len(pairs))
+            for field, vector in tracked(
+                pairs, "histograms", unit="field", name=itemgetter(0), part=itemgetter(1)
+            )
         ]
 
     def curves(self) -> list[PrecisionRecall]:
         """Return the precision-recall curves of both vectors for every field."""
+        rows = list(self.fields.items())
         return [
             precision_recall(
                 self.context.table, row.task, vectors=self.vectors, population=row.population
             )
-            for row in tracked(self.fields.values(), "curves", total=len(self.fields))
+            for _, row in tracked(
+                rows, "precision-recall curves", unit="field", name=itemgetter(0)
+            )
         ]
 
     def sweeps(self) -> list[DimensionSweep]:
@@ -620,7 +626,7 @@ def _gathered(
 ) -> dict[str, FieldEvidence]:
     """Return the evidence of every field; what is done is kept where the next is stopped."""
     found = {}
-    for field in tracked(fields, "compare", total=len(fields)):
+    for field in tracked(fields, "compare", unit="field", name=str):
         found[field] = gathered(table, *vectors, field, knobs)
         _log_field(run, field, found[field])
     return found

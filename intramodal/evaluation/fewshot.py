@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from html import escape
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -407,7 +408,9 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
     tasks = [FewshotTask.from_table(those.rows, name, **how) for name in fields]
     asked = [(task, vector) for task in tasks for vector in vectors]
     results: list[FewshotResult] = []
-    for task, vector in tracked(asked, "episodes", total=len(asked)):
+    for task, vector in tracked(
+        asked, "few-shot", unit="field", name=lambda pair: pair[0].field, part=itemgetter(1)
+    ):
         parts = drawn_anew(task, episodes) if is_paper else [task]
         drawn_from = shots_from.get(vector)
         found = [run_fewshot(one, those.rows, vector, classifiers, drawn_from) for one in parts]

@@ -229,7 +229,7 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
     how |= {"min_class_size": min_class_size, "n_validation": plan.validation}
     at = _Vectors(vector, tuple(by or [vector]), maps_of(source, needed, projections), shots_from)
     results: list[FewshotResult] = []
-    for name in tracked(fields, "methods", total=len(fields)):
+    for name in tracked(fields, "few-shot with text", unit="field", name=str):
         task = FewshotTask.from_table(those.rows, name, n_episodes=plan.episodes, **how)
         words_of = _class_texts(place, task, template, words)
         results += _by_each(task, those.rows, words_of, at, plan)

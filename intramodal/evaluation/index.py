@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field, replace
+from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -673,7 +674,13 @@ def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
                 cluster=resampling.unit,
                 seed=seed,
             )
-            for task, search in tracked(pairs, "search", total=len(pairs))
+            for task, search in tracked(
+                pairs,
+                "index",
+                unit="field",
+                name=lambda pair: pair[0].field,
+                part=lambda pair: pair[1].name,
+            )
         ],
         exact=exact,
     )
@@ -781,7 +788,13 @@ def _exact(
             cluster=resampling.unit,
             seed=seed,
         )
-        for task, vector in tracked(pairs, "rank", total=len(pairs))
+        for task, vector in tracked(
+            pairs,
+            "exact ranking",
+            unit="field",
+            name=lambda pair: pair[0].field,
+            part=itemgetter(1),
+        )
     }
 
 

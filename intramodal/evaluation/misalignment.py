@@ -289,6 +289,11 @@ class VectorOf:
         return None if isinstance(self.source, VectorTable) else self.source.name
 
     @property
+    def title(self) -> str:
+        """Collection and vector as options write them."""
+        return self.vector if self.name is None else f"{self.name}:{self.vector}"
+
+    @property
     def origin(self) -> VectorOrigin | None:
         """Who made the vector; None where nobody has declared it."""
         if isinstance(self.source, VectorTable):
@@ -463,7 +468,7 @@ def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has
     n_points = n_incomplete = 0
     read: set[str | int] = set()
     labels_from: list[Mapping[str, Any]] = []
-    for target in tracked(source, "measure", total=len(source)):
+    for target in tracked(source, "misalignment", unit="vector", name=lambda one: one.title):
         shown = views_of(target, projections, source)
         points = target.name or id(target.source)
         is_new = points not in read
@@ -592,7 +597,7 @@ class _How:
         if not self.with_map:
             return {"map": None, "n_queries": None}
         task = RetrievalTask.of_all(table, name)
-        (found,) = (run_task(task, table, vector, ks=()) for _ in tracked([0], "rank", total=1))
+        found = run_task(task, table, vector, ks=())
         return {"map": found.map, "n_queries": len(found.query_ids)}
 
 

@@ -712,7 +712,7 @@ def curve_of(
     S = T @ X.T
     shape = (len(wanted), n_subsets)
     figures: dict[str, Array] = {name: np.empty(shape) for name in (*_FIGURES, "rank")}
-    with progress(len(wanted) * n_subsets, "recover", unit="subset") as bar:
+    with progress(len(wanted) * n_subsets, "recover images from texts", unit="subsets") as bar:
         for subset in range(n_subsets):
             order = rng.permutation(len(T))
             for i, m in enumerate(wanted):

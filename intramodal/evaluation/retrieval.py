@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -402,7 +403,13 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
                 cluster=resampling.unit,
                 seed=seed,
             )
-            for task, vector in tracked(pairs, "rank", total=len(pairs))
+            for task, vector in tracked(
+                pairs,
+                "retrieval",
+                unit="field",
+                name=lambda pair: pair[0].field,
+                part=itemgetter(1),
+            )
         ],
     )
     log_source(run, source, found.points)

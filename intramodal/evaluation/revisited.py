@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import itemgetter
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -236,7 +237,13 @@ def evaluate_revisited(  # noqa: PLR0913  a job has as many knobs as it has
                 _result(task, rows, vector, ks=ks, resampling=resampling, seed=seed),
                 by_distance=_by_distance(task, rows, vector, distances.get(vector)),
             )
-            for task, vector in tracked(pairs, "rank", total=len(pairs))
+            for task, vector in tracked(
+                pairs,
+                "retrieval",
+                unit="difficulty",
+                name=lambda pair: pair[0].difficulty,
+                part=itemgetter(1),
+            )
         ],
     )
     log_source(run, source, found.points)

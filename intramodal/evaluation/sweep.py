@@ -12,6 +12,7 @@ import numpy as np
 from intramodal.evaluation.ranking import rank
 from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.plots import Plot, sweep_plot
+from intramodal.progress import tracked
 from intramodal.projection.controls import all_directions
 from intramodal.projection.projection import Projection
 from intramodal.types import Floats, VectorTable, unit_rows
@@ -119,7 +120,10 @@ def sweeps(
     is_turn = projection.method == "pca"  # all dimensions together rank as the raw vector does
     wanted = [*dims, n_raw] if is_turn else dims
     found = []
-    for task, (raw_map, projected_map) in zip(tasks, maps, strict=True):
+    pairs = list(zip(tasks, maps, strict=True))
+    for task, (raw_map, projected_map) in tracked(
+        pairs, "dimensions", unit="field", name=lambda pair: pair[0].field
+    ):
         known: dict[int | str, float] = {raw: raw_map}
         known |= {n_kept: projected_map} if is_stored else {}
         known |= {n_raw: raw_map} if is_turn else {}

@@ -29,6 +29,7 @@ from intramodal.evaluation.results import Results, log_figures, log_source
 from intramodal.evaluation.retrieval import CLASSES, FIGURES, RetrievalResult, note_of
 from intramodal.evaluation.tasks import Points, RetrievalTask, read_labelled
 from intramodal.evaluation.texts import Texts, project_texts, text_directions, texts_of
+from intramodal.progress import tracked
 from intramodal.projection.anchors import TEMPLATE, AnchorSet
 from intramodal.projection.projection import Projection
 from intramodal.runs.frames import stacked_frames
@@ -178,7 +179,7 @@ def evaluate_text_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     table = read_labelled(source, [vector], [*fields, *resampling.fields], where=where)
     distance = other_distances(source, table, [vector]).get(vector)
     results = []
-    for field in fields:
+    for field in tracked(fields, "text retrieval", unit="field", name=str):
         codes = labels_of(table, field, min_class_size=min_class_size)
         T = _embedded(texts_of(texts), codes.names, template)
         T = _in_space(source, vector, T, projection)

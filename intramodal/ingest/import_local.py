@@ -300,7 +300,7 @@ class _Import:
         target = self._ensured()
         with (
             closing(Seen()) as seen,
-            progress(source.n_rows(), f"import {source.name}", unit="point") as bar,
+            progress(source.n_rows(), f"import {source.name}", unit="points") as bar,
         ):
             try:
                 for page, problems in source.pages(self._batch_size):

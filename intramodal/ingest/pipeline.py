@@ -281,7 +281,7 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
         )
         n_streams = collection.store.upload_streams(collection.name)
         with (
-            progress(None, "ingest", unit="img") as bar,
+            progress(None, f"ingest into {collection.name}", unit="images") as bar,
             counted(source, bar),
             Threads(n_streams, "store") as storing,
         ):
@@ -364,7 +364,7 @@ def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
     reader = RowReader(ready, collection, vector, projection, batch_size)
     replicas = WrittenReplicas(collection, vector, projection, failures)
     with (
-        progress(ready.matrix.n_rows, "ingest", unit="vec") as bar,
+        progress(ready.matrix.n_rows, f"ingest into {collection.name}", unit="vectors") as bar,
         Threads(1, "store") as storing,
     ):
         tally = Pipeline(reader, storing, failures, replicas, bar).run()

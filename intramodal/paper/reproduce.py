@@ -194,8 +194,9 @@ def measured(
     models = {model.name: model for model in choice.models}
     pairs = {(cell.model, cell.dataset): None for cell in cells}
     done = DoneCells(bench.ledger, bench.stated())
-    with progress(len(cells), "cells", unit="cell") as bar:
+    with progress(len(cells), "reproduce", unit="cells") as bar:
         for name, dataset in pairs:
+            bar.set_description_str(f"reproduce {name}, {dataset}", refresh=False)
             of_pair = [cell for cell in cells if (cell.model, cell.dataset) == (name, dataset)]
             for outcome in _of_pair(of_pair, bench, done, datasets[dataset], models[name]):
                 yield outcome.cell, outcome

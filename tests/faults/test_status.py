@@ -271,8 +271,8 @@ def test_what_is_left_stands_on_the_bar(
     left_unoptimized(wire)
     screen = io.StringIO()
     monkeypatch.setattr(
-        "intramodal.store.server.store.progress",
-        lambda total, what, unit: tqdm(desc=what, unit=unit, file=screen, mininterval=0),
+        "intramodal.store.server.store.waiting",
+        lambda what: tqdm(desc=what, file=screen, mininterval=0),
     )
     wire.journal.clear()
     photos.store.optimize(NAME, deadline_s=60)

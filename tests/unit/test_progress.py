@@ -1,12 +1,30 @@
 from __future__ import annotations
 
+import io
 import logging
+import sys
+import time
 from collections.abc import Callable, Iterator
+from operator import itemgetter
+from typing import Any
 
+import numpy as np
 import pytest
+from tqdm import tqdm
 
+from intramodal import compare, evaluate_fewshot, evaluate_retrieval, measure_misalignment
 from intramodal.errors import StoreUnavailable
-from intramodal.progress import LONG_S, MEASURED_S, LongRead, foretold, long_reads_told
+from intramodal.progress import (
+    LONG_S,
+    MEASURED_S,
+    LongRead,
+    foretold,
+    long_reads_told,
+    progress,
+    tracked,
+    waiting,
+)
+from intramodal.types import VectorTable
 
 PAGE = 1000
 
@@ -71,3 +89,138 @@ def test_outside_of_a_command_a_long_read_is_logged(caplog: pytest.LogCaptureFix
 
     list(foretold(pages(), int, lambda: 3 * PAGE, clock=clock))
     assert "3,000 points takes about 360 s" in caplog.text
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+    def lines(self) -> list[str]:
+        """Return what was drawn, one text for each time."""
+        return [line.strip() for line in self.getvalue().split("\r") if line.strip()]
+
+
+def terminal_of(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Return a terminal of 80 columns whose bars come at once; not before the test itself."""
+    stderr = Terminal()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setattr("intramodal.progress.QUICK_S", 0.01)
+    return stderr
+
+
+def drawn(terminal: Terminal, text: str) -> str:
+    """Return the first line with a text as soon as the terminal shows one."""
+    deadline = time.monotonic() + 30
+    while True:
+        for line in terminal.lines():
+            if text in line:
+                return line
+        assert time.monotonic() < deadline, terminal.lines()
+        time.sleep(0.005)
+
+
+def test_a_bar_names_the_field_at_work_before_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_of(monkeypatch)
+    fields = ["gender", "season", "kind"]
+    steps = tracked(fields, "compare", unit="field", name=str)
+    assert next(steps) == "gender"
+    assert drawn(terminal, "compare: field 1 of 3: gender   0%")
+    assert next(steps) == "season"
+    assert "33%" in drawn(terminal, "compare: field 2 of 3: season")
+    assert list(steps) == ["kind"]
+
+
+def test_a_bar_counts_fields_where_each_has_two_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_of(monkeypatch)
+    pairs = [(field, vector) for field in ("gender", "season") for vector in ("raw", "pca")]
+    steps = tracked(pairs, "retrieval", unit="field", name=itemgetter(0), part=itemgetter(1))
+    for field, vector in steps:
+        position = ["gender", "season"].index(field) + 1
+        assert drawn(terminal, f"retrieval: field {position} of 2: {field}, {vector}")
+
+
+def test_long_names_leave_room_for_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_of(monkeypatch)
+    name = "a field with a name that is longer than the terminal is wide"
+    for _ in tracked([name], "few-shot with text", unit="field", name=str, part=str.upper):
+        line = drawn(terminal, "few-shot with text: field 1 of 1: a field with a name that is…")
+        assert "0%|" in line[:80]
+
+
+def test_a_bar_says_what_it_counts_with_and_without_a_total(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = terminal_of(monkeypatch)
+    with progress(8, "ingest into photos", unit="images") as bar:
+        bar.update(2)
+        assert "2/8 images [" in drawn(terminal, "ingest into photos:  25%|")
+    with progress(None, "ingest into shards", unit="images") as bar:
+        bar.update(2)
+        assert drawn(terminal, "ingest into shards: 2 images [")
+
+
+def test_a_wait_shows_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_of(monkeypatch)
+    with waiting("wait for the index of photos") as bar:
+        bar.set_postfix_str("12 points left")
+        assert drawn(terminal, "wait for the index of photos [00:00, 12 points left]")
+
+
+def test_nothing_is_drawn_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    list(tracked(["a"], "compare", unit="field", name=str))
+    with progress(1, "ingest", unit="images") as bar:
+        bar.update(1)
+        assert bar.disable
+    assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return what bars say, step by step, in the order of the steps."""
+    said: list[str] = []
+
+    class Bar(tqdm):  # type: ignore[misc]
+        def set_description_str(self, desc: str | None = None, refresh: bool = True) -> None:
+            said.append(str(desc))
+
+    monkeypatch.setattr("intramodal.progress._bar_type", lambda: Bar)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("job", "expected"),
+    [
+        (compare, ["compare: field 1 of 2: kind", "compare: field 2 of 2: season"]),
+        (
+            evaluate_retrieval,
+            [
+                f"retrieval: field {n} of 2: {field}, {vector}"
+                for n, field in enumerate(("kind", "season"), 1)
+                for vector in ("raw", "pca")
+            ],
+        ),
+        (
+            evaluate_fewshot,
+            [
+                f"few-shot: field {n} of 2: {field}, {vector}"
+                for n, field in enumerate(("kind", "season"), 1)
+                for vector in ("raw", "pca")
+            ],
+        ),
+        (
+            measure_misalignment,
+            ["misalignment: vector 1 of 2: raw", "misalignment: vector 2 of 2: pca"],
+        ),
+    ],
+)
+def test_jobs_name_the_field_and_the_vector_at_work(
+    job: Any, expected: list[str], steps: list[str], rng: np.random.Generator
+) -> None:
+    X = rng.normal(size=(48, 8)).astype(np.float32)
+    payload = {"kind": [i % 4 for i in range(48)], "season": [i % 3 for i in range(48)]}
+    table = VectorTable(list(range(48)), {"raw": X, "pca": X[:, :4].copy()}, payload)
+    vectors: Any = {"a": "raw", "b": "pca"} if job is compare else {"vectors": ["raw", "pca"]}
+    if job is evaluate_fewshot:
+        vectors |= {"shots": [1], "episodes": 2}
+    job(table, **vectors, fields=["kind", "season"])
+    assert steps == expected

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
@@ -318,7 +319,7 @@ def invert_images(
         return todo[part], _inverted(model, X[todo[part]], settings)
 
     batches = FittingBatches(model.device, settings.batch_size)
-    with progress(len(keys), "invert", unit="img") as bar, file.kept():
+    with progress(len(keys), "invert images into text", unit="images") as bar, file.kept():
         bar.update(len(keys) - len(todo))
         for rows, found in batches.over(len(todo), invert):
             file.add([keys[row] for row in rows], [digests[row] for row in rows], found)
@@ -715,7 +716,7 @@ def evaluate_inversion(  # noqa: PLR0913  a job has as many knobs as it has
         tasks=tasks,
         evidence=[
             compare_inversion(task, rows, texts, cluster=resampling.unit, seed=seed, **about)
-            for task in tracked(tasks, "rank", total=len(tasks))
+            for task in tracked(tasks, "retrieval", unit="field", name=attrgetter("field"))
         ],
     )
     log_source(run, source, found.points)

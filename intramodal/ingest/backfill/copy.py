@@ -685,7 +685,7 @@ class CopyFill:
     def _pass(self) -> None:
         old = self.copy.collection
         pages = old.scroll(batch_size=self.batch_size)
-        with progress(old.described.n_points, "copy", unit="point") as bar:
+        with progress(old.described.n_points, f"copy {old.name}", unit="points") as bar:
             try:
                 for page in paced(pages, self.throttle):
                     absent = absent_ids(self.new, page.ids)

@@ -391,7 +391,7 @@ class VectorFill:
         with (
             # A batch's product is short: more threads would spin beside the engine's between them.
             threadpool_limits(1, "blas"),
-            progress(n_points, "project", unit="point") as bar,
+            progress(n_points, f"project {collection.name}", unit="points") as bar,
             Threads(1 if reads_ahead else 0, "read", patience_s=_READ_PATIENCE_S) as reading,
         ):
             try:

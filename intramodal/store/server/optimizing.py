@@ -65,7 +65,7 @@ class Remainder:
         if self._bar.disable:
             log.warning("the index of %r is still being built: %s", self._name, left)
         else:
-            self._bar.set_postfix_str(left, refresh=False)
+            self._bar.set_postfix_str(left)
 
 
 def left_of(found: models.OptimizationsResponse) -> str:

@@ -16,7 +16,7 @@ from qdrant_client import models
 from qdrant_client.http.exceptions import ResponseHandlingException
 
 from intramodal.errors import AccessDenied, Conflict, InputError, NotFound, Unsupported
-from intramodal.progress import progress
+from intramodal.progress import waiting
 from intramodal.store.base import (
     Cluster,
     CollectionInfo,
@@ -296,7 +296,7 @@ class ServerStore(Store):
         """
         start, pause = self._server.retry.clock(), 0.05
         is_woken = False
-        with progress(None, f"wait for the index of {name}", unit="s") as bar:
+        with waiting(f"wait for the index of {name}") as bar:
             remainder = Remainder(self._server, name, bar)
             while True:
                 found = self.info(name)
@@ -308,7 +308,6 @@ class ServerStore(Store):
                     return _unbuilt(found)
                 remainder.tell()
                 self._server.retry.sleep(pause)
-                bar.update(pause)
                 pause = min(2.0, pause * 1.5)
 
     def _wake(self, name: str) -> None:
