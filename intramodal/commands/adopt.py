@@ -23,8 +23,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.argument("collection")
 @click.option(
     "--vector",
-    help="Name of the vector; '' if it has no name. With --shard: may be left out where there is "
-    "only one.",
+    help="Name of the vector; '' if it has no name; default: the one that no projection has made.",
 )
 @click.option("--made-by", help="Model that made the vector; may be left out with --shard.")
 @click.option(
@@ -49,10 +48,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.option("--dry-run", is_flag=True, help="With --shard: show what would be done; do nothing.")
 @model_options
 @session_options
-@click.pass_context
 def command(  # noqa: PLR0913  a command has as many options as it has
-    ctx: click.Context,
-    /,
     session: Session,
     collection: str,
     shard: Path | None,
@@ -89,8 +85,6 @@ def command(  # noqa: PLR0913  a command has as many options as it has
     if shard is None:
         _adopt_collection(session, collection, knobs)
         return
-    is_given = ctx.get_parameter_source("vector") is not click.core.ParameterSource.DEFAULT
-    knobs["vector"] = knobs["vector"] if is_given else None
     _adopt_shard(session, shard, {"collection": collection, "move": move, **knobs})
 
 

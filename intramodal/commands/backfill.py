@@ -61,10 +61,14 @@ _UNSUITABLE = {
 @click.option(
     "--from",
     "source",
-    help="Vector to project; '' if it has no name.",
+    help="Vector to project; '' if it has no name; default: the encoder's own, as the "
+    "collection's metadata say.",
 )
 @click.option(
-    "--to", "vector", help="Vector to fill; default: the projection's own name, e.g. pca."
+    "--to",
+    "vector",
+    help="Vector to fill; default: the one that this projection is filling or has filled, else "
+    "the projection's own name, e.g. pca.",
 )
 @click.option(
     "--made-by",
@@ -181,6 +185,7 @@ def _backfilled(
     session: Session, name: str, projection: Any, where: dict[str, Any], options: dict[str, Any]
 ) -> dict[str, Any]:
     from intramodal.ingest.backfill.points import log_projection
+    from intramodal.store.default_vectors import own_vector
     from intramodal.store.model_check import warn_of_wrong_model
 
     uploads = Uploads(options["upload_streams"], options["nodes"])
@@ -189,7 +194,7 @@ def _backfilled(
         if options["made_by"] is not None:
             from intramodal.ingest.adopt import declare_model
 
-            declare_model(photos, options["source"], options["made_by"])
+            declare_model(photos, own_vector(photos, options["source"]), options["made_by"])
         with at.ledger.run("backfill", parameters=_recorded(session)) as run:
             log_projection(run, projection)
             check = warn_of_wrong_model(photos, projection, options["source"])
@@ -218,6 +223,7 @@ def _run(
 def _planned(
     session: Session, name: str, projection: Any, where: dict[str, Any], options: dict[str, Any]
 ) -> dict[str, Any]:
+    from intramodal.store.default_vectors import own_vector
     from intramodal.store.model_check import warn_of_wrong_model
 
     with session.open_store() as store:
@@ -227,7 +233,8 @@ def _planned(
 
             # In this object only: a plan changes nothing in the store.
             origin = declared(options["made_by"])
-            photos.manifest = photos.manifest.with_vector(options["source"], origin)
+            source = own_vector(photos, options["source"])
+            photos.manifest = photos.manifest.with_vector(source, origin)
         plan = _plan(photos, projection, where, options)
         check = warn_of_wrong_model(photos, projection, options["source"])
     return {**plan.to_dict(), "model_check": check.to_dict()}

@@ -24,7 +24,7 @@ from intramodal.commands.options import (
     sample_option,
     shard_key_option,
     sides_options,
-    vector_list,
+    vector_names,
     where_option,
     wide_option,
 )
@@ -76,12 +76,11 @@ _NOT_RECORDED_UNLABELLED = (
 @click.argument("collection")
 @preference(
     "--vectors",
-    default="raw,pca",
-    show_default=True,
     type=LIST,
-    callback=vector_list,
+    callback=vector_names,
     help="Two named vectors A,B: the one in use and the one that may replace it; '' is a vector "
-    "without a name.",
+    "without a name; default: the encoder's own and its projection, as the collection's metadata "
+    "say.",
 )
 @preference(
     "--labels",
@@ -217,10 +216,10 @@ def command(session: Session, collection: str, **options: Any) -> None:
     share, and the images on which they disagree.
 
     \b
-    intramodal compare photos --vectors raw,pca --labels category,season,color
+    intramodal compare photos --labels category,season,color -o report.html
     intramodal compare photos --names imagenet -o page.html --pictures ~/photos
     """
-    if len(options["vectors"]) != 2:
+    if options["vectors"] is not None and len(options["vectors"]) != 2:
         raise click.UsageError("--vectors takes two names, for example raw,pca")
     if options["labels"]:
         _refuse(options, _ONLY_UNLABELLED, "without --labels only")
@@ -241,18 +240,19 @@ def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dic
     from intramodal.files import check_place
     from intramodal.projection.projection import Projection
     from intramodal.reports.pictures import PictureSource
+    from intramodal.store.default_vectors import vector_pair
 
     sides = Sides.parse(options["queries"], options["gallery"], options["split"])
     started = datetime.now(UTC)
     pictures = PictureSource(options["pictures"], options["picture_field"])
     for path in (options["report"], options["junit"]):
         check_place(path)
-    a, b = options["vectors"]
     with session.open() as at:
         photos = at.collection(collection)
+        a, b = vector_pair(photos, *(options["vectors"] or ()))
         earlier = _earlier(at.ledger, options["baseline"], collection, (a, b))
         projection = _made(photos, b, options["projection"])
-        stated = session.stated(but=_NOT_RECORDED_LABELLED)
+        stated = session.stated(but=_NOT_RECORDED_LABELLED) | {"vectors": str([a, b])}
         with at.ledger.run("compare", parameters=stated, seed=options["seed"]) as run:
             found = compare(
                 photos,
@@ -366,6 +366,7 @@ def _unlabelled(session: Session, collection: str, options: dict[str, Any]) -> d
     from intramodal.files import check_place
     from intramodal.projection.anchors import TEMPLATE, load_anchors
     from intramodal.reports.pictures import PictureSource
+    from intramodal.store.default_vectors import vector_pair
 
     check_place(options["report"])
     pictures = PictureSource(options["pictures"], options["picture_field"])
@@ -374,12 +375,15 @@ def _unlabelled(session: Session, collection: str, options: dict[str, Any]) -> d
         raise InputError(
             "--model and --text-vectors serve pseudo-labels; give their class names with --names"
         )
-    a, b = options["vectors"]
     with session.open() as at:
         photos = at.collection(collection)
+        a, b = vector_pair(photos, *(options["vectors"] or ()))
         on = {"device": options["device"], "precision": options["precision"]}
         texts = TextSource(Target(photos, a), options["model"], ready, **on)
-        stated = session.stated(but=_NOT_RECORDED_UNLABELLED) | {"template": TEMPLATE}
+        stated = session.stated(but=_NOT_RECORDED_UNLABELLED) | {
+            "vectors": str([a, b]),
+            "template": TEMPLATE,
+        }
         with at.ledger.run("compare-unlabelled", parameters=stated, seed=options["seed"]) as run:
             found = compare_unlabelled(
                 photos,

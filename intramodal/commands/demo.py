@@ -226,10 +226,10 @@ def _ingested_images(
 def _ingested_vectors(at: Workspace, projection: Any, places: dict[str, str]) -> dict[str, Any]:
     from intramodal.demo import image_vectors, pictures_list
     from intramodal.ingest.adopt import declared
-    from intramodal.ingest.images import RAW
     from intramodal.ingest.pipeline import ingest_vectors, vectors_collection
     from intramodal.ingest.vectors.load import vectors_of
     from intramodal.ingest.vectors.ready import open_ready
+    from intramodal.store.default_vectors import RAW
 
     ready = open_ready(
         image_vectors(), dataset=COLLECTION, table=pictures_list(), id_column="path"

@@ -22,7 +22,11 @@ from intramodal.commands.session import JobCommand, Session, session_options
     job="ingest.vectors.export:export_vector",
 )
 @click.argument("collection")
-@preference("--vector", help="Named vector to export.")
+@preference(
+    "--vector",
+    help="Named vector to export; default: the projection of the encoder's own vector, that "
+    "itself where there is none.",
+)
 @click.option(
     "-o",
     "--out",
@@ -32,7 +36,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 )
 @shard_key_option
 @session_options
-def command(session: Session, collection: str, vector: str, out: Path) -> None:
+def command(session: Session, collection: str, vector: str | None, out: Path) -> None:
     """Write a vector of all points to FILE.npy, and their ids to FILE.ids.csv.
 
     Rows are in id order: integers by value, then UUIDs. Points without the vector are left out
@@ -45,7 +49,8 @@ def command(session: Session, collection: str, vector: str, out: Path) -> None:
 
     with session.open() as at:
         photos = at.collection(collection)
-        photos.vector_spec(vector)
+        if vector is not None:
+            photos.vector_spec(vector)
         stated = {key: value for key, value in session.stated().items() if key != "runs"}
         with at.ledger.run("export", parameters=stated) as run:
             found = export_vector(photos, out, vector=vector, run=run)

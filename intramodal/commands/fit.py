@@ -139,11 +139,13 @@ def _anchors(session: Session, options: dict[str, Any]) -> tuple[Any, Any]:
 def _center(session: Session, place: str) -> Any:
     """Return the mean that ``COLLECTION[:VECTOR]`` names; ``COLLECTION:`` is an unnamed vector."""
     from intramodal.store.collection import ImageCollection
+    from intramodal.store.default_vectors import own_vector
     from intramodal.store.origins import center_of
 
     name, has_vector, vector = place.partition(":")
     with session.open_store() as store:
-        return center_of(ImageCollection.open(store, name), vector if has_vector else "raw")
+        photos = ImageCollection.open(store, name)
+        return center_of(photos, own_vector(photos, vector if has_vector else None))
 
 
 def _source(options: dict[str, Any]) -> Any:

@@ -347,7 +347,8 @@ def _ingested_images(session: Session, options: dict[str, Any]) -> dict[str, Any
 
 
 def _check_before_loading(at: Workspace, options: dict[str, Any], projection: Any) -> None:
-    from intramodal.ingest.images import RAW, check_projection, check_view
+    from intramodal.ingest.images import check_projection, check_view
+    from intramodal.store.default_vectors import RAW
 
     if at.store.exists(options["collection"]):
         photos = at.collection(options["collection"])

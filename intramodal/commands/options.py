@@ -180,7 +180,7 @@ def query_side_options(command: F) -> F:
         "--query-side",
         type=click.Path(path_type=Path, dir_okay=False),
         help="Projection file to send the queries through: searches the stored vectors as they "
-        "are, the first of --vectors (default: raw alone), and writes nothing.",
+        "are, the first of --vectors (default: the encoder's own alone), and writes nothing.",
     )(command)
 
 
@@ -193,14 +193,6 @@ def query_side_of(options: Mapping[str, Any]) -> Any:
     from intramodal.projection.projection import Projection
 
     return Projection.load(options["query_side"])
-
-
-def vectors_beside(options: Mapping[str, Any]) -> list[str]:
-    """Return the vectors that were asked for; by default the first alone beside a query side."""
-    vectors: list[str] = options["vectors"]
-    source = click.get_current_context().get_parameter_source("vectors")
-    is_default = source is click.core.ParameterSource.DEFAULT
-    return vectors[:1] if options["query_side"] is not None and is_default else vectors
 
 
 def as_list(ctx: click.Context, param: click.Parameter, value: tuple[Any, ...]) -> list[Any]:
@@ -236,15 +228,15 @@ def names_if_given(ctx: click.Context, param: click.Parameter, value: Any) -> li
     return None if value is None else names(ctx, param, value)
 
 
-def vector_list(ctx: click.Context, param: click.Parameter, value: Any) -> list[str]:
-    """Split ``a,b`` into different names of vectors; ``''`` is the one without a name."""
+def vector_names(ctx: click.Context, param: click.Parameter, value: Any) -> list[str] | None:
+    """Split ``a,b`` into different names of vectors, at least one; None where none was given.
+
+    ``''`` is the one without a name.
+    """
+    if value is None:
+        return None
     named = (name.strip() for name in _listed(value) if name.strip() or '"' in str(value))
-    return list(dict.fromkeys("" if name in ("''", '""') else name for name in named))
-
-
-def vector_names(ctx: click.Context, param: click.Parameter, value: Any) -> list[str]:
-    """Split ``a,b`` into different names of vectors, at least one."""
-    found = vector_list(ctx, param, value)
+    found = list(dict.fromkeys("" if name in ("''", '""') else name for name in named))
     if not found:
         raise click.BadParameter("takes at least one name")
     return found
@@ -285,7 +277,8 @@ vectors_option = preference(
     "--vectors",
     type=LIST,
     callback=vector_names,
-    help="Named vectors to evaluate, comma-separated; '' is a vector without a name.",
+    help="Named vectors to evaluate, comma-separated; '' is a vector without a name; default: the "
+    "encoder's own and its projection, as the collection's metadata say.",
 )
 least_option = preference(
     "--min-class-size",

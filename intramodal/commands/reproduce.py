@@ -85,7 +85,11 @@ _RECIPES = ("paper-text", "paper-table3", "paper-readme", "paper-fewshot")
     help="With --on: payload fields that hold the labels, comma-separated.",
 )
 @split_option
-@click.option("--vector", help="With --on: named vector of the encoder's own output.")
+@click.option(
+    "--vector",
+    help="With --on: named vector of the encoder's own output; default: the one that no "
+    "projection has made.",
+)
 @click.option(
     "--projection",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -16,8 +16,7 @@ from intramodal.commands.options import (
     query_side_of,
     query_side_options,
     shard_key_option,
-    vector_list,
-    vectors_beside,
+    vector_names,
 )
 from intramodal.commands.outputs import Output
 from intramodal.commands.printing import named, note, print_table, say
@@ -47,8 +46,9 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @preference(
     "--vectors",
     type=LIST,
-    callback=vector_list,
-    help="Named vectors to search, comma-separated; '' is a vector without a name.",
+    callback=vector_names,
+    help="Named vectors to search, comma-separated; '' is a vector without a name; default: the "
+    "encoder's own and, but for --text and for --image without --projection, its projection.",
 )
 @click.option(
     "--projection",
@@ -83,7 +83,7 @@ def command(session: Session, collection: str, **options: Any) -> None:
     The search is recorded as a run; if the runs database cannot be written, a warning is shown.
 
     \b
-    intramodal search photos --id 0b6e... --vectors raw,pca
+    intramodal search photos --id 0b6e...
     intramodal search photos --image cat.jpg --projection pca.safetensors --html page.html
     intramodal search photos --id 0b6e... --query-side pca.safetensors --rerank 100
     """
@@ -99,7 +99,7 @@ def command(session: Session, collection: str, **options: Any) -> None:
             found = search(
                 photos,
                 **query,
-                vectors=vectors_beside(options),
+                vectors=options["vectors"],
                 encoder=_loader(options),
                 projection=_projection(photos, options),
                 query_side=query_side_of(options),
@@ -135,7 +135,8 @@ def _projection(photos: Any, options: dict[str, Any]) -> Any:
     from intramodal.projection.projection import Projection
 
     origins = photos.manifest.vectors
-    is_needed = any(v in origins and origins[v].projection for v in options["vectors"])
+    asked = origins if options["vectors"] is None else options["vectors"]
+    is_needed = any(v in origins and origins[v].projection for v in asked)
     if options["projection"] is None or not is_needed:
         return None
     return Projection.load(options["projection"])

@@ -13,11 +13,10 @@ from intramodal.ingest.encoders.registry import load_encoder
 from intramodal.ingest.vectors.matrices import read_matrix
 from intramodal.projection.projection import Projection
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import own_vector
 from intramodal.store.manifest import AUGMENTED_VIEW, VectorOrigin
 from intramodal.store.origins import projection_of
 from intramodal.types import Encoder, Floats, encoders_agree
-
-DEFAULT_VECTOR = "raw"
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Target:
 
     @classmethod
     def open(cls, at: Workspace, text: str) -> Target:
-        """Open ``COLLECTION[:VECTOR]``; without VECTOR it is `raw`, or the only one there is.
+        """Open ``COLLECTION[:VECTOR]``; without VECTOR it is the encoder's own.
 
         A collection whose own name holds a colon is found by its full name.
         """
@@ -42,7 +41,7 @@ class Target:
             raise NotFound(
                 f"collection {name!r} has no vector {vector!r}; it has {_listed(there)}"
             )
-        return cls(collection, vector or _default(name, sorted(there)))
+        return cls(collection, vector or _own(collection))
 
     @property
     def origin(self) -> VectorOrigin | None:
@@ -132,7 +131,7 @@ class RequiredTexts(TextSource):
         if self.target.is_projected and self.projection is None:
             raise InputError(
                 f"{self.target.vector!r} is projected and texts must be, too; give its file with "
-                f"--projection, or ask on `raw`"
+                f"--projection, or name its source"
             )
         return found
 
@@ -144,15 +143,12 @@ class RequiredTexts(TextSource):
         return projection_of(self.target.collection, self.target.vector, [projection])
 
 
-def _default(name: str, there: Sequence[str]) -> str:
-    if DEFAULT_VECTOR in there:
-        return DEFAULT_VECTOR
-    if len(there) == 1:
-        return there[0]
-    raise InputError(
-        f"collection {name!r} has the vectors {_listed(there)}; name one, as in "
-        f"{name}:{there[0] if there else 'VECTOR'}"
-    )
+def _own(collection: ImageCollection) -> str:
+    try:
+        return own_vector(collection)
+    except InputError as error:
+        first = min(collection.vectors, default="VECTOR")
+        raise InputError(f"{error}, as in {collection.name}:{first}") from error
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -27,6 +27,7 @@ from intramodal.projection.anchors import AnchorSet
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import vector_pair
 from intramodal.store.search import describe
 from intramodal.types import Distance, Encoder, Floats, PointId, VectorTable, unit_rows
 
@@ -277,8 +278,8 @@ class UnlabelledComparison(Results):
 
 def compare_unlabelled(  # noqa: PLR0913  a job has as many knobs as it has
     collection: ImageCollection,
-    a: str = "raw",
-    b: str = "pca",
+    a: str | None = None,
+    b: str | None = None,
     *,
     k: int = 10,
     names: AnchorSet | None = None,
@@ -293,7 +294,8 @@ def compare_unlabelled(  # noqa: PLR0913  a job has as many knobs as it has
     Parameters
     ----------
     collection : ImageCollection
-    a, b : str
+    a, b : str, optional
+        As in `compare`.
     k : int
         Neighbours that are compared.
     names : AnchorSet, optional
@@ -315,6 +317,7 @@ def compare_unlabelled(  # noqa: PLR0913  a job has as many knobs as it has
         If there are not more than k images, none matches, or no text tower for the names.
     """
     run = run or Run()
+    a, b = vector_pair(collection, a, b)
     table = read_labelled(collection, [a, b], [], where=where)
     agreement = neighbour_overlap(table, (a, b), k=k, seed=seed)
     distances = other_distances(collection, table, (a, b))

@@ -58,6 +58,7 @@ from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, pack_scores
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import vector_pair
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.model_check import ModelCheck, warn_of_wrong_model
 from intramodal.store.origins import check_fitted_for, check_is
@@ -503,8 +504,8 @@ MOST_MISSING = 0.5
 
 def compare(  # noqa: PLR0913  a job has as many knobs as it has
     source: VectorTable | ImageCollection,
-    a: str = "raw",
-    b: str = "pca",
+    a: str | None = None,
+    b: str | None = None,
     *,
     fields: Sequence[str],
     tasks: Sequence[str] = TASKS,
@@ -530,8 +531,9 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
     Parameters
     ----------
     source : ImageCollection or VectorTable
-    a, b : str
-        The vector in use and the one that may replace it.
+    a, b : str, optional
+        The vector in use and the one that may replace it; by default the encoder's own and its
+        projection, as the collection's manifest says.
     fields : sequence of str
         Payload fields; p-values are adjusted for their number (Holm).
     tasks : sequence of {"retrieval", "fewshot"}
@@ -585,6 +587,7 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
         If a projection is not of the vectors it is given for.
     """
     run, sides = run or Run(), Sides.of(sides)
+    a, b = vector_pair(source, a, b)
     _check_unit(resampling)
     _check_made(source, b, projection)
     wanted = [*fields, *sides.fields]

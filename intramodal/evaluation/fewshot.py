@@ -38,6 +38,7 @@ from intramodal.runs.frames import data_frame, html_table, json_values, stacked_
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import searched_vectors
 from intramodal.types import Distance, Floats, PointId, VectorTable
 
 N_EPISODES = 50
@@ -320,7 +321,7 @@ def _by_shots(result: FewshotResult, *, with_classes: bool) -> dict[str, Any]:
 def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
     source: VectorTable | ImageCollection,
     *,
-    vectors: Sequence[str] = ("raw", "pca"),
+    vectors: Sequence[str] | None = None,
     fields: Sequence[str],
     sides: Sides | str | tuple[Mask, Mask] | None = None,
     where: Filter | None = None,
@@ -344,8 +345,9 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
     Parameters
     ----------
     source : ImageCollection or VectorTable
-    vectors : sequence of str
-        Named vectors; rows are scaled to unit length here, but for the protocol of the paper.
+    vectors : sequence of str, optional
+        Named vectors; rows are scaled to unit length here, but for the protocol of the paper. By
+        default the encoder's own and its projection, as the collection's manifest says.
     fields : sequence of str
         Payload fields with one class an image.
     sides : Sides, str or pair of ndarray of shape (n,), bool, optional
@@ -398,6 +400,7 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
     contrasts of shots in float64, and a byte for each image and classifier of a block.
     """
     sides, run, shots_from = Sides.of(sides), run or Run(), shots_from or {}
+    vectors = searched_vectors(source, vectors)
     is_paper = check_protocol(protocol, sides, test_share, projections)
     episodes = (N_SEEDS if is_paper else N_EPISODES) if episodes is None else episodes
     needed = with_shots(source, shots_from, vectors)

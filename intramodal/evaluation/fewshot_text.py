@@ -55,6 +55,7 @@ from intramodal.projection.projection import Projection
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import own_vector
 from intramodal.types import Encoder, Floats, VectorTable
 
 METHODS: dict[str, Method] = {
@@ -132,7 +133,7 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
     source: VectorTable | ImageCollection,
     *,
     texts: ClassTexts | Texts | Encoder | Floats,
-    vector: str = "raw",
+    vector: str | None = None,
     fields: Sequence[str],
     methods: Sequence[str] | None = None,
     by: Sequence[str] = (),
@@ -164,8 +165,9 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
     texts : ClassTexts, Texts, Encoder or ndarray of shape (n_classes, d)
         Of all classes of the fields, by the text tower that belongs to `vector`; an array has
         one row per class in alphabetical order.
-    vector : str
-        The images in the space of the texts; rows are scaled to unit length here.
+    vector : str, optional
+        The images in the space of the texts, by default the encoder's own; rows are scaled to
+        unit length here.
     fields : sequence of str
         Payload fields with one class an image.
     methods : sequence of str, optional
@@ -219,6 +221,7 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
     one augmented view.
     """
     sides, run, shots_from = Sides.of(sides), run or Run(), shots_from or {}
+    vector = own_vector(source, vector)
     plan = _Plan.of(protocol, preset, methods, episodes, validation)
     check_protocol(plan.protocol, sides, test_share, plan.unasked(projections))
     place = texts if isinstance(texts, ClassTexts) else texts_of(texts)

@@ -43,6 +43,7 @@ from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, QueryScores, pack_scores
 from intramodal.store.base import Filter, Hits
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import searched_vectors
 from intramodal.store.queries import Weights, check_weights
 from intramodal.types import Distance, Floats, PointId, VectorTable
 
@@ -591,7 +592,7 @@ class IndexResults(Results):
 def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
     collection: ImageCollection,
     *,
-    searches: Sequence[IndexSearch],
+    searches: Sequence[IndexSearch] | None = None,
     fields: Sequence[str],
     sides: Sides | str | tuple[Mask, Mask] | None = None,
     where: Filter | None = None,
@@ -613,7 +614,9 @@ def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
     ----------
     collection : ImageCollection
         Read once, and then asked.
-    searches : sequence of IndexSearch
+    searches : sequence of IndexSearch, optional
+        By default `usual_searches`: with the encoder's own vector, with its projection, and in
+        two stages.
     fields, sides, min_class_size, max_queries
         As in `evaluate_retrieval`. Where the gallery is chosen by a payload field, the searches
         are filtered by it; answers outside of a gallery given as a mask are taken out.
@@ -639,7 +642,7 @@ def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
         For a table instead of a collection, searches of the same name, or as
         `evaluate_retrieval`.
     """
-    _check(collection, searches, denominator)
+    searches = _checked(collection, searches, denominator)
     sides, run = Sides.of(sides), run or Run()
     vectors = [name for search in searches for name in search.vectors]
     wanted = [*fields, *sides.fields, *resampling.fields]
@@ -689,7 +692,16 @@ def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
     return found
 
 
-def _check(collection: Any, searches: Sequence[IndexSearch], denominator: str) -> None:
+def usual_searches(collection: ImageCollection) -> list[IndexSearch]:
+    """Return searches with the encoder's own vector, its projection, and both in two stages."""
+    own, *projected = searched_vectors(collection)
+    two_stages = [IndexSearch(own, prefetch=vector) for vector in projected]
+    return [*map(IndexSearch, (own, *projected)), *two_stages]
+
+
+def _checked(
+    collection: Any, searches: Sequence[IndexSearch] | None, denominator: str
+) -> Sequence[IndexSearch]:
     if not isinstance(collection, ImageCollection):
         raise InputError(
             "an index is asked through a collection, not a table; give the collection"
@@ -698,11 +710,13 @@ def _check(collection: Any, searches: Sequence[IndexSearch], denominator: str) -
         raise InputError(
             f"the denominator of mAP@k is {' or '.join(DENOMINATORS)}, got {denominator!r}"
         )
+    searches = usual_searches(collection) if searches is None else searches
     if not searches:
         raise InputError("there is no search to evaluate; give at least one")
     name, n = Counter(search.name for search in searches).most_common(1)[0]
     if n > 1:
         raise InputError(f"{n} searches are called {name!r}; evaluate them one by one")
+    return searches
 
 
 def _allowed(

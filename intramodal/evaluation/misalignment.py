@@ -47,6 +47,7 @@ from intramodal.runs.frames import data_frame, html_table, json_values
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import own_vector
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.origins import projection_of
 from intramodal.types import (
@@ -280,7 +281,7 @@ class VectorOf:
     """
 
     source: ImageCollection | VectorTable
-    vector: str = "raw"
+    vector: str
     texts: Texts | Encoder | Floats | None = None
 
     @property
@@ -407,7 +408,7 @@ def _interval(row: Mapping[str, Any], name: str) -> tuple[float, float] | None:
 def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has
     source: ImageCollection | VectorTable | Sequence[VectorOf],
     *,
-    vectors: Sequence[str] = ("raw",),
+    vectors: Sequence[str] | None = None,
     fields: Sequence[str],
     where: Filter | None = None,
     texts: Texts | Encoder | Floats | None = None,
@@ -426,8 +427,8 @@ def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has
     ----------
     source : ImageCollection, VectorTable or sequence of VectorOf
         Vectors of several collections stand side by side.
-    vectors : sequence of str
-        Of a single source.
+    vectors : sequence of str, optional
+        Of a single source; by default the encoder's own.
     fields : sequence of str
         Payload fields; pairs are of the same class if they share a value.
     where : Filter, optional
@@ -460,7 +461,8 @@ def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has
     """
     run = run or Run()
     if isinstance(source, ImageCollection | VectorTable):
-        source = [VectorOf(source, vector, texts) for vector in vectors]
+        of_source = [own_vector(source)] if vectors is None else vectors
+        source = [VectorOf(source, vector, texts) for vector in of_source]
     require_used(projections, source)
     names = list(dict.fromkeys(target.name for target in source))
     how = _How(list(fields), template, bins, max_pairs, with_map, with_bands, seed)

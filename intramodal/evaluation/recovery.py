@@ -23,6 +23,7 @@ from intramodal.runs.frames import data_frame, html_table, json_values
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import own_vector
 from intramodal.store.origins import projection_of
 from intramodal.types import Encoder, Floats, VectorTable, require_finite, unit_rows
 
@@ -581,7 +582,7 @@ def recovery_curve(  # noqa: PLR0913  a job has as many knobs as it has
     source: ImageCollection | VectorTable,
     *,
     texts: Texts | Encoder | Floats,
-    vector: str = "raw",
+    vector: str | None = None,
     where: Filter | None = None,
     anchors: AnchorSet | None = None,
     projection: Projection | None = None,
@@ -598,7 +599,8 @@ def recovery_curve(  # noqa: PLR0913  a job has as many knobs as it has
     source : ImageCollection or VectorTable
     texts : Texts, Encoder or ndarray of shape (n_anchors, d)
         Of the anchors, in the encoder's own space.
-    vector : str
+    vector : str, optional
+        The encoder's own by default.
     where : Filter, optional
         Only points that match take part; see `parse_filter`.
     anchors : AnchorSet, optional
@@ -624,7 +626,7 @@ def recovery_curve(  # noqa: PLR0913  a job has as many knobs as it has
         If the projection of a projected vector is missing, no point matches, or fewer than two
         points have a vector that is not zero.
     """
-    run, place = run or Run(), texts_of(texts)
+    run, place, vector = run or Run(), texts_of(texts), own_vector(source, vector)
     T = _in_space(source, vector, place, anchors or AnchorSet.imagenet(), projection)
     table = read_points(source, [vector], where=where)
     X = _with_length(source, vector, table.vectors[vector])
@@ -665,7 +667,7 @@ def _in_space(
     if projected is None:
         raise InputError(
             f"vector {vector!r} was made with the pictures' mean taken off, in which texts "
-            f"have no part; measure {source.name}:raw"
+            f"have no part; measure {source.name}:{origin.source}"
         )
     return projected
 

@@ -50,6 +50,7 @@ from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, QueryScores, pack_scores
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import searched_vectors
 from intramodal.store.query_side import QuerySide
 from intramodal.types import Distance, Floats, PointId, VectorTable
 
@@ -297,7 +298,7 @@ def record_results(run: Run, results: Sequence[RetrievalResult]) -> None:
 def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     source: VectorTable | ImageCollection,
     *,
-    vectors: Sequence[str] = ("raw", "pca"),
+    vectors: Sequence[str] | None = None,
     fields: Sequence[str],
     sides: Sides | str | tuple[Mask, Mask] | None = None,
     where: Filter | None = None,
@@ -319,9 +320,10 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     ----------
     source : ImageCollection or VectorTable
         A collection is read once; or what `ImageCollection.table` has read.
-    vectors : sequence of str
-        Named vectors; compared by cosine. Where the collection ranks otherwise, each result has
-        the mAP of that, too (`RetrievalResult.by_distance`).
+    vectors : sequence of str, optional
+        Named vectors; compared by cosine. By default the encoder's own and its projection, as the
+        collection's manifest says. Where the collection ranks otherwise, each result has the mAP
+        of that, too (`RetrievalResult.by_distance`).
     fields : sequence of str
         Payload fields: relevant is what shares a value. A query never finds itself.
     sides : Sides, str or pair of ndarray of shape (n,), bool, optional
@@ -371,6 +373,7 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     1.0
     """
     sides, run = Sides.of(sides), run or Run()
+    vectors = searched_vectors(source, vectors, own_only=query_side is not None)
     side = QuerySide.of(query_side, vectors, rerank)
     check_query_side(source, side)
     wanted = [*fields, *sides.fields, *resampling.fields]

@@ -45,6 +45,7 @@ from intramodal.runs.frames import stacked_frames
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import searched_vectors
 from intramodal.types import Distance, Floats, VectorTable, unkeyed
 
 Rows = NDArray[np.intp]
@@ -144,7 +145,7 @@ def evaluate_revisited(  # noqa: PLR0913  a job has as many knobs as it has
     source: VectorTable | ImageCollection,
     *,
     ground_truth: GroundTruth,
-    vectors: Sequence[str] = ("raw", "pca"),
+    vectors: Sequence[str] | None = None,
     name_field: str = "path",
     sides: Sides | str | tuple[Mask, Mask] | None = None,
     where: Filter | None = None,
@@ -169,9 +170,8 @@ def evaluate_revisited(  # noqa: PLR0913  a job has as many knobs as it has
     ground_truth : GroundTruth
         See `read_ground_truth`. The gallery is exactly the images it names; other points, such as
         a query image that is stored in the gallery, too, take no part.
-    vectors : sequence of str
-        Named vectors; compared by cosine. Where the collection ranks otherwise, each result has
-        the mAP of that, too (`RetrievalResult.by_distance`).
+    vectors : sequence of str, optional
+        As in `evaluate_retrieval`.
     name_field : str
         Payload field by which images are found: it holds the name, a file name or a path that
         ends in it, with or without a suffix. ``"id"`` for the points' ids.
@@ -212,6 +212,7 @@ def evaluate_revisited(  # noqa: PLR0913  a job has as many knobs as it has
     1.0
     """
     sides, run = Sides.of(sides), run or Run()
+    vectors = searched_vectors(source, vectors)
     _check_knobs(vectors, resampling)
     fields = [*([] if name_field == IDS else [name_field]), *sides.fields]
     table = read_labelled(

@@ -37,6 +37,7 @@ from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, pack_scores
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import own_vector
 from intramodal.types import Encoder, Floats, VectorTable
 
 NOTHING: NDArray[np.int64] = np.empty(0, dtype=np.int64)
@@ -125,7 +126,7 @@ def evaluate_text_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     source: VectorTable | ImageCollection,
     *,
     texts: Texts | Encoder | Floats,
-    vector: str = "raw",
+    vector: str | None = None,
     fields: Sequence[str],
     where: Filter | None = None,
     template: str = TEMPLATE,
@@ -146,9 +147,10 @@ def evaluate_text_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     texts : Encoder, ndarray of shape (n_classes, dim), or Texts
         The encoder of the images; or ready embeddings in its space, one row a class in the order
         of their names.
-    vector : str
-        Named vector of the images; compared by cosine. Where the collection ranks otherwise, each
-        result has the mAP of that, too, with texts of the length that they are embedded with.
+    vector : str, optional
+        Named vector of the images, by default the encoder's own; compared by cosine. Where the
+        collection ranks otherwise, each result has the mAP of that, too, with texts of the length
+        that they are embedded with.
     fields : sequence of str
         Payload fields whose classes ask.
     where : Filter, optional
@@ -175,7 +177,7 @@ def evaluate_text_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
         If the texts do not fit the classes or the vector, it is projected otherwise, or no point
         matches.
     """
-    run = run or Run()
+    run, vector = run or Run(), own_vector(source, vector)
     table = read_labelled(source, [vector], [*fields, *resampling.fields], where=where)
     distance = other_distances(source, table, [vector]).get(vector)
     results = []
@@ -228,7 +230,7 @@ def _in_space(
         if origin is not None and origin.projection:
             raise InputError(
                 f"{vector!r} is projected and texts must be, too; give the projection that made "
-                f"it, or ask on `raw`"
+                f"it, or take {origin.source!r}"
             )
         return T
     if origin is not None and origin.projection != projection.fingerprint:
@@ -238,7 +240,7 @@ def _in_space(
         )
     found = project_texts(T, projection)
     if found is None:
-        raise InputError(f"{vector!r} is centred and takes no texts; ask on `raw`")
+        raise InputError(f"{vector!r} is centred and takes no texts; take its source")
     return found
 
 

@@ -14,6 +14,7 @@ from intramodal.ingest.encoders.names import KNOWN_MODELS
 from intramodal.projection.posterior import StoredMap
 from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import own_vector
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.model_check import ModelCheck, warn_of_wrong_model
 from intramodal.store.own_name import writes_under_own_name
@@ -67,7 +68,7 @@ def adopt_collection(
     collection: ImageCollection,
     *,
     made_by: str,
-    vector: str = "raw",
+    vector: str | None = None,
     pictures: Path | None = None,
     encoder: Encoder | Callable[[str], Encoder] | None = None,
     projection: StoredMap | None = None,
@@ -82,7 +83,8 @@ def adopt_collection(
     collection : ImageCollection
     made_by : str
         Name of the model.
-    vector : str
+    vector : str, optional
+        By default the one that no projection has made.
     pictures : Path, optional
         Folder the payload's ``path`` is relative to: some are encoded again and compared.
     encoder : Encoder or callable, optional
@@ -99,7 +101,7 @@ def adopt_collection(
     InputError
         If no picture can be reached.
     """
-    run = run or Run()
+    run, vector = run or Run(), own_vector(collection, vector)
     size = collection.vector_spec(vector).size
     check_dimension(made_by, vector, size)
     seen = None

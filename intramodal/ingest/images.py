@@ -36,6 +36,7 @@ from intramodal.projection.posterior import StoredMap
 from intramodal.runs.records import FailureRecord
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import RAW
 from intramodal.store.manifest import AUGMENTED, VectorOrigin
 from intramodal.store.origins import check_fitted_for, projected_origin
 from intramodal.types import (
@@ -47,9 +48,6 @@ from intramodal.types import (
     point_id,
     unkeyed,
 )
-
-RAW = "raw"
-"""Name of the vector that holds the encoder's output."""
 
 RESERVED = ("path", "sha256", "dataset")
 """Payload keys that the ingest itself writes."""

@@ -20,7 +20,7 @@ from intramodal.ingest.backfill.points import (
     log_projection,
 )
 from intramodal.ingest.failures import Failures
-from intramodal.ingest.images import RAW, ImageReader, written_vectors
+from intramodal.ingest.images import ImageReader, written_vectors
 from intramodal.ingest.pixel_budget import PixelBudget, default_budget
 from intramodal.ingest.prune import Seen, count_dataset, find_gone
 from intramodal.ingest.prune import prune as prune_points
@@ -33,6 +33,7 @@ from intramodal.projection.posterior import StoredMap
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter, Store
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import RAW
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.own_name import under_own_name, writes_under_own_name
 from intramodal.types import (

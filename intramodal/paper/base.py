@@ -21,9 +21,6 @@ from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
 from intramodal.types import Encoder, ImageRecord, VectorTable, fingerprint
 
-RAW = "raw"
-"""The named vector of the encoder's own output."""
-
 RankingProtocol = Literal["query-gallery", "leave-one-out", "revisited"]
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from intramodal.errors import InputError, IntramodalError
 from intramodal.paper.base import (
-    RAW,
     Cell,
     Choice,
     DataSet,
@@ -27,6 +26,7 @@ from intramodal.projection.projection import Projection
 from intramodal.runs.ledger import RunLedger
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import RAW, own_vector
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def plan_reproduction(  # noqa: PLR0913  a job has as many knobs as it has
     on: ImageCollection | None = None,
     labels: Sequence[str] = (),
     split: str | None = None,
-    vector: str = RAW,
+    vector: str | None = None,
     projection: Projection | None = None,
 ) -> ReproductionPlan:
     """Return what reproducing a table takes; reads lists, encodes nothing. See `reproduce`.
@@ -221,8 +221,9 @@ def plan_reproduction(  # noqa: PLR0913  a job has as many knobs as it has
         Its payload fields that say what is relevant.
     split : str, optional
         Its payload field with the values ``test`` and ``train``; by default leave-one-out.
-    vector : str
-        Its named vector of the encoder's own output.
+    vector : str, optional
+        Its named vector of the encoder's own output; by default the one that no projection has
+        made.
     projection : Projection, optional
         Taken for PCA← instead of fitting one by the recipe: then no text tower is needed.
 
@@ -239,6 +240,7 @@ def plan_reproduction(  # noqa: PLR0913  a job has as many knobs as it has
     if on is None and (root is None or not root.is_dir()):
         what = "no data root is given" if root is None else f"there is no folder {root}"
         raise InputError(f"{what}; name the folder that holds the data sets")
+    vector = RAW if on is None else own_vector(on, vector)
     choice = Choice(
         (own_data(on, labels, split),)
         if on

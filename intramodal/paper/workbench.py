@@ -18,13 +18,14 @@ from intramodal.ground_truth import GroundTruth
 from intramodal.ingest.augmentation import augmented
 from intramodal.ingest.encoders.registry import load_encoder
 from intramodal.ingest.pipeline import IngestSummary, images_collection, ingest_images
-from intramodal.paper.base import RAW, Case, DataSet, Model
+from intramodal.paper.base import Case, DataSet, Model
 from intramodal.projection.fit import fit_projection
 from intramodal.projection.projection import Projection
 from intramodal.runs.ledger import RunLedger
 from intramodal.runs.records import RunRecord
 from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import RAW
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.origins import check_fitted_for
 from intramodal.types import Encoder, ImageRecord

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from intramodal.errors import InputError
 from intramodal.projection.posterior import StoredMap
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import own_vector
 from intramodal.types import encoders_agree
 
 log = logging.getLogger(__name__)
@@ -123,10 +124,10 @@ def check_model(collection: ImageCollection, projection: StoredMap, source: str)
 
 
 def warn_of_wrong_model(
-    collection: ImageCollection, projection: StoredMap, source: str
+    collection: ImageCollection, projection: StoredMap, source: str | None
 ) -> ModelCheck:
     """Return `check_model`, and log a warning at once if the model is doubtful."""
-    found = check_model(collection, projection, source)
+    found = check_model(collection, projection, own_vector(collection, source))
     if found.is_doubtful:
         log.warning("%s", found.says)
     return found

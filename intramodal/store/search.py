@@ -14,6 +14,7 @@ from intramodal.projection.posterior import StoredMap
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Hits
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import searched_vectors
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.origins import check_made, require_maker
 from intramodal.store.query_side import QuerySide
@@ -58,7 +59,7 @@ def search(  # noqa: PLR0913  a job has as many knobs as it has
     image: Path | None = None,
     text: str | None = None,
     point: PointId | None = None,
-    vectors: Sequence[str] = ("raw", "pca"),
+    vectors: Sequence[str] | None = None,
     encoder: Encoder | LoadEncoder | None = None,
     projection: StoredMap | None = None,
     query_side: Projection | None = None,
@@ -74,7 +75,9 @@ def search(  # noqa: PLR0913  a job has as many knobs as it has
     image, text, point : Path, str, and str or int, optional
         One of them: a picture file, a text (on vectors that are not projected), or the id of a
         stored point, which never finds itself.
-    vectors : sequence of str
+    vectors : sequence of str, optional
+        By default the encoder's own and its projection, as the manifest says; the encoder's own
+        alone for a text, for an image without `projection`, and beside a `query_side`.
     encoder : Encoder or callable, optional
         For an image or a text: the model that made the vectors, or a function that loads the one
         of the name that the manifest says, such as `load_encoder`.
@@ -102,6 +105,9 @@ def search(  # noqa: PLR0913  a job has as many knobs as it has
         the query side was fitted for another model.
     """
     query = Query(image, text, encoder, projection)
+    is_on_own = text is not None or query_side is not None
+    is_on_own = is_on_own or (image is not None and projection is None)
+    vectors = searched_vectors(collection, vectors, own_only=is_on_own)
     side = _query_side(collection, QuerySide.of(query_side, vectors, rerank), text)
     for vector in vectors:
         collection.vector_spec(vector)  # one that is not there was made by no model, either
@@ -173,7 +179,7 @@ class Query:
         if self._text is not None and origin.projection:
             raise InputError(
                 f"texts are compared with images on the encoder's own vector, and {vector!r} is "
-                f"projected; search with --vectors raw"
+                f"projected; search by {origin.source!r}"
             )
         made_by, X = self._embed(origin.encoder)
         if not encoders_agree(made_by, (origin.encoder, origin.encoder_fingerprint)):

@@ -56,8 +56,6 @@ MADE_OF = {
 """By parameter of a job, the options that its value is made of, and those of a command's other
 jobs on the same collection."""
 OWN = {
-    ("compare", "vectors"): "raw,pca",  # a and b of `compare`, in one option
-    ("index", "searches"): "raw,pca,pca:raw",  # read by IndexSearch.parse
     ("reproduce", "out"): Path("reproduced"),  # where its files are written
 }
 """Defaults that no job has."""

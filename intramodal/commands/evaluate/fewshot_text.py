@@ -135,7 +135,7 @@ def fewshot_text(
         if photos.is_projected:
             raise InputError(
                 f"texts are compared with images on the encoder's own vector, and "
-                f"{photos.vector!r} is projected; name `raw`, and the other with --by"
+                f"{photos.vector!r} is projected; name its source, and this one with --by"
             )
         stated = session.stated()
         with at.ledger.run(

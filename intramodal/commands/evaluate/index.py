@@ -16,7 +16,7 @@ from intramodal.commands.options import (
     labels_option,
     least_option,
     max_queries_option,
-    names,
+    names_if_given,
     preference,
     shard_key_option,
     sides_options,
@@ -36,13 +36,12 @@ from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, sessi
 @click.argument("collection")
 @preference(
     "--searches",
-    default="raw,pca,pca:raw",
-    show_default=True,
     type=LIST,
-    callback=names,
+    callback=names_if_given,
     help="Searches to evaluate, comma-separated: a vector; FIRST:SECOND (candidates of the first, "
     "ranked by the second); ONE+OTHER (two rankings, fused by rank), with "
-    "weights as ONE=3+OTHER=1.",
+    "weights as ONE=3+OTHER=1; default: the encoder's own vector, its projection, and both in two "
+    "stages, e.g. raw,pca,pca:raw.",
 )
 @labels_option
 @preference("-k", type=COUNT, help="Number of results per query.")
@@ -100,7 +99,7 @@ from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, sessi
 def index(  # noqa: PLR0913  one an option
     session: Session,
     collection: str,
-    searches: list[str],
+    searches: list[str] | None,
     labels: list[str],
     candidates: int | None,
     exact: bool,
@@ -124,10 +123,11 @@ def index(  # noqa: PLR0913  one an option
     images is a lower bound of the full mAP.
 
     \b
+    intramodal evaluate index photos --labels category
     intramodal evaluate index photos --labels category --searches raw,pca,pca:raw,raw+pca
     intramodal evaluate index photos --labels category -k 10 --ef 64
     """
-    from intramodal.evaluation.index import IndexSearch, evaluate_index
+    from intramodal.evaluation.index import IndexSearch, evaluate_index, usual_searches
     from intramodal.evaluation.resampling import Resampling
     from intramodal.evaluation.tasks import Sides
 
@@ -142,12 +142,11 @@ def index(  # noqa: PLR0913  one an option
         indexed_only=indexed_only or None,
         quantization=_given(**quantization) or None,
     )
-    asked = [
-        replace(IndexSearch.parse(text), candidates=candidates, exact=exact, params=params)
-        for text in searches
-    ]
+    how: Any = {"candidates": candidates, "exact": exact, "params": params}
+    named = None if searches is None else [IndexSearch.parse(text) for text in searches]
     with session.open() as at:
         photos = at.collection(collection)
+        asked = [replace(one, **how) for one in named or usual_searches(photos)]
         with at.ledger.run(
             "evaluate-index", parameters=session.stated(), seed=knobs["seed"]
         ) as run:

@@ -104,8 +104,8 @@ def misalignment(
 ) -> None:
     """Compare cosines of same-class and other-class pairs, and of images and texts.
 
-    VECTOR is `raw` by default. The paper finds that these indicators are alike for models with
-    and without an image-image loss; rely on the mAP shown next to them.
+    VECTOR is by default the encoder's own. The paper finds that these indicators are alike for
+    models with and without an image-image loss; rely on the mAP shown next to them.
 
     \b
     intramodal evaluate misalignment clip siglip siglip2 dino --labels category --texts

@@ -14,7 +14,6 @@ from intramodal.commands.options import (
     LIST,
     SEED,
     cluster_option,
-    comma_list,
     label_file_options,
     labels_option,
     least_option,
@@ -23,6 +22,7 @@ from intramodal.commands.options import (
     preference,
     shard_key_option,
     sides_options,
+    vector_names,
     where_option,
     wide_option,
 )
@@ -67,7 +67,7 @@ FOLDER = Path(".intramodal")
 @preference(
     "--vectors",
     type=LIST,
-    callback=comma_list,
+    callback=vector_names,
     help="Named vectors to compare with, comma-separated; default: VECTOR and its projections.",
 )
 @click.option(
@@ -113,7 +113,7 @@ def oti(  # noqa: PLR0913  one an option
     session: Session,
     target: str,
     labels: list[str],
-    vectors: list[str],
+    vectors: list[str] | None,
     model: str | None,
     to: str | None,
     out: Path | None,

@@ -22,7 +22,6 @@ from intramodal.commands.options import (
     sample_option,
     shard_key_option,
     sides_options,
-    vectors_beside,
     vectors_option,
     where_option,
     whole_numbers,
@@ -116,7 +115,8 @@ def retrieval(  # noqa: PLR0913  one an option
     """Rank the full gallery exactly, for each image or for a separate set of queries.
 
     \b
-    intramodal evaluate retrieval photos --vectors raw,pca --labels category,season
+    intramodal evaluate retrieval photos --labels category,season
+    intramodal evaluate retrieval photos --vectors raw,pca,isoclip --labels category
     intramodal evaluate retrieval photos --labels category --split split
     intramodal evaluate retrieval oxford --protocol revisited --ground-truth gnd_roxford5k.pkl
     """
@@ -163,7 +163,7 @@ def _by_labels(
     from intramodal.evaluation.retrieval import evaluate_retrieval
 
     own = {name: knobs[name] for name in knobs if name not in ("labels", "cluster", *_REVISITED)}
-    own |= {"vectors": vectors_beside(knobs), "query_side": query_side_of(knobs)}
+    own |= {"query_side": query_side_of(knobs)}
     with session.open() as at:
         photos = at.collection(collection)
         stated = session.stated(but=_REVISITED)

@@ -39,6 +39,7 @@ from intramodal.runs.frames import stacked_frames
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import own_vector
 from intramodal.store.manifest import TEXT_INVERSION
 from intramodal.types import (
     Distance,
@@ -636,7 +637,7 @@ def evaluate_inversion(  # noqa: PLR0913  a job has as many knobs as it has
     source: VectorTable | ImageCollection,
     inversion: InversionMap | Inversion,
     *,
-    vector: str = "raw",
+    vector: str | None = None,
     vectors: Sequence[str] | None = None,
     fields: Sequence[str],
     sides: Sides | str | tuple[Mask, Mask] | None = None,
@@ -659,8 +660,9 @@ def evaluate_inversion(  # noqa: PLR0913  a job has as many knobs as it has
     inversion : InversionMap or Inversion
         Inverts the queries; or images that are inverted already, by their ids: all others only
         answer. With `where`, those that do not match are left out.
-    vector : str
-        The images in the space of the texts: the vector that is inverted, and answers.
+    vector : str, optional
+        The images in the space of the texts: the vector that is inverted, and answers; by default
+        the encoder's own.
     vectors : sequence of str, optional
         Named vectors to compare with; by default `vector` and those projected from it. Where the
         collection does not rank by cosine, each result has the mAP of its ranking, too, with
@@ -684,7 +686,7 @@ def evaluate_inversion(  # noqa: PLR0913  a job has as many knobs as it has
         If the vector is made from another one, an inverted image is not in the source, or as
         `evaluate_retrieval`.
     """
-    run = run or Run()
+    run, vector = run or Run(), own_vector(source, vector)
     others = vectors_beside(source, vector, vectors)
     if isinstance(inversion, InversionMap):
         run.log_fingerprint(

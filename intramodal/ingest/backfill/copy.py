@@ -39,6 +39,7 @@ from intramodal.runs.run import Run
 from intramodal.store.base import Filter, Page, VectorSpec
 from intramodal.store.checks import check_name
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import own_vector
 from intramodal.store.manifest import Manifest, VectorOrigin, foreign_metadata
 from intramodal.store.origins import check_projectable, projected_origin
 from intramodal.store.own_name import under_own_name
@@ -461,7 +462,7 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     *,
     new_collection: str,
     vector: str | None = None,
-    source: str = "raw",
+    source: str | None = None,
     batch_size: int = 1000,
     throttle: float | None = None,
     reindex: bool = True,
@@ -489,8 +490,9 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
         Made if absent; or an unfinished copy of the same kind.
     vector : str, optional
         Name of the new vector; the projection's own by default.
-    source : str
-        Name of the stored vector that is projected; ``""`` for an unnamed one.
+    source : str, optional
+        Name of the stored vector that is projected; ``""`` for an unnamed one. The encoder's own
+        by default.
     batch_size : int
         Points a request.
     throttle : float, optional
@@ -517,6 +519,7 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     check_pace(batch_size, throttle)
     vector = vector or projection.default_vector
     original = original_of(collection, new_collection)
+    source = own_vector(original, source)
     storing = Storing(on_disk, quantize, datatype)
     copy = Copy(original, projection, new_collection, source, vector, storing)
     check_copyable(copy)

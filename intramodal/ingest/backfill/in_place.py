@@ -26,6 +26,7 @@ from intramodal.projection.posterior import StoredMap
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import source_and_projection
 from intramodal.store.origins import check_in_place, check_made_by
 from intramodal.store.own_name import writes_under_own_name
 from intramodal.types import PointId, VectorMap
@@ -99,7 +100,7 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     projection: VectorMap,
     *,
     vector: str | None = None,
-    source: str = "raw",
+    source: str | None = None,
     only: Sequence[PointId] | None = None,
     batch_size: int = 1000,
     throttle: float | None = None,
@@ -123,9 +124,10 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     projection : VectorMap
         A `Projection`, a `PosteriorMap`, or another map of stored vectors.
     vector : str, optional
-        Name of the new vector; the projection's own by default.
-    source : str
-        Name of the stored vector that is projected.
+        Name of the new vector; by default that of the vector which this projection is filling or
+        has filled already, else the projection's own.
+    source : str, optional
+        Name of the stored vector that is projected; the encoder's own by default.
     only : sequence of str or int, optional
         Ids of the points that get the vector. What the manifest calls it stays as it is, as
         nobody looks whether others lack it: a new vector is incomplete, a complete one complete.
@@ -167,7 +169,7 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     started = time.perf_counter()
     run = run or Run()
     log_projection(run, projection)
-    vector = vector or projection.default_vector
+    source, vector = source_and_projection(collection, projection, source, vector)
     check_pace(batch_size, throttle)
     origin = check_in_place(collection, projection, source, vector, yes=yes)
     _warn_of_faults(collection, vector)
@@ -223,7 +225,7 @@ def recompute(  # noqa: PLR0913  as `backfill`
     *,
     where: Filter,
     vector: str | None = None,
-    source: str = "raw",
+    source: str | None = None,
     batch_size: int = 1000,
     throttle: float | None = None,
     run: Run | None = None,
@@ -253,7 +255,7 @@ def recompute(  # noqa: PLR0913  as `backfill`
     started = time.perf_counter()
     run = run or Run()
     log_projection(run, projection)
-    vector = vector or projection.default_vector
+    source, vector = source_and_projection(collection, projection, source, vector)
     check_pace(batch_size, throttle)
     check_made_by(collection, projection, source, vector)
     failures = Failures(run, None)

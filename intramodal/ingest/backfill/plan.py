@@ -21,6 +21,7 @@ from intramodal.ingest.backfill.points import in_points, require_matches
 from intramodal.projection.posterior import StoredMap
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import own_vector, source_and_projection
 from intramodal.store.origins import check_in_place, check_made_by, look_again
 
 _BYTES = {"float32": 4, "float16": 2, "uint8": 1, "turbo4": 0.5, "turbo8": 1, "turbo16": 2}
@@ -178,14 +179,14 @@ def plan_backfill(  # noqa: PLR0913  as `backfill`
     projection: StoredMap,
     *,
     vector: str | None = None,
-    source: str = "raw",
+    source: str | None = None,
     on_disk: bool | None = None,
     quantize: str | None = None,
     datatype: str | None = None,
     yes: bool = False,
 ) -> BackfillPlan:
     """Return what `backfill` would do, with the same refusals, changing nothing."""
-    vector = vector or projection.default_vector
+    source, vector = source_and_projection(collection, projection, source, vector)
     info = look_again(collection, source)
     check_in_place(collection, projection, source, vector, yes=yes)
     lacks = vector if vector in info.vectors else None
@@ -224,7 +225,7 @@ def plan_copy(  # noqa: PLR0913  as `copy_collection`
     *,
     new_collection: str,
     vector: str | None = None,
-    source: str = "raw",
+    source: str | None = None,
     on_disk: bool | None = None,
     quantize: str | None = None,
     datatype: str | None = None,
@@ -232,6 +233,7 @@ def plan_copy(  # noqa: PLR0913  as `copy_collection`
     """Return what `copy_collection` would do, with the same refusals, changing nothing."""
     vector = vector or projection.default_vector
     collection = original_of(collection, new_collection)
+    source = own_vector(collection, source)
     storing = Storing(on_disk, quantize, datatype)
     copy = Copy(collection, projection, new_collection, source, vector, storing)
     check_copyable(copy)
@@ -266,10 +268,10 @@ def plan_recompute(
     *,
     where: Filter,
     vector: str | None = None,
-    source: str = "raw",
+    source: str | None = None,
 ) -> RecomputePlan:
     """Return what `recompute` would do, with the same refusals, changing nothing."""
-    vector = vector or projection.default_vector
+    source, vector = source_and_projection(collection, projection, source, vector)
     check_made_by(collection, projection, source, vector)
     n_matching, notes = require_matches(collection, where), _cannot_write(collection, vector)
     written = {vector: collection.vectors[vector]}

@@ -15,6 +15,7 @@ from intramodal.progress import foretold
 from intramodal.projection.posterior import StoredMap
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import source_and_projection
 from intramodal.store.origins import check_made_by
 from intramodal.types import Floats, PointId, unit_rows
 
@@ -94,7 +95,7 @@ def verify_vector(
     *,
     n: int,
     vector: str | None = None,
-    source: str = "raw",
+    source: str | None = None,
     seed: int = 0,
 ) -> VerifySummary:
     """Recompute a seeded sample of `n` points that have the vector; writes nothing.
@@ -106,7 +107,7 @@ def verify_vector(
         The one that made the vector.
     n : int
         Points to check; all that have the vector if there are fewer.
-    vector, source : str
+    vector, source : str, optional
         As in `backfill`.
     seed : int
 
@@ -117,7 +118,7 @@ def verify_vector(
     """
     if n < 1:
         raise InputError(f"n must be at least 1, got {n}")
-    vector = vector or projection.default_vector
+    source, vector = source_and_projection(collection, projection, source, vector)
     check_made_by(collection, projection, source, vector)
     ids = sample_ids(collection, n, seed, Filter(has_vector=vector))
     specs = collection.vector_spec(source), collection.vector_spec(vector)

@@ -15,6 +15,7 @@ from intramodal.ingest.vectors.matrices import MatrixFile, MatrixMaker, matrix_f
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import searched_vectors
 
 _PAGE = 1000
 
@@ -51,7 +52,7 @@ class ExportSummary:
 
 
 def export_vector(
-    collection: ImageCollection, out: Path, *, vector: str = "pca", run: Run | None = None
+    collection: ImageCollection, out: Path, *, vector: str | None = None, run: Run | None = None
 ) -> ExportSummary:
     """Write one vector of all points to `out`, rows in the order of ``OUT.ids.csv``.
 
@@ -65,7 +66,8 @@ def export_vector(
     out : Path
         ``.npy``, ``.safetensors`` (one tensor, named as the vector) or ``.parquet`` (columns
         ``id`` and ``vector``).
-    vector : str
+    vector : str, optional
+        By default the projection of the encoder's own vector, that itself where there is none.
     run : Run, optional
         Records the counts, and who made the vectors.
 
@@ -77,6 +79,8 @@ def export_vector(
         If the vector is absent.
     """
     run = run or Run()
+    if vector is None:
+        vector = searched_vectors(collection)[-1]
     make = matrix_file(out)
     paths = _Paths(out, out.with_suffix(".ids.csv"))
     dim = collection.vector_spec(vector).size
