@@ -177,6 +177,20 @@ class LongRead:
         return self.seconds * n / self.n
 
 
+def about(seconds: float) -> str:
+    """Return a long time in words.
+
+    Examples
+    --------
+    >>> about(40), about(2400), about(9000)
+    ('about 1 minute', 'about 40 minutes', 'about 2.5 hours')
+    """
+    minutes = max(1, round(seconds / 60))
+    if minutes < 90:
+        return f"about {minutes} minute{'s' if minutes > 1 else ''}"
+    return f"about {seconds / 3600:.1f} hours"
+
+
 _listener: ContextVar[Callable[[LongRead], None] | None] = ContextVar("listener", default=None)
 
 
@@ -199,16 +213,17 @@ def foretold(
 ) -> Iterator[T]:
     """Yield pages; where all will take long by the rate of the first, say so once.
 
-    `total` is called only then: it may be a request.
+    The rate is that of reading them and of whatever is done with them. `total` is called only
+    then: it may be a request.
     """
     started, n_read, is_measured = clock(), 0, False
     for page in pages:
+        yield page
         n_read += n_of(page)
         took_s = clock() - started
         if not is_measured and took_s >= MEASURED_S and n_read:
             is_measured = True
             _foretell(n_read, took_s, total)
-        yield page
 
 
 def _foretell(n_read: int, took_s: float, total: Callable[[], int]) -> None:

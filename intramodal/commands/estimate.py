@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from intramodal.commands.printing import note
-from intramodal.progress import LongRead
+from intramodal.progress import LongRead, about
 
 _LARGEST_SAMPLE = 200_000
 
@@ -40,15 +40,8 @@ def sentence(read: LongRead, options: Collection[str]) -> str:
     >>> sentence(LongRead(12_000_000, 9000), ["where"])
     '12,000,000 points, about 2.5 hours; --where reads a part of them'
     """
-    about = f"{read.n:,} points, about {_duration(read.seconds)}"
+    all_of_it = f"{read.n:,} points, {about(read.seconds)}"
     if "sample" in options:
         n = min(_LARGEST_SAMPLE, read.n // 10)
-        return f"{about}; --sample {n}: about {_duration(read.seconds_for(n))}"
-    return f"{about}; --where reads a part of them" if "where" in options else about
-
-
-def _duration(seconds: float) -> str:
-    minutes = max(1, round(seconds / 60))
-    if minutes < 90:
-        return f"{minutes} minute{'s' if minutes > 1 else ''}"
-    return f"{seconds / 3600:.1f} hours"
+        return f"{all_of_it}; --sample {n}: {about(read.seconds_for(n))}"
+    return f"{all_of_it}; --where reads a part of them" if "where" in options else all_of_it

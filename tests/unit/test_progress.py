@@ -63,6 +63,14 @@ def test_a_long_read_is_foretold_once_by_the_rate_of_its_first_pages() -> None:
     assert read.seconds_for(10 * PAGE) == 20.0
 
 
+def test_what_is_done_with_the_pages_counts_too() -> None:
+    clock, found = Clock(), []
+    with long_reads_told(found.append):
+        for _ in foretold([PAGE] * 100, int, lambda: 100 * PAGE, clock=clock):
+            clock.now += 2.0
+    assert [read.seconds for read in found] == [200.0]
+
+
 def test_a_quick_read_is_neither_foretold_nor_counted() -> None:
     assert told(3, MEASURED_S / 4, refuse) == []
 

@@ -32,7 +32,7 @@ from intramodal.ingest.backfill.points import (
 from intramodal.ingest.backfill.verify import deviations, storage_error
 from intramodal.ingest.failures import Failures
 from intramodal.ingest.payload import is_same
-from intramodal.progress import progress
+from intramodal.progress import foretold, progress
 from intramodal.projection.posterior import StoredMap
 from intramodal.runs.records import FailureRecord
 from intramodal.runs.run import Run
@@ -688,9 +688,11 @@ class CopyFill:
     def _pass(self) -> None:
         old = self.copy.collection
         pages = old.scroll(batch_size=self.batch_size)
-        with progress(old.described.n_points, f"copy {old.name}", unit="points") as bar:
+        n_points = old.described.n_points
+        with progress(n_points, f"copy {old.name}", unit="points") as bar:
             try:
-                for page in paced(pages, self.throttle):
+                read = paced(pages, self.throttle)
+                for page in foretold(read, lambda page: len(page.ids), lambda: n_points):
                     absent = absent_ids(self.new, page.ids)
                     wanted = [point for point in absent if point not in self.uncopied]
                     for whole in self._whole(wanted):

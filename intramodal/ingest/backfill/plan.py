@@ -17,7 +17,8 @@ from intramodal.ingest.backfill.copy import (
 )
 from intramodal.ingest.backfill.in_place import check_space, on_optimizer
 from intramodal.ingest.backfill.new_vector import Storing, new_vector
-from intramodal.ingest.backfill.points import in_points, require_matches
+from intramodal.ingest.backfill.points import in_points, on_time, require_matches, timed
+from intramodal.progress import LongRead
 from intramodal.projection.posterior import StoredMap
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
@@ -125,6 +126,8 @@ class BackfillPlan:
     vector_bytes, ram_bytes : (int, int)
         All vectors as stored; with their HNSW graphs, and the quantized ones, in memory: before
         and after. While both collections of a copy exist, after counts both.
+    read_seconds : float
+        What reading and projecting the points takes, by the first of them; writing comes on top.
     reindexed : int
         Points whose index is built again.
     reindex_seconds : (int, int)
@@ -145,6 +148,7 @@ class BackfillPlan:
     bytes_added: int
     vector_bytes: tuple[int, int]
     ram_bytes: tuple[int, int]
+    read_seconds: float
     reindexed: int
     reindex_seconds: tuple[int, int]
     notes: list[str]
@@ -160,13 +164,15 @@ class BackfillPlan:
 class RecomputePlan:
     """What a recomputation would do: `n_matching` points would be projected anew.
 
-    `notes` say what a person should know before.
+    Reading and projecting them takes `read_seconds`, by the first of them. `notes` say what a
+    person should know before.
     """
 
     collection: str
     source: str
     vector: str
     n_matching: int
+    read_seconds: float
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -190,7 +196,9 @@ def plan_backfill(  # noqa: PLR0913  as `backfill`
     info = look_again(collection, source)
     check_in_place(collection, projection, source, vector, yes=yes)
     lacks = vector if vector in info.vectors else None
-    n_missing = collection.count(Filter(has_vector=source, lacks_vector=lacks))
+    missing = Filter(has_vector=source, lacks_vector=lacks)
+    n_missing = collection.count(missing)
+    read = timed(collection, projection, source, n_missing, where=missing)
     settings = _settings(collection)
     before = collection_costs(collection, settings)
     storing = Storing(on_disk, quantize, datatype)
@@ -214,7 +222,9 @@ def plan_backfill(  # noqa: PLR0913  as `backfill`
             *_on_space(partial(check_space, collection, vector, new.spec)),
             *new.notes,
             *_notes_in_place(settings, n_missing, n_reindexed),
+            *on_time(read),
         ],
+        read_seconds=_seconds(read),
         **_costs(before, [added], n_reindexed, dims),
     )
 
@@ -244,6 +254,7 @@ def plan_copy(  # noqa: PLR0913  as `copy_collection`
     new = copy.new_vector
     projected = vector_cost(new.spec, n_source, with_own(settings, vector, new.settings), vector)
     added = [projected, *(before[old] for old in copy.renamed)]
+    read = timed(collection, projection, source, info.n_points, vectors=list(copy.renamed))
     n_reindexed = info.n_points if info.n_indexed else 0
     dims = projection.dim_out + sum(info.vectors[old].size for old in copy.renamed)
     aliases = copy.aliases()
@@ -257,7 +268,12 @@ def plan_copy(  # noqa: PLR0913  as `copy_collection`
         n_points=info.n_points,
         n_missing=n_source,
         n_unprojectable=collection.count(Filter(lacks_vector=source)),
-        notes=[*_on_space(partial(check_copy_space, copy)), *_notes_copy(copy, settings, aliases)],
+        notes=[
+            *_on_space(partial(check_copy_space, copy)),
+            *_notes_copy(copy, settings, aliases),
+            *on_time(read),
+        ],
+        read_seconds=_seconds(read),
         **_costs(before, added, n_reindexed, dims),
     )
 
@@ -277,7 +293,13 @@ def plan_recompute(
     written = {vector: collection.vectors[vector]}
     check = collection.store.check_space
     notes += _on_space(partial(check, collection.name, written, n_matching, is_whole=False))
-    return RecomputePlan(collection.name, source, vector, n_matching, notes)
+    read = timed(collection, projection, source, n_matching, where=where)
+    notes += on_time(read)
+    return RecomputePlan(collection.name, source, vector, n_matching, _seconds(read), notes)
+
+
+def _seconds(read: LongRead | None) -> float:
+    return 0.0 if read is None else round(read.seconds, 3)
 
 
 def _settings(collection: ImageCollection) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from intramodal.errors import InputError, StoreUnavailable, Unsupported
 from intramodal.ingest.failures import Failures
 from intramodal.ingest.workers import Threads
-from intramodal.progress import progress
+from intramodal.progress import LONG_S, LongRead, about, foretold, progress
 from intramodal.runs.records import FailureRecord
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter, Page
@@ -101,6 +101,43 @@ def paced(pages: Iterable[Page], throttle: float | None) -> Iterator[Page]:
         yield page
         if throttle:
             time.sleep(max(0.0, len(page.ids) / throttle - (time.monotonic() - started)))
+
+
+_TIMED_S = 1.0
+
+
+def timed(
+    collection: ImageCollection,
+    projection: VectorMap,
+    source: str,
+    n: int,
+    *,
+    where: Filter | None = None,
+    vectors: Sequence[str] | None = None,
+) -> LongRead | None:
+    """Return what reading and projecting the n (matching) points takes, by the first of them.
+
+    They are read with the given `vectors` and all payload; else with the source alone.
+    """
+    names, is_whole = vectors or [source], vectors is not None
+    started, n_read = time.perf_counter(), 0
+    for page in collection.scroll(vectors=names, payload=is_whole, where=where):
+        project_rows(projection, page.vectors[source], source)
+        n_read += len(page.ids)
+        took_s = time.perf_counter() - started
+        if took_s > _TIMED_S:
+            break
+    return LongRead(n, took_s * n / n_read) if n and n_read else None
+
+
+def on_time(read: LongRead | None) -> list[str]:
+    """Return what a long backfill takes, as far as that is known before it has written."""
+    if read is None or read.seconds <= LONG_S:
+        return []
+    return [
+        f"reading and projecting {in_points(read.n)} takes {about(read.seconds)}, by the first of "
+        f"them; writing comes on top"
+    ]
 
 
 def require_matches(collection: ImageCollection, where: Filter) -> int:
@@ -395,7 +432,8 @@ class VectorFill:
             Threads(1 if reads_ahead else 0, "read", patience_s=_READ_PATIENCE_S) as reading,
         ):
             try:
-                for page in paced(read_ahead(pages, reading), self.throttle):
+                read = paced(read_ahead(pages, reading), self.throttle)
+                for page in foretold(read, lambda page: len(page.ids), lambda: n_points):
                     n_unprojectable += self._take(page, replaces=replaces)
                     bar.update(len(page.ids))
             finally:

@@ -24,6 +24,7 @@ from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.ingest.backfill.in_place import backfill
 from intramodal.ingest.backfill.plan import plan_copy
 from intramodal.ingest.backfill.rollback import rollback_vector
+from intramodal.progress import LongRead, long_reads_told
 from intramodal.projection.projection import Projection
 from intramodal.store.base import UNNAMED, Filter, Store, VectorSpec
 from intramodal.store.collection import ImageCollection
@@ -457,3 +458,19 @@ def test_numbers_that_the_engine_reads_in_its_own_way_do_not_stop_the_switch(sto
     assert copy_collection(photos, PROJECTION, new_collection="new").aliases == ["shown"]
     phashes = [page.payloads for page in copied(store).scroll(payload=["phash"])]
     assert phashes == [page.payloads for page in photos.scroll(payload=["phash"])]
+
+
+@pytest.mark.parametrize("settings", [{}, {"new_collection": "new"}], ids=["in place", "copy"])
+def test_a_long_backfill_is_foretold(
+    store: Store, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
+) -> None:
+    """Issue 20, item 10: by the rate at which its first points were read and written."""
+    photos = photos_in(store)
+    monkeypatch.setattr("intramodal.progress.MEASURED_S", 0.0)
+    monkeypatch.setattr("intramodal.progress.LONG_S", 0.0)
+    job: Any = copy_collection if settings else backfill
+    found: list[LongRead] = []
+    with long_reads_told(found.append):
+        job(photos, PROJECTION, batch_size=N // 4, **settings)
+    assert found[0].n == N
+    assert found[0].seconds > 0

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from intramodal.ingest.backfill import points
 from intramodal.ingest.backfill.in_place import backfill
 from intramodal.ingest.backfill.plan import (
+    BackfillPlan,
+    RecomputePlan,
     plan_backfill,
     plan_copy,
     plan_recompute,
     reindex_seconds,
     vector_cost,
 )
+from intramodal.ingest.backfill.points import in_points
+from intramodal.progress import about
 from intramodal.store.base import UNNAMED, Filter, Store, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.open import open_store
@@ -51,6 +58,32 @@ def test_the_plan_in_place_adds_the_new_vectors_and_their_links(store: Store) ->
     assert plan.new_collection is None
     assert contents(photos) == before
     assert set(photos.info().vectors) == set(photos.manifest.vectors) == {"raw"}
+
+
+def test_a_plan_says_what_reading_and_projecting_takes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue 20, item 10: by the rate of the first points, of which it reads no more."""
+    photos = photos_in(store)
+    seconds = count(step=60)  # a minute each time that it is looked at: the first page tells
+    monkeypatch.setattr(points, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
+
+    def told(plan: BackfillPlan | RecomputePlan, n: int) -> None:
+        assert plan.read_seconds in (60, 112.5)  # the first page of a copy, 32 points, is small
+        note = f"projecting {in_points(n)} takes {about(plan.read_seconds)}, by the first of them"
+        assert (note in "".join(plan.notes)) == (points.LONG_S == 0)
+
+    for longest in (points.LONG_S, 0.0):
+        monkeypatch.setattr(points, "LONG_S", longest)
+        told(plan_backfill(photos, PROJECTION), N)
+        told(plan_copy(photos, PROJECTION, new_collection="new"), N)
+
+
+def test_a_plan_of_nothing_to_do_takes_no_time(store: Store) -> None:
+    photos = photos_in(store)
+    backfill(photos, PROJECTION)
+    assert plan_backfill(photos, PROJECTION).read_seconds == 0
+    assert plan_recompute(photos, PROJECTION, where=Filter(ids=[1, 2])).read_seconds >= 0
 
 
 def test_the_plan_of_a_half_done_backfill_counts_what_is_left(store: Store) -> None:
