@@ -20,24 +20,30 @@ N_PAGE = 3
 """Figures of a first page of k answers: nDCG@k, precision@k, precision@1."""
 _CHUNK = 512
 """Scores that are compared at once."""
-_FEW = 128
-"""Best scores that are kept in order while the others pass by: few are among them for long."""
+
+
+@compiled()
+def _replace_least(heap: Any, value: Any) -> None:
+    """Replace the root of a binary heap, its least value."""
+    at, child = 0, 1
+    while child < len(heap):
+        if child + 1 < len(heap) and heap[child + 1] < heap[child]:
+            child += 1
+        if value <= heap[child]:
+            break
+        heap[at] = heap[child]
+        at, child = child, 2 * child + 1
+    heap[at] = value
 
 
 @compiled()
 def _nth_best(scores: Any, n: int) -> Any:
-    """Return the n-th best score."""
-    if n > _FEW:
-        return -np.partition(-scores, n - 1)[n - 1]
-    best = np.full(n, -np.inf, dtype=scores.dtype)  # ascending
+    """Return the n-th best score: the root of a heap of the n best ones so far."""
+    heap = np.full(n, -np.inf, dtype=scores.dtype)
     for score in scores:
-        if score > best[0]:
-            j = 1
-            while j < n and best[j] < score:
-                best[j - 1] = best[j]
-                j += 1
-            best[j - 1] = score
-    return best[0]
+        if score > heap[0]:
+            _replace_least(heap, score)
+    return heap[0]
 
 
 @compiled()

@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score, ndcg_score
 
 from intramodal.errors import InputError
 from intramodal.evaluation.kernels import cpu
+from intramodal.evaluation.kernels.first_page import _best
 from intramodal.evaluation.ranking import (
     PAGE_FIGURES,
     Groups,
@@ -527,3 +528,19 @@ def test_the_first_places_are_put_in_another_order_as_by_a_plain_sort(
     np.testing.assert_allclose(got.tie_width, plain.tie_width, atol=EXACT)
     for name, values in plain.figures.items():
         np.testing.assert_allclose(got.figures[name], values, atol=EXACT, err_msg=name)
+
+
+@pytest.mark.parametrize("n_wanted", [1, 2, 7, 130, 399, 500])
+@pytest.mark.parametrize("order", ["drawn", "rising", "falling", "tied"])
+def test_the_best_scores_are_found_in_whatever_order_they_come(
+    rng: np.random.Generator, order: str, n_wanted: int
+) -> None:
+    scores = rng.normal(size=400).astype(np.float32)
+    scores = {"rising": np.sort(scores), "falling": -np.sort(scores)}.get(order, scores)
+    scores = np.round(scores) if order == "tied" else scores
+    itself = 17
+    found = _best(scores, itself, n_wanted)
+    ranked = np.argsort(-scores, kind="stable")
+    least = scores[ranked[min(n_wanted, 399)]]  # the query may be among the first
+    expected = [row for row in ranked if row != itself and scores[row] >= least]
+    assert found.tolist() == expected
