@@ -234,12 +234,17 @@ def class_plot(field: str, deltas: Sequence[Mapping[str, Any]], *, n_each: int =
 
 
 def histogram_plot(
-    title: str, parts: Sequence[Mapping[str, Any]], edges: Sequence[float], colors: Sequence[str]
+    title: str,
+    parts: Sequence[Mapping[str, Any]],
+    edges: Sequence[float],
+    colors: Sequence[str],
+    *,
+    what: str = "cosine",
 ) -> str:
     """Return overlaid histograms that share their bins, with their intervals where known.
 
     Each part has "label", "density" (n,) of area 1, and perhaps "interval" (2, n); `edges`
-    (n + 1,) are cosines.
+    (n + 1,) are values of `what`.
     """
     axes = Axes(f"histogram {title}", (3.6, 2.6))
     x = np.repeat(edges, 2)[1:-1]
@@ -250,7 +255,7 @@ def histogram_plot(
         axes.line(*closed, Stroke(color, 1.0), label=shown(part["label"], 44))
         if part.get("interval"):
             axes.band(x, [np.repeat(end, 2) for end in part["interval"]], color, 0.45)
-    axes.x = Scale("cosine")
+    axes.x = Scale(what)
     axes.y = Scale("density", is_based=True, room=1.3)
     axes.title = shown(title, 60)
     axes.legend("upper right")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import reprlib
 import uuid
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -34,7 +35,49 @@ Distance = Literal["Cosine", "Dot", "Euclid", "Manhattan"]
 ShardKey = str | int
 """What names a shard of a collection with custom sharding."""
 
+K = TypeVar("K", bound=type)
+
 _NEEDS_QUOTES = re.compile(r'\d+|".*|.*,.*|\s.*|.*\s', re.DOTALL)
+
+
+class _Brief(reprlib.Repr):
+    """Prints the beginning of a value: the shape of an array, the first items of a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = 3
+        self.maxstring = self.maxother = 80
+
+    def repr_ndarray(self, array: NDArray[Any], level: int) -> str:
+        """Return the shape in place of the values."""
+        return f"<{array.dtype} array of shape {array.shape}>"
+
+
+_BRIEF = _Brief()
+MOST_LINES = 8
+"""Of a repr with one line per result."""
+
+
+def short_repr(kind: K) -> K:
+    """Give a dataclass a repr of one short line, however much it holds: for notebooks."""
+
+    def shown(self: Any) -> str:
+        values = [
+            f"{each.name}={_BRIEF.repr(getattr(self, each.name))}"
+            for each in fields(self)
+            if each.repr
+        ]
+        return f"{type(self).__name__}({', '.join(values)})"
+
+    kind.__repr__ = shown  # type: ignore[method-assign, assignment]
+    return kind
+
+
+def first_lines(lines: Iterable[str]) -> str:
+    """Return the first lines of a repr, and how many more there are."""
+    found = list(lines)
+    n_more = len(found) - MOST_LINES
+    return "\n".join(found[:MOST_LINES] + ([f"... and {n_more:,} more"] if n_more > 0 else []))
 
 
 class KeyedId(str):

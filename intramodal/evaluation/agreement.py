@@ -23,13 +23,14 @@ from intramodal.evaluation.results import Results, log_source
 from intramodal.evaluation.retrieval import run_task
 from intramodal.evaluation.tasks import Points, RetrievalTask, read_labelled
 from intramodal.evaluation.texts import Texts, texts_of
+from intramodal.plots import B_COLOR, Plot, histogram_plot
 from intramodal.projection.anchors import AnchorSet
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import vector_pair
 from intramodal.store.search import describe
-from intramodal.types import Distance, Encoder, Floats, PointId, VectorTable, unit_rows
+from intramodal.types import Distance, Encoder, Floats, PointId, VectorTable, short_repr, unit_rows
 
 LOGIT_SCALE = 100.0
 """Softmax scale of CLIP's zero-shot classifier, where its training ends (Radford et al. 2021)."""
@@ -40,6 +41,7 @@ LEAST_CONFIDENCE = 0.5
 _PSEUDO = "pseudo-label"
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Agreement:
     """How far two vectors have the same neighbours.
@@ -65,6 +67,16 @@ class Agreement:
     def interval(self) -> tuple[float, float]:
         """95% interval of the mean over all images; a point where all have asked."""
         return drawn_interval(self.overlap, self.n_images)
+
+    def plot(self) -> Plot:
+        """Return the histogram of the queries by the share of neighbours that both have."""
+        edges = (np.arange(self.k + 2) - 0.5) / self.k
+        density = np.histogram(self.overlap, edges, density=True)[0]
+        a, b = self.vectors
+        part = {"label": f"{len(self.ids):,} queries", "density": density.tolist()}
+        what = f"share of the {self.k} nearest neighbours in common"
+        panel = histogram_plot(f"{b} and {a}", [part], edges.tolist(), [B_COLOR], what=what)
+        return Plot.of([panel])
 
     def disagreements(self, n: int) -> list[PointId]:
         """Return the images with the fewest common neighbours."""
@@ -146,6 +158,7 @@ def _top(scores: Floats, k: int) -> NDArray[np.intp]:
     return np.concatenate([above, np.flatnonzero(scores == least)[: k - len(above)]])
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class PseudoLabels:
     """What the text tower takes each image for.
@@ -265,6 +278,10 @@ class UnlabelledComparison(Results):
         if own is None:
             return told
         return f"{told} By the rankings of the store they share {own.overlap.mean():.1%}."
+
+    def plot(self) -> Plot:
+        """Return the histogram of the queries by the share of neighbours that both have."""
+        return self.agreement.plot()
 
     def record(self, run: Run) -> None:
         """Write the overlap to a run."""

@@ -62,7 +62,7 @@ from intramodal.store.default_vectors import vector_pair
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.model_check import ModelCheck, warn_of_wrong_model
 from intramodal.store.origins import check_fitted_for, check_is
-from intramodal.types import Floats, PointId, VectorTable, unit_rows
+from intramodal.types import Floats, PointId, VectorTable, first_lines, unit_rows
 
 
 @dataclass(frozen=True)
@@ -418,11 +418,12 @@ class Comparison(Results):
     def __repr__(self) -> str:
         """Return both vectors and the outcome of each field, one per line."""
         a, b = self.vectors
-        lines = [f"Comparison({a!r} against {b!r}, {self.points.n_points:,} points)"]
+        head = f"Comparison({a!r} against {b!r}, {self.points.n_points:,} points)"
+        lines = []
         for name, found in self.judgements.items():
             maps = " > ".join(f"{result.map:.3f}" for result in self.fields[name].results)
             lines.append(f"  {name}: {found.outcome}, mAP {maps}")
-        return "\n".join(lines)
+        return f"{head}\n{first_lines(lines)}"
 
     def _asked(self) -> dict[str, Any]:
         """Return what the outcomes hang on beside vectors, fields and points."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from intramodal.errors import InputError
 from intramodal.evaluation.ranking import FIRST_PAGE, score_blocks
 from intramodal.evaluation.tasks import RetrievalTask
-from intramodal.types import Floats, VectorTable
+from intramodal.types import Floats, VectorTable, short_repr
 
 THRESHOLD = 0.9
 """Cosine after subtracting the mean image from which two images are copies. A threshold of the
@@ -22,6 +22,7 @@ MOST_SHARE = 0.05
 """A group of more than this share of the images is no burst of copies."""
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Duplicates:
     """Which images are near-copies of each other, directly or through others.

@@ -39,7 +39,7 @@ from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import searched_vectors
-from intramodal.types import Distance, Floats, PointId, VectorTable
+from intramodal.types import Distance, Floats, PointId, VectorTable, first_lines
 
 N_EPISODES = 50
 """Draws of the shots unless told otherwise."""
@@ -273,7 +273,7 @@ class FewshotResults(Results):
 
     def __repr__(self) -> str:
         """Return the repr of each result, one a line."""
-        return "\n".join(map(repr, self.results))
+        return first_lines(map(repr, self.results))
 
 
 def _shots_plot(results: Sequence[FewshotResult]) -> str:

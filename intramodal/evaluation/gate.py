@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from intramodal.errors import InputError, MismatchError
+from intramodal.types import short_repr
 
 FailOn = Literal["worse", "not-better", "not-settled"]
 FAIL_ON: tuple[FailOn, ...] = get_args(FailOn)
@@ -38,6 +39,7 @@ def fails(outcome: str, fail_on: FailOn) -> bool:
     return outcome in (("worse", "mixed") if fail_on == "worse" else ("inconclusive",))
 
 
+@short_repr
 @dataclass(frozen=True)
 class Baseline:
     """The outcomes of an earlier comparison.

@@ -37,6 +37,7 @@ from intramodal.evaluation.tasks import (
     read_labelled,
     tasks_of,
 )
+from intramodal.plots import Plot, figure_plot
 from intramodal.progress import tracked
 from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
 from intramodal.runs.run import Run
@@ -45,7 +46,7 @@ from intramodal.store.base import Filter, Hits
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import searched_vectors
 from intramodal.store.queries import Weights, check_weights
-from intramodal.types import Distance, Floats, PointId, VectorTable
+from intramodal.types import Distance, Floats, PointId, VectorTable, first_lines, short_repr
 
 log = logging.getLogger(__name__)
 
@@ -213,6 +214,7 @@ def _weighed(text: str) -> tuple[str, float | None]:
         return text, None
 
 
+@short_repr
 @dataclass(frozen=True)
 class IndexSearch:
     """How the store is asked.
@@ -581,12 +583,22 @@ class IndexResults(Results):
         run.save_artefact(SCORES, pack_scores(scores), MEDIA_TYPE)
         run.save_artefact(CLASSES, {"rows": [row.to_dict(classes=True) for row in self.results]})
 
+    def plot(self) -> Plot:
+        """Return mAP@k of every field and search, and how many exact neighbours each finds."""
+        rows = [(f"{row['field']}: {row['search']}", row) for row in self.to_dict()["rows"]]
+        return Plot.of(
+            [
+                figure_plot([(n, r["map_at_k"], r["interval"]) for n, r in rows], f"mAP@{self.k}"),
+                figure_plot([(n, r["recall"], None) for n, r in rows], f"recall@{self.k}"),
+            ]
+        )
+
     def _repr_html_(self) -> str:
         return "".join(result._repr_html_() for result in self.results)
 
     def __repr__(self) -> str:
         """Return the repr of each result, one a line."""
-        return "\n".join(map(repr, self.results))
+        return first_lines(map(repr, self.results))
 
 
 def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 # scipy.stats has the same functions, at a second of imports and a hundred times the cost a call.
 from scipy.special import bdtr, betaincinv, ndtr, ndtri, stdtr, stdtrit
 
+from intramodal.types import short_repr
+
 Array = NDArray[Any]
 
 LEVEL = 0.95
@@ -118,6 +120,7 @@ class Paired:
     by_query: Difference | None = None
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class LeftOut:
     """A mean, or the means of a curve, without each unit.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.types import VectorTable
+from intramodal.types import VectorTable, short_repr
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ Key = tuple[str, str | int | float | bool]
 """Kind and value of a class; the kind keeps ``True``, ``1`` and ``"1"`` apart."""
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class LabelCodes:
     """The classes of the rows of one payload column.

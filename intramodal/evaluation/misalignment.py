@@ -55,7 +55,9 @@ from intramodal.types import (
     Floats,
     VectorTable,
     encoders_agree,
+    first_lines,
     require_finite,
+    short_repr,
     unit_rows,
 )
 
@@ -267,6 +269,7 @@ _FIGURES = (
 )
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class VectorOf:
     """One vector to measure, and the texts of the model that made it.
@@ -394,7 +397,7 @@ class MisalignmentResults(Results):
 
     def __repr__(self) -> str:
         """Return field, vector, AUC and overlap of each row, one a line."""
-        return "\n".join(
+        return first_lines(
             f"{self._name(row)!r} by {row['field']!r}, AUC {row['auc']:.4f}, "
             f"overlap {row['overlap']:.4f}"
             for row in self.rows

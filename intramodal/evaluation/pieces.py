@@ -32,7 +32,7 @@ from intramodal.evaluation.retrieval import (
 from intramodal.evaluation.shots import FewshotTask
 from intramodal.evaluation.tasks import Mask, RetrievalTask
 from intramodal.evaluation.verdict import GUARD, PIECES, Piece, capital, guard_of
-from intramodal.types import Distance, VectorTable
+from intramodal.types import Distance, VectorTable, short_repr
 
 TASKS = ("retrieval", "fewshot")
 PIECES_OF = {"retrieval": ("map", "first"), "fewshot": ("fewshot",)}
@@ -63,6 +63,7 @@ class OtherEvidence:
         }
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class FewshotEvidence:
     """Few-shot accuracy of both vectors.

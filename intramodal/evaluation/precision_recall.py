@@ -14,8 +14,9 @@ from intramodal.evaluation.intervals import LeftOut, pointwise, pooled
 from intramodal.evaluation.ranking import Relevance, score_blocks
 from intramodal.evaluation.resampling import Population
 from intramodal.evaluation.tasks import RetrievalTask, check_max_queries
+from intramodal.plots import Plot, precision_recall_plot
 from intramodal.runs.frames import json_values
-from intramodal.types import Floats, VectorTable
+from intramodal.types import Floats, VectorTable, short_repr
 
 Array = NDArray[np.float64]
 
@@ -29,6 +30,7 @@ _TOGETHER = 64
 """Queries whose relevant items are listed at a time."""
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class PrecisionRecall:
     """Interpolated precision by recall, the mean over queries; arrays are (n_levels,)."""
@@ -46,6 +48,10 @@ class PrecisionRecall:
     interval: dict[str, Array] = dataclass_field(default_factory=dict)
     """By vector: the pointwise 95% interval (2, n_levels); empty without a population."""
     speaks_of: str = ""
+
+    def plot(self) -> Plot:
+        """Return precision by recall, with the 95% intervals where there are any."""
+        return Plot.of([precision_recall_plot(self.to_dict())])
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; NaN becomes None."""

@@ -15,7 +15,7 @@ from intramodal.evaluation.intervals import sign_test
 from intramodal.evaluation.verdict import ALPHA, p_value
 from intramodal.ground_truth import GroundTruth
 from intramodal.runs.run import Run
-from intramodal.types import PointId, parsed_json
+from intramodal.types import PointId, parsed_json, short_repr
 
 VOTES_FORMAT = "intramodal votes 1"
 """What a file of votes says that it is."""
@@ -27,6 +27,7 @@ Choice = Literal["a", "b", "tie"]
 _CHOICES: tuple[Choice, ...] = ("a", "b", "tie")
 
 
+@short_repr
 @dataclass(frozen=True)
 class Votes:
     """One person's votes on a judging page.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, MissingDependencyError
-from intramodal.types import Floats
+from intramodal.types import Floats, short_repr
 
 Ties = Literal["expected", "sklearn", "best", "worst", "id"]
 Ints = NDArray[np.int64]
@@ -34,6 +34,7 @@ LEAST_DIM = 128
 """With fewer dimensions products are so cheap that half of them is not worth tiles."""
 
 
+@short_repr
 @dataclass(frozen=True)
 class Relevance:
     """Which gallery rows are relevant to each query, which are not there for it.
@@ -61,6 +62,7 @@ def _among(
     return lambda start, stop: as_lists([lists(q, q + 1)[1] for q in queries[start:stop]])
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Reranking:
     """The first places of every query, put in the order of their cosines by another vector."""
@@ -99,6 +101,7 @@ class Reranking:
         return np.asarray(is_first | (is_last & (np.cumsum(is_last, axis=1) <= n_left)))
 
 
+@short_repr
 @dataclass(frozen=True)
 class Groups:
     """Which images are left out together: groups from 0, -1 for none."""
@@ -112,6 +115,7 @@ class Groups:
     n_groups: int
 
 
+@short_repr
 @dataclass(frozen=True)
 class Ranking:
     """Figures (n_queries,) of every query; NaN where nothing is relevant."""

@@ -32,7 +32,7 @@ from intramodal.evaluation.ranking import (
     rank_without_groups,
 )
 from intramodal.evaluation.tasks import RetrievalTask
-from intramodal.types import PointId, VectorTable
+from intramodal.types import PointId, VectorTable, short_repr
 
 CLASSES_FROM = 20
 """Number of classes from which the default population is "classes like these"."""
@@ -119,6 +119,7 @@ LeaveOut = Callable[[], Iterable[NDArray[np.float64]]]
 """Yields blocks of average precisions (b, n_groups) without each group, as `leave_group_out`."""
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Population:
     """The units that are resampled.

@@ -23,6 +23,7 @@ from intramodal.evaluation.resampling import (
 )
 from intramodal.evaluation.retrieval import RetrievalResult
 from intramodal.evaluation.verdict import evidence
+from intramodal.plots import Plot, class_plot
 from intramodal.runs.frames import html_table
 
 N_CHANGED = 20
@@ -54,6 +55,10 @@ class PairedResults:
             {"class": name, "a": mean, "b": b[name][0], "delta": b[name][0] - mean, "n_queries": n}
             for name, (mean, n) in a.items()
         ]
+
+    def plot(self) -> Plot:
+        """Return the classes that gain and lose most."""
+        return Plot.of([class_plot(self.results[0].field, self.classes())])
 
     def classes_changed(self, sign: int) -> list[dict[str, Any]]:
         """Return the classes that gain (+1) or lose (-1) most."""

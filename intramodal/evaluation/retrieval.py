@@ -52,7 +52,7 @@ from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import searched_vectors
 from intramodal.store.query_side import QuerySide
-from intramodal.types import Distance, Floats, PointId, VectorTable
+from intramodal.types import Distance, Floats, PointId, VectorTable, first_lines
 
 CLASSES = "per-class results"
 """Name of the run's artefact with the figures of every class."""
@@ -193,6 +193,19 @@ class RetrievalResult:
         )
 
 
+def map_plot(results: Iterable[RetrievalResult]) -> Plot:
+    """Return the mAP of results, with its 95% interval where there is one."""
+    rows = [
+        (
+            f"{result.field}: {result.vector}",
+            result.map,
+            (result.interval.low, result.interval.high) if result.interval else None,
+        )
+        for result in results
+    ]
+    return Plot.of([figure_plot(rows, "mAP")])
+
+
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class RetrievalResults(Results):
     """Exact retrieval quality of several vectors for several label fields.
@@ -251,22 +264,14 @@ class RetrievalResults(Results):
 
     def plot(self) -> Plot:
         """Return the mAP of every field and vector, with its 95% interval where there is one."""
-        rows = [
-            (
-                f"{result.field}: {result.vector}",
-                result.map,
-                (result.interval.low, result.interval.high) if result.interval else None,
-            )
-            for result in self.results
-        ]
-        return Plot.of([figure_plot(rows, "mAP")])
+        return map_plot(self.results)
 
     def _repr_html_(self) -> str:
         return "".join(result._repr_html_() for result in self.results)
 
     def __repr__(self) -> str:
         """Return the repr of each result, one a line."""
-        return "\n".join(map(repr, self.results))
+        return first_lines(map(repr, self.results))
 
 
 def note_of(

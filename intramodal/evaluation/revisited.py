@@ -35,18 +35,20 @@ from intramodal.evaluation.results import Results, log_source
 from intramodal.evaluation.retrieval import (
     FIGURES,
     RetrievalResult,
+    map_plot,
     note_of,
     record_results,
 )
 from intramodal.evaluation.tasks import Mask, Points, Sides, read_labelled
 from intramodal.ground_truth import DIFFICULTIES, Difficulty, GroundTruth
+from intramodal.plots import Plot
 from intramodal.progress import tracked
 from intramodal.runs.frames import stacked_frames
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import searched_vectors
-from intramodal.types import Distance, Floats, VectorTable, unkeyed
+from intramodal.types import Distance, Floats, VectorTable, first_lines, unkeyed
 
 Rows = NDArray[np.intp]
 
@@ -133,12 +135,16 @@ class RevisitedResults(Results):
         if self.n_cropped is not None:
             run.log_metric("cropped queries", self.n_cropped)
 
+    def plot(self) -> Plot:
+        """Return the mAP of every difficulty and vector, with its interval."""
+        return map_plot(self.results)
+
     def _repr_html_(self) -> str:
         return "".join(result._repr_html_() for result in self.results)
 
     def __repr__(self) -> str:
         """Return the repr of each result, one a line."""
-        return "\n".join(map(repr, self.results))
+        return first_lines(map(repr, self.results))
 
 
 def evaluate_revisited(  # noqa: PLR0913  a job has as many knobs as it has

@@ -27,11 +27,12 @@ from intramodal.store.collection import ImageCollection
 from intramodal.store.fields import fields_of, has_one_of, items_of, value_at
 from intramodal.store.filters import parse_filter
 from intramodal.store.origins import refuse_texts
-from intramodal.types import Floats, PointId, VectorTable, listed, unkeyed
+from intramodal.types import Floats, PointId, VectorTable, listed, short_repr, unkeyed
 
 Mask = NDArray[np.bool_]
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class RetrievalTask:
     """Which rows of a table ask, which answer, and what is relevant: the same for every vector."""

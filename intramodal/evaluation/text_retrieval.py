@@ -26,9 +26,10 @@ from intramodal.evaluation.ranking import (
 )
 from intramodal.evaluation.resampling import Population, Resampling, interval_population
 from intramodal.evaluation.results import Results, log_figures, log_source
-from intramodal.evaluation.retrieval import CLASSES, FIGURES, RetrievalResult, note_of
+from intramodal.evaluation.retrieval import CLASSES, FIGURES, RetrievalResult, map_plot, note_of
 from intramodal.evaluation.tasks import Points, RetrievalTask, read_labelled
 from intramodal.evaluation.texts import Texts, project_texts, text_directions, texts_of
+from intramodal.plots import Plot
 from intramodal.progress import tracked
 from intramodal.projection.anchors import TEMPLATE, AnchorSet
 from intramodal.projection.projection import Projection
@@ -38,7 +39,7 @@ from intramodal.runs.scores import MEDIA_TYPE, SCORES, pack_scores
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import own_vector
-from intramodal.types import Encoder, Floats, VectorTable
+from intramodal.types import Encoder, Floats, VectorTable, first_lines
 
 NOTHING: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 NO_ROWS: NDArray[np.intp] = np.empty(0, dtype=np.intp)
@@ -103,12 +104,16 @@ class TextRetrievalResults(Results):
         run.save_artefact(SCORES, pack_scores([r.scores() for r in self.results]), MEDIA_TYPE)
         run.save_artefact(CLASSES, {"rows": [result.to_dict() for result in self.results]})
 
+    def plot(self) -> Plot:
+        """Return the mAP of every field, with its 95% interval where there is one."""
+        return map_plot(self.results)
+
     def _repr_html_(self) -> str:
         return "".join(result._repr_html_() for result in self.results)
 
     def __repr__(self) -> str:
         """Return the repr of each result, one a line."""
-        return "\n".join(map(repr, self.results))
+        return first_lines(map(repr, self.results))
 
 
 def _figures(result: RetrievalResult) -> dict[str, Any]:

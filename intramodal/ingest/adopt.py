@@ -18,7 +18,7 @@ from intramodal.store.default_vectors import own_vector
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.model_check import ModelCheck, warn_of_wrong_model
 from intramodal.store.own_name import writes_under_own_name
-from intramodal.types import Encoder, Floats, PointId, declared_fingerprint, unit_rows
+from intramodal.types import Encoder, Floats, PointId, declared_fingerprint, short_repr, unit_rows
 
 N_ENCODED = 16
 LEAST_COSINE = 0.98
@@ -27,6 +27,7 @@ LEAST_COSINE = 0.98
 _N_LOOKED_AT = 1000
 
 
+@short_repr
 @dataclass(frozen=True)
 class AdoptSummary:
     """What was declared, and what could be checked before.

@@ -25,7 +25,7 @@ from intramodal.store.checks import check_name, check_specs, checked_payload
 from intramodal.store.collection import ImageCollection
 from intramodal.store.local_mode import LocalCollection, LocalMode, Problem
 from intramodal.store.manifest import CLAIM_KEY, Manifest
-from intramodal.types import Payload, PointId
+from intramodal.types import Payload, PointId, short_repr
 
 IMPORT_KEY = "intramodal_import"
 """Top-level key of the metadata of a collection that was imported: only such a one goes on."""
@@ -59,6 +59,7 @@ class ImportedCollection:
     left_out: Mapping[str, str]
 
 
+@short_repr
 @dataclass(frozen=True)
 class ImportSummary:
     """What an import did.
@@ -99,6 +100,7 @@ class ImportSummary:
         run.log_metric("failed", self.failed)
 
 
+@short_repr
 @dataclass(frozen=True)
 class PlannedCollection:
     """What an import would do with one collection.

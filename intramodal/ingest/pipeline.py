@@ -41,6 +41,7 @@ from intramodal.types import (
     ImageRecord,
     PointId,
     declared_fingerprint,
+    short_repr,
 )
 
 DEFAULT_BATCH = 1000
@@ -48,6 +49,7 @@ DEFAULT_BATCH = 1000
 log = logging.getLogger(__name__)
 
 
+@short_repr
 @dataclass(frozen=True)
 class IngestSummary:
     """What an ingest did.

@@ -15,7 +15,7 @@ from intramodal.ingest.payload import index_payload
 from intramodal.ingest.sources.base import is_text, spelled
 from intramodal.store.base import Filter, Page
 from intramodal.store.collection import ImageCollection
-from intramodal.types import ImageRecord, KeyedId, PointId, point_id
+from intramodal.types import ImageRecord, KeyedId, PointId, point_id, short_repr
 
 _DELETED_AT_ONCE = 1000
 
@@ -23,6 +23,7 @@ _PRUNED_FREELY = 10
 """Up to this many points are deleted without `yes`, however small the data set."""
 
 
+@short_repr
 @dataclass(frozen=True)
 class PrunePlan:
     """Which points a pruning deletes.

@@ -15,9 +15,10 @@ from intramodal.store.base import Store, VectorSpec
 from intramodal.store.checks import check_name
 from intramodal.store.collection import ImageCollection
 from intramodal.store.directories import recognize
-from intramodal.types import Encoder
+from intramodal.types import Encoder, short_repr
 
 
+@short_repr
 @dataclass(frozen=True)
 class ShardPlan:
     """What `adopt_shard` would do.
@@ -41,6 +42,7 @@ class ShardPlan:
         return asdict(self)
 
 
+@short_repr
 @dataclass(frozen=True)
 class ShardSummary:
     """What became of a shard.

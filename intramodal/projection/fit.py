@@ -18,11 +18,19 @@ from intramodal.projection.isoclip import IsoClip, Projectors
 from intramodal.projection.posterior import PosteriorMap
 from intramodal.projection.projection import Projection, libraries
 from intramodal.projection.recipes import PAPER_TEXT, Recipe, recipe_named
-from intramodal.types import Encoder, Floats, HasProjectors, declared_fingerprint, encoders_agree
+from intramodal.types import (
+    Encoder,
+    Floats,
+    HasProjectors,
+    declared_fingerprint,
+    encoders_agree,
+    short_repr,
+)
 
 Method = Literal["pca", "isoclip"]
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Center:
     """Mean (d,) of a collection's unit vectors, the encoder that made them, and its origin.

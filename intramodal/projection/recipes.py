@@ -13,8 +13,10 @@ from typing import Literal
 
 from intramodal.errors import InputError
 from intramodal.projection.anchors import TEMPLATE, AnchorSet
+from intramodal.types import short_repr
 
 
+@short_repr
 @dataclass(frozen=True)
 class Recipe:
     """Which texts PCA← takes its directions from, and how.

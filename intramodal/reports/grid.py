@@ -13,6 +13,7 @@ from intramodal.errors import InputError
 from intramodal.files import write_text
 from intramodal.reports.page import render_page
 from intramodal.runs.frames import csv_text, data_frame, json_values
+from intramodal.types import short_repr
 
 State = Literal["done", "partial", "failed", "missing"]
 Best = Literal["highest", "lowest", "none"]
@@ -56,6 +57,7 @@ class Place:
         return self.value - self.reference
 
 
+@short_repr
 @dataclass(frozen=True)
 class Grid:
     """A table of rows and columns.

@@ -19,7 +19,7 @@ from intramodal.reports.pictures import Picture, PictureSource, data_uri, payloa
 from intramodal.store.collection import ImageCollection
 from intramodal.store.fields import value_at
 from intramodal.store.search import SearchResults
-from intramodal.types import PointId
+from intramodal.types import PointId, short_repr
 
 SIDE = 160
 """Longer side of a picture in pixels; about 5 kB each."""
@@ -37,6 +37,7 @@ class Found:
     """Of the point, as the store has it."""
 
 
+@short_repr
 @dataclass(frozen=True)
 class SearchPage:
     """One query with its rankings. All texts are untrusted."""
@@ -154,6 +155,7 @@ class Disagreement:
     """Which vector is on the left and which on the right."""
 
 
+@short_repr
 @dataclass(frozen=True)
 class JudgingPage:
     """The queries on which two vectors agree least, to be judged without knowing which is which.

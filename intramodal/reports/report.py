@@ -19,7 +19,7 @@ from intramodal.files import write_text
 from intramodal.reports.page import Page, render_page
 from intramodal.reports.pictures import Picture, PictureSource, payloads
 from intramodal.runs.run import Run
-from intramodal.types import PointId, VectorTable
+from intramodal.types import PointId, VectorTable, short_repr
 
 if TYPE_CHECKING:
     from intramodal.runs.ledger import RunLedger
@@ -51,6 +51,7 @@ class Neighbours:
     answers: Mapping[str, Sequence[Answer]]
 
 
+@short_repr
 @dataclass(frozen=True)
 class ReportDocument:
     """One comparison, ready to be shown. All values are JSON values.

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import LedgerError
+from intramodal.types import short_repr
 
 SCORES = "per-query scores"
 """Name of the artefact."""
@@ -39,6 +40,7 @@ _TREC_CUTS = {
 _COUNTS = ("n_relevant",)
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class QueryScores:
     """What every query of one label field scored under one vector."""

@@ -22,7 +22,7 @@ from intramodal.errors import (
     Unsupported,
 )
 from intramodal.store.fields import picked
-from intramodal.types import Distance, Floats, Payload, PointId, ShardKey, listed
+from intramodal.types import Distance, Floats, Payload, PointId, ShardKey, listed, short_repr
 
 IndexKind = Literal["keyword", "integer", "float", "bool", "datetime"]
 
@@ -93,6 +93,7 @@ class Slice:
     index: int
 
 
+@short_repr
 @dataclass(frozen=True)
 class Filter:
     """Which points: all given conditions hold.
@@ -185,6 +186,7 @@ def value_text(value: Any) -> str:
     return str(value)
 
 
+@short_repr
 @dataclass(frozen=True)
 class Page:
     """One page of a scroll or the answer of a retrieve.
@@ -207,6 +209,7 @@ class Page:
     next_offset: PointId | None = None
 
 
+@short_repr
 @dataclass(frozen=True)
 class Hits:
     """Answers of `Store.query_batch`: one row a query, best first.

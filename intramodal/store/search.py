@@ -18,11 +18,12 @@ from intramodal.store.default_vectors import searched_vectors
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.origins import check_made, require_maker
 from intramodal.store.query_side import QuerySide
-from intramodal.types import Encoder, Floats, PointId, encoders_agree
+from intramodal.types import Encoder, Floats, PointId, encoders_agree, short_repr
 
 LoadEncoder = Callable[[str], Encoder]
 
 
+@short_repr
 @dataclass(frozen=True)
 class SearchResults:
     """The answers to one query.

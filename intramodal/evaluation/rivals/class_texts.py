@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError, reason
 from intramodal.signatures import decoded
-from intramodal.types import Encoder, Floats, parsed_json, require_finite, unit_rows
+from intramodal.types import Encoder, Floats, parsed_json, require_finite, short_repr, unit_rows
 
 TEMPLATES = ("a photo of a {}.",)
 """The prompt of the few-shot papers where a data set has none of its own."""
@@ -23,6 +23,7 @@ _FORM = (
 )
 
 
+@short_repr
 @dataclass(frozen=True)
 class ClassWords:
     """What a user says of a class, beside its name.
@@ -39,6 +40,7 @@ class ClassWords:
     attributes: tuple[str, ...] = ()
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class ClassTexts:
     """Text embeddings of classes.
@@ -167,6 +169,7 @@ class ClassTexts:
         return ClassTexts(names, self.W[rows], self.bank[kept], owners, self.is_name[kept])
 
 
+@short_repr
 @dataclass(frozen=True)
 class DescribedClasses:
     """Further texts by class, and where they come from, for messages."""

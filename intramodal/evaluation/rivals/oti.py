@@ -26,6 +26,7 @@ from intramodal.evaluation.results import Results, log_source
 from intramodal.evaluation.retrieval import (
     FIGURES,
     RetrievalResult,
+    map_plot,
     note_of,
     record_results,
     run_task,
@@ -34,6 +35,7 @@ from intramodal.evaluation.retrieval import (
 from intramodal.evaluation.tasks import Mask, Points, RetrievalTask, Sides, read_labelled, tasks_of
 from intramodal.files import write_bytes
 from intramodal.memory import FittingBatches
+from intramodal.plots import Plot
 from intramodal.progress import progress, tracked
 from intramodal.runs.frames import stacked_frames
 from intramodal.runs.run import Run
@@ -49,6 +51,7 @@ from intramodal.types import (
     TextInvertible,
     VectorTable,
     fingerprint,
+    first_lines,
     require_finite,
     unit_rows,
 )
@@ -620,12 +623,16 @@ class InversionResults(Results):
                 )
         record_results(run, list(self))
 
+    def plot(self) -> Plot:
+        """Return the mAP of every field, by vector and by text, with its interval."""
+        return map_plot(self)
+
     def _repr_html_(self) -> str:
         return "".join(result._repr_html_() for result in self)
 
     def __repr__(self) -> str:
         """Return the repr of each result, one a line."""
-        return "\n".join(map(repr, self))
+        return first_lines(map(repr, self))
 
 
 def _figures(result: RetrievalResult) -> dict[str, Any]:

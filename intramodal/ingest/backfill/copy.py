@@ -44,7 +44,7 @@ from intramodal.store.manifest import Manifest, VectorOrigin, foreign_metadata
 from intramodal.store.origins import check_projectable, projected_origin
 from intramodal.store.own_name import under_own_name
 from intramodal.store.pages import PageSize
-from intramodal.types import Floats, PointId
+from intramodal.types import Floats, PointId, short_repr
 
 log = logging.getLogger(__name__)
 
@@ -364,6 +364,7 @@ def differs(was: Floats, now: Floats, tolerance: float) -> NDArray[np.bool_]:
     return np.asarray(np.where(is_finite, is_off, np.isfinite(now).any(axis=1)))
 
 
+@short_repr
 @dataclass(frozen=True)
 class CopySummary:
     """What a copy into a new collection did.

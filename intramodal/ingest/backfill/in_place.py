@@ -29,11 +29,12 @@ from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import source_and_projection
 from intramodal.store.origins import check_in_place, check_made_by
 from intramodal.store.own_name import writes_under_own_name
-from intramodal.types import PointId, VectorMap
+from intramodal.types import PointId, VectorMap, short_repr
 
 log = logging.getLogger(__name__)
 
 
+@short_repr
 @dataclass(frozen=True)
 class BackfillSummary:
     """What a backfill or a recomputation did.

@@ -24,6 +24,7 @@ from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import own_vector, source_and_projection
 from intramodal.store.origins import check_in_place, check_made_by, look_again
+from intramodal.types import short_repr
 
 _BYTES = {"float32": 4, "float16": 2, "uint8": 1, "turbo4": 0.5, "turbo8": 1, "turbo16": 2}
 _DEFAULT_M = 16
@@ -105,6 +106,7 @@ def reindex_seconds(n_points: int, dims: int) -> tuple[int, int]:
 _NO_INDEX = ("memory", "local")
 
 
+@short_repr
 @dataclass(frozen=True)
 class BackfillPlan:
     """What a backfill would do.
@@ -160,6 +162,7 @@ class BackfillPlan:
         return {**plain, **{key: list(plain[key]) for key in pairs}}
 
 
+@short_repr
 @dataclass(frozen=True)
 class RecomputePlan:
     """What a recomputation would do: `n_matching` points would be projected anew.

@@ -11,12 +11,13 @@ from intramodal.ingest.backfill.points import absent_ids, in_points
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.own_name import under_own_name
-from intramodal.types import PointId
+from intramodal.types import PointId, short_repr
 
 _READ_AT_ONCE = 1000
 _MOST_SHOWN = 3
 
 
+@short_repr
 @dataclass(frozen=True)
 class RollbackSummary:
     """What a rollback did, or would do.

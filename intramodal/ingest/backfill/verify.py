@@ -17,7 +17,7 @@ from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import source_and_projection
 from intramodal.store.origins import check_made_by
-from intramodal.types import Floats, PointId, unit_rows
+from intramodal.types import Floats, PointId, short_repr, unit_rows
 
 ROUNDING = 1e-5
 """Allowed error of a component of z, for unit x. Measured against float64: 1.3e-7 with 512 to
@@ -40,6 +40,7 @@ _OTHERS_SAMPLE, _OTHERS_AT_LEAST = 100, 0.05
 tells of another projection."""
 
 
+@short_repr
 @dataclass(frozen=True)
 class VerifySummary:
     """What a recomputed sample says.

@@ -19,7 +19,7 @@ from intramodal.ingest.payload import Notes, json_value, storable_columns
 from intramodal.ingest.sources.base import check_dataset
 from intramodal.ingest.sources.lists import NumberedRow, Row, check_table, read_rows
 from intramodal.ingest.vectors.matrices import Matrix, ParquetMatrix, open_matrix
-from intramodal.types import Floats, Payload, PointId, point_id
+from intramodal.types import Floats, Payload, PointId, point_id, short_repr
 
 _INTEGER = re.compile(r"0|[1-9][0-9]{0,19}").fullmatch
 _WHOLE_FLOAT = re.compile(r"(-?(?:0|[1-9][0-9]{0,15}))\.0+").fullmatch
@@ -106,6 +106,7 @@ DATASET = "dataset"
 _MOST_EXAMPLES = 3
 
 
+@short_repr
 @dataclass(frozen=True)
 class Block:
     """Some rows, in order."""

@@ -12,12 +12,17 @@ import numpy as np
 import pytest
 
 from intramodal.errors import MissingDependencyError
+from intramodal.evaluation.agreement import neighbour_overlap
 from intramodal.evaluation.compare import compare
 from intramodal.evaluation.fewshot import FewshotResult, evaluate_fewshot
 from intramodal.evaluation.misalignment import measure_misalignment, misalignment_of
+from intramodal.evaluation.precision_recall import precision_recall
 from intramodal.evaluation.recovery import recovery_curve
+from intramodal.evaluation.result_pair import compare_results
 from intramodal.evaluation.retrieval import RetrievalResult, evaluate_retrieval
 from intramodal.evaluation.sweep import DimensionSweep
+from intramodal.evaluation.tasks import RetrievalTask
+from intramodal.evaluation.text_retrieval import evaluate_text_retrieval
 from intramodal.runs.frames import json_values
 from intramodal.types import VectorTable
 
@@ -157,14 +162,23 @@ def _results() -> dict[str, Any]:
         field="kind", dims=[1, 2], map=[0.4, 0.5], raw_map=0.3, knee=2, n_queries=9
     )
     texts = np.random.default_rng(1).normal(size=(40, 16)).astype(np.float32)
+    found = evaluate_retrieval(table, vectors=["raw", "pca"], fields=["kind"])
     return {
         "comparison": compare(table, "raw", "pca", fields=["kind"], tasks=("retrieval",)),
-        "retrieval": evaluate_retrieval(table, vectors=["raw", "pca"], fields=["kind"]),
+        "retrieval": found,
         "few-shot": evaluate_fewshot(table, vectors=["raw", "pca"], fields=["kind"], episodes=5),
         "misalignment": measure_misalignment(table, fields=["kind"]),
         "histogram": misalignment_of(table, vector="raw", field="kind"),
         "recovery": recovery_curve(table, vector="raw", texts=texts),
         "sweep": sweep,
+        "text retrieval": evaluate_text_retrieval(
+            table, texts=texts[:6], vector="raw", fields=["kind"]
+        ),
+        "differences": compare_results(found["kind", "raw"], found["kind", "pca"]),
+        "precision by recall": precision_recall(
+            table, RetrievalTask.of_all(table, "kind"), vectors=["raw", "pca"]
+        ),
+        "neighbours": neighbour_overlap(table, ("raw", "pca")),
     }
 
 
@@ -183,6 +197,10 @@ def results() -> dict[str, Any]:
         ("histogram", "same class"),
         ("recovery", "anchors (texts)"),
         ("sweep", "knee"),
+        ("text retrieval", "kind: raw: 0."),
+        ("differences", "change in mean AP"),
+        ("precision by recall", "random ranking"),
+        ("neighbours", "nearest neighbours in common"),
     ],
 )
 def test_a_result_draws_itself_as_one_well_formed_svg(
