@@ -174,6 +174,8 @@ def test_only_matching_points_are_inverted_and_answer() -> None:
 
 
 CHILD = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 from intramodal.evaluation.rivals.oti import InversionMap
 apply = InversionMap.apply
 def telling(self, X):
@@ -204,6 +206,25 @@ def test_killed_in_the_middle_the_same_command_goes_on() -> None:
     assert len(table) == N
     # Steps of 0.02 where a slope is near zero, in batches of other points.
     np.testing.assert_allclose(table.vectors["oti"], table.vectors["whole"], atol=2e-3)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT to another process")
+def test_ctrl_c_at_a_process_keeps_what_was_written_in_one_sentence() -> None:
+    """Issue 20, item 10."""
+    command = ("emoji", *QUICK, "--to", "oti")
+    arguments = [sys.executable, "-c", CHILD, "evaluate", "oti", *command]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(arguments, **pipes) as child:
+        assert child.stdout is not None
+        begun = [child.stdout.readline() for _ in range(3)]
+        child.send_signal(signal.SIGINT)
+        _, stderr = child.communicate(timeout=120)
+    assert begun == [f"{BATCH}\n"] * 3
+    assert child.returncode == 130
+    kept = "what was inverted into a file or a vector is kept; run the same command again to go on"
+    assert stderr.splitlines()[-1] == f"Error: stopped; {kept}"
+    assert "Traceback" not in stderr
+    assert N - 3 * BATCH <= oti(*command)["texts"]["n_new"] <= N - 2 * BATCH
 
 
 @pytest.mark.parametrize("place", [("--to", "oti"), ("--out", "texts.safetensors")])

@@ -361,9 +361,17 @@ def test_a_plan_says_what_is_missing_and_what_it_costs(bench: Bench, tmp_path: P
     assert not bench.store.exists("paper-caltech101-demo-limit-3")
 
 
+COMMAND = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+from intramodal.cli import cli
+cli()
+"""
+
+
 def command(bench_out: Path, root: Path, *more: str) -> list[str]:
     return [
-        *(sys.executable, "-c", "from intramodal.cli import cli; cli()"),
+        *(sys.executable, "-c", COMMAND),
         *("reproduce", "table3", "--data", str(root)),
         *("--models", "demo", "--datasets", "caltech101,dtd"),
         *("--methods", "original,pca,random", "--out", str(bench_out), "--limit", "3", "--json"),
@@ -392,7 +400,28 @@ def test_a_killed_limited_call_resumes_to_the_same_figures_and_costs_its_cell_on
     assert n_done <= len(kept) < len(b["cells"])
 
 
-def wait_for_cells(path: Path, process: subprocess.Popen[bytes], *, n: int) -> int:
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to another process")
+def test_ctrl_c_keeps_the_finished_cells_in_one_sentence(tmp_path: Path) -> None:
+    """Issue 20, item 10."""
+    miniature.write(tmp_path / "data", "caltech101", size=SIZE)
+    arguments = command(tmp_path, tmp_path / "data", "--datasets", "caltech101")
+    with subprocess.Popen(
+        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        n_done = wait_for_cells(tmp_path / "runs.db", process, n=1)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130
+    kept = "finished cells and what was ingested are kept; run the same command again to go on"
+    assert stderr.splitlines()[-1] == f"Error: stopped; {kept}"
+    assert "Traceback" not in stderr
+    with RunLedger.open(tmp_path / "runs.db") as ledger:
+        assert n_done <= len(ledger.runs(kind="reproduce-cell", status="COMPLETE")) < 3
+        (run,) = ledger.runs(kind="reproduce")
+        assert (run.status, run.error) == ("INTERRUPTED", "stopped by the user")
+
+
+def wait_for_cells(path: Path, process: subprocess.Popen[Any], *, n: int) -> int:
     """Return the number of complete cells, once there are `n`."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
