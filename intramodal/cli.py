@@ -143,13 +143,17 @@ class CommandGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Know of ``--json`` before a command is found: it holds for wrong words, too."""
         ctx.meta[JSON_ASKED] = "--json" in args
+        if ctx.resilient_parsing:  # for a shell's completion, which nothing may disturb
+            with contextlib.suppress(IntramodalError):
+                ctx.default_map = read_settings(self)
         return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Answer an unknown command with the closest valid ones."""
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+        is_unknown = args and not args[0].startswith("-") and args[0] not in COMMANDS
+        if is_unknown and not ctx.resilient_parsing:
             close = difflib.get_close_matches(args[0], COMMANDS) or list(COMMANDS)
             ctx.fail(f"there is no command {args[0]!r}; did you mean {' or '.join(close)}?")
         return super().resolve_command(ctx, args)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands import completion
 from intramodal.commands.options import model_options
 from intramodal.commands.printing import named, note, say
 from intramodal.commands.session import JobCommand, Session, session_options
@@ -20,9 +21,10 @@ from intramodal.commands.session import JobCommand, Session, session_options
     common=("vector", "made-by", "pictures", "projection", "shard"),
     job="ingest.adopt:adopt_collection",
 )
-@click.argument("collection")
+@click.argument("collection", shell_complete=completion.collections)
 @click.option(
     "--vector",
+    shell_complete=completion.vector,
     help="Name of the vector; '' if it has no name; default: the one that no projection has made.",
 )
 @click.option("--made-by", help="Model that made the vector; may be left out with --shard.")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from intramodal.commands import completion
 from intramodal.commands.options import (
     SEED,
     payload_filter,
@@ -52,7 +53,7 @@ _UNSUITABLE = {
     settings="ingest.backfill.copy:copy_collection",
     renamed={"wait": "reindex"},
 )
-@click.argument("collection")
+@click.argument("collection", shell_complete=completion.collections)
 @click.option(
     "--projection",
     type=click.Path(path_type=Path),
@@ -61,12 +62,14 @@ _UNSUITABLE = {
 @click.option(
     "--from",
     "source",
+    shell_complete=completion.vector,
     help="Vector to project; '' if it has no name; default: the encoder's own, as the "
     "collection's metadata say.",
 )
 @click.option(
     "--to",
     "vector",
+    shell_complete=completion.vector,
     help="Vector to fill; default: the one that this projection is filling or has filled, else "
     "the projection's own name, e.g. pca.",
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands import completion
 from intramodal.commands.columns import id_column, state_column, wide
 from intramodal.commands.options import (
     COUNT,
@@ -73,9 +74,10 @@ _NOT_RECORDED_UNLABELLED = (
     job="evaluation.compare:compare",
     settings="evaluation.agreement:compare_unlabelled",
 )
-@click.argument("collection")
+@click.argument("collection", shell_complete=completion.collections)
 @preference(
     "--vectors",
+    shell_complete=completion.vectors,
     type=LIST,
     callback=vector_names,
     help="Two named vectors A,B: the one in use and the one that may replace it; '' is a vector "
@@ -84,6 +86,7 @@ _NOT_RECORDED_UNLABELLED = (
 )
 @preference(
     "--labels",
+    shell_complete=completion.fields,
     type=LIST,
     callback=comma_list,
     help="Payload fields that hold the labels, comma-separated; nested fields as a.b. Without "
@@ -98,6 +101,7 @@ _NOT_RECORDED_UNLABELLED = (
 )
 @preference(
     "--cluster",
+    shell_complete=completion.field,
     help="Unit that is resampled for the interval: class, image, iid, or a payload field. "
     "Default: class from 20 classes on, else image.",
 )
@@ -179,6 +183,7 @@ _NOT_RECORDED_UNLABELLED = (
 )
 @click.option(
     "--baseline",
+    shell_complete=completion.runs,
     metavar="RUN",
     help="Earlier comparison of the same vectors, a run id or its beginning: also say which "
     "fields changed their outcome. With --fail-on, a field that was better or not worse and is "

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands import completion
 from intramodal.commands.options import preference, shard_key_option
 from intramodal.commands.outputs import Output
 from intramodal.commands.printing import say
@@ -21,9 +22,10 @@ from intramodal.commands.session import JobCommand, Session, session_options
     "start over",
     job="ingest.vectors.export:export_vector",
 )
-@click.argument("collection")
+@click.argument("collection", shell_complete=completion.collections)
 @preference(
     "--vector",
+    shell_complete=completion.vector,
     help="Named vector to export; default: the projection of the encoder's own vector, that "
     "itself where there is none.",
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands import completion
 from intramodal.commands.options import model_options, preference, shard_key_option
 from intramodal.commands.outputs import Output
 from intramodal.commands.session import JobCommand, Session, session_options
@@ -64,6 +65,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 )
 @click.option(
     "--center",
+    shell_complete=completion.collections,
     metavar="COLLECTION[:VECTOR]",
     help="Collection whose mean vector is subtracted first (centred PCA←), e.g. photos:raw.",
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands import completion
 from intramodal.commands.columns import column, id_column
 from intramodal.commands.options import COUNT, SEED, model_options, preference, upload_options
 from intramodal.commands.printing import note, print_table, printable, say
@@ -62,7 +63,10 @@ _FILE = click.Path(path_type=Path)
 )
 @click.argument("source")
 @click.option(
-    "--collection", required=True, help="Name of the collection; created if it does not exist."
+    "--collection",
+    shell_complete=completion.collections,
+    required=True,
+    help="Name of the collection; created if it does not exist.",
 )
 @click.option("--model", help="Encoder of the images, e.g. open_clip:ViT-B-32:openai or demo.")
 @click.option(

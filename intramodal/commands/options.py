@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from intramodal.commands import completion
 from intramodal.commands.headings import write_help_text, write_options
 from intramodal.commands.outputs import Output
 from intramodal.commands.printing import WIDE
@@ -140,6 +141,7 @@ def picture_options(command: F) -> F:
     command = preference(
         "--picture-field",
         metavar="FIELD",
+        shell_complete=completion.field,
         help="Payload field that names the picture of a point, a file or an http(s) address; "
         "default: the first of path, file, filename, image, image_path, image_url, url, key.",
     )(command)
@@ -268,6 +270,7 @@ def whole_numbers(ctx: click.Context, param: click.Parameter, value: Any) -> lis
 
 _LABELS: dict[str, Any] = {
     "type": LIST,
+    "shell_complete": completion.fields,
     "help": "Payload fields that hold the labels, comma-separated; nested fields as a.b; a name "
     "with a comma in double quotes.",
 }
@@ -275,6 +278,7 @@ labels_option = preference("--labels", required=True, callback=names, **_LABELS)
 optional_labels_option = preference("--labels", callback=names_if_given, **_LABELS)
 vectors_option = preference(
     "--vectors",
+    shell_complete=completion.vectors,
     type=LIST,
     callback=vector_names,
     help="Named vectors to evaluate, comma-separated; '' is a vector without a name; default: the "
@@ -289,6 +293,7 @@ least_option = preference(
 
 cluster_option = preference(
     "--cluster",
+    shell_complete=completion.field,
     metavar="UNIT",
     help="Unit that is resampled for the interval: class, image, iid, or a payload field; none: "
     "no interval. Default: class from 20 classes on, else image (slower than the ranking "
@@ -352,7 +357,8 @@ def sides_options(command: F) -> F:
             "Payload filter for the queries, e.g. split=test or color=red,blue.",
         ),
     ):
-        command = preference(name, metavar=metavar, help=text)(command)
+        offered = completion.field if metavar == "FIELD" else None
+        command = preference(name, metavar=metavar, help=text, shell_complete=offered)(command)
     return command
 
 
@@ -418,6 +424,7 @@ lengths_option = click.option(
 )
 split_option = preference(
     "--split",
+    shell_complete=completion.field,
     metavar="FIELD",
     help="Take shots from FIELD=train and test images from FIELD=test; default: test on all "
     "images that are not shots.",
@@ -470,10 +477,12 @@ class CheckedCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, and check texts before and numbers after they are read."""
         configured = (ctx.default_map or {}).values()
-        for text in filter(_is_no_name, [*args, *configured]):
+        for text in filter(_is_no_name, () if ctx.resilient_parsing else [*args, *configured]):
             ctx.fail(f"{text[:60]!r} holds what no file, payload or database can: a NUL, or half "
                      f"a character")  # fmt: skip
         rest = super().parse_args(ctx, args)
+        if ctx.resilient_parsing:
+            return rest
         for param in self.params:
             value = ctx.params.get(str(param.name))
             why = _why_absurd(value)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands import completion
 from intramodal.commands.options import json_option, preference, runs_option
 from intramodal.commands.outputs import Output
 from intramodal.commands.printing import say
@@ -17,7 +18,7 @@ _FORMATS = ("html", "md", "latex")
 
 
 @click.command("report", cls=SessionCommand, common=("out", "format"))
-@click.argument("names", nargs=-1, metavar="[RUN]...")
+@click.argument("names", nargs=-1, metavar="[RUN]...", shell_complete=completion.runs)
 @click.option(
     "-o",
     "--out",

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands import completion
 from intramodal.commands.columns import state_column
 from intramodal.commands.options import LIST, comma_list, model_options, preference, split_option
 from intramodal.commands.printing import note, number, print_table, say
@@ -75,11 +76,13 @@ _RECIPES = ("paper-text", "paper-table3", "paper-readme", "paper-fewshot")
 )
 @click.option(
     "--on",
+    shell_complete=completion.collections,
     metavar="COLLECTION",
     help="Measure this collection instead of the paper's data sets; needs --label.",
 )
 @preference(
     "--label",
+    shell_complete=completion.fields,
     type=LIST,
     callback=comma_list,
     help="With --on: payload fields that hold the labels, comma-separated.",
@@ -87,6 +90,7 @@ _RECIPES = ("paper-text", "paper-table3", "paper-readme", "paper-fewshot")
 @split_option
 @click.option(
     "--vector",
+    shell_complete=completion.vector,
     help="With --on: named vector of the encoder's own output; default: the one that no "
     "projection has made.",
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands import completion
 from intramodal.commands.columns import Column, column, id_column, state_column, wide
 from intramodal.commands.options import (
     LIST,
@@ -69,7 +70,7 @@ def list_runs(session: Session, kind: str | None, limit: int) -> None:
 
 
 @command.command("show", cls=SessionCommand)
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @runs_option
 @json_option
 def show_run(session: Session, run: str) -> None:
@@ -102,8 +103,8 @@ def _column_of(name: str, values: list[object]) -> Column:
 
 
 @command.command("compare", cls=SessionCommand)
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", shell_complete=completion.runs)
+@click.argument("b", shell_complete=completion.runs)
 @runs_option
 @json_option
 def compare_runs(session: Session, a: str, b: str) -> None:
@@ -117,7 +118,7 @@ def compare_runs(session: Session, a: str, b: str) -> None:
 
 
 @command.command("export", cls=SessionCommand, common=("out", "format"))
-@click.argument("ids", nargs=-1, metavar="[RUNS]...")
+@click.argument("ids", nargs=-1, metavar="[RUNS]...", shell_complete=completion.runs)
 @preference(
     "--format",
     "file_format",

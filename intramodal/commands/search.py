@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands import completion
 from intramodal.commands.columns import Column, Kind
 from intramodal.commands.options import (
     LIST,
@@ -29,7 +30,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
     common=("id", "image", "text", "vectors", "k", "projection", "html", "pictures"),
     job="store.search:search",
 )
-@click.argument("collection")
+@click.argument("collection", shell_complete=completion.collections)
 @click.option(
     "--image",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -45,6 +46,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 )
 @preference(
     "--vectors",
+    shell_complete=completion.vectors,
     type=LIST,
     callback=vector_names,
     help="Named vectors to search, comma-separated; '' is a vector without a name; default: the "
@@ -70,6 +72,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @picture_options
 @preference(
     "--label",
+    shell_complete=completion.field,
     metavar="FIELD",
     help="Payload field that says which results are right, as the page shows them: those that "
     "share the value of the point given with --id.  [default: label]",

@@ -263,6 +263,8 @@ class SessionCommand(CheckedCommand):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, and make the session of all that was given."""
         rest = super().parse_args(ctx, args)
+        if ctx.resilient_parsing:  # a shell asks for completions
+            return rest
         check_outputs(self.params, ctx.params)
         # As they are declared: a run does not record how they were typed.
         names = {str(p.name): str(p.name) for p in self.params if p.expose_value}
@@ -340,6 +342,8 @@ class JobCommand(SessionCommand):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the parameters; options without a default of their own have that of the job."""
+        if ctx.resilient_parsing:  # a shell that waits needs no defaults
+            return super().get_params(ctx)
         knobs = {} if self._is_filled else self.knobs
         self._is_filled = True
         for option in self.params:

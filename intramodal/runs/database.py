@@ -436,6 +436,22 @@ def look_at(url: str | Path, *, lock_timeout_s: float = 3.0) -> DatabaseFacts:
         database.close()
 
 
+def latest_ids(url: str | Path, *, limit: int = 50, lock_timeout_s: float = 1.0) -> list[str]:
+    """Return the ids of the latest runs, the latest first, without making or changing anything.
+
+    None of a database whose schema is not of this version.
+    """
+    if look_at(url, lock_timeout_s=lock_timeout_s).state != "current":
+        return []
+    database = Database(parse_url(url), lock_timeout_s=lock_timeout_s)
+    query = select(RunRow.id).order_by(RunRow.started.desc(), RunRow.id.desc()).limit(limit)
+    try:
+        with database.reading() as session:
+            return list(session.scalars(query))
+    finally:
+        database.close()
+
+
 def folder_of(url: str | Path) -> Path | None:
     """Return where a SQLite file lies or would lie; None for a server or memory."""
     path = file_of(parse_url(url))

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands import completion
 from intramodal.commands.options import (
     COUNT,
     LIST,
@@ -38,7 +39,7 @@ from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, sessi
     kept=NOTHING_KEPT,
     job="evaluation.fewshot:evaluate_fewshot",
 )
-@click.argument("collection")
+@click.argument("collection", shell_complete=completion.collections)
 @vectors_option
 @labels_option
 @label_file_options

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands import completion
 from intramodal.commands.evaluate.fewshot import print_accuracy
 from intramodal.commands.options import (
     COUNT,
@@ -40,7 +41,7 @@ from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, sessi
     kept=NOTHING_KEPT,
     job="evaluation.fewshot_text:evaluate_fewshot_text",
 )
-@click.argument("target", metavar="COLLECTION[:VECTOR]")
+@click.argument("target", metavar="COLLECTION[:VECTOR]", shell_complete=completion.collections)
 @labels_option
 @label_file_options
 @where_option
@@ -54,6 +55,7 @@ from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, sessi
 )
 @preference(
     "--by",
+    shell_complete=completion.vectors,
     type=LIST,
     callback=comma_list,
     help="Named vectors by which prototype, lda and their +text forms compare images, "

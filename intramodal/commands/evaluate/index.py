@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands import completion
 from intramodal.commands.options import (
     COUNT,
     LIST,
@@ -33,9 +34,10 @@ from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, sessi
     job="evaluation.index:evaluate_index",
     renamed={"timed": "n_timed"},
 )
-@click.argument("collection")
+@click.argument("collection", shell_complete=completion.collections)
 @preference(
     "--searches",
+    shell_complete=completion.vectors,
     type=LIST,
     callback=names_if_given,
     help="Searches to evaluate, comma-separated: a vector; FIRST:SECOND (candidates of the first, "

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands import completion
 from intramodal.commands.columns import Column, column, wide
 from intramodal.commands.options import (
     COUNT,
@@ -42,7 +43,12 @@ from intramodal.errors import InputError
     job="evaluation.misalignment:measure_misalignment",
 )
 @click.argument(
-    "targets", nargs=-1, required=True, metavar="COLLECTION[:VECTOR]...", callback=as_list
+    "targets",
+    nargs=-1,
+    required=True,
+    metavar="COLLECTION[:VECTOR]...",
+    callback=as_list,
+    shell_complete=completion.collections,
 )
 @labels_option
 @label_file_options

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import click
 
+from intramodal.commands import completion
 from intramodal.commands.columns import wide
 from intramodal.commands.options import (
     COUNT,
@@ -62,10 +63,11 @@ FOLDER = Path(".intramodal")
     settings="evaluation.rivals.oti:OtiSettings",
     renamed={"steps": "n_steps"},
 )
-@click.argument("target", metavar="COLLECTION[:VECTOR]")
+@click.argument("target", metavar="COLLECTION[:VECTOR]", shell_complete=completion.collections)
 @labels_option
 @preference(
     "--vectors",
+    shell_complete=completion.vectors,
     type=LIST,
     callback=vector_names,
     help="Named vectors to compare with, comma-separated; default: VECTOR and its projections.",

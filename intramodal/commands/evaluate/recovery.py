@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands import completion
 from intramodal.commands.options import (
     COUNT,
     FILE,
@@ -40,7 +41,7 @@ from intramodal.commands.session import (
     job="evaluation.recovery:recovery_curve",
     settings="projection.anchors:load_anchors",
 )
-@click.argument("target", metavar="COLLECTION[:VECTOR]")
+@click.argument("target", metavar="COLLECTION[:VECTOR]", shell_complete=completion.collections)
 @label_file_options
 @where_option
 @click.option(

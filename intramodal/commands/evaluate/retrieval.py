@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from intramodal.commands import completion
 from intramodal.commands.options import (
     LIST,
     SEED,
@@ -46,7 +47,7 @@ _REVISITED = ("ground_truth", "name_field")
     job="evaluation.retrieval:evaluate_retrieval",
     settings="evaluation.revisited:evaluate_revisited",
 )
-@click.argument("collection")
+@click.argument("collection", shell_complete=completion.collections)
 @vectors_option
 @optional_labels_option
 @preference(
@@ -63,6 +64,7 @@ _REVISITED = ("ground_truth", "name_field")
 )
 @preference(
     "--name-field",
+    shell_complete=completion.field,
     metavar="FIELD",
     help="Protocol revisited: payload field with the image's file name or path, or id.",
 )

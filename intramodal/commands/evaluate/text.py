@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands import completion
 from intramodal.commands.options import (
     FILE,
     SEED,
@@ -29,7 +30,7 @@ from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, sessi
     kept=NOTHING_KEPT,
     job="evaluation.text_retrieval:evaluate_text_retrieval",
 )
-@click.argument("target", metavar="COLLECTION[:VECTOR]")
+@click.argument("target", metavar="COLLECTION[:VECTOR]", shell_complete=completion.collections)
 @labels_option
 @label_file_options
 @where_option
