@@ -23,6 +23,9 @@ T = TypeVar("T")
 QUICK_S = 1.0
 """Before that no bar is drawn; and how often one is drawn anew."""
 
+BLINK_S = 0.3
+"""A wait that is not announced."""
+
 _LONGEST_NAME = 28
 """Of a step on a bar: of 80 columns some are left for the bar."""
 
@@ -88,6 +91,26 @@ def waiting(what: str) -> Iterator[Any]:
     """Yield a bar that has nothing to count, only the time; drawn as `progress` is."""
     with _drawn(None, what, "", _TIMED) as bar:
         yield bar
+
+
+@contextmanager
+def announced(text: str) -> Iterator[None]:
+    """Write a line to a terminal if the block takes longer than a blink."""
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    timer = threading.Timer(BLINK_S, _announce, [text])
+    timer.daemon = True
+    if is_terminal:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _announce(text: str) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(f"{visible(text)}\n")
+        sys.stderr.flush()
 
 
 _TIMES = "[{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"

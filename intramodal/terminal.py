@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ S = TypeVar("S", bound=TextIO | None)
 
 _LAYOUT = "\n\t"
 """What a stream cannot do without; a single name or sentence can."""
+_MOVES = re.compile(r"(\n|\x1b\[A)*")
+"""What a bar writes besides itself: to the next line, and back."""
 _HIDDEN = frozenset({"buffer", "detach"})
 """What would lead past the gate: click writes to the buffer of a stream that says "ascii"."""
 
@@ -75,6 +78,43 @@ class Gate:
         if name in _HIDDEN:
             raise AttributeError(name)
         return getattr(self.stream, name)
+
+
+class _BarGate(Gate):
+    """A gate that knows bars, which act: they are drawn on a terminal, and nowhere else.
+
+    A bar is text behind a return to the beginning of the line; what moves from one to the next
+    follows it.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._is_in_bar = False
+
+    def write(self, text: str | bytes) -> int:
+        """Write `text`; that of a bar to a terminal only."""
+        is_bar = isinstance(text, str) and text.startswith("\r")
+        is_move = self._is_in_bar and isinstance(text, str) and bool(_MOVES.fullmatch(text))
+        self._is_in_bar = is_bar or is_move
+        if not self._is_in_bar:
+            return super().write(text)
+        if self.stream.isatty():
+            self.stream.write(f"\r{visible(str(text)[1:])}" if is_bar else str(text))
+        return len(text)
+
+
+@contextmanager
+def bars_shown() -> Iterator[None]:
+    """Let the bars of other libraries through the gate of stderr until the block ends."""
+    gate = sys.stderr
+    if type(gate) is not Gate:
+        yield
+        return
+    sys.stderr = cast(TextIO, _BarGate(gate.stream))
+    try:
+        yield
+    finally:
+        sys.stderr = gate
 
 
 @contextmanager

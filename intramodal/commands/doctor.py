@@ -42,12 +42,12 @@ _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
 @session_options
 @click.pass_context
 def command(ctx: click.Context, /, session: Session, repair: bool) -> None:
-    """Check what the commands need: Python, torch, numba, store, runs, models, disk.
+    """Check what the commands need: Python, torch, numba, store, runs, models, hub, disk.
 
     Each line is ok, a warning or a problem, with a remedy; the exit code is 1 if there is a
     problem. Opening the collections completes changes that were interrupted; nothing else is
-    created or changed unless --repair is given. What a server does not answer is asked again for
-    5 s, or for --deadline.
+    created or changed unless --repair is given. Requests to a server are repeated for 5 s, or for
+    --deadline; a connection to the model hub is tried for 5 s.
     """
     result = diagnose(session.store, session.runs, repair=repair, access=session.access)
     session.answer(result, _show)
@@ -103,6 +103,7 @@ def diagnose(
         *_guarded("store", lambda: _store(session)),
         *_guarded("runs", lambda: _runs(runs)),
         *_guarded("models", _models),
+        *_guarded("hub", _hub),
         *_guarded("disk", lambda: _disk(store, runs)),
     ]
     worst = max((check.state for check in checks), key=["ok", "warning", "problem"].index)
@@ -254,8 +255,12 @@ def _repair(session: Session) -> Iterator[Check]:
 
 
 def _runs(url: str) -> Check:
-    from intramodal.runs.database import look_at
+    from intramodal.runs.database import file_of, look_at, parse_url
+    from intramodal.store.directories import check_outside
 
+    file = file_of(parse_url(url))
+    if file is not None:
+        check_outside(file, "the runs database")
     facts = look_at(url)
     what = f"{facts.backend} {facts.version} at {facts.url}".replace("  ", " ")
     if facts.state == "absent":
@@ -289,15 +294,41 @@ def _absent(name: str, detail: str, path: str | Path) -> Check:
 
 
 def _models() -> Check:
+    from intramodal.ingest.encoders.hub_access import is_switched_off
+
     folder = model_cache()
     size = f"{_size(folder) / 1e9:.1f} GB in" if folder.is_dir() else "nothing yet in"
     detail = f"{size} {folder}"
-    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in {"1", "true", "yes", "on"}:
+    if is_switched_off():
         return Check("models", "ok", f"{detail}; HF_HUB_OFFLINE is set, nothing is downloaded")
     if not os.access(_existing(folder), os.W_OK):
         remedy = "set HF_HOME to a folder that can be written"
         return Check("models", "warning", f"{detail}, not writable", remedy)
     return Check("models", "ok", detail)
+
+
+def _hub() -> Iterator[Check]:
+    """Yield whether models can be downloaded, where any could be loaded."""
+    from intramodal.ingest.encoders.hub_access import (
+        hub_address,
+        is_switched_off,
+        why_unreachable,
+    )
+
+    if is_switched_off() or importlib.util.find_spec("torch") is None:
+        return
+    address = hub_address()
+    reason = why_unreachable(address)
+    if reason is None:
+        yield Check("hub", "ok", f"{address} can be reached")
+        return
+    yield Check(
+        "hub",
+        "warning",
+        f"{reason}: models that are not downloaded yet cannot be loaded; all else works",
+        "set HTTPS_PROXY to a proxy or HF_ENDPOINT to a mirror of the hub, or name a model on "
+        "disk (local-dir:PATH)",
+    )
 
 
 def model_cache() -> Path:

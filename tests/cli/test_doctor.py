@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import sqlite3
 import sys
 from dataclasses import replace
@@ -28,6 +29,10 @@ def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     return tmp_path
 
 
@@ -39,7 +44,7 @@ def examined(*arguments: str, code: int = 0) -> dict[str, dict[str, Any]]:
 
 def test_an_empty_folder_is_well_and_stays_empty(in_tmp: Path) -> None:
     found = examined()
-    assert list(found) == ["python", "torch", "numba", "store", "runs", "models", "disk"]
+    assert list(found) == ["python", "torch", "numba", "store", "runs", "models", "hub", "disk"]
     assert {found[name]["state"] for name in ("python", "numba", "store", "runs")} == {"ok"}
     assert "the first ingest makes it" in found["store"]["detail"]
     assert "the first run makes it" in found["runs"]["detail"]
@@ -107,6 +112,32 @@ def test_no_torch_is_a_warning_with_the_command_that_installs_it(
     found = examined()["torch"]
     assert found["state"] == "warning"
     assert "pip install 'intramodal[encoders]'" in found["remedy"]
+
+
+def test_a_hub_that_cannot_be_reached_is_a_warning_and_no_problem() -> None:
+    pytest.importorskip("torch")
+    found = examined()["hub"]
+    assert found["state"] == "warning"
+    assert found["detail"].startswith("127.0.0.1 cannot be reached (")
+    assert "not downloaded yet cannot be loaded" in found["detail"]
+    assert "local-dir:PATH" in found["remedy"]
+
+
+def test_a_hub_that_can_be_reached_is_ok(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert examined()["hub"]["state"] == "ok"
+
+
+def test_nobody_asks_for_the_hub_where_it_is_switched_off_or_no_model_can_be_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert "hub" not in examined()
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert "hub" not in examined()
 
 
 def test_the_kernels_of_the_package_are_run(monkeypatch: pytest.MonkeyPatch) -> None:

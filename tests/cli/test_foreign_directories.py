@@ -61,8 +61,10 @@ def test_no_command_writes_to_a_foreign_directory(here: Path, kind: str) -> None
     for command in COMMANDS.values():
         found = run(*command, "--store", "theirs", "--runs", "theirs/runs.db", code=1)
         assert WAYS[kind] in found["error"]["message"]
-    checks = run("doctor", "--store", "theirs", "--runs", "runs.db", code=1)["checks"]
-    (store,) = (check for check in checks if check["name"] == "store")
+    doctor = ("doctor", "--store", "theirs", "--runs", "theirs/runs.db")
+    checks = {check["name"]: check for check in run(*doctor, code=1)["checks"]}
+    runs, store = checks["runs"], checks["store"]
+    assert (runs["state"] == "problem") == (kind != "files"), runs
     assert (store["state"], WAYS[kind] in store["remedy"]) == ("problem", True)
     assert contents(here / "theirs") == before
 

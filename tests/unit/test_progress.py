@@ -18,6 +18,7 @@ from intramodal.progress import (
     LONG_S,
     MEASURED_S,
     LongRead,
+    announced,
     foretold,
     long_reads_told,
     progress,
@@ -232,3 +233,25 @@ def test_jobs_name_the_field_and_the_vector_at_work(
         vectors |= {"shots": [1], "episodes": 2}
     job(table, **vectors, fields=["kind", "season"])
     assert steps == expected
+
+
+def test_what_takes_longer_than_a_blink_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_of(monkeypatch)
+    monkeypatch.setattr("intramodal.progress.BLINK_S", 0.01)
+    with announced("loading clip\x1b[2J ..."):
+        assert drawn(terminal, "loading clip\\x1b[2J ...")
+    assert terminal.getvalue() == "loading clip\\x1b[2J ...\n"
+
+
+def test_neither_a_blink_nor_a_pipe_is_announced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("intramodal.progress.BLINK_S", 0.01)
+    with announced("loading clip ..."):
+        time.sleep(0.1)
+    assert capsys.readouterr().err == ""
+    terminal = terminal_of(monkeypatch)
+    monkeypatch.setattr("intramodal.progress.BLINK_S", 30.0)
+    with announced("loading clip ..."):
+        pass
+    assert terminal.getvalue() == ""

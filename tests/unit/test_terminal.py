@@ -12,11 +12,12 @@ from typing import Any
 
 import click
 import pytest
+from tqdm import tqdm
 
 from intramodal.commands import printing
 from intramodal.commands.printing import json_line, log_to_stderr, print_table, printable
 from intramodal.progress import progress
-from intramodal.terminal import Gate, gated, ungated, visible
+from intramodal.terminal import Gate, bars_shown, gated, ungated, visible
 
 ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn")
 
@@ -132,6 +133,36 @@ def test_a_bar_shows_its_texts_and_moves_the_cursor_itself(
     for text in ("reading a\\x1b[2J\\r", "left\\x9b31m", "\\u202e"):
         assert text in shown
     assert {c for c in shown if not c.isprintable()} <= {"\r", "\n"}
+
+
+def draw_bars() -> None:
+    """Draw two bars, one below the other, as a library does."""
+    for _ in tqdm(range(2), desc="files a\x1b[2J", mininterval=0):
+        for _ in tqdm(range(2), desc="bytes", mininterval=0, leave=False):
+            pass
+    sys.stderr.write("done\r\x1b[2J\n")
+
+
+def test_bars_of_libraries_are_drawn_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with gated(), bars_shown():
+        draw_bars()
+    shown = terminal.getvalue()
+    assert "\rfiles a\\x1b[2J: 100%" in shown
+    assert "\x1b[A" in shown
+    assert shown.endswith("done\\r\\x1b[2J\n")
+    assert {c for c in shown.replace("\x1b[A", "") if not c.isprintable()} <= {"\r", "\n"}
+
+
+def test_bars_of_libraries_are_drawn_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", pipe)
+    with gated():
+        with bars_shown():
+            draw_bars()
+        assert type(sys.stderr) is Gate
+    assert pipe.getvalue() == "done\\r\\x1b[2J\n"
 
 
 def test_a_usage_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, ModelError
+from intramodal.ingest.encoders.hub_access import asked_hub, offline, why_silent
 from intramodal.ingest.encoders.identity import tokenizer_digest, weights_digest
 from intramodal.ingest.encoders.preprocess import Preprocessing, as_picture
-from intramodal.ingest.encoders.self_contained import offline
 from intramodal.memory import FittingBatches
 from intramodal.types import Floats, fingerprint
 
@@ -129,11 +129,8 @@ def loading(name: str, advice: str, *, is_local: bool = False) -> Iterator[None]
                 f"model {name!r} brings Python code of its own, which is never run; take a model "
                 "that its library knows"
             ) from error
-        if is_local and _asked_hub(error):
-            raise ModelError(
-                f"model {name!r} lacks a file that its library would fetch, and nothing is "
-                "fetched for a model on disk; get a complete folder"
-            ) from error
+        if asked_hub(error):
+            raise ModelError(_not_there(name, advice, is_local=is_local)) from None
         if isinstance(error, pickle.UnpicklingError) or "weights_only" in text:
             text = _UNREADABLE  # torch's own text says how to run the code nevertheless
         text = text or "a file is empty or cut off"
@@ -141,19 +138,19 @@ def loading(name: str, advice: str, *, is_local: bool = False) -> Iterator[None]
         raise ModelError(f"model {name!r} cannot be loaded ({reason}); {advice}") from error
 
 
+def _not_there(name: str, advice: str, *, is_local: bool) -> str:
+    if is_local:
+        return (
+            f"model {name!r} lacks a file that its library would fetch, and nothing is fetched "
+            "for a model on disk; get a complete folder"
+        )
+    return f"model {name!r} is not completely downloaded, and {why_silent()}; {advice}"
+
+
 _UNREADABLE = (
     "its weights are damaged, or a pickle that holds more than tensors, which is never run; "
     "safetensors hold no code"
 )
-
-
-def _asked_hub(error: BaseException | None) -> bool:
-    """Return whether a request to the hub, refused here, is behind an error."""
-    while error is not None:
-        if type(error).__name__ in ("OfflineModeIsEnabled", "LocalEntryNotFoundError"):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 @contextmanager

@@ -89,6 +89,11 @@ class ModelName:
     opaque: str
     """What follows the first colon; only the source's own loader understands it."""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether all of the model is on this machine, so that nothing is asked of the hub."""
+        return self.source in ("local-dir", "slip", "demo") or self.opaque.startswith("local-dir:")
+
 
 def parse_name(name: str) -> ModelName:
     """Split `name` at its first colon, and refuse what is not one of the right forms.

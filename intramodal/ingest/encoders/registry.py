@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from intramodal.errors import MissingDependencyError, ModelError
-from intramodal.ingest.encoders.names import parse_name
+from intramodal.ingest.encoders.hub_access import hub_or_cache
+from intramodal.ingest.encoders.names import ModelName, parse_name
+from intramodal.progress import announced
+from intramodal.terminal import bars_shown
 from intramodal.types import Encoder
 
 if TYPE_CHECKING:
     from intramodal.ingest.encoders.encoder import Towers
     from intramodal.ingest.encoders.preprocess import Preprocessing
 
+
+log = logging.getLogger(__name__)
 
 _PACKAGE = "intramodal.ingest.encoders"
 
@@ -64,16 +71,24 @@ def load_encoder(
         The extra ``encoders`` is not installed.
     """
     parsed = parse_name(name)
-    module, function, libraries = _LOADERS[parsed.source]
-    _require(name, libraries)
+    log.info("loading %s", parsed.text)
+    with announced(f"loading {parsed.text} ..."), bars_shown():
+        towers = _towers(parsed)
+        if preprocessing is not None:
+            _replace_preprocessing(name, towers, preprocessing)
+        build: Any = importlib.import_module(f"{_PACKAGE}.encoder").build_encoder
+        encoder: Encoder = build(parsed.text, towers, device=device, precision=precision)
+    return encoder
+
+
+def _towers(name: ModelName) -> Towers:
+    """Import what a model needs, and load it."""
+    module, function, libraries = _LOADERS[name.source]
+    _require(name.text, libraries)
     load: Callable[[str, str], Towers]
     load = getattr(importlib.import_module(f"{_PACKAGE}.{module}"), function)
-    build: Any = importlib.import_module(f"{_PACKAGE}.encoder").build_encoder
-    towers = load(parsed.text, parsed.opaque)
-    if preprocessing is not None:
-        _replace_preprocessing(name, towers, preprocessing)
-    encoder: Encoder = build(parsed.text, towers, device=device, precision=precision)
-    return encoder
+    with nullcontext() if name.is_local else hub_or_cache():
+        return load(name.text, name.opaque)
 
 
 def _replace_preprocessing(name: str, towers: Towers, preprocessing: Preprocessing) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,52 +66,3 @@ def _read(name: str, file: Path) -> Any:
         return parsed_json(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"model {name!r}: {file.name} is no JSON ({error})") from error
-
-
-class _Hub:
-    """The client of the model hub, which all threads share, and who needs it to be silent."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._n_offline = 0
-        self._former = False
-
-    def silence(self) -> None:
-        with self._lock:
-            if self._n_offline == 0:
-                self._former = _set_offline(True)
-            self._n_offline += 1
-
-    def release(self) -> None:
-        with self._lock:
-            self._n_offline -= 1
-            if self._n_offline == 0:
-                _set_offline(self._former)
-
-
-def _set_offline(is_offline: bool) -> bool:
-    """Switch the client of the hub; return how it was. The environment stays as it is."""
-    from huggingface_hub import constants, utils
-
-    former = bool(constants.HF_HUB_OFFLINE)
-    constants.HF_HUB_OFFLINE = is_offline
-    # Before 1.0 a session keeps what it was made with.
-    getattr(utils, "reset_sessions", lambda: None)()
-    return former
-
-
-_hub = _Hub()
-
-
-@contextmanager
-def offline() -> Iterator[None]:
-    """Let no library ask the model hub meanwhile.
-
-    That is for the whole process: a model that another thread loads by its hub name at the same
-    moment is found in the cache only.
-    """
-    _hub.silence()
-    try:
-        yield
-    finally:
-        _hub.release()

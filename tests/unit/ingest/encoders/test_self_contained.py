@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import pytest
 
 from intramodal.errors import ModelError
 from intramodal.ingest.encoders.registry import load_encoder
-from intramodal.ingest.encoders.self_contained import offline, require_self_contained
+from intramodal.ingest.encoders.self_contained import require_self_contained
 from tests.tiny_models import (
     Save,
     Shelf,
@@ -28,26 +26,6 @@ from tests.tiny_models import (
 
 for library in ("torch", "open_clip", "transformers"):
     pytest.importorskip(library)
-
-
-@pytest.fixture
-def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return what is asked of the network, all of which fails; libraries are not told so."""
-    from huggingface_hub import constants
-
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("time.sleep", lambda _: None)  # a client of the hub tries five times
-    seen: list[str] = []
-
-    def refuse(*address: Any, **_: Any) -> Any:
-        seen.append(str(address))
-        raise OSError("nobody is there")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    return seen
 
 
 @pytest.fixture
@@ -221,27 +199,6 @@ def test_loading_leaves_environment_and_hub_as_they_were(
     with pytest.raises(ModelError):
         load_encoder("hf:nobody/there", device="cpu")
     assert requests != []
-
-
-def test_the_hub_is_silent_until_the_last_of_several_threads_has_loaded() -> None:
-    from huggingface_hub import constants
-
-    former = constants.HF_HUB_OFFLINE
-    entered, leave = threading.Event(), threading.Event()
-
-    def load() -> None:
-        with offline():
-            entered.set()
-            leave.wait(30)
-
-    other = threading.Thread(target=load)
-    with offline():
-        other.start()
-        assert entered.wait(30)
-    assert constants.HF_HUB_OFFLINE is True
-    leave.set()
-    other.join()
-    assert former is constants.HF_HUB_OFFLINE
 
 
 @pytest.mark.parametrize("content", ["{", "[" * 100_000, "\udcff"])
