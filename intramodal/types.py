@@ -441,6 +441,57 @@ class VectorMap(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class FittedVector:
+    """A vector whose map has seen labels, of which `source` it maps, and its distance."""
+
+    labels: LabelFit
+    source: str
+    distance: Distance = "Cosine"
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What left a table before anything was judged: the rows that maps were fitted on.
+
+    Parameters
+    ----------
+    fitted : dict of str to FittedVector
+        The vectors that these maps made, by name.
+    rows : VectorTable
+        The rows for fitting, of the same collection.
+    ids : frozenset of str or int
+        Those of the table that left: rows for fitting, and near-copies of them.
+    n_rows, n_copies : int
+        How many of either.
+    kept : ndarray of shape (n,), bool
+        Which rows of the table stayed.
+    """
+
+    fitted: Mapping[str, FittedVector]
+    rows: VectorTable
+    ids: frozenset[PointId]
+    n_rows: int
+    n_copies: int
+    kept: NDArray[np.bool_]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "n_fit_rows": self.n_rows,
+            "n_near_copies": self.n_copies,
+            "vectors": {
+                name: {
+                    "field": one.labels.field,
+                    "n_classes": len(one.labels.counts),
+                    "n_labelled": one.labels.n_rows,
+                    "fit_rows": str(one.labels.rows),
+                }
+                for name, one in self.fitted.items()
+            },
+        }
+
+
 @dataclass(frozen=True, repr=False)
 class VectorTable:
     """Vectors and payload of many points, read once from a store.
@@ -462,6 +513,10 @@ class VectorTable:
     labels_from : mapping, optional
         Which file some fields are from and how its rows and the points belong together, see
         `LabelledCollection`.
+    fitted : dict of str to FittedVector
+        Of the vectors, those whose maps have seen labels.
+    held_out : HeldOut, optional
+        What left the table before it is judged; see `intramodal.evaluation.held_out`.
     """
 
     ids: list[PointId]
@@ -471,6 +526,8 @@ class VectorTable:
     drawn_from: int | None = None
     is_drawn_from_about: bool = False
     labels_from: Mapping[str, Any] | None = None
+    fitted: Mapping[str, FittedVector] = field(default_factory=dict)
+    held_out: HeldOut | None = None
     _remembered: dict[Hashable, Any] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -495,8 +552,12 @@ class VectorTable:
     def unit(self, vector: str, rows: NDArray[np.intp] | None = None) -> Floats:
         """Return the rows of a vector (n, d) scaled to unit length, once for all evaluations.
 
-        Some rows only are scaled by themselves unless all have been.
+        Some rows only are scaled by themselves unless all have been. Rows of a vector that its
+        map means to be compared by their inner products stay as they are.
         """
+        if vector in self.fitted and self.fitted[vector].distance == "Dot":
+            X = self.vectors[vector]
+            return X if rows is None else X[rows]
         if rows is None:
             return self.remember(("unit", vector), lambda: unit_rows(self.vectors[vector]))
         if ("unit", vector) in self._remembered:

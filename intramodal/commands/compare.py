@@ -35,12 +35,14 @@ from intramodal.commands.printing import (
     is_wide,
     named,
     note,
+    note_held_out,
     note_where,
     number,
     print_by_distance,
     print_table,
     printable,
     say,
+    say_label_evidence,
     with_interval,
 )
 from intramodal.commands.session import JobCommand, Session, figures_kept, session_options
@@ -243,7 +245,7 @@ def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dic
     from intramodal.evaluation.resampling import Resampling
     from intramodal.evaluation.tasks import Sides
     from intramodal.files import check_place
-    from intramodal.projection.projection import Projection
+    from intramodal.projection.posterior import load_map
     from intramodal.reports.pictures import PictureSource
     from intramodal.store.default_vectors import vector_pair
 
@@ -271,7 +273,7 @@ def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dic
                 duplicates=options["duplicates"],
                 min_class_size=options["min_class_size"],
                 controls=options["controls"],
-                beside=[Projection.load(path) for path in options["beside"]],
+                beside=[load_map(path) for path in options["beside"]],
                 projection=projection,
                 texts=_texts(options["text_vectors"]),
                 where=options["where"],
@@ -347,10 +349,10 @@ def _made(photos: Any, vector: str, path: Path | None) -> Any:
     """Load the projection that made a vector; refuse another one."""
     if path is None:
         return None
-    from intramodal.projection.projection import Projection
+    from intramodal.projection.posterior import load_map
     from intramodal.store.origins import check_is
 
-    projection = Projection.load(path)
+    projection = load_map(path)
     check_is(projection, photos, vector)
     return projection
 
@@ -483,11 +485,15 @@ def print_verdicts(result: dict[str, Any]) -> None:
     print_by_distance(result, own)
     for name, field in result["fields"].items():
         say(f"{name}: {field['sentence' if is_wide() else 'brief']}")
+    for field in result["fields"].values():
+        beside = field["label_evidence"] or {}
+        say_label_evidence({"label_evidence": one} for one in beside.values())
     _print_pieces(result["fields"])
     _print_costs(result["cost"], result["vectors"])
     if result["decision"]["snippet"]:
         click.echo(result["decision"]["snippet"])
     note_where(result)
+    note_held_out(result)
     note(f"run {result['run_id']}")
 
 

@@ -305,6 +305,7 @@ def _note_labels(found: Mapping[str, Any]) -> None:
 def note_left_out(result: Mapping[str, Any], fields: Mapping[str, Mapping[str, int]]) -> None:
     """Say on stderr which points took no part."""
     note_where(result)
+    note_held_out(result)
     reasons = [(result["n_incomplete"], "points lack one of the vectors")]
     for field, counts in fields.items():
         reasons.append((counts["n_missing"], f"points have no value in {field!r}"))
@@ -315,3 +316,21 @@ def note_left_out(result: Mapping[str, Any], fields: Mapping[str, Mapping[str, i
     for n, reason in reasons:
         if n:
             note(f"left out: {n:,} {reason}")
+
+
+def note_held_out(result: Mapping[str, Any]) -> None:
+    """Say on stderr which rows took no part because a map was fitted on them."""
+    gone = result.get("held_out")
+    if not gone:
+        return
+    for vector, one in gone["vectors"].items():
+        note(printable(f"{vector} was fitted on {one['fit_rows']}, to labels of {one['field']}"))
+    copies = f" and {gone['n_near_copies']:,} near-copies" if gone["n_near_copies"] else ""
+    note(f"left out: {gone['n_fit_rows']:,} rows for fitting{copies}, which never judge a map")
+
+
+def say_label_evidence(figures: Iterable[Mapping[str, Any]]) -> None:
+    """Say what stands beside the figures of vectors whose maps have seen labels."""
+    for one in figures:
+        if one.get("label_evidence"):
+            say(printable(f"{one['label_evidence']['sentence']}."))

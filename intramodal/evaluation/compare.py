@@ -15,6 +15,7 @@ from intramodal.evaluation.cost import vector_costs
 from intramodal.evaluation.decision import Decision
 from intramodal.evaluation.distances import other_distances
 from intramodal.evaluation.duplicates import THRESHOLD, check_threshold
+from intramodal.evaluation.held_out import fitted_by
 from intramodal.evaluation.intervals import holm
 from intramodal.evaluation.labels import labels_of, share_label
 from intramodal.evaluation.misalignment import MisalignmentResult, misalignment_of
@@ -52,6 +53,7 @@ from intramodal.evaluation.verdict import (
 from intramodal.plots import COLORS, PAINTS, Plot, delta_plot
 from intramodal.progress import tracked
 from intramodal.projection.controls import apply_controls
+from intramodal.projection.posterior import StoredMap
 from intramodal.projection.projection import Projection
 from intramodal.runs.frames import data_frame, html_table
 from intramodal.runs.run import Run
@@ -86,7 +88,7 @@ class Context:
 
     source: ImageCollection | VectorTable
     table: VectorTable
-    projection: Projection | None
+    projection: StoredMap | None
     texts: Floats | None
     min_class_size: int
     split: tuple[Mask, Mask] | None = None
@@ -247,6 +249,7 @@ class Comparison(Results):
             "sample": self.points.sample,
             "where": self.points.where,
             "labels_from": self.points.labels_from,
+            "held_out": self.points.held_out,
             "run_id": self.run_id,
         }
 
@@ -383,7 +386,8 @@ class Comparison(Results):
         texts, projection = self.context.texts, self.context.projection
         if texts is None or vector == self.vectors[0]:
             return texts
-        return None if projection is None else projection.apply(texts)
+        # A map that has seen labels of images says nothing of texts.
+        return None if projection is None or projection.labels else projection.apply(texts)
 
     def to_frame(self) -> Any:
         """Return a pandas data frame, one row a field and query; needs the extra ``notebook``."""
@@ -442,6 +446,10 @@ class Comparison(Results):
         return {
             "map": {result.vector: result.map for result in row.results},
             "map_by_distance": maps_by_distance(row.results),
+            "label_evidence": {
+                r.vector: r.label_evidence.to_dict() for r in row.results if r.label_evidence
+            }
+            or None,
             "delta": effect.delta if effect else None,
             "interval": list(effect.interval) if effect else None,
             "population": row.population.name,
@@ -516,8 +524,8 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
     duplicates: float | None = THRESHOLD,
     min_class_size: int = 2,
     controls: bool = True,
-    beside: Sequence[Projection] = (),
-    projection: Projection | None = None,
+    beside: Sequence[StoredMap] = (),
+    projection: StoredMap | None = None,
     texts: ReadyTexts | Floats | None = None,
     where: Filter | None = None,
     sample: int | None = None,
@@ -555,9 +563,9 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
     controls : bool
         Whether maps of the same size that use no texts are retrieved with, too, where `b` was
         projected from `a`; they never change the verdict.
-    beside : sequence of Projection
+    beside : sequence of Projection or PosteriorMap
         Others that are applied to `a` and retrieved with, too; never part of the verdict.
-    projection : Projection, optional
+    projection : Projection or PosteriorMap, optional
         What made `b`: adds the controls that need it, and the sweep over fewer dimensions.
     texts : ReadyTexts or ndarray of shape (n_texts, d), optional
         Text embeddings in the space of `a`: images against texts, and the dimensions that the
@@ -592,7 +600,9 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
     _check_unit(resampling)
     _check_made(source, b, projection)
     wanted = [*fields, *sides.fields]
-    whole = _read(source, (a, b), wanted, resampling, where=where, sample=sample, seed=seed)
+    seen = fitted_by(beside, [one.default_vector for one in beside], a)
+    how = {"where": where, "sample": sample, "seed": seed, "fitted": seen}
+    whole = _read(source, (a, b), wanted, resampling, how)
     table, split = sides.apply(whole)
     max_queries = _bounded(max_queries, len(table), all_queries=all_queries)
     controls = controls and "retrieval" in tasks
@@ -659,20 +669,15 @@ def _read(
     vectors: tuple[str, str],
     fields: Sequence[str],
     resampling: Resampling,
-    *,
-    where: Filter | None,
-    sample: int | None,
-    seed: int,
+    how: Mapping[str, Any],
 ) -> VectorTable:
     """Read both vectors and the fields of labels, sides and units, once."""
-    if isinstance(source, VectorTable):
-        return read_labelled(source, vectors, fields, where=where)
-    wanted = [*fields, *resampling.fields]
-    return read_labelled(source, vectors, wanted, where=where, sample=sample, seed=seed)
+    units = () if isinstance(source, VectorTable) else resampling.fields
+    return read_labelled(source, vectors, [*fields, *units], **how)
 
 
 def _check_made(
-    source: VectorTable | ImageCollection, vector: str, projection: Projection | None
+    source: VectorTable | ImageCollection, vector: str, projection: StoredMap | None
 ) -> None:
     """Raise `ManifestMismatchError` unless a vector was made by the projection that is given."""
     if projection is not None and isinstance(source, ImageCollection):
@@ -701,8 +706,8 @@ def _with_others(
     source: VectorTable | ImageCollection,
     table: VectorTable,
     vectors: tuple[str, str],
-    projection: Projection | None,
-    beside: Sequence[Projection],
+    projection: StoredMap | None,
+    beside: Sequence[StoredMap],
     *,
     controls: bool,
 ) -> tuple[VectorTable, tuple[str, ...]]:
@@ -718,20 +723,22 @@ def with_controls(
     collection: ImageCollection,
     table: VectorTable,
     vectors: tuple[str, str],
-    projection: Projection | None,
+    projection: StoredMap | None,
 ) -> tuple[VectorTable, tuple[str, ...]]:
     """Return the table with the controls of vector B as further vectors, and their names.
 
-    There are none unless B was projected from A. Controls that need the texts' directions need
+    There are none unless B was projected from A; the control of a map that has seen labels is the
+    one of shuffled labels. Controls that need the texts' directions need
     the projection itself; the others need its size only.
     """
     a, b = vectors
     origin = collection.manifest.vectors.get(b)
-    if origin is None or not origin.projection or origin.source != a:
+    if origin is None or not origin.projection or origin.source != a or origin.labels:
         return table, ()
     size = np.eye(table.vectors[a].shape[1], table.vectors[b].shape[1], dtype=np.float32)
-    like = projection or Projection(size, origin.method, origin.encoder, "")
-    found = apply_controls(like, table.unit(a), has_texts=projection is not None)
+    given = projection if isinstance(projection, Projection) else None
+    like = given or Projection(size, origin.method, origin.encoder, "")
+    found = apply_controls(like, table.unit(a), has_texts=given is not None)
     controls = {name: unit_rows(Z) for name, Z in found.items() if name not in table.vectors}
     return table.with_unit_vectors(controls), tuple(controls)
 
@@ -740,7 +747,7 @@ def with_rivals(
     source: VectorTable | ImageCollection,
     table: VectorTable,
     a: str,
-    projections: Sequence[Projection],
+    projections: Sequence[StoredMap],
 ) -> tuple[VectorTable, tuple[str, ...]]:
     """Return the table with vector A as other projections map it, and their names.
 
@@ -757,7 +764,8 @@ def with_rivals(
                 f"{projection.place or repr(projection)} makes a vector {name!r}, and there is "
                 f"one already; leave one out"
             )
-        found[name] = unit_rows(projection.apply_to_unit(table.unit(a)))
+        Z = projection.apply_to_unit(table.unit(a))
+        found[name] = Z if projection.distance == "Dot" else unit_rows(Z)
     return table.with_unit_vectors(found), tuple(found)
 
 

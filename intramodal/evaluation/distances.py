@@ -40,7 +40,13 @@ def other_distances(
     if isinstance(source, VectorTable):
         return {}
     specs = source.vectors
-    distances = {vector: specs[vector].distance for vector in dict.fromkeys(vectors)}
+    # Codes whose map means them to be compared by their inner product are.
+    meant = {vector: one.distance for vector, one in table.fitted.items()}
+    distances = {
+        vector: specs[vector].distance
+        for vector in dict.fromkeys(vectors)
+        if meant.get(vector, "Cosine") == "Cosine"
+    }
     return {v: d for v, d in distances.items() if _ranks_otherwise(d, table.vectors[v])}
 
 

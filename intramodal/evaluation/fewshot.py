@@ -19,6 +19,7 @@ from intramodal.errors import InputError
 from intramodal.evaluation.classifiers import FITS, Kind, fit_nested
 from intramodal.evaluation.distances import distance_note, other_distances
 from intramodal.evaluation.intervals import FRACTION, student_interval
+from intramodal.evaluation.label_evidence import LabelEvidence, beside_fields
 from intramodal.evaluation.protocols import (
     N_SEEDS,
     Lengths,
@@ -201,6 +202,8 @@ class FewshotResults(Results):
         Vectors whose shots come from other ones.
     distances : mapping of str to str
         Vectors that the collection does not rank as the cosine does, and its distance.
+    label_evidence : mapping of str to mapping of str to LabelEvidence
+        What stands beside figures of vectors whose maps have seen labels, by field and vector.
     """
 
     results: list[FewshotResult]
@@ -211,6 +214,9 @@ class FewshotResults(Results):
     protocol: str = "nested"
     shots_from: Mapping[str, str] = dataclass_field(default_factory=dict)
     distances: Mapping[str, Distance] = dataclass_field(default_factory=dict)
+    label_evidence: Mapping[str, Mapping[str, LabelEvidence]] = dataclass_field(
+        default_factory=dict
+    )
 
     def __getitem__(self, key: tuple[str, str]) -> dict[str, FewshotResult]:
         """Return the results of a field and a vector, by classifier."""
@@ -231,6 +237,11 @@ class FewshotResults(Results):
             "n_incomplete": self.points.n_incomplete,
             "where": self.points.where,
             "labels_from": self.points.labels_from,
+            "held_out": self.points.held_out,
+            "label_evidence": {
+                field: {vector: one.to_dict() for vector, one in beside.items()}
+                for field, beside in self.label_evidence.items()
+            },
             "split": self.split,
             "test_share": self.test_share,
             "protocol": self.protocol,
@@ -429,6 +440,9 @@ def evaluate_fewshot(  # noqa: PLR0913  a job has as many knobs as it has
         episodes=episodes,
         seed=seed,
         distances=other_distances(source, those.table, those.read),
+        label_evidence=beside_fields(
+            those.rows, those.split, fields, vectors, min_class_size=min_class_size, seed=seed
+        ),
     )
     log_source(run, source, kept.points)
     run.keep(kept)

@@ -27,6 +27,7 @@ from intramodal.evaluation.retrieval import (
     run_task,
     with_distance,
     with_interval,
+    with_label_evidence,
 )
 from intramodal.evaluation.tasks import (
     FieldFilter,
@@ -549,6 +550,7 @@ class IndexResults(Results):
             "n_incomplete": points["n_incomplete"],
             "where": points["where"],
             "labels_from": points["labels_from"],
+            "held_out": points["held_out"],
             "rows": [self._row(result, classes=classes) for result in self.results],
             "distance_note": note_of(self.exact.values(), baseline="The exact mAP is"),
             "run_id": self.run_id,
@@ -564,6 +566,7 @@ class IndexResults(Results):
             "exact_map": beside.get("map"),
             "exact_interval": beside.get("interval"),
             "by_distance": beside.get("by_distance"),
+            "label_evidence": beside.get("label_evidence"),
         }
 
     def to_frame(self) -> Any:
@@ -802,16 +805,21 @@ def _exact(
     vectors = dict.fromkeys(search.vector for search in searches if search.fuse is None)
     pairs = [(task, vector) for task in tasks for vector in vectors]
     return {
-        (task.field, vector): with_interval(
-            with_distance(
-                run_task(task, table, vector, ks=(), ties="id"),
+        (task.field, vector): with_label_evidence(
+            with_interval(
+                with_distance(
+                    run_task(task, table, vector, ks=(), ties="id"),
+                    task,
+                    table,
+                    distances.get(vector),
+                ),
                 task,
                 table,
-                distances.get(vector),
+                cluster=resampling.unit,
+                seed=seed,
             ),
             task,
             table,
-            cluster=resampling.unit,
             seed=seed,
         )
         for task, vector in tracked(
@@ -873,15 +881,39 @@ def answers_of(
     rows: NDArray[np.intp],
     k: int,
 ) -> list[Rows]:
-    """Return the rows of the table that answer each query, best first; -1 for others."""
+    """Return the rows of the table that answer each query, best first; -1 for others.
+
+    Rows that a map was fitted on are no answers: so many more are asked for that k are left.
+    """
     row_of = {point: row for row, point in enumerate(table.ids)}
     answers: list[Rows] = []
     for start in range(0, len(rows), _BATCH):
-        found = search.ask(collection, table, rows[start : start + _BATCH], k)
-        answers += [
-            np.array([row_of.get(point, -1) for point in ids], dtype=np.int64) for ids in found.ids
-        ]
+        found = _judging_answers(collection, table, search, rows[start : start + _BATCH], k)
+        answers += [np.array([row_of.get(i, -1) for i in ids], dtype=np.int64) for ids in found]
     return answers
+
+
+def _judging_answers(
+    collection: ImageCollection,
+    table: VectorTable,
+    search: IndexSearch,
+    rows: NDArray[np.intp],
+    k: int,
+) -> list[list[PointId]]:
+    """Return the first k answers to each query that no map was fitted on, or all there are."""
+    if table.held_out is None:
+        return search.ask(collection, table, rows, k).ids
+    limit = collection.search_limits.answers or collection.described.n_points
+    if search.n_candidates(k):
+        limit = search.candidates or limit // _CANDIDATES_AN_ANSWER
+    limit = max(k, limit)
+    most = min(limit, 2 * k)
+    while True:
+        found = search.ask(collection, table, rows, most).ids
+        left = [[i for i in ids if i not in table.held_out.ids] for ids in found]
+        if most == limit or min(map(len, left), default=k) >= k:
+            return [ids[:k] for ids in left]
+        most = min(limit, 2 * most)
 
 
 def time_searches(

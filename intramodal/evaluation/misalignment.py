@@ -349,6 +349,7 @@ class MisalignmentResults(Results):
         return {
             "where": self.points.where,
             "labels_from": self.points.labels_from,
+            "held_out": self.points.held_out,
             "max_pairs": self.max_pairs,
             "seed": self.seed,
             "rows": self.rows,
@@ -473,6 +474,7 @@ def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has
     n_points = n_incomplete = 0
     read: set[str | int] = set()
     labels_from: list[Mapping[str, Any]] = []
+    held_out: Mapping[str, Any] | None = None
     for target in tracked(source, "misalignment", unit="vector", name=lambda one: one.title):
         shown = views_of(target, projections, source)
         points = target.name or id(target.source)
@@ -481,6 +483,7 @@ def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has
         read.add(points)
         if is_new and table.labels_from is not None:
             labels_from.append(table.labels_from)
+        held_out = held_out if table.held_out is None else table.held_out.to_dict()
         n_points, n_incomplete = n_points + len(table), n_incomplete + table.n_incomplete
         rows += how.rows(target, table, shown)
     named = ", ".join(name for name in names if name) or None
@@ -488,6 +491,7 @@ def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has
         points=Points(
             *(named, n_points, n_incomplete, None, None if where is None else str(where)),
             labels_from=_of_all(labels_from),
+            held_out=held_out,
         ),
         run_id=run.id,
         rows=_side_by_side(rows, fields, names),

@@ -28,6 +28,7 @@ from intramodal.evaluation.retrieval import (
     result_of,
     run_task,
     with_distance,
+    with_label_evidence,
 )
 from intramodal.evaluation.shots import FewshotTask
 from intramodal.evaluation.tasks import Mask, RetrievalTask
@@ -205,7 +206,12 @@ def gathered(table: VectorTable, a: str, b: str, field: str, knobs: Knobs) -> Fi
     )
     ranked = _ranked(table, task, (a, b), knobs)
     results = [
-        with_distance(result, task, table, knobs.distances.get(result.vector))
+        with_label_evidence(
+            with_distance(result, task, table, knobs.distances.get(result.vector)),
+            task,
+            table,
+            seed=knobs.seed,
+        )
         for result in ranked.results[:2]
     ]
     population, without = ranked.population, ranked.without

@@ -17,7 +17,9 @@ from intramodal.evaluation.distances import (
     figure_by_distance,
     other_distances,
 )
+from intramodal.evaluation.held_out import fitted_by
 from intramodal.evaluation.intervals import Interval
+from intramodal.evaluation.label_evidence import LabelEvidence, label_evidence
 from intramodal.evaluation.mapped_queries import (
     asked_by,
     check_query_side,
@@ -57,7 +59,7 @@ from intramodal.types import Distance, Floats, PointId, VectorTable, first_lines
 CLASSES = "per-class results"
 """Name of the run's artefact with the figures of every class."""
 
-FIGURES = ("map", "interval", "population", "by_distance")
+FIGURES = ("map", "interval", "population", "by_distance", "label_evidence")
 """What the JSON of every evaluation says of a `RetrievalResult` first."""
 
 
@@ -90,6 +92,8 @@ class RetrievalResult:
         95% interval of the mAP; None where it was not asked for, or units are too few.
     by_distance : DistanceFigure or None
         The mAP by the collection's own distance; None where that ranks as the cosine does.
+    label_evidence : LabelEvidence or None
+        What stands beside the figures of a vector whose map has seen labels; None of others.
     """
 
     vector: str
@@ -106,6 +110,7 @@ class RetrievalResult:
     ties: str = "expected"
     interval: Interval | None = None
     by_distance: DistanceFigure | None = None
+    label_evidence: LabelEvidence | None = None
 
     @property
     def map(self) -> float:
@@ -162,6 +167,10 @@ class RetrievalResult:
         ends = (self.interval.low, self.interval.high) if self.interval else None
         about: Any = {"vector": self.vector, "field": self.field, "n": len(self.query_ids)}
         run.log_metric(name, self.map, interval=ends, **about)
+        beside = self.label_evidence
+        if beside:
+            run.log_metric(f"{name} of shuffled labels", beside.control, **about)
+            run.log_metric("classification accuracy", beside.accuracy, **about)
         own = self.by_distance
         if own:
             run.log_metric(f"{name} by {own.distance}", own.map, **about)
@@ -174,6 +183,7 @@ class RetrievalResult:
             "map": self.map,
             **interval_values(self.interval),
             "by_distance": self.by_distance and self.by_distance.to_dict(),
+            "label_evidence": self.label_evidence and self.label_evidence.to_dict(),
             "n_queries": len(self.query_ids),
             "n_gallery": self.n_gallery,
             "n_without_positives": self.n_without_positives,
@@ -382,7 +392,9 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     side = QuerySide.of(query_side, vectors, rerank)
     check_query_side(source, side)
     wanted = [*fields, *sides.fields, *resampling.fields]
-    table = read_labelled(source, vectors, wanted, where=where, sample=sample, seed=seed)
+    seen = {} if side is None else fitted_by([side.projection], [side.name], side.vector)
+    read: Any = {"where": where, "sample": sample, "seed": seed, "fitted": seen}
+    table = read_labelled(source, vectors, wanted, **read)
     rows, split = sides.apply(table)
     rows = with_mapped_queries(rows, side)
     at_least, most = min_class_size, max_queries
@@ -398,17 +410,22 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
         min_class_size=min_class_size,
         tasks=tasks,
         results=[
-            with_interval(
-                with_distance(
-                    run_task(task, rows, vector, ks=ks, ties=ties, device=device),
+            with_label_evidence(
+                with_interval(
+                    with_distance(
+                        run_task(task, rows, vector, ks=ks, ties=ties, device=device),
+                        task,
+                        rows,
+                        distances.get(vector),
+                        device=device,
+                    ),
                     task,
                     rows,
-                    distances.get(vector),
-                    device=device,
+                    cluster=resampling.unit,
+                    seed=seed,
                 ),
                 task,
                 rows,
-                cluster=resampling.unit,
                 seed=seed,
             )
             for task, vector in tracked(
@@ -424,6 +441,17 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     log_query_side(run, side)
     run.keep(found)
     return found
+
+
+def with_label_evidence(
+    result: RetrievalResult, task: RetrievalTask, table: VectorTable, *, seed: int = 0
+) -> RetrievalResult:
+    """Return the result with what stands beside it where its vector's map has seen labels.
+
+    Raises `InputError` where that map does not know most of the classes.
+    """
+    found = label_evidence(table, task, result.vector, result.ap, seed=seed)
+    return result if found is None else replace(result, label_evidence=found)
 
 
 def with_interval(

@@ -14,6 +14,7 @@ from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.plots import Plot, sweep_plot
 from intramodal.progress import tracked
 from intramodal.projection.controls import all_directions
+from intramodal.projection.posterior import StoredMap
 from intramodal.projection.projection import Projection
 from intramodal.types import Floats, VectorTable, unit_rows
 
@@ -96,18 +97,18 @@ def sweeps(
     table: VectorTable,
     vectors: tuple[str, str],
     tasks: Sequence[RetrievalTask],
-    projection: Projection | None,
+    projection: StoredMap | None,
     *,
     maps: Sequence[tuple[float, float]],
     texts: Floats | None,
     margin: float,
 ) -> list[DimensionSweep]:
-    """Return one sweep over kept dimensions a task; none without the projection.
+    """Return one sweep over kept dimensions a task; none without a projection of texts alone.
 
     With the texts that it was fitted to the sweep goes on beyond the dimensions that it keeps.
     `maps` are those of both vectors, of each task.
     """
-    if projection is None:
+    if not isinstance(projection, Projection) or projection.labels is not None:
         return []
     raw, projected = vectors
     n_raw, n_kept = projection.dim_in, projection.dim_out

@@ -14,6 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
+from intramodal.evaluation.held_out import (
+    fields_needed,
+    fit_mask,
+    fitted_names,
+    read_fit_rows,
+    rules_of,
+    without_fit_rows,
+)
 from intramodal.evaluation.labels import (
     LabelCodes,
     labels_of,
@@ -27,7 +35,15 @@ from intramodal.store.collection import ImageCollection
 from intramodal.store.fields import fields_of, has_one_of, items_of, value_at
 from intramodal.store.filters import parse_filter
 from intramodal.store.origins import refuse_texts
-from intramodal.types import Floats, PointId, VectorTable, listed, short_repr, unkeyed
+from intramodal.types import (
+    FittedVector,
+    Floats,
+    PointId,
+    VectorTable,
+    listed,
+    short_repr,
+    unkeyed,
+)
 
 Mask = NDArray[np.bool_]
 
@@ -439,7 +455,11 @@ def _mask(table: VectorTable, side: Side | None, name: str) -> Mask:
     if side is None:
         return np.ones(len(table), dtype=bool)
     if isinstance(side, FieldFilter):
+        _require_judges(table, side)
         return side.mask(table)
+    gone = table.held_out
+    if gone is not None and side.shape == gone.kept.shape:
+        side = side[gone.kept]  # the points that took part before rows for fitting left
     if side.shape != (len(table),) or not side.any():
         raise InputError(
             f"the {name} side of the split is true for {np.sum(side):,} of {np.size(side):,} "
@@ -447,6 +467,21 @@ def _mask(table: VectorTable, side: Side | None, name: str) -> Mask:
             f"payload field with the values test and train"
         )
     return side
+
+
+def _require_judges(table: VectorTable, side: FieldFilter) -> None:
+    """Raise `InputError` for a side of nothing but rows that a map was fitted on."""
+    gone = table.held_out
+    if gone is None or side.field not in gone.rows.payload:
+        return
+    is_wanted = has_one_of(side.values)
+    n_gone = sum(map(is_wanted, gone.rows.payload[side.field]))
+    if n_gone and not any(map(is_wanted, table.payload[side.field])):
+        raise InputError(
+            f"all {n_gone:,} points with {side.field}={spelled(side.values)} are rows that "
+            f"{fitted_names(gone.fitted)}, and such rows never judge it; give other queries and "
+            f"gallery"
+        )
 
 
 def _spelled(side: Side | None) -> str:
@@ -467,23 +502,26 @@ def read_labelled(  # noqa: PLR0913  one reader of all jobs
     sample: int | None = None,
     seed: int = 0,
     warns: bool = True,
+    fitted: Mapping[str, FittedVector] | None = None,
 ) -> VectorTable:
     """Return vectors and payload fields of a collection, read once; a table as it is.
 
     Of a collection with more than `sample` points so many are drawn; no point need have one of
     the `optional` fields. With `where`, the points are those that match. Warns of labels that
-    look alike, unless a job that reads the same points again has done so. Raises `NotFound` for a
+    look alike, unless a job that reads the same points again has done so. Rows that maps were
+    fitted on have left, see `read_points`. Raises `NotFound` for a
     vector that is not there, and `InputError` for a field in which no point has a value (the
     closest are named), a vector that holds texts, or where no point matches.
     """
     vectors = list(dict.fromkeys(vectors))
     if isinstance(source, VectorTable):
         require_read(source, vectors=vectors, fields=fields)
-        table = read_points(source, vectors, where=where)
+        table = read_points(source, vectors, where=where, fitted=fitted)
     else:
         names = list(dict.fromkeys([*fields, *optional]))
         refuse_texts(source, vectors)
-        table = read_points(source, vectors, payload=names, where=where, sample=sample, seed=seed)
+        how: Any = {"where": where, "sample": sample, "seed": seed, "fitted": fitted}
+        table = read_points(source, vectors, payload=names, **how)
         for field in fields:
             if all(value is None for value in table.payload[field]):
                 raise InputError(_absent(source, field, len(table), where))
@@ -500,14 +538,43 @@ def read_points(
     where: Filter | None = None,
     sample: int | None = None,
     seed: int = 0,
+    fitted: Mapping[str, FittedVector] | None = None,
 ) -> VectorTable:
-    """Return the points of a source that match a filter; `InputError` where none does."""
+    """Return the points of a source that match a filter; `InputError` where none does.
+
+    Without the rows that maps of some of the vectors were fitted on, which never judge them, and
+    those of further maps, `fitted`; with the vectors that these maps take.
+    """
     if isinstance(source, VectorTable):
-        return source if where is None else _matching(source, where)
+        return _of_table(source, vectors, where, fitted or {})
+    fitted = {**source.fitted(vectors), **(fitted or {})}
+    sources = [one.source for one in fitted.values()]
+    vectors = list(dict.fromkeys([*vectors, *sources]))
+    payload = list(dict.fromkeys([*payload, *fields_needed(fitted)]))
     table = source.table(vectors, payload=payload, where=where, sample=sample, seed=seed)
     if where is not None and where.conditions and not len(table):
         raise InputError(_no_match(source, where, vectors))
-    return table
+    if not fitted or not len(table):
+        return table
+    is_all = where is None and sample is None
+    fit_rows = None if is_all else read_fit_rows(source, table, fitted)
+    return without_fit_rows(table, fit_rows, fitted)
+
+
+def _of_table(
+    table: VectorTable,
+    vectors: Sequence[str],
+    where: Filter | None,
+    fitted: Mapping[str, FittedVector],
+) -> VectorTable:
+    """Return the rows of a table that match a filter and may judge its vectors."""
+    fitted = {name: table.fitted[name] for name in vectors if name in table.fitted} | {**fitted}
+    gone = {} if table.held_out is None else table.held_out.fitted
+    found = table if where is None else _matching(table, where)
+    if all(name in gone for name in fitted):
+        return found
+    is_fit = fit_mask(table, rules_of(fitted))
+    return without_fit_rows(found, table.take(np.flatnonzero(is_fit)), fitted)
 
 
 def _matching(table: VectorTable, where: Filter) -> VectorTable:
@@ -594,6 +661,7 @@ class Points:
     `sample` says how many were drawn of how many, and by which seed; None where all were read.
     `where` is the filter that all of them match, as a person writes it; None without one.
     `labels_from` says how a file of labels and the points belong together; None without one.
+    `held_out` says which maps have seen labels, and how many rows have left for that.
     """
 
     collection: str | None
@@ -602,6 +670,7 @@ class Points:
     sample: Mapping[str, int] | None
     where: str | None = None
     labels_from: Mapping[str, Any] | None = None
+    held_out: Mapping[str, Any] | None = None
 
     @classmethod
     def of(
@@ -615,11 +684,13 @@ class Points:
         name = None if isinstance(source, VectorTable) else source.name
         n, of = len(table), table.drawn_from
         sample = None
-        if of is not None and of > n + table.n_incomplete:
+        n_read = n if table.held_out is None else len(table.held_out.kept)
+        if of is not None and of > n_read + table.n_incomplete:
             sample = {"n_points": n, "of": of, "seed": seed}
             sample |= {"is_estimate": True} if table.is_drawn_from_about else {}
         spelled_out = None if where is None else str(where)
-        return cls(name, n, table.n_incomplete, sample, spelled_out, table.labels_from)
+        gone = None if table.held_out is None else table.held_out.to_dict()
+        return cls(name, n, table.n_incomplete, sample, spelled_out, table.labels_from, gone)
 
 
 def _absent(collection: ImageCollection, field: str, n_points: int, where: Filter | None) -> str:

@@ -37,7 +37,7 @@ from intramodal.store.checks import check_new_vector
 from intramodal.store.fields import paths, value_at
 from intramodal.store.manifest import Manifest, VectorOrigin, claims, new_claim
 from intramodal.store.samples import draw_from_slices, draw_ids
-from intramodal.types import Floats, Payload, PointId, VectorTable, unit_rows
+from intramodal.types import FittedVector, Floats, Payload, PointId, VectorTable, unit_rows
 
 log = logging.getLogger(__name__)
 
@@ -527,11 +527,22 @@ class ImageCollection:
         """
         self._require_names(vectors)
         wanted: dict[str, Any] = {"vectors": vectors, "payload": list(payload) or False}
+        fitted = self.fitted(vectors)
         if sample is None:
-            return tabled(self.scan(**wanted, where=where), vectors, payload)
+            table = tabled(self.scan(**wanted, where=where), vectors, payload)
+            return replace(table, fitted=fitted) if fitted else table
         ids, n_there, is_about = self.draw(sample, seed=seed, where=where)
         table = tabled(self.retrieve(ids, **wanted), vectors, payload)
-        return replace(table, drawn_from=n_there, is_drawn_from_about=is_about)
+        return replace(table, drawn_from=n_there, is_drawn_from_about=is_about, fitted=fitted)
+
+    def fitted(self, vectors: Iterable[str]) -> dict[str, FittedVector]:
+        """Return those of some vectors whose maps have seen labels, by the manifest."""
+        origins = {name: self.manifest.vectors.get(name) for name in vectors}
+        return {
+            name: FittedVector(origin.labels, origin.source, origin.distance)
+            for name, origin in origins.items()
+            if origin is not None and origin.labels is not None
+        }
 
     def retrieve(
         self,

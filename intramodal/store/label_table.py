@@ -157,11 +157,13 @@ class LabelledCollection(ImageCollection):
         if sample is None:
             read = tabled(join.over(self._plain.scan(**wanted, where=sent)), vectors, payload)
             n_unknown = self._n_unknown(join, is_whole=sent is None)
-            return replace(read, labels_from=join.counts(n_unknown))
+            counts = join.counts(n_unknown)
+            return replace(read, labels_from=counts, fitted=self.fitted(vectors))
         ids, n_there, is_about = self.draw(sample, seed=seed, where=where)
         read = tabled(join.over(self._plain.retrieve(ids, **wanted)), vectors, payload)
         drawn: dict[str, Any] = {"drawn_from": n_there, "is_drawn_from_about": is_about}
-        return replace(read, labels_from=join.counts(None), **drawn)
+        fitted = self.fitted(vectors)
+        return replace(read, labels_from=join.counts(None), fitted=fitted, **drawn)
 
     def count(self, where: Filter | None = None, *, exact: bool = True) -> int:
         """Return the number of (matching) points; an estimate is enough without `exact`."""

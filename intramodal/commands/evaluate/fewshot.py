@@ -103,10 +103,12 @@ def print_accuracy(result: dict[str, Any]) -> None:
     from intramodal.commands.printing import (
         interval,
         note,
+        note_held_out,
         note_where,
         number,
         print_by_distance,
         print_table,
+        say_label_evidence,
         with_interval,
     )
 
@@ -125,5 +127,8 @@ def print_accuracy(result: dict[str, Any]) -> None:
         title = f"protocol of the paper: mean of {result['n_episodes']} seeds, intervals over them"
     print_table((*columns, wide("classes>"), "tested>"), rows, title=title)
     print_by_distance(result, ())
+    for beside in result.get("label_evidence", {}).values():
+        say_label_evidence({"label_evidence": one} for one in beside.values())
     note_where(result)
+    note_held_out(result)
     note(f"run {result['run_id']}")

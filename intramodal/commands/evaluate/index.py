@@ -176,6 +176,7 @@ def _show(result: dict[str, Any]) -> None:
         number,
         print_by_distance,
         print_table,
+        say_label_evidence,
     )
 
     k = result["k"]
@@ -195,5 +196,6 @@ def _show(result: dict[str, Any]) -> None:
         (row["field"], row["search"], {**row, "map": row["exact_map"]}) for row in result["rows"]
     ]
     print_by_distance(result, exact)
+    say_label_evidence(result["rows"])
     note_left_out(result, {})
     note(f"run {result['run_id']}")

@@ -216,6 +216,7 @@ def _show(result: dict[str, Any], ks: Sequence[int]) -> None:
         number,
         print_by_distance,
         print_table,
+        say_label_evidence,
         with_interval,
     )
 
@@ -245,6 +246,7 @@ def _show(result: dict[str, Any], ks: Sequence[int]) -> None:
         for vector, figures in entry["vectors"].items()
     ]
     print_by_distance(result, vectors)
+    say_label_evidence(figures for *_, figures in vectors)
     note_populations([figures for *_, figures in vectors])
     note_left_out(result, result["fields"])
     note(f"run {result['run_id']}")

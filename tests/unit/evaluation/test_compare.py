@@ -154,7 +154,8 @@ def test_the_object_holds_json_values_with_the_documented_keys(rng: np.random.Ge
     row = field(two_vectors(rng, noise=(2.0, 1.9)), {})
     json.dumps(row, allow_nan=False)
     assert list(row) == [
-        *("map", "map_by_distance", "delta", "interval", "population", "p_value", "p_adjusted"),
+        *("map", "map_by_distance", "label_evidence", "delta", "interval", "population"),
+        *("p_value", "p_adjusted"),
         *("n_queries", "n_classes", "effective_classes", "wins", "ties", "losses"),
         *("verdict_retrieval", "fewshot", "verdict_fewshot", "verdict", "brief"),
         "sentence",

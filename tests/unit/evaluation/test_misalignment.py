@@ -295,7 +295,8 @@ def test_the_job_measures_every_field_and_vector_and_what_a_projection_makes_of_
     assert {name: row[name] for name in direct.to_dict()} == direct.to_dict()
     ranked = evaluate_retrieval(table, vectors=["raw"], fields=["label"])
     assert found["label", "raw"]["map"] == ranked["label", "raw"].map
-    facts = {"max_pairs": 200, "seed": 1, "where": None, "labels_from": None, "run_id": None}
+    facts = {"max_pairs": 200, "seed": 1, "where": None, "labels_from": None, "held_out": None}
+    facts["run_id"] = None
     assert found.to_dict() == {**facts, "rows": found.rows}
     assert json.dumps(found.to_dict(), allow_nan=False)
 

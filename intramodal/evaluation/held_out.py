@@ -1,0 +1,144 @@
+"""Rows that a map was fitted on never judge it: they leave before anything is evaluated.
+
+They leave the queries and the gallery, with their near-copies, whatever the evaluation and however
+its points were chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intramodal.errors import InputError
+from intramodal.evaluation.labels import require_read
+from intramodal.fit_rows import FitRows
+from intramodal.projection.posterior import StoredMap
+from intramodal.store.base import Page
+from intramodal.store.collection import ImageCollection, tabled
+from intramodal.store.fields import has_one_of, value_at
+from intramodal.types import FittedVector, Floats, HeldOut, VectorTable
+
+NEAR_COPY = 0.97
+"""Cosine of the encoder's own vectors above which an image is a copy of a labelled one."""
+_BLOCK = 2048
+
+Mask = NDArray[np.bool_]
+
+
+def fit_mask(table: VectorTable, rules: Iterable[FitRows]) -> Mask:
+    """Return which rows (n,) of a table are for fitting by one of some rules."""
+    found = np.zeros(len(table), dtype=bool)
+    for rule in dict.fromkeys(rules):
+        if rule.where is None:
+            found |= np.fromiter(map(rule.holds, table.ids), bool, len(table))
+        else:
+            field, values = rule.where
+            require_read(table, fields=[field])
+            found |= np.fromiter(map(has_one_of(values), table.payload[field]), bool, len(table))
+    return found
+
+
+def fitted_by(
+    maps: Iterable[StoredMap], names: Iterable[str], source: str
+) -> dict[str, FittedVector]:
+    """Return those of some maps of a vector that have seen labels, by what they are called."""
+    return {
+        name: FittedVector(one.labels, source, one.distance)
+        for name, one in zip(names, maps, strict=True)
+        if one.labels is not None
+    }
+
+
+def rules_of(fitted: Mapping[str, FittedVector]) -> list[FitRows]:
+    """Return which rows each map was fitted on."""
+    return [one.labels.rows for one in fitted.values()]
+
+
+def fields_needed(fitted: Mapping[str, FittedVector]) -> list[str]:
+    """Return the payload fields that rules and labels of maps are told by."""
+    rules = [rule.field for rule in rules_of(fitted) if rule.field is not None]
+    return list(dict.fromkeys([*rules, *(one.labels.field for one in fitted.values())]))
+
+
+def read_fit_rows(
+    collection: ImageCollection, table: VectorTable, fitted: Mapping[str, FittedVector]
+) -> VectorTable:
+    """Return the rows for fitting of a collection, with the vectors and fields of a table."""
+    vectors, payload = list(table.vectors), list(table.payload)
+
+    def parts() -> Iterator[Page]:
+        for page in collection.scan(vectors=vectors, payload=payload or False):
+            columns = {field: [value_at(p, field) for p in page.payloads] for field in payload}
+            held = fit_mask(VectorTable(page.ids, page.vectors, columns), rules_of(fitted))
+            rows = np.flatnonzero(held)
+            yield replace(
+                page,
+                ids=[page.ids[row] for row in rows],
+                vectors={name: X[rows] for name, X in page.vectors.items()},
+                payloads=[page.payloads[row] for row in rows] if payload else page.payloads,
+            )
+
+    return replace(tabled(parts(), vectors, payload), fitted=table.fitted)
+
+
+def without_fit_rows(
+    table: VectorTable, fit_rows: VectorTable | None, fitted: Mapping[str, FittedVector]
+) -> VectorTable:
+    """Return the rows of a table that may judge maps, and in `held_out` what has left.
+
+    Parameters
+    ----------
+    table : VectorTable
+        With the vectors that these maps took, and the fields that tell their rows.
+    fit_rows : VectorTable, optional
+        All rows for fitting; those of the table where it holds all points.
+    fitted : dict of str to FittedVector
+
+    Raises
+    ------
+    InputError
+        If no row is left.
+    """
+    sources = list(dict.fromkeys(one.source for one in fitted.values()))
+    require_read(table, vectors=sources)
+    is_fit = fit_mask(table, rules_of(fitted))
+    if fit_rows is None:
+        fit_rows = table.take(np.flatnonzero(is_fit))
+    is_copy = np.zeros(len(table), dtype=bool)
+    others = np.flatnonzero(~is_fit)
+    for source in sources:
+        near = near_copies(table.unit(source, others), fit_rows.unit(source))
+        is_copy[others] |= near
+    kept = ~(is_fit | is_copy)
+    if not kept.any():
+        raise InputError(_nothing_left(len(table), fitted))
+    ids = frozenset(table.ids[row] for row in np.flatnonzero(~kept))
+    held_out = HeldOut(fitted, fit_rows, ids, int(is_fit.sum()), int(is_copy.sum()), kept)
+    return replace(table.take(np.flatnonzero(kept)), held_out=held_out)
+
+
+def near_copies(X: Floats, of: Floats) -> Mask:
+    """Return which unit rows of `X` (n, d) are near-copies of one of some unit rows (m, d)."""
+    found = np.zeros(len(X), dtype=bool)
+    for start in range(0, len(X), _BLOCK):
+        for first in range(0, len(of), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            cosines = X[rows] @ of[first : first + _BLOCK].T
+            found[rows] |= (cosines > NEAR_COPY).any(axis=1)
+    return found
+
+
+def _nothing_left(n: int, fitted: Mapping[str, FittedVector]) -> str:
+    return (
+        f"all {n:,} points are rows that {fitted_names(fitted)}, or near-copies of them, and such "
+        f"rows never judge it; fit on fewer rows, or judge by points that came later"
+    )
+
+
+def fitted_names(fitted: Mapping[str, FittedVector]) -> str:
+    """Return which vectors were fitted on which rows, as a sentence goes on."""
+    made = (f"{name!r} was fitted on ({one.labels.rows})" for name, one in fitted.items())
+    return " and ".join(made)
