@@ -73,13 +73,13 @@ def command(  # noqa: PLR0913  a command has as many options as it has
     intramodal adopt --shard ./edge_shard products --made-by open_clip:ViT-B-32:openai
     """
     from intramodal.ingest.encoders.registry import load_encoder
-    from intramodal.projection.projection import Projection
+    from intramodal.projection.posterior import load_map
 
     _check_usage(knobs, shard, move=move, dry_run=dry_run)
     if shard is not None and dry_run:
         session.answer(_planned(session, shard, collection), _print_plan)
         return
-    fitted = Projection.load(projection) if projection else None
+    fitted = load_map(projection) if projection else None
     knobs |= {
         "projection": fitted,
         "encoder": partial(load_encoder, device=device, precision=precision),

@@ -162,7 +162,7 @@ def command(ctx: click.Context, /, session: Session, collection: str, **options:
     intramodal backfill photos --projection pca.safetensors --new-collection photos_v2
     intramodal backfill photos --rollback
     """
-    from intramodal.projection.projection import Projection
+    from intramodal.projection.posterior import load_map
 
     _check_combination(ctx, options)
     where = {"vector": options["vector"], "source": options["source"]}
@@ -171,7 +171,7 @@ def command(ctx: click.Context, /, session: Session, collection: str, **options:
     else:
         job = _planned if options["dry_run"] else _backfilled
         job = job if options["verify"] is None else _verified
-        projection = Projection.load(options["projection"])
+        projection = load_map(options["projection"])
         done = job(session, collection, projection, where, options)
     session.answer(done, _print)
     if done.get("stale") or _all_failed(done):

@@ -2,29 +2,85 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from intramodal.commands import completion
-from intramodal.commands.options import model_options, preference, shard_key_option
+from intramodal.commands.options import (
+    FILE,
+    LIST,
+    comma_list,
+    label_file_options,
+    model_options,
+    preference,
+    shard_key_option,
+)
 from intramodal.commands.outputs import Output
 from intramodal.commands.session import JobCommand, Session, session_options
+from intramodal.files import check_replaceable
 
 
 @click.command(
     "fit",
     cls=JobCommand,
-    common=("out", "model", "text-vectors", "made-by", "method"),
+    common=("out", "model", "text-vectors", "made-by", "labels", "method"),
     kept="no file was written; run the same command again to start over",
     job="projection.fit:fit_projection",
-    settings="projection.anchors:load_anchors",
+    settings=(
+        "projection.anchors:load_anchors",
+        "projection.fit:fit_label_map",
+        "projection.fit:fit_posterior",
+        "evaluation.labelled_rows:labelled_rows",
+    ),
 )
+@click.argument("collection", required=False, metavar="[COLLECTION[:VECTOR]]")
 @preference(
     "--method",
-    type=click.Choice(["pca", "isoclip"]),
-    help="pca: PCA← of class-name texts; isoclip: the middle of the projectors' spectrum.",
+    type=click.Choice(["pca", "isoclip", "label", "posterior"]),
+    help="pca: PCA← of class-name texts; isoclip: the middle of the projectors' spectrum; with "
+    "--labels, label (default): axes that tell classes apart beside text axes; posterior: the "
+    "chance of each class.",
+)
+@click.option(
+    "--labels",
+    metavar="FIELD,...",
+    type=LIST,
+    callback=comma_list,
+    help="label, posterior: payload fields of COLLECTION to fit a map to, one file each: with "
+    "several, {field} in --out stands for the name.",
+)
+@preference(
+    "--fit-share",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="label, posterior: share of the points that is for fitting, drawn by a hash of the id; "
+    "they never judge the map; default: 0.5.",
+)
+@preference(
+    "--fit-rows",
+    metavar="FIELD=VALUE",
+    help="label, posterior: points that are for fitting instead, e.g. split=train.",
+)
+@preference(
+    "--label-weight",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="label: share of the label axes in a vector's length; default: 0.5 below 100 labelled "
+    "images, else 0.8.",
+)
+@preference(
+    "--force",
+    is_flag=True,
+    help="posterior: fit also where a class has fewer than 10 labelled images.",
+)
+@click.option(
+    "--projection",
+    type=FILE,
+    help="label, posterior: projection file whose directions are the text axes, instead of "
+    "--text-vectors; without either they are the images' own principal axes.",
 )
 @click.option(
     "--model",
@@ -33,7 +89,8 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.option(
     "--text-vectors",
     type=click.Path(path_type=Path),
-    help="Precomputed text embeddings, one row per anchor, instead of --model; needs --made-by.",
+    help="Precomputed text embeddings, one row per anchor, instead of --model; needs --made-by "
+    "(pca).",
 )
 @click.option(
     "--projectors",
@@ -61,7 +118,10 @@ from intramodal.commands.session import JobCommand, Session, session_options
     "they are scaled.",
 )
 @preference(
-    "--components", type=click.IntRange(1), help="Number of dimensions to keep; default: half."
+    "--components",
+    type=click.IntRange(1),
+    help="Number of dimensions to keep; default: half. label: number of label axes at most; "
+    "default: 64.",
 )
 @click.option(
     "--center",
@@ -86,20 +146,33 @@ from intramodal.commands.session import JobCommand, Session, session_options
     required=True,
     help="Projection file to write, e.g. pca.safetensors.",
 )
+@label_file_options
 @shard_key_option
 @model_options
 @session_options
 @click.pass_context
 def command(context: click.Context, /, session: Session, **options: Any) -> None:
-    """Fit a projection (PCA←, centred PCA←, IsoCLIP) and save it to a file.
+    """Fit a map of vectors to texts (PCA←, IsoCLIP) or labels, and save it to a file.
 
     \b
     intramodal fit --model open_clip:ViT-B-32:openai -o pca.safetensors
     intramodal fit --text-vectors T.npy --made-by open_clip:ViT-B-32:openai -o pca.safetensors
     intramodal fit --recipe paper-table3 --model open_clip:ViT-B-32:openai -o table3.safetensors
     intramodal fit --method isoclip --model open_clip:ViT-B-32:openai -o isoclip.safetensors
+    intramodal fit photos --labels category --projection pca.safetensors -o category.safetensors
+    intramodal fit photos --method posterior --labels category -o codes.safetensors
     """
+    if options["labels"] and context.get_parameter_source("method") is ParameterSource.DEFAULT:
+        options["method"] = "label"
     _check_usage(context, options)
+    if options["method"] in _OF_LABELS:
+        session.answer(_fit_labels(session, options), _show_maps)
+        return
+    session.answer(_fit_texts(session, options), _show)
+
+
+def _fit_texts(session: Session, options: dict[str, Any]) -> dict[str, Any]:
+    """Fit a projection to texts or projectors."""
     from intramodal.projection.fit import fit_projection
 
     with (
@@ -123,8 +196,80 @@ def command(context: click.Context, /, session: Session, **options: Any) -> None
         run.log_fingerprint(
             "projection", projection.method, projection.fingerprint, projection.recipe
         )
-    found = {"projection": str(options["out"]), **projection.to_dict(), "run_id": run.id}
-    session.answer(found, _show)
+    return {"projection": str(options["out"]), **projection.to_dict(), "run_id": run.id}
+
+
+def _fit_labels(session: Session, options: dict[str, Any]) -> dict[str, Any]:
+    """Fit a map to the labels of each field."""
+    from intramodal.evaluation.labelled_rows import labelled_rows
+
+    places = _places(options["out"], options["labels"])
+    name, has_vector, vector = options["collection"].partition(":")
+    how = {"vector": vector} if has_vector else {}
+    how |= _fit_rows(options)
+    text = _text(options)
+    found = []
+    with (
+        session.open() as at,
+        at.ledger.run("fit", parameters=session.given()) as run,
+    ):
+        photos = at.collection(name)
+        for field, place in places.items():
+            made = _fitted(labelled_rows(photos, field, **how), text, options)
+            made.save(place)
+            run.log_fingerprint("projection", made.method, made.fingerprint, made.recipe)
+            found.append({"projection": str(place), **made.to_dict()})
+    return {"maps": found, "run_id": run.id}
+
+
+def _fitted(rows: Any, text: Any, options: dict[str, Any]) -> Any:
+    from intramodal.projection.fit import fit_label_map, fit_posterior
+
+    if options["method"] == "posterior":
+        return fit_posterior(rows, text=text, force=options["force"])
+    weight, components = options["label_weight"], options["components"]
+    return fit_label_map(rows, text=text, label_weight=weight, components=components)
+
+
+def _fit_rows(options: dict[str, Any]) -> dict[str, Any]:
+    """Return which rows are for fitting, unless it is left to the job."""
+    from intramodal.evaluation.tasks import FieldFilter
+    from intramodal.fit_rows import FitRows
+
+    if options["fit_rows"] is not None:
+        chosen = FieldFilter.parse(options["fit_rows"])
+        return {"rows": FitRows(where=(chosen.field, chosen.values))}
+    share = options["fit_share"]
+    return {} if share is None else {"rows": FitRows(share=share)}
+
+
+def _text(options: dict[str, Any]) -> Any:
+    """Return what gives the text axes; None for the images' own."""
+    if options["projection"] is not None:
+        from intramodal.projection.projection import Projection
+
+        return Projection.load(options["projection"])
+    if options["text_vectors"] is not None:
+        from intramodal.ingest.vectors.matrices import read_matrix
+
+        return read_matrix(options["text_vectors"])
+    return None
+
+
+def _places(out: Path, fields: Sequence[str]) -> dict[str, Path]:
+    """Return the file of each field's map."""
+    if len(fields) > 1 and _FIELD not in out.name:
+        raise click.UsageError(
+            f"{len(fields)} fields give as many files; write {_FIELD} where their names differ, "
+            f"for example --out '{_FIELD}.safetensors'"
+        )
+    plain = {field: re.sub(r"[^\w-]+", "_", field).strip("_") for field in fields}
+    found = {field: out.with_name(out.name.replace(_FIELD, plain[field])) for field in fields}
+    for place in found.values():
+        check_replaceable(place)
+    if len(set(found.values())) < len(fields):
+        raise click.UsageError("two of the fields give files of one name; fit them one by one")
+    return found
 
 
 def _anchors(session: Session, options: dict[str, Any]) -> tuple[Any, Any]:
@@ -177,31 +322,98 @@ def _show(result: dict[str, Any]) -> None:
     print_table(columns, [[*row, result["fingerprint"][:12]]])
 
 
+def _show_maps(result: dict[str, Any]) -> None:
+    from intramodal.commands.columns import id_column
+    from intramodal.commands.printing import note, print_table, printable
+
+    rows = []
+    for one in result["maps"]:
+        labels, counts = one["labels"], one["labels"]["counts"]
+        fitted_on = f"{sum(counts.values()):,} labels of {len(counts):,} classes"
+        dimensions = f"{one['dim_in']} > {one['dim_out']}"
+        row = [one["projection"], labels["field"], fitted_on, dimensions, one["vector"]]
+        rows.append([*row, one["fingerprint"][:12]])
+        for warning in one["warnings"]:
+            note(printable(f"warning: {warning}"))
+    columns = ("projection", "field", "fitted on", "dimensions>", "vector")
+    print_table((*columns, id_column("fingerprint")), rows)
+    note("rows for fitting never judge these maps: every evaluation leaves them out by itself")
+
+
+_FIELD = "{field}"
 _OF_RECIPE = ("anchors", "template", "normalize_text")
+_OF_LABELS = ("label", "posterior")
+_READS_ROWS = ("labels", "fit_share", "fit_rows", "projection", "labels_from", "id_column")
 _ONLY_FOR = {
-    "pca": ("text_vectors", "recipe", *_OF_RECIPE, "components", "center"),
+    "pca": ("recipe", *_OF_RECIPE, "center"),
     "isoclip": ("projectors", "k_top", "k_bottom"),
+    "label": ("label_weight", *_READS_ROWS),
+    "posterior": ("force", *_READS_ROWS),
 }
+_ALSO_FOR = {
+    "text_vectors": ("pca", *_OF_LABELS),
+    "components": ("pca", "label"),
+    "model": ("pca", "isoclip"),
+    "made_by": ("pca", "isoclip"),
+}
+"""Options of several methods."""
 
 
 def _check_usage(context: click.Context, options: dict[str, Any]) -> None:
-    """Refuse options of the other method, and two sources or none."""
+    """Refuse options of other methods, and two sources or none."""
     method = options["method"]
-    for other, names in _ONLY_FOR.items():
-        given = [name for name in names if _is_typed(context, name)]
-        if other != method and given:
-            raise click.UsageError(
-                f"--{given[0].replace('_', '-')} belongs to --method {other}, not to {method}"
-            )
-    if options["center"] is None and _is_typed(context, "shard_key"):
-        raise click.UsageError("--shard-key is for --center only: nothing else reads points")
+    for name, methods in _methods().items():
+        if method not in methods and _is_typed(context, name):
+            belongs = " or ".join(methods)
+            raise click.UsageError(f"{_flag(name)} belongs to --method {belongs}, not to {method}")
+    _check_place(context, options)
     _check_recipe(context, options["recipe"])
+    if method in _OF_LABELS:
+        _check_rows(options)
+        return
     ready = "text_vectors" if method == "pca" else "projectors"
-    option = f"--{ready.replace('_', '-')}"
     if (options["model"] is None) == (options[ready] is None):
-        raise click.UsageError(f"give either --model or {option}")
+        raise click.UsageError(f"give either --model or {_flag(ready)}")
     if options[ready] is not None and options["made_by"] is None:
-        raise click.UsageError(f"{option} needs --made-by, the model that made them")
+        raise click.UsageError(f"{_flag(ready)} needs --made-by, the model that made them")
+
+
+def _methods() -> dict[str, list[str]]:
+    """Return the methods of every option that is not for all of them."""
+    found: dict[str, list[str]] = {name: list(methods) for name, methods in _ALSO_FOR.items()}
+    for method, names in _ONLY_FOR.items():
+        for name in names:
+            found.setdefault(name, []).append(method)
+    return found
+
+
+def _check_place(context: click.Context, options: dict[str, Any]) -> None:
+    """Refuse a collection that is not read, and a shard key without one."""
+    reads = options["method"] in _OF_LABELS
+    if options["collection"] is not None and not reads:
+        raise click.UsageError(
+            "a collection is for --labels; its mean is subtracted with --center COLLECTION"
+        )
+    if not reads and options["center"] is None and _is_typed(context, "shard_key"):
+        raise click.UsageError(
+            "--shard-key is for --center and --labels only: nothing else reads points"
+        )
+
+
+def _check_rows(options: dict[str, Any]) -> None:
+    """Refuse a fit to labels without collection or field, and what contradicts itself."""
+    if options["collection"] is None or not options["labels"]:
+        raise click.UsageError(
+            f"--method {options['method']} needs a collection and --labels, for example: "
+            f"intramodal fit photos --labels category"
+        )
+    for a, b in (("fit_share", "fit_rows"), ("projection", "text_vectors")):
+        if options[a] is not None and options[b] is not None:
+            raise click.UsageError(f"give either {_flag(a)} or {_flag(b)}")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _check_recipe(context: click.Context, recipe: str | None) -> None:
@@ -214,7 +426,7 @@ def _check_recipe(context: click.Context, recipe: str | None) -> None:
 
 
 def _is_typed(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def _basis(result: dict[str, Any]) -> str:

@@ -421,9 +421,9 @@ def _ready(options: dict[str, Any]) -> Any:
 def _projection(options: dict[str, Any]) -> Any:
     if options["projection"] is None:
         return None
-    from intramodal.projection.projection import Projection
+    from intramodal.projection.posterior import load_map
 
-    return Projection.load(options["projection"])
+    return load_map(options["projection"])
 
 
 def _uploads(options: dict[str, Any]) -> Uploads:

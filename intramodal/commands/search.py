@@ -135,14 +135,14 @@ def _loader(options: dict[str, Any]) -> Any:
 
 def _projection(photos: Any, options: dict[str, Any]) -> Any:
     """Load the projection where there is a vector that one has made."""
-    from intramodal.projection.projection import Projection
+    from intramodal.projection.posterior import load_map
 
     origins = photos.manifest.vectors
     asked = origins if options["vectors"] is None else options["vectors"]
     is_needed = any(v in origins and origins[v].projection for v in asked)
     if options["projection"] is None or not is_needed:
         return None
-    return Projection.load(options["projection"])
+    return load_map(options["projection"])
 
 
 def _write_page(photos: Any, found: Any, query: dict[str, Any], options: dict[str, Any]) -> Any:

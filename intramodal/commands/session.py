@@ -308,9 +308,9 @@ class JobCommand(SessionCommand):
     job : str
         Module below ``intramodal`` and function: ``"evaluation.retrieval:evaluate_retrieval"``. It
         is imported when the command runs or shows its help, not before.
-    settings : str, optional
-        What makes a value that the job takes: module and class or function; its parameters are
-        options, too.
+    settings : str or sequence of str, optional
+        What makes a value that the job takes, or what the command calls in its place: module and
+        class or function; their parameters are options, too.
     renamed : mapping of str to str, optional
         Parameters of the job whose options have another name: ``{"timed": "n_timed"}``.
     """
@@ -319,20 +319,20 @@ class JobCommand(SessionCommand):
         self,
         *arguments: Any,
         job: str,
-        settings: str | None = None,
+        settings: str | Sequence[str] = (),
         renamed: Mapping[str, str] | None = None,
         **attributes: Any,
     ) -> None:
         super().__init__(*arguments, **attributes)
         self.job = job
-        self.settings = settings
+        self.settings = (settings,) if isinstance(settings, str) else tuple(settings)
         self.renamed = renamed or {}
         self._is_filled = False
 
     @property
     def knobs(self) -> Mapping[str, inspect.Parameter]:
         """Parameters of the job, and what makes one of its values where that says more."""
-        of_settings = parameters(self.settings) if self.settings else {}
+        of_settings = {n: p for name in self.settings for n, p in parameters(name).items()}
         of_job = parameters(self.job)
         unset = {name for name in of_job if of_job[name].default is None}
         return {
