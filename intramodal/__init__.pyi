@@ -10,6 +10,7 @@ from .evaluation.gate import Baseline as Baseline
 from .evaluation.gate import gated as gated
 from .evaluation.index import IndexSearch as IndexSearch
 from .evaluation.index import evaluate_index as evaluate_index
+from .evaluation.labelled_rows import labelled_rows as labelled_rows
 from .evaluation.misalignment import VectorOf as VectorOf
 from .evaluation.misalignment import measure_misalignment as measure_misalignment
 from .evaluation.preference import Preference as Preference
@@ -34,6 +35,7 @@ from .evaluation.rivals.oti import invert_images as invert_images
 from .evaluation.rivals.oti import stored_texts as stored_texts
 from .evaluation.tasks import Sides as Sides
 from .evaluation.text_retrieval import evaluate_text_retrieval as evaluate_text_retrieval
+from .fit_rows import FitRows as FitRows
 from .ground_truth import GroundTruth as GroundTruth
 from .ground_truth import read_ground_truth as read_ground_truth
 from .ingest.adopt import adopt_collection as adopt_collection
@@ -65,9 +67,15 @@ from .paper.plan import plan_reproduction as plan_reproduction
 from .paper.reproduce import reproduce as reproduce
 from .projection.anchors import AnchorSet as AnchorSet
 from .projection.anchors import load_anchors as load_anchors
+from .projection.fit import LabelledRows as LabelledRows
+from .projection.fit import fit_label_map as fit_label_map
+from .projection.fit import fit_posterior as fit_posterior
 from .projection.fit import fit_projection as fit_projection
 from .projection.isoclip import IsoClip as IsoClip
 from .projection.isoclip import read_projectors as read_projectors
+from .projection.label_map import LabelMap as LabelMap
+from .projection.posterior import PosteriorMap as PosteriorMap
+from .projection.posterior import load_map as load_map
 from .projection.projection import Projection as Projection
 from .projection.recipes import RECIPES as RECIPES
 from .projection.recipes import Recipe as Recipe

@@ -71,7 +71,7 @@ from intramodal.files import check_replaceable
     help="label: share of the label axes in a vector's length; default: 0.5 below 100 labelled "
     "images, else 0.8.",
 )
-@preference(
+@click.option(
     "--force",
     is_flag=True,
     help="posterior: fit also where a class has fewer than 10 labelled images.",

@@ -45,6 +45,8 @@ MADE_OF = {
     "searches": {"ef", "indexed_only", "ignore_quantization", "rescore", "oversampling", "exact"}
     | {"candidates"},
     "words": {"class_texts"},
+    "rows": {"labels", "fit_rows", "fit_share"},
+    "text": {"projection", "text_vectors"},
     "anchors": {"anchors", "template"},
     "names": {"names"},
     "by": {"by"},

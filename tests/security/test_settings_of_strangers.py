@@ -29,7 +29,8 @@ POSIX = pytest.mark.skipif(os.name != "posix", reason="Windows has no such right
 PREFERENCES = {
     *("all-queries", "average", "batch-size", "best", "bins", "by", "candidates", "classes"),
     *("classifiers", "cluster", "cols", "components", "controls", "deadline", "denominator"),
-    *("device", "duplicates", "ef", "episodes", "exact", "fail-on", "format", "gallery", "guard"),
+    *("device", "duplicates", "ef", "episodes", "exact", "fail-on", "fit-rows", "fit-share"),
+    *("format", "gallery", "guard", "label-weight"),
     *("id", "ignore-quantization", "indexed-only", "intervals", "json", "k", "k-bottom", "k-top"),
     *("kind", "ks", "label", "labels", "limit", "map", "margin", "max-pairs", "max-queries"),
     *("method", "methods", "metric", "min-class-size", "name-field", "normalize-text", "only"),
