@@ -105,8 +105,10 @@ def search_page(  # noqa: PLR0913  a query has one of three forms
         query = Picture("", text)
     elif image is not None:
         query = Picture("", image.name, data_uri(image.read_bytes(), side=SIDE))
+    elif point is None:
+        raise InputError("a page needs its query; give image, text or point as the search had it")
     else:
-        page = collection.store.retrieve(collection.name, [point or ""], payload=True)
+        page = collection.store.retrieve(collection.name, [point], payload=True)
         payload = page.payloads[0]
         wanted = value_at(payload, field)
         if wanted is None and label is not None:

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from intramodal import open_store
+from intramodal import ImageCollection, open_store, search_page
+from intramodal import search as search_of
 from intramodal.commands.options import DEFAULT_STORE
+from intramodal.errors import InputError
+from intramodal.store.base import VectorSpec
 from tests.cli.kit import invoke, make_photos, run
 
 
@@ -67,3 +70,17 @@ def test_without_a_page_nothing_is_written(ids: list[str]) -> None:
     found = search(ids[0])
     assert set(found) == {"collection", "vectors", "run_id"}
     assert set(Path.cwd().iterdir()) == before
+
+
+def test_the_point_with_id_zero_has_a_page(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Zero was taken for no id at all."""
+    with open_store(str(tmp_path / "store")) as store:
+        store.create("shop", {"raw": VectorSpec(4)})
+        X = rng.normal(size=(6, 4)).astype(np.float32)
+        store.upsert("shop", list(range(6)), {"raw": X}, [{"kind": "cat"}] * 6)
+        shop = ImageCollection.open(store, "shop")
+        found = search_of(shop, point=0, vectors=["raw"])
+        page = search_page(shop, found, point=0, label="kind")
+        assert page.query.id == "0"
+        with pytest.raises(InputError, match="give image, text or point"):
+            search_page(shop, found)

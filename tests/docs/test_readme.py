@@ -10,21 +10,17 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from intramodal import AnchorSet, ImageCollection, load_encoder, open_store
+from intramodal import ImageCollection, open_store
 from intramodal.cli import cli
 from intramodal.commands.options import DEFAULT_STORE
-from intramodal.demo import pictures_list
-from intramodal.ingest.sources.formats import open_source
-from intramodal.store.base import VectorSpec
+from tests.docs.conftest import N_CODE_POINTS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHOWN_MODEL = "open_clip:ViT-B-32:openai"
-N_CODE_POINTS = 40
 
 pytest.importorskip("open_clip", reason="the README's commands need intramodal[encoders]")
 
@@ -38,32 +34,6 @@ def blocks(language: str) -> list[str]:
 def commands() -> list[str]:
     lines = [line for block in blocks("console") for line in block.splitlines()]
     return [line.split("#")[0].strip() for line in lines if line.strip()]
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder as the README's reader has it: a foreign collection, texts, pictures."""
-    folder = tmp_path_factory.mktemp("shop")
-    encoder = load_encoder("demo")
-    np.save(folder / "X.npy", np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32))
-    (folder / "meta.csv").write_text("sku,price\na,1\nb,2\nc,3\n")
-    np.save(folder / "T.npy", encoder.encode_texts(AnchorSet.imagenet().prompts()))
-    shown = list(open_source(str(pictures_list())))
-    records = [
-        r for row, r in enumerate(shown) if row // 4 % (len(shown) // 4 // N_CODE_POINTS) == 0
-    ]
-    records = records[: 4 * N_CODE_POINTS]  # of every kind, each by all four vendors
-    embeddings = encoder.encode_images([record.read() for record in records])
-    payloads = [{k: r.payload[k] for k in ("category", "vendor")} for r in records]
-    with open_store(str(folder / DEFAULT_STORE)) as store:
-        store.create("products", {"image": VectorSpec(encoder.dim)})
-        store.upsert("products", list(range(len(records))), {"image": embeddings}, payloads)
-    lines = [f"{number},{row['category']}" for number, row in enumerate(payloads)]
-    (folder / "labels.csv").write_text("\n".join(["id,category", *lines, ""]))
-    (folder / "photos" / "cats").mkdir(parents=True)
-    for place, record in zip(("query.jpg", "new.jpg", "photos/cats/1.jpg"), records, strict=False):
-        (folder / place).write_bytes(record.read())
-    return folder
 
 
 def test_the_readme_shows_two_make_commands_that_exist() -> None:
