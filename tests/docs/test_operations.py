@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,19 +37,49 @@ def shops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Genera
 
 
 @pytest.mark.usefixtures("shops")
-def test_every_command_runs_and_leaves_things_as_the_text_says() -> None:
-    blocks = re.findall(r"^```console\n(.*?)^```", OPERATIONS.read_text(), re.M | re.S)
-    lines = [shlex.split(line) for block in blocks for line in block.splitlines()]
-    assert len(lines) == 13
-    for line in lines:
-        assert line[0] == "intramodal"
-        result = CliRunner().invoke(cli, line[1:])
-        assert result.exit_code == 0, f"{shlex.join(line)}\n{result.output}"
+def test_every_command_and_block_runs_and_leaves_things_as_the_text_says() -> None:
+    blocks = re.findall(r"^```(console|python)\n(.*?)^```", OPERATIONS.read_text(), re.M | re.S)
+    assert [language for language, _ in blocks].count("python") == 1
+    n_commands = sum(
+        run(text) for language, text in blocks if language == "console" or shadow(text)
+    )
+    assert n_commands == 18
     with open_store(DEFAULT_STORE) as store:
         assert store.collections() == ["products", "shop", "shop_v2"]
         assert set(store.info("products").vectors) == {"image"}
         assert set(store.info("shop_v2").vectors) == {"raw", "pca"}
         assert store.aliases() == {"shown": "shop"}
+
+
+def run(block: str) -> int:
+    """Run the commands of a block; return how many there are."""
+    lines = [shlex.split(line) for line in block.splitlines()]
+    for line in lines:
+        assert line[0] == "intramodal"
+        result = CliRunner().invoke(cli, line[1:])
+        assert result.exit_code == 0, f"{shlex.join(line)}\n{result.output}"
+    return len(lines)
+
+
+def shadow(block: str) -> bool:
+    """Serve a query as the text's service does, which answers by `image`."""
+    names: dict[str, Any] = {}
+    exec(compile(block, "operations.md", "exec"), names)
+    store = names["store"]
+    stored = next(store.scroll("products", vectors=["image"]))
+    assert names["served"](stored.vectors["image"][:1])[0] == stored.ids[0]
+    store.close()
+    return False
+
+
+@pytest.mark.usefixtures("shops")
+def test_what_is_watched_ends_with_the_exit_codes_that_the_text_names() -> None:
+    table = OPERATIONS.read_text().split("**5. Watch.**")[1].split("**Back.**")[0]
+    commands = [shlex.split(found) for found in re.findall(r"`(intramodal [^`]+)`", table)]
+    assert len(commands) == 4
+    codes = {line[1]: CliRunner().invoke(cli, line[1:]).exit_code for line in commands}
+    assert codes["backfill"] == codes["evaluate"] == codes["doctor"] == 0
+    assert codes["compare"] in (0, 3)
 
 
 def test_no_link_leads_nowhere() -> None:
