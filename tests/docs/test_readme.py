@@ -89,3 +89,14 @@ def test_no_file_of_the_demo_is_left_behind() -> None:
     out = re.search(r"intramodal demo --out (\S+)", makefile)
     assert out is not None
     assert f"/{out[1]}/" in ignored
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
+    assert len(README.splitlines()) <= 200
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
+        path, _, heading = target.partition("#")
+        assert (ROOT / path).exists(), target
+        titles = (
+            re.findall(r"^#+ (.+)$", (ROOT / path).read_text("utf-8"), re.M) if heading else []
+        )
+        assert not heading or heading in [t.lower().replace(" ", "-") for t in titles], target
