@@ -74,6 +74,7 @@ from .projection.fit import fit_projection as fit_projection
 from .projection.isoclip import IsoClip as IsoClip
 from .projection.isoclip import read_projectors as read_projectors
 from .projection.label_map import LabelMap as LabelMap
+from .projection.portable_map import export_projection as export_projection
 from .projection.posterior import PosteriorMap as PosteriorMap
 from .projection.posterior import load_map as load_map
 from .projection.projection import Projection as Projection

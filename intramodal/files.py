@@ -15,6 +15,7 @@ SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "projection": (".safetensors",),
     "inversions": (".safetensors",),
     "vectors": (".npy", ".safetensors", ".parquet"),
+    "onnx": (".onnx",),
     "html": (".html", ".htm"),
     "md": (".md", ".markdown"),
     "tex": (".tex", ".latex"),
@@ -33,7 +34,7 @@ FOLDERS = frozenset({"trec"})
 _NAMED = ("", ".txt")
 """Further suffixes of text whose format is given."""
 
-_BINARY = frozenset({"projection", "inversions", "vectors", "parquet"})
+_BINARY = frozenset({"projection", "inversions", "vectors", "onnx", "parquet"})
 
 
 def format_of(path: Path, formats: Sequence[str], *, given: str | None = None) -> str:

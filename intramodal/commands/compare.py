@@ -22,6 +22,8 @@ from intramodal.commands.options import (
     model_options,
     picture_options,
     preference,
+    query_side_of,
+    query_side_options,
     sample_option,
     shard_key_option,
     sides_options,
@@ -53,7 +55,11 @@ GATE_FAILED = 3
 
 _GATE = ("fail_on", "junit", "baseline")
 _SIDES = ("split", "queries", "gallery")
-_ONLY_LABELLED = (*_SIDES, "cluster", "projection", "beside", "sample", "max_queries", *_GATE)
+_QUERY_SIDE = ("query_side", "rerank")
+_ONLY_LABELLED = (
+    *(*_SIDES, "cluster", "projection", "beside", "sample", "max_queries"),
+    *(*_GATE, *_QUERY_SIDE),
+)
 _ONLY_UNLABELLED = ("names", "model")
 _NOT_RECORDED_LABELLED = ("names", "model", "k", "device", "precision")
 _NOT_RECORDED_UNLABELLED = (
@@ -164,6 +170,7 @@ _NOT_RECORDED_UNLABELLED = (
     help="Projection file that made vector B; adds the controls that need it and a sweep over "
     "fewer dimensions.",
 )
+@query_side_options
 @click.option(
     "-o",
     "--report",
@@ -224,10 +231,10 @@ def command(session: Session, collection: str, **options: Any) -> None:
 
     \b
     intramodal compare photos --labels category,season,color -o report.html
+    intramodal compare photos --query-side pca.safetensors --rerank 100 --labels category
     intramodal compare photos --names imagenet -o page.html --pictures ~/photos
     """
-    if options["vectors"] is not None and len(options["vectors"]) != 2:
-        raise click.UsageError("--vectors takes two names, for example raw,pca")
+    _check_vectors(options)
     if options["labels"]:
         _refuse(options, _ONLY_UNLABELLED, "without --labels only")
         found = _labelled(session, collection, options)
@@ -239,6 +246,19 @@ def command(session: Session, collection: str, **options: Any) -> None:
         session.answer(found, partial(_print_agreement, options=options))
 
 
+def _check_vectors(options: dict[str, Any]) -> None:
+    """Refuse any number of vectors but two, or one where the query side is the other."""
+    given = options["vectors"]
+    if given is None:
+        return
+    if options["query_side"] is None and len(given) != 2:
+        raise click.UsageError("--vectors takes two names, for example raw,pca")
+    if options["query_side"] is not None and len(given) != 1:
+        raise click.UsageError(
+            "--query-side takes the place of vector B; name one vector, for example --vectors raw"
+        )
+
+
 def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dict[str, Any]:
     from intramodal.evaluation.compare import compare
     from intramodal.evaluation.gate import gated
@@ -247,24 +267,24 @@ def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dic
     from intramodal.files import check_place
     from intramodal.projection.posterior import load_map
     from intramodal.reports.pictures import PictureSource
-    from intramodal.store.default_vectors import vector_pair
 
     sides = Sides.parse(options["queries"], options["gallery"], options["split"])
     started = datetime.now(UTC)
     pictures = PictureSource(options["pictures"], options["picture_field"])
     for path in (options["report"], options["junit"]):
         check_place(path)
+    projected = query_side_of(options)
     with session.open() as at:
         photos = at.collection(collection)
-        a, b = vector_pair(photos, *(options["vectors"] or ()))
+        a, b = _pair(photos, options, projected)
         earlier = _earlier(at.ledger, options["baseline"], collection, (a, b))
-        projection = _made(photos, b, options["projection"])
+        projection = _projection(photos, b, options)
         stated = session.stated(but=_NOT_RECORDED_LABELLED) | {"vectors": str([a, b])}
         with at.ledger.run("compare", parameters=stated, seed=options["seed"]) as run:
             found = compare(
                 photos,
                 a,
-                b,
+                None if projected else b,
                 fields=options["labels"],
                 tasks=options["tasks"],
                 sides=sides,
@@ -275,6 +295,8 @@ def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dic
                 controls=options["controls"],
                 beside=[load_map(path) for path in options["beside"]],
                 projection=projection,
+                query_side=projected,
+                rerank=options["rerank"],
                 texts=_texts(options["text_vectors"]),
                 where=options["where"],
                 sample=options["sample"],
@@ -289,6 +311,18 @@ def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dic
     _write_junit(result, options["junit"], started, run)
     write_report(document, options["report"], run)
     return result
+
+
+def _pair(photos: Any, options: dict[str, Any], projected: Any) -> tuple[str, str]:
+    """Return the names of both vectors; B is the query side where there is one."""
+    from intramodal.store.default_vectors import own_vector, vector_pair
+    from intramodal.store.query_side import QuerySide
+
+    given = options["vectors"] or ()
+    if projected is None:
+        return vector_pair(photos, *given)
+    a = own_vector(photos, *given)
+    return a, QuerySide(projected, a, options["rerank"]).name
 
 
 def _earlier(ledger: Any, run_id: str | None, collection: str, vectors: tuple[str, str]) -> Any:
@@ -345,10 +379,15 @@ def _threshold(text: str) -> float | None:
     return parse_threshold(text)
 
 
-def _made(photos: Any, vector: str, path: Path | None) -> Any:
+def _projection(photos: Any, vector: str, options: dict[str, Any]) -> Any:
     """Load the projection that made a vector; refuse another one."""
+    path = options["projection"]
     if path is None:
         return None
+    if options["query_side"] is not None:
+        raise click.UsageError(
+            "--projection is of a stored vector B, and --query-side is B itself; give one"
+        )
     from intramodal.projection.posterior import load_map
     from intramodal.store.origins import check_is
 
@@ -490,6 +529,7 @@ def print_verdicts(result: dict[str, Any]) -> None:
         say_label_evidence({"label_evidence": one} for one in beside.values())
     _print_pieces(result["fields"])
     _print_costs(result["cost"], result["vectors"])
+    _print_index(result["index"])
     if result["decision"]["snippet"]:
         click.echo(result["decision"]["snippet"])
     note_where(result)
@@ -557,7 +597,26 @@ def _print_costs(costs: dict[str, Any], vectors: Sequence[str]) -> None:
     ]
     print_table((*columns, "recall@10>"), rows)
     _print_first_results(costs)
-    say(two_stages(*vectors))
+    if len(costs) > len(vectors):  # the search in two stages
+        say(two_stages(*vectors))
+
+
+def _print_index(index: dict[str, Any] | None) -> None:
+    """Print what the index loses of stored and of projected queries, one row a search."""
+    if index is None:
+        return
+    if index["note"]:
+        say(f"index: {index['note']}")
+        return
+    rows = [
+        (name, *(number(recall, 3) for recall in found.values()), index["needs"][name] or "more")
+        for name, found in index["recall_at_10"].items()
+    ]
+    efs = next(iter(index["recall_at_10"].values()))
+    heads = (f"{'' if ef == 'default' else 'ef '}{ef}>" for ef in efs)
+    needs = f"ef for {index['enough']:g}>"
+    title = f"recall@10 of the index, from {index['n_probes']:,} queries"
+    print_table(("search", *heads, needs), rows, title=title)
 
 
 def _print_first_results(costs: dict[str, Any]) -> None:

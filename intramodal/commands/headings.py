@@ -27,7 +27,7 @@ HEADINGS: dict[str, tuple[str, ...]] = {
         *("shots-from", "episodes", "classifiers", "methods", "by", "validation", "preset"),
         *("recipe", "normalize-text", "components", "center", "k-top", "k-bottom", "steps"),
         *("sizes", "subsets", "pairs", "bins", "max-pairs", "map", "metric", "best"),
-        *("query-side", "rerank"),
+        *("query-side", "rerank", "normalize"),
     ),
     "Evidence": (
         *("cluster", "margin", "guard", "duplicates", "controls", "beside", "seed", "fail-on"),

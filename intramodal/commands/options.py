@@ -181,8 +181,8 @@ def query_side_options(command: F) -> F:
     return click.option(
         "--query-side",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="Projection file to send the queries through: searches the stored vectors as they "
-        "are, the first of --vectors (default: the encoder's own alone), and writes nothing.",
+        help="Projection file that the queries go through: searches the stored vectors as they "
+        "are, the first that is named (default: the encoder's own alone), and writes nothing.",
     )(command)
 
 

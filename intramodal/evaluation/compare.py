@@ -11,13 +11,20 @@ from typing import Any
 import numpy as np
 
 from intramodal.errors import InputError
-from intramodal.evaluation.cost import vector_costs
+from intramodal.evaluation.cost import index_recall, vector_costs
 from intramodal.evaluation.decision import Decision
 from intramodal.evaluation.distances import other_distances
 from intramodal.evaluation.duplicates import THRESHOLD, check_threshold
 from intramodal.evaluation.held_out import fitted_by
 from intramodal.evaluation.intervals import holm
 from intramodal.evaluation.labels import labels_of, share_label
+from intramodal.evaluation.mapped_queries import (
+    check_query_side,
+    distances_by_side,
+    fitted_sides,
+    log_query_side,
+    with_mapped_queries,
+)
 from intramodal.evaluation.misalignment import MisalignmentResult, misalignment_of
 from intramodal.evaluation.pieces import (
     NO_FEWSHOT,
@@ -58,12 +65,13 @@ from intramodal.projection.projection import Projection
 from intramodal.runs.frames import data_frame, html_table
 from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, pack_scores
-from intramodal.store.base import Filter
+from intramodal.store.base import Filter, Hits
 from intramodal.store.collection import ImageCollection
-from intramodal.store.default_vectors import vector_pair
+from intramodal.store.default_vectors import own_vector, vector_pair
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.model_check import ModelCheck, warn_of_wrong_model
 from intramodal.store.origins import check_fitted_for, check_is
+from intramodal.store.query_side import QuerySide
 from intramodal.types import Floats, PointId, VectorTable, first_lines, unit_rows
 
 
@@ -83,7 +91,7 @@ class Context:
     `table` holds both vectors and the label fields of the points that take part, and remembers
     classes, tasks and unit rows; `split` are its two sides, as `sides` chose them.
     `projection` is what B was made with, `texts` (n, d) are in the space of A; `where` is the
-    filter that all of the points match.
+    filter that all of the points match. `side` is B where it is no stored vector.
     """
 
     source: ImageCollection | VectorTable
@@ -94,6 +102,12 @@ class Context:
     split: tuple[Mask, Mask] | None = None
     where: Filter | None = None
     sides: Sides | None = None
+    side: QuerySide | None = None
+
+    @property
+    def fitted(self) -> StoredMap | None:
+        """What B goes through, stored or not."""
+        return self.side.projection if self.side else self.projection
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -158,6 +172,7 @@ class Comparison(Results):
             needs={name: words for name, words in needs.items() if words},
             dims=self.dims,
             collection=self.points.collection,
+            side=self.context.side,
         )
 
     def _needs(self, field: str) -> str | None:
@@ -245,6 +260,7 @@ class Comparison(Results):
             "fields": {name: self._field(name) for name in self.fields},
             "distance_note": note_of(r for row in self.fields.values() for r in row.results),
             "cost": self.cost,
+            "index": self.index_recall,
             "model_check": check and check.to_dict(),
             "sample": self.points.sample,
             "where": self.points.where,
@@ -271,12 +287,24 @@ class Comparison(Results):
         return vector_costs(
             source,
             about.table,
-            self.vectors,
+            (self.vectors[0], about.side or self.vectors[1]),
             tasks,
             sides=about.sides,
             split=about.split,
             where=about.where,
         )
+
+    @cached_property
+    def index_recall(self) -> dict[str, Any] | None:
+        """What the index loses of projected queries; None for stored vectors, and for a table."""
+        source, about = self.context.source, self.context
+        if about.side is None or isinstance(source, VectorTable):
+            return None
+        # The index knows all points: recall among a sample of them would say nothing.
+        if self.points.sample:
+            return None
+        how: Any = {"sides": about.sides, "split": about.split, "where": about.where}
+        return index_recall(source, about.table, about.side, **how)
 
     def _stored_task(self, field: str) -> RetrievalTask | None:
         """Return the task of all queries of a field; None if the store searches other points."""
@@ -290,7 +318,7 @@ class Comparison(Results):
     @cached_property
     def model_check(self) -> ModelCheck | None:
         """Whether A is of the projection's model, as far as two means tell; warns if not."""
-        source, projection = self.context.source, self.context.projection
+        source, projection = self.context.source, self.context.fitted
         if projection is None or isinstance(source, VectorTable):
             return None
         return warn_of_wrong_model(source, projection, self.vectors[0])
@@ -312,22 +340,33 @@ class Comparison(Results):
         label = dict(zip(table.ids, table.payload[field], strict=True))
         found = {}
         for vector in self.vectors:
-            hits = source.shown_neighbours(query, using=vector, k=k, where=self.context.where)
+            hits = self._shown(source, query, vector, k)
             found[vector] = [
                 Neighbour(hit, float(score), share_label(label.get(query), label.get(hit)))
                 for hit, score in zip(hits.ids[0], hits.scores[0], strict=True)
             ]
         return found
 
+    def _shown(self, source: ImageCollection, query: PointId, vector: str, k: int) -> Hits:
+        """Return the neighbours of a point by a vector, stored or not."""
+        side, where = self.context.side, self.context.where
+        if side is None or vector != side.name:
+            return source.shown_neighbours(query, using=vector, k=k, where=where)
+        return source.shown(
+            lambda k, exact: side.neighbours(source, [query], k=k, exact=exact, where=where), k
+        )
+
     def histograms(self) -> list[MisalignmentResult]:
         """Return same- and other-class cosines of both vectors for every field.
 
-        Images against texts come with the first field only: they do not depend on the labels.
-        Where queries are drawn, pairs are, too.
+        Of a query side there are none: its scores are no cosines between images. Images against
+        texts come with the first field only: they do not depend on the labels. Where queries are
+        drawn, pairs are, too.
         """
         fields = list(self.fields)
         max_pairs = self.max_queries and PAIRS_PER_QUERY * self.max_queries
-        pairs = [(field, vector) for field in fields for vector in self.vectors]
+        vectors = self.vectors[:1] if self.context.side else self.vectors
+        pairs = [(field, vector) for field in fields for vector in vectors]
         return [
             misalignment_of(
                 self.context.table,
@@ -526,6 +565,8 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
     controls: bool = True,
     beside: Sequence[StoredMap] = (),
     projection: StoredMap | None = None,
+    query_side: Projection | None = None,
+    rerank: int | None = None,
     texts: ReadyTexts | Floats | None = None,
     where: Filter | None = None,
     sample: int | None = None,
@@ -542,11 +583,11 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
     source : ImageCollection or VectorTable
     a, b : str, optional
         The vector in use and the one that may replace it; by default the encoder's own and its
-        projection, as the collection's manifest says.
+        projection, as the collection's manifest says. With a query side `b` is that.
     fields : sequence of str
         Payload fields; p-values are adjusted for their number (Holm).
     tasks : sequence of {"retrieval", "fewshot"}
-        Evidence to gather.
+        Evidence to gather; with a query side retrieval alone.
     sides : Sides, str or pair of ndarray of shape (n,), bool, optional
         Queries and gallery, and for few-shot accuracy test images and shots; as for
         `evaluate_retrieval`. By default every image asks all others.
@@ -567,6 +608,11 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
         Others that are applied to `a` and retrieved with, too; never part of the verdict.
     projection : Projection or PosteriorMap, optional
         What made `b`: adds the controls that need it, and the sweep over fewer dimensions.
+    query_side : Projection, optional
+        In place of `b`: stored vectors `a`, searched with projected queries (`Projection.query`),
+        ``pca@query``. Nothing is written. `Comparison.index_recall` is what the index loses.
+    rerank : int, optional
+        Puts so many first places of the query side in the order of their projected cosines.
     texts : ReadyTexts or ndarray of shape (n_texts, d), optional
         Text embeddings in the space of `a`: images against texts, and the dimensions that the
         projection drops.
@@ -596,14 +642,21 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
         If a projection is not of the vectors it is given for.
     """
     run, sides = run or Run(), Sides.of(sides)
-    a, b = vector_pair(source, a, b)
     _check_unit(resampling)
+    if query_side is not None:
+        a = own_vector(source, a)
+    side = QuerySide.of(query_side, [a or ""], rerank)
+    _check_side(source, side, b=b, tasks=tasks, projection=projection)
+    a, b = vector_pair(source, a, b) if side is None else (side.vector, side.name)
+    tasks = tasks if side is None else ("retrieval",)
+    stored = (a, b) if side is None else (a,)
     _check_made(source, b, projection)
     wanted = [*fields, *sides.fields]
-    seen = fitted_by(beside, [one.default_vector for one in beside], a)
+    seen = fitted_by(beside, [one.default_vector for one in beside], a) | fitted_sides([side])
     how = {"where": where, "sample": sample, "seed": seed, "fitted": seen}
-    whole = _read(source, (a, b), wanted, resampling, how)
+    whole = _read(source, stored, wanted, resampling, how)
     table, split = sides.apply(whole)
+    table = with_mapped_queries(table, side)
     max_queries = _bounded(max_queries, len(table), all_queries=all_queries)
     controls = controls and "retrieval" in tasks
     table, others = _with_others(source, table, (a, b), projection, beside, controls=controls)
@@ -617,7 +670,8 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
         split=split,
         guard=guard,
         duplicates=check_threshold(duplicates),
-        distances=other_distances(source, whole, (a, b)),
+        distances=distances_by_side(other_distances(source, whole, stored), side),
+        side=side,
     )
     _check(table, a, b, fields, knobs, margin)
     found = Comparison(
@@ -627,10 +681,13 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
         dims=(table.vectors[a].shape[1], table.vectors[b].shape[1]),
         margin=margin,
         fields=_gathered(table, (a, b), fields, knobs, run),
-        context=Context(source, table, projection, None, min_class_size, split, where, sides),
+        context=Context(
+            source, table, projection, None, min_class_size, split, where, sides, side
+        ),
         max_queries=max_queries,
     )
     log_source(run, source, found.points)
+    log_query_side(run, side)
     run.keep(found)
     return found if texts is None else found.with_texts(texts)
 
@@ -666,7 +723,7 @@ def _log_field(run: Run, name: str, row: FieldEvidence) -> None:
 
 def _read(
     source: VectorTable | ImageCollection,
-    vectors: tuple[str, str],
+    vectors: Sequence[str],
     fields: Sequence[str],
     resampling: Resampling,
     how: Mapping[str, Any],
@@ -674,6 +731,30 @@ def _read(
     """Read both vectors and the fields of labels, sides and units, once."""
     units = () if isinstance(source, VectorTable) else resampling.fields
     return read_labelled(source, vectors, [*fields, *units], **how)
+
+
+def _check_side(
+    source: VectorTable | ImageCollection,
+    side: QuerySide | None,
+    *,
+    b: str | None,
+    tasks: Sequence[str],
+    projection: StoredMap | None,
+) -> None:
+    """Raise unless the query side, if there is one, can be vector B."""
+    if side is None:
+        return
+    if b is not None or projection is not None:
+        raise InputError(
+            "a query side takes the place of vector B, and is its own projection; leave out b and "
+            "projection"
+        )
+    if "retrieval" not in tasks:
+        raise InputError(
+            "a query side is judged by retrieval: few-shot accuracy needs no search, so that a "
+            "client can project all of its vectors; compare the stored vector for that"
+        )
+    check_query_side(source, side)
 
 
 def _check_made(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from intramodal.evaluation.tasks import FieldFilter, Mask, RetrievalTask, Sides
 from intramodal.runs.frames import json_values
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
+from intramodal.store.query_side import QuerySide
 from intramodal.types import VectorTable
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,16 @@ _FEWEST_PROBES = 5
 N_CANDIDATES = 40
 """Of a search in two stages; its second one ranks them."""
 
+N_INDEX_PROBES = 200
+"""Queries that measure what an index loses: a missed answer in a hundred shows."""
+
+EF_TRIED: Mapping[str, Mapping[str, int]] = {
+    "default": {},
+    **{str(ef): {"hnsw_ef": ef} for ef in (128, 256, 512)},
+}
+ENOUGH_RECALL = 0.99
+NO_INDEX = "no vector of the collection is in an index yet: every search compares all points"
+
 _K = 10
 _RAM_FACTOR = 1.5
 # Vectors plus graph, Qdrant's own capacity planning: n * d * 4 bytes * 1.5.
@@ -43,7 +55,7 @@ _RAM_FACTOR = 1.5
 def vector_costs(
     collection: ImageCollection,
     table: VectorTable,
-    vectors: Sequence[str],
+    vectors: Sequence[str | QuerySide],
     tasks: Mapping[str, RetrievalTask | None] | None = None,
     *,
     sides: Sides | None = None,
@@ -56,12 +68,14 @@ def vector_costs(
     results for the probes among its queries; None where there are none.
     The table holds the points that match `where` and are on one of the `sides`, whose masks (n,)
     are `split`. Probes are queries, and searches carry the filters of the points and the gallery.
-    Memory is then that of all points of the collection: all of them have the vector.
+    Memory is then that of all points of the collection: all of them have the vector. A query
+    side has that of the vector which it searches, and is in no search of two stages.
     """
-    searches = [IndexSearch(vector) for vector in vectors]
-    if len(vectors) > 1:
+    searches = [_search(vector) for vector in vectors]
+    named = [vector for vector in vectors if isinstance(vector, str)]
+    if len(named) == len(vectors) > 1:
         # The last vector finds the candidates, the first one ranks them: both are in memory.
-        two = IndexSearch(vectors[0], prefetch=vectors[-1], candidates=N_CANDIDATES)
+        two = IndexSearch(named[0], prefetch=named[-1], candidates=N_CANDIDATES)
         searches.append(two)
     n_probes = _n_probes(collection, searches)
     probes = _probes(np.flatnonzero(split[0]) if split else np.arange(len(table)), n_probes)
@@ -76,6 +90,71 @@ def vector_costs(
         for search in searches
         for filtered in [in_gallery(search, sides).within(where)]
     }
+
+
+def _search(vector: str | QuerySide) -> IndexSearch:
+    """Return the search by a stored vector, or by a query side."""
+    if isinstance(vector, str):
+        return IndexSearch(vector)
+    return IndexSearch(vector.vector, query_side=vector.projection, rerank=vector.rerank)
+
+
+def index_recall(
+    collection: ImageCollection,
+    table: VectorTable,
+    side: QuerySide,
+    *,
+    sides: Sides | None = None,
+    split: tuple[Mask, Mask] | None = None,
+    where: Filter | None = None,
+) -> dict[str, Any]:
+    """Return recall@10 of the index with stored and with projected queries, by size of its list.
+
+    An index is built for queries that lie as the stored vectors do; projected ones do not.
+    "recall_at_10" has, by the name of the search, the figure by ``hnsw_ef``: the collection's
+    own ("default") and larger ones; "needs" the first of them that reaches "enough". They are
+    empty, and "note" says why, where no vector is in an index. Shapes, sides and filters as in
+    `vector_costs`.
+    """
+    found: dict[str, Any] = {"enough": ENOUGH_RECALL, "recall_at_10": {}, "needs": {}, "note": ""}
+    if not collection.described.n_indexed:
+        return found | {"note": NO_INDEX}
+    plain = [_search(vector) for vector in (side.vector, side)]
+    searches = [in_gallery(search, sides or Sides()).within(where) for search in plain]
+    rows = np.flatnonzero(split[0]) if split else np.arange(len(table))
+    n_probes = min(N_INDEX_PROBES, 4 * _n_probes(collection, plain))
+    probes = _probes(rows, n_probes)
+    filtered = sides is not None and isinstance(sides.gallery, FieldFilter)
+    may_answer = split[1] if split and filtered else None
+    for search in searches:
+        recalls = {
+            name: _recall(collection, table, replace(search, params=params), probes, may_answer)
+            for name, params in EF_TRIED.items()
+        }
+        found["recall_at_10"][search.name] = recalls
+        enough = (name for name, recall in recalls.items() if recall and recall >= ENOUGH_RECALL)
+        found["needs"][search.name] = next(enough, None)
+    return {**found, "n_probes": len(probes)}
+
+
+def _recall(
+    collection: ImageCollection,
+    table: VectorTable,
+    search: IndexSearch,
+    rows: NDArray[np.intp],
+    may_answer: Mask | None,
+) -> float | None:
+    """Return recall@10 of a search that some rows ask; None where the store does not allow it."""
+    try:
+        answers = answers_of(collection, table, search, rows, _K)
+    except Unsupported as error:
+        log.warning("the search %s is not measured: %s", search.name, error)
+        return None
+    distance = collection.vectors[search.vector].distance
+    recall = recall_at_k(
+        table, search, rows, answers, _K, may_answer=may_answer, distance=distance
+    )
+    return float(np.nanmean(recall)) if np.isfinite(recall).any() else None
 
 
 def _n_probes(collection: ImageCollection, searches: Sequence[IndexSearch]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from intramodal.evaluation.gate import ADOPTED
 from intramodal.evaluation.verdict import Outcome, capital
+from intramodal.store.query_side import QuerySide
 
 _KEPT = ("worse", "mixed")
 
@@ -28,6 +29,8 @@ class Decision:
     dims : (int, int)
     collection : str or None
         None for a table: there is nothing to deploy.
+    side : QuerySide or None
+        What B is, where nothing is stored for it.
     """
 
     vectors: tuple[str, str]
@@ -35,6 +38,7 @@ class Decision:
     needs: Mapping[str, str]
     dims: tuple[int, int]
     collection: str | None
+    side: QuerySide | None = None
 
     def fields(self, *outcomes: str) -> list[str]:
         """Return the fields of some outcomes."""
@@ -60,6 +64,12 @@ class Decision:
     def saving(self) -> str:
         """What vector B saves where it serves."""
         a, b = (4 * dim for dim in self.dims)
+        if self.side is not None:
+            stored = 4 * self.side.projection.dim_out
+            return (
+                f"Nothing is stored for {self.vectors[1]}; stored as a vector of its own, the "
+                f"projection would take {stored:,} instead of {a:,} bytes a vector."
+            )
         if b >= a:
             return f"{self.vectors[1]} takes {b:,} bytes a vector ({self.vectors[0]}: {a:,})."
         return f"There {self.vectors[1]} takes {b:,} instead of {a:,} bytes a vector."
@@ -70,7 +80,15 @@ class Decision:
         if self.collection is None or not self.fields(*ADOPTED):
             return None
         b = self.vectors[1]
+        if self.side is not None:
+            return self._sent(self.side)
         return f"client.query_points({self.collection!r}, query=POINT_ID, using={b!r}, limit=10)"
+
+    def _sent(self, side: QuerySide) -> str:
+        """Return how a client searches with a projected query."""
+        query = "query=projection.query(vector[None])[0]"
+        how = f"limit={side.rerank}, with_vectors=True" if side.rerank else "limit=10"
+        return f"client.query_points({self.collection!r}, {query}, using={side.vector!r}, {how})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field, replace
+from functools import cached_property
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -17,6 +18,14 @@ from intramodal.errors import InputError
 from intramodal.evaluation.distances import other_distances
 from intramodal.evaluation.intervals import Interval
 from intramodal.evaluation.labels import require_read
+from intramodal.evaluation.mapped_queries import (
+    asked_by,
+    distances_by_side,
+    fitted_sides,
+    log_query_side,
+    side_scores,
+    with_mapped_queries,
+)
 from intramodal.evaluation.ranking import score_blocks
 from intramodal.evaluation.resampling import Population, Resampling, interval_population
 from intramodal.evaluation.results import Results, class_means, interval_values, log_source
@@ -40,6 +49,7 @@ from intramodal.evaluation.tasks import (
 )
 from intramodal.plots import Plot, figure_plot
 from intramodal.progress import tracked
+from intramodal.projection.projection import Projection
 from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
 from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, QueryScores, pack_scores
@@ -47,6 +57,7 @@ from intramodal.store.base import Filter, Hits
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import searched_vectors
 from intramodal.store.queries import Weights, check_weights
+from intramodal.store.query_side import QuerySide
 from intramodal.types import Distance, Floats, PointId, VectorTable, first_lines, short_repr
 
 log = logging.getLogger(__name__)
@@ -238,6 +249,11 @@ class IndexSearch:
         Search parameters: ``hnsw_ef``, ``indexed_only``, ``quantization``.
     where : Filter, optional
         Which points may answer.
+    query_side : Projection, optional
+        The stored `vector` is searched with projected queries; see `Projection.query`.
+    rerank : int, optional
+        So many first results of the query side are fetched with their vectors and put in the
+        order of their projected cosines.
     """
 
     vector: str
@@ -249,11 +265,15 @@ class IndexSearch:
     exact: bool = False
     params: Mapping[str, Any] = field(default_factory=dict)
     where: Filter | None = None
+    query_side: Projection | None = None
+    rerank: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be asked."""
         if self.prefetch is not None and self.fuse is not None:
             raise InputError("a search is either fused or has a prefetch; give one of the two")
+        if self.side is not None and (self.prefetch is not None or self.fuse is not None):
+            raise InputError("a query side searches one vector; leave prefetch and fuse out")
         if self.weights is not None:
             if self.fuse is None:
                 raise InputError("weights are of the two rankings of a fused search; give fuse")
@@ -294,9 +314,21 @@ class IndexSearch:
             _unquoted(vector), fuse=_unquoted(fuse), weights=weights if is_weighed else None
         )
 
+    @cached_property
+    def side(self) -> QuerySide | None:
+        """The projection of its queries; None where the stored vectors themselves ask."""
+        return QuerySide.of(self.query_side, [self.vector], self.rerank)
+
+    @property
+    def ranked_as(self) -> str:
+        """The vector of the table whose exact ranking its answers are measured against."""
+        return self.vector if self.side is None else self.side.name
+
     @property
     def name(self) -> str:
         """What the search is called in tables."""
+        if self.side is not None:
+            return self.side.name
         vector, prefetch, fuse = (
             name or ("''" if name == "" else None)
             for name in (self.vector, self.prefetch, self.fuse)
@@ -324,6 +356,16 @@ class IndexSearch:
         self, collection: ImageCollection, table: VectorTable, rows: NDArray[np.intp], k: int
     ) -> Hits:
         """Return the k answers to each of the table's rows, never the row itself."""
+        if self.side is not None:
+            return self.side.search(
+                collection,
+                table.vectors[self.vector][rows],
+                k=k,
+                exact=self.exact,
+                exclude=[table.ids[row] for row in rows],
+                where=self.where,
+                params=self.params,
+            )
         return collection.store.query_batch(  # `search` would ask for the vectors' names each time
             collection.name,
             table.vectors[self.vector][rows],
@@ -337,8 +379,16 @@ class IndexSearch:
 
     def n_candidates(self, k: int) -> int:
         """Return the length of a list of candidates for `k` answers; 0 in a single stage."""
+        if self.rerank is not None:
+            return max(k, self.rerank)
         is_staged = self.prefetch is not None or self.fuse is not None
         return (self.candidates or k * _CANDIDATES_AN_ANSWER) if is_staged else 0
+
+    def with_candidates(self, n: int) -> IndexSearch:
+        """Return the search with lists of `n` candidates."""
+        if self.rerank is not None:
+            return replace(self, rerank=n)
+        return replace(self, candidates=n)
 
     @property
     def n_reads(self) -> int:
@@ -346,7 +396,7 @@ class IndexSearch:
         n_stages = 1 + 2 * (self.fuse is not None) + (self.prefetch is not None)
         # Its own id is excluded in each; values of another type are conditions of their own.
         n_conditions = 1 + (0 if self.where is None else len(self.where.conditions))
-        return n_stages * (1 + n_conditions)
+        return n_stages * (1 + n_conditions) + (self.rerank or 0)
 
     def _stages(self, table: VectorTable, rows: NDArray[np.intp], k: int) -> dict[str, Any]:
         other = self.fuse if self.prefetch is None else self.prefetch
@@ -512,9 +562,9 @@ class IndexResults(Results):
     results : list of IndexResult
         By field, then search.
     exact : mapping of (str, str) to RetrievalResult
-        The exact ranking by cosine, by field and vector, equal scores in the order of the ids, as
-        a store gives them; with the mAP of the collection's own distance where that ranks
-        otherwise. A fused search has none.
+        The exact ranking by cosine, by field and vector (the name of a query side), equal scores
+        in the order of the ids, as a store gives them; with the mAP of the collection's own
+        distance where that ranks otherwise. A fused search has none.
     """
 
     k: int
@@ -559,7 +609,7 @@ class IndexResults(Results):
     def _row(self, result: IndexResult, *, classes: bool) -> dict[str, Any]:
         """Return what is shown of a search: its own figures, and what the vector is capable of."""
         search = result.search
-        found = None if search.fuse is not None else self.exact[result.field, search.vector]
+        found = None if search.fuse is not None else self.exact[result.field, search.ranked_as]
         beside = found.to_dict() if found else {}
         return {
             **result.to_dict(classes=classes),
@@ -659,19 +709,27 @@ def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
     """
     searches = _checked(collection, searches, denominator)
     sides, run = Sides.of(sides), run or Run()
+    query_sides = [search.side for search in searches if search.side is not None]
+    for side in query_sides:
+        side.check(collection)
     vectors = [name for search in searches for name in search.vectors]
     wanted = [*fields, *sides.fields, *resampling.fields]
-    table = read_labelled(collection, vectors, wanted, where=where)
+    seen = fitted_sides(query_sides)
+    table = read_labelled(collection, vectors, wanted, where=where, fitted=seen)
     rows, split = sides.apply(table)
     tasks = tasks_of(
         rows, fields, split, min_class_size=min_class_size, max_queries=max_queries, seed=seed
     )
+    distances = other_distances(collection, table, vectors)
+    for side in query_sides:
+        rows = with_mapped_queries(rows, side)
+        tasks = [asked_by(task, side) for task in tasks]
+        distances = distances_by_side(distances, side)
     filtered = [in_gallery(search, sides) for search in searches]
     may_answer = _may_answer(filtered, split)
     k, filtered = _allowed(collection, filtered, k)
     asked = [search.within(where) for search in filtered]
     _warn_of_slowness(collection, asked, tasks, n_timed)
-    distances = other_distances(collection, table, vectors)
     exact = _exact(tasks, asked, rows, distances, resampling, seed)
     pairs = [(task, search) for task in tasks for search in asked]
     found = IndexResults(
@@ -703,13 +761,18 @@ def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
         exact=exact,
     )
     log_source(run, collection, found.points)
+    for side in query_sides:
+        log_query_side(run, side)
     run.keep(found)
     return found
 
 
-def usual_searches(collection: ImageCollection) -> list[IndexSearch]:
-    """Return searches with the encoder's own vector, its projection, and both in two stages."""
-    own, *projected = searched_vectors(collection)
+def usual_searches(collection: ImageCollection, *, own_only: bool = False) -> list[IndexSearch]:
+    """Return searches with the encoder's own vector, its projection, and both in two stages.
+
+    With `own_only`, as beside a query side, the first of them alone.
+    """
+    own, *projected = searched_vectors(collection, own_only=own_only)
     two_stages = [IndexSearch(own, prefetch=vector) for vector in projected]
     return [*map(IndexSearch, (own, *projected)), *two_stages]
 
@@ -749,7 +812,7 @@ def _allowed(
         *(most, collection.name, fewer_answers),
     )
     fewer = [
-        replace(search, candidates=most) if search.n_candidates(k) > most else search
+        search.with_candidates(most) if search.n_candidates(k) > most else search
         for search in searches
     ]
     return min(k, most), fewer
@@ -802,7 +865,7 @@ def _exact(
     seed: int,
 ) -> dict[tuple[str, str], RetrievalResult]:
     """Return the exact figures by field and vector, equal scores in the order of ids."""
-    vectors = dict.fromkeys(search.vector for search in searches if search.fuse is None)
+    vectors = dict.fromkeys(search.ranked_as for search in searches if search.fuse is None)
     pairs = [(task, vector) for task in tasks for vector in vectors]
     return {
         (task.field, vector): with_label_evidence(
@@ -959,7 +1022,7 @@ def recall_at_k(
     is_there = np.asarray(np.isfinite(X).all(axis=1))
     if may_answer is not None:
         is_there &= may_answer
-    for start, stop, S in _nearness(table, search.vector, rows, is_there, distance):
+    for start, stop, S in _nearness(table, search, rows, is_there, distance):
         S[:, ~is_there] = -np.inf
         S[np.arange(stop - start), rows[start:stop]] = -np.inf
         for i in range(stop - start):
@@ -971,12 +1034,20 @@ def recall_at_k(
 
 def _nearness(
     table: VectorTable,
-    vector: str,
+    search: IndexSearch,
     rows: NDArray[np.intp],
     is_there: Mask,
     distance: Distance,
 ) -> Iterator[tuple[int, int, Floats]]:
     """Yield (start, stop, scores of those rows with all); what is not there may have any score."""
+    vector = search.vector
+    if search.side is not None:
+        columns = np.flatnonzero(is_there)
+        for start, stop, scores in side_scores(table, search.side, rows, columns, distance):
+            S = np.full((stop - start, len(table)), -np.inf, dtype=np.float32)
+            S[:, columns] = scores
+            yield start, stop, S
+        return
     if distance == "Cosine":
         U = table.unit(vector)
         yield from score_blocks(U[rows], U)

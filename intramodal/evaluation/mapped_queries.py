@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from intramodal.errors import InputError
-from intramodal.evaluation.tasks import RetrievalTask
+from intramodal.evaluation.held_out import fitted_by
+from intramodal.evaluation.ranking import Reranking, score_blocks
+from intramodal.evaluation.tasks import RetrievalTask, itself
 from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
 from intramodal.store.query_side import QuerySide
-from intramodal.types import Distance, VectorTable, unit_rows
+from intramodal.types import Distance, FittedVector, Floats, VectorTable, unit_rows
 
 
 def check_query_side(source: VectorTable | ImageCollection, side: QuerySide | None) -> None:
     """Raise unless a source can be searched with projected queries; see `QuerySide.check`."""
     if side is not None and isinstance(source, ImageCollection):
         side.check(source)
+
+
+def fitted_sides(sides: Iterable[QuerySide | None]) -> dict[str, FittedVector]:
+    """Return those of some query sides whose maps have seen labels, by their names."""
+    found: dict[str, FittedVector] = {}
+    for side in sides:
+        if side is not None:
+            found |= fitted_by([side.projection], [side.name], side.vector)
+    return found
 
 
 def with_mapped_queries(table: VectorTable, side: QuerySide | None) -> VectorTable:
@@ -46,6 +60,27 @@ def asked_by(task: RetrievalTask, side: QuerySide | None) -> RetrievalTask:
         answered_by={**task.answered_by, side.name: side.vector},
         reranked_by={**task.reranked_by, **reranked},
     )
+
+
+def side_scores(
+    table: VectorTable,
+    side: QuerySide,
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    distance: Distance,
+) -> Iterator[tuple[int, int, Floats]]:
+    """Yield (start, stop, scores) of some rows' projected queries with other rows, reranked.
+
+    Scores are by cosine or dot product, (b, n_columns); no row takes a place in its own ranking.
+    """
+    stored = table.unit(side.vector) if distance == "Cosine" else table.vectors[side.vector]
+    reranking = None
+    if side.rerank is not None:
+        Z = table.unit(_projected(side))
+        place = np.full(len(table), -1, dtype=np.int64)
+        place[columns] = np.arange(len(columns))
+        reranking = Reranking(Z[rows], Z[columns], side.rerank, itself(place[rows]))
+    yield from score_blocks(table.unit(side.name)[rows], stored[columns], None, reranking)
 
 
 def distances_by_side(

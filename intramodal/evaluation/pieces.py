@@ -13,6 +13,7 @@ from intramodal.evaluation.duplicates import DuplicateFinder, Duplicates
 from intramodal.evaluation.episodes import prototype_result, with_episodes
 from intramodal.evaluation.fewshot import FewshotResult, run_fewshot
 from intramodal.evaluation.intervals import Difference, Effect, LeftOut, Paired
+from intramodal.evaluation.mapped_queries import asked_by
 from intramodal.evaluation.ranking import PAGE_FIGURES
 from intramodal.evaluation.resampling import (
     CLASSES_FROM,
@@ -33,6 +34,7 @@ from intramodal.evaluation.retrieval import (
 from intramodal.evaluation.shots import FewshotTask
 from intramodal.evaluation.tasks import Mask, RetrievalTask
 from intramodal.evaluation.verdict import GUARD, PIECES, Piece, capital, guard_of
+from intramodal.store.query_side import QuerySide
 from intramodal.types import Distance, VectorTable, short_repr
 
 TASKS = ("retrieval", "fewshot")
@@ -188,6 +190,7 @@ class Knobs:
     guard: float
     duplicates: float | None
     distances: Mapping[str, Distance]
+    side: QuerySide | None = None
 
 
 N_LDA = 10
@@ -204,6 +207,7 @@ def gathered(table: VectorTable, a: str, b: str, field: str, knobs: Knobs) -> Fi
         max_queries=knobs.max_queries,
         seed=knobs.seed,
     )
+    task = asked_by(task, knobs.side)
     ranked = _ranked(table, task, (a, b), knobs)
     results = [
         with_label_evidence(

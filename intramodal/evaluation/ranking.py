@@ -84,10 +84,10 @@ class Reranking:
         for row, (scores, cosines, is_first) in enumerate(
             zip(S, T, self._first(start, S), strict=True)
         ):
-            # Steps of 2^-20 above a power of two: exact, and equal cosines stay equal.
-            level = np.exp2(np.ceil(np.log2(np.abs(scores).max(initial=2.0**-20))))
+            # Steps of 2^-16 above a power of two: exact, and equal cosines stay equal.
+            level = np.exp2(np.ceil(np.log2(np.abs(scores).max(initial=2.0**-16))))
             _, places = np.unique(cosines[is_first], return_inverse=True)
-            S[row, is_first] = level * (1 + (places + 1) * 2.0**-20)
+            S[row, is_first] = level * (1 + (places + 1) * 2.0**-16)
 
     def _first(self, start: int, S: Floats) -> NDArray[np.bool_]:
         """Return which items stand at the first places; of equal scores those that come first."""

@@ -17,13 +17,13 @@ from intramodal.evaluation.distances import (
     figure_by_distance,
     other_distances,
 )
-from intramodal.evaluation.held_out import fitted_by
 from intramodal.evaluation.intervals import Interval
 from intramodal.evaluation.label_evidence import LabelEvidence, label_evidence
 from intramodal.evaluation.mapped_queries import (
     asked_by,
     check_query_side,
     distances_by_side,
+    fitted_sides,
     log_query_side,
     with_mapped_queries,
 )
@@ -392,7 +392,7 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     side = QuerySide.of(query_side, vectors, rerank)
     check_query_side(source, side)
     wanted = [*fields, *sides.fields, *resampling.fields]
-    seen = {} if side is None else fitted_by([side.projection], [side.name], side.vector)
+    seen = fitted_sides([side])
     read: Any = {"where": where, "sample": sample, "seed": seed, "fitted": seen}
     table = read_labelled(source, vectors, wanted, **read)
     rows, split = sides.apply(table)

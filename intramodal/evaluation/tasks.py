@@ -110,7 +110,7 @@ class RetrievalTask:
             query_at=place[kept],
             relevance=Relevance(
                 positives=_positives(codes, kept, place, members),
-                ignored=_itself(place[kept]),
+                ignored=itself(place[kept]),
                 n_queries=len(kept),
                 classes=codes.codes[kept] if asks_all else None,
             ),
@@ -282,7 +282,9 @@ def _rows(X: Floats, rows: NDArray[np.intp]) -> Floats:
     return X if len(rows) == len(X) else X[rows]
 
 
-def _itself(query_at: NDArray[np.int64]) -> Callable[[int, int], Lists]:
+def itself(query_at: NDArray[np.int64]) -> Callable[[int, int], Lists]:
+    """Return lists of each query's own place in the gallery, -1 where it has none."""
+
     def lists(start: int, stop: int) -> Lists:
         at = query_at[start:stop]
         return np.concatenate([[0], np.cumsum(at >= 0)]), at[at >= 0]

@@ -170,8 +170,8 @@ def _spectrum(comparison: Comparison, ledger: RunLedger | None) -> dict[str, Any
     """Return the anchors' spectrum, from the projection's file or the run that fitted it."""
     origin = comparison.origins.get(comparison.vectors[1])
     recipe: Mapping[str, Any] = {}
-    if comparison.context.projection is not None:
-        recipe = comparison.context.projection.recipe
+    if comparison.context.fitted is not None:
+        recipe = comparison.context.fitted.recipe
     elif ledger is not None and origin and origin.projection:
         with contextlib.suppress(LedgerError):  # warned of by the run; a report does without
             recipe = ledger.facts(origin.projection)

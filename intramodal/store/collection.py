@@ -648,13 +648,22 @@ class ImageCollection:
 
         For pages and lists that go on without them.
         """
+        return self.shown(
+            lambda k, exact: self.neighbours([point], using=using, k=k, exact=exact, where=where),
+            k,
+        )
+
+    def shown(self, find: Callable[[int, bool], Hits], k: int) -> Hits:
+        """Return what `find` gives for one query: as many and as exact as allowed, or nothing.
+
+        `find` takes the number of results, and whether the search is exact.
+        """
         limits = self.search_limits
         k = k if limits.answers is None else min(k, limits.answers)
-        is_exact = limits.allows_exact
         try:
-            return self.neighbours([point], using=using, k=k, exact=is_exact, where=where)
+            return find(k, limits.allows_exact)
         except Unsupported as error:
-            log.info("the neighbours of %s are not shown: %s", point, error)
+            log.info("the neighbours of a point are not shown: %s", error)
             return Hits([[]], [np.empty(0, dtype=np.float32)])
 
     def search(

@@ -126,6 +126,19 @@ class QuerySide:
         """Return how many results the store is asked for, to give k."""
         return max(k, self.rerank or 0)
 
+    def neighbours(
+        self,
+        collection: ImageCollection,
+        ids: Sequence[PointId],
+        *,
+        k: int = 10,
+        exact: bool = True,
+        where: Filter | None = None,
+    ) -> Hits:
+        """Return the k nearest points of stored points; none ever finds itself."""
+        X = collection.stored(ids, self.vector)
+        return self.search(collection, X, k=k, exact=exact, exclude=ids, where=where)
+
     def search(
         self,
         collection: ImageCollection,

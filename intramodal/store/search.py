@@ -124,11 +124,10 @@ def search(  # noqa: PLR0913  a job has as many knobs as it has
         answers[vector] = describe(collection, hits)
     if side is not None:
         if point is not None:
-            X = collection.stored([point], side.vector)
+            hits = side.neighbours(collection, [point], k=k, exact=exact)
         else:
             X = query.under(side.vector, side.origin(collection))
-        itself = None if point is None else [point]
-        hits = side.search(collection, X, k=k, exact=exact, exclude=itself)
+            hits = side.search(collection, X, k=k, exact=exact)
         answers[side.name] = describe(collection, hits)
     origins = collection.manifest.vectors
     known = {vector: origins[vector] for vector in vectors if vector in origins}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from intramodal import ImageCollection, open_store
+from intramodal import ImageCollection, Projection, open_store
 from intramodal.commands.options import DEFAULT_STORE
 from intramodal.errors import StoreError
 from intramodal.ingest.vectors import export
@@ -157,7 +157,7 @@ def test_what_cannot_be_exported_is_one_sentence(X: np.ndarray) -> None:
     for arguments, said in (
         (
             ("shop", "--vector", "raw", "-o", "raw.txt"),
-            "--out: the name 'raw.txt' does not end in .npy, .safetensors or .parquet",
+            "--out: the name 'raw.txt' does not end in .npy, .safetensors, .parquet, .onnx or",
         ),
         (("shop", "--vector", "pca", "-o", "x.npy"), "no vector 'pca'"),
         (("shopp", "--vector", "raw", "-o", "x.npy"), "'shop'"),
@@ -212,3 +212,53 @@ def test_the_line_for_people_tells_what_was_left_out(X: np.ndarray) -> None:
     assert result.stdout == "2,300 x 6 -> raw.npy (ids: raw.ids.csv, 5 points lack it)\n"
     found = run("export", "shop", "--vector", "raw", "-o", "raw", code=1)
     assert "give one as raw.npy" in found["error"]["message"]
+
+
+# A map itself, for programs that are not Python.
+
+
+@pytest.fixture
+def projection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> Projection:
+    monkeypatch.chdir(tmp_path)
+    made = Projection(np.linalg.qr(rng.normal(size=(8, 3)))[0], "pca", "clip", "3f9a")
+    made.save("pca.safetensors")
+    return made
+
+
+@pytest.mark.parametrize("suffix", ["json", "onnx"])
+def test_a_map_is_exported_without_a_collection_and_recorded(
+    projection: Projection, suffix: str
+) -> None:
+    found = run("export", "--projection", "pca.safetensors", "-o", f"map.{suffix}")
+    assert (found["method"], found["dim_in"], found["dim_out"]) == ("pca", 8, 3)
+    assert found["fingerprint"] == projection.fingerprint
+    stored = run("runs", "show", found["run_id"])
+    assert (stored["kind"], stored["status"]) == ("export", "COMPLETE")
+    assert Path(f"map.{suffix}").stat().st_size
+    shown = invoke("export", "--projection", "pca.safetensors", "-o", f"map.{suffix}")
+    assert shown.stdout == f"pca, 8 > 3 -> map.{suffix}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("-o", "map.json"), "give either COLLECTION or --projection"),
+        (("shop", "--projection", "pca.safetensors", "-o", "map.json"), "give either COLLECTION"),
+        (("shop", "--normalize", "-o", "raw.npy"), "--normalize is for --projection only"),
+    ],
+)
+def test_a_map_or_a_collection_is_exported(
+    projection: Projection, words: tuple[str, ...], why: str
+) -> None:
+    result = invoke("export", *words)
+    assert result.exit_code == 2
+    assert why in " ".join(result.stderr.split())
+
+
+def test_a_map_has_its_own_kinds_of_file(X: np.ndarray, projection: Projection) -> None:
+    told = run("export", "--projection", "pca.safetensors", "-o", "map.npy", code=1)
+    assert "does not end in .onnx or .json" in told["error"]["message"]
+    told = run("export", "shop", "--vector", "raw", "-o", "raw.json", code=1)
+    assert "does not end in .npy, .safetensors or .parquet" in told["error"]["message"]

@@ -43,7 +43,7 @@ MADE_OF = {
     "collection": {"made_by", "rollback", "verify", "recompute", "yes", "dry_run"}
     | {"shard", "move"},
     "searches": {"ef", "indexed_only", "ignore_quantization", "rescore", "oversampling", "exact"}
-    | {"candidates"},
+    | {"candidates", "query_side", "rerank"},
     "words": {"class_texts"},
     "rows": {"labels", "fit_rows", "fit_share"},
     "text": {"projection", "text_vectors"},

@@ -23,6 +23,7 @@ from tests.security.kit import fill, read_only_server
 
 ROOT = Path(__file__).parents[2]
 SIDE = ("--query-side", "pca.safetensors", "--rerank", "20")
+LABELS = ("--labels", "kind")
 READING: dict[str, tuple[str, ...]] = {
     "compare": ("compare", "photos", "--labels", "kind", "--projection", "pca.safetensors"),
     "compare without labels": ("compare", "photos"),
@@ -43,6 +44,17 @@ READING: dict[str, tuple[str, ...]] = {
     "search": ("search", "photos", "--id", "7", "--html", "page.html"),
     "search by the query side": ("search", "photos", "--id", "7", *SIDE),
     "retrieval by the query side": ("evaluate", "retrieval", "photos", "--labels", "kind", *SIDE),
+    "index by the query side": (
+        "evaluate",
+        "index",
+        "photos",
+        "--labels",
+        "kind",
+        "-k",
+        "5",
+        *SIDE,
+    ),
+    "compare the query side": ("compare", "photos", "--labels", "kind", "-o", "side.html", *SIDE),
     "export": ("export", "photos", "--vector", "pca", "-o", "rows.npy"),
     "doctor": ("doctor",),
     "verify": ("backfill", "photos", "--projection", "pca.safetensors", "--verify", "10"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,6 +20,8 @@ from intramodal.commands.options import (
     max_queries_option,
     names_if_given,
     preference,
+    query_side_of,
+    query_side_options,
     shard_key_option,
     sides_options,
     where_option,
@@ -46,6 +49,7 @@ from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, sessi
     "stages, e.g. raw,pca,pca:raw.",
 )
 @labels_option
+@query_side_options
 @preference("-k", type=COUNT, help="Number of results per query.")
 @preference(
     "--candidates",
@@ -116,6 +120,8 @@ def index(  # noqa: PLR0913  one an option
     classes: bool,
     cluster: str | None,
     timed: int,
+    query_side: Path | None,
+    rerank: int | None,
     **knobs: Any,
 ) -> None:
     """Separate the loss of the index from that of the model, searching as in production.
@@ -128,8 +134,9 @@ def index(  # noqa: PLR0913  one an option
     intramodal evaluate index photos --labels category
     intramodal evaluate index photos --labels category --searches raw,pca,pca:raw,raw+pca
     intramodal evaluate index photos --labels category -k 10 --ef 64
+    intramodal evaluate index photos --labels category -k 10 --query-side pca.safetensors
     """
-    from intramodal.evaluation.index import IndexSearch, evaluate_index, usual_searches
+    from intramodal.evaluation.index import evaluate_index
     from intramodal.evaluation.resampling import Resampling
     from intramodal.evaluation.tasks import Sides
 
@@ -145,10 +152,10 @@ def index(  # noqa: PLR0913  one an option
         quantization=_given(**quantization) or None,
     )
     how: Any = {"candidates": candidates, "exact": exact, "params": params}
-    named = None if searches is None else [IndexSearch.parse(text) for text in searches]
+    projection = query_side_of({"query_side": query_side, "rerank": rerank})
     with session.open() as at:
         photos = at.collection(collection)
-        asked = [replace(one, **how) for one in named or usual_searches(photos)]
+        asked = [replace(one, **how) for one in _asked(photos, searches, projection, rerank)]
         with at.ledger.run(
             "evaluate-index", parameters=session.stated(), seed=knobs["seed"]
         ) as run:
@@ -163,6 +170,21 @@ def index(  # noqa: PLR0913  one an option
                 **knobs,
             )
     session.answer(found.to_dict(classes=classes), _show)
+
+
+def _asked(
+    photos: Any, searches: list[str] | None, projection: Any, rerank: int | None
+) -> list[Any]:
+    """Return the searches that are named, or the usual ones, and that of the query side."""
+    from intramodal.evaluation.index import IndexSearch, usual_searches
+
+    if searches is None:
+        found = usual_searches(photos, own_only=projection is not None)
+    else:
+        found = [IndexSearch.parse(text) for text in searches]
+    if projection is None:
+        return found
+    return [*found, IndexSearch(found[0].vector, query_side=projection, rerank=rerank)]
 
 
 def _given(**values: Any) -> dict[str, Any]:

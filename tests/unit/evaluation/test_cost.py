@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from intramodal import open_store
+from intramodal import Projection, open_store
 from intramodal.evaluation.compare import Comparison, compare
-from intramodal.evaluation.cost import N_PROBES, two_stages, vector_costs
+from intramodal.evaluation.cost import N_PROBES, NO_INDEX, index_recall, two_stages, vector_costs
+from intramodal.evaluation.mapped_queries import with_mapped_queries
 from intramodal.evaluation.retrieval import RetrievalResult, evaluate_retrieval
 from intramodal.evaluation.tasks import RetrievalTask, Sides, tasks_of
+from intramodal.store.base import VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.filters import parse_filter
 from intramodal.store.manifest import VectorOrigin
+from intramodal.store.query_side import QuerySide
 from intramodal.types import VectorTable
 
 N, D = 180, 12
@@ -149,3 +153,32 @@ def test_the_store_has_no_results_in_a_gallery_that_it_does_not_know(
         found = compared(collection, **about).cost
         assert found is not None
         assert [row["fields"] for row in found.values()] == [{"kind": None}] * 3
+
+
+def test_the_index_is_measured_with_stored_and_with_projected_queries(tmp_path: Path) -> None:
+    pytest.importorskip("qdrant_edge", reason="no wheel of qdrant-edge-py for this platform")
+    rng = np.random.default_rng(7)
+    X = rng.normal(size=(3000, 24)).astype(np.float32)
+    made = Projection(np.linalg.qr(rng.normal(size=(24, 8)))[0], "pca", "clip", "3f9a")
+    side = QuerySide(made, "raw")
+    # A poor graph, so that something is lost by default and less with longer lists.
+    options = {
+        "optimizers_config": {"indexing_threshold": 1},
+        "hnsw_config": {"m": 2, "ef_construct": 8, "full_scan_threshold": 1},
+    }
+    with open_store(str(tmp_path / "store")) as store:
+        store.create("c", {"raw": VectorSpec(24)}, options=options)
+        store.upsert("c", list(range(3000)), {"raw": X}, [{}] * 3000)
+        collection = ImageCollection.open(store, "c")
+        table = with_mapped_queries(collection.table(["raw"]), side)
+        assert index_recall(collection, table, side)["note"] == NO_INDEX
+        store.optimize("c")
+        found = index_recall(ImageCollection.open(store, "c"), table, side)
+    assert found["note"] == ""
+    assert found["n_probes"] == 200
+    for name in ("raw", "pca@query"):
+        recalls = found["recall_at_10"][name]
+        assert list(recalls) == ["default", "128", "256", "512"]
+        assert recalls["default"] < recalls["512"] <= 1
+        reached = [ef for ef, recall in recalls.items() if recall >= found["enough"]]
+        assert found["needs"][name] == (reached[0] if reached else None)

@@ -18,6 +18,8 @@ from intramodal.evaluation.index import (
     recall_at_k,
 )
 from intramodal.evaluation.retrieval import evaluate_retrieval
+from intramodal.evaluation.tasks import Sides
+from intramodal.projection.projection import Projection
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
@@ -208,3 +210,43 @@ def test_recall_is_by_the_distance_that_the_collection_uses(
     found = asked(foreign, IndexSearch("raw", exact=True), k=9)
     assert (found.recall == 1).all()
     assert found.to_dict()["distance"] == distance
+
+
+@pytest.mark.parametrize("rerank", [None, 30])
+@pytest.mark.parametrize("distance", ["Cosine", "Dot"])
+def test_a_query_side_is_measured_against_its_own_exact_ranking(
+    rng: np.random.Generator, distance: Distance, rerank: int | None
+) -> None:
+    X = (rng.normal(size=(N, D)) * rng.uniform(0.5, 3, size=(N, 1))).astype(np.float32)
+    Q = np.linalg.qr(rng.normal(size=(D, 4)))[0]
+    pca = Projection(Q, "pca", "clip", "3f9a", offset=np.full(D, 0.05, dtype=np.float32))
+    search = IndexSearch("raw", query_side=pca, rerank=rerank)
+    with open_store(":memory:") as store:
+        store.create("shop", {"raw": VectorSpec(D, distance)})
+        payloads = [{"label": f"l{n % 6}", "split": "ab"[n // 6 % 2]} for n in range(N)]
+        store.upsert("shop", list(range(N)), {"raw": X}, payloads)
+        collection = ImageCollection.open(store, "shop")
+        options: dict[str, Any] = {"fields": ["label"], "searches": [search], "k": 10}
+        found = evaluate_index(collection, **options)
+        part = evaluate_index(collection, sides=Sides.parse("split=a", "split=b"), **options)
+        judged = evaluate_retrieval(
+            collection, vectors=["raw"], fields=["label"], query_side=pca, rerank=rerank
+        )
+    (row,), (of_part,) = found, part
+    assert row.recall.mean() == of_part.recall.mean() == 1
+    assert found.to_dict()["rows"][0]["search"] == search.name
+    exact = judged["label", search.name]
+    assert found.exact["label", search.name].map == pytest.approx(exact.map, abs=1e-6)
+    if distance == "Cosine":
+        assert row.precision.mean() == pytest.approx(exact.metrics["precision@10"].mean())
+    else:
+        assert exact.by_distance
+        assert exact.by_distance.map != exact.map
+
+
+def test_a_query_side_has_no_second_vector() -> None:
+    pca = Projection(np.eye(4, 2), "pca", "clip", "3f9a")
+    with pytest.raises(InputError, match="leave prefetch and fuse out"):
+        IndexSearch("raw", query_side=pca, fuse="pca")
+    with pytest.raises(InputError, match="give its projection as query_side"):
+        IndexSearch("raw", rerank=5)
