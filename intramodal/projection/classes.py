@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
+from intramodal.projection.directions import right_singular
 from intramodal.projection.text_pca import unit_texts
 
 Doubles = NDArray[np.float64]
@@ -99,15 +100,13 @@ def _spread(
 ) -> tuple[Doubles, Doubles]:
     """Return squared singular values (k,) and right vectors (k, d) of rows less their class mean.
 
-    Fewer rows than dimensions: by their thin SVD. Else by the eigenvectors of the (d, d) scatter,
-    which cost one product where the SVD costs several: squaring loses directions whose spread is
-    below 1e-8 of the largest, and the floor that is added to all of them is far above that.
+    Many rows: by the eigenvectors of their (d, d) scatter, added up block by block. That is one
+    product where the SVD of all rows costs several. Squaring loses directions whose spread is
+    below 1e-8 of the largest; the floor that is added to all of them is far above that.
     """
     n, d = X.shape
     if n < d:
-        residuals = unit_texts(X) - centres[codes]
-        _, values, vectors = np.linalg.svd(residuals, full_matrices=False)
-        return values**2, vectors
+        return right_singular(unit_texts(X) - centres[codes])
     scatter = np.zeros((d, d))
     for rows, block in centred_blocks(X, 0.0):
         block -= centres[codes[rows]]

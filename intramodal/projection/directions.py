@@ -23,3 +23,22 @@ def directions_of(
     largest = np.abs(directions).argmax(axis=1)
     signs = np.sign(directions[np.arange(len(directions)), largest])
     return np.maximum(variances[::-1], 0.0), directions * signs[:, None]
+
+
+def right_singular(
+    rows: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return squared singular values (k,), descending, and right vectors (k, d) of `rows` (n, d).
+
+    By the eigenvectors of the smaller of both products. LAPACK's divide-and-conquer SVD fails to
+    converge on some rows of less than full rank (OpenBLAS 0.3.31); this always does, and costs
+    less. Directions whose square is rounding of the largest are left out.
+    """
+    n, d = rows.shape
+    squares, vectors = np.linalg.eigh(rows @ rows.T if n < d else rows.T @ rows)
+    squares, vectors = squares[::-1], vectors[:, ::-1]
+    kept = squares > max(n, d) * np.finfo(np.float64).eps * max(squares[0], 0.0)
+    squares, vectors = squares[kept], vectors[:, kept]
+    if n < d:
+        vectors = rows.T @ vectors / np.sqrt(squares)
+    return squares, vectors.T

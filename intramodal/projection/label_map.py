@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from intramodal.errors import InputError
 from intramodal.projection.classes import Classes, Doubles, centred_blocks, mean_of
-from intramodal.projection.directions import directions_of
+from intramodal.projection.directions import directions_of, right_singular
 from intramodal.projection.text_pca import unit_texts
 
 N_AXES = 64
@@ -178,9 +178,9 @@ def label_axes(within: Classes, most: int) -> Doubles:
     """
     counts = within.counts
     whitened = within.whitened(within.means)
-    _, values, vectors = np.linalg.svd(np.sqrt(counts)[:, None] * whitened, full_matrices=False)
+    squares, vectors = right_singular(np.sqrt(counts)[:, None] * whitened)
     k = min(most, len(counts) - 1, len(vectors))
-    between = np.maximum(_LEAST, (values[:k] ** 2 - 1) / counts.sum())
+    between = np.maximum(_LEAST, (squares[:k] - 1) / counts.sum())
     trust = np.sqrt(between / (between + 1 / np.median(counts) + 1))
     axes = within.whitened(vectors[:k]).T * trust
     largest = np.abs(axes).argmax(axis=0)
