@@ -212,7 +212,8 @@ class Comparison(Results):
         if judgement.alone:
             alone, n = judgement.alone.outcome.replace("_", " "), len(self.fields)
             found.append(f"Named alone it would be {alone}; among {n} fields that is not certain.")
-        return [*found, *caveats(row)]
+        beside = [r.label_evidence for r in row.results if r.label_evidence]
+        return [*found, *(f"{one.sentence}." for one in beside), *caveats(row)]
 
     def _needed(self, row: FieldEvidence, piece: Piece) -> str:
         """Return how much evidence would settle a piece, in words."""

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from intramodal.fit_rows import FitRows
 from intramodal.ingest.backfill.in_place import backfill
 from intramodal.ingest.input_file import InputFile
 from intramodal.ingest.pipeline import IngestSummary, ingest_images, ingest_vectors
@@ -31,6 +32,8 @@ from intramodal.ingest.sources.formats import open_source
 from intramodal.ingest.vectors.load import vectors_of
 from intramodal.ingest.vectors.matrices import NpyMatrix
 from intramodal.ingest.vectors.ready import open_ready
+from intramodal.projection.fit import LabelledRows, fit_posterior
+from intramodal.projection.posterior import PosteriorMap, StoredMap
 from intramodal.projection.projection import Projection
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
@@ -77,6 +80,34 @@ class TellingProjection(Projection):
         return super().apply(X)
 
 
+class TellingCodes(PosteriorMap):
+    n_batches = 0
+
+    def apply(self, X: np.ndarray) -> np.ndarray:
+        say(self.n_batches)
+        type(self).n_batches += 1
+        return super().apply(X)
+
+
+def plain_posterior() -> PosteriorMap:
+    """Return codes of three classes."""
+    rng = np.random.default_rng(8)
+    y = np.arange(90) % 3
+    X = rng.normal(size=(90, DIM)) + rng.normal(size=(3, DIM))[y]
+    encoder = PlainEncoder()
+    made_by = (encoder.name, encoder.fingerprint)
+    rows = LabelledRows(X, [f"l{code}" for code in y], "label", FitRows(share=0.5), made_by)
+    return fit_posterior(rows)
+
+
+def telling(made: StoredMap) -> StoredMap:
+    """Return the map that says on stdout which batch it maps."""
+    if isinstance(made, PosteriorMap):
+        parts = (made.offset, made.weights, made.bias, made.directions)
+        return TellingCodes(*parts, made.encoder, made.encoder_fingerprint, made.recipe)
+    return TellingProjection(made.matrix, made.method, made.encoder, made.encoder_fingerprint)
+
+
 class TellingMatrix(NpyMatrix):
     def blocks(self, size: int) -> Iterator[np.ndarray]:
         for n, X in enumerate(super().blocks(size)):
@@ -102,7 +133,7 @@ def run_ingest(encoder: PlainEncoder, pictures: str, store: str) -> IngestSummar
         )
 
 
-def run_backfill(projection: Projection, store: str) -> Any:
+def run_backfill(projection: StoredMap, store: str) -> Any:
     with open_store(store) as opened:
         shop = ImageCollection.open(opened, "shop")
         return backfill(shop, projection, batch_size=BATCH)
@@ -252,6 +283,33 @@ def test_a_killed_backfill_is_completed_by_the_same_call(
     assert run_backfill(projection, store).projected == 0
 
 
+@pytest.mark.parametrize(
+    "kill",
+    [0, *(pytest.param(kill, marks=pytest.mark.slow) for kill in range(1, max(20, KILLS)))],
+)
+def test_a_killed_backfill_of_posterior_codes_is_completed_by_the_same_call(
+    shop: Path, tmp_path: Path, kill: int
+) -> None:
+    store = str(tmp_path / "store")
+    shutil.copytree(shop, store)
+    before = contents(store, "shop", ["raw"])
+    kill_during(*moment(kill, N_POINTS // BATCH), "backfill-posterior", store)
+    made = plain_posterior()
+    summary = run_backfill(made, store)
+    assert summary.projected + summary.skipped == N_POINTS
+    assert contents(store, "shop", ["raw"]) == before
+    with open_store(store) as opened:
+        collection = ImageCollection.open(opened, "shop")
+        origin = collection.origin("posterior_label")
+        assert (origin.is_complete, origin.labels) == (True, made.labels)
+        table = collection.table(["raw", "posterior_label"])
+    assert (len(table), table.n_incomplete) == (N_POINTS, 0)
+    # float32 numbers, stored as they are
+    codes = table.vectors["posterior_label"]
+    np.testing.assert_allclose(codes, made.apply(table.vectors["raw"]), atol=1e-6)
+    assert run_backfill(made, store).projected == 0
+
+
 @pytest.fixture(scope="module")
 def vectors(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return a folder with ready vectors, some of them unusable, and their metadata."""
@@ -294,8 +352,6 @@ if __name__ == "__main__":
     elif sys.argv[1] == "vectors":
         run_vectors(sys.argv[2], sys.argv[3], is_telling=True)
     else:
-        plain = plain_projection(PlainEncoder())
-        telling = TellingProjection(
-            plain.matrix, plain.method, plain.encoder, plain.encoder_fingerprint
-        )
-        run_backfill(telling, sys.argv[2])
+        is_posterior = sys.argv[1] == "backfill-posterior"
+        made = plain_posterior() if is_posterior else plain_projection(PlainEncoder())
+        run_backfill(telling(made), sys.argv[2])

@@ -245,6 +245,8 @@ def test_shuffled_labels_and_the_accuracy_stand_beside_the_figure(photos: ImageC
     row = found.to_dict()["fields"]["kind"]["vectors"]
     assert row[name]["label_evidence"]["accuracy"] == beside.accuracy
     assert row["raw"]["label_evidence"] is None
+    both = compare(photos, "raw", name, fields=["kind"])
+    assert f"{name!r} has seen labels of 'kind'; fitted to shuffled" in both.sentence("kind")
 
 
 def test_classes_that_the_map_has_not_seen_are_reported_apart(
