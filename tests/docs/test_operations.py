@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from intramodal import ImageCollection, Projection, open_store
+from intramodal import ImageCollection, Projection, export_projection, open_store
 from intramodal.cli import cli
 from intramodal.commands.options import DEFAULT_STORE
 from intramodal.store.base import UNNAMED, VectorSpec
@@ -26,6 +29,7 @@ def shops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Genera
     monkeypatch.chdir(tmp_path)
     matrix = np.linalg.qr(rng.normal(size=(D, D // 2)))[0]
     Projection(matrix, "pca", "clip", "3f9a").save("pca.safetensors")
+    np.save("T.npy", rng.normal(size=(1000, D)).astype(np.float32))  # of the default anchors
     X = rng.normal(size=(N, D)).astype(np.float32)
     payloads = [{"category": ("cats", "dogs", "cars")[n % 3]} for n in range(N)]
     with open_store(DEFAULT_STORE) as store:
@@ -43,12 +47,31 @@ def test_every_command_and_block_runs_and_leaves_things_as_the_text_says() -> No
     n_commands = sum(
         run(text) for language, text in blocks if language == "console" or shadow(text)
     )
-    assert n_commands == 18
+    assert n_commands == 22
     with open_store(DEFAULT_STORE) as store:
         assert store.collections() == ["products", "shop", "shop_v2"]
         assert set(store.info("products").vectors) == {"image"}
         assert set(store.info("shop_v2").vectors) == {"raw", "pca"}
         assert store.aliases() == {"shown": "shop"}
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node, for JavaScript")
+@pytest.mark.usefixtures("shops")
+def test_the_javascript_block_gives_what_the_projection_gives(rng: np.random.Generator) -> None:
+    matrix, offset = rng.normal(size=(D, 3)), rng.normal(size=D) / 9
+    made = Projection(matrix, "pca_centered", "clip", "3f9a", offset=offset)
+    export_projection(made, Path("map.json"))
+    (block,) = re.findall(r"^```js\n(.*?)^```", OPERATIONS.read_text(), re.M | re.S)
+    assert len(block.splitlines()) <= 11
+    X = rng.normal(size=(4, D)).astype(np.float32)
+    asked = f"console.log(JSON.stringify({X.tolist()}.map((v) => [project(v), query(v)])));"
+    Path("run.cjs").write_text(block + asked, encoding="utf-8")
+    node = ["node", "run.cjs"]
+    done = subprocess.run(node, capture_output=True, text=True, check=True, timeout=60)
+    for row, (projected, query) in zip(X, json.loads(done.stdout), strict=True):
+        # float32 sums of 8 terms, against double precision
+        np.testing.assert_allclose(projected, made.apply(row[None])[0], atol=1e-5)
+        np.testing.assert_allclose(query, made.query(row[None])[0], atol=1e-5)
 
 
 def run(block: str) -> int:
