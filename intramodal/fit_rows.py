@@ -97,16 +97,20 @@ class LabelFit:
     rows : FitRows
     counts : dict of str to int
         Labelled rows of each class, by its name.
+    known : bool
+        Whether vectors hold the label itself where the payload of a point knows it.
     """
 
     field: str
     rows: FitRows
     counts: Mapping[str, int] = dataclass_field(default_factory=dict)
+    known: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; what the rows are not told by is left out."""
         rows = {name: value for name, value in asdict(self.rows).items() if value is not None}
-        return {"field": self.field, "rows": rows, "counts": dict(self.counts)}
+        known = {"known": True} if self.known else {}
+        return {"field": self.field, "rows": rows, "counts": dict(self.counts), **known}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> LabelFit:
@@ -120,7 +124,8 @@ class LabelFit:
         if "share" in rows:
             rows["share"] = float(rows["share"])
         counts = {_text(name): int(n) for name, n in dict(stored["counts"]).items()}
-        return cls(_text(stored["field"]), FitRows(**rows), counts)
+        known = stored.get("known") is True
+        return cls(_text(stored["field"]), FitRows(**rows), counts, known)
 
     @property
     def n_rows(self) -> int:

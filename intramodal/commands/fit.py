@@ -71,6 +71,12 @@ from intramodal.files import check_replaceable
     help="label: share of the label axes in a vector's length; default: 0.5 below 100 labelled "
     "images, else 0.8.",
 )
+@preference(
+    "--known",
+    is_flag=True,
+    help="posterior: the codes of points whose payload knows the label are certain of it; they "
+    "cannot be judged then, so compare the map without it.",
+)
 @click.option(
     "--force",
     is_flag=True,
@@ -226,7 +232,8 @@ def _fitted(rows: Any, text: Any, options: dict[str, Any]) -> Any:
     from intramodal.projection.fit import fit_label_map, fit_posterior
 
     if options["method"] == "posterior":
-        return fit_posterior(rows, text=text, force=options["force"])
+        how = {"known": options["known"], "force": options["force"]}
+        return fit_posterior(rows, text=text, **how)
     weight, components = options["label_weight"], options["components"]
     return fit_label_map(rows, text=text, label_weight=weight, components=components)
 
@@ -348,7 +355,7 @@ _ONLY_FOR = {
     "pca": ("recipe", *_OF_RECIPE, "center"),
     "isoclip": ("projectors", "k_top", "k_bottom"),
     "label": ("label_weight", *_READS_ROWS),
-    "posterior": ("force", *_READS_ROWS),
+    "posterior": ("force", "known", *_READS_ROWS),
 }
 _ALSO_FOR = {
     "text_vectors": ("pca", *_OF_LABELS),

@@ -102,6 +102,13 @@ def without_fit_rows(
     InputError
         If no row is left.
     """
+    for name, one in fitted.items():
+        if one.labels.known:
+            raise InputError(
+                f"{name!r} holds labels of {one.labels.field!r} themselves, where the payload "
+                f"knows them, so that nothing can be judged by it; fit the same map without known "
+                f"labels, and judge that"
+            )
     sources = list(dict.fromkeys(one.source for one in fitted.values()))
     require_read(table, vectors=sources)
     is_fit = fit_mask(table, rules_of(fitted))

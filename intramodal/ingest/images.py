@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import ImageError, InputError
 from intramodal.ingest.augmentation import AugmentedView, augmented
-from intramodal.ingest.backfill.points import ReplicaLook, project_rows
+from intramodal.ingest.backfill.points import ReplicaLook, mapped, project_rows
 from intramodal.ingest.decode import decode_image
 from intramodal.ingest.payload import (
     Notes,
@@ -438,14 +438,20 @@ class ImageReader:
             rows = [row for row, one in enumerate(batch) if one.is_known is is_known]
             if rows:
                 some = [batch[row] for row in rows]
-                vectors = self._vectors({name: X[rows] for name, X in made.items()})
+                payloads = [one.payload for one in some]
+                vectors = self._vectors({name: X[rows] for name, X in made.items()}, payloads)
                 yield partial(write, self.collection, some, vectors)
 
-    def _vectors(self, made: Mapping[str, Floats]) -> dict[str, Floats]:
+    def _vectors(
+        self, made: Mapping[str, Floats], payloads: Sequence[Payload]
+    ) -> dict[str, Floats]:
         if self.projection is None:
             return dict(made)
-        maps = {projected_name(self.projection, of): of for of in made}
-        return {**made, **{name: self.projection.apply(made[of]) for name, of in maps.items()}}
+        new = {
+            projected_name(self.projection, of): mapped(self.projection, X, payloads)
+            for of, X in made.items()
+        }
+        return {**made, **new}
 
 
 # What the storing threads do.
@@ -514,7 +520,8 @@ def _project(
     store, name, vector = collection.store, collection.name, projection.default_vector
     by_point: dict[PointId, Unprojected] = {one.point: one for one in batch}
     page = store.retrieve(name, list(by_point), vectors=[RAW])
-    found = project_rows(projection, page.vectors[RAW], RAW)
+    payloads = [by_point[point].payload for point in page.ids]
+    found = project_rows(projection, page.vectors[RAW], RAW, payloads)
     points = [page.ids[row] for row in found.rows]
 
     def write(rows: list[int]) -> None:

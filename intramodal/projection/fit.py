@@ -212,7 +212,11 @@ def fit_label_map(
 
 
 def fit_posterior(
-    rows: LabelledRows, *, text: Projection | Floats | None = None, force: bool = False
+    rows: LabelledRows,
+    *,
+    text: Projection | Floats | None = None,
+    known: bool = False,
+    force: bool = False,
 ) -> PosteriorMap:
     """Fit the chance of each class, beside half as many text axes as there are dimensions.
 
@@ -221,6 +225,10 @@ def fit_posterior(
     rows : LabelledRows
     text : Projection or ndarray of shape (n_texts, d), optional
         As for `fit_label_map`.
+    known : bool
+        Codes of points whose payload knows the label are certain of it, when a backfill or an
+        ingest makes them; a label that changes needs a recomputation. Such codes hold what they
+        would be judged by, so that no evaluation takes them: judge the same map without.
     force : bool
         Fit also where a class has fewer than 10 labelled rows: such classes lose.
 
@@ -250,6 +258,7 @@ def fit_posterior(
         encoder_fingerprint=rows.made_by[1],
         recipe={
             **_seen(rows, from_text),
+            "labels": replace(rows.labels, known=known).to_dict(),
             "temperature": fitted.temperature,
             "classes": names.tolist(),
         },

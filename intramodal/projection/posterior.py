@@ -6,7 +6,7 @@ cosine that orders the images of one class. The second kind of map that is store
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -177,6 +177,19 @@ class PosteriorMap:
             f"texts; compare texts with images on the encoder's own vectors (raw)"
         )
 
+    def with_known(self, Z: Floats, labels: Sequence[Any]) -> Floats:
+        """Return codes (n, dim_out) of points of which `labels` (n) are known: certain of these.
+
+        None, and classes that the map has not seen, leave the chances as they are.
+        """
+        place = {name: at for at, name in enumerate(self.recipe.get("classes", ()))}
+        columns = np.array([place.get(class_name(label), -1) for label in labels], dtype=np.intp)
+        rows = np.flatnonzero(columns >= 0)
+        found = Z.copy()
+        found[rows, : self.n_classes] = 0
+        found[rows, columns[rows]] = 1
+        return found
+
     def warnings(self) -> list[str]:
         """Return what a user should know before relying on it; usually nothing."""
         return [] if self.labels is None else self.labels.warnings()
@@ -237,6 +250,21 @@ class PosteriorMap:
     def __repr__(self) -> str:
         """Return field, number of classes and sizes."""
         return f"PosteriorMap({self.labels}, {self.dim_in} > {self.dim_out})"
+
+
+def class_name(label: Any) -> str | None:
+    """Return the class of a payload value, if it has one.
+
+    Examples
+    --------
+    >>> class_name(2012.0), class_name(["red"]), class_name(["red", "blue"]), class_name(None)
+    ('2012', 'red', None, None)
+    """
+    if isinstance(label, list | tuple):
+        return class_name(label[0]) if len(label) == 1 else None
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
+    return str(label) if isinstance(label, str | int | float) else None
 
 
 StoredMap = Projection | PosteriorMap

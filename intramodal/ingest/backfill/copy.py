@@ -715,7 +715,7 @@ class CopyFill:
 
     def _take(self, page: Page, *, replaces: bool = False) -> None:
         source = page.vectors[self.copy.source]
-        found = project_rows(self.copy.projection, source, self.copy.source)
+        found = project_rows(self.copy.projection, source, self.copy.source, page.payloads)
         Z = np.full((len(page.ids), self.copy.projection.dim_out), np.nan, dtype=np.float32)
         Z[found.rows] = found.Z
         self._list_infinite(page)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,13 @@ from intramodal.errors import InputError, StoreUnavailable, Unsupported
 from intramodal.ingest.failures import Failures
 from intramodal.ingest.workers import Threads
 from intramodal.progress import LONG_S, LongRead, about, foretold, progress
+from intramodal.projection.posterior import PosteriorMap
 from intramodal.runs.records import FailureRecord
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter, Page
 from intramodal.store.collection import ImageCollection
 from intramodal.store.fields import value_at
-from intramodal.types import Floats, PointId, VectorMap
+from intramodal.types import Floats, Payload, PointId, VectorMap
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +53,37 @@ class ProjectedRows:
     """Those among them without any number: the vector is absent, or nothing but NaN."""
 
 
-def project_rows(projection: VectorMap, X: Floats, name: str) -> ProjectedRows:
+def known_field(projection: VectorMap) -> str | None:
+    """Return the payload field whose labels a map takes as known; None for most maps."""
+    labels = projection.labels
+    return labels.field if labels is not None and labels.known else None
+
+
+def payload_needed(projection: VectorMap) -> list[str] | bool:
+    """Return what of the payload has to be read beside the vectors."""
+    field = known_field(projection)
+    return False if field is None else [field]
+
+
+def mapped(projection: VectorMap, X: Floats, payloads: Sequence[Payload]) -> Floats:
+    """Return the new vectors (n, dim_out) of `X` (n, dim_in), of points with these payloads."""
+    Z, field = projection.apply(X), known_field(projection)
+    if field is None or not isinstance(projection, PosteriorMap):
+        return Z
+    return projection.with_known(Z, [value_at(payload, field) for payload in payloads])
+
+
+def project_rows(
+    projection: VectorMap, X: Floats, name: str, payloads: Sequence[Payload] = ()
+) -> ProjectedRows:
     """Project the rows of `X` (n, dim_in), the vectors called `name`, that can be projected."""
     is_missing = np.isnan(X).all(axis=1)
     is_finite = np.isfinite(X).all(axis=1)
     is_zero = is_finite & ~X.any(axis=1)
     rows = np.flatnonzero(is_finite & ~is_zero)
-    Z = projection.apply(X[rows]) if len(rows) else np.empty((0, projection.dim_out), np.float32)
+    Z = np.empty((0, projection.dim_out), np.float32)
+    if len(rows):
+        Z = mapped(projection, X[rows], [payloads[int(row)] for row in rows] if payloads else ())
     lives = Z.any(axis=1)
     refused = {
         **dict.fromkeys(np.flatnonzero(is_missing).tolist(), f"it has no vector {name!r}"),
@@ -422,7 +448,7 @@ class VectorFill:
         reads_ahead = collection.store.is_remote and self.throttle is None
         n_points = sum(collection.count(where, exact=False) for where in wheres)
         pages = itertools.chain.from_iterable(
-            collection.scroll(vectors=[self.source], where=where, batch_size=self.batch_size)
+            collection.scroll(where=where, batch_size=self.batch_size, **self._needed)
             for where in wheres
         )
         with (
@@ -494,12 +520,17 @@ class VectorFill:
         n_before = self.n_projected
         try:
             for where in with_ids(ids):
-                for page in self.collection.scroll(vectors=[self.source], where=where):
+                for page in self.collection.scroll(where=where, **self._needed):
                     self._take(page, replaces=replaces)
         finally:
             self.failures.flush()
         n_sent, self.n_projected = self.n_projected - n_before, n_before
         return n_sent
+
+    @property
+    def _needed(self) -> dict[str, Any]:
+        """What has to be read of each point."""
+        return {"vectors": [self.source], "payload": payload_needed(self.projection)}
 
     def _look_now_and_then(self) -> None:
         """Raise if somebody has removed the vector or declared it otherwise since."""
@@ -509,7 +540,8 @@ class VectorFill:
 
     def _take(self, page: Page, *, replaces: bool) -> int:
         self._look_now_and_then()
-        found = project_rows(self.projection, page.vectors[self.source], self.source)
+        X = page.vectors[self.source]
+        found = project_rows(self.projection, X, self.source, page.payloads)
         self._refuse(page, found)
         self._n_found += len(found.rows)
         if len(found.rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,14 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
-from intramodal.ingest.backfill.points import in_points, project_rows, sample_ids
+from intramodal.ingest.backfill.points import (
+    in_points,
+    payload_needed,
+    project_rows,
+    sample_ids,
+)
 from intramodal.progress import foretold
 from intramodal.projection.posterior import StoredMap
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import source_and_projection
 from intramodal.store.origins import check_made_by
-from intramodal.types import Floats, PointId, short_repr, unit_rows
+from intramodal.types import Floats, Payload, PointId, short_repr, unit_rows
 
 ROUNDING = 1e-5
 """Allowed error of a component of z, for unit x. Measured against float64: 1.3e-7 with 512 to
@@ -175,13 +181,14 @@ def _stale(
     n_checked, largest = 0, 0.0
     parts = (ids[start : start + _READ_AT_ONCE] for start in range(0, len(ids), _READ_AT_ONCE))
     pages = (
-        collection.store.retrieve(collection.name, part, vectors=[source, vector])
+        collection.store.retrieve(
+            collection.name, part, vectors=[source, vector], payload=payload_needed(projection)
+        )
         for part in parts
     )
     for page in foretold(pages, lambda page: len(page.ids), lambda: len(ids)):
-        rows, off, allowed = deviations(
-            projection, page.vectors[source], page.vectors[vector], specs
-        )
+        X, Z = page.vectors[source], page.vectors[vector]
+        rows, off, allowed = deviations(projection, X, Z, specs, page.payloads)
         stale += [page.ids[row] for row in rows[off > allowed]]
         n_checked += len(rows)
         largest = max(largest, float(off.max(initial=0.0)))
@@ -189,13 +196,17 @@ def _stale(
 
 
 def deviations(
-    projection: StoredMap, X: Floats, stored: Floats, specs: tuple[VectorSpec, VectorSpec]
+    projection: StoredMap,
+    X: Floats,
+    stored: Floats,
+    specs: tuple[VectorSpec, VectorSpec],
+    payloads: Sequence[Payload] = (),
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
     """Return the rows that can be mapped, how far they are off, and what rounding allows.
 
     Shapes: `X` (n, dim_in); `stored` (n, dim_out).
     """
-    found = project_rows(projection, X, "")
+    found = project_rows(projection, X, "", payloads)
     wanted, there = found.Z, stored[found.rows]
     lengths = np.ones(len(wanted))
     if projection.distance == "Cosine":

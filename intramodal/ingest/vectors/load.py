@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, NotFound
-from intramodal.ingest.backfill.points import ReplicaLook
+from intramodal.ingest.backfill.points import ReplicaLook, mapped
 from intramodal.ingest.payload import changed_keys, index_payload, set_payloads, without_none
 from intramodal.ingest.reader import Step, Tally
 from intramodal.ingest.vectors.ready import Block, ReadyVectors
@@ -227,7 +227,7 @@ class RowReader:
             payloads = [payloads[row] for row in rows]
         vectors = {self.vector: X}
         if self.projection is not None and points:
-            vectors[self.projection.default_vector] = self.projection.apply(X)
+            vectors[self.projection.default_vector] = mapped(self.projection, X, payloads)
         return Batch(points, vectors, payloads), failures
 
     def _storable(self, X: Floats) -> Floats:

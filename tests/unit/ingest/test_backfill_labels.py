@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from intramodal.errors import ManifestMismatchError
+from intramodal.errors import InputError, ManifestMismatchError
+from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.fit_rows import FitRows
 from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.ingest.backfill.in_place import backfill, recompute
 from intramodal.ingest.backfill.rollback import rollback_vector
 from intramodal.ingest.backfill.verify import verify_vector
+from intramodal.ingest.pipeline import ingest_vectors
+from intramodal.ingest.vectors.load import vectors_of
+from intramodal.ingest.vectors.ready import open_ready
 from intramodal.projection.fit import LabelledRows, fit_label_map, fit_posterior
 from intramodal.projection.posterior import StoredMap
 from intramodal.store.base import Filter, Store
-from tests.unit.ingest.backfill_kit import D, contents, photos_in, rows
+from intramodal.store.collection import ImageCollection
+from intramodal.types import PointId
+from tests.unit.ingest.backfill_kit import ORIGIN, D, contents, photos_in, rows
 
 N = 60
 LABELLED = LabelledRows(
@@ -99,3 +106,59 @@ def test_codes_are_searched_by_the_chance_of_the_same_label(store: Store) -> Non
         np.array(hits.scores), -np.sort(-products, axis=1)[:, :5], atol=1e-6
     )
     assert made.dim_in == D
+
+
+KNOWN = fit_posterior(LABELLED, known=True)
+
+
+def test_a_known_label_is_certain_and_is_kept_true_by_a_recomputation(store: Store) -> None:
+    photos = photos_in(store)
+    photos.store.set_payload("photos", [0, 1], {"label": None})
+    photos.store.set_payload("photos", [2], {"label": "never seen"})
+    backfill(photos, KNOWN)
+    name = KNOWN.default_vector
+    assert name == "posterior_label"
+
+    def codes() -> dict[PointId, np.ndarray]:
+        table = photos.table(["raw", name])
+        chances = MAPS[1].apply(table.vectors["raw"])
+        found = dict(zip(table.ids, table.vectors[name], strict=True))
+        for row, point in enumerate(table.ids):
+            if point in (0, 1, 2):  # as if nothing were known
+                np.testing.assert_allclose(found[point], chances[row], atol=1e-5)
+        return found
+
+    made = codes()
+    for point in range(3, N):
+        np.testing.assert_array_equal(made[point][:3], np.eye(3)[point % 3])
+    assert verify_vector(photos, KNOWN, n=N).stale == 0
+    photos.store.set_payload("photos", [9], {"label": "l2"})
+    assert verify_vector(photos, KNOWN, n=N).stale_ids == [9]
+    recompute(photos, KNOWN, where=Filter(equals={"label": ["l2"]}))
+    assert verify_vector(photos, KNOWN, n=N).stale == 0
+    np.testing.assert_array_equal(codes()[9][:3], [0, 0, 1])
+
+
+def test_codes_that_hold_known_labels_are_another_map_and_judge_nothing(store: Store) -> None:
+    assert KNOWN.fingerprint != MAPS[1].fingerprint
+    photos = photos_in(store)
+    backfill(photos, KNOWN)
+    with pytest.raises(InputError, match="holds labels of 'label' themselves"):
+        evaluate_retrieval(photos, vectors=["raw", KNOWN.default_vector], fields=["label"])
+
+
+def test_an_ingest_of_vectors_writes_known_labels(store: Store, tmp_path: Path) -> None:
+    X = rows(range(700, 706))
+    np.save(tmp_path / "X.npy", X)
+    lines = ["id,label", *(f"{i},l{i % 3}" for i in range(5)), "5,"]
+    (tmp_path / "meta.csv").write_text("\n".join(lines))
+    ready = open_ready(tmp_path / "X.npy", table=tmp_path / "meta.csv", dataset="shop")
+    vectors = vectors_of(ready, ORIGIN, "raw", KNOWN)
+    shop = ImageCollection.ensure(store, "shop", vectors)
+    ingest_vectors(ready, shop, projection=KNOWN)
+    table = shop.table(["raw", KNOWN.default_vector])
+    codes = dict(zip(table.ids, table.vectors[KNOWN.default_vector], strict=True))
+    for point in range(5):
+        np.testing.assert_array_equal(codes[point][:3], np.eye(3)[point % 3])
+    assert codes[5][:3].max() < 1
+    assert ingest_vectors(ready, shop, projection=KNOWN).written == 0
