@@ -9,7 +9,7 @@ from typing import Any
 from intramodal.errors import SourceError, reason
 from intramodal.ingest.input_file import InputFile, Readable
 from intramodal.ingest.sources.base import LabelRule, Records, Source, no_label, unreadable
-from intramodal.ingest.sources.lists import COLUMN, import_pyarrow, read_rows
+from intramodal.ingest.sources.lists import COLUMN, import_pyarrow, opened_parquet, read_rows
 from intramodal.types import ImageRecord, Payload
 
 FILE_NAME = "file_name"
@@ -24,9 +24,9 @@ def image_column(path: InputFile) -> str | None:
     It is a struct of ``bytes`` and ``path``, as the `datasets` library writes images, or where
     there is none the one column of bytes.
     """
-    pa, pq = import_pyarrow(path)
+    pa, _ = import_pyarrow(path)
     try:
-        with path.native() as opened, pq.ParquetFile(opened) as file:
+        with opened_parquet(path) as file:
             schema = file.schema_arrow
     except (pa.ArrowException, OSError, UnicodeDecodeError):
         return None
@@ -70,8 +70,7 @@ class HubSource(Source):
 
     def names(self) -> Iterator[object]:
         """Yield one number a row."""
-        _, pq = import_pyarrow(self._path)
-        with self._path.native() as opened, pq.ParquetFile(opened) as file:
+        with opened_parquet(self._path) as file:
             yield from range(file.metadata.num_rows)
 
     def _records(self) -> Records:
@@ -91,9 +90,9 @@ class HubSource(Source):
         return ImageRecord(key, partial(_same, data), payload)
 
     def _cells(self) -> Iterator[Payload | bytes | None]:
-        pa, pq = import_pyarrow(self._path)
+        pa, _ = import_pyarrow(self._path)
         try:
-            with self._path.native() as opened, pq.ParquetFile(opened) as file:
+            with opened_parquet(self._path) as file:
                 for batch in file.iter_batches(_ROWS_A_BATCH, columns=[self._column]):
                     yield from batch.column(0).to_pylist()
         except pa.ArrowException as error:

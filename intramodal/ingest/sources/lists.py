@@ -40,6 +40,9 @@ _LONGEST_ROW = 16 * 2**20
 
 _LONGEST_SHOWN = 60
 _ROWS_A_BATCH = 1024
+_READ_AT_ONCE = 2**16
+"""Bytes of a column."""
+
 _REMEMBERED = 64
 """Names of the latest rows, which a line inside a quoted cell is compared with."""
 
@@ -135,6 +138,19 @@ def import_pyarrow(path: Path | InputFile) -> tuple[Any, Any]:
             f"pip install 'intramodal[parquet]'"
         ) from error
     return pa, pq
+
+
+@contextmanager
+def opened_parquet(file: InputFile) -> Iterator[Any]:
+    """Open Parquet; of a path, little of a row group is held at once as it is stored.
+
+    By default Arrow reads whole columns of a row group ahead. That stays for an open file, which
+    may be a remote one: there many small reads take long.
+    """
+    _, pq = import_pyarrow(file)
+    little = {} if file.is_open else {"pre_buffer": False, "buffer_size": _READ_AT_ONCE}
+    with file.native() as opened, pq.ParquetFile(opened, **little) as parquet:
+        yield parquet
 
 
 class _Lines:
@@ -432,9 +448,9 @@ def _json_row(line: str, wanted: _Wanted) -> Row:
 
 
 def _parquet_rows(path: InputFile, wanted: _Wanted) -> Iterator[NumberedRow]:
-    pa, pq = import_pyarrow(path)
+    pa, _ = import_pyarrow(path)
     try:
-        with path.native() as opened, pq.ParquetFile(opened) as file:
+        with opened_parquet(path) as file:
             schema = file.schema_arrow
             _check_columns(path, schema.names, wanted.required)
             columns = [
@@ -445,7 +461,7 @@ def _parquet_rows(path: InputFile, wanted: _Wanted) -> Iterator[NumberedRow]:
             for name in columns:
                 _check_type(path, name, schema.field(name).type, pa)
             read = [wanted.required] if wanted.is_alone else columns
-            batches = file.iter_batches(_ROWS_A_BATCH, columns=read)
+            batches = file.iter_batches(_ROWS_A_BATCH, columns=read, use_threads=False)
             rows = (row for batch in batches for row in _python_rows(path, batch, pa))
             yield from enumerate(rows, start=1)
     except pa.ArrowException as error:

@@ -19,7 +19,7 @@ from intramodal.errors import InputError, SourceError, reason
 from intramodal.files import format_of
 from intramodal.ingest.input_file import InputFile, Readable
 from intramodal.ingest.sources.base import read_json
-from intramodal.ingest.sources.lists import import_pyarrow
+from intramodal.ingest.sources.lists import import_pyarrow, opened_parquet
 from intramodal.signatures import format_by_name
 from intramodal.types import Floats, PointId, require_finite
 
@@ -160,9 +160,9 @@ class ParquetMatrix(Matrix):
     """A column of Parquet whose cells are lists of one length."""
 
     def __init__(self, file: InputFile, column: str | None = None) -> None:
-        self._pa, self._pq = import_pyarrow(file)
+        self._pa, _ = import_pyarrow(file)
         try:
-            with file.native() as opened, self._pq.ParquetFile(opened, memory_map=True) as parquet:
+            with opened_parquet(file) as parquet:
                 schema = parquet.schema_arrow
                 self.columns = tuple(schema.names)
                 self.column = _vector_column(file, schema.names, column)
@@ -187,11 +187,8 @@ class ParquetMatrix(Matrix):
 
     def _batches(self, size: int) -> Iterator[Floats]:
         try:
-            with (
-                self.file.native() as opened,
-                self._pq.ParquetFile(opened, memory_map=True) as parquet,
-            ):
-                for batch in parquet.iter_batches(size, columns=[self.column]):
+            with opened_parquet(self.file) as parquet:
+                for batch in parquet.iter_batches(size, columns=[self.column], use_threads=False):
                     yield self._rows(batch.column(0))
         except (self._pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise SourceError(

@@ -174,7 +174,8 @@ class ReadyVectors:
                 f"{self.table} has {n_rows:,} rows and {self.matrix.file} {self.matrix.n_rows:,} "
                 f"vectors; give one row of metadata for every vector, in the same order"
             )
-        ordered = np.sort(np.frombuffer(hashes, dtype=np.int64))
+        ordered = np.frombuffer(hashes, dtype=np.int64)
+        ordered.sort()  # in place, in the memory of `hashes`
         twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
         if len(twice):
             self._refuse_twice(set(twice.tolist()))
