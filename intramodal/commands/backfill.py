@@ -233,10 +233,13 @@ def _planned(
         photos = _opened(store, name)
         if options["made_by"] is not None:
             from intramodal.ingest.adopt import declared
+            from intramodal.model_names import check_dimension, warn_of_custom_name
 
             # In this object only: a plan changes nothing in the store.
             origin = declared(options["made_by"])
             source = own_vector(photos, options["source"])
+            check_dimension(origin.encoder, repr(source), photos.vector_spec(source).size)
+            warn_of_custom_name(origin.encoder)
             photos.manifest = photos.manifest.with_vector(source, origin)
         plan = _plan(photos, projection, where, options)
         check = warn_of_wrong_model(photos, projection, options["source"])

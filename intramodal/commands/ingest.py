@@ -287,9 +287,9 @@ def _spelled(name: str) -> str:
 
 def _source(options: dict[str, Any]) -> Any:
     """Open the pictures, once all names are known to be good."""
-    from intramodal.ingest.encoders.names import parse_name
     from intramodal.ingest.sources.base import check_dataset
     from intramodal.ingest.sources.formats import open_source
+    from intramodal.model_names import parse_name
     from intramodal.store.checks import check_name
 
     parse_name(options["model"])

@@ -20,7 +20,7 @@ def command() -> None:
 @json_option
 def list_models(as_json: bool) -> None:
     """List the models used in the paper; other names of these forms work, too."""
-    from intramodal.ingest.encoders.names import known_models
+    from intramodal.model_names import known_models
 
     rows = [dict(model) for model in known_models()]
     if as_json:

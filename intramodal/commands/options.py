@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -441,6 +443,39 @@ classes_option = preference(
 
 STOPPED = "intramodal.stopped"
 """Where a command leaves in `click.Context.meta` what it says when it is stopped."""
+
+
+class KindGroup(click.Group):
+    """A group of commands whose name is easily left out: the message lists them.
+
+    Parameters
+    ----------
+    usual : str
+        The command that is meant most often.
+    """
+
+    def __init__(self, *arguments: Any, usual: str, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.usual = usual
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Refuse an unknown command with the closest ones, or all and the one that was meant."""
+        name = args[0]
+        if name not in self.commands and not name.startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(self._refusal(f"intramodal {self.name}", args))
+        return super().resolve_command(ctx, args)
+
+    def _refusal(self, path: str, args: list[str]) -> str:
+        name = args[0]
+        close = difflib.get_close_matches(name, self.commands)
+        if close:
+            return f"there is no command '{path} {name}'; did you mean {' or '.join(close)}?"
+        return (
+            f"{path} needs one of {', '.join(self.commands)} before {name!r}, for example: {path} "
+            f"{self.usual} {shlex.join(args)}"
+        )
 
 
 class CheckedCommand(click.Command):

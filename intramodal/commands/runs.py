@@ -13,6 +13,7 @@ from intramodal.commands import completion
 from intramodal.commands.columns import Column, column, id_column, state_column, wide
 from intramodal.commands.options import (
     LIST,
+    KindGroup,
     json_option,
     names,
     preference,
@@ -42,7 +43,7 @@ def _age(ctx: click.Context, param: click.Parameter, value: str | None) -> timed
     return min(age, timedelta(days=_LONGEST_DAYS))
 
 
-@click.group("runs")
+@click.group("runs", cls=KindGroup, usual="show")
 def command() -> None:
     """List, show, tabulate, compare, export and prune recorded runs."""
 

@@ -86,7 +86,8 @@ class FewshotResult:
     n_pool : ndarray of shape (n_shots,)
         Mean number of images a class that the shots were drawn from.
     extra : dict
-        Further facts: "n_classes" a number of shots, "n_missing", "n_dropped", ...
+        Further facts: "n_classes" and "reasons" (why there is no accuracy, or None) by number of
+        shots, "n_missing", "n_dropped", ...
     """
 
     vector: str
@@ -320,6 +321,7 @@ def _by_shots(result: FewshotResult, *, with_classes: bool) -> dict[str, Any]:
             "standard_error": result.standard_error[at],
             "n_test": result.n_test[at],
             "n_classes": result.extra["n_classes"][at],
+            "reason": result.extra["reasons"][at],
         }
         if with_classes:
             names = zip(result.class_names, result.class_accuracy[at], strict=True)
@@ -456,7 +458,10 @@ def joined(parts: Sequence[dict[str, FewshotResult]]) -> dict[str, FewshotResult
 
 def _joined(parts: list[FewshotResult]) -> FewshotResult:
     first = parts[0]
-    extra = dict(first.extra) | {"n_classes": [n for one in parts for n in one.extra["n_classes"]]}
+    extra = dict(first.extra) | {
+        name: [value for one in parts for value in one.extra[name]]
+        for name in ("n_classes", "reasons")
+    }
     if "parameters" in extra:
         extra["parameters"] = {s: v for one in parts for s, v in one.extra["parameters"].items()}
     return replace(
@@ -525,7 +530,11 @@ def fewshot_result(
         n_correct=right[:, seen],
         n_tested=tested[:, seen],
         n_pool=np.array([task.pool_sizes[c].mean() if len(c) else np.nan for c in at]),
-        extra={**task.facts, "n_classes": [len(c) for c in at]},
+        extra={
+            **task.facts,
+            "n_classes": [len(c) for c in at],
+            "reasons": [task.why_empty(s) for s in task.shots],
+        },
     )
 
 

@@ -153,6 +153,18 @@ class FewshotTask:
         enough &= tuning >= self.n_validation
         return np.flatnonzero(enough & (tested > 0))
 
+    def why_empty(self, n_shots: int) -> str | None:
+        """Return why so many shots give no accuracy: fewer than two classes have the images."""
+        n_able, tuned = len(self.classes_at(n_shots)), self.n_validation
+        if n_able > 1:
+            return None
+        kinds = [f"{n_shots} for shots", *([f"{tuned} to tune"] if tuned else []), "1 to test"]
+        advice = "; give fewer shots" if len(self.classes_at(1)) > 1 else ""
+        return (
+            f"{n_able} of {len(self.names)} classes have enough images ({', '.join(kinds)}), and "
+            f"two are needed{advice}"
+        )
+
     def by_classes(self) -> Iterator[tuple[NDArray[np.intp], tuple[int, ...]]]:
         """Yield classes, and the numbers of shots that exactly these can serve."""
         served: dict[tuple[int, ...], list[int]] = {}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from intramodal.errors import ImageError, InputError, ManifestMismatchError
-from intramodal.ingest.encoders.names import KNOWN_MODELS
+from intramodal.model_names import check_dimension, warn_of_custom_name
 from intramodal.projection.posterior import StoredMap
 from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
@@ -104,7 +104,7 @@ def adopt_collection(
     """
     run, vector = run or Run(), own_vector(collection, vector)
     size = collection.vector_spec(vector).size
-    check_dimension(made_by, vector, size)
+    check_dimension(made_by, repr(vector), size)
     seen = None
     if pictures is not None:
         seen = _check_pictures(collection, vector, made_by, pictures, encoder)
@@ -117,7 +117,12 @@ def adopt_collection(
 
 
 def declare_model(collection: ImageCollection, vector: str, made_by: str) -> None:
-    """Record which model made a vector, unless the manifest already agrees."""
+    """Record which model made a vector, unless the manifest already agrees.
+
+    Raises `ManifestMismatchError` for a known model of another dimension.
+    """
+    check_dimension(made_by, repr(vector), collection.vector_spec(vector).size)
+    warn_of_custom_name(made_by)
     origin = declared(made_by)
     known = collection.manifest.vectors.get(vector)
     if known is None or not known.agrees_with(origin):
@@ -127,16 +132,6 @@ def declare_model(collection: ImageCollection, vector: str, made_by: str) -> Non
 def declared(made_by: str) -> VectorOrigin:
     """Return the origin of vectors that their owner says a model made."""
     return VectorOrigin(made_by, declared_fingerprint(made_by))
-
-
-def check_dimension(made_by: str, vector: str, size: int) -> None:
-    """Raise `ManifestMismatchError` for a known model of another size."""
-    for model in KNOWN_MODELS:
-        if model.name == made_by and model.dim != size:
-            raise ManifestMismatchError(
-                f"{made_by} makes vectors of {model.dim} dimensions, and {vector!r} has {size}; "
-                f"give the model that made them (intramodal models list)"
-            )
 
 
 def _check_pictures(

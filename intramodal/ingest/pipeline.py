@@ -28,6 +28,7 @@ from intramodal.ingest.reader import Reader, Step, Tally
 from intramodal.ingest.vectors.load import RowReader, Vectors, check_target, vectors_of
 from intramodal.ingest.vectors.ready import ReadyVectors
 from intramodal.ingest.workers import Threads, counted
+from intramodal.model_names import warn_of_custom_name
 from intramodal.progress import progress
 from intramodal.projection.posterior import StoredMap
 from intramodal.runs.run import Run
@@ -352,6 +353,8 @@ def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
     known = collection.origin(vector)
     origin = known if made_by is None else VectorOrigin(made_by, declared_fingerprint(made_by))
     names = vectors_of(ready, origin, vector, projection)
+    if made_by is not None:
+        warn_of_custom_name(made_by)
     for name, (size, made) in names.items():
         collection.require(name, made, size)
     log_declared(run, origin.encoder)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from intramodal.errors import Conflict, InputError, ManifestMismatchError, NotFound, Unsupported
-from intramodal.ingest.adopt import AdoptSummary, adopt_collection, check_dimension
+from intramodal.ingest.adopt import AdoptSummary, adopt_collection
+from intramodal.model_names import check_dimension
 from intramodal.projection.posterior import StoredMap
 from intramodal.runs.run import Run
 from intramodal.store.base import Store, VectorSpec
@@ -153,7 +154,7 @@ def adopt_shard(  # noqa: PLR0913  a job has as many knobs as it has
     specs, _ = _examined(folder)
     chosen = _chosen(specs, vector, folder) if made_by is not None else ""
     if made_by is not None:
-        check_dimension(made_by, chosen, specs[chosen].size)
+        check_dimension(made_by, repr(chosen), specs[chosen].size)
     if store.exists(collection):
         raise _taken(collection)
     n_points = store.take_shard(collection, folder, moves=move)

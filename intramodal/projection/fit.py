@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError, ManifestMismatchError, ModelError
 from intramodal.fit_rows import FEW_ROWS, FitRows, LabelFit
+from intramodal.model_names import check_dimension, warn_of_custom_name
 from intramodal.projection.anchors import AnchorSet
 from intramodal.projection.isoclip import IsoClip, Projectors
 from intramodal.projection.posterior import PosteriorMap
@@ -130,7 +131,8 @@ def fit_projection(  # noqa: PLR0913  a job has as many knobs as it has
     ModelError
         If an encoder has no text tower or no projectors.
     ManifestMismatchError
-        If the centre is that of another model's vectors.
+        If the centre is that of another model's vectors, or the embeddings or projectors are of
+        another dimension than those of a known model.
     RankError
         If the anchors span fewer dimensions than are to be kept.
     """
@@ -140,10 +142,15 @@ def fit_projection(  # noqa: PLR0913  a job has as many knobs as it has
             raise InputError("a recipe is for PCA←, and IsoCLIP uses no texts; leave it out")
         image, text = _projectors(source)
         sizes = _sizes(k_top, k_bottom, name)
-        return sizes.projection(image, text, encoder=name, encoder_fingerprint=fingerprint)
+        found = sizes.projection(image, text, encoder=name, encoder_fingerprint=fingerprint)
+        if made_by is not None:
+            check_dimension(name, "the space of the projectors", found.dim_in)
+        return found
     chosen = _recipe(recipe, anchors, normalize_text)
     anchors = anchors or chosen.anchors()
     embeddings: Any = anchors.embed(source) if isinstance(source, Encoder) else source
+    if made_by is not None and np.ndim(embeddings) == 2:
+        check_dimension(name, "each text embedding", np.shape(embeddings)[1])
     if center is not None:
         _check_center(center, name, fingerprint)
     projection = Projection.from_text(
@@ -344,6 +351,7 @@ def _model(source: Any, made_by: str | None) -> tuple[str, str]:
         return source.name, source.fingerprint
     if made_by is None:
         raise InputError("ready embeddings or projectors need made_by, the model that made them")
+    warn_of_custom_name(made_by)
     return made_by, declared_fingerprint(made_by)
 
 

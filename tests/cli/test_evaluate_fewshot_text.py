@@ -60,6 +60,19 @@ def test_methods_that_compare_images_run_by_every_vector_asked_for() -> None:
     assert set(vectors["pca"]) == {"prototype", "lda+text"}
 
 
+@pytest.mark.parametrize("kind", ["fewshot", "fewshot-text"])
+def test_an_empty_row_has_a_reason_that_is_said_once(kind: str) -> None:
+    asked = [kind, "photos", "--labels", "kind", "--shots", "1,1000", "--episodes", "2"]
+    asked += ["--text-vectors", "kinds.npy"] if kind == "fewshot-text" else []
+    vectors = run(*asked)["fields"]["kind"]["vectors"]["raw"]
+    for shots in vectors.values():
+        assert shots["1"]["reason"] is None
+        assert shots["1000"]["accuracy"] is None
+        assert "classes have enough images (1000 for shots, " in shots["1000"]["reason"]
+    said = f"no accuracy of 'kind' with 1000 shots: {shots['1000']['reason']}"
+    assert invoke(*asked).output.count(said) == 1
+
+
 def test_the_table_names_method_and_vector() -> None:
     told = invoke(
         *("fewshot-text", "photos", *COMMON, "--text-vectors", "kinds.npy"),

@@ -17,7 +17,7 @@ from intramodal.commands.options import DEFAULT_STORE
 from intramodal.store.base import VectorSpec
 from intramodal.types import unit_rows
 
-N, D, MODEL = 120, 16, "open_clip:ViT-B-32:openai"
+N, D, MODEL = 120, 16, "hf:our/clip"
 FIT = ["fit", "--text-vectors", "T.npy", "--made-by", MODEL, "--anchors", "names.txt"]
 PLACE = ["products", "--from", "image", "--to", "pca", "--projection", "pca.safetensors"]
 

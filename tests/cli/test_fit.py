@@ -19,7 +19,8 @@ from intramodal.store.manifest import VectorOrigin
 from intramodal.types import declared_fingerprint, unit_rows
 from tests.tiny_models import DIM, SIDE, save_clip, save_dinov2, save_open_clip, save_siglip
 
-MODEL = "open_clip:ViT-B-32:openai"
+KNOWN = "open_clip:ViT-B-32:openai"
+MODEL = "hf:our/clip"
 D = 16
 
 
@@ -120,9 +121,9 @@ def test_isoclip_from_ready_projectors_takes_the_published_sizes(
     image, text = (rng.normal(size=(512, n)).astype(np.float32) for n in (768, 512))
     save_file({"image": image, "text": text}, "W.safetensors")
     ready = ("fit", "--method", "isoclip", "--projectors", "W.safetensors", "-o", "i.safetensors")
-    fitted = run(*ready, "--made-by", MODEL)
+    fitted = run(*ready, "--made-by", KNOWN)
     assert (fitted["k_top"], fitted["k_bottom"], fitted["dim_out"]) == (150, 50, 312)
-    changed = run(*ready, "--made-by", MODEL, "--k-bottom", "10")
+    changed = run(*ready, "--made-by", KNOWN, "--k-bottom", "10")
     assert (changed["k_top"], changed["k_bottom"]) == (150, 10)
     assert "no published sizes for 'my clip'" in refused(*ready, "--made-by", "my clip")
 
@@ -143,7 +144,7 @@ def test_files_without_projectors_are_one_sentence(content: Any, said: str) -> N
     if content is not None:
         save_file(content, "W.safetensors")
     message = refused(
-        "fit", "--method", "isoclip", "--projectors", "W.safetensors", "--made-by", MODEL,
+        "fit", "--method", "isoclip", "--projectors", "W.safetensors", "--made-by", KNOWN,
         "-o", "x.safetensors",
     )  # fmt: skip
     assert said in message
@@ -304,7 +305,7 @@ def test_who_may_only_read_centres_on_vectors_that_nobody_declared(
 @pytest.mark.real_data
 def test_a_fit_from_the_real_texts_is_that_of_the_papers_anchors(real_data: Path) -> None:
     T = str(real_data / "imagenet-text-clip-b32" / "a_photo_of_a_X.npy")
-    fitted = run("fit", "--text-vectors", T, "--made-by", MODEL, "-o", "pca.safetensors")
+    fitted = run("fit", "--text-vectors", T, "--made-by", KNOWN, "-o", "pca.safetensors")
     assert (fitted["vector"], fitted["dim_in"], fitted["dim_out"]) == ("pca", 512, 256)
     assert fitted["n_anchors"] == len(AnchorSet.imagenet())
     assert fitted["warnings"] == []
@@ -337,7 +338,7 @@ def test_isoclip_is_backfilled_and_compared_as_any_other_projection(
     run("fit", "--method", "isoclip", *ready, "-o", "iso.safetensors")
     done = run("backfill", "photos", "--projection", "iso.safetensors")
     assert (done["vector"], done["projected"]) == ("isoclip", 60)
-    assert "holds no mean of texts" in done["model_check"]["says"]
+    assert "the model was not checked" in done["model_check"]["says"]
     run("export", "photos", "--vector", "isoclip", "-o", "Z.npy")
     run("export", "photos", "--vector", "raw", "-o", "X.npy")
     expected = unit_rows(Projection.load("iso.safetensors").apply(np.load("X.npy")))

@@ -19,7 +19,7 @@ from intramodal.types import declared_fingerprint
 from tests.cli.kit import invoke, run
 
 N, D, K = 240, 32, 4
-MODEL = "open_clip:ViT-B-32:openai"
+MODEL = "hf:our/clip"
 
 
 @pytest.fixture(autouse=True)

@@ -75,7 +75,14 @@ def test_an_error_with_json_is_one_object_on_stdout() -> None:
     ("words", "message"),
     [
         ("rums", "did you mean runs"),
-        ("evaluate retrival", "retrieval"),
+        ("evaluate retrival", "did you mean retrieval?"),
+        (
+            "evaluate products",
+            "intramodal evaluate needs one of fewshot, fewshot-text, index, misalignment, oti, "
+            "recovery, retrieval, text before 'products', for example: intramodal evaluate "
+            "retrieval products --json",
+        ),
+        ("runs 20261128-151228-wc4q", "for example: intramodal runs show 20261128-151228-wc4q"),
         ("runs prune", "say which"),
         ("runs list --limit x", "--limit"),
         ("search", "COLLECTION"),

@@ -20,7 +20,7 @@ from intramodal.store.base import VectorSpec
 from intramodal.types import point_id, unit_rows
 from tests.cli.kit import invoke, run
 
-N, D, MODEL = 60, 16, "open_clip:ViT-B-32:openai"
+N, D, MODEL = 60, 16, "hf:our/clip"
 PLACE = ("--collection", "shop", "--made-by", MODEL)
 
 
@@ -171,13 +171,13 @@ def test_both_vectors_arrive_at_once_and_a_backfill_has_nothing_to_do(X: np.ndar
 
 def test_models_that_disagree_are_never_mixed(X: np.ndarray) -> None:
     run("ingest", "X.npy", *PLACE)
-    other = ("--collection", "shop", "--made-by", "open_clip:ViT-B-16:openai")
+    other = ("--collection", "shop", "--made-by", "hf:other/clip")
     refused = run("ingest", "X.npy", *other, code=1)["error"]
     assert refused["type"] == "ManifestMismatchError"
     assert MODEL in refused["message"]
-    fit("open_clip:ViT-B-16:openai")
+    fit("hf:other/clip")
     refused = run("backfill", "shop", "--projection", "pca.safetensors", code=1)["error"]
-    assert "fitted for open_clip:ViT-B-16:openai" in refused["message"]
+    assert "fitted for hf:other/clip" in refused["message"]
     more = ("--collection", "new", "--made-by", MODEL, "--projection", "pca.safetensors")
     assert "fitted for" in run("ingest", "X.npy", *more, code=1)["error"]["message"]
     with open_store(DEFAULT_STORE) as store:

@@ -16,7 +16,7 @@ from tests.integration.servers import Qdrant
 
 N_POINTS = os.environ.get("INTRAMODAL_INTEGRATION_POINTS")
 N_KINDS, D = 50, 64
-MODEL = "open_clip:ViT-B-32:openai"
+MODEL = "hf:our/clip"
 PROJECTION = "pca.safetensors"
 BACKFILL = ("backfill", "shop", "--to", "pca", "--projection", PROJECTION)
 

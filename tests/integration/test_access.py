@@ -23,7 +23,7 @@ READING: dict[str, tuple[str, ...]] = {
     "plan": (*BACKFILL, "--dry-run"),
 }
 WRITING: dict[str, tuple[str, ...]] = {
-    "ingest": ("ingest", "X.npy", "--collection", "shop", "--made-by", "demo"),
+    "ingest": ("ingest", "X.npy", "--collection", "shop", "--made-by", "another model"),
     "backfill": ("backfill", "shop", "--to", "other", "--projection", "pca.safetensors"),
     "copy": (*BACKFILL, "--new-collection", "shop_v2"),
     "rollback": ("backfill", "shop", "--rollback", "--yes"),

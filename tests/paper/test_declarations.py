@@ -12,7 +12,7 @@ import pytest
 
 from intramodal import paper
 from intramodal.evaluation.fewshot_text import METHODS
-from intramodal.ingest.encoders.names import parse_name
+from intramodal.model_names import parse_name
 from intramodal.paper import methods as methods_package
 from intramodal.paper.base import DataSet, Method, Model, Table, chosen, declared
 from intramodal.paper.layouts import Choice

@@ -12,9 +12,10 @@ from intramodal.commands.evaluate.oti import oti
 from intramodal.commands.evaluate.recovery import recovery
 from intramodal.commands.evaluate.retrieval import retrieval
 from intramodal.commands.evaluate.text import text
+from intramodal.commands.options import KindGroup
 
 
-@click.group("evaluate")
+@click.group("evaluate", cls=KindGroup, usual="retrieval")
 def command() -> None:
     """Measure vectors: retrieval, few-shot accuracy, misalignment, recovery."""
 

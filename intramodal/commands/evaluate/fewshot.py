@@ -126,9 +126,25 @@ def print_accuracy(result: dict[str, Any]) -> None:
     if result["protocol"] == "paper":
         title = f"protocol of the paper: mean of {result['n_episodes']} seeds, intervals over them"
     print_table((*columns, wide("classes>"), "tested>"), rows, title=title)
+    for sentence in _empty(result):
+        note(sentence)
     print_by_distance(result, ())
     for beside in result.get("label_evidence", {}).values():
         say_label_evidence({"label_evidence": one} for one in beside.values())
     note_where(result)
     note_held_out(result)
     note(f"run {result['run_id']}")
+
+
+def _empty(result: dict[str, Any]) -> list[str]:
+    """Return, once per field and number of shots, why rows have no accuracy."""
+    return list(
+        dict.fromkeys(
+            f"no accuracy of {field!r} with {n_shots} shots: {row['reason']}"
+            for field, entry in result["fields"].items()
+            for classifiers in entry["vectors"].values()
+            for shots in classifiers.values()
+            for n_shots, row in shots.items()
+            if row["reason"] is not None
+        )
+    )

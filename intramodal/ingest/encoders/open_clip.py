@@ -18,9 +18,9 @@ from intramodal.ingest.encoders.encoder import (
     through_first,
 )
 from intramodal.ingest.encoders.identity import differing, without
-from intramodal.ingest.encoders.names import closest
 from intramodal.ingest.encoders.preprocess import from_open_clip
 from intramodal.ingest.encoders.self_contained import require_self_contained
+from intramodal.model_names import closest
 from intramodal.types import parsed_json
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from intramodal.errors import MissingDependencyError, ModelError
 from intramodal.ingest.encoders.hub_access import hub_or_cache
-from intramodal.ingest.encoders.names import ModelName, parse_name
+from intramodal.model_names import ModelName, parse_name
 from intramodal.progress import announced
 from intramodal.terminal import bars_shown
 from intramodal.types import Encoder

@@ -16,9 +16,9 @@ from intramodal.ingest.encoders.encoder import (
     loading,
     through_first,
 )
-from intramodal.ingest.encoders.names import split_hub_id
 from intramodal.ingest.encoders.preprocess import Preprocessing, square, triple
 from intramodal.ingest.encoders.self_contained import has_tokenizer, require_self_contained
+from intramodal.model_names import split_hub_id
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

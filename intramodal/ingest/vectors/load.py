@@ -15,6 +15,7 @@ from intramodal.ingest.payload import changed_keys, index_payload, set_payloads,
 from intramodal.ingest.reader import Step, Tally
 from intramodal.ingest.vectors.ready import Block, ReadyVectors
 from intramodal.ingest.workers import Threads
+from intramodal.model_names import check_dimension
 from intramodal.projection.posterior import StoredMap
 from intramodal.runs.records import FailureRecord
 from intramodal.store.base import Page, VectorSpec
@@ -50,7 +51,12 @@ class Batch:
 def vectors_of(
     ready: ReadyVectors, origin: VectorOrigin, vector: str, projection: StoredMap | None
 ) -> dict[str, tuple[int, VectorOrigin]]:
-    """Return size and origin of the vectors an ingest writes; raises for a wrong projection."""
+    """Return size and origin of the vectors an ingest writes.
+
+    Raises for a wrong projection, and for a known model of another dimension.
+    """
+    if not origin.projection:
+        check_dimension(origin.encoder, str(ready.matrix.file), ready.matrix.dim)
     vectors = {vector: (ready.matrix.dim, origin)}
     if projection is None:
         return vectors

@@ -118,6 +118,14 @@ def test_classes_that_cannot_spare_validation_images_take_no_part(rng):
     assert np.isnan(found.accuracy[2:]).all()
     assert np.isfinite(found.accuracy[:2]).all()
     assert found.extra["parameters"]["8"] == {}
+    assert found.extra["reasons"] == [
+        *(None, None),
+        *(
+            f"{n} of 4 classes have enough images ({s} for shots, 4 to tune, 1 to test), and two "
+            f"are needed; give fewer shots"
+            for n, s in ((1, 8), (0, 16))
+        ),
+    ]
 
 
 def test_a_test_share_keeps_shots_and_tuning_out_of_the_tests(rng):

@@ -16,7 +16,7 @@ from intramodal.projection.fit import fit_projection
 from intramodal.projection.projection import Projection
 from intramodal.projection.recipes import RECIPES, SEVEN_TEMPLATES
 
-MODEL = "open_clip:ViT-B-32:openai"
+MODEL = "hf:our/clip"
 NAMES = tuple(RECIPES)
 
 

@@ -1,12 +1,21 @@
-"""Names of encoders: ``source:opaque``, split once at the first colon; nothing is guessed."""
+"""Names of encoders: ``source:opaque``, split once at the first colon; nothing is guessed.
+
+Who declares the model of ready vectors may take any other name: then its dimension is unknown.
+"""
 
 from __future__ import annotations
 
 import difflib
+import importlib.util
+import json
+import logging
 import re
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from intramodal.errors import ModelError
+from intramodal.errors import ManifestMismatchError, ModelError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,85 @@ def split_hub_id(opaque: str) -> tuple[str, str | None]:
             "a directory on this machine"
         )
     return match["repo"], match["revision"]
+
+
+def known_dim(name: str) -> int | None:
+    """Return the length of a model's embeddings, as far as that is known without loading it.
+
+    Examples
+    --------
+    >>> known_dim("hf:facebook/dinov2-base@main")
+    768
+    """
+    name = name.strip()
+    plain = name.partition("@")[0] if name.startswith("hf:") else name
+    listed = {model.name: model.dim for model in KNOWN_MODELS}
+    return listed.get(plain) or _dim_of_architecture(name)
+
+
+def _dim_of_architecture(name: str) -> int | None:
+    """Return what the installed open_clip says of ``open_clip:ARCH:TAG``; it is not imported."""
+    source, _, rest = name.partition(":")
+    arch, has_tag, _ = rest.partition(":")
+    package = importlib.util.find_spec("open_clip") if source == "open_clip" and has_tag else None
+    if package is None or not re.fullmatch(r"[\w.-]+", arch):
+        return None
+    for folder in package.submodule_search_locations or ():
+        try:
+            config = json.loads((Path(folder) / f"model_configs/{arch}.json").read_text("utf-8"))
+            return int(config["embed_dim"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
+def check_dimension(made_by: str, what: str, dim: int) -> None:
+    """Raise `ManifestMismatchError` where a declared model makes vectors of another length.
+
+    `what` is how the vectors are called in the sentence.
+    """
+    known = known_dim(made_by)
+    if known is not None and known != dim:
+        raise ManifestMismatchError(
+            f"{made_by} makes vectors of {known} dimensions, and {what} has {dim}; give the model "
+            f"that made them (intramodal models list)"
+        )
+
+
+def warn_of_custom_name(made_by: str) -> None:
+    """Log a warning where a declared model looks like the name of another one."""
+    found = likely_names(made_by)
+    if found:
+        log.warning("%r is taken as a custom name; did you mean %s?", made_by, " or ".join(found))
+
+
+def likely_names(text: str) -> list[str]:
+    """Return at most three names of models that a text of another form may mean.
+
+    Examples
+    --------
+    >>> likely_names("org/name"), likely_names("ours"), likely_names("hf:org/name")
+    (['hf:org/name'], [], [])
+    """
+    text = text.strip()
+    try:
+        parse_name(text)
+    except ModelError:
+        pass
+    else:
+        return []
+    names = [model.name for model in KNOWN_MODELS]
+    plain = text.replace("/", "-").casefold()
+    found = [name for name in names if plain and plain in _parts(name)]
+    if not found and _HUB_ID.fullmatch(text):
+        return [f"hf:{text}"]
+    return found[:3] or difflib.get_close_matches(text, names, n=3, cutoff=0.6)
+
+
+def _parts(name: str) -> set[str]:
+    """Return what people call a model by: its name without source, organisation or weights."""
+    rest = name.partition(":")[2].casefold()
+    return {rest.replace("/", "-"), *re.split("[:/]", rest)}
 
 
 def closest(word: str, choices: list[str], n: int = 3) -> str:

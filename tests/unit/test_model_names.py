@@ -5,9 +5,18 @@ import sys
 
 import pytest
 
-from intramodal.errors import MissingDependencyError, ModelError
-from intramodal.ingest.encoders.names import FORMS, known_models, parse_name, split_hub_id
+from intramodal.errors import ManifestMismatchError, MissingDependencyError, ModelError
 from intramodal.ingest.encoders.registry import load_encoder
+from intramodal.model_names import (
+    FORMS,
+    check_dimension,
+    known_dim,
+    known_models,
+    likely_names,
+    parse_name,
+    split_hub_id,
+    warn_of_custom_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -101,10 +110,74 @@ def test_listed_open_clip_models_exist_with_the_listed_dimension() -> None:
             assert open_clip.get_model_config(arch)["embed_dim"] == model["dim"]
 
 
+@pytest.mark.parametrize(
+    ("name", "dim"),
+    [
+        ("open_clip:ViT-B-32:openai", 512),
+        ("hf:openai/clip-vit-large-patch14", 768),
+        ("hf:openai/clip-vit-large-patch14@3f9a0c", 768),
+        ("demo", 256),
+        ("hf:org/name", None),
+        ("local-dir:/models/clip", None),
+        ("our tower", None),
+        ("", None),
+        ("open_clip:../secrets:openai", None),
+    ],
+)
+def test_the_dimension_of_a_known_model_is_known_without_loading_it(
+    name: str, dim: int | None
+) -> None:
+    assert known_dim(name) == dim
+
+
+def test_the_dimension_of_every_architecture_of_open_clip_is_known() -> None:
+    open_clip = pytest.importorskip("open_clip")
+    for arch in ("ViT-H-14", "EVA02-L-14", "coca_ViT-L-14"):
+        config = open_clip.get_model_config(arch)
+        assert known_dim(f"open_clip:{arch}:any weights") == config["embed_dim"]
+    assert known_dim("open_clip:ViT-Z-99:openai") is None
+
+
+def test_a_known_model_of_another_dimension_is_refused() -> None:
+    said = "open_clip:ViT-B-32:openai makes vectors of 512 dimensions, and X.npy has 768; give"
+    with pytest.raises(ManifestMismatchError, match=said):
+        check_dimension("open_clip:ViT-B-32:openai", "X.npy", 768)
+    check_dimension("open_clip:ViT-B-32:openai", "X.npy", 512)
+    check_dimension("our tower", "X.npy", 48)
+
+
+@pytest.mark.parametrize(
+    ("name", "likely"),
+    [
+        ("openai/clip-vit-base-patch32", ["hf:openai/clip-vit-base-patch32"]),
+        ("clip-vit-base-patch32", ["hf:openai/clip-vit-base-patch32"]),
+        ("org/name", ["hf:org/name"]),
+        (
+            "ViT-B/32",
+            ["open_clip:ViT-B-32:openai", "open_clip:ViT-B-32:laion2b_s34b_b79k"],
+        ),
+        ("vit-l-14-336", ["open_clip:ViT-L-14-336:openai"]),
+        ("openclip:RN50:openai", ["open_clip:RN50:openai"]),
+        ("hf:org/name", []),
+        ("demo", []),
+        ("our tower", []),
+        ("clip", []),
+        ("", []),
+    ],
+)
+def test_a_name_of_another_form_is_compared_with_those_of_models(
+    name: str, likely: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert likely_names(name)[: len(likely) or None] == likely
+    warn_of_custom_name(name)
+    said = f"{name!r} is taken as a custom name; did you mean {' or '.join(likely_names(name))}?"
+    assert [record.message for record in caplog.records] == ([said] if likely else [])
+
+
 def test_names_are_checked_without_loading_a_library() -> None:
     code = (
         "import sys\n"
-        "from intramodal.ingest.encoders.names import known_models, parse_name\n"
+        "from intramodal.model_names import known_models, parse_name\n"
         "from intramodal.ingest.encoders.registry import load_encoder\n"
         "parse_name('hf:org/name'), known_models()\n"
         "assert not {'torch', 'open_clip', 'transformers', 'PIL'} & set(sys.modules)\n"
