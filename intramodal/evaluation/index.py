@@ -966,6 +966,14 @@ def _judging_answers(
     """Return the first k answers to each query that no map was fitted on, or all there are."""
     if table.held_out is None:
         return search.ask(collection, table, rows, k).ids
+    if search.side is not None and search.rerank is not None:
+        # No such row takes one of the first places, either.
+        plain, n = replace(search, rerank=None), search.rerank
+        asked = _judging_answers(collection, table, plain, rows, max(k, n))
+        X = table.vectors[search.vector][rows]
+        ranked = search.side.reranked(collection, X, [ids[:n] for ids in asked])
+        pairs = zip(ranked, asked, strict=True)
+        return [[*first, *ids[n:]][:k] for (first, _), ids in pairs]
     limit = collection.search_limits.answers or collection.described.n_points
     if search.n_candidates(k):
         limit = search.candidates or limit // _CANDIDATES_AN_ANSWER

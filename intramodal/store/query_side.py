@@ -46,7 +46,12 @@ class QuerySide:
     rerank: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse to rerank nothing."""
+        """Refuse what is no matrix product, and to rerank nothing."""
+        if not isinstance(self.projection, Projection):
+            raise InputError(
+                f"{self.projection!r} is no matrix product, so that posterior codes have no query "
+                f"side; store them with a backfill, or take a projection or a label map"
+            )
         if self.rerank is not None and self.rerank < 1:
             raise InputError(f"rerank is a number of results from 1, got {self.rerank}")
 
@@ -164,40 +169,40 @@ class QuerySide:
             where=collection.sendable(where),
             params=params,
         )
-        if self.rerank is None:
+        n = self.rerank
+        if n is None:
             return found
-        reranked = self._reranked(collection, X, found, self.rerank)
-        return Hits([ids[:k] for ids, _ in reranked], [scores[:k] for _, scores in reranked])
+        ranked = self.reranked(collection, X, [ids[:n] for ids in found.ids])
+        both = list(zip(ranked, found.ids, found.scores, strict=True))
+        return Hits(
+            [[*first, *ids[n:]][:k] for (first, _), ids, _ in both],
+            [np.concatenate([cosines, scores[n:]])[:k] for (_, cosines), _, scores in both],
+        )
 
-    def _reranked(
-        self, collection: ImageCollection, X: Floats, hits: Hits, n_first: int
+    def reranked(
+        self, collection: ImageCollection, X: Floats, first: Sequence[Sequence[PointId]]
     ) -> list[Answer]:
-        """Return the results with the first ones in the order of their projected cosines."""
-        wanted = {str(i): i for ids in hits.ids for i in ids[:n_first]}
-        queries = unit_rows(self.projection.apply(X))
+        """Return the first results to each row of `X` (n, dim_in) by (projected cosine, id).
+
+        Their vectors are fetched; points that were deleted meanwhile are left out.
+        """
+        wanted = {str(point): point for points in first for point in points}
         at: dict[str, int] = {}
         rows = [np.empty((0, self.projection.dim_out), dtype=np.float32)]
         for page in collection.retrieve(list(wanted.values()), vectors=[self.vector]):
-            at |= {str(i): len(at) + row for row, i in enumerate(page.ids)}
-            rows.append(unit_rows(self.projection.apply(page.vectors[self.vector])))
-        Z = np.concatenate(rows)
-        return [
-            _ordered(ids, scores, Z, query, at, n_first)
-            for ids, scores, query in zip(hits.ids, hits.scores, queries, strict=True)
-        ]
+            Y = page.vectors[self.vector]
+            there = np.flatnonzero(np.isfinite(Y).all(axis=1))
+            at |= {str(page.ids[row]): len(at) + place for place, row in enumerate(there)}
+            rows.append(unit_rows(self.projection.apply(Y[there])))
+        Z, queries = np.concatenate(rows), unit_rows(self.projection.apply(X))
+        found = []
+        for points, query in zip(first, queries, strict=True):
+            kept = [point for point in points if str(point) in at]
+            found.append(_ordered(kept, Z[[at[str(point)] for point in kept]] @ query))
+        return found
 
 
-def _ordered(
-    ids: list[PointId],
-    scores: Floats,
-    Z: Floats,
-    query: Floats,
-    at: Mapping[str, int],
-    n_first: int,
-) -> Answer:
-    """Return one query's results, the first ones by (cosine, id); deleted ones are left out."""
-    first = [point for point in ids[:n_first] if str(point) in at]
-    cosines = Z[[at[str(point)] for point in first]] @ query
-    order = sorted(range(len(first)), key=lambda i: (-float(cosines[i]), id_order(first[i])))
-    ranked = [first[i] for i in order]
-    return ranked + ids[n_first:], np.concatenate([cosines[order], scores[n_first:]])
+def _ordered(points: list[PointId], cosines: Floats) -> Answer:
+    """Return points and their cosines (n,), the nearest first, equal ones by their ids."""
+    order = sorted(range(len(points)), key=lambda i: (-float(cosines[i]), id_order(points[i])))
+    return [points[i] for i in order], cosines[order]

@@ -331,3 +331,35 @@ def test_texts_are_refused_with_the_reason(photos: ImageCollection) -> None:
         )
     with pytest.raises(InputError, match=r"was fitted to labels of images .*takes no texts"):
         search(photos, text="a cat", vectors=[name], encoder=lambda name: None)  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize("rerank", [None, 30])
+def test_the_query_side_of_a_map_is_judged_without_its_rows(
+    photos: ImageCollection, rerank: int | None
+) -> None:
+    made = fit_label_map(labelled_rows(photos, "noise", rows=HALF))
+    side: dict[str, Any] = {"query_side": made, "rerank": rerank}
+    found = evaluate_retrieval(photos, vectors=["raw"], fields=["noise"], **side)
+    name = found.results[1].vector
+    mapped = found["noise", name]
+    chance = float(
+        expected_ap(mapped.n_relevant, np.full(len(mapped.ap), mapped.n_gallery - 1)).mean()
+    )
+    assert mapped.interval is not None
+    assert mapped.interval.low < chance < mapped.interval.high
+    assert mapped.label_evidence is not None
+    both = compare(photos, "raw", fields=["noise"], **side)
+    assert both.fields["noise"].results[1].map == pytest.approx(mapped.map)
+    assert both.to_dict()["held_out"]["vectors"][name]["fit_rows"] == str(HALF)
+    search = IndexSearch("raw", exact=True, **side)
+    asked = evaluate_index(photos, searches=[search], fields=["noise"], k=20, n_timed=5)
+    for result in (mapped, both.fields["noise"].results[1], asked.results[0]):
+        assert len(result.query_ids) > N / 3
+        assert not held() & set(result.query_ids)
+    assert asked.results[0].recall.mean() == 1
+
+
+def test_posterior_codes_have_no_query_side(photos: ImageCollection) -> None:
+    codes = fit_posterior(labelled_rows(photos, "kind", rows=HALF), force=True)
+    with pytest.raises(InputError, match="posterior codes have no query side"):
+        evaluate_retrieval(photos, vectors=["raw"], fields=["kind"], query_side=codes)  # type: ignore[arg-type]
