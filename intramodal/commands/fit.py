@@ -38,7 +38,12 @@ from intramodal.files import check_replaceable
         "evaluation.labelled_rows:labelled_rows",
     ),
 )
-@click.argument("collection", required=False, metavar="[COLLECTION[:VECTOR]]")
+@click.argument(
+    "collection",
+    required=False,
+    metavar="[COLLECTION[:VECTOR]]",
+    shell_complete=completion.collections,
+)
 @preference(
     "--method",
     type=click.Choice(["pca", "isoclip", "label", "posterior"]),
@@ -51,6 +56,7 @@ from intramodal.files import check_replaceable
     metavar="FIELD,...",
     type=LIST,
     callback=comma_list,
+    shell_complete=completion.fields,
     help="label, posterior: payload fields of COLLECTION to fit a map to, one file each: with "
     "several, {field} in --out stands for the name.",
 )
