@@ -10,7 +10,10 @@ from .evaluation.gate import Baseline as Baseline
 from .evaluation.gate import gated as gated
 from .evaluation.index import IndexSearch as IndexSearch
 from .evaluation.index import evaluate_index as evaluate_index
+from .evaluation.labelled_rows import images_of as images_of
 from .evaluation.labelled_rows import labelled_rows as labelled_rows
+from .evaluation.labelled_rows import value_names as value_names
+from .evaluation.labelled_rows import word_weight as word_weight
 from .evaluation.misalignment import VectorOf as VectorOf
 from .evaluation.misalignment import measure_misalignment as measure_misalignment
 from .evaluation.preference import Preference as Preference
@@ -67,10 +70,12 @@ from .paper.plan import plan_reproduction as plan_reproduction
 from .paper.reproduce import reproduce as reproduce
 from .projection.anchors import AnchorSet as AnchorSet
 from .projection.anchors import load_anchors as load_anchors
+from .projection.fit import Images as Images
 from .projection.fit import LabelledRows as LabelledRows
 from .projection.fit import fit_label_map as fit_label_map
 from .projection.fit import fit_posterior as fit_posterior
 from .projection.fit import fit_projection as fit_projection
+from .projection.fit import fit_words as fit_words
 from .projection.isoclip import IsoClip as IsoClip
 from .projection.isoclip import read_projectors as read_projectors
 from .projection.label_map import LabelMap as LabelMap

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from intramodal.files import check_replaceable
         "projection.anchors:load_anchors",
         "projection.fit:fit_label_map",
         "projection.fit:fit_posterior",
+        "projection.fit:fit_words",
         "evaluation.labelled_rows:labelled_rows",
     ),
 )
@@ -46,10 +48,23 @@ from intramodal.files import check_replaceable
 )
 @preference(
     "--method",
-    type=click.Choice(["pca", "isoclip", "label", "posterior"]),
+    type=click.Choice(["pca", "isoclip", "label", "posterior", "words"]),
     help="pca: PCA← of class-name texts; isoclip: the middle of the projectors' spectrum; with "
     "--labels, label (default): axes that tell classes apart beside text axes; posterior: the "
-    "chance of each class.",
+    "chance of each class; with --words, words: axes between the names of a field's values.",
+)
+@click.option(
+    "--words",
+    metavar="FIELD|FILE",
+    help="words: payload field of COLLECTION whose values are named, or a text file with one name "
+    "per line; no label is read. Needs --projection, and --model or --text-vectors with one row "
+    "per name in this order.",
+)
+@preference(
+    "--word-weight",
+    type=click.FloatRange(0, min_open=True),
+    help="words: length of the axes between the names, that of the projection being 1; default: "
+    "0.5, with --labels the best on the labelled images that are for fitting.",
 )
 @click.option(
     "--labels",
@@ -173,12 +188,16 @@ def command(context: click.Context, /, session: Session, **options: Any) -> None
     intramodal fit --method isoclip --model open_clip:ViT-B-32:openai -o isoclip.safetensors
     intramodal fit photos --labels category --projection pca.safetensors -o category.safetensors
     intramodal fit photos --method posterior --labels category -o codes.safetensors
+    intramodal fit photos --words category --projection pca.safetensors --model M -o w.safetensors
     """
-    if options["labels"] and context.get_parameter_source("method") is ParameterSource.DEFAULT:
+    if options["words"] and context.get_parameter_source("method") is ParameterSource.DEFAULT:
+        options["method"] = "words"
+    elif options["labels"] and context.get_parameter_source("method") is ParameterSource.DEFAULT:
         options["method"] = "label"
     _check_usage(context, options)
-    if options["method"] in _OF_LABELS:
-        session.answer(_fit_labels(session, options), _show_maps)
+    fits = {"words": _fit_words, **dict.fromkeys(_OF_LABELS, _fit_labels)}
+    if options["method"] in fits:
+        session.answer(fits[options["method"]](session, options), _show_maps)
         return
     session.answer(_fit_texts(session, options), _show)
 
@@ -216,8 +235,7 @@ def _fit_labels(session: Session, options: dict[str, Any]) -> dict[str, Any]:
     from intramodal.evaluation.labelled_rows import labelled_rows
 
     places = _places(options["out"], options["labels"])
-    name, has_vector, vector = options["collection"].partition(":")
-    how = {"vector": vector} if has_vector else {}
+    name, how = _place(options["collection"])
     how |= _fit_rows(options)
     text = _text(options)
     found = []
@@ -232,6 +250,69 @@ def _fit_labels(session: Session, options: dict[str, Any]) -> dict[str, Any]:
             run.log_fingerprint("projection", made.method, made.fingerprint, made.recipe)
             found.append({"projection": str(place), **made.to_dict()})
     return {"maps": found, "run_id": run.id}
+
+
+def _place(collection: str) -> tuple[str, dict[str, Any]]:
+    """Return the name of a collection, and which vector of it if that is said."""
+    name, has_vector, vector = collection.partition(":")
+    return name, {"vector": vector} if has_vector else {}
+
+
+def _fit_words(session: Session, options: dict[str, Any]) -> dict[str, Any]:
+    """Fit axes between the names of a field's values."""
+    from intramodal.evaluation.labelled_rows import images_of, labelled_rows, word_weight
+    from intramodal.projection.fit import fit_words
+    from intramodal.projection.projection import Projection
+
+    base = Projection.load(options["projection"])
+    name, how = _place(options["collection"])
+    with (
+        session.open() as at,
+        at.ledger.run("fit", parameters=session.given()) as run,
+    ):
+        photos = at.collection(name)
+        values, field = _values(photos, options)
+        fit = partial(
+            fit_words,
+            _texts_of(values, options),
+            values=values,
+            field=field,
+            base=base,
+            images=images_of(photos, **how),
+        )
+        weighed = {} if options["word_weight"] is None else {"weight": options["word_weight"]}
+        if options["labels"]:
+            rows = labelled_rows(photos, options["labels"][0], **how, **_fit_rows(options))
+            weight = word_weight(rows, lambda weight: fit(weight=weight))
+            weighed = {"weight": weight, "chosen_on": rows.labels}
+        made = fit(**weighed)
+        made.save(options["out"])
+        run.log_fingerprint("projection", made.method, made.fingerprint, made.recipe)
+    found = {"projection": str(options["out"]), **made.to_dict(), "words": made.recipe["words"]}
+    return {"maps": [found], "run_id": run.id}
+
+
+def _values(photos: Any, options: dict[str, Any]) -> tuple[Any, str]:
+    """Return the named values with their template, and the field they are of."""
+    from intramodal.evaluation.labelled_rows import value_names
+    from intramodal.projection.anchors import TEMPLATE, AnchorSet
+
+    template, words = options["template"] or TEMPLATE, options["words"]
+    if Path(words).is_file():
+        return AnchorSet.from_file(words, template=template), Path(words).stem
+    return AnchorSet(tuple(value_names(photos, words)), template), words
+
+
+def _texts_of(values: Any, options: dict[str, Any]) -> Any:
+    """Return the texts of the values, (n, d)."""
+    if options["text_vectors"] is not None:
+        from intramodal.ingest.vectors.matrices import read_matrix
+
+        return read_matrix(options["text_vectors"])
+    from intramodal.ingest.encoders.registry import load_encoder
+
+    on = {"device": options["device"], "precision": options["precision"]}
+    return load_encoder(options["model"], **on)
 
 
 def _fitted(rows: Any, text: Any, options: dict[str, Any]) -> Any:
@@ -341,16 +422,25 @@ def _show_maps(result: dict[str, Any]) -> None:
 
     rows = []
     for one in result["maps"]:
-        labels, counts = one["labels"], one["labels"]["counts"]
-        fitted_on = f"{sum(counts.values()):,} labels of {len(counts):,} classes"
+        field, fitted_on = _fitted_on(one)
         dimensions = f"{one['dim_in']} > {one['dim_out']}"
-        row = [one["projection"], labels["field"], fitted_on, dimensions, one["vector"]]
+        row = [one["projection"], field, fitted_on, dimensions, one["vector"]]
         rows.append([*row, one["fingerprint"][:12]])
         for warning in one["warnings"]:
             note(printable(f"warning: {warning}"))
     columns = ("projection", "field", "fitted on", "dimensions>", "vector")
     print_table((*columns, id_column("fingerprint")), rows)
-    note("rows for fitting never judge these maps: every evaluation leaves them out by itself")
+    if any(one["labels"] for one in result["maps"]):
+        note("rows for fitting never judge these maps: every evaluation leaves them out by itself")
+
+
+def _fitted_on(one: dict[str, Any]) -> tuple[str, str]:
+    """Return the field of a map, and what it was fitted to."""
+    words, labels = one.get("words"), one["labels"]
+    if words:
+        return words["field"], f"{len(words['values']):,} names, weight {words['weight']:g}"
+    counts = labels["counts"].values()
+    return labels["field"], f"{sum(counts):,} labels of {len(counts):,} classes"
 
 
 _FIELD = "{field}"
@@ -358,15 +448,17 @@ _OF_RECIPE = ("anchors", "template", "normalize_text")
 _OF_LABELS = ("label", "posterior")
 _READS_ROWS = ("labels", "fit_share", "fit_rows", "projection", "labels_from", "id_column")
 _ONLY_FOR = {
-    "pca": ("recipe", *_OF_RECIPE, "center"),
+    "pca": ("recipe", "anchors", "normalize_text", "center"),
     "isoclip": ("projectors", "k_top", "k_bottom"),
     "label": ("label_weight", *_READS_ROWS),
     "posterior": ("force", "known", *_READS_ROWS),
+    "words": ("words", "word_weight", *_READS_ROWS),
 }
 _ALSO_FOR = {
-    "text_vectors": ("pca", *_OF_LABELS),
+    "text_vectors": ("pca", *_OF_LABELS, "words"),
+    "template": ("pca", "words"),
     "components": ("pca", "label"),
-    "model": ("pca", "isoclip"),
+    "model": ("pca", "isoclip", "words"),
     "made_by": ("pca", "isoclip"),
 }
 """Options of several methods."""
@@ -381,8 +473,8 @@ def _check_usage(context: click.Context, options: dict[str, Any]) -> None:
             raise click.UsageError(f"{_flag(name)} belongs to --method {belongs}, not to {method}")
     _check_place(context, options)
     _check_recipe(context, options["recipe"])
-    if method in _OF_LABELS:
-        _check_rows(options)
+    if method in (*_OF_LABELS, "words"):
+        (_check_words if method == "words" else _check_rows)(options)
         return
     ready = "text_vectors" if method == "pca" else "projectors"
     if (options["model"] is None) == (options[ready] is None):
@@ -402,7 +494,7 @@ def _methods() -> dict[str, list[str]]:
 
 def _check_place(context: click.Context, options: dict[str, Any]) -> None:
     """Refuse a collection that is not read, and a shard key without one."""
-    reads = options["method"] in _OF_LABELS
+    reads = options["method"] in (*_OF_LABELS, "words")
     if options["collection"] is not None and not reads:
         raise click.UsageError(
             "a collection is for --labels; its mean is subtracted with --center COLLECTION"
@@ -423,6 +515,22 @@ def _check_rows(options: dict[str, Any]) -> None:
     for a, b in (("fit_share", "fit_rows"), ("projection", "text_vectors")):
         if options[a] is not None and options[b] is not None:
             raise click.UsageError(f"give either {_flag(a)} or {_flag(b)}")
+
+
+def _check_words(options: dict[str, Any]) -> None:
+    """Refuse words without what they are laid beside, and what contradicts itself."""
+    if None in (options["collection"], options["words"], options["projection"]):
+        raise click.UsageError(
+            "--method words needs a collection, --words and --projection, for example: intramodal "
+            "fit photos --words category --projection pca.safetensors --model MODEL"
+        )
+    if (options["model"] is None) == (options["text_vectors"] is None):
+        raise click.UsageError("give either --model or --text-vectors, for the names of --words")
+    if options["labels"] and (len(options["labels"]) > 1 or options["word_weight"] is not None):
+        raise click.UsageError(
+            "--labels names the one field on whose labels the weight of --words is chosen; leave "
+            "out the others, and --word-weight"
+        )
 
 
 def _flag(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,22 @@ import numpy as np
 from intramodal.errors import InputError
 from intramodal.evaluation.held_out import fit_mask
 from intramodal.evaluation.labels import encode_labels
-from intramodal.evaluation.tasks import read_labelled
+from intramodal.evaluation.ranking import rank
+from intramodal.evaluation.tasks import RetrievalTask, read_labelled, read_points
 from intramodal.fit_rows import FitRows
-from intramodal.projection.fit import LabelledRows
+from intramodal.projection.fit import Images, LabelledRows
+from intramodal.projection.projection import Projection
 from intramodal.store.collection import ImageCollection
+from intramodal.store.fields import value_at
 from intramodal.types import VectorTable
 
 FIT_SHARE = 0.5
 """Of all points, for fitting: the rest judges."""
 MOST_READ = 200_000
 """Points that are read; of more, so many are drawn."""
+WEIGHTS = (0.25, 0.5, 1.0, 2.0)
+"""Of the axes between a field's values, among which labelled rows choose."""
+_MOST_QUERIES = 2_000
 _LEAST_ROWS = 2
 """A class of one image shows no spread."""
 
@@ -58,12 +65,7 @@ def labelled_rows(
     ManifestMismatchError
         If nobody has declared which model made the vector.
     """
-    origin = collection.origin(vector)
-    if origin.projection:
-        raise InputError(
-            f"{vector!r} of {collection.name!r} is projected already; fit on the encoder's own "
-            f"vector, {origin.source!r}"
-        )
+    made_by = _made_by(collection, vector)
     needed = [] if rows.field is None else [rows.field]
     how: Any = {"optional": needed, "sample": sample, "seed": seed}
     table = _usable(read_labelled(collection, [vector], [field], **how), vector)
@@ -86,10 +88,62 @@ def labelled_rows(
         [codes.names[code] for code in codes.codes],
         field,
         rows,
-        (origin.encoder, origin.encoder_fingerprint),
+        made_by,
         others if len(others) else None,
         {"collection": collection.name, "vector": vector, "n_read": len(table)},
     )
+
+
+def images_of(
+    collection: ImageCollection,
+    *,
+    vector: str = "raw",
+    sample: int | None = MOST_READ,
+    seed: int = 0,
+) -> Images:
+    """Return the images of a collection for `fit_words`, which needs no labels.
+
+    Parameters and errors are those of `labelled_rows`.
+    """
+    made_by = _made_by(collection, vector)
+    table = _usable(read_points(collection, [vector], sample=sample, seed=seed), vector)
+    facts = {"collection": collection.name, "vector": vector, "n_read": len(table)}
+    return Images(table.vectors[vector], made_by, facts)
+
+
+def value_names(collection: ImageCollection, field: str) -> list[str]:
+    """Return the names of a payload field's values, ascending: all that `fit_words` is told.
+
+    Raises `InputError` where there are fewer than two.
+    """
+    pages = collection.scroll(payload=[field])
+    column = [value_at(payload, field) for page in pages for payload in page.payloads]
+    return encode_labels(column, field=field).names
+
+
+def word_weight(rows: LabelledRows, make: Callable[[float], Projection]) -> float:
+    """Return the weight of a field's axes under which labelled rows find their own kind best.
+
+    `make` fits the map of a weight; the mAP of every labelled row among all others decides.
+    """
+    found = {}
+    for weight in WEIGHTS:
+        Z = make(weight).apply(rows.X)
+        table = VectorTable(list(range(len(Z))), {"words": Z}, {rows.field: list(rows.y)})
+        task = RetrievalTask.from_table(table, rows.field, max_queries=_MOST_QUERIES)
+        found[weight] = float(rank(*task.vectors(table, "words"), task.relevance, ks=()).ap.mean())
+    return max(found, key=found.__getitem__)
+
+
+def _made_by(collection: ImageCollection, vector: str) -> tuple[str, str]:
+    """Return the model of the encoder's own vector; raise for one that is projected."""
+    origin = collection.origin(vector)
+    if origin.projection:
+        raise InputError(
+            f"{vector!r} of {collection.name!r} is projected already; fit on the encoder's own "
+            f"vector, {origin.source!r}"
+        )
+    return origin.encoder, origin.encoder_fingerprint
 
 
 def _usable(table: VectorTable, vector: str) -> VectorTable:

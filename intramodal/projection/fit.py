@@ -85,6 +85,19 @@ class LabelledRows:
         return f"LabelledRows({self.labels}, {len(self.X):,} rows, {n_others:,} others)"
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Images:
+    """Vectors `X` (n, d) of a collection, the model that made them, and where they are from."""
+
+    X: NDArray[Any]
+    made_by: tuple[str, str]
+    facts: Mapping[str, Any] = dataclass_field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return the model and the number of images."""
+        return f"Images({self.made_by[0]}, {len(self.X):,})"
+
+
 def fit_projection(  # noqa: PLR0913  a job has as many knobs as it has
     source: Encoder | Floats | Projectors,
     *,
@@ -272,6 +285,97 @@ def fit_posterior(
     )
 
 
+def fit_words(
+    text: Encoder | Floats,
+    *,
+    values: AnchorSet,
+    field: str,
+    base: Projection,
+    images: Images,
+    weight: float = 0.5,
+    chosen_on: LabelFit | None = None,
+) -> Projection:
+    """Fit axes between the names of a field's values, beside the directions of a projection.
+
+    It sees no label, only the names. Each field needs a map of its own: axes of one field harm
+    others.
+
+    Parameters
+    ----------
+    text : Encoder or ndarray of shape (n_values, d)
+        What embeds the prompts of the values, or their embeddings in that order.
+    values : AnchorSet
+        The names of the values, and the template of their prompts.
+    field : str
+    base : Projection
+        PCA←, whose directions come first.
+    images : Images
+        Of the collection: their mean is subtracted, and both blocks are scaled by their lengths.
+    weight : float
+        Length of the axes of the field, that of the directions being 1.
+    chosen_on : LabelFit, optional
+        The labels that `weight` was chosen on: rows that never judge the map.
+
+    Raises
+    ------
+    InputError
+        For texts of another number or length, a weight that is not above 0, values whose texts
+        are all the same, or a projection that has seen labels.
+    ManifestMismatchError
+        If texts, projection and images are not of one model.
+    """
+    from intramodal.projection.classes import mean_of
+    from intramodal.projection.label_map import text_axes, weighted_blocks
+
+    made_by = images.made_by
+    if isinstance(text, Encoder) and not encoders_agree((text.name, text.fingerprint), made_by):
+        raise ManifestMismatchError(
+            f"the texts are of {text.name}, the vectors were made by {made_by[0]}; embed the "
+            f"values with that model"
+        )
+    T = values.embed(text) if isinstance(text, Encoder) else text
+    axes = _value_axes(T, values, images.X.shape[1])
+    if not weight > 0:
+        raise InputError(f"the weight of the field's axes is above 0, got {weight}")
+    _check_text(base, made_by)
+    mean, n_kept = mean_of(images.X), images.X.shape[1] - axes.shape[1]
+    directions = text_axes(base.matrix, images.X, mean, min(n_kept, base.dim_out))
+    matrix = weighted_blocks(images.X, mean, [directions, axes], (1.0, weight**2))
+    seen = {} if chosen_on is None else {"labels": chosen_on.to_dict()}
+    return Projection(
+        matrix=matrix.astype(np.float32),
+        method="words",
+        encoder=made_by[0],
+        encoder_fingerprint=made_by[1],
+        offset=mean.astype(np.float32),
+        recipe={
+            **seen,
+            "words": {"field": field, "values": list(values.names), "weight": weight},
+            "text": {"from": "projection", "fingerprint": base.fingerprint},
+            "data": dict(images.facts),
+            **libraries(),
+        },
+        text_mean=base.text_mean,
+    )
+
+
+def _value_axes(T: NDArray[Any], values: AnchorSet, d: int) -> NDArray[np.float64]:
+    """Return orthonormal axes (d, k) between the texts of values, at most values less one."""
+    from intramodal.projection.directions import right_singular
+    from intramodal.projection.text_pca import unit_texts
+
+    if np.shape(T) != (len(values), d):
+        raise InputError(
+            f"{len(values)} values need as many texts of {d} dimensions, got an array of shape "
+            f"{np.shape(T)}; embed the prompts of these values, in this order"
+        )
+    texts = unit_texts(np.asarray(T))
+    _, axes = right_singular(texts - texts.mean(axis=0))
+    if not len(axes):
+        raise InputError("all values have the same text; give names that differ")
+    return np.asarray(axes[: len(values) - 1].T)
+
+
 def _check_classes(labels: LabelFit, *, force: bool) -> None:
     if len(labels.counts) < 2:
         raise InputError(
@@ -303,18 +407,22 @@ def _directions(
             )
         rank = TextPCA(1).fit(text).rank_
         return TextPCA(min(most, rank)).fit(text).components_.T, {"from": "texts", "n": len(text)}
+    _check_text(text, rows.made_by)
+    return text.matrix[:, :most], {"from": "projection", "fingerprint": text.fingerprint}
+
+
+def _check_text(text: Projection, made_by: tuple[str, str]) -> None:
+    """Raise unless a projection is of texts alone, and of the model of the vectors."""
     if text.labels is not None:
         raise InputError(
             f"{text.place or repr(text)} has seen labels itself, and its text axes are mixed with "
             f"those; give the projection it was made with, or one of texts alone"
         )
-    if not encoders_agree((text.encoder, text.encoder_fingerprint), rows.made_by):
+    if not encoders_agree((text.encoder, text.encoder_fingerprint), made_by):
         raise ManifestMismatchError(
             f"the projection was fitted for {text.encoder} ({text.encoder_fingerprint[:12]}), the "
-            f"vectors were made by {rows.made_by[0]} ({rows.made_by[1][:12]}); fit one for this "
-            f"model"
+            f"vectors were made by {made_by[0]} ({made_by[1][:12]}); fit one for this model"
         )
-    return text.matrix[:, :most], {"from": "projection", "fingerprint": text.fingerprint}
 
 
 def _seen(rows: LabelledRows, from_text: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from intramodal.fit_rows import LabelFit
 from intramodal.projection.projection import (
     POSTERIOR,
     Projection,
-    labelled_name,
     labels_of_recipe,
+    named_by_field,
     read_projection,
     write_projection,
 )
@@ -106,7 +106,7 @@ class PosteriorMap:
     @property
     def default_vector(self) -> str:
         """Name of the vector it fills unless another is given: ``posterior_`` and the field."""
-        return POSTERIOR if self.labels is None else labelled_name(POSTERIOR, self.labels)
+        return POSTERIOR if self.labels is None else named_by_field(POSTERIOR, self.labels.field)
 
     @cached_property
     def gain(self) -> float:

@@ -176,8 +176,10 @@ class Projection:
         The method's name; with other anchors than those of the paper, theirs is appended, and the
         field whose labels it has seen.
         """
-        if self.labels is not None:
-            return labelled_name(self.method, self.labels)
+        words = self.recipe.get("words")
+        field_name = words["field"] if words else self.labels.field if self.labels else None
+        if field_name is not None:
+            return named_by_field(self.method, field_name)
         anchors = self.recipe.get("anchors_name")
         return f"{self.method}_{anchors}" if anchors else self.method
 
@@ -460,17 +462,16 @@ def labels_of_recipe(recipe: Mapping[str, Any]) -> LabelFit | None:
     return LabelFit.from_dict(recipe["labels"]) if "labels" in recipe else None
 
 
-def labelled_name(method: str, labels: LabelFit) -> str:
-    """Return what a vector is called whose map has seen the labels of a field.
+def named_by_field(method: str, name: str) -> str:
+    """Return what a vector is called whose map is for a payload field.
 
     Examples
     --------
-    >>> from intramodal.fit_rows import FitRows
-    >>> labelled_name("label", LabelFit("shot.base colour", FitRows(share=0.5)))
+    >>> named_by_field("label", "shot.base colour")
     'label_shot_base_colour'
     """
-    field_name = re.sub(r"[^\w-]+", "_", labels.field).strip("_")
-    return f"{method}_{field_name}"
+    plain = re.sub(r"[^\w-]+", "_", name).strip("_")
+    return f"{method}_{plain}"
 
 
 def _row(values: NDArray[Any], length: int, what: str) -> Floats:

@@ -129,8 +129,8 @@ def test_text_axes_are_those_of_a_projection() -> None:
     [
         (("fit", "--labels", "kind"), "needs a collection and --labels"),
         (("fit", "photos", "--method", "posterior"), "needs a collection and --labels"),
-        ((*FIT, "--method", "pca"), "--labels belongs to --method label or posterior, not to pca"),
-        ((*FIT, "--model", "demo"), "--model belongs to --method pca or isoclip, not to label"),
+        ((*FIT, "--method", "pca"), "--labels belongs to --method label or posterior or"),
+        ((*FIT, "--model", "demo"), "--model belongs to --method pca or isoclip or words, not"),
         ((*FIT, "--fit-share", "0.2", "--fit-rows", "split=train"), "give either --fit-share or"),
         ((*FIT, "--text-vectors", "T.npy", "--projection", "pca.safetensors"), "give either"),
         (("fit", "photos", "--model", "demo"), "a collection is for --labels"),
@@ -175,3 +175,45 @@ def test_an_evaluation_by_rows_for_fitting_alone_is_refused() -> None:
             "evaluate", job, "photos", "--labels", "kind", *searched, "--split", "split"
         )
         assert "all 160 points with split=train are rows that 'label_kind' was fitted on" in said
+
+
+WORDS = ("fit", "photos", "--words", "kind", "--projection", "pca.safetensors")
+
+
+def test_words_of_a_field_are_fitted_without_a_label() -> None:
+    np.save("kinds.npy", np.random.default_rng(1).normal(size=(K, D)))
+    texts = ("--text-vectors", "kinds.npy", "-o", "w.safetensors")
+    found = run(*WORDS, *texts)["maps"][0]
+    assert found["words"] == {"field": "kind", "values": ["k0", "k1", "k2", "k3"], "weight": 0.5}
+    assert (found["labels"], found["vector"]) == (None, "words_kind")
+    assert "4 names, weight 0.5" in " ".join(invoke(*WORDS, *texts).stdout.split())
+    Path("hues.txt").write_text("red\nblue\ngreen\nblack\n")
+    of_file = ("fit", "photos", "--words", "hues.txt", "--projection", "pca.safetensors")
+    assert run(*of_file, *texts, "--word-weight", "1")["maps"][0]["vector"] == "words_hues"
+    run("backfill", "photos", "--projection", "w.safetensors")
+
+
+def test_labels_choose_the_weight_of_words_and_never_judge_it() -> None:
+    np.save("kinds.npy", np.random.default_rng(1).normal(size=(K, D)))
+    how = ("--labels", "kind", "--text-vectors", "kinds.npy", "-o", "w.safetensors")
+    found = run(*WORDS, *how)["maps"][0]
+    assert found["words"]["weight"] in (0.25, 0.5, 1.0, 2.0)
+    run("backfill", "photos", "--projection", "w.safetensors")
+    judged = run("evaluate", "retrieval", "photos", "--labels", "kind", "--vectors", "words_kind")
+    assert judged["held_out"]["n_fit_rows"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("fit", "photos", "--words", "kind"), "needs a collection, --words and --projection"),
+        (WORDS, "give either --model or --text-vectors"),
+        ((*WORDS, "--text-vectors", "T.npy"), "4 values need as many texts"),
+        ((*WORDS, "--text-vectors", "T.npy", "--labels", "a,b"), "names the one field"),
+        ((*WORDS, "--text-vectors", "T.npy", "--force"), "--force belongs to --method posterior"),
+    ],
+)
+def test_words_that_contradict_themselves_are_refused(
+    arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in refused(*arguments, "-o", "w.safetensors")

@@ -45,6 +45,8 @@ MADE_OF = {
     "searches": {"ef", "indexed_only", "ignore_quantization", "rescore", "oversampling", "exact"}
     | {"candidates", "query_side", "rerank"},
     "words": {"class_texts"},
+    "values": {"words", "template"},
+    "weight": {"word_weight"},
     "rows": {"labels", "fit_rows", "fit_share"},
     "text": {"projection", "text_vectors"},
     "anchors": {"anchors", "template"},

@@ -68,6 +68,7 @@ PREFERENCES = {
         "wait",
         "where",
         "wide",
+        "word-weight",
         "workers",
     ),
 }
