@@ -32,7 +32,8 @@ def documented() -> dict[str, Any]:
 def test_the_documented_keys_are_those_of_the_issue() -> None:
     (row,) = documented()["fields"].values()
     assert list(row) == [
-        *("map", "map_by_distance", "delta", "interval", "population", "p_value", "p_adjusted"),
+        *("map", "map_by_distance", "label_evidence", "delta", "interval", "population"),
+        *("p_value", "p_adjusted"),
         *("n_queries", "n_classes", "effective_classes", "wins", "ties", "losses"),
         *("verdict_retrieval", "fewshot", "verdict_fewshot", "verdict", "brief"),
         "sentence",
