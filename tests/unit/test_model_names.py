@@ -197,3 +197,8 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingDependencyError, match=rf"needs {library}.*intramodal\[encoders\]"):
         load_encoder(name)
+
+
+def test_the_demo_model_stands_for_any_in_a_trial() -> None:
+    """The inputs of issue 20 declare it for 16 numbers."""
+    check_dimension("demo", "X.npy", 16)
