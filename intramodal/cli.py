@@ -20,6 +20,7 @@ import click
 
 from intramodal import __version__
 from intramodal.commands.configuration import name_variables, read_settings
+from intramodal.commands.next_steps import WORDS
 from intramodal.commands.options import JSON_ASKED, STOPPED, print_json
 from intramodal.commands.printing import log_to_stderr, note, printable
 from intramodal.commands.streams import flush_stdout, usable_streams
@@ -143,6 +144,7 @@ class CommandGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Know of ``--json`` before a command is found: it holds for wrong words, too."""
         ctx.meta[JSON_ASKED] = "--json" in args
+        ctx.meta[WORDS] = list(args)
         if ctx.resilient_parsing:  # for a shell's completion, which nothing may disturb
             with contextlib.suppress(IntramodalError):
                 ctx.default_map = read_settings(self)

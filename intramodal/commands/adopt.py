@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from intramodal.commands import completion
+from intramodal.commands.next_steps import note_again, note_fit, say_collection
 from intramodal.commands.options import model_options
 from intramodal.commands.printing import named, note, say
 from intramodal.commands.session import JobCommand, Session, session_options
@@ -137,6 +138,7 @@ def _print_plan(plan: dict[str, Any]) -> None:
         f"{plan['folder']} -> {plan['collection']}: vectors {vectors or 'none'}; a copy takes "
         f"{plan['bytes'] / 1e6:,.1f} MB"
     )
+    note_again(without="--dry-run")
 
 
 def _print_shard(result: dict[str, Any]) -> None:
@@ -145,6 +147,7 @@ def _print_shard(result: dict[str, Any]) -> None:
         f"{result['folder']} {done} -> {result['collection']}: {result['points']:,} points, "
         f"vectors {', '.join(map(named, result['vectors'])) or 'none'}"
     )
+    say_collection(result["collection"])
     if result["adopted"] is not None:
         _print(result["adopted"])
     else:
@@ -161,3 +164,4 @@ def _print(result: dict[str, Any]) -> None:
         say(f"{seen['n']} pictures encoded again: median cosine {seen['median']:.4f}")
     if result["model_check"]:
         say(result["model_check"]["says"])
+    note_fit(result["made_by"])

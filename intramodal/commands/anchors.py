@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from intramodal.commands.options import CheckedCommand, json_option, preference, print_json
-from intramodal.commands.printing import print_data
+from intramodal.commands.printing import note, print_data
 from intramodal.errors import InputError
 
 
@@ -33,3 +33,4 @@ def command(anchors: str, template: str | None, as_json: bool) -> None:
         print_json({"prompts": prompts})
     else:
         print_data("".join(f"{prompt}\n" for prompt in prompts))
+        note(f"{len(prompts):,} prompts, one per line")

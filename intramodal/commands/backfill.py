@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,14 @@ import click
 from click.core import ParameterSource
 
 from intramodal.commands import completion
+from intramodal.commands.next_steps import (
+    NEIGHBOURS,
+    note_again,
+    note_next,
+    say_collection,
+    say_made,
+    unused,
+)
 from intramodal.commands.options import (
     SEED,
     payload_filter,
@@ -16,7 +25,7 @@ from intramodal.commands.options import (
     shard_key_option,
     upload_options,
 )
-from intramodal.commands.printing import note, print_table, printable, say
+from intramodal.commands.printing import named, note, print_table, printable, say
 from intramodal.commands.session import JobCommand, Session, Uploads, session_options
 
 QUANTIZATIONS = ("none", "scalar", "binary", "turbo")
@@ -173,7 +182,7 @@ def command(ctx: click.Context, /, session: Session, collection: str, **options:
         job = job if options["verify"] is None else _verified
         projection = load_map(options["projection"])
         done = job(session, collection, projection, where, options)
-    session.answer(done, _print)
+    session.answer(done, partial(_print, options=options))
     if done.get("stale") or _all_failed(done):
         ctx.exit(1)
 
@@ -322,7 +331,7 @@ def _flags(names: list[str]) -> str:
     return " and ".join(f"--{spelled.get(name, name).replace('_', '-')}" for name in names)
 
 
-def _print(result: dict[str, Any]) -> None:
+def _print(result: dict[str, Any], options: dict[str, Any]) -> None:
     failures = result.get("failures", [])
     for failure in failures[:_MOST_SHOWN]:
         note(printable(f"{failure['stage']}: {failure['item']}: {failure['reason']}"))
@@ -334,6 +343,22 @@ def _print(result: dict[str, Any]) -> None:
     for sentence in (*result.get("notes", ()), check.get("says"), result.get("sentence")):
         if sentence:
             say(sentence)
+    _print_next(result, options)
+
+
+def _print_next(result: dict[str, Any], options: dict[str, Any]) -> None:
+    """Say where the vector is, and how to look at it; after a dry run, how to do it."""
+    if options["dry_run"]:
+        note_again(without="--dry-run")
+    elif "projected" in result and not _all_failed(result):
+        name, vector = result.get("new_collection") or result["collection"], result["vector"]
+        say_made("vector", named(vector))
+        say_collection(name)
+        projection = ("--projection", str(options["projection"]))
+        note_next("backfill", name, *projection, "--verify", "1000")
+        if sum(result[count] for count in ("projected", "skipped")) > NEIGHBOURS:
+            pair = f"{named(result['source'])},{named(vector)}"
+            note_next("compare", name, "--vectors", pair, "-o", unused("judge.html"))
 
 
 def _shown(result: dict[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ import click
 
 from intramodal.commands import completion
 from intramodal.commands.columns import id_column, state_column, wide
+from intramodal.commands.next_steps import note_again, note_next, say_made, unused
 from intramodal.commands.options import (
     COUNT,
     LIST,
@@ -477,6 +478,8 @@ def _print_agreement(result: dict[str, Any], options: dict[str, Any]) -> None:
     _say_report(options)
     note_where(result)
     note(f"run {result['run_id']}")
+    if options["report"] is None:
+        note_again("-o", unused("judge.html"))
 
 
 def _print_labelled(result: dict[str, Any], options: dict[str, Any]) -> None:
@@ -486,11 +489,14 @@ def _print_labelled(result: dict[str, Any], options: dict[str, Any]) -> None:
     if "baseline" in result:
         say(printable(result["baseline"]["sentence"], limit=2000))
     _say_report(options)
+    if options["report"] is None:
+        page = unused("report.html")
+        note_next("report", str(result["run_id"]), "-o", page, at=("runs_url",))
 
 
 def _say_report(options: dict[str, Any]) -> None:
     if options["report"] is not None:
-        say(f"report: {options['report']}")
+        say_made("report", options["report"])
 
 
 def _print_others(result: dict[str, Any]) -> None:

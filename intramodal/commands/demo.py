@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from intramodal.commands.ingest import PICTURES_DEFAULTS, VECTORS_DEFAULTS
+from intramodal.commands.next_steps import command_line, say_made
 from intramodal.commands.options import CheckedCommand, json_option
 from intramodal.commands.printing import note, printable, say
 from intramodal.commands.session import Access, Session, Workspace, access_options
@@ -175,17 +175,15 @@ def _next(
 
     The searches are those of the queries that gain and that lose most.
     """
-    from intramodal.runs.scrub import Scrubber
-
-    store, runs = map(Scrubber([]).text, (session.store, session.runs))
-    places = ("--store", store, "--runs", runs, "--pictures", str(pictures))
+    runs = ("--runs", session.runs)
+    places = ("--store", session.store, *runs, "--pictures", str(pictures))
     commands = [
         ["search", name, *_asked(query), *places, "--html", str(out / f"{which}.html")]
         for which, query in changed.items()
         if query
     ]
-    commands.append(["runs", "list", "--runs", runs])
-    return [shlex.join(["intramodal", *command]) for command in commands]
+    commands.append(["runs", "list", *runs])
+    return [command_line(command) for command in commands]
 
 
 def _asked(query: dict[str, Any]) -> list[str]:
@@ -262,7 +260,7 @@ def _show(result: dict[str, Any]) -> None:
             ends = " to ".join(f"{value:.3f}" for value in query["ap"].values())
             label = printable(str(query["label"]))
             say(f"largest {which}: {query['field']} {label!r}, average precision {ends}")
-    say(f"report: {result['report']}")
+    say_made("report", result["report"])
     for line in result["next"]:
         note(f"next: {line}")
 

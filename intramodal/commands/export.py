@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from intramodal.commands import completion
+from intramodal.commands.next_steps import say_made
 from intramodal.commands.options import preference, shard_key_option
 from intramodal.commands.outputs import Output
-from intramodal.commands.printing import say
 from intramodal.commands.session import JobCommand, Session, session_options
 
 
@@ -105,5 +105,6 @@ def _show_map(result: dict[str, Any]) -> None:
 
 def _show(result: dict[str, Any]) -> None:
     left_out = f", {result['missing']:,} points lack it" if result["missing"] else ""
-    where = f"{result['out']} (ids: {result['ids']}{left_out})"
-    say(f"{result['rows']:,} x {result['dim']} -> {where}")
+    shape = f"{result['rows']:,} x {result['dim']}"
+    say_made("vectors", f"{result['out']} ({shape}{left_out})")
+    say_made("ids", result["ids"])

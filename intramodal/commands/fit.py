@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from intramodal.commands import completion
+from intramodal.commands.next_steps import note_next, say_made
 from intramodal.commands.options import (
     FILE,
     LIST,
@@ -23,6 +24,7 @@ from intramodal.commands.options import (
 )
 from intramodal.commands.outputs import Output
 from intramodal.commands.session import JobCommand, Session, session_options
+from intramodal.errors import IntramodalError
 from intramodal.files import check_replaceable
 
 
@@ -197,7 +199,9 @@ def command(context: click.Context, /, session: Session, **options: Any) -> None
     _check_usage(context, options)
     fits = {"words": _fit_words, **dict.fromkeys(_OF_LABELS, _fit_labels)}
     if options["method"] in fits:
-        session.answer(fits[options["method"]](session, options), _show_maps)
+        name = (options["collection"] or "").partition(":")[0]
+        found = fits[options["method"]](session, options)
+        session.answer(found, partial(_show_maps, name=name))
         return
     session.answer(_fit_texts(session, options), _show)
 
@@ -414,9 +418,24 @@ def _show(result: dict[str, Any]) -> None:
     dimensions = f"{result['dim_in']} > {result['dim_out']}"
     row = [result["projection"], _basis(result), dimensions, result["vector"]]
     print_table(columns, [[*row, result["fingerprint"][:12]]])
+    say_made("projection", result["projection"])
+    for name in _fillable(result)[:1]:
+        note_next("backfill", name, "--projection", result["projection"])
 
 
-def _show_maps(result: dict[str, Any]) -> None:
+def _fillable(result: dict[str, Any]) -> list[str]:
+    """Return collections of an embedded store that wait for this projection."""
+    from intramodal.store.outline import collections_for
+
+    store = click.get_current_context().params["session"].store
+    made_by = (result["encoder"], result["encoder_fingerprint"])
+    try:
+        return collections_for(store, made_by, result["fingerprint"])
+    except IntramodalError:  # the projection is fitted all the same
+        return []
+
+
+def _show_maps(result: dict[str, Any], name: str) -> None:
     from intramodal.commands.columns import id_column
     from intramodal.commands.printing import note, print_table, printable
 
@@ -432,6 +451,10 @@ def _show_maps(result: dict[str, Any]) -> None:
     print_table((*columns, id_column("fingerprint")), rows)
     if any(one["labels"] for one in result["maps"]):
         note("rows for fitting never judge these maps: every evaluation leaves them out by itself")
+    for one in result["maps"]:
+        say_made("projection", one["projection"])
+        if name:
+            note_next("backfill", name, "--projection", one["projection"])
 
 
 def _fitted_on(one: dict[str, Any]) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands.next_steps import note_again, say_collection
 from intramodal.commands.options import as_list, preference
 from intramodal.commands.printing import named, note, print_table, printable
 from intramodal.commands.session import JobCommand, Session, session_options
@@ -96,6 +97,8 @@ def _print_plan(plan: Mapping[str, Any]) -> None:
     ]
     print_table(("collection", "points>", "vectors", "what happens"), rows)
     _note_left_out(plan)
+    if not any(one["problem"] for one in plan["collections"]):
+        note_again(without="--dry-run")
 
 
 def _print(result: Mapping[str, Any]) -> None:
@@ -111,6 +114,8 @@ def _print(result: Mapping[str, Any]) -> None:
         note(printable(f"{failure['item']}: {failure['reason']}"))
     if result["failed"] > _MOST_SHOWN:
         note(f"and {result['failed'] - _MOST_SHOWN:,} more (intramodal runs show)")
+    for one in result["collections"]:
+        say_collection(one["collection"])
 
 
 _MOST_SHOWN = 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,14 @@ import click
 
 from intramodal.commands import completion
 from intramodal.commands.columns import column, id_column
+from intramodal.commands.next_steps import (
+    NEIGHBOURS,
+    note_again,
+    note_fit,
+    note_next,
+    say_collection,
+    unused,
+)
 from intramodal.commands.options import COUNT, SEED, model_options, preference, upload_options
 from intramodal.commands.printing import note, print_table, printable, say
 from intramodal.commands.session import (
@@ -227,7 +236,7 @@ def command(ctx: click.Context, /, session: Session, **options: Any) -> None:
         return
     ingested = _ingested_vectors if is_vectors else _ingested_images
     done = ingested(session, options)
-    session.answer(done, _print)
+    session.answer(done, partial(_print, options=options))
     if done["failed"] and not any(done[name] for name in _KEPT):
         ctx.exit(1)
 
@@ -452,7 +461,7 @@ def _recorded(
     return {**defaults, **kept}
 
 
-def _print(result: dict[str, Any]) -> None:
+def _print(result: dict[str, Any], options: dict[str, Any]) -> None:
     for failure in result["failures"][:_MOST_SHOWN]:
         note(printable(f"{failure['stage']}: {failure['item']}: {failure['reason']}"))
     if result["failed"] > _MOST_SHOWN:
@@ -468,6 +477,18 @@ def _print(result: dict[str, Any]) -> None:
     counts = [f"{result[name]:,}" for name in counted]
     seconds = f"{result['seconds']:.1f}"
     print_table(columns, [[result["collection"], *counts, seconds, result["run_id"]]])
+    _print_next(result, options)
+
+
+def _print_next(result: dict[str, Any], options: dict[str, Any]) -> None:
+    """Say where the points are, and how to get and to judge a projection of them."""
+    if not any(result[name] for name in _KEPT):
+        return
+    say_collection(result["collection"])
+    if options["projection"] is None:
+        note_fit(options["made_by"] or options["model"])
+    elif sum(result[name] for name in _KEPT[:-1]) > NEIGHBOURS:
+        note_next("compare", result["collection"], "-o", unused("judge.html"))
 
 
 def _print_plan(plan: dict[str, Any]) -> None:
@@ -483,3 +504,5 @@ def _print_plan(plan: dict[str, Any]) -> None:
         f"{n:,} of {plan['n_dataset']:,} points of data set {plan['dataset']!r} would be deleted"
         f"{next_step}"
     )
+    if n and plan["gap"] is None:
+        note_again(*(("--yes",) if plan["needs_yes"] else ()), without="--dry-run")

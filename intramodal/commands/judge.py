@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from intramodal.commands.next_steps import note_next, say_made
 from intramodal.commands.options import json_option, runs_option
 from intramodal.commands.outputs import Output
 from intramodal.commands.printing import note, print_table, say
@@ -57,4 +58,7 @@ def _show(result: dict[str, Any]) -> None:
     if result["bias"]:
         note(result["bias"])
     if "judgments" in result:
-        say(f"judgments: {result['judgments']} ({result['n_judged']:,} queries)")
+        say_made("judgments", f"{result['judgments']} ({result['n_judged']:,} queries)")
+        truth = ("--name-field", "id", "--ground-truth", result["judgments"])
+        words = ("evaluate", "retrieval", result["collection"], "--protocol", "revisited")
+        note_next(*words, *truth, at=())

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from intramodal.commands import completion
+from intramodal.commands.next_steps import say_made
 from intramodal.commands.options import json_option, preference, runs_option
 from intramodal.commands.outputs import Output
-from intramodal.commands.printing import say
 from intramodal.commands.session import Session, SessionCommand
 from intramodal.files import format_of, write_text
 
@@ -62,4 +62,4 @@ def command(session: Session, names: tuple[str, ...], out: Path, file_format: st
 
 def _show(result: dict[str, Any]) -> None:
     ids = ", ".join(result["run_ids"])
-    say(f"{result['report']} ({result['bytes'] / 1e6:.1f} MB), run {ids}")
+    say_made("report", f"{result['report']} ({result['bytes'] / 1e6:.1f} MB, run {ids})")

@@ -11,6 +11,7 @@ import click
 
 from intramodal.commands import completion
 from intramodal.commands.columns import state_column
+from intramodal.commands.next_steps import note_again, say_made
 from intramodal.commands.options import LIST, comma_list, model_options, preference, split_option
 from intramodal.commands.printing import note, number, print_table, say
 from intramodal.commands.session import JobCommand, Session, session_options
@@ -182,7 +183,7 @@ def _show(result: dict[str, Any]) -> None:
         for remark in grid["notes"]:
             note(remark)
     for file in result["files"]:
-        say(f"written: {file}")
+        say_made("written", file)
 
 
 def _places(place: dict[str, Any], decimals: int) -> tuple[str, str, str]:
@@ -220,3 +221,5 @@ def _show_plan(result: dict[str, Any]) -> None:
     told = [*missing, *(text for text in conditions if not text.endswith(": "))]
     for reason in dict.fromkeys(text for text in told if text):
         note(reason)
+    if not any(missing):
+        note_again(without="--dry-run")

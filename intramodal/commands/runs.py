@@ -11,6 +11,7 @@ import click
 
 from intramodal.commands import completion
 from intramodal.commands.columns import Column, column, id_column, state_column, wide
+from intramodal.commands.next_steps import say_made
 from intramodal.commands.options import (
     LIST,
     KindGroup,
@@ -153,7 +154,9 @@ def export_runs(
 
     with session.open_runs() as ledger:
         n = write_runs(ledger, out, ids=ids or None, file_format=file_format)
-    session.answer({"out": str(out), "n_runs": n}, lambda _: say(f"{n:,} runs -> {out}"))
+    session.answer(
+        {"out": str(out), "n_runs": n}, lambda _: say_made("runs", f"{out} ({n:,} runs)")
+    )
 
 
 _FORMATS = ("md", "tex", "csv", "json", "html")
@@ -248,7 +251,7 @@ def table(
         session.answer(grid.to_dict(), lambda _: print_data(text))
         return
     write_text(out, text)
-    session.answer({**grid.to_dict(), "out": str(out)}, lambda _: say(f"table -> {out}"))
+    session.answer({**grid.to_dict(), "out": str(out)}, lambda _: say_made("table", out))
 
 
 def _condition(text: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ import click
 
 from intramodal.commands import completion
 from intramodal.commands.columns import Column, Kind
+from intramodal.commands.next_steps import note_again, say_made, unused
 from intramodal.commands.options import (
     LIST,
     model_options,
@@ -20,7 +21,7 @@ from intramodal.commands.options import (
     vector_names,
 )
 from intramodal.commands.outputs import Output
-from intramodal.commands.printing import named, note, print_table, say
+from intramodal.commands.printing import named, note, print_table
 from intramodal.commands.session import JobCommand, Session, session_options
 
 
@@ -176,8 +177,10 @@ def _show(result: dict[str, Any]) -> None:
     names = list(result["vectors"])
     heads = [Column(f"{named(name)}: {what}", kind) for name in names for what, kind in _OF_HIT]
     print_table(["rank>", *heads], _rows(result, names))
-    if "html" in result:
-        say(f"page: {result['html']}")
+    if "html" not in result:
+        note_again("--html", unused("page.html"))
+    else:
+        say_made("page", result["html"])
         if result["no_pictures"]:
             note(f"{result['no_pictures']} (--pictures, --picture-field)")
 

@@ -14,7 +14,9 @@ from intramodal.errors import NotFound
 from intramodal.store.directories import check_directory
 from intramodal.store.edge.catalogue import FILE_NAME, Catalogue, Contents
 from intramodal.store.fields import fields_of
+from intramodal.store.manifest import AUGMENTED, Manifest
 from intramodal.store.open import is_directory, open_store
+from intramodal.types import encoders_agree
 
 _N_LOOKED_AT = 100
 """Points whose payload says which fields there are."""
@@ -53,6 +55,31 @@ def field_names(location: str, collection: str, **access: Any) -> list[str]:
         payloads = [payload for page in itertools.islice(pages, 1) for payload in page.payloads]
     found = Counter(name for payload in payloads for name in fields_of(payload))
     return [name for name, _ in found.most_common()]
+
+
+def collections_for(location: str, made_by: tuple[str, str], projection: str) -> list[str]:
+    """Return collections of an embedded store that a projection is for and has not filled.
+
+    Parameters
+    ----------
+    location : str
+    made_by : (str, str)
+        Name and fingerprint of the encoder that the projection was fitted for.
+    projection : str
+        Its fingerprint.
+    """
+    if not is_directory(location) or not (Path(location) / FILE_NAME).is_file():
+        return []
+    found = []
+    for name, entry in sorted(_contents(location).collections.items()):
+        origins = Manifest.from_metadata(entry.metadata).vectors.values()
+        own = [one for one in origins if not one.projection and one.method != AUGMENTED]
+        is_for = any(
+            encoders_agree(made_by, (one.encoder, one.encoder_fingerprint)) for one in own
+        )
+        if is_for and all(one.projection != projection for one in origins):
+            found.append(name)
+    return found
 
 
 def _contents(location: str) -> Contents:

@@ -108,9 +108,17 @@ def test_its_runs_are_recorded(found: Any, out: Path) -> None:
     assert found["run_id"] in {row["id"] for row in runs}
 
 
+def words_of(line: str) -> list[str]:
+    """Return the words of a proposed line without the program."""
+    words = shlex.split(line)
+    return words[words.index("intramodal") + 1 :]
+
+
 def test_what_it_says_to_do_next_works(found: Any, tmp_path: Path) -> None:
-    *searches, listed = (shlex.split(line)[1:] for line in found["next"])
+    *searches, listed = map(words_of, found["next"])
     assert {row["collection"] for row in run(*listed)["runs"]} == {"demo"}
+    done = subprocess.run(["sh", "-c", found["next"][-1]], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
     for searched in searches:
         searched[searched.index("--runs") + 1] = str(tmp_path / "runs.db")
         assert run(*searched)["n_pictures"] == 2 * 10

@@ -209,7 +209,8 @@ def test_the_local_mode_of_the_client_has_the_same_order(X: np.ndarray) -> None:
 
 def test_the_line_for_people_tells_what_was_left_out(X: np.ndarray) -> None:
     result = invoke("export", "shop", "--vector", "raw", "-o", "raw.npy")
-    assert result.stdout == "2,300 x 6 -> raw.npy (ids: raw.ids.csv, 5 points lack it)\n"
+    shown = "vectors: raw.npy (2,300 x 6, 5 points lack it)\nids: raw.ids.csv\n"
+    assert result.stdout == shown
     found = run("export", "shop", "--vector", "raw", "-o", "raw", code=1)
     assert "give one as raw.npy" in found["error"]["message"]
 

@@ -107,7 +107,9 @@ def test_local_mode_is_imported_and_the_repeat_writes_nothing(here: Path) -> Non
     assert (done["written"], done["failed"]) == (2 * N, 0)
     again = invoke("import-local", "theirs", "--collection", "products")
     assert again.exit_code == 0
-    assert cells_of(again.stdout.splitlines()[-1]) == ["products", "0", f"{N}", "0"]
+    *_, row, made = again.stdout.splitlines()
+    assert cells_of(row) == ["products", "0", f"{N}", "0"]
+    assert made == "collection: products (store: ./.intramodal/store)"
     assert contents(here / "theirs") == before
     with open_store(".intramodal/store") as store:
         assert store.count("products") == store.count("plain") == N

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from intramodal.commands import completion
+from intramodal.commands.next_steps import note_run
 from intramodal.commands.options import (
     COUNT,
     LIST,
@@ -102,7 +103,6 @@ def print_accuracy(result: dict[str, Any]) -> None:
     from intramodal.commands.columns import wide
     from intramodal.commands.printing import (
         interval,
-        note,
         note_held_out,
         note_where,
         number,
@@ -133,7 +133,7 @@ def print_accuracy(result: dict[str, Any]) -> None:
         say_label_evidence({"label_evidence": one} for one in beside.values())
     note_where(result)
     note_held_out(result)
-    note(f"run {result['run_id']}")
+    note_run(result)
 
 
 def _empty(result: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from intramodal.commands import completion
+from intramodal.commands.next_steps import note_run
 from intramodal.commands.options import (
     COUNT,
     LIST,
@@ -193,7 +194,6 @@ def _given(**values: Any) -> dict[str, Any]:
 
 def _show(result: dict[str, Any]) -> None:
     from intramodal.commands.printing import (
-        note,
         note_left_out,
         number,
         print_by_distance,
@@ -220,4 +220,4 @@ def _show(result: dict[str, Any]) -> None:
     print_by_distance(result, exact)
     say_label_evidence(result["rows"])
     note_left_out(result, {})
-    note(f"run {result['run_id']}")
+    note_run(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 
 from intramodal.commands import completion
 from intramodal.commands.columns import Column, column, wide
+from intramodal.commands.next_steps import note_run, say_made
 from intramodal.commands.options import (
     COUNT,
     FILE,
@@ -145,7 +147,7 @@ def misalignment(
             )
             if report is not None:
                 _write_report(found.to_dict(), at, run, report)
-    session.answer(found.to_dict(), _print_misalignment)
+    session.answer(found.to_dict(), partial(_print_misalignment, report=report))
 
 
 def _measured(targets: list[Any], options: dict[str, Any]) -> list[Any]:
@@ -202,8 +204,8 @@ _BY_MODALITY: dict[str, Column] = {
 }
 
 
-def _print_misalignment(result: dict[str, Any]) -> None:
-    from intramodal.commands.printing import note, note_where, print_table
+def _print_misalignment(result: dict[str, Any], report: Path | None) -> None:
+    from intramodal.commands.printing import note_where, print_table
 
     # Without texts there is no second modality, and no column for it.
     beside = _BY_MODALITY if any(row["modality"] for row in result["rows"]) else {}
@@ -222,7 +224,9 @@ def _print_misalignment(result: dict[str, Any]) -> None:
         title = f"at most {result['max_pairs']:,} pairs, ± standard errors of their draw"
     print_table(columns, rows, title=title)
     note_where(result)
-    note(f"run {result['run_id']}")
+    if report is not None:
+        say_made("report", report)
+    note_run(result)
 
 
 def _with_error(row: dict[str, Any] | None, name: str) -> str:

@@ -10,6 +10,7 @@ import click
 
 from intramodal.commands import completion
 from intramodal.commands.columns import wide
+from intramodal.commands.next_steps import note_run
 from intramodal.commands.options import (
     COUNT,
     LIST,
@@ -246,7 +247,7 @@ def _show(result: dict[str, Any]) -> None:
     note_populations([figures for *_, figures in vectors])
     note_left_out(result, result["fields"])
     note(f"texts in {texts.get('file') or 'vector ' + repr(texts['vector'])}")
-    note(f"run {result['run_id']}")
+    note_run(result)
 
 
 def _difference(row: dict[str, Any] | None) -> tuple[str, str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from intramodal.commands import completion
+from intramodal.commands.next_steps import note_run, say_made
 from intramodal.commands.options import (
     COUNT,
     FILE,
@@ -113,7 +115,7 @@ def recovery(session: Session, target: str, report: Path | None, **options: Any)
             )
             if report is not None:
                 _write_report(found.to_dict(), at, run, report)
-    session.answer(found.to_dict(), _print_recovery)
+    session.answer(found.to_dict(), partial(_print_recovery, report=report))
 
 
 def _projection(photos: Any, path: Path | None) -> Any:
@@ -133,7 +135,7 @@ def _write_report(result: dict[str, Any], at: Workspace, run: Any, report: Path)
         render_report(RecoveryPage(result, command), report)
 
 
-def _print_recovery(result: dict[str, Any]) -> None:
+def _print_recovery(result: dict[str, Any], report: Path | None) -> None:
     columns = ("anchors>", "rank>", "free>", "condition>", "RMS error>", "± s.e.>")
     rows = [
         (
@@ -153,4 +155,6 @@ def _print_recovery(result: dict[str, Any]) -> None:
     note_where(result)
     if result["n_zero"]:
         note(f"left out: {result['n_zero']:,} points whose vector is zero")
-    note(f"run {result['run_id']}")
+    if report is not None:
+        say_made("report", report)
+    note_run(result)

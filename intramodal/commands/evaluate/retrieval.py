@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from intramodal.commands import completion
+from intramodal.commands.next_steps import note_run
 from intramodal.commands.options import (
     LIST,
     SEED,
@@ -210,7 +211,6 @@ def _show(result: dict[str, Any], ks: Sequence[int]) -> None:
     from intramodal.commands.columns import Column, wide
     from intramodal.commands.printing import (
         interval,
-        note,
         note_left_out,
         note_populations,
         number,
@@ -249,7 +249,7 @@ def _show(result: dict[str, Any], ks: Sequence[int]) -> None:
     say_label_evidence(figures for *_, figures in vectors)
     note_populations([figures for *_, figures in vectors])
     note_left_out(result, result["fields"])
-    note(f"run {result['run_id']}")
+    note_run(result)
 
 
 def _show_revisited(result: dict[str, Any]) -> None:
@@ -305,4 +305,4 @@ def _show_revisited(result: dict[str, Any]) -> None:
     if result["n_cropped"] is not None:
         crop = "cropped to their boxes" if result["n_cropped"] else "whole images, not cropped"
         note(f"queries: {crop}")
-    note(f"run {result['run_id']}")
+    note_run(result)

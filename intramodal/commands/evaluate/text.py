@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from intramodal.commands import completion
+from intramodal.commands.next_steps import note_run
 from intramodal.commands.options import (
     FILE,
     SEED,
@@ -105,7 +106,6 @@ def _show(result: dict[str, Any]) -> None:
     from intramodal.commands.columns import wide
     from intramodal.commands.printing import (
         interval,
-        note,
         note_left_out,
         note_populations,
         number,
@@ -130,4 +130,4 @@ def _show(result: dict[str, Any]) -> None:
     print_by_distance(result, ((field, result["vector"], row) for field, row in by_field))
     note_populations(list(result["fields"].values()))
     note_left_out(result, {})
-    note(f"run {result['run_id']}")
+    note_run(result)

@@ -1,0 +1,128 @@
+"""How a command ends for people: what it made and where, and command lines to go on with."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from intramodal.commands.printing import note, say
+
+WORDS = "intramodal.words"
+"""Key of the context's meta: the words of the command line."""
+
+NEIGHBOURS = 10
+"""That a comparison without labels looks at: it needs more images."""
+
+_OPTIONS = {"store": "--store", "runs_url": "--runs", "ca": "--ca", "shard_key": "--shard-key"}
+_PROGRAM = "intramodal"
+
+
+def say_made(what: str, where: object) -> None:
+    """Say what a command made, and where it is."""
+    say(f"{what}: {where}")
+
+
+def say_collection(name: str) -> None:
+    """Say which collection a command made or filled, and in which store."""
+    from intramodal.runs.scrub import Scrubber
+
+    store = _session().store
+    say_made("collection", f"{name} (store: {Scrubber.from_environment(store).text(store)})")
+
+
+def note_next(*words: str, at: Sequence[str] = tuple(_OPTIONS), into: str | None = None) -> None:
+    """Note a command line to go on with, at the places that were typed for this one.
+
+    Parameters
+    ----------
+    words : str
+        Without the program.
+    at : sequence of str
+        Which places the next command takes, by their parameters.
+    into : str, optional
+        File that takes its output.
+    """
+    line = command_line([*words, *_typed(at)])
+    note(f"next: {line}{f' > {shlex.quote(into)}' if into else ''}")
+
+
+def note_again(*more: str, without: str = "") -> None:
+    """Note the same command line with more words, or without one."""
+    words = click.get_current_context().meta[WORDS]
+    note(f"next: {command_line([*(word for word in words if word != without), *more])}")
+
+
+def note_run(result: dict[str, Any]) -> None:
+    """Note which run has recorded a result, and how to look at it again."""
+    note(f"run {result['run_id']}")
+    note_next("runs", "show", str(result["run_id"]), at=("runs_url",))
+
+
+def note_fit(model: str) -> None:
+    """Note how to fit a projection for a model: by its text tower, or for any by its prompts."""
+    if _has_text_tower_here(model):
+        note_next("fit", "--model", model, "-o", unused("pca.safetensors"), at=())
+    else:
+        note_next("anchors", "imagenet", at=(), into=unused("prompts.txt"))
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Return a line that a shell in this folder runs; secrets are masked."""
+    from intramodal.runs.scrub import Scrubber
+
+    return f"{program()} {shlex.join(Scrubber.from_environment(*words).command(words))}"
+
+
+def program() -> str:
+    """Return how this program is called again from the same folder, as a shell takes it."""
+    called = Path(sys.argv[0])
+    if called.stem != _PROGRAM or not called.is_file():  # python -m, or part of another program
+        return shlex.join([sys.executable, "-m", _PROGRAM])
+    on_path = shutil.which(_PROGRAM)
+    with suppress(OSError):
+        if on_path is not None and called.samefile(on_path):
+            return _PROGRAM
+    return shlex.quote(sys.argv[0])
+
+
+def unused(name: str) -> str:
+    """Return a name that no file has here yet: a line that is pasted writes over nothing."""
+    path, n = Path(name), 1
+    while path.exists():
+        n += 1
+        path = Path(name).with_stem(f"{Path(name).stem}-{n}")
+    return str(path)
+
+
+def _session() -> Any:
+    return click.get_current_context().params["session"]
+
+
+def _typed(names: Sequence[str]) -> list[str]:
+    """Return the options of places that were typed; others are found again by themselves."""
+    ctx = click.get_current_context()
+    session = ctx.params.get("session")
+    if session is None:
+        return []
+    values = {"store": session.store, "runs_url": session.runs, "ca": session.access.ca}
+    values["shard_key"] = session.shard_key
+    typed = [n for n in names if ctx.get_parameter_source(n) is ParameterSource.COMMANDLINE]
+    return [word for name in typed for word in (_OPTIONS[name], str(values[name]))]
+
+
+def _has_text_tower_here(model: str) -> bool:
+    """Return whether a model can embed texts with what is installed."""
+    from intramodal.ingest.encoders.names import known_models
+
+    known = {row["name"]: row["text"] for row in known_models()}
+    has_text = known[model] == "yes" if model in known else model.startswith("open_clip:")
+    return has_text and importlib.util.find_spec("open_clip") is not None
