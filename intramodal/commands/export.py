@@ -100,7 +100,8 @@ def _export_projection(session: Session, options: dict[str, Any]) -> None:
 
 
 def _show_map(result: dict[str, Any]) -> None:
-    say(f"{result['method']}, {result['dim_in']} > {result['dim_out']} -> {result['out']}")
+    shape = f"{result['dim_in']} > {result['dim_out']}"
+    say_made("map", f"{result['out']} ({result['method']}, {shape})")
 
 
 def _show(result: dict[str, Any]) -> None:

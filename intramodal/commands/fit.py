@@ -425,12 +425,12 @@ def _show(result: dict[str, Any]) -> None:
 
 def _fillable(result: dict[str, Any]) -> list[str]:
     """Return collections of an embedded store that wait for this projection."""
+    from intramodal.projection.projection import Projection
     from intramodal.store.outline import collections_for
 
     store = click.get_current_context().params["session"].store
-    made_by = (result["encoder"], result["encoder_fingerprint"])
     try:
-        return collections_for(store, made_by, result["fingerprint"])
+        return collections_for(store, Projection.load(result["projection"]))
     except IntramodalError:  # the projection is fitted all the same
         return []
 

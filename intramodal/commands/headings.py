@@ -13,20 +13,45 @@ COMMON = "Common"
 """Heading of the options that most people need first: those that a command lists as `common`, and
 those that it cannot do without."""
 
+OTHER = "Other"
+"""Heading of options that the table below does not know; a test finds none."""
+
 HEADINGS: dict[str, tuple[str, ...]] = {
     "Data": (
         *("where", "queries", "gallery", "split", "test-share", "min-class-size", "sample"),
         *("max-queries", "all-queries", "labels-from", "id-column", "shard-key", "into-shard"),
         *("metadata", "vector", "tensor", "vector-column", "dataset", "label-from", "split-file"),
         *("ground-truth", "name-field", "crop", "augment", "augment-seed", "text-images"),
-        *("datasets", "on", "label", "limit", "only", "kind", "status", "older-than", "keep"),
+        *(
+            "datasets",
+            "on",
+            "label",
+            "limit",
+            "only",
+            "kind",
+            "status",
+            "older-than",
+            "keep",
+            "fit-share",
+            "fit-rows",
+        ),
     ),
     "Method": (
         *("task", "protocol", "ties", "ks", "k", "exact", "candidates", "ef", "indexed-only"),
         *("ignore-quantization", "rescore", "oversampling", "denominator", "timed", "shots"),
         *("shots-from", "episodes", "classifiers", "methods", "by", "validation", "preset"),
         *("recipe", "normalize-text", "components", "center", "k-top", "k-bottom", "steps"),
-        *("sizes", "subsets", "pairs", "bins", "max-pairs", "map", "metric", "best"),
+        *(
+            "sizes",
+            "subsets",
+            "pairs",
+            "bins",
+            "max-pairs",
+            "map",
+            "metric",
+            "best",
+            "label-weight",
+        ),
         *("query-side", "rerank", "normalize"),
     ),
     "Evidence": (
@@ -39,7 +64,7 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     ),
     "New vector": ("to", "new-collection", "on-disk", "quantize", "datatype"),
     "Changes": (
-        *("verify", "recompute", "rollback", "prune", "max-failures", "move", "remove"),
+        *("verify", "recompute", "rollback", "prune", "max-failures", "move", "remove", "force"),
         *("repair", "yes", "dry-run"),
     ),
     "Speed and memory": (
@@ -120,6 +145,8 @@ def grouped(
     groups = {COMMON: [by_name[name] for name in first]}
     for heading, names in HEADINGS.items():
         groups[heading] = [o for n, o in by_name.items() if n in names and n not in first]
+    shown = {*first, *(name for names in HEADINGS.values() for name in names)}
+    groups[OTHER] = [option for name, option in by_name.items() if name not in shown]
     return {heading: found for heading, found in groups.items() if found}
 
 

@@ -16,7 +16,7 @@ from intramodal.store.edge.catalogue import FILE_NAME, Catalogue, Contents
 from intramodal.store.fields import fields_of
 from intramodal.store.manifest import AUGMENTED, Manifest
 from intramodal.store.open import is_directory, open_store
-from intramodal.types import encoders_agree
+from intramodal.types import VectorMap, encoders_agree
 
 _N_LOOKED_AT = 100
 """Points whose payload says which fields there are."""
@@ -57,17 +57,9 @@ def field_names(location: str, collection: str, **access: Any) -> list[str]:
     return [name for name, _ in found.most_common()]
 
 
-def collections_for(location: str, made_by: tuple[str, str], projection: str) -> list[str]:
-    """Return collections of an embedded store that a projection is for and has not filled.
-
-    Parameters
-    ----------
-    location : str
-    made_by : (str, str)
-        Name and fingerprint of the encoder that the projection was fitted for.
-    projection : str
-        Its fingerprint.
-    """
+def collections_for(location: str, projection: VectorMap) -> list[str]:
+    """Return collections of an embedded store that a projection is for and has not filled."""
+    made_by = (projection.encoder, projection.encoder_fingerprint)
     if not is_directory(location) or not (Path(location) / FILE_NAME).is_file():
         return []
     found = []
@@ -77,7 +69,7 @@ def collections_for(location: str, made_by: tuple[str, str], projection: str) ->
         is_for = any(
             encoders_agree(made_by, (one.encoder, one.encoder_fingerprint)) for one in own
         )
-        if is_for and all(one.projection != projection for one in origins):
+        if is_for and all(one.projection != projection.fingerprint for one in origins):
             found.append(name)
     return found
 

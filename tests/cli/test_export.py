@@ -239,7 +239,7 @@ def test_a_map_is_exported_without_a_collection_and_recorded(
     assert (stored["kind"], stored["status"]) == ("export", "COMPLETE")
     assert Path(f"map.{suffix}").stat().st_size
     shown = invoke("export", "--projection", "pca.safetensors", "-o", f"map.{suffix}")
-    assert shown.stdout == f"pca, 8 > 3 -> map.{suffix}\n"
+    assert shown.stdout == f"map: map.{suffix} (pca, 8 > 3)\n"
 
 
 @pytest.mark.parametrize(
