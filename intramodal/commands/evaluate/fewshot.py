@@ -103,6 +103,7 @@ def print_accuracy(result: dict[str, Any]) -> None:
     from intramodal.commands.columns import wide
     from intramodal.commands.printing import (
         interval,
+        note,
         note_held_out,
         note_where,
         number,
