@@ -121,7 +121,7 @@ def _typed(names: Sequence[str]) -> list[str]:
 
 def _has_text_tower_here(model: str) -> bool:
     """Return whether a model can embed texts with what is installed."""
-    from intramodal.ingest.encoders.names import known_models
+    from intramodal.model_names import known_models
 
     known = {row["name"]: row["text"] for row in known_models()}
     has_text = known[model] == "yes" if model in known else model.startswith("open_clip:")
