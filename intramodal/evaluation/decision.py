@@ -88,7 +88,8 @@ class Decision:
         """Return how a client searches with a projected query."""
         query = "query=projection.query(vector[None])[0]"
         how = f"limit={side.rerank}, with_vectors=True" if side.rerank else "limit=10"
-        return f"client.query_points({self.collection!r}, {query}, using={side.vector!r}, {how})"
+        sent = f"client.query_points({self.collection!r}, {query}, using={side.vector!r}, {how})"
+        return f"{sent}  # rank by the cosines of projection.apply" if side.rerank else sent
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""

@@ -37,9 +37,9 @@ class ReadOnly(WireServer):
 
 
 @contextmanager
-def read_only_server() -> Iterator[ReadOnly]:
+def read_only_server(**about: Any) -> Iterator[ReadOnly]:
     """Yield a server that holds `photos`; their projection is in pca.safetensors."""
-    with ReadOnly() as server:
+    with ReadOnly(**about) as server:
         with open_store(server.url) as store:
             fill(store)
         server.refused = []

@@ -18,6 +18,7 @@ from PIL import Image
 from intramodal import open_store
 from intramodal.cli import cli
 from intramodal.commands.options import DEFAULT_STORE
+from intramodal.store.base import VectorSpec
 from tests.cli.kit import run, walk
 from tests.security.kit import fill, read_only_server
 
@@ -97,6 +98,26 @@ def test_a_key_that_may_only_read_is_enough(folder: Path, name: str) -> None:
         answer = run(*READING[name], "--store", server.url)
         assert server.refused == []
     assert answer
+
+
+@pytest.mark.parametrize("vector", ["raw", ""], ids=["named", "unnamed"])
+def test_an_older_server_and_a_key_that_may_only_read_are_enough_for_the_query_side(
+    folder: Path, vector: str
+) -> None:
+    X = np.random.default_rng(2).normal(size=(30, 16)).astype(np.float32)
+    payloads = [{"kind": f"k{n % 3}"} for n in range(30)]
+    named = ("--vectors", vector or "''")
+    with read_only_server(version="1.16.2") as server:
+        server.refused = None
+        with open_store(server.url) as store:  # as other programs write
+            store.create("foreign", {vector: VectorSpec(16)})
+            store.upsert("foreign", list(range(30)), {vector: X}, payloads)
+        server.refused = []
+        found = run("compare", "foreign", *LABELS, *named, *SIDE, "--store", server.url)
+        shown = run("search", "foreign", "--id", "7", *named, *SIDE, "--store", server.url)
+        assert server.refused == []
+    assert found["vectors"] == [vector, "pca@query:20"]
+    assert len(shown["vectors"]["pca@query:20"]) == 10
 
 
 def test_every_evaluation_is_among_them() -> None:
