@@ -80,28 +80,29 @@ class Reranking:
 
     def apply(self, start: int, S: Floats) -> None:
         """Raise, in place, the scores (b, n_gallery) of the first places above all others."""
-        T = self.Q[start : start + len(S)] @ self.G.T
-        for row, (scores, cosines, is_first) in enumerate(
-            zip(S, T, self._first(start, S), strict=True)
-        ):
+        for query, scores in enumerate(S, start):
+            first = self._first(query, scores)
+            # Row by row alike, so that equal vectors tie: a product may round them differently.
+            cosines = np.einsum("kd,d->k", self.G[first], self.Q[query])
+            _, places = np.unique(cosines, return_inverse=True)
             # Steps of 2^-16 above a power of two: exact, and equal cosines stay equal.
             level = np.exp2(np.ceil(np.log2(np.abs(scores).max(initial=2.0**-16))))
-            _, places = np.unique(cosines[is_first], return_inverse=True)
-            S[row, is_first] = level * (1 + (places + 1) * 2.0**-16)
+            scores[first] = level * (1 + (places + 1) * 2.0**-16)
 
-    def _first(self, start: int, S: Floats) -> NDArray[np.bool_]:
-        """Return which items stand at the first places; of equal scores those that come first."""
-        pointers, ignored = self.ignored(start, start + len(S))
-        open_to = S.copy()
-        open_to[np.repeat(np.arange(len(S)), np.diff(pointers)), ignored] = -np.inf
-        n_rest = max(0, S.shape[1] - self.n_first)
-        least = np.partition(open_to, n_rest, axis=1)[:, n_rest, None]
-        is_first, is_last = open_to > least, open_to == least
-        n_left = S.shape[1] - n_rest - is_first.sum(axis=1, keepdims=True)
-        return np.asarray(is_first | (is_last & (np.cumsum(is_last, axis=1) <= n_left)))
+    def _first(self, query: int, scores: Floats) -> Ints:
+        """Return what stands at the first places (k,); of equal scores those that come first."""
+        _, ignored = self.ignored(query, query + 1)
+        n_rest = len(scores) - self.n_first
+        open_to = scores.copy()
+        open_to[ignored] = -np.inf
+        if n_rest <= 0:
+            return np.flatnonzero(open_to > -np.inf)
+        least = np.partition(open_to, n_rest)[n_rest]
+        above = np.flatnonzero(open_to > least)
+        last = np.flatnonzero(open_to == least)[: self.n_first - len(above)]
+        return np.concatenate([above, last])
 
 
-@short_repr
 @dataclass(frozen=True)
 class Groups:
     """Which images are left out together: groups from 0, -1 for none."""

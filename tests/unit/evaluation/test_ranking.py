@@ -544,3 +544,13 @@ def test_the_best_scores_are_found_in_whatever_order_they_come(
     least = scores[ranked[min(n_wanted, 399)]]  # the query may be among the first
     expected = [row for row in ranked if row != itself and scores[row] >= least]
     assert found.tolist() == expected
+
+
+@pytest.mark.parametrize("n", [2, 37])
+def test_copies_tie_among_the_first_places(rng: np.random.Generator, n: int) -> None:
+    query, row = rng.normal(size=(2, 1, 301)).astype(np.float32)
+    G = np.repeat(row, n, axis=0)
+    lists = relevance([[n - 1]], [[]])
+    found = rank(query, G, lists, reranking=Reranking(query, G, n, lists.ignored))
+    # One of n alike is relevant: each place with the same chance.
+    assert found.ap[0] == pytest.approx((1 / np.arange(1, n + 1)).mean())
