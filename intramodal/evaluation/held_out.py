@@ -100,7 +100,7 @@ def without_fit_rows(
     Raises
     ------
     InputError
-        If no row is left.
+        If no row is left, nothing tells which may judge, or a vector holds known labels.
     """
     for name, one in fitted.items():
         if one.labels.known:
@@ -109,6 +109,7 @@ def without_fit_rows(
                 f"knows them, so that nothing can be judged by it; fit the same map without known "
                 f"labels, and judge that"
             )
+        _require_told(name, one.labels.rows, table if fit_rows is None else fit_rows)
     sources = list(dict.fromkeys(one.source for one in fitted.values()))
     require_read(table, vectors=sources)
     is_fit = fit_mask(table, rules_of(fitted))
@@ -125,6 +126,16 @@ def without_fit_rows(
     ids = frozenset(table.ids[row] for row in np.flatnonzero(~kept))
     held_out = HeldOut(fitted, fit_rows, ids, int(is_fit.sum()), int(is_copy.sum()), kept)
     return replace(table.take(np.flatnonzero(kept)), held_out=held_out)
+
+
+def _require_told(name: str, rule: FitRows, table: VectorTable) -> None:
+    """Raise `InputError` where the field that tells rows for fitting has no value anywhere."""
+    if rule.field is not None and not fit_mask(table, [rule]).any():
+        raise InputError(
+            f"{name!r} was fitted on points with {rule}, and no point says that it is one: which "
+            f"rows may judge it cannot be told; read the collection with the file of labels that "
+            f"it was fitted with, or fit it anew"
+        )
 
 
 def near_copies(X: Floats, of: Floats) -> Mask:

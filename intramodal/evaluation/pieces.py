@@ -260,9 +260,12 @@ def _ranked(
     """Rank by every vector once.
 
     Units that leave the gallery are left out meanwhile. Copies leave together, so that they are
-    looked for before: that costs a product, not a ranking. Else the ranking by A shows them.
+    looked for before: that costs a product, not a ranking. Else the ranking by A shows them. Where
+    a map has drawn images of one label together they are no copies: the vector it maps tells.
     """
-    finder = DuplicateFinder(table, task, vectors[0], knobs.duplicates)
+    a = vectors[0]
+    of = table.fitted[a].source if a in table.fitted else a
+    finder = DuplicateFinder(table, task, of, knobs.duplicates)
     is_asked, unit = "retrieval" in knobs.tasks, knobs.resampling.unit
     every = (*vectors, *knobs.others) if is_asked else vectors
     if is_asked and leaves_gallery(task, unit):
@@ -272,10 +275,10 @@ def _ranked(
         found = {vector: population.ranked_without(table, task, vector) for vector in every}
         results = [result_of(task, table, ranking, v) for v, (ranking, _) in found.items()]
         return _Ranked(results, copies, population, {v: left for v, (_, left) in found.items()})
-    results = [
-        run_task(task, table, vector, seen=finder.see if vector == vectors[0] else None)
-        for vector in every
-    ]
+    if of != a:
+        finder.look()
+    see = finder.see if of == a else None
+    results = [run_task(task, table, v, seen=see if v == a else None) for v in every]
     copies = finder.found()
     population = choose_population(table, task, unit, seed=knobs.seed, copies=copies.groups)
     return _Ranked(results, copies, population, {})

@@ -363,3 +363,24 @@ def test_posterior_codes_have_no_query_side(photos: ImageCollection) -> None:
     codes = fit_posterior(labelled_rows(photos, "kind", rows=HALF), force=True)
     with pytest.raises(InputError, match="posterior codes have no query side"):
         evaluate_retrieval(photos, vectors=["raw"], fields=["kind"], query_side=codes)  # type: ignore[arg-type]
+
+
+def test_images_that_a_map_draws_together_are_no_near_copies(photos: ImageCollection) -> None:
+    codes = fill(photos, "kind", posterior=True)
+    axes = fill(photos, "kind")
+    raw, of_codes, of_axes = (
+        compare(photos, a, b, fields=["kind"]).fields["kind"].duplicates
+        for a, b in (("raw", codes), (codes, axes), (axes, codes))
+    )
+    assert raw.to_dict()["n_images"] == of_codes.to_dict()["n_images"]
+    assert raw.to_dict()["n_images"] == of_axes.to_dict()["n_images"]
+
+
+def test_rows_for_fitting_that_nothing_tells_any_more_are_no_licence(
+    photos: ImageCollection,
+) -> None:
+    name = fill(photos, "kind", TRAIN)
+    photos.store.set_payload("photos", list(range(N)), {"split": None})
+    for where in (None, parse_filter(["kind=k1,k2"])):
+        with pytest.raises(InputError, match="which rows may judge it cannot be told"):
+            evaluate_retrieval(photos, vectors=[name], fields=["kind"], where=where)
