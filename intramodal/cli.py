@@ -108,7 +108,7 @@ COMMANDS = (
 VARIABLES = "INTRAMODAL"
 """What the names of environment variables begin with."""
 
-_GO_ON = "run the same command again to go on"
+_RESUME = "run the same command again to resume"
 
 
 _LONGEST = 2000
@@ -224,7 +224,7 @@ def _stop(ctx: click.Context, error: KeyboardInterrupt) -> None:
     """Fail with the signal's exit code, also where SIGHUP says that the terminal is gone."""
     code = error.exit_code if isinstance(error, Stopped) else 130
     with contextlib.suppress(OSError):
-        sentence = f"stopped; {ctx.meta.get(STOPPED) or _GO_ON}"
+        sentence = f"stopped; {ctx.meta.get(STOPPED) or _RESUME}"
         _fail(ctx, sentence, "Interrupted", code=code)
     raise click.exceptions.Exit(code)
 

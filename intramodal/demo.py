@@ -28,7 +28,7 @@ def demo_folder() -> Path:
     found = find_spec(_PACKAGE)
     if found is None or found.origin is None:
         raise NotFound(
-            "the demo's pictures, vectors and model are a package of their own, which is not "
+            "the demo's images, vectors and model are a package of their own, which is not "
             "installed; run: pip install 'intramodal[demo]'"
         )
     return Path(found.origin).parent

@@ -161,7 +161,7 @@ def _print(result: dict[str, Any]) -> None:
     )
     if result["pictures"]:
         seen = result["pictures"]
-        say(f"{seen['n']} pictures encoded again: median cosine {seen['median']:.4f}")
+        say(f"{seen['n']} images encoded again: median cosine {seen['median']:.4f}")
     if result["model_check"]:
         say(result["model_check"]["says"])
     note_fit(result["made_by"])

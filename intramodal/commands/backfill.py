@@ -57,7 +57,7 @@ _UNSUITABLE = {
     "backfill",
     cls=JobCommand,
     common=("projection", "from", "to", "verify", "rollback", "dry-run"),
-    kept="points that were written keep their vector; run the same command again to go on",
+    kept="points that were written keep their vector; run the same command again to resume",
     job="ingest.backfill.in_place:backfill",
     settings="ingest.backfill.copy:copy_collection",
     renamed={"wait": "reindex"},

@@ -145,12 +145,12 @@ _NOT_RECORDED_UNLABELLED = (
 @preference(
     "--all-queries",
     is_flag=True,
-    help="Let all images ask; otherwise 5,000 are drawn where there are more than 20,000.",
+    help="Use all images as queries; otherwise 5,000 are drawn where there are more than 20,000.",
 )
 @preference(
     "--seed",
     type=SEED,
-    help="Random seed of the resampling, the episodes, and drawn points and queries.",
+    help="Random seed.",
 )
 @preference(
     "--controls/--no-controls",
@@ -519,7 +519,7 @@ def _delta(other: dict[str, Any]) -> str:
 def print_verdicts(result: dict[str, Any]) -> None:
     """Print the decision, one row and one sentence a field, and one row a piece of evidence."""
     if result["max_queries"]:
-        say(f"at most {result['max_queries']:,} images ask, drawn at random; all answer")
+        say(f"at most {result['max_queries']:,} random images as queries, all in the gallery")
     say(result["decision"]["sentence"])
     _print_fields(result)
     own = [

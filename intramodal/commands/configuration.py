@@ -92,7 +92,7 @@ def _parsed(path: Path) -> dict[str, Any]:
             raise InputError(f"{path} is larger than {_LARGEST_BYTES:,} bytes; shorten it")
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is not valid TOML ({error}); mend or remove it") from error
+        raise InputError(f"{path} is not valid TOML ({error}); repair or remove it") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
 

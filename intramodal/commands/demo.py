@@ -29,7 +29,7 @@ ABOUT = (
     "was trained on ImageNet's labels and is locked; its text tower was fitted to the names of "
     "other emoji and of ImageNet's classes, and nothing shown here was used to train it. It shows "
     "how the tool works and, in small, what the paper reports: concepts gain and style loses. It "
-    "is not a benchmark, and its figures say nothing about your model or your pictures."
+    "is not a benchmark, and its figures say nothing about your model or your images."
 )
 
 
@@ -251,7 +251,7 @@ def _ingested_vectors(at: Workspace, projection: Any, places: dict[str, str]) ->
 def _show(result: dict[str, Any]) -> None:
     from intramodal.commands.compare import print_verdicts
 
-    counts = f"{result['n_images']:,} pictures, {result['n_failed']} failed"
+    counts = f"{result['n_images']:,} images, {result['n_failed']} failed"
     say(f"{counts}, {result['seconds']:.0f} s")
     print_verdicts(result)
     say(result["about"])

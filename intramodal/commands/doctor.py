@@ -138,7 +138,7 @@ def _torch() -> Check:
             "torch",
             "warning",
             "not installed: no model can be loaded; existing vectors can be used all the same",
-            "pip install 'intramodal[encoders]' to encode pictures and texts",
+            "pip install 'intramodal[encoders]' to encode images and texts",
         )
     import torch
 
@@ -147,7 +147,7 @@ def _torch() -> Check:
         names = {torch.cuda.get_device_name(i) for i in range(n_gpus)}
         return Check("torch", "ok", f"{torch.__version__}; {n_gpus} x {', '.join(sorted(names))}")
     has_cuda = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU build"
-    return Check("torch", "ok", f"{torch.__version__}; no GPU in sight ({has_cuda}); CPU is used")
+    return Check("torch", "ok", f"{torch.__version__}; no GPU found ({has_cuda}); CPU is used")
 
 
 def _numba() -> Check:
@@ -200,7 +200,7 @@ def _optimizer(store: Store, name: str) -> Iterator[Check]:
     """Yield why the optimizer of a collection has stopped, if it has."""
     if not store.indexes_by_itself:
         return
-    remedy = "mend the cause, mostly disk or memory, then start the server again"
+    remedy = "remove the cause, mostly disk or memory, then start the server again"
     found = store.info(name)
     if found.status == "red":
         why = found.problem or "status red, without a reason"

@@ -68,7 +68,7 @@ _FILE = click.Path(path_type=Path)
     "ingest",
     cls=SessionCommand,
     common=("collection", "model", "made-by", "metadata", "label-from", "projection"),
-    kept="what was written is kept; run the same command again to go on",
+    kept="what was written is kept; run the same command again to resume",
 )
 @click.argument("source")
 @click.option(
@@ -246,7 +246,7 @@ def _holds_vectors(options: dict[str, Any], given: set[str]) -> bool:
     model, made_by = options["model"], options["made_by"]
     if {"model", "made_by"} <= given or (made_by is None and model is None):
         raise click.UsageError(
-            "give either --model, to encode pictures, or --made-by, the model that made the "
+            "give either --model, to encode images, or --made-by, the model that made the "
             "ready vectors in SOURCE"
         )
     # An option on the command line wins over one from the environment or the configuration.
@@ -260,7 +260,7 @@ def _holds_vectors(options: dict[str, Any], given: set[str]) -> bool:
     if is_vectors and suffix not in _MAY_BE_VECTORS:
         raise click.UsageError(
             f"--made-by is for ready vectors in {', '.join(_MAY_BE_VECTORS)} files, not for "
-            f"{options['source']}; pictures are encoded with --model"
+            f"{options['source']}; images are encoded with --model"
         )
     _refuse_unused(given, suffix, has_metadata=options["metadata"] is not None, vectors=is_vectors)
     return is_vectors
@@ -269,7 +269,7 @@ def _holds_vectors(options: dict[str, Any], given: set[str]) -> bool:
 def _refuse_unused(given: set[str], suffix: str, *, has_metadata: bool, vectors: bool) -> None:
     unused = sorted(given.intersection(_PICTURES_ONLY if vectors else _VECTORS_ONLY))
     if unused:
-        which = "pictures (--model)" if vectors else "ready vectors (--made-by)"
+        which = "images (--model)" if vectors else "ready vectors (--made-by)"
         raise click.UsageError(f"{_spelled(unused[0])} is for {which} only; leave it out")
     for name, wanted in (("tensor", ".safetensors"), ("vector_column", ".parquet")):
         if name in given and suffix != wanted:

@@ -144,7 +144,7 @@ def picture_options(command: F) -> F:
         "--picture-field",
         metavar="FIELD",
         shell_complete=completion.field,
-        help="Payload field that names the picture of a point, a file or an http(s) address; "
+        help="Payload field that names the image of a point, a file or an http(s) address; "
         "default: the first of path, file, filename, image, image_path, image_url, url, key.",
     )(command)
     return click.option(

@@ -23,7 +23,7 @@ _RECIPES = ("paper-text", "paper-table3", "paper-readme", "paper-fewshot")
     "reproduce",
     cls=JobCommand,
     common=("data", "models", "methods", "limit", "on", "label", "out", "dry-run"),
-    kept="finished cells and what was ingested are kept; run the same command again to go on",
+    kept="finished cells and what was ingested are kept; run the same command again to resume",
     job="paper.reproduce:reproduce",
     settings="paper.plan:plan_reproduction",
     renamed={"data": "root", "label": "labels"},

@@ -35,7 +35,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 @click.option(
     "--image",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Picture file to search with.",
+    help="Image file to search with.",
 )
 @preference(
     "--text", help="Text to search with; only on vectors that are not projected, such as `raw`."

@@ -126,7 +126,7 @@ class RequiredTexts(TextSource):
         found = super().embed(prompts)
         if found is None:
             raise InputError(
-                f"{self.name} has no text tower; give ready embeddings with --text-vectors"
+                f"{self.name} has no text tower; give text embeddings with --text-vectors"
             )
         if self.target.is_projected and self.projection is None:
             raise InputError(

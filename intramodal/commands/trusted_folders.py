@@ -121,9 +121,11 @@ def _read(path: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({reason(error)}); mend or remove it") from error
+        raise InputError(
+            f"{path} cannot be read ({reason(error)}); repair or remove it"
+        ) from error
     if not isinstance(stored, list) or not all(isinstance(one, str) for one in stored):
-        raise InputError(f"{path} is no list of folders; mend or remove it")
+        raise InputError(f"{path} is no list of folders; repair or remove it")
     if _is_writable_by_all(path):
         raise InputError(f"every user of this machine may write to {path}; run: chmod o-w {path}")
     return [Path(folder) for folder in stored]

@@ -411,17 +411,17 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 def _sentences(agreement: Agreement, labels: dict[str, Any] | None) -> list[str]:
     a, b = agreement.vectors
     told = [
-        f"No labels, hence no verdict: of the {agreement.k} nearest pictures {a} and {b} share "
+        f"No labels, hence no verdict: of the {agreement.k} nearest images {a} and {b} share "
         f"{agreement.overlap.mean():.1%} ({_asked(agreement)}). That says how much "
-        f"would change, not whether for the better; judge the pictures on which they disagree."
+        f"would change, not whether for the better; judge the images on which they disagree."
     ]
     if labels is not None:
         first, second = (labels["map"][vector] for vector in (a, b))
         told.append(
             f"By zero-shot pseudo-labels ({labels['n_confident']:,} of {labels['n_images']:,} "
-            f"pictures with a confidence of at least {labels['least_confidence']}; mean "
+            f"images with a confidence of at least {labels['least_confidence']}; mean "
             f"{labels['confidence']:.2f}) mAP is {first:.4f} with {a} and {second:.4f} with {b}. "
-            f"These labels come from the texts themselves and favour what texts can tell apart: "
+            f"These labels come from the texts themselves and favour what texts can separate: "
             f"a hint, not evidence."
         )
     return told
@@ -430,6 +430,6 @@ def _sentences(agreement: Agreement, labels: dict[str, Any] | None) -> list[str]
 def _asked(agreement: Agreement) -> str:
     n, n_images = len(agreement.ids), agreement.n_images
     if n == n_images:
-        return f"all {n:,} pictures asked"
+        return f"all {n:,} images as queries"
     low, high = agreement.interval
-    return f"95% interval [{low:.1%}, {high:.1%}], {n:,} of {n_images:,} pictures asked"
+    return f"95% interval [{low:.1%}, {high:.1%}], {n:,} of {n_images:,} images as queries"

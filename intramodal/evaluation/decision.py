@@ -68,11 +68,11 @@ class Decision:
             stored = 4 * self.side.projection.dim_out
             return (
                 f"Nothing is stored for {self.vectors[1]}; stored as a vector of its own, the "
-                f"projection would take {stored:,} instead of {a:,} bytes a vector."
+                f"projection would take {stored:,} instead of {a:,} bytes per vector."
             )
         if b >= a:
-            return f"{self.vectors[1]} takes {b:,} bytes a vector ({self.vectors[0]}: {a:,})."
-        return f"There {self.vectors[1]} takes {b:,} instead of {a:,} bytes a vector."
+            return f"{self.vectors[1]} takes {b:,} bytes per vector ({self.vectors[0]}: {a:,})."
+        return f"There {self.vectors[1]} takes {b:,} instead of {a:,} bytes per vector."
 
     @property
     def snippet(self) -> str | None:

@@ -100,7 +100,7 @@ def as_products(Q: Floats, G: Floats, distance: Distance) -> tuple[Floats, Float
     """
     if distance == "Manhattan":
         raise InputError(
-            "no dot product ranks by Manhattan; choose Cosine, Dot or Euclid, or ask the store"
+            "no dot product ranks by Manhattan; choose Cosine, Dot or Euclid, or search the store"
         )
     if distance != "Euclid":
         return Q, G

@@ -80,7 +80,7 @@ def parse_threshold(text: str) -> float | None:
         return check_threshold(float(text))
     except ValueError:
         raise InputError(
-            f"near-copies are told by a cosine between 0 and 1, or off, got {text!r}; for example "
+            f"near-copies need a cosine between 0 and 1, or off, got {text!r}; for example "
             f"{THRESHOLD}"
         ) from None
 
@@ -89,7 +89,7 @@ def check_threshold(threshold: float | None) -> float | None:
     """Return the threshold; raises `InputError` unless it lies between 0 and 1, or is None."""
     if threshold is not None and not 0 < threshold < 1:
         raise InputError(
-            f"near-copies are told by a cosine between 0 and 1, got {threshold:g}; for example "
+            f"near-copies need a cosine between 0 and 1, got {threshold:g}; for example "
             f"{THRESHOLD}"
         )
     return threshold

@@ -353,12 +353,12 @@ def _class_texts(
     embedded = texts.embed(AnchorSet(tuple(task.names), template).prompts())
     if embedded is None:
         raise InputError(
-            f"{texts.name} has no text tower; give ready embeddings with --text-vectors"
+            f"{texts.name} has no text tower; give text embeddings with --text-vectors"
         )
     if len(embedded) != len(task.names):
         raise InputError(
             f"field {task.field!r} has {len(task.names)} classes and {texts.name} "
-            f"{len(embedded)} texts; give one a class, in the order of their names"
+            f"{len(embedded)} texts; give one per class, in alphabetical order"
         )
     return ClassTexts.from_arrays(task.names, embedded)
 

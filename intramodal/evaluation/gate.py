@@ -154,7 +154,7 @@ class Changes:
         if self.asked:
             pairs = self.asked.items()
             told = "; ".join(f"{name} {_told(a)}, now {_told(b)}" for name, (a, b) in pairs)
-            words += f" That run asked another question, which alone may change outcomes: {told}."
+            words += f" That run had other settings, which alone may change outcomes: {told}."
         return words
 
     def to_dict(self) -> dict[str, Any]:

@@ -782,7 +782,7 @@ def _checked(
 ) -> Sequence[IndexSearch]:
     if not isinstance(collection, ImageCollection):
         raise InputError(
-            "an index is asked through a collection, not a table; give the collection"
+            "an index is searched through a collection, not a table; give the collection"
         )
     if denominator not in DENOMINATORS:
         raise InputError(
@@ -807,7 +807,7 @@ def _allowed(
         return k, list(searches)
     fewer_answers = f"k is {most} instead of {k}, and " if k > most else ""
     log.warning(
-        "strict mode gives at most %d answers a search of %r (max_query_limit): %slists of "
+        "strict mode gives at most %d results per search of %r (max_query_limit): %slists of "
         "candidates are no longer either",
         *(most, collection.name, fewer_answers),
     )

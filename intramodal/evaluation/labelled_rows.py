@@ -78,8 +78,8 @@ def labelled_rows(
     )
     if codes.is_multi:
         raise InputError(
-            f"field {field!r} has several labels an image, and a map tells classes apart that "
-            f"each image has one of; choose a field with one"
+            f"field {field!r} has several labels per image, and a map needs one; choose another "
+            f"field"
         )
     X = table.vectors[vector]
     others = X[~is_fit]

@@ -42,7 +42,7 @@ PIECES_OF = {"retrieval": ("map", "first"), "fewshot": ("fewshot",)}
 DECIDING_CLASSIFIER = "prototype"
 """The paper's nearest prototype decides; LDA undoes part of any linear map and is shown beside."""
 NO_FEWSHOT = (
-    f"Few-shot accuracy needs one value a picture, two classes of two pictures, and test pictures "
+    f"Few-shot accuracy needs one value per image, two classes of two images, and test images "
     f"of at least {LEAST_UNITS} units"
 )
 
@@ -378,7 +378,7 @@ def _copies(row: FieldEvidence) -> list[str]:
         taken = ", of each of which one at most is a shot"
     words = (
         f"{found['n_images']:,} images are near-copies in {found['n_groups']:,} groups{taken}; "
-        f"{found['page_share']:.1%} of first-page answers are copies of their query."
+        f"{found['page_share']:.1%} of first-page results are copies of their query."
     )
     if row.duplicates.is_suspect:
         words += (
@@ -394,16 +394,16 @@ NEAR_SWITCH = range(15, 26)
 
 def speaks_of(row: FieldEvidence) -> str:
     """Return whom a verdict speaks of, and how the population was chosen near the switch."""
-    words = f"This speaks of {row.population.phrase}, from {len(row.differences):,} queries."
+    words = f"This should hold for {row.population.phrase} ({len(row.differences):,} queries)."
     n, name = row.n_classes, row.population.name
     if name == "classes":
-        words = words[:-1] + f" (the classes weigh as {row.effective_classes:.1f} of one size)."
+        words = words[:-2] + f"; the classes weigh as {row.effective_classes:.1f} of one size)."
         words += _extremes(row)
     if name in ("classes", "images") and n in NEAR_SWITCH:
         other = {"classes": "image", "images": "class"}[name]
         words += (
             f" With {n} classes, {name} are resampled (classes from {CLASSES_FROM} on); "
-            f"--cluster {other} asks the other way."
+            f"--cluster {other} resamples the other unit."
         )
     return words
 

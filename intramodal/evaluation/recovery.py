@@ -666,7 +666,7 @@ def _in_space(
     projected = project_texts(found, made)
     if projected is None:
         raise InputError(
-            f"vector {vector!r} was made with the pictures' mean taken off, in which texts "
+            f"vector {vector!r} was made with the images' mean taken off, in which texts "
             f"have no part; measure {source.name}:{origin.source}"
         )
     return projected

@@ -369,7 +369,7 @@ def query_population(
         groups = _numbered(table, query_rows, np.arange(len(query_rows)))
         return Population("iid", groups, IID_PHRASE, "queries", seed)
     groups = _numbered(table, taking_part, np.arange(len(taking_part)))
-    return Population("images", groups, "new pictures like these", "queries", seed)
+    return Population("images", groups, "new images like these", "queries", seed)
 
 
 def leaves_gallery(task: RetrievalTask, cluster: str | None) -> bool:
@@ -419,12 +419,12 @@ IID_PHRASE = "queries taken as independent, which they are not"
 
 def classes_phrase(n_classes: int) -> str:
     """Return whom a sentence speaks of whose units are classes."""
-    return f"classes like these {n_classes:,}"
+    return f"other classes like these {n_classes:,}"
 
 
 def images_phrase(n_classes: int) -> str:
     """Return whom a sentence speaks of whose units are pictures."""
-    return f"new pictures of these {n_classes:,} classes"
+    return f"new images of the same {n_classes:,} classes"
 
 
 def field_phrase(field: str, n_units: int) -> str:
@@ -436,12 +436,12 @@ def check_classes(field: str, n_classes: int, *, is_multi: bool) -> None:
     """Raise `InputError` unless the classes of a field can be the units of a statement."""
     if is_multi:
         raise InputError(
-            f"{field!r} holds several values a picture, so classes are no separate units; "
+            f"{field!r} holds several values per image, so classes are no separate units; "
             f"use --cluster image"
         )
     if n_classes < LEAST_UNITS:
         raise InputError(
-            f"{field!r} has {n_classes} classes and a statement about classes like these "
+            f"{field!r} has {n_classes} classes and a statement about other classes "
             f"needs at least {LEAST_UNITS}; use --cluster image"
         )
 
@@ -466,7 +466,7 @@ def _images(
     if n_units < LEAST_UNITS:
         apart = "" if n_units == len(rows) else f", {n_units} of them no copies of each other,"
         raise InputError(
-            f"{len(rows)} pictures{apart} are too few to compare; at least {LEAST_UNITS}"
+            f"{len(rows)} images{apart} are too few to compare; at least {LEAST_UNITS}"
         )
     groups = _numbered(table, rows, units)
     return Population("images", groups, images_phrase(n_classes), "queries")
@@ -478,7 +478,7 @@ def _field(table: VectorTable, rows: NDArray[np.intp], field: str) -> Population
     codes = encode_labels([table.payload[field][row] for row in rows], field=field)
     if codes.is_multi:
         raise InputError(
-            f"cluster field {field!r} holds several values a picture; units need one each"
+            f"cluster field {field!r} holds several values per image; units need one each"
         )
     n_units = len(codes.names)
     if n_units < LEAST_UNITS:

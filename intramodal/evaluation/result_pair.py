@@ -127,7 +127,7 @@ class PairedComparison(PairedResults):
         a, b = self.results
         told = evidence("mAP", a.map, b.map, self.effect, self.p_value, p_words="p")
         n = len(self.differences)
-        return f"{told}. This speaks of {self.phrase}, from {n:,} queries."
+        return f"{told}. This should hold for {self.phrase} ({n:,} queries)."
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values, with the classes and queries that change most."""

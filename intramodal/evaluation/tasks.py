@@ -95,7 +95,7 @@ class RetrievalTask:
         kept = np.sort(np.random.default_rng(seed).permutation(able)[:max_queries])
         if not len(kept):
             raise InputError(
-                f"no query has a relevant picture by field {field!r}; choose another field, or "
+                f"no query has a relevant image by field {field!r}; choose another field, or "
                 f"check the split"
             )
         place = np.full(len(codes), -1, dtype=np.int64)
@@ -385,7 +385,9 @@ class Sides:
     def parse(cls, queries: str | None, gallery: str | None, split: str | None = None) -> Sides:
         """Read two filters, ``FIELD=VALUE[,VALUE...]``, or the name of a field; see `of`."""
         if split is not None and (queries is not None or gallery is not None):
-            raise InputError("--split already says what asks and what answers; leave out the rest")
+            raise InputError(
+                "--split already selects queries and gallery; leave out --queries and --gallery"
+            )
         if split is not None:
             queries, gallery = f"{split}=test", f"{split}=train"
         return cls(*(FieldFilter.parse(side) if side else None for side in (queries, gallery)))

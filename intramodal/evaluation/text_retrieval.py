@@ -217,7 +217,7 @@ def _embedded(texts: Texts, names: Sequence[str], template: str) -> Floats:
     """Return the embeddings (n_classes, dim) of the classes' prompts."""
     found = texts.embed(AnchorSet(tuple(names), template).prompts())
     if found is None:
-        raise InputError(f"{texts.name} has no text tower; give ready embeddings of the classes")
+        raise InputError(f"{texts.name} has no text tower; give embeddings of the classes")
     return found
 
 
@@ -229,7 +229,7 @@ def _in_space(
     if origin is not None and origin.labels:
         raise InputError(
             f"{vector!r} was fitted to labels of images ({origin.labels}), so it takes no texts; "
-            f"ask on {origin.source!r}"
+            f"search {origin.source!r}"
         )
     if projection is None:
         if origin is not None and origin.projection:
@@ -257,7 +257,7 @@ def _asked_by_classes(
     if T.shape != (len(codes.names), X.shape[1]):
         raise InputError(
             f"field {field!r} has {len(codes.names)} classes and {vector!r} {X.shape[1]} "
-            f"dimensions, got texts of shape {T.shape}; give one text a class, in order"
+            f"dimensions, got texts of shape {T.shape}; give one text per class, in order"
         )
     owner = np.repeat(np.arange(len(codes)), np.diff(codes.indptr))
     members = [np.sort(owner[codes.indices == c]) for c in range(len(codes.names))]

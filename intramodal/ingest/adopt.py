@@ -144,7 +144,7 @@ def _check_pictures(
     """Encode some stored pictures again, and compare with what is stored."""
     points, images = _reachable(collection, folder)
     if encoder is None:
-        raise InputError(f"pictures are compared by an encoder; give that of {made_by}")
+        raise InputError(f"images are compared by an encoder; give that of {made_by}")
     if not isinstance(encoder, Encoder):
         encoder = encoder(made_by)
     stored = collection.store.retrieve(collection.name, points, vectors=[vector]).vectors[vector]
@@ -152,7 +152,7 @@ def _check_pictures(
     found = {"n": len(points), "lowest": float(cosines.min()), "median": float(np.median(cosines))}
     if found["median"] < LEAST_COSINE:
         raise ManifestMismatchError(
-            f"{len(points)} pictures encoded by {made_by} have a median cosine of "
+            f"{len(points)} images encoded by {made_by} have a median cosine of "
             f"{found['median']:.3f} to their stored {vector!r}, and at least "
             f"{LEAST_COSINE} is expected of the same model; give the model that made the vectors"
         )
@@ -182,7 +182,7 @@ def _cosines(encoder: Encoder, images: list[bytes], stored: Floats) -> Floats:
         fresh = unit_rows(encoder.encode_images(images))
     except ImageError as error:
         raise InputError(
-            f"a picture of the sample cannot be read ({error}); mend it, or leave --pictures out"
+            f"an image of the sample cannot be read ({error}); replace it, or leave --pictures out"
         ) from error
     if fresh.shape != stored.shape:
         raise ManifestMismatchError(

@@ -152,7 +152,7 @@ def check_size(size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
     """Refuse sizes (width, height) that would need too much memory, or that hold nothing."""
     width, height = size
     if min(size) < 1:
-        raise ImageError(f"{width} x {height} pixels hold no picture")
+        raise ImageError(f"{width} x {height} pixels hold no image")
     if width * height > max_pixels:
         raise ImageError(f"{width} x {height} pixels are more than the {max_pixels:,} allowed")
     if max(size) > MAX_ASPECT * min(size):
@@ -207,7 +207,7 @@ def _open(data: bytes, terms: _Terms) -> Image.Image:
         if is_heif(data[:N_BYTES]) and (image := _open_heif(data)) is not None:
             return image
         known = format_of(data[:N_BYTES])
-        raise ImageError(known or "not a picture, or cut off within its header") from None
+        raise ImageError(known or "not an image, or cut off within its header") from None
     except Image.DecompressionBombError as error:
         raise ImageError("too many pixels: Pillow refuses it as a decompression bomb") from error
     except ImageError:

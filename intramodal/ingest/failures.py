@@ -49,6 +49,6 @@ class Failures:
         first = self.listed[0]
         return InputError(
             f"{self.n:,} {self._things} failed and {most:,} are allowed (the first: "
-            f"{first['item']}: {first['reason']}); what was done is kept: mend the source or "
-            f"allow more failures, then run the same command again to go on"
+            f"{first['item']}: {first['reason']}); what was done is kept: repair the source or "
+            f"allow more failures, then run the same command again to resume"
         )

@@ -79,7 +79,7 @@ def check_projection(
     if projected:
         raise InputError(
             f"collection {collection.name!r} has the projected vector {projected[0]!r} and new "
-            f"pictures would lack it; give --projection FILE, the one it was made with"
+            f"images would lack it; give --projection FILE, the one it was made with"
         )
 
 
@@ -421,7 +421,7 @@ class ImageReader:
             len(batch), writes=list(self._writes(some, {n: X[usable] for n, X in made.items()}))
         )
         for row in np.flatnonzero(~usable):
-            reason = "the model gives zeros, NaN or infinity for this picture"
+            reason = "the model gives zeros, NaN or infinity for this image"
             yield Step(tally=Tally(failures=[FailureRecord(batch[row].key, "encode", reason)]))
 
     def _made(self, batch: Sequence[Encodable]) -> dict[str, Floats]:

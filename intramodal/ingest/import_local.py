@@ -199,7 +199,7 @@ def import_local(
     Locked
         If a client has it open.
     NotFound, Unsupported, Conflict
-        If there is no such collection, it has no vector of one row a point, or the store has
+        If there is no such collection, it has no vector of one row per point, or the store has
         another one of that name; nothing is written then.
     StoreError
         If a collection cannot be read, or the store lacks points in the end.
@@ -248,8 +248,8 @@ def _check(source: LocalCollection, store: Store | None) -> None:
     if not specs:
         there = ", ".join(f"{what} {one!r}" for one, what in source.left_out.items()) or "none"
         raise Unsupported(
-            f"{name!r} has no vector of one row a point (it has {there}) and cannot be imported; "
-            f"import the other collections by name"
+            f"{name!r} has no vector of one row per point (it has {there}) and cannot be "
+            f"imported; import the other collections by name"
         )
     check_specs(specs)
     Manifest.from_metadata(_metadata(source))

@@ -73,7 +73,7 @@ def read_labels(
                 f"different values in {name!r}; keep one of them"
             )
     if not rows or not columns.values:
-        what = "rows" if not rows else f"columns beside {id_column!r}"
+        what = "rows" if not rows else f"columns other than {id_column!r}"
         raise SourceError(f"{file} has no {what}; give the ids of points with their labels")
     return LabelTable(str(file), file.sha256, rows, columns.values)
 

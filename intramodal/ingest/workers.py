@@ -112,7 +112,7 @@ class Threads:
                 raise
             raise IntramodalError(
                 f"waited {DEADLINE_S:.0f} s for one step ({self.name}) without a result; check "
-                f"the disk and the store, then run the same command again to go on"
+                f"the disk and the store, then run the same command again to resume"
             ) from error
 
     def in_order(

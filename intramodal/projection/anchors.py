@@ -113,7 +113,7 @@ class AnchorSet:
         except (OSError, ValueError) as error:
             raise InputError(
                 f"the anchors {str(path)!r} cannot be read ({reason(error)}); "
-                f"give a UTF-8 text file with one class name a line"
+                f"give a UTF-8 text file with one class name per line"
             ) from error
         # Not splitlines(): a name may hold a form feed or a Unicode line separator.
         names = (line.strip() for line in text.split("\n"))

@@ -74,7 +74,7 @@ class PictureSource:
             )
         if self.place is not None and not self._is_pattern and not Path(self.place).is_dir():
             raise InputError(
-                f"there is no folder {self.place}; name the folder of the pictures, or a pattern "
+                f"there is no folder {self.place}; name the folder of the images, or a pattern "
                 f"with a payload field in braces, such as photos/{{sku}}.jpg"
             )
 
@@ -130,13 +130,13 @@ class PictureSource:
         if any(picture.image or picture.link for picture in pictures):
             return None
         if self._is_pattern:
-            return f"No pictures: there is no file that {self.place} leads to."
+            return f"No images: there is no file that {self.place} leads to."
         fields = self.field or f"{', '.join(FIELDS[:-1])} or {FIELDS[-1]}"
         named = f"the payload names in {fields}"
         if self.place is not None:
-            return f"No pictures: {self.place} has no file that {named}."
+            return f"No images: {self.place} has no file that {named}."
         return (
-            f"No pictures: give the folder of the files that {named} (pictures), a pattern such "
+            f"No images: give the folder of the files that {named} (pictures), a pattern such "
             f"as photos/{{sku}}.jpg, or the payload field that names the file (picture_field)."
         )
 

@@ -199,7 +199,7 @@ def _cost(document: ReportDocument) -> Table:
         ]
         for vector, row in document.comparison["cost"].items()
     ]
-    columns = ("vector", "dimensions", "bytes a vector", "memory, float32", "median latency")
+    columns = ("vector", "dimensions", "bytes per vector", "memory, float32", "median latency")
     a, b = document.comparison["vectors"]
     note = two_stages(a, b) if f"{b} > {a}" in document.comparison["cost"] else ""
     return Table("Cost", (*columns, "recall@10 of the index"), rows, note)

@@ -84,7 +84,7 @@ class Outbox:
         """
         try:
             if self._above is not None and time.monotonic() < self._outage.retry_at:
-                raise LedgerUnavailable("the database did not answer a moment ago")
+                raise LedgerUnavailable("the database did not respond a moment ago")
             with self._database.writing() as session:
                 first(session)
             self._n_written = 1
@@ -212,7 +212,7 @@ class Outbox:
     def _fails(self, error: LedgerError) -> None:
         run_id = self.run_id or (self._above.run_id if self._above else "")
         self._outage.warn(
-            "%s goes on, but could not be recorded: %s; what is missing is written if the "
+            "%s continues, but could not be recorded: %s; what is missing is written if the "
             "database is back before the end",
             f"run {run_id}" if run_id else "the run",
             error,

@@ -337,6 +337,6 @@ def require_vectors(specs: Mapping[str, VectorSpec], names: Sequence[str]) -> No
 
 def _no_multivector(name: str) -> Unsupported:
     return Unsupported(
-        f"vector {name!r} is a multivector (several rows a point), and a projection of image "
-        f"embeddings needs one row a point; use another vector"
+        f"vector {name!r} is a multivector (several rows per point), and a projection of image "
+        f"embeddings needs one row per point; use another vector"
     )

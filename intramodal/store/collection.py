@@ -613,7 +613,7 @@ class ImageCollection:
                 break
         if n == 0:
             raise InputError(
-                f"no point of {self.name!r} has a vector {vector!r} to average; ingest pictures "
+                f"no point of {self.name!r} has a vector {vector!r} to average; ingest images "
                 f"or name another vector"
             )
         return np.asarray(total / n, dtype=np.float32), n

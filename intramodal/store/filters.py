@@ -63,7 +63,7 @@ def parse_filter(texts: Sequence[str]) -> Filter:
             values = [value.strip() for value in _ID.findall(listed) if value.strip()]
         if not (field and values):
             raise InputError(
-                f"{text!r} is not a filter; write field=value[,value], id=7[,8], or all by itself"
+                f"{text!r} is not a filter; write field=value[,value], id=7[,8], or all alone"
             )
         wanted.setdefault(field, []).extend(values)
     ids = wanted.pop("id", None)

@@ -106,7 +106,7 @@ def check_model(collection: ImageCollection, projection: StoredMap, source: str)
     said_by = collection.manifest.vectors.get(source)
     fitted_for = (projection.encoder, projection.encoder_fingerprint)
     if said_by and not encoders_agree(fitted_for, (said_by.encoder, said_by.encoder_fingerprint)):
-        return _unchecked(f"the vectors are said to be of {said_by.encoder}")
+        return _unchecked(f"the vectors are declared to be of {said_by.encoder}")
     family = family_of(projection.encoder)
     if family is None:
         return _unchecked(f"no mean image-text cosine was measured for {projection.encoder}")

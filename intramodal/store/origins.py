@@ -123,9 +123,9 @@ def refuse_texts(collection: ImageCollection, vectors: Sequence[str]) -> None:
     for name in vectors:
         if name in origins and origins[name].method == TEXT_INVERSION:
             raise InputError(
-                f"{name!r} of {collection.name!r} holds texts that ask for pictures by "
+                f"{name!r} of {collection.name!r} holds inverted queries for "
                 f"{origins[name].source!r}, and is judged by `intramodal evaluate oti`; name a "
-                f"vector of the pictures"
+                f"vector of the images"
             )
 
 

@@ -146,7 +146,7 @@ def _stage(
         )
     if given["limit"] < k:
         raise InputError(
-            f"{kind} limit {given['limit']} is below k={k}; ask for at least k candidates"
+            f"{kind} limit {given['limit']} is below k={k}; give at least k candidates"
         )
     first = check_queries(specs, given["using"], given.get("Q", Q), k)
     if len(first) != len(Q):

@@ -190,7 +190,7 @@ class Query:
         if not origin.projection:
             return X
         if self._projection is None:
-            raise InputError("searching a projected vector with a picture needs --projection FILE")
+            raise InputError("searching a projected vector with an image needs --projection FILE")
         check_made(self._projection, vector, origin)
         return self._projection.apply(np.asarray(X))
 

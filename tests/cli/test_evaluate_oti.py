@@ -221,7 +221,9 @@ def test_ctrl_c_at_a_process_keeps_what_was_written_in_one_sentence() -> None:
         _, stderr = child.communicate(timeout=120)
     assert begun == [f"{BATCH}\n"] * 3
     assert child.returncode == 130
-    kept = "what was inverted into a file or a vector is kept; run the same command again to go on"
+    kept = (
+        "what was inverted into a file or a vector is kept; run the same command again to resume"
+    )
     assert stderr.splitlines()[-1] == f"Error: stopped; {kept}"
     assert "Traceback" not in stderr
     assert N - 3 * BATCH <= oti(*command)["texts"]["n_new"] <= N - 2 * BATCH
@@ -280,7 +282,7 @@ def test_without_a_unit_to_resample_there_are_figures_without_intervals() -> Non
 def test_texts_are_never_judged_as_if_they_were_pictures(command: tuple[str, ...]) -> None:
     oti("emoji", *QUICK, "--to", "oti", "--max-queries", "4")
     told = kit.run(*command, code=1)["error"]["message"]
-    assert "'oti' of 'emoji' holds texts that ask for pictures by 'raw'" in told
+    assert "'oti' of 'emoji' holds inverted queries for 'raw'" in told
 
 
 def test_the_texts_are_removed_as_a_projected_vector_is() -> None:

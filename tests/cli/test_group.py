@@ -157,7 +157,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_run_is_interrupted(in_tmp: Path) -> No
         _, stderr = child.communicate(timeout=DEADLINE_S)
     assert child.returncode == 130
     kept = "stopped; what was written is kept"
-    assert stderr.endswith(f"{kept}; run the same command again to go on\n")
+    assert stderr.endswith(f"{kept}; run the same command again to resume\n")
     assert "Traceback" not in stderr
     assert [row["status"] for row in runs_listed()] == ["INTERRUPTED"]
 

@@ -378,7 +378,7 @@ def test_the_table_for_people_holds_the_same_facts(pets: Path, model: str) -> No
     assert [cell for cell in result.stdout.split() if cell.isdigit()] == [
         *(str(N), "0", "3")  # written, skipped, failed: what is zero beside is left out
     ]
-    assert "decode: words.jpg: not a picture" in result.stderr
+    assert "decode: words.jpg: not an image" in result.stderr
 
 
 def write_split(place: Path, entries: dict[str, list[Any]]) -> str:

@@ -108,7 +108,7 @@ def test_a_verdict_for_it_says_how_to_search_and_what_storing_it_would_take() ->
     decision = found["decision"]
     assert found["fields"]["kind"]["verdict"] == "better"
     assert f"Use {NAME}:50 for kind." in decision["sentence"]
-    assert "would take 24 instead of 64 bytes a vector" in decision["sentence"]
+    assert "would take 24 instead of 64 bytes per vector" in decision["sentence"]
     assert decision["snippet"].startswith(
         "client.query_points('photos', query=projection.query(vector[None])[0], using='raw', "
         "limit=50, with_vectors=True)"

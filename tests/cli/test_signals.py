@@ -175,7 +175,7 @@ def test_a_stopped_command_records_it_and_the_same_command_completes(
         stdout, stderr = child.communicate(timeout=DEADLINE_S)
     assert child.returncode == code
     kept = "stopped; points that were written keep their vector"
-    assert stderr.endswith(f"{kept}; run the same command again to go on\n")
+    assert stderr.endswith(f"{kept}; run the same command again to resume\n")
     assert "Traceback" not in stderr
     assert json.loads(stdout)["error"]["type"] == "Interrupted"
     assert [(r.status, r.error) for r in recorded()] == [("INTERRUPTED", recorded_as)]

@@ -536,7 +536,7 @@ def test_a_node_that_is_down_is_waited_for_10_s_and_named_at_the_end(
         found = backfill(replicated(asking, truth), truth.projection)
     assert found.projected == N
     assert found.replicas.silent_nodes == (dead,)
-    assert f"not asked, as there was no answer: {dead}" in found.sentence
+    assert f"no response from {dead}" in found.sentence
     assert waited_for(clock) < 10
 
 
@@ -714,5 +714,5 @@ def test_an_ingest_that_adds_a_vector_names_a_node_that_was_not_asked(
         photos = vectors_collection(asking, NAME, vectors, vector="other")
         done = ingest_vectors(ready, photos, vector="other")
     assert done.written == 30
-    assert done.notes == [f"not asked, as there was no answer: {dead}"]
+    assert done.notes == [f"no response from {dead}"]
     assert photos.origin("other").is_complete

@@ -210,7 +210,7 @@ def test_a_strict_mode_that_was_switched_on_and_off_is_kept_to(shop: Shop) -> No
         limits = {"enabled": is_on, "max_query_limit": 3}
         httpx.patch(shop.place, json={"strict_mode_config": limits}).raise_for_status()
         if is_on:
-            with pytest.raises(Unsupported, match="at most 3 answers a query, asked for 5"):
+            with pytest.raises(Unsupported, match="at most 3 results per query, and k is 5"):
                 shop.best(k=5)
         else:
             assert len(shop.best(k=5)) == 5

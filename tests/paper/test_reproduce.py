@@ -412,7 +412,7 @@ def test_ctrl_c_keeps_the_finished_cells_in_one_sentence(tmp_path: Path) -> None
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=120)
     assert process.returncode == 130
-    kept = "finished cells and what was ingested are kept; run the same command again to go on"
+    kept = "finished cells and what was ingested are kept; run the same command again to resume"
     assert stderr.splitlines()[-1] == f"Error: stopped; {kept}"
     assert "Traceback" not in stderr
     with RunLedger.open(tmp_path / "runs.db") as ledger:

@@ -80,7 +80,7 @@ from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, sessi
 @preference(
     "--preset",
     help="Data set whose published constants and search ranges are used; paper: texts and shots "
-    "weigh .5 each, by --protocol paper unless told otherwise.",
+    "weigh .5 each, the default with --protocol paper.",
 )
 @draws_option
 @split_option

@@ -59,7 +59,7 @@ FOLDER = Path(".intramodal")
     "oti",
     cls=JobCommand,
     common=("labels", "vectors", "max-queries", "to", "out"),
-    kept="what was inverted into a file or a vector is kept; run the same command again to go on",
+    kept="what was inverted into a file or a vector is kept; run the same command again to resume",
     job="evaluation.rivals.oti:evaluate_inversion",
     settings="evaluation.rivals.oti:OtiSettings",
     renamed={"steps": "n_steps"},
@@ -234,8 +234,8 @@ def _show(result: dict[str, Any]) -> None:
     print_table((*columns, *more), rows, title=result["protocol"])
     texts = result["texts"]
     say(
-        f"{texts['n']:,} pictures have a text, {texts['n_new']:,} of them new; its cosine to the "
-        f"picture: {number(texts['cosine_before'], 3)} at the start, "
+        f"{texts['n']:,} images have a text, {texts['n_new']:,} of them new; its cosine to the "
+        f"image: {number(texts['cosine_before'], 3)} at the start, "
         f"{number(texts['cosine_after'], 3)} now"
     )
     vectors = [

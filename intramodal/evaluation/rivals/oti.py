@@ -268,7 +268,7 @@ class Inversion:
     def __repr__(self) -> str:
         """Return the number of pictures, and the mean cosines."""
         means = f"{self.started.mean():.3f} to {self.cosines.mean():.3f}" if len(self) else "-"
-        return f"Inversion({len(self):,} pictures, cosine {means})"
+        return f"Inversion({len(self):,} images, cosine {means})"
 
 
 def invert_images(
@@ -474,7 +474,7 @@ def _recipe(encoder: InvertibleEncoder, settings: OtiSettings) -> dict[str, Any]
 def _invertible(encoder: Encoder) -> InvertibleEncoder:
     if not isinstance(encoder, TextInvertible):
         raise ModelError(
-            f"{encoder.name} has no text tower to invert pictures with; take a CLIP-like model"
+            f"{encoder.name} has no text tower to invert images with; take a CLIP-like model"
         )
     return cast("InvertibleEncoder", encoder)
 
@@ -487,12 +487,12 @@ def _checked(encoder: Encoder, X: Floats, keys: Sequence[PointId]) -> Invertible
             f"({len(keys)}, {encoder.dim}), got {X.shape}"
         )
     if not keys:
-        raise InputError("there are no pictures to invert; give one at least")
+        raise InputError("there are no images to invert; give one at least")
     if len(set(keys)) != len(keys):
-        raise InputError("keys must be different, and one is there twice; give each picture one")
+        raise InputError("keys must be different, and one is there twice; give each image one")
     require_finite(X, "the vectors")
     if not X.any(axis=1).all():
-        raise InputError("a vector is zero; leave those pictures out")
+        raise InputError("a vector is zero; leave those images out")
     return model
 
 
@@ -614,7 +614,7 @@ class InversionResults(Results):
         for task, evidence in zip(self.tasks, self.evidence, strict=True):
             for vector, effect in evidence.effects.items():
                 run.log_metric(
-                    f"mAP of {TEXTS} less this",
+                    f"mAP of {TEXTS} minus this",
                     effect.delta,
                     vector=vector,
                     field=task.field,
@@ -848,7 +848,7 @@ def asked_by_texts(
     if TEXTS in table.vectors:
         raise InputError(f"the table has a vector {TEXTS!r} already; read it under another name")
     if not np.isfinite(texts[task.query_rows]).all():
-        raise InputError("a picture that asks has no text; invert all that ask")
+        raise InputError("a query has no text; invert all queries")
     # Rows without a text never ask.
     table = table.with_unit_vectors({TEXTS: unit_rows(np.nan_to_num(texts))})
     return replace(task, answered_by={TEXTS: vector}), table
@@ -867,7 +867,7 @@ def _require_there(keys: Sequence[PointId], ids: Sequence[PointId]) -> None:
     there = set(ids)
     absent = [key for key in keys if key not in there]
     if absent:
-        raise InputError(f"{len(absent)} inverted pictures are not in the table, as {absent[0]!r}")
+        raise InputError(f"{len(absent)} inverted images are not in the table, as {absent[0]!r}")
 
 
 def _negative(effect: Effect) -> Effect:

@@ -234,7 +234,7 @@ def _on_clients(source: str, vector: str, *, has_description: bool) -> list[str]
     return [
         f"the collection's description changes for good: its vectors become a map of '' and "
         f"{vector!r}, and clients that read the size there must look below ''; upserts and "
-        f"searches that name no vector go on as before"
+        f"searches that name no vector work as before"
     ]
 
 

@@ -369,8 +369,8 @@ def _cannot_write(collection: ImageCollection, vector: str) -> list[str]:
 def _notes_in_place(settings: dict[str, Any], n_missing: int, n_reindexed: int) -> list[str]:
     if not n_missing:
         return ["nothing to do: no point with a source vector lacks the new one"]
-    held = "the directory belongs to this process until it ends: others are refused"
-    searches = held if settings["backend"] == "edge" else "searches go on"
+    held = "while this runs, no other process can open the directory"
+    searches = held if settings["backend"] == "edge" else "searches continue"
     notes = [f"{searches}; other vectors and payload stay as they are", *_on_memory(settings)]
     if n_reindexed:
         notes.append(
@@ -420,8 +420,10 @@ def _notes_copy(copy: Copy, settings: dict[str, Any], aliases: list[str]) -> lis
 def _on_memory(settings: dict[str, Any]) -> list[str]:
     if not settings["has_index"]:
         return ["this store has no index and no quantization: memory is that of the vectors"]
-    notes = ["memory: the vectors, and 2 m links of 4 bytes a point and vector for their graphs"]
+    notes = ["memory: the vectors, and 2 m links of 4 bytes per point and vector for their graphs"]
     own = settings.get("vectors", {}).values()
     if settings.get("quantization_config") or any(v.get("quantization_config") for v in own):
-        notes.append("quantized vectors are kept beside the originals and are counted, too")
+        notes.append(
+            "quantized vectors are kept in addition to the originals and are counted, too"
+        )
     return notes

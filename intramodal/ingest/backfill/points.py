@@ -107,7 +107,7 @@ def check_pace(batch_size: int, throttle: float | None) -> None:
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     if throttle is not None and not throttle > 0:
-        raise InputError(f"throttle must be more than 0 points a second, got {throttle}")
+        raise InputError(f"throttle must be more than 0 points per second, got {throttle}")
 
 
 def read_ahead(pages: Iterable[Page], reading: Threads) -> Iterator[Page]:
@@ -300,10 +300,10 @@ class Replicas:
         if self.unverified:
             found.append(
                 f"whether every replica has {vector!r} is unknown ({self.unverified}): run the "
-                f"same command again when all are active and may be asked"
+                f"same command again when all are active and the key may read them"
             )
         if self.silent_nodes:
-            found.append(f"not asked, as there was no answer: {', '.join(self.silent_nodes)}")
+            found.append(f"no response from {', '.join(self.silent_nodes)}")
         return found
 
 

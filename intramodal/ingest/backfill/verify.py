@@ -87,7 +87,7 @@ class VerifySummary:
             return f"{in_points(self.checked)} recomputed, all agree"
         return (
             f"{self.stale:,} of {in_points(self.checked)} are stale: their "
-            f"{self.source!r} has changed since {self.vector!r} was computed; mend them with "
+            f"{self.source!r} has changed since {self.vector!r} was computed; recompute them with "
             f"--recompute"
         )
 

@@ -128,8 +128,7 @@ def as_picture(image: Any, *, target: int) -> Image.Image:
     if isinstance(image, np.ndarray):
         return to_rgb(_from_array(image))
     raise InputError(
-        "a picture is a PIL image, a uint8 array, a file name or bytes, "
-        f"got {type(image).__name__}"
+        f"an image is a PIL image, a uint8 array, a file name or bytes, got {type(image).__name__}"
     )
 
 
@@ -137,7 +136,7 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     grey, colour = array.ndim == 2, array.ndim == 3 and array.shape[2] in (3, 4)
     if array.dtype != np.uint8 or not (grey or colour) or 0 in array.shape:
         raise InputError(
-            f"a picture as an array is uint8 of shape (height, width), (height, width, 3) or "
+            f"an image as an array is uint8 of shape (height, width), (height, width, 3) or "
             f"(height, width, 4), got {array.dtype} {array.shape}"
         )
     return Image.fromarray(np.ascontiguousarray(array))

@@ -250,7 +250,7 @@ def _kind(name: str, config: Mapping[str, Any]) -> str:
     kind = str(config.get("model_type"))
     if kind == "siglip2":
         raise ModelError(
-            f"model {name!r} is a NaFlex SigLIP2, whose inputs keep each picture's aspect ratio; "
+            f"model {name!r} is a NaFlex SigLIP2, whose inputs keep each image's aspect ratio; "
             "take a fixed-resolution checkpoint, for example hf:google/siglip2-base-patch16-224"
         )
     if kind not in _DUAL + _IMAGE_ONLY:
@@ -283,7 +283,7 @@ def _tokenizer(source: _Source) -> Any:
         # The library would make one that knows no word.
         raise ModelError(
             f"model {source.name!r}: the directory holds no tokenizer; write it there with "
-            "save_pretrained, beside the model"
+            "save_pretrained, next to the model"
         )
     with loading(source.name, _ADVICE, is_local=source.local):
         tokenizer = transformers.AutoTokenizer.from_pretrained(source.where, **source.options)

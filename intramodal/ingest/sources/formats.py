@@ -117,7 +117,7 @@ def open_source(
 def _not_empty(opened: Source) -> Source:
     """Return a source that has images; it is not asked on stdin, which is read once."""
     if not isinstance(opened, NamedSource) and next(iter(opened), None) is None:
-        raise SourceError(f"{opened.location} holds no pictures; give {_FORMS}")
+        raise SourceError(f"{opened.location} holds no images; give {_FORMS}")
     return opened
 
 
@@ -140,7 +140,7 @@ def _opened_file(file: InputFile, label_of: LabelRule) -> Source:
     if file.suffix not in TABLE_SUFFIXES or not file.is_there:
         known = format_by_name(file.name)
         because = f": {known}" if known and file.is_there else f"; give {_FORMS}"
-        raise SourceError(f"{file} is no source of pictures{because}{file.hint}")
+        raise SourceError(f"{file} is no source of images{because}{file.hint}")
     if file.suffix == ".parquet" and (column := image_column(file)) is not None:
         return HubSource(file, column, label_of)
     return ListSource(file, label_of)

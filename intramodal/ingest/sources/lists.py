@@ -600,7 +600,7 @@ class ListSource(Source):
             return ImageRecord(path, read_remote, payload)
         key = self._key(path)
         if key is None:
-            reason = "leads out of the list's folder; keep the list in a folder above its pictures"
+            reason = "leads out of the list's folder; keep the list in a folder above its images"
             return self._hiding(path, reason)
         where = os.path.join(self._folder, path)  # noqa: PTH118  an absolute path replaces it
         return ImageRecord(key, partial(read_file, where, self._root), payload)

@@ -95,7 +95,7 @@ class FolderSource(Source):
         if is_other and not starts_like_a_picture(entry.path, self._root):
             if reason := _why_not_opened(entry.path):
                 return [unreadable(key, reason)]
-            log.debug("%s is no picture by its name and its first bytes: left out", key)
+            log.debug("%s is no image by its name and its first bytes: left out", key)
             return []
         return [self._picture(entry.path, key)]
 
@@ -107,7 +107,7 @@ class FolderSource(Source):
         except OSError as error:
             return [unreadable(key, reason_of(error))]
         if os.path.isdir(target):  # noqa: PTH112
-            log.debug("%s is a link to a folder of the source: its pictures are read there", key)
+            log.debug("%s is a link to a folder of the source: its images are read there", key)
             return []
         return [self._picture(path, key)]
 
@@ -134,7 +134,7 @@ def _folder(path: str, key: str) -> list[ImageRecord | Folder]:
     inside: list[ImageRecord | Folder] = [(path, key + "/")]
     if suffix(key) not in PICTURE_SUFFIXES:
         return inside
-    return [unreadable(key, "a folder with the name of a picture"), *inside]
+    return [unreadable(key, "a folder with the name of an image"), *inside]
 
 
 _LONGEST_PATH = 65_536
@@ -169,7 +169,7 @@ class NamedSource(Source):
                 is_empty = False
                 yield self._record(path)
         if is_empty:
-            raise SourceError("there was no path on stdin; give one a line, or another source")
+            raise SourceError("there was no path on stdin; give one per line, or another source")
 
     def _lines(self) -> Iterator[bytes]:
         stream = self._stream or sys.stdin.buffer

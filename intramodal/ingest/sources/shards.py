@@ -139,7 +139,7 @@ _MOST_SHARDS = 100_000
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
 
-_ALONE = "no picture of this sample is beside it; keep a sample's members together, each once"
+_ALONE = "no image belongs to it; keep a sample's members together, each once"
 _UNREAD = "members %r of samples, such as %s in %s, are not read; .json, .cls and .txt are"
 _LONGEST_SHOWN = 60
 
@@ -335,7 +335,7 @@ def _refusal(member: tarfile.TarInfo) -> str | None:
         return "a name that leads out of the source"
     if member.isdir():
         is_odd = suffix(member.name) in PICTURE_SUFFIXES
-        return "a folder with the name of a picture" if is_odd else None
+        return "a folder with the name of an image" if is_odd else None
     if not member.isreg():
         return "a link, pipe or device, not a file"
     return "a sparse file" if member.issparse() else None

@@ -342,7 +342,7 @@ def _why_no_grpc(url: str, access: Access, port: int, seen: _Seen) -> str | None
         return str(error)
     finally:
         client.close()
-    return None if is_same else f"another server answers on port {port}"
+    return None if is_same else f"another server responds on port {port}"
 
 
 _LARGEST_REQUEST = 30 * 1024 * 1024
@@ -432,7 +432,7 @@ class Caller:
         is_due = self._told_at is None or now - self._told_at >= _TOLD_EVERY_S
         if isinstance(error, Overloaded) and pause_s >= _LONG_PAUSE_S and is_due:
             self._told_at = now
-            log.warning("%s; this goes on by itself then", error)
+            log.warning("%s; this continues automatically", error)
 
     @contextmanager
     def _learning(self) -> Iterator[None]:

@@ -188,7 +188,7 @@ def opened(server: Caller, nodes: Sequence[str]) -> Iterator[dict[str, QdrantCli
             try:
                 connection = server.connection.to_node(url, patient(server))
             except StoreUnavailable as error:
-                log.warning("%s; the other nodes go on without it", error)
+                log.warning("%s; the other nodes continue without it", error)
                 continue
             clients[url] = connection.client
         yield clients
@@ -223,7 +223,7 @@ class _Waiting:
             except StoreUnavailable as error:
                 if client is self._server.client:
                     raise
-                log.warning("%s; the other nodes go on without it", error)
+                log.warning("%s; the other nodes continue without it", error)
                 del self.nodes[url]
                 continue
             if self.lags:

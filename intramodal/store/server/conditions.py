@@ -242,7 +242,7 @@ def _reason(one: Filter, name: str, allowed: Allowed) -> str:
     if lacks_index and not limits.allows_unindexed:
         return (
             f"the strict mode of {name!r} forbids filters on fields without an index "
-            f"(unindexed_filtering_retrieve), and none answers {one}"
+            f"(unindexed_filtering_retrieve), and none serves {one}"
         )
     longest = limits.values_a_condition
     if longest is not None and convert.longest_condition(spell(convert.CLIENT, one)) > longest:

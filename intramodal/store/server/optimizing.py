@@ -57,7 +57,7 @@ class Remainder:
 
     def _asked(self) -> models.OptimizationsResponse:
         return self._server.call_once(
-            f"ask what is left to optimize in {self._name!r}",
+            f"read what is left to optimize in {self._name!r}",
             lambda: self._server.client.get_optimizations(self._name),
         )
 

@@ -117,7 +117,7 @@ def _ours(error: Exception, what: str, location: str, secrets: Sequence[str]) ->
     if isinstance(error, QdrantException):  # Retry-After with a date: busy, for how long unknown
         return StoreUnavailable(f"{place}: the server is busy")
     if isinstance(error, json.JSONDecodeError) and error.doc.lstrip().startswith("{"):
-        return StoreUnavailable(f"{place}: the answer broke off")  # and had no length to compare
+        return StoreUnavailable(f"{place}: the response broke off")  # and had no length to compare
     if isinstance(error, (json.JSONDecodeError, AssertionError)):  # the client asserts a result
         return _not_qdrant(place)
     return _by_text(_masked(_text_of(error), secrets), place)
@@ -135,7 +135,7 @@ def _by_source(source: Exception, place: str) -> StoreError:
             f"address right?"
         )
     if kind.endswith("Timeout"):
-        return StoreUnavailable(f"{place}: no answer in time ({kind})")
+        return StoreUnavailable(f"{place}: no response in time ({kind})")
     return _broken(source, f"{place}: the connection broke ({source or kind})")
 
 
@@ -182,7 +182,7 @@ def _trailing(error: grpc.RpcError) -> Mapping[str, str]:
 
 
 def _overloaded(place: str, pause_s: float) -> Overloaded:
-    ours = Overloaded(f"{place}: the server is busy and asks for {pause_s:.0f} s")
+    ours = Overloaded(f"{place}: the server is busy and requests a pause of {pause_s:.0f} s")
     ours.retry_after_s = max(0.0, pause_s)
     return ours
 
@@ -198,7 +198,7 @@ def _by_status(status: int, detail: str, place: str, *, name: str = "") -> Store
             f"{place}: the server is locked for writes{_tail(detail)}; let its operator unlock it"
         )
     if status in _TRANSIENT:
-        return StoreUnavailable(f"{place}: the server answered {name or status}{_tail(detail)}")
+        return StoreUnavailable(f"{place}: the server responded {name or status}{_tail(detail)}")
     if status in (401, 403):
         return AccessDenied(f"{place}: access denied; {_lacks(status, detail)}{_tail(detail)}")
     if status == 507:
@@ -208,8 +208,8 @@ def _by_status(status: int, detail: str, place: str, *, name: str = "") -> Store
         )
     kinds: dict[int, type[StoreError]] = {404: NotFound, 405: Unsupported, 409: Conflict}
     if status in kinds:
-        return kinds[status](f"{place}{_tail(detail) or f': the server answered {status}'}")
-    return _by_text(detail or f"the server answered {name or status}", place)
+        return kinds[status](f"{place}{_tail(detail) or f': the server responded {status}'}")
+    return _by_text(detail or f"the server responded {name or status}", place)
 
 
 def _oversized(status: int, detail: str, place: str) -> OversizedRequestError | None:
@@ -274,8 +274,8 @@ def _by_text(text: str, place: str) -> StoreError | InputError:
 
 def _not_qdrant(place: str) -> StoreError:
     return StoreError(
-        f"{place}: the answer is not Qdrant's (a web page or a proxy's?); check the address, and "
-        f"whatever stands between"
+        f"{place}: the response is not Qdrant's (a web page or a proxy's?); check the "
+        f"address and any proxy"
     )
 
 

@@ -562,7 +562,7 @@ class ServerStore(Store):
         self._has_warned = True
         log.warning(
             "Qdrant %s at %s replaces what others write meanwhile instead of leaving it alone: "
-            "nobody else may write to the collection; Qdrant 1.16 and later can tell",
+            "no other program may write to the collection; Qdrant 1.16 and later can tell",
             self._connection.version,
             self.location,
         )
@@ -1171,14 +1171,14 @@ def _unbuilt(found: CollectionInfo) -> str:
     if found.status == "red":
         return (
             f"the optimizer of {name!r} has stopped: {found.problem or 'red, without a reason'}; "
-            f"searches go on without a new index: mend the cause and start the server again"
+            f"searches continue without a new index: remove the cause and start the server again"
         )
     if found.status == "grey":
         return f"{name!r} is optimized after the next write to it: until then nothing is indexed"
     if found.status == "yellow":
         return (
-            f"the index of {name!r} is still being built: searches go on, slower until it is; its "
-            f"status turns green then"
+            f"the index of {name!r} is still being built: searches continue, slower until it is "
+            f"green"
         )
     return ""
 
@@ -1197,7 +1197,7 @@ def _check_fusion(name: str, plan: SearchPlan, keys: Sequence[Any]) -> None:
     if plan.is_fused and len(keys) > 1:
         raise Unsupported(
             f"{name!r} has {len(keys)} shard keys, and places in two of them cannot be fused: an "
-            f"answer's place counts within its key; open the store for one key (shard_key)"
+            f"result's place counts within its key; open the store for one key (shard_key)"
         )
 
 
@@ -1209,6 +1209,6 @@ def _check_limits(name: str, limits: convert.Limits, k: int, *, exact: bool) -> 
         )
     if limits.answers_a_query is not None and k > limits.answers_a_query:
         raise Unsupported(
-            f"the strict mode of {name!r} gives at most {limits.answers_a_query} answers a query, "
-            f"asked for {k}; ask for fewer or raise max_query_limit"
+            f"the strict mode of {name!r} gives at most {limits.answers_a_query} results per "
+            f"query, and k is {k}; lower it or raise max_query_limit"
         )

@@ -58,6 +58,6 @@ less, or have that setting of the collection changed'
     """
     said = _HELP.sub("", text.removeprefix("Bad request: "))
     return (
-        f"strict mode forbids it by {setting} ({said}); ask for less, or have that setting of the "
+        f"strict mode forbids it by {setting} ({said}); request less, or have that setting of the "
         f"collection changed"
     )

@@ -66,7 +66,7 @@ def only_reads(server: Caller) -> bool:
     """Return whether a server says that the key is for reading alone; asked once."""
     try:
         server.call_once(
-            "ask what the key may do",
+            "read what the key may do",
             lambda: server.client.http.client.request(
                 type_=Any, method="GET", url=_LOG_OF_SLOW_REQUESTS, params={"limit": 0}
             ),

@@ -66,7 +66,7 @@ def test_a_clearly_better_vector_is_adopted_and_the_mirror_is_not(
     assert (worse["verdict_retrieval"], worse["verdict_fewshot"]) == ("worse", "worse")
     assert better["sentence"].startswith("Adopt pca: better. mAP rises from")
     assert worse["sentence"].startswith("Do not adopt pca: worse. mAP falls from")
-    assert "new pictures of these 6 classes, from 120 queries" in better["sentence"]
+    assert "new images of the same 6 classes (120 queries)" in better["sentence"]
 
 
 def test_the_figures_are_those_of_the_two_results(rng: np.random.Generator) -> None:
@@ -107,7 +107,7 @@ def test_the_default_population_depends_on_the_number_of_classes(rng: np.random.
     few = field(two_vectors(rng, n_classes=19, noise=(2.0, 1.5)))
     many = field(two_vectors(rng, n_classes=20, noise=(2.0, 1.5)))
     assert (few["population"], many["population"]) == ("images", "classes")
-    assert "classes like these 20" in many["sentence"]
+    assert "other classes like these 20" in many["sentence"]
 
 
 def test_independent_queries_are_labelled_as_what_they_are_not(rng: np.random.Generator) -> None:
@@ -178,7 +178,7 @@ def test_evidence_that_cannot_be_had_decides_nothing(rng: np.random.Generator) -
     found.vectors["pca"] = found.vectors["raw"]
     both = field(found, {}, "tags")
     assert (both["verdict_retrieval"], both["verdict"]) == ("not_worse", "inconclusive")
-    assert "Few-shot accuracy needs one value a picture" in both["sentence"]
+    assert "Few-shot accuracy needs one value per image" in both["sentence"]
     assert "--task retrieval judges by retrieval alone" in both["sentence"]
     assert field(found, RETRIEVAL, "tags")["verdict"] == "not_worse"
     shots = field(found, {"tasks": ("fewshot",)})
@@ -338,7 +338,7 @@ def test_two_results_compare_like_the_vectors_they_came_from(
     )
     assert got.counts() == {name: row[name] for name in ("wins", "ties", "losses")}
     spoken = got.sentence.split(". ")[1].removesuffix(".")
-    assert spoken.startswith("This speaks of")
+    assert spoken.startswith("This should hold for")
     assert spoken in row["sentence"]
     assert compare_results(a, b, resampling=Resampling(cluster)).to_dict() == got.to_dict()
 
@@ -365,7 +365,7 @@ def test_a_comparison_of_results_names_the_classes_and_queries_that_change_most(
     assert values["queries_gain"][0]["id"] == a.query_ids[int(np.argmax(difference))]
     assert values["queries_lose"][0]["id"] == a.query_ids[int(np.argmin(difference))]
     page = compare_results(a, b)._repr_html_()
-    assert "new pictures of these 6 classes, from 120 queries" in page
+    assert "new images of the same 6 classes (120 queries)" in page
 
 
 @pytest.mark.parametrize(

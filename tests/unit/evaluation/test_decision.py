@@ -25,7 +25,7 @@ def test_every_field_is_in_one_place_of_the_sentence() -> None:
     assert decision().sentence == (
         "Use pca for category, kind; keep image for gender, usage; either will do for master; "
         "undecided: season (about 10,600 queries would tell), year. "
-        "There pca takes 1,024 instead of 2,048 bytes a vector."
+        "There pca takes 1,024 instead of 2,048 bytes per vector."
     )
 
 

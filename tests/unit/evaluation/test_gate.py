@@ -94,7 +94,7 @@ def test_another_question_than_that_of_the_baseline_is_pointed_out() -> None:
         "where": [None, "tenant=acme"],
     }
     assert found["sentence"] == (
-        "Since run then: a changed from better to worse. That run asked another question, which "
+        "Since run then: a changed from better to worse. That run had other settings, which "
         "alone may change outcomes: tasks retrieval, fewshot, now retrieval; sides not given, now "
         "s=test | s=train; margin 0.005, now 0.01; where not given, now tenant=acme."
     )

@@ -149,5 +149,7 @@ def test_an_encoder_says_the_prompts_of_the_classes(photos: ImageCollection) -> 
     ready = evaluate_text_retrieval(photos, texts=np.eye(3, 6, dtype=np.float32), **about)
     np.testing.assert_array_equal(found["label"].ap, ready["label"].ap)
     assert (found.texts, found.template) == ("numbered", "photo of {}")
-    with pytest.raises(InputError, match="plain has no text tower; give ready embeddings"):
+    with pytest.raises(
+        InputError, match="plain has no text tower; give embeddings of the classes"
+    ):
         evaluate_text_retrieval(photos, texts=PlainEncoder(), **about)

@@ -176,9 +176,9 @@ def test_truncated_files_are_refused(format: str, kept: float) -> None:
     ("data", "reason"),
     [
         (b"", "the file is empty"),
-        (b"hello, this is text", "not a picture"),
-        (b"\xff\xd8\xff", "not a picture"),
-        (bytes(5000), "not a picture"),
+        (b"hello, this is text", "not an image"),
+        (b"\xff\xd8\xff", "not an image"),
+        (bytes(5000), "not an image"),
     ],
 )
 def test_what_is_no_picture_is_refused_with_a_reason(data: bytes, reason: str) -> None:
@@ -308,7 +308,7 @@ def test_metadata_never_costs_a_jpeg(marker: int, content: bytes, mode: str) -> 
         (b"<!doctype HTML><p>404", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
         (b"\0\0\0\x18ftypisom\0\0\0\0mp42isom", "a film"),
-        (b"\0" * 50, "not a picture"),
+        (b"\0" * 50, "not an image"),
     ],
     ids=lambda value: str(value)[:16],
 )

@@ -182,7 +182,7 @@ def test_what_a_store_cannot_hold_is_listed(tmp_path: Path, store: Store) -> Non
     ]
     client.upsert("both", points)
     client.close()
-    with pytest.raises(Unsupported, match="'bare' has no vector of one row a point"):
+    with pytest.raises(Unsupported, match="'bare' has no vector of one row per point"):
         import_local(tmp_path / "local", store)
     found = import_local(tmp_path / "local", store, collections=["both"])
     assert found.collections[0].left_out == {"words": "a sparse vector"}

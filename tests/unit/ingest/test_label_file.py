@@ -80,7 +80,7 @@ def test_a_repeated_row_is_one_row_and_another_value_is_refused() -> None:
     ("text", "said"),
     [
         ("id,kind\n", "has no rows"),
-        ("id\n7\n", "has no columns beside 'id'"),
+        ("id\n7\n", "has no columns other than 'id'"),
         ("key,kind\n7,cat\n", r"has no column 'id' \(it has 'key', 'kind'\)"),
         ("id,kind\n7,cat\n,dog\n", "row 3 of <file> cannot be used: the row has no id"),
         ("id,kind\n7,cat,dog\n", "row 2 of <file> cannot be used: the row has 3 cells"),

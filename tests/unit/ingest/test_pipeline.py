@@ -102,7 +102,7 @@ def test_the_summary_is_json(store: Store, encoder: PlainEncoder) -> None:
     summary = ingest_images(source, collection_for(store, encoder), encoder=encoder)
     plain = json.loads(json.dumps(summary.to_dict()))
     assert plain.pop("seconds") >= 0
-    reason = "not a picture, or cut off within its header"
+    reason = "not an image, or cut off within its header"
     assert plain == {
         "collection": "photos", "written": 3, "skipped": 0, "updated": 0, "projected": 0,
         "failed": 1, "pruned": 0,

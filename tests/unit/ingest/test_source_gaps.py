@@ -152,7 +152,7 @@ def test_archives_that_were_joined_are_not_complete(tmp_path: Path) -> None:
         ("../1.png", "leads out"),
         ("/abs/1.png", "leads out"),
         ("caf\udce9.png", "the name is not UTF-8"),
-        ("1.json", "no picture of this sample is beside it"),
+        ("1.json", "no image belongs to it"),
     ],
 )
 def test_a_member_without_a_usable_name_may_hide_a_picture(

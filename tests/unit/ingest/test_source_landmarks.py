@@ -123,7 +123,7 @@ def test_missing_and_broken_images_are_listed_and_the_others_ingested(
         # The names of files that are not there are those of the benchmark.
         assert "no such file" in found[f"{QUERIES[0]}.jpg"]
         assert "no such file" in found[f"{GALLERY[0]}.jpg"]
-        assert "not a picture" in found[f"{QUERIES[1]}.png"]
+        assert "not an image" in found[f"{QUERIES[1]}.png"]
     assert reasons(source)[f"{QUERIES[0]}.jpg"]
 
 

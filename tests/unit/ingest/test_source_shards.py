@@ -98,7 +98,7 @@ def test_bad_sidecars_are_listed_and_cost_no_picture(tmp_path: Path) -> None:
     found = reasons(source)
     assert set(found) == {"0.json", "1.json", "2.txt", "3.json", "4.json", "6.txt"}
     assert found["4.json"] == found["6.txt"]
-    assert found["4.json"].startswith("no picture of this sample is beside it")
+    assert found["4.json"].startswith("no image belongs to it")
     assert "not a JSON object" in found["1.json"]
     kept = {key: payload for key, payload in payloads(source).items() if key not in found}
     assert kept == {"0.png": {}, "1.png": {}, "2.png": {}, "3.png": {"label": "7"}, "5.png": {}}

@@ -274,9 +274,9 @@ def test_stdin_is_read_once_and_not_before_it_is_needed(
         ("gone.csv", "there is no 'gone.csv'"),
         ("gone.tar", "there is no shard gone.tar"),
         ("gone-{0..3}.tar", "there is no shard gone-0.tar"),
-        ("empty", "holds no pictures"),
-        ("texts", "holds no pictures"),
-        ("empty.tar", "holds no pictures"),
+        ("empty", "holds no images"),
+        ("texts", "holds no images"),
+        ("empty.tar", "holds no images"),
         ("texts/a.txt", "is no source"),
     ],
 )

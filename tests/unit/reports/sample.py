@@ -120,7 +120,7 @@ def document() -> ReportDocument:
                 "edges": edges,
                 "parts": parts,
                 "modality": {"edges": edges, "parts": parts, "speaks_of": f"texts {HOSTILE}"},
-                "speaks_of": "new pictures of these 4 classes",
+                "speaks_of": "new images of the same 4 classes",
             },
             {"title": f"pca by {HOSTILE}", "edges": edges, "parts": parts, "modality": None},
         ],

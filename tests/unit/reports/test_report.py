@@ -117,7 +117,7 @@ def test_a_band_says_whom_it_speaks_of_and_is_not_claimed_where_there_is_none(
 ) -> None:
     pointwise = "pointwise 95% interval"
     assert f"{pointwise} at every recall, over other values of &lt;script&gt;" in page
-    assert f"{pointwise} in every bin, over new pictures of these 4 classes" in page
+    assert f"{pointwise} in every bin, over new images of the same 4 classes" in page
     assert f"{pointwise} in every bin, over texts &lt;script&gt;" in page
     stored = json.loads(json.dumps(document().to_dict()))
     for row in (*stored["precision_recall"], *stored["misalignment"]):

@@ -70,7 +70,7 @@ def test_a_database_locked_for_a_while_loses_no_entry_and_warns_once(
     assert record.status == "COMPLETE"
     assert items == ["before", *(f"during {i}" for i in range(50))]
     (warning,) = warnings_of(caplog)
-    assert "goes on, but could not be recorded" in warning
+    assert "continues, but could not be recorded" in warning
 
 
 def test_a_database_locked_to_the_end_does_not_fail_the_work(
@@ -108,7 +108,7 @@ def test_a_disk_that_is_full_at_the_start_does_not_keep_the_work_from_starting(
             with ledger._database.reading() as session:
                 session.execute(text("PRAGMA max_page_count=100000"))
         (warning,) = warnings_of(caplog)
-        assert "the run goes on, but could not be recorded" in warning
+        assert "the run continues, but could not be recorded" in warning
         assert "the disk is full; free some space" in warning
         assert ledger.get(str(run.id)).status == "COMPLETE"
         assert ledger.metrics(str(run.id))[0].value == 0.5

@@ -152,7 +152,7 @@ def test_a_model_that_the_collection_contradicts_is_refused_elsewhere_and_not_ch
     photos = ImageCollection.create(store, "photos", {"raw": (8, other)})
     photos.write([1], {"raw": np.ones((1, 8), np.float32)}, [{}])
     found = check_model(photos, fitted(rng.normal(size=(40, 8))), "raw")
-    assert "said to be of open_clip:ViT-B-16:openai" in found.says
+    assert "declared to be of open_clip:ViT-B-16:openai" in found.says
 
 
 def test_a_backfill_says_before_and_after_what_the_check_found(

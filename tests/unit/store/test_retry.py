@@ -80,13 +80,13 @@ def test_a_long_pause_that_a_server_asks_for_is_told_once_a_minute(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = Clock()
-    busy = Overloaded("cannot read 'photos': the server is busy and asks for 20 s")
+    busy = Overloaded("cannot read 'photos': the server is busy and requests a pause of 20 s")
     busy.retry_after_s = 20.0
     connection = Connection(QdrantClient(":memory:"), "server", "http://host:6333", "1.19.0")
     caller = Caller(connection, clock.retry(deadline_s=1e6))
     caller.call("read 'photos'", failing(2, busy))
     assert [record.message for record in caplog.records] == [
-        f"{busy}; this goes on by itself then"
+        f"{busy}; this continues automatically"
     ]
     caller.call("read 'photos'", failing(2, busy))  # 40 s later, then 60 s
     assert len(caplog.records) == 2
