@@ -85,6 +85,10 @@ class FitRows:
             return f"{len(self.ids):,} ids"
         return f"{self.field}={','.join(map(str, self.where[1] if self.where else ()))}"
 
+    def __repr__(self) -> str:
+        """Return the rule, but at most the number of the ids."""
+        return f"FitRows({self!s:.200})"
+
 
 @dataclass(frozen=True)
 class LabelFit:

@@ -197,7 +197,7 @@ def test_few_shot_accuracy_of_too_few_test_pictures_is_not_there_and_that_is_sai
     row = field(found, {"tasks": ("fewshot",), "max_queries": n_tested})
     json.dumps(row, allow_nan=False)
     assert (row["fewshot"] is None) == (n_tested < 5)
-    assert ("test pictures of at least 5 units" in row["sentence"]) == (n_tested < 5)
+    assert ("test images of at least 5 units" in row["sentence"]) == (n_tested < 5)
 
 
 def test_what_is_not_settled_says_how_much_would_tell(rng: np.random.Generator) -> None:
@@ -337,7 +337,7 @@ def test_two_results_compare_like_the_vectors_they_came_from(
         (row["delta"], row["p_value"], pytest.approx(row["interval"], abs=1e-12)), abs=1e-12
     )
     assert got.counts() == {name: row[name] for name in ("wins", "ties", "losses")}
-    spoken = got.sentence.split(". ")[1].removesuffix(".")
+    spoken = got.sentence.split(". ")[1].removesuffix(").")
     assert spoken.startswith("This should hold for")
     assert spoken in row["sentence"]
     assert compare_results(a, b, resampling=Resampling(cluster)).to_dict() == got.to_dict()

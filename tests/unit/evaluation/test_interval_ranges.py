@@ -106,7 +106,7 @@ def test_differences_of_textual_inversion() -> None:
         evaluate_inversion(found, inversion, fields=["kind"], run=run)
 
     figures = recorded(job)
-    assert_within([row for row in figures if "less" in row[0]], DIFFERENCE)
+    assert_within([row for row in figures if "minus" in row[0]], DIFFERENCE)
 
 
 @pytest.mark.parametrize("ties", ["expected", "best"])

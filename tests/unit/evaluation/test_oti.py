@@ -308,7 +308,7 @@ def test_what_cannot_be_inverted_is_refused(models, encoder, X):
         invert_images(encoder, X[:, :3], keys)
     with pytest.raises(InputError, match="different"):
         invert_images(encoder, X, [1] * 7)
-    with pytest.raises(InputError, match="no pictures"):
+    with pytest.raises(InputError, match="no images"):
         invert_images(encoder, X[:0], [])
     with pytest.raises(InputError, match="row 0 of the vectors"):
         invert_images(encoder, np.where(np.eye(7, DIM) > 0, np.nan, X), keys)
@@ -326,7 +326,7 @@ def test_what_cannot_be_inverted_is_refused(models, encoder, X):
 def test_retrieval_refuses_pictures_that_the_table_lacks(encoder, X):
     found = invert_images(encoder, X, list(range(7)), settings=SHORT)
     table = VectorTable(list(range(6)), {"raw": X[:6]}, {"label": list("aabbcc")})
-    with pytest.raises(InputError, match="1 inverted pictures are not in the table"):
+    with pytest.raises(InputError, match="1 inverted images are not in the table"):
         evaluate_inversion(table, found, fields=["label"])
 
 

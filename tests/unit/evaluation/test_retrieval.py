@@ -95,7 +95,7 @@ def test_queries_without_positives_are_left_out_and_counted(rng: np.random.Gener
 def test_a_split_in_which_nothing_is_relevant_is_refused(rng: np.random.Generator) -> None:
     X = rng.normal(size=(4, 3))
     asks = np.array([True, True, False, False])
-    with pytest.raises(InputError, match="no query has a relevant picture"):
+    with pytest.raises(InputError, match="no query has a relevant image"):
         evaluate_retrieval(
             table(X, label=["a", "a", "b", "b"]),
             vectors=["raw"],

@@ -58,7 +58,7 @@ def test_texts_that_do_not_fit_are_refused(
     rng: np.random.Generator, shape: tuple[int, int]
 ) -> None:
     found = table(rng, ["a", "b", "c"] * 3)
-    with pytest.raises(InputError, match="one text a class"):
+    with pytest.raises(InputError, match="one text per class"):
         evaluate_text_retrieval(found, texts=np.ones(shape, np.float32), fields=["label"])
 
 

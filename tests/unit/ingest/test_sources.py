@@ -59,7 +59,7 @@ def test_a_folder_named_like_a_picture_is_listed_and_its_pictures_are_kept(tmp_p
     put(tmp_path, "x.jpg/1.png")
     source = open_source(str(tmp_path))
     assert keys(source) == ["x.jpg", "x.jpg/1.png"]
-    assert reasons(source) == {"x.jpg": "a folder with the name of a picture"}
+    assert reasons(source) == {"x.jpg": "a folder with the name of an image"}
 
 
 @needs_posix

@@ -80,5 +80,5 @@ def test_a_file_in_a_known_format_is_called_that(tmp_path: Path) -> None:
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path / "x", tmp_path / "absent"):
-        with pytest.raises(InputError, match="UTF-8 text file with one class name a line"):
+        with pytest.raises(InputError, match="UTF-8 text file with one class name per line"):
             AnchorSet.from_file(path)

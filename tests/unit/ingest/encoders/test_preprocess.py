@@ -95,7 +95,7 @@ def test_every_setting_is_part_of_the_identity() -> None:
     assert "draft" in base.identity()["decode"]
 
 
-# any form of a picture
+# any form of an image
 
 
 def jpeg(image: Image.Image, **options: Any) -> bytes:
@@ -159,7 +159,7 @@ def test_a_file_that_is_absent_says_so_with_its_path(tmp_path: Path) -> None:
     "bad", [None, 3, ["a.jpg"], np.zeros((2, 2, 3)), np.zeros((4,), np.uint8)]
 )
 def test_what_is_no_picture_is_refused(bad: Any) -> None:
-    with pytest.raises(InputError, match="a picture"):
+    with pytest.raises(InputError, match="an image"):
         as_picture(bad, target=32)
 
 
