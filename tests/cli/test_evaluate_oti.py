@@ -254,7 +254,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
 def test_a_table_names_vectors_and_says_how_near_texts_came() -> None:
     told = kit.invoke("evaluate", "oti", "emoji", *QUICK, "--vectors", "pca", "--wide")
     assert told.exit_code == 0, told.output
-    for word in ("oti", "pca", "95% interval", "32 pictures have a text, 32 of them new"):
+    for word in ("oti", "pca", "95% interval", "32 images have a text, 32 of them new"):
         assert word in told.stdout
     assert "raw" not in told.stdout
     assert ".safetensors" in told.stderr
