@@ -386,7 +386,7 @@ class Sides:
         """Read two filters, ``FIELD=VALUE[,VALUE...]``, or the name of a field; see `of`."""
         if split is not None and (queries is not None or gallery is not None):
             raise InputError(
-                "--split already selects queries and gallery; leave out --queries and --gallery"
+                "a split already selects queries and gallery; leave out the rest"
             )
         if split is not None:
             queries, gallery = f"{split}=test", f"{split}=train"

@@ -451,4 +451,4 @@ def test_a_split_file_is_for_pictures_only(pets: Path) -> None:
     )
     result = CliRunner().invoke(cli, ["ingest", "x.npy", *more])
     assert result.exit_code == 2
-    assert "--split-file is for pictures (--model) only" in result.output
+    assert "--split-file is for images (--model) only" in result.output
