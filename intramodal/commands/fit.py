@@ -52,7 +52,7 @@ from intramodal.files import check_replaceable
     "--method",
     type=click.Choice(["pca", "isoclip", "label", "posterior", "words"]),
     help="pca: PCA← of class-name texts; isoclip: the middle of the projectors' spectrum; with "
-    "--labels, label (default): axes that tell classes apart beside text axes; posterior: the "
+    "--labels, label (default): axes that separate classes, plus text axes; posterior: the "
     "chance of each class; with --words, words: axes between the names of a field's values.",
 )
 @click.option(
@@ -450,7 +450,7 @@ def _show_maps(result: dict[str, Any], name: str) -> None:
     columns = ("projection", "field", "fitted on", "dimensions>", "vector")
     print_table((*columns, id_column("fingerprint")), rows)
     if any(one["labels"] for one in result["maps"]):
-        note("rows for fitting never judge these maps: every evaluation leaves them out by itself")
+        note("rows for fitting never judge these maps: every evaluation leaves them out")
     for one in result["maps"]:
         say_made("projection", one["projection"])
         if name:

@@ -385,9 +385,7 @@ class Sides:
     def parse(cls, queries: str | None, gallery: str | None, split: str | None = None) -> Sides:
         """Read two filters, ``FIELD=VALUE[,VALUE...]``, or the name of a field; see `of`."""
         if split is not None and (queries is not None or gallery is not None):
-            raise InputError(
-                "a split already selects queries and gallery; leave out the rest"
-            )
+            raise InputError("a split already selects queries and gallery; leave out the rest")
         if split is not None:
             queries, gallery = f"{split}=test", f"{split}=train"
         return cls(*(FieldFilter.parse(side) if side else None for side in (queries, gallery)))

@@ -73,7 +73,7 @@ def test_values_are_fractions_counts_and_named_outcomes(photos: str) -> None:
         assert all(0 <= value <= 1 for value in row["map"].values())
         assert row["wins"] + row["ties"] + row["losses"] == row["n_queries"]
         assert {row[name] for name in row if name.startswith("verdict")} <= OUTCOMES
-        assert f"from {row['n_queries']} queries" in row["sentence"]
+        assert f"({row['n_queries']} queries" in row["sentence"]
         for piece in row["pieces"].values():
             assert piece["delta"] == pytest.approx(piece["b"] - piece["a"], abs=1e-9)
             assert piece["interval"][0] <= piece["delta"] <= piece["interval"][1]
