@@ -9,6 +9,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from intramodal.errors import InputError, reason
 from intramodal.files import write_text
@@ -40,15 +41,20 @@ def own_file() -> Path | None:
 
 def trusted_folders() -> list[Path]:
     """Return the folders that were trusted, in the order of their names."""
+    return list(_trusted())
+
+
+def _trusted() -> dict[Path, set[int]]:
+    """Return the trusted folders, each with the other users whom it and its file belonged to."""
     folder = own_folder()
-    return _read(folder / _LIST) if folder else []
+    return _read(folder / _LIST) if folder else {}
 
 
 def trust(folder: Path) -> None:
     """Let the file of a folder set everything; folders below it are not meant."""
     require_protected(folder / SETTINGS_FILE)
     with _changed() as folders:
-        folders.add(folder)
+        folders[folder] = _others(folder, folder / SETTINGS_FILE)
 
 
 def distrust(folder: Path) -> None:
@@ -57,19 +63,24 @@ def distrust(folder: Path) -> None:
         if folder not in folders:
             known = ", ".join(map(str, sorted(folders))) or "no folder"
             raise InputError(f"{folder} was not trusted; trusted are: {known}")
-        folders.remove(folder)
+        del folders[folder]
 
 
 def is_trusted(file: Path) -> bool:
     """Return whether a file may set everything: the user's own, or one in a trusted folder.
 
-    A link is trusted only if the folders of both its ends are.
+    A link is trusted only if the folders of both its ends are. A folder that was replaced by
+    another user's, and a file that another user has put there, are not what was trusted.
     """
     own = own_file()
     if own is not None and file.parent.resolve() == own.parent.resolve():
         return True
-    ends = {file.parent.resolve(), file.resolve().parent}
-    return ends <= set(trusted_folders())
+    ends, known = {file.parent.resolve(), file.resolve().parent}, _trusted()
+    return all(end in known and _others(end, file.resolve()) <= known[end] for end in ends)
+
+
+def _others(*paths: Path) -> set[int]:
+    return {owner for owner in map(owner_elsewhere, paths) if owner is not None}
 
 
 def require_protected(file: Path) -> None:
@@ -96,7 +107,7 @@ def _is_writable_by_all(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _changed() -> Iterator[set[Path]]:
+def _changed() -> Iterator[dict[Path, set[int]]]:
     """Yield the folders, and write what has become of them; one process at a time."""
     from filelock import FileLock
 
@@ -106,26 +117,47 @@ def _changed() -> Iterator[set[Path]]:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with FileLock(folder / f".{_LIST}.lock", timeout=10):
-            folders = set(_read(folder / _LIST))
+            folders = _read(folder / _LIST)
             yield folders
-            write_text(folder / _LIST, json.dumps(sorted(map(str, folders)), indent=2) + "\n")
+            told = [
+                {"folder": str(one), "owners": sorted(folders[one])} if folders[one] else str(one)
+                for one in sorted(folders)
+            ]
+            write_text(folder / _LIST, json.dumps(told, indent=2) + "\n")
     except OSError as error:
         raise InputError(
             f"trusted folders cannot be kept in {folder} ({error.strerror or error})"
         ) from error
 
 
-def _read(path: Path) -> list[Path]:
+def _read(path: Path) -> dict[Path, set[int]]:
     try:
         stored = parsed_json(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return {}
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read ({reason(error)}); repair or remove it"
         ) from error
-    if not isinstance(stored, list) or not all(isinstance(one, str) for one in stored):
+    if not isinstance(stored, list) or not all(map(_is_entry, stored)):
         raise InputError(f"{path} is no list of folders; repair or remove it")
     if _is_writable_by_all(path):
         raise InputError(f"every user of this machine may write to {path}; run: chmod o-w {path}")
-    return [Path(folder) for folder in stored]
+    return dict(map(_entry, stored))
+
+
+def _entry(stored: Any) -> tuple[Path, set[int]]:
+    if isinstance(stored, str):
+        return Path(stored), set()
+    return Path(stored["folder"]), set(stored["owners"])
+
+
+def _is_entry(stored: Any) -> bool:
+    if isinstance(stored, str):
+        return True
+    return (
+        isinstance(stored, dict)
+        and isinstance(stored.get("folder"), str)
+        and isinstance(stored.get("owners"), list)
+        and all(isinstance(owner, int) for owner in stored["owners"])
+    )

@@ -131,6 +131,8 @@ CASES: dict[str, list[Row]] = {
     "adopt": [
         (0, (PLACE, "--vector", OWN, "--made-by", MARK)),
         (1, (PLACE, "--vector", MARK, "--made-by", MARK)),
+        (1, ("--shard", f"{FILE} shard", f"shard {NAME}", "--made-by", MARK)),
+        (1, ("--shard", f"{FILE} local", f"shard {NAME}", "--made-by", MARK)),
     ],
     "evaluate fewshot": [
         (0, (PLACE, *BOTH, *LABELS, "--shots", "1", "--episodes", "2")),
@@ -157,6 +159,8 @@ CASES: dict[str, list[Row]] = {
         (0, (PLACE, *BOTH, "--labels", f"{KIND} told", "--labels-from", f"{FILE} labels.csv",
              *NONE)),
         (1, (PLACE, *BOTH, "--labels", MARK, "--labels-from", f"{FILE} labels.csv")),
+        (1, (PLACE, *BOTH, *LABELS, "--labels-from", f"{FILE} labels.csv", "--id-column", MARK)),
+        (1, (PLACE, *BOTH, *LABELS, "--labels-from", f"{FILE} none.csv")),
     ],
     "evaluate text": [(0, (f"{PLACE}:{OWN}", *LABELS, *TEXTS))],
     "compare": [

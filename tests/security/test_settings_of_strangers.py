@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -249,6 +250,40 @@ def test_folders_that_are_trusted_at_the_same_time_are_all_kept(tmp_path: Path) 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(trusted_folders.trust, places))
     assert set(trusted_folders.trusted_folders()) == set(places)
+
+
+def give_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a path belong to another user: it to somebody, or this process to somebody else."""
+    if os.geteuid() == 0:
+        os.chown(path, 12_345, -1)
+    else:
+        own = os.getuid()
+        monkeypatch.setattr(os, "getuid", lambda: own + 1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no owners of this kind")
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_a_folder_that_another_user_has_replaced_is_no_longer_trusted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    write("store = 'elsewhere'\n")
+    run("trust")
+    assert read_settings(cli)["search"]["store"] == "elsewhere"
+    give_away(folder if what == "folder" else folder / "intramodal.toml", monkeypatch)
+    with pytest.raises(InputError, match="is trusted"):
+        read_settings(cli)
+    run("trust")  # whoever trusts another user's folder says so once
+    assert read_settings(cli)["search"]["store"] == "elsewhere"
+    assert run("trust", "--list")["trusted"] == [str(folder)]
+
+
+def test_a_file_of_variables_in_a_strange_folder_is_not_read(folder: Path) -> None:
+    (folder / ".env").write_text(
+        "QDRANT_API_KEY=planted\nINTRAMODAL_STORE=https://planted.example\nHTTPS_PROXY=planted\n"
+    )
+    (folder / ".netrc").write_text("default login me password planted\n")
+    told = invoke("doctor")
+    assert "planted" not in told.stdout + told.stderr
 
 
 def test_a_link_is_trusted_only_with_the_folders_of_both_its_ends(tmp_path: Path) -> None:
