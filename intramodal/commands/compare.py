@@ -482,6 +482,10 @@ def _print_agreement(result: dict[str, Any], options: dict[str, Any]) -> None:
         note_again("-o", unused("judge.html"))
 
 
+_NOT_SERVED = ("worse", "inconclusive")
+"""Outcomes after which a map that sees labels, or names of values, is the next to try."""
+
+
 def _print_labelled(result: dict[str, Any], options: dict[str, Any]) -> None:
     print_verdicts(result)
     if options["beside"]:
@@ -492,6 +496,18 @@ def _print_labelled(result: dict[str, Any], options: dict[str, Any]) -> None:
     if options["report"] is None:
         page = unused("report.html")
         note_next("report", str(result["run_id"]), "-o", page, at=("runs_url",))
+    _note_label_map(result)
+
+
+def _note_label_map(result: dict[str, Any]) -> None:
+    """Note how to fit a map to labels of the fields that B does not serve."""
+    from intramodal.types import listed
+
+    left = [n for n, field in result["fields"].items() if field["verdict"] in _NOT_SERVED]
+    if left and not result["held_out"] and not result["labels_from"]:
+        file = unused("label.safetensors") if len(left) == 1 else "{field}.safetensors"
+        labels = ",".join(map(listed, left))
+        note_next("fit", result["collection"], "--labels", labels, "-o", file)
 
 
 def _say_report(options: dict[str, Any]) -> None:

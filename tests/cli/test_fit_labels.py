@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -217,3 +219,21 @@ def test_words_that_contradict_themselves_are_refused(
     arguments: tuple[str, ...], message: str
 ) -> None:
     assert message in refused(*arguments, "-o", "w.safetensors")
+
+
+def test_a_comparison_that_settles_nothing_proposes_a_map_of_labels() -> None:
+    run("backfill", "photos", "--projection", "pca.safetensors")
+    compared = ("compare", "photos", "--labels", "kind,shade of it")
+    verdicts = {name: one["verdict"] for name, one in run(*compared)["fields"].items()}
+    left = [name for name, verdict in verdicts.items() if verdict in ("worse", "inconclusive")]
+    assert left
+    proposed = re.findall(r"^next: (.* fit .*)$", invoke(*compared).stderr, re.MULTILINE)
+    assert len(proposed) == 1
+    done = subprocess.run(["sh", "-c", proposed[0]], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(f"label_{name.replace(' ', '_')}" in done.stdout for name in left)
+    # Where a map of labels is judged already it is not proposed again.
+    made = re.findall(r"\S+\.safetensors", done.stdout)[0]
+    run("backfill", "photos", "--projection", made, "--to", "of_labels")
+    again = invoke("compare", "photos", "--vectors", "raw,of_labels", "--labels", "shade of it")
+    assert " fit photos" not in again.stderr
