@@ -1,5 +1,6 @@
 # The public names, written once: for type checkers, and for __init__.py, which loads them lazily.
 
+from .evaluation.advice import advise as advise
 from .evaluation.agreement import compare_unlabelled as compare_unlabelled
 from .evaluation.agreement import neighbour_overlap as neighbour_overlap
 from .evaluation.agreement import pseudo_labels as pseudo_labels

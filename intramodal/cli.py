@@ -99,7 +99,7 @@ def _exit_code(number: int) -> int:
 
 
 COMMANDS = (
-    *("demo", "ingest", "import-local", "anchors", "fit", "backfill", "adopt"),
+    *("demo", "ingest", "import-local", "anchors", "advise", "fit", "backfill", "adopt"),
     *("evaluate", "compare", "judge", "search", "export", "report", "reproduce", "runs"),
     *("models", "doctor", "trust"),
 )

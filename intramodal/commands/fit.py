@@ -17,10 +17,12 @@ from intramodal.commands.options import (
     FILE,
     LIST,
     comma_list,
+    fit_rows_of,
     label_file_options,
     model_options,
     preference,
     shard_key_option,
+    text_axes_of,
 )
 from intramodal.commands.outputs import Output
 from intramodal.commands.session import JobCommand, Session, session_options
@@ -240,8 +242,8 @@ def _fit_labels(session: Session, options: dict[str, Any]) -> dict[str, Any]:
 
     places = _places(options["out"], options["labels"])
     name, how = _place(options["collection"])
-    how |= _fit_rows(options)
-    text = _text(options)
+    how |= fit_rows_of(options)
+    text = text_axes_of(options)
     found = []
     with (
         session.open() as at,
@@ -286,7 +288,7 @@ def _fit_words(session: Session, options: dict[str, Any]) -> dict[str, Any]:
         )
         weighed = {} if options["word_weight"] is None else {"weight": options["word_weight"]}
         if options["labels"]:
-            rows = labelled_rows(photos, options["labels"][0], **how, **_fit_rows(options))
+            rows = labelled_rows(photos, options["labels"][0], **how, **fit_rows_of(options))
             weight = word_weight(rows, lambda weight: fit(weight=weight))
             weighed = {"weight": weight, "chosen_on": rows.labels}
         made = fit(**weighed)
@@ -327,31 +329,6 @@ def _fitted(rows: Any, text: Any, options: dict[str, Any]) -> Any:
         return fit_posterior(rows, text=text, **how)
     weight, components = options["label_weight"], options["components"]
     return fit_label_map(rows, text=text, label_weight=weight, components=components)
-
-
-def _fit_rows(options: dict[str, Any]) -> dict[str, Any]:
-    """Return which rows are for fitting, unless it is left to the job."""
-    from intramodal.evaluation.tasks import FieldFilter
-    from intramodal.fit_rows import FitRows
-
-    if options["fit_rows"] is not None:
-        chosen = FieldFilter.parse(options["fit_rows"])
-        return {"rows": FitRows(where=(chosen.field, chosen.values))}
-    share = options["fit_share"]
-    return {} if share is None else {"rows": FitRows(share=share)}
-
-
-def _text(options: dict[str, Any]) -> Any:
-    """Return what gives the text axes; None for the images' own."""
-    if options["projection"] is not None:
-        from intramodal.projection.projection import Projection
-
-        return Projection.load(options["projection"])
-    if options["text_vectors"] is not None:
-        from intramodal.ingest.vectors.matrices import read_matrix
-
-        return read_matrix(options["text_vectors"])
-    return None
 
 
 def _places(out: Path, fields: Sequence[str]) -> dict[str, Path]:
@@ -535,9 +512,6 @@ def _check_rows(options: dict[str, Any]) -> None:
             f"--method {options['method']} needs a collection and --labels, for example: "
             f"intramodal fit photos --labels category"
         )
-    for a, b in (("fit_share", "fit_rows"), ("projection", "text_vectors")):
-        if options[a] is not None and options[b] is not None:
-            raise click.UsageError(f"give either {_flag(a)} or {_flag(b)}")
 
 
 def _check_words(options: dict[str, Any]) -> None:

@@ -199,6 +199,35 @@ def query_side_of(options: Mapping[str, Any]) -> Any:
     return Projection.load(options["query_side"])
 
 
+def fit_rows_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return which rows are for fitting by ``--fit-rows`` or ``--fit-share``, where given."""
+    from intramodal.evaluation.tasks import FieldFilter
+    from intramodal.fit_rows import FitRows
+
+    if options["fit_rows"] is not None and options["fit_share"] is not None:
+        raise click.UsageError("give either --fit-share or --fit-rows")
+    if options["fit_rows"] is not None:
+        chosen = FieldFilter.parse(options["fit_rows"])
+        return {"rows": FitRows(where=(chosen.field, chosen.values))}
+    share = options["fit_share"]
+    return {} if share is None else {"rows": FitRows(share=share)}
+
+
+def text_axes_of(options: Mapping[str, Any]) -> Any:
+    """Return what gives text axes: ``--projection`` or ``--text-vectors``; None for neither."""
+    if options["projection"] is not None and options["text_vectors"] is not None:
+        raise click.UsageError("give either --projection or --text-vectors")
+    if options["projection"] is not None:
+        from intramodal.projection.projection import Projection
+
+        return Projection.load(options["projection"])
+    if options["text_vectors"] is not None:
+        from intramodal.ingest.vectors.matrices import read_matrix
+
+        return read_matrix(options["text_vectors"])
+    return None
+
+
 def as_list(ctx: click.Context, param: click.Parameter, value: tuple[Any, ...]) -> list[Any]:
     """Return the values of a repeatable option as a list, as runs record them."""
     return list(value)

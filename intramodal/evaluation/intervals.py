@@ -231,6 +231,23 @@ def _student_p(theta: float, error: float, n_degrees: int, difference: float) ->
     return 2 * student_tail(abs(theta - difference) / error, n_degrees)
 
 
+def resampled_t(values: Array, test_share: float) -> Effect:
+    """Test and interval for the mean of differences (n_folds,) over folds of cross-validation.
+
+    Folds share the rows that they are fitted to, so that their spread alone would make the
+    interval too narrow: the variance is ``(1 / n_folds + test_share)`` times theirs, where
+    `test_share` is rows that judge over rows that are fitted to (Nadeau and Bengio, Machine
+    Learning 2003); Student's t.
+    """
+    n, delta = len(values), float(values.mean())
+    error = float(np.sqrt((1 / n + test_share) * values.var(ddof=1)))
+    if error <= _LEAST_ERROR:
+        return Effect(delta, (delta, delta), float(abs(delta) <= _LEAST_ERROR), n, 0.0)
+    half = _half_width(error, n)
+    p_at = partial(_student_p, delta, error, n - 1)
+    return Effect(delta, (delta - half, delta + half), p_at(0.0), n, error, p_at)
+
+
 SIDE_OF_CLASSES = 0.0125
 """What each side of `bootstrap_t` may err by, half of what it says: class effects are skewed."""
 

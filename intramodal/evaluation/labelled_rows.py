@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from intramodal.errors import InputError
 from intramodal.evaluation.held_out import fit_mask
@@ -28,6 +30,8 @@ WEIGHTS = (0.25, 0.5, 1.0, 2.0)
 _MOST_QUERIES = 2_000
 _LEAST_ROWS = 2
 """A class of one image shows no spread."""
+
+Mask = NDArray[np.bool_]
 
 
 def labelled_rows(
@@ -65,33 +69,79 @@ def labelled_rows(
     ManifestMismatchError
         If nobody has declared which model made the vector.
     """
-    made_by = _made_by(collection, vector)
-    needed = [] if rows.field is None else [rows.field]
-    how: Any = {"optional": needed, "sample": sample, "seed": seed}
-    table = _usable(read_labelled(collection, [vector], [field], **how), vector)
-    is_fit = fit_mask(table, [rows])
-    places = np.flatnonzero(is_fit)
-    if not len(places):
-        raise InputError(f"no point of {collection.name!r} is for fitting: {rows}; give others")
-    codes = encode_labels(
-        [table.payload[field][row] for row in places], min_class_size=_LEAST_ROWS, field=field
-    )
-    if codes.is_multi:
-        raise InputError(
-            f"field {field!r} has several labels per image, and a map needs one; choose another "
-            f"field"
+    how: Any = {"rows": rows, "vector": vector, "sample": sample, "seed": seed}
+    return FitTable.read(collection, [field], **how).labelled(field)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FitTable:
+    """Points that were read once, and which of them are for fitting.
+
+    Parameters
+    ----------
+    table : VectorTable
+    vector : str
+        The encoder's own vector.
+    rows : FitRows
+    is_fit : ndarray of shape (n,), bool
+    made_by : (str, str)
+        Name and fingerprint of the model; empty for a table, which does not say.
+    name : str or None
+        The collection's.
+    """
+
+    table: VectorTable
+    vector: str
+    rows: FitRows
+    is_fit: Mask
+    made_by: tuple[str, str]
+    name: str | None
+
+    @classmethod
+    def read(
+        cls,
+        source: ImageCollection | VectorTable,
+        fields: Sequence[str],
+        *,
+        rows: FitRows,
+        vector: str,
+        sample: int | None,
+        seed: int,
+    ) -> FitTable:
+        """Read the points of several fields; raises as `labelled_rows`."""
+        made_by, name = ("", ""), None
+        if isinstance(source, ImageCollection):
+            made_by, name = _made_by(source, vector), source.name
+        needed = [] if rows.field is None else [rows.field]
+        how: Any = {"optional": needed, "sample": sample, "seed": seed}
+        table = _usable(read_labelled(source, [vector], fields, **how), vector)
+        is_fit = fit_mask(table, [rows])
+        if not is_fit.any():
+            whose = "the table" if name is None else repr(name)
+            raise InputError(f"no point of {whose} is for fitting: {rows}; give others")
+        return cls(table, vector, rows, is_fit, made_by, name)
+
+    def labelled(self, field: str) -> LabelledRows:
+        """Return those for fitting that have a label; classes of a single image are left out."""
+        places = np.flatnonzero(self.is_fit)
+        column = [self.table.payload[field][row] for row in places]
+        codes = encode_labels(column, min_class_size=_LEAST_ROWS, field=field)
+        if codes.is_multi:
+            raise InputError(
+                f"field {field!r} has several labels per image, and a map needs one; choose "
+                f"another field"
+            )
+        X = self.table.vectors[self.vector]
+        others = X[~self.is_fit]
+        return LabelledRows(
+            X[places[codes.rows]],
+            [codes.names[code] for code in codes.codes],
+            field,
+            self.rows,
+            self.made_by,
+            others if len(others) else None,
+            {"collection": self.name, "vector": self.vector, "n_read": len(self.table)},
         )
-    X = table.vectors[vector]
-    others = X[~is_fit]
-    return LabelledRows(
-        X[places[codes.rows]],
-        [codes.names[code] for code in codes.codes],
-        field,
-        rows,
-        made_by,
-        others if len(others) else None,
-        {"collection": collection.name, "vector": vector, "n_read": len(table)},
-    )
 
 
 def images_of(

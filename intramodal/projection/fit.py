@@ -79,6 +79,10 @@ class LabelledRows:
         """What a map fitted to them has seen."""
         return LabelFit(self.field, self.rows, dict(sorted(Counter(self.y).items())))
 
+    def take(self, places: NDArray[np.intp]) -> LabelledRows:
+        """Return some of them, by their places (n,), with the same others."""
+        return replace(self, X=self.X[places], y=[self.y[place] for place in places])
+
     def __repr__(self) -> str:
         """Return the labels and the number of rows."""
         n_others = 0 if self.gallery is None else len(self.gallery)
@@ -337,7 +341,7 @@ def fit_words(
     axes = _value_axes(T, values, images.X.shape[1])
     if not weight > 0:
         raise InputError(f"the weight of the field's axes is above 0, got {weight}")
-    _check_text(base, made_by)
+    check_text_directions(base, made_by)
     mean, n_kept = mean_of(images.X), images.X.shape[1] - axes.shape[1]
     directions = text_axes(base.matrix, images.X, mean, min(n_kept, base.dim_out))
     matrix = weighted_blocks(images.X, mean, [directions, axes], (1.0, weight**2))
@@ -407,12 +411,15 @@ def _directions(
             )
         rank = TextPCA(1).fit(text).rank_
         return TextPCA(min(most, rank)).fit(text).components_.T, {"from": "texts", "n": len(text)}
-    _check_text(text, rows.made_by)
+    check_text_directions(text, rows.made_by)
     return text.matrix[:, :most], {"from": "projection", "fingerprint": text.fingerprint}
 
 
-def _check_text(text: Projection, made_by: tuple[str, str]) -> None:
-    """Raise unless a projection is of texts alone, and of the model of the vectors."""
+def check_text_directions(text: Projection, made_by: tuple[str, str]) -> None:
+    """Raise unless the directions of a projection are those of texts alone, of the same model.
+
+    `InputError` for one that has seen labels, `ManifestMismatchError` for another model's.
+    """
     if text.labels is not None:
         raise InputError(
             f"{text.place or repr(text)} has seen labels itself, and its text axes are mixed with "

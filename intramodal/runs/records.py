@@ -12,7 +12,7 @@ from intramodal.runs.frames import data_frame, html_table
 Status = Literal["RUNNING", "COMPLETE", "FAILED", "INTERRUPTED"]
 FingerprintKind = Literal["encoder", "projection", "collection"]
 KINDS = (
-    *("adopt", "backfill", "compare", "compare-unlabelled"),
+    *("adopt", "advise", "backfill", "compare", "compare-unlabelled"),
     *("evaluate-fewshot", "evaluate-fewshot-text", "evaluate-index", "evaluate-misalignment"),
     *("evaluate-oti", "evaluate-recovery", "evaluate-retrieval", "evaluate-text"),
     *("export", "fit", "import-local", "ingest", "judge", "reproduce", "reproduce-cell", "search"),

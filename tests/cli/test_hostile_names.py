@@ -134,6 +134,10 @@ CASES: dict[str, list[Row]] = {
         (1, ("--shard", f"{FILE} shard", f"shard {NAME}", "--made-by", MARK)),
         (1, ("--shard", f"{FILE} local", f"shard {NAME}", "--made-by", MARK)),
     ],
+    "advise": [
+        (0, (f"{PLACE}:{OWN}", *LABELS, "--fit-share", "1")),
+        (1, (f"{PLACE}:{OWN}", "--labels", MARK)),
+    ],
     "evaluate fewshot": [
         (0, (PLACE, *BOTH, *LABELS, "--shots", "1", "--episodes", "2")),
         (1, (PLACE, *BOTH, "--labels", MARK)),

@@ -92,7 +92,7 @@ def default_of(option: click.Option) -> object:
 
 def test_every_command_that_does_something_calls_a_job() -> None:
     assert set(JOBS) == {
-        *("fit", "backfill", "adopt", "compare", "search", "export"),
+        *("advise", "fit", "backfill", "adopt", "compare", "search", "export"),
         *("retrieval", "fewshot", "fewshot-text", "index", "text", "misalignment"),
         *("recovery", "oti", "reproduce", "import-local"),
     }

@@ -34,6 +34,7 @@ CASES: dict[str, tuple[str, ...] | None] = {
     "demo": None,  # the tables of compare
     "ingest": ("V.npy", "--metadata", "V.csv", "--collection", "new", "--made-by", "clip"),
     "import-local": None,  # in test_foreign_directories, which has such a directory
+    "advise": ("photos", "--labels", "kind", "--wide"),
     "fit": ("--text-vectors", "T.npy", "--anchors", "names.txt", "--made-by", "clip",
             "--components", "8", "-o", "fitted.safetensors"),
     "backfill": ("photos", "--projection", "pca.safetensors", "--dry-run"),

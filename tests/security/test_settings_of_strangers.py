@@ -28,7 +28,8 @@ KEY = "planted-4718"
 POSIX = pytest.mark.skipif(os.name != "posix", reason="Windows has no such rights")
 
 PREFERENCES = {
-    *("all-queries", "average", "batch-size", "best", "bins", "by", "candidates", "classes"),
+    *("all-queries", "average", "batch-size", "best", "bins", "budget", "by", "candidates"),
+    *("classes",),
     *("classifiers", "cluster", "cols", "components", "controls", "deadline", "denominator"),
     *("device", "duplicates", "ef", "episodes", "exact", "fail-on", "fit-rows", "fit-share"),
     *("format", "gallery", "guard", "label-weight"),

@@ -19,6 +19,7 @@ from intramodal.evaluation.intervals import (
     bootstrap_t,
     group_jackknife,
     holm,
+    resampled_t,
     sign_flip,
     student_interval,
     within,
@@ -263,3 +264,23 @@ def test_units_that_do_not_differ_are_certain_by_the_bootstrap_t() -> None:
     assert same.interval == pytest.approx((0.01, 0.01))
     assert same.p_value == 0.0
     assert bootstrap_t(np.zeros(20), seed=0).p_value == 1.0
+
+
+def test_folds_that_share_training_rows_count_for_fewer(rng: np.random.Generator) -> None:
+    values = rng.normal(0.1, 0.2, size=20)
+    found = resampled_t(values, 1 / 4)
+    # Nadeau and Bengio, equation 9: (1/J + n2/n1) times the variance over the J folds.
+    error = np.sqrt((1 / 20 + 1 / 4) * values.var(ddof=1))
+    half = stats.t.ppf(0.975, 19) * error
+    np.testing.assert_allclose(found.interval, (values.mean() - half, values.mean() + half))
+    p = 2 * stats.t.sf(abs(values.mean()) / error, 19)
+    assert found.p_value == pytest.approx(p)
+    plain = resampled_t(values, 0.0)
+    naive = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    np.testing.assert_allclose(plain.interval, (naive.low, naive.high))
+
+
+def test_folds_that_all_agree_leave_no_doubt() -> None:
+    for value, p in ((0.25, 0.0), (0.0, 1.0)):
+        found = resampled_t(np.full(20, value), 0.25)
+        assert (found.interval, found.p_value) == ((value, value), p)

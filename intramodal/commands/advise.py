@@ -1,0 +1,220 @@
+"""``intramodal advise``."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from intramodal.commands import completion
+from intramodal.commands.options import (
+    FILE,
+    SEED,
+    fit_rows_of,
+    label_file_options,
+    labels_option,
+    preference,
+    sample_option,
+    shard_key_option,
+    text_axes_of,
+    wide_option,
+)
+from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, session_options
+from intramodal.types import listed
+
+
+@click.command(
+    "advise",
+    cls=JobCommand,
+    common=("labels", "projection", "budget"),
+    kept=NOTHING_KEPT,
+    job="evaluation.advice:advise",
+)
+@click.argument("collection", metavar="COLLECTION[:VECTOR]", shell_complete=completion.collections)
+@labels_option
+@preference(
+    "--budget",
+    type=click.IntRange(1),
+    help="Number of labelled images per field that may be used, drawn (--seed) from those for "
+    "fitting.",
+)
+@click.option(
+    "--projection",
+    type=FILE,
+    help="Projection file whose directions centred PCA← and the text axes are made of; without it "
+    "and --text-vectors centred PCA← is not offered.",
+)
+@click.option(
+    "--text-vectors",
+    type=FILE,
+    help="Precomputed text embeddings, one row per text, instead of --projection.",
+)
+@preference(
+    "--fit-share",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of the points that is for fitting, drawn by a hash of the id; no other point "
+    "takes part; default: 0.5, as for fit.",
+)
+@preference(
+    "--fit-rows",
+    metavar="FIELD=VALUE",
+    help="Points that are for fitting instead, e.g. split=train.",
+)
+@sample_option
+@preference("--seed", type=SEED, help="Random seed of the images that are used, and of the folds.")
+@label_file_options
+@shard_key_option
+@wide_option
+@session_options
+def command(session: Session, collection: str, **options: Any) -> None:
+    """Say which map to take for which field, by a few labelled images.
+
+    Maps are cross-validated among images for fitting: those that judge a map afterwards, in
+    compare, have not chosen it.
+
+    \b
+    intramodal advise photos --labels category,season --projection pca.safetensors
+    intramodal advise photos --labels category --fit-rows split=train --budget 1000
+    """
+    from intramodal.evaluation.advice import advise
+
+    name, has_vector, vector = collection.partition(":")
+    how = {key: options[key] for key in ("budget", "sample", "seed")} | fit_rows_of(options)
+    how |= {"vector": vector} if has_vector else {}
+    text = text_axes_of(options)
+    with session.open() as at:
+        photos = at.collection(name)
+        with at.ledger.run("advise", parameters=session.stated(), seed=options["seed"]) as run:
+            advice = advise(photos, fields=options["labels"], text=text, run=run, **how)
+        made_by = photos.origin(advice.vector).encoder
+    found = advice.to_dict()
+    is_centred = getattr(text, "offset", None) is not None
+    for one in advice:
+        lines = _commands(one, advice.vector, name, made_by, options, is_centred=is_centred)
+        found["fields"][one.field]["commands"] = [_line(words) for words in lines]
+    session.answer(found, _show)
+
+
+def _commands(
+    one: Any, vector: str, name: str, made_by: str, options: Mapping[str, Any], *, is_centred: bool
+) -> Iterable[list[str]]:
+    """Yield the command lines that fit, store and judge what was chosen for a field."""
+    from intramodal.evaluation.candidates import PCA_CENTRED, RAW
+    from intramodal.projection.projection import named_by_field
+
+    choice = one.choice.name
+    if choice == RAW:
+        return
+    place = name if vector == "raw" else f"{name}:{vector}"
+    if choice == PCA_CENTRED:
+        file, made = f"{PCA_CENTRED}.safetensors", PCA_CENTRED
+        texts = ["--model", made_by]
+        if options["text_vectors"] is not None:
+            texts = ["--text-vectors", str(options["text_vectors"]), "--made-by", made_by]
+        if is_centred:
+            file = str(options["projection"])
+        else:
+            yield ["fit", *texts, "--center", place, "-o", file]
+    else:
+        made = named_by_field(choice, one.field)
+        file = f"{made}.safetensors"
+        yield ["fit", place, *_as_typed(one, choice, options), "-o", file]
+    source = [] if vector == "raw" else ["--from", vector]
+    yield ["backfill", name, "--projection", file, "--to", made, *source]
+    labels = ["--labels", listed(one.field), *_label_file()]
+    yield ["compare", name, "--vectors", f"{listed(vector)},{made}", *labels]
+
+
+def _as_typed(one: Any, method: str, options: Mapping[str, Any]) -> list[str]:
+    """Return the options of a fit to labels: the rows and texts that this command was given."""
+    words = ["--labels", listed(one.field)]
+    words += ["--method", method] if method != "label" else []
+    words += ["--force"] if method == "posterior" and one.few else []
+    for key in ("fit_share", "fit_rows", "projection", "text_vectors"):
+        if options[key] is not None:
+            words += [f"--{key.replace('_', '-')}", str(options[key])]
+    return [*words, *_label_file()]
+
+
+def _label_file() -> list[str]:
+    labels = click.get_current_context().params["session"].labels
+    if labels is None:
+        return []
+    column = [] if labels.id_column is None else ["--id-column", labels.id_column]
+    return ["--labels-from", str(labels.path), *column]
+
+
+def _line(words: Iterable[str]) -> str:
+    """Return a command line with the places that were typed for this one."""
+    ctx = click.get_current_context()
+    session = ctx.params["session"]
+    places = {"store": session.store, "runs_url": session.runs, "shard_key": session.shard_key}
+    flags = {"store": "--store", "runs_url": "--runs", "shard_key": "--shard-key"}
+    typed = [
+        word
+        for key, value in places.items()
+        if ctx.get_parameter_source(key) is ParameterSource.COMMANDLINE
+        for word in (flags[key], str(value))
+    ]
+    return f"intramodal {shlex.join([*words, *typed])}"
+
+
+def _show(result: dict[str, Any]) -> None:
+    from intramodal.commands.columns import wide
+    from intramodal.commands.printing import is_wide, note, print_table, say
+
+    rows = [
+        (field, name, *_figures(figures), f"{figures['bytes_per_point']:,}", figures["dims"])
+        for field, one in result["fields"].items()
+        for name, figures in one["candidates"].items()
+        if is_wide() or name == one["choice"]
+    ]
+    columns = ("field", "map", "mAP>", "gain in points>", "first page>", "gain in points>")
+    title = "all candidates" if is_wide() else "the choice for each field; --wide: all candidates"
+    print_table((*columns, "bytes per point>", wide("dimensions>")), rows, title=title)
+    for field, one in result["fields"].items():
+        say(one["sentence"])
+        for line in one["commands"]:
+            say(f"  {line}")
+        if one["n_labelled"] > one["n_rows"]:
+            note(
+                f"{field}: chosen by {one['n_rows']:,} of {one['n_labelled']:,} labelled images "
+                f"for fitting; --budget {one['n_labelled']} chooses by as many as fit takes"
+            )
+    _note_not_offered(result["fields"])
+    note(f"for fitting: {result['fit_rows']}; first page: precision@1 among the images held out")
+    note(f"run {result['run_id']}")
+
+
+def _note_not_offered(fields: Mapping[str, Mapping[str, Any]]) -> None:
+    """Note which maps could not be chosen for which fields, and why; each reason once."""
+    from intramodal.commands.printing import note, printable
+
+    found: dict[tuple[str, str], list[str]] = {}
+    for field, one in fields.items():
+        for reason in one["not_offered"].items():
+            found.setdefault(reason, []).append(field)
+    for (name, why), of in found.items():
+        fields_named = "" if len(of) == len(fields) else f" for {', '.join(of)}"
+        note(printable(f"not offered{fields_named}: {name}: {why}"))
+
+
+def _figures(figures: Mapping[str, Any]) -> tuple[str, ...]:
+    from intramodal.commands.printing import number
+
+    return (
+        number(figures["map"]),
+        _gain(figures["gain"], figures["interval"]),
+        number(figures["precision@1"]),
+        _gain(figures["first_page_gain"], figures["first_page_interval"]),
+    )
+
+
+def _gain(delta: float | None, ends: list[float] | None) -> str:
+    if delta is None or ends is None:
+        return "–"
+    low, high = (100 * end for end in ends)
+    return f"{100 * delta:+.1f} [{low:+.1f}, {high:+.1f}]"

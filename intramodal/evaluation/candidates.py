@@ -1,0 +1,164 @@
+"""Maps that can be taken for a field, and what each gives on labelled rows it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intramodal.errors import InputError
+from intramodal.evaluation.held_out import NEAR_COPY
+from intramodal.evaluation.ranking import rank
+from intramodal.evaluation.tasks import RetrievalTask
+from intramodal.fit_rows import FEW_ROWS
+from intramodal.projection.classes import mean_of
+from intramodal.projection.fit import (
+    LabelledRows,
+    check_text_directions,
+    fit_label_map,
+    fit_posterior,
+)
+from intramodal.projection.projection import Projection
+from intramodal.projection.text_pca import TextPCA
+from intramodal.types import Floats, VectorTable, unit_rows
+
+RAW, CENTRED, PCA_CENTRED = "raw", "centred", "pca_centered"
+WORDS, LABEL, POSTERIOR = "words", "label", "posterior"
+
+N_FOLDS, N_REPEATS = 5, 4
+LEAST_KNOWN = 0.9
+"""Share of the rows that are of classes with `FEW_ROWS` or more, for posterior codes."""
+_MOST_OTHERS = 2_000
+"""Unlabelled images whose mean is taken: of more, so many at equal distances."""
+
+Maker = Callable[[LabelledRows, Floats], Floats]
+"""Fits a map to labelled rows, and returns what it makes of vectors (n, d)."""
+Mask = NDArray[np.bool_]
+
+
+def makers_of(
+    rows: LabelledRows, text: Projection | Floats | None
+) -> tuple[dict[str, Maker], dict[str, str]]:
+    """Return the candidates for a field, and why others cannot be chosen."""
+    directions = _directions(text, rows)
+    found: dict[str, Maker] = {RAW: _raw, CENTRED: _centred}
+    missing = {CENTRED: "shown to compare with: no fit stores centred vectors by themselves"}
+    missing[WORDS] = "needs texts of the field's values"
+    if directions is None:
+        missing[PCA_CENTRED] = "needs the model's texts: a projection, or text embeddings"
+    else:
+        found[PCA_CENTRED] = lambda some, X: _pca_centred(some, X, directions)
+    found[LABEL] = lambda some, X: unit_rows(fit_label_map(some, text=directions).apply(X))
+    known = _known(rows)
+    if known < LEAST_KNOWN:
+        missing[POSTERIOR] = (
+            f"{1 - known:.0%} of the labelled rows are of classes with fewer than {FEW_ROWS}; "
+            f"codes punish those"
+        )
+    else:
+        found[POSTERIOR] = lambda some, X: fit_posterior(some, text=directions, force=True).apply(
+            X
+        )
+    return found, missing
+
+
+def _known(rows: LabelledRows) -> float:
+    """Return the share of the rows whose class has enough labels for its codes."""
+    counts = rows.labels.counts.values()
+    return sum(n for n in counts if n >= FEW_ROWS) / len(rows.X)
+
+
+def _directions(text: Projection | Floats | None, rows: LabelledRows) -> Projection | None:
+    """Return directions of texts as a projection; `InputError` for texts of another length."""
+    if isinstance(text, Projection):
+        check_text_directions(text, rows.made_by)
+        return text
+    if text is None:
+        return None
+    d = rows.X.shape[1]
+    if text.ndim != 2 or text.shape[1] != d:
+        raise InputError(
+            f"the texts have shape {text.shape}, the images {d} dimensions; embed them with the "
+            f"same model"
+        )
+    k = min(max(1, d // 2), TextPCA(1).fit(text).rank_)
+    Q = TextPCA(k).fit(text).components_.T.astype(np.float32)
+    return Projection(Q, "pca", *rows.made_by)
+
+
+def _raw(rows: LabelledRows, X: Floats) -> Floats:
+    return unit_rows(X)
+
+
+def _centred(rows: LabelledRows, X: Floats) -> Floats:
+    return unit_rows((unit_rows(X) - mean_of(_others(rows))).astype(np.float32))
+
+
+def _pca_centred(rows: LabelledRows, X: Floats, directions: Projection) -> Floats:
+    """Return `X` as a centred projection makes it; one that is not is centred on the gallery."""
+    if directions.offset is None:
+        directions = replace(directions, offset=mean_of(_others(rows)).astype(np.float32))
+    return unit_rows(directions.apply(X))
+
+
+def _others(rows: LabelledRows) -> Floats:
+    return rows.X if rows.gallery is None else rows.gallery
+
+
+def thinned(rows: LabelledRows) -> LabelledRows:
+    """Return labelled rows with fewer of the others, whose mean is taken again for every fit."""
+    X = rows.gallery
+    if X is None or len(X) <= _MOST_OTHERS:
+        return rows
+    kept = np.linspace(0, len(X) - 1, num=_MOST_OTHERS).astype(np.intp)
+    return replace(rows, gallery=X[kept])
+
+
+def folds_of(rows: LabelledRows, rng: np.random.Generator) -> list[Mask]:
+    """Return which rows (n,) judge in each fold of each repetition; near-copies in the same.
+
+    Folds are left out that cannot judge, or whose other rows cannot be fitted to: of one class.
+    """
+    units = _copies(rows.X)
+    n_units = int(units.max()) + 1
+    codes = np.unique(np.asarray(rows.y), return_inverse=True)[1]
+    found = []
+    for _ in range(N_REPEATS):
+        drawn = rng.permutation(n_units) % N_FOLDS
+        found += [drawn[units] == fold for fold in range(N_FOLDS)]
+    return [held for held in found if _can_judge(codes[held]) and _is_varied(codes[~held])]
+
+
+def _can_judge(codes: NDArray[np.int64]) -> bool:
+    return _is_varied(codes) and bool(np.bincount(codes).max() > 1)
+
+
+def _is_varied(codes: NDArray[np.int64]) -> bool:
+    return len(np.unique(codes)) > 1
+
+
+def _copies(X: Floats) -> NDArray[np.int64]:
+    """Return the group of near-copies (n,) of each row, from 0."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    unit = unit_rows(X)
+    groups: NDArray[np.int64] = connected_components(csr_array(unit @ unit.T > NEAR_COPY))[1]
+    return groups
+
+
+def judged(rows: LabelledRows, held: Mask, make: Maker) -> tuple[float, float]:
+    """Return mAP and precision@1 among the rows that are held out, of a map fitted to the others.
+
+    Queries without a row of their class among them are left out.
+    """
+    judging, fitted_to = rows.take(np.flatnonzero(held)), rows.take(np.flatnonzero(~held))
+    Z = make(fitted_to, judging.X)
+    table = VectorTable(list(range(len(Z))), {}, {rows.field: list(judging.y)})
+    table = table.with_unit_vectors({"made": Z})
+    task = RetrievalTask.from_table(table, rows.field, min_class_size=1)
+    found: Any = rank(*task.vectors(table, "made"), task.relevance, ks=(1,))
+    return float(found.ap.mean()), float(found.figures["precision@1"].mean())
