@@ -110,3 +110,36 @@ def test_shuffled_labels_of_real_images_score_chance(real_data: Path, texts: np.
     mean = np.mean(found, axis=0)
     # Chance is 12.4; judged by the rows they were fitted on these maps would score 48.8.
     np.testing.assert_allclose(mean, 12.4, atol=0.8)
+
+
+def test_article_types_that_a_map_has_not_seen_gain_less_than_the_others(
+    real_data: Path, texts: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    X, y = images(real_data, "articleType")
+    text = Projection(TextPCA(256).fit(texts).components_.T.astype(np.float32), "pca", *MADE_BY)
+    gains = []
+    for seed in SEEDS:
+        side = sides(X, seed)
+        there = [name for name in np.unique(y) if np.sum(y[side == "fit"] == name) > 1]
+        half = (len(np.unique(y)) + 1) // 2
+        known = np.random.default_rng(seed).permutation(there)[:half]
+        fit = (side == "fit") & np.isin(y, known)
+        rows = LabelledRows(X[fit], y[fit].tolist(), "label", FIT, MADE_BY, X[side != "fit"])
+        made = fit_label_map(rows, text=text)
+        table = VectorTable(
+            list(range(len(X))),
+            {"raw": X, "label": made.apply(X)},
+            {"label": y.tolist(), "side": side.tolist()},
+            fitted={"label": FittedVector(rows.labels, "raw")},
+        )
+        how = {"fields": ["label"], "sides": ASKED, "resampling": Resampling(None)}
+        found = evaluate_retrieval(table, vectors=["raw", "label"], **how)
+        beside = found["label", "label"].label_evidence
+        assert beside is not None
+        of = np.isin(np.array(found["label", "raw"].labels, dtype=str), beside.unseen)
+        gain = found["label", "label"].ap - found["label", "raw"].ap
+        gains.append([gain[~of].mean(), gain[of].mean()])
+        assert beside.map_unseen == pytest.approx(found["label", "label"].ap[of].mean())
+    seen, unseen = np.mean(gains, axis=0)
+    assert seen > unseen + 0.02
+    assert "such classes lose, and are reported apart" in caplog.text
