@@ -101,7 +101,7 @@ def _exit_code(number: int) -> int:
 COMMANDS = (
     *("demo", "ingest", "import-local", "anchors", "advise", "fit", "backfill", "adopt"),
     *("evaluate", "compare", "judge", "search", "export", "report", "reproduce", "runs"),
-    *("models", "doctor", "trust"),
+    *("models", "doctor", "init", "trust"),
 )
 """In the order of the help; each lives in ``intramodal.commands.<name>`` as ``command``."""
 
@@ -251,7 +251,7 @@ def cli(ctx: click.Context, verbose: int) -> None:
     """
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     log_to_stderr(level)
-    if ctx.invoked_subcommand != "trust":  # which is about the file
+    if ctx.invoked_subcommand not in ("init", "trust"):  # which are about the file
         ctx.default_map = read_settings(ctx.command)
 
 

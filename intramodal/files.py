@@ -150,6 +150,27 @@ def write_text(path: Path, content: str) -> None:
         unfinished.write_text(content, encoding="utf-8")
 
 
+def write_new_text(path: Path, content: str) -> None:
+    """Write a UTF-8 file whole or not at all, and never over another one.
+
+    Raises
+    ------
+    InputError
+        If there is something of that name, or the place cannot be written to.
+    """
+    part = path.with_name(f".{token_hex(4)}.part")
+    try:
+        part.write_text(content, encoding="utf-8")
+        path.hardlink_to(part)  # a rename would replace what somebody has made meanwhile
+    except FileExistsError as error:
+        raise InputError(f"{path} is there already; remove or rename it first") from error
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
 def _unwritable(path: Path, error: OSError | ValueError) -> InputError:
     why = getattr(error, "strerror", None) or error
     return InputError(f"{path} cannot be written ({why}); name another file")

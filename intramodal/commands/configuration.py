@@ -319,6 +319,11 @@ def _kind(option: click.Option) -> Kind:
     return _TEXT if isinstance(option.type, click.Path | click.Choice) else _TEXT_OR_NUMBER
 
 
+def example_of(option: click.Option) -> str:
+    """Return a value that an option takes, as TOML writes it."""
+    return _kind(option).example
+
+
 def _is(value: Any, kinds: tuple[type, ...]) -> bool:
     # In Python true is an int.
     return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))

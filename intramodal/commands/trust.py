@@ -38,7 +38,7 @@ def command(ctx: click.Context, /, folder: Path, remove: bool, lists: bool, as_j
     result: dict[str, Any] = {}
     if not lists:
         place = folder.expanduser().resolve()
-        result = _remove(place) if remove else _add(ctx, place)
+        result = _remove(place) if remove else trusted(ctx, place)
     result["trusted"] = [str(one) for one in trusted_folders()]
     if as_json:
         print_json(result)
@@ -51,7 +51,8 @@ def _remove(folder: Path) -> dict[str, Any]:
     return {"removed": str(folder)}
 
 
-def _add(ctx: click.Context, folder: Path) -> dict[str, Any]:
+def trusted(ctx: click.Context, folder: Path) -> dict[str, Any]:
+    """Trust a folder; return what its file sets beyond preferences, and who else may change it."""
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
     settings = beyond_preferences(folder / SETTINGS_FILE, ctx.find_root().command)
@@ -77,7 +78,7 @@ def _addresses(settings: Sequence[Setting]) -> list[str]:
 
 def _show(result: dict[str, Any]) -> None:
     if "folder" in result:
-        _show_trust(result)
+        show_trust(result)
     elif "removed" in result:
         say(f"{result['removed']} is no longer trusted")
     else:
@@ -85,7 +86,8 @@ def _show(result: dict[str, Any]) -> None:
             say(folder)
 
 
-def _show_trust(result: dict[str, Any]) -> None:
+def show_trust(result: dict[str, Any]) -> None:
+    """Say what it means that a folder is trusted."""
     sets = ", ".join(result["sets"]) or "nothing but preferences yet"
     say(f"trusted: {result['folder']}; its {SETTINGS_FILE} sets {sets}")
     if result["addresses"]:

@@ -209,6 +209,7 @@ CASES: dict[str, list[Row]] = {
     ],
     "models convert-slip": [(2, (MARK, f"{FILE} 8"))],
     "doctor": [(1, ("--store", f"{FILE}.txt", "--runs", f"{FILE}.png"))],
+    "init": [(1, (MARK,))],
     "trust": [
         (1, (MARK,)),
         (1, (MARK, "--remove")),

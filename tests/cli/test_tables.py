@@ -64,6 +64,7 @@ CASES: dict[str, tuple[str, ...] | None] = {
     "anchors": None,
     "models convert-slip": None,
     "doctor": None,
+    "init": None,
     "trust": None,
 }  # fmt: skip
 """The words of one call; None for a command that prints no table."""
