@@ -25,7 +25,7 @@ from intramodal.commands.options import (
     shard_key_option,
     upload_options,
 )
-from intramodal.commands.printing import named, note, print_table, printable, say
+from intramodal.commands.printing import named, note, print_state, print_table, printable, say
 from intramodal.commands.session import JobCommand, Session, Uploads, session_options
 
 QUANTIZATIONS = ("none", "scalar", "binary", "turbo")
@@ -341,7 +341,9 @@ def _print(result: dict[str, Any], options: dict[str, Any]) -> None:
     print_table(("", ""), [(key.replace("_", " "), _cell(result[key])) for key in _shown(result)])
     check = result.get("model_check", {})
     for sentence in (*result.get("notes", ()), check.get("says"), result.get("sentence")):
-        if sentence:
+        if sentence and "stale" in result:
+            print_state("stale" if result["stale"] else "ok", sentence)
+        elif sentence:
             say(sentence)
     _print_next(result, options)
 

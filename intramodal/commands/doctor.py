@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _MOST_REPLICAS, _MOST_NODES = 5, 5
 _PATIENCE_S = 5.0
 """How long a server that does not answer is asked by whoever wants to know what is wrong."""
-_COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
 @click.command("doctor", cls=SessionCommand, common=("repair",))
@@ -58,7 +57,7 @@ def command(ctx: click.Context, /, session: Session, repair: bool) -> None:
 def _show(result: dict[str, Any]) -> None:
     for row in result["checks"]:
         line = f"{row['name']:<7} {printable(row['detail'], limit=400)}"
-        print_state(f"{row['state']:<8}", line, colour=_COLORS[row["state"]])
+        print_state(f"{row['state']:<8}", line)
         if row["remedy"]:
             say(f"{'':<16} -> {printable(row['remedy'], limit=400)}")
 

@@ -116,7 +116,7 @@ def _cell(value: object, of: Column) -> Text:
 _COLOURS = {
     **dict.fromkeys(("adopt", "COMPLETE", "done", "ok"), "green"),
     **dict.fromkeys(("not settled", "INTERRUPTED", "RUNNING", "partial", "warning"), "yellow"),
-    **dict.fromkeys(("do not adopt", "FAILED", "failed", "problem"), "red"),
+    **dict.fromkeys(("do not adopt", "FAILED", "failed", "problem", "stale"), "red"),
 }
 """Of states, and of verdicts up to their colon."""
 
@@ -159,11 +159,11 @@ def note(text: str) -> None:
     click.echo(visible(text), err=True)
 
 
-def print_state(state: str, text: str, *, colour: str) -> None:
-    """Print a line that begins with a word in colour."""
+def print_state(state: str, text: str) -> None:
+    """Print a line that begins with a state in its colour."""
     if sys.stdout is not None:
         is_plain = bool(os.environ.get("NO_COLOR"))
-        line = f"{click.style(state, fg=colour)} {visible(text)}"
+        line = f"{click.style(state, fg=colour_of(state.strip()) or None)} {visible(text)}"
         click.echo(line, file=ungated(sys.stdout), color=False if is_plain else None)
 
 

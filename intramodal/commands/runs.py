@@ -87,7 +87,8 @@ def show_run(session: Session, run: str) -> None:
 def _print_run(result: dict[str, Any]) -> None:
     about = result | {"command": " ".join(result["command"])}
     plain = {name: value for name, value in about.items() if not isinstance(value, list | dict)}
-    print_table(("", "times in UTC"), [(name, _cell(plain, name)) for name in plain])
+    cells = [(name, _cell(plain, name)) for name in plain]
+    print_table(("", state_column("times in UTC")), cells)
     for part in ("parameters", "packages"):
         print_table((part, ""), list(result[part].items()))
     for part in ("fingerprints", "metrics", "failures"):

@@ -71,7 +71,7 @@ def test_a_closed_stream_stays_closed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert sys.stdout is None
         print_table(("a",), [("b",)], title="c")
         printing.print_data("d")
-        printing.print_state("ok", "e", colour="green")
+        printing.print_state("ok", "e")
 
 
 def test_a_cell_is_shortened_whether_it_is_long_or_its_escapes_are() -> None:
