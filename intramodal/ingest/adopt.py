@@ -121,7 +121,8 @@ def declare_model(collection: ImageCollection, vector: str, made_by: str) -> Non
 
     Raises `ManifestMismatchError` for a known model of another dimension.
     """
-    check_dimension(made_by, repr(vector), collection.vector_spec(vector).size)
+    if vector in collection.vectors:  # else it is declared before it is added
+        check_dimension(made_by, repr(vector), collection.vectors[vector].size)
     warn_of_custom_name(made_by)
     origin = declared(made_by)
     known = collection.manifest.vectors.get(vector)

@@ -21,7 +21,7 @@ from intramodal.errors import (
     NotFound,
     Unsupported,
 )
-from intramodal.progress import foretold
+from intramodal.progress import foretold, progress
 from intramodal.store.base import (
     CollectionInfo,
     Filter,
@@ -496,7 +496,13 @@ class ImageCollection:
         return self._foretold(pages, where)
 
     def _foretold(self, pages: Iterable[Page], where: Filter | None = None) -> Iterator[Page]:
-        return foretold(pages, lambda page: len(page.ids), lambda: self.count(where, exact=False))
+        total = self.described.n_points if where is None else None
+        with progress(total, f"read {self.name}", unit="points") as bar:
+            for page in foretold(
+                pages, lambda page: len(page.ids), lambda: self.count(where, exact=False)
+            ):
+                yield page
+                bar.update(len(page.ids))
 
     def table(
         self,

@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 from tqdm import tqdm
 
-from intramodal import compare, evaluate_fewshot, evaluate_retrieval, measure_misalignment
+from intramodal import (
+    ImageCollection,
+    compare,
+    evaluate_fewshot,
+    evaluate_retrieval,
+    measure_misalignment,
+    open_store,
+)
 from intramodal.errors import StoreUnavailable
 from intramodal.progress import (
     LONG_S,
@@ -25,6 +32,7 @@ from intramodal.progress import (
     tracked,
     waiting,
 )
+from intramodal.store.manifest import VectorOrigin
 from intramodal.types import VectorTable
 
 PAGE = 1000
@@ -181,6 +189,22 @@ def test_nothing_is_drawn_where_stderr_is_no_terminal(capsys: pytest.CaptureFixt
         bar.update(1)
         assert bar.disable
     assert capsys.readouterr().err == ""
+
+
+def test_reading_a_collection_says_how_many_points_are_read(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    X = rng.normal(size=(40, 4)).astype(np.float32)
+    with open_store(":memory:") as store:
+        origin = VectorOrigin("ours", "3f9a")
+        photos = ImageCollection.create(store, "photos", {"raw": (4, origin)})
+        photos.write(list(range(40)), {"raw": X}, [{}] * 40)
+        photos.info()
+        terminal = terminal_of(monkeypatch)
+        pages = photos.scan(vectors=["raw"], batch_size=10)
+        next(pages), next(pages)
+        assert "10/40 points [" in drawn(terminal, "read photos:  25%|")
+        assert sum(len(page.ids) for page in pages) == 20
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from intramodal.ingest.backfill.points import (
     project_rows,
     sample_ids,
 )
-from intramodal.progress import foretold
+from intramodal.progress import foretold, progress
 from intramodal.projection.posterior import StoredMap
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
@@ -186,12 +186,14 @@ def _stale(
         )
         for part in parts
     )
-    for page in foretold(pages, lambda page: len(page.ids), lambda: len(ids)):
-        X, Z = page.vectors[source], page.vectors[vector]
-        rows, off, allowed = deviations(projection, X, Z, specs, page.payloads)
-        stale += [page.ids[row] for row in rows[off > allowed]]
-        n_checked += len(rows)
-        largest = max(largest, float(off.max(initial=0.0)))
+    with progress(len(ids), f"verify {collection.name}", unit="points") as bar:
+        for page in foretold(pages, lambda page: len(page.ids), lambda: len(ids)):
+            X, Z = page.vectors[source], page.vectors[vector]
+            rows, off, allowed = deviations(projection, X, Z, specs, page.payloads)
+            stale += [page.ids[row] for row in rows[off > allowed]]
+            n_checked += len(rows)
+            largest = max(largest, float(off.max(initial=0.0)))
+            bar.update(len(page.ids))
     return stale, n_checked, largest
 
 

@@ -19,6 +19,7 @@ from intramodal.ingest.encoders.hub_access import asked_hub, offline, why_silent
 from intramodal.ingest.encoders.identity import tokenizer_digest, weights_digest
 from intramodal.ingest.encoders.preprocess import Preprocessing, as_picture
 from intramodal.memory import FittingBatches
+from intramodal.progress import progress
 from intramodal.types import Floats, fingerprint
 
 if TYPE_CHECKING:
@@ -353,9 +354,11 @@ class DualEncoder(ImageEncoder):
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise InputError("texts must be a list of str, even for a single one")
         results = [self._nothing()]
-        for batch in _batches(texts, batch_size):
-            tokens = self.towers.tokenize(list(batch))
-            results.append(self.runtime.run(tokens, self.towers.embed_tokens))
+        with progress(len(texts), "embed texts", unit="texts") as bar:
+            for batch in _batches(texts, batch_size):
+                tokens = self.towers.tokenize(list(batch))
+                results.append(self.runtime.run(tokens, self.towers.embed_tokens))
+                bar.update(len(batch))
         return np.concatenate(results)
 
     def projectors(self) -> Projectors:
