@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: help demo demo-encode quick test test-full integration lint bench docs clean
+.PHONY: help demo demo-encode quick test test-full integration lint bench docs picture clean
 
 help:            ## show this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -66,6 +66,9 @@ bench: $(VENV)/.dev   ## every claim of speed; prints ratios
 
 docs: $(VENV)/.dev   ## regenerate what is generated
 	$(BIN)/cog -r docs/cli.md docs/paper.md
+
+picture: $(VENV)/.dev   ## draw the README's picture again: the demo's report, in Chromium
+	PYTHONPATH=. $(BIN)/python scripts/make_readme_picture.py
 
 clean:           ## remove the environment and everything generated
 	rm -rf $(VENV) intramodal-demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
