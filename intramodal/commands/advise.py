@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from intramodal.commands import completion
+from intramodal.commands.next_steps import note_run
 from intramodal.commands.options import (
     FILE,
     SEED,
@@ -186,7 +187,7 @@ def _show(result: dict[str, Any]) -> None:
             )
     _note_not_offered(result["fields"])
     note(f"for fitting: {result['fit_rows']}; first page: precision@1 among the images held out")
-    note(f"run {result['run_id']}")
+    note_run(result)
 
 
 def _note_not_offered(fields: Mapping[str, Mapping[str, Any]]) -> None:
