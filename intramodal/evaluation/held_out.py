@@ -133,7 +133,7 @@ def _require_told(name: str, rule: FitRows, table: VectorTable) -> None:
     if rule.field is not None and not fit_mask(table, [rule]).any():
         raise InputError(
             f"{name!r} was fitted on points with {rule}, and no point says that it is one: which "
-            f"rows may judge it cannot be told; read the collection with the file of labels that "
+            f"rows may judge it cannot be known; read the collection with the file of labels that "
             f"it was fitted with, or fit it anew"
         )
 

@@ -382,5 +382,5 @@ def test_rows_for_fitting_that_nothing_tells_any_more_are_no_licence(
     name = fill(photos, "kind", TRAIN)
     photos.store.set_payload("photos", list(range(N)), {"split": None})
     for where in (None, parse_filter(["kind=k1,k2"])):
-        with pytest.raises(InputError, match="which rows may judge it cannot be told"):
+        with pytest.raises(InputError, match="which rows may judge it cannot be known"):
             evaluate_retrieval(photos, vectors=[name], fields=["kind"], where=where)
