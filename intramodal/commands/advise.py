@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from intramodal.commands import completion
-from intramodal.commands.next_steps import note_run
+from intramodal.commands.next_steps import line_from, note_run
 from intramodal.commands.options import (
     FILE,
     SEED,
     fit_rows_of,
     label_file_options,
     labels_option,
+    model_options,
     preference,
     sample_option,
     shard_key_option,
@@ -53,6 +52,11 @@ from intramodal.types import listed
     type=FILE,
     help="Precomputed text embeddings, one row per text, instead of --projection.",
 )
+@click.option(
+    "--model",
+    help="Model of the vectors, which embeds the names of the fields' values: offers words, with "
+    "--projection.",
+)
 @preference(
     "--fit-share",
     type=click.FloatRange(0, 1, min_open=True),
@@ -68,6 +72,7 @@ from intramodal.types import listed
 @preference("--seed", type=SEED, help="Random seed of the images that are used, and of the folds.")
 @label_file_options
 @shard_key_option
+@model_options
 @wide_option
 @session_options
 def command(session: Session, collection: str, **options: Any) -> None:
@@ -86,6 +91,13 @@ def command(session: Session, collection: str, **options: Any) -> None:
     how = {key: options[key] for key in ("budget", "sample", "seed")} | fit_rows_of(options)
     how |= {"vector": vector} if has_vector else {}
     text = text_axes_of(options)
+    if options["model"] is not None:
+        if options["projection"] is None:
+            raise click.UsageError("--model is for --projection only; give both, or leave it out")
+        from intramodal.ingest.encoders.registry import load_encoder
+
+        on = {"device": options["device"], "precision": options["precision"]}
+        how["encoder"] = load_encoder(options["model"], **on)
     with session.open() as at:
         photos = at.collection(name)
         with at.ledger.run("advise", parameters=session.stated(), seed=options["seed"]) as run:
@@ -95,7 +107,7 @@ def command(session: Session, collection: str, **options: Any) -> None:
     is_centred = getattr(text, "offset", None) is not None
     for one in advice:
         lines = _commands(one, advice.vector, name, made_by, options, is_centred=is_centred)
-        found["fields"][one.field]["commands"] = [_line(words) for words in lines]
+        found["fields"][one.field]["commands"] = [line_from(*words) for words in lines]
     session.answer(found, _show)
 
 
@@ -103,7 +115,7 @@ def _commands(
     one: Any, vector: str, name: str, made_by: str, options: Mapping[str, Any], *, is_centred: bool
 ) -> Iterable[list[str]]:
     """Yield the command lines that fit, store and judge what was chosen for a field."""
-    from intramodal.evaluation.candidates import PCA_CENTRED, RAW
+    from intramodal.evaluation.candidates import PCA_CENTRED, RAW, WORDS
     from intramodal.projection.projection import named_by_field
 
     choice = one.choice.name
@@ -119,6 +131,11 @@ def _commands(
             file = str(options["projection"])
         else:
             yield ["fit", *texts, "--center", place, "-o", file]
+    elif choice == WORDS:
+        made = named_by_field(WORDS, one.field)
+        file = f"{made}.safetensors"
+        texts = ["--projection", str(options["projection"]), "--model", options["model"]]
+        yield ["fit", place, "--words", one.field, *texts, "-o", file]
     else:
         made = named_by_field(choice, one.field)
         file = f"{made}.safetensors"
@@ -132,7 +149,7 @@ def _commands(
 def _as_typed(one: Any, method: str, options: Mapping[str, Any]) -> list[str]:
     """Return the options of a fit to labels: the rows and texts that this command was given."""
     words = ["--labels", listed(one.field)]
-    words += ["--method", method] if method != "label" else []
+    words += ["--method", method] if method == "posterior" else []
     words += ["--force"] if method == "posterior" and one.few else []
     for key in ("fit_share", "fit_rows", "projection", "text_vectors"):
         if options[key] is not None:
@@ -146,21 +163,6 @@ def _label_file() -> list[str]:
         return []
     column = [] if labels.id_column is None else ["--id-column", labels.id_column]
     return ["--labels-from", str(labels.path), *column]
-
-
-def _line(words: Iterable[str]) -> str:
-    """Return a command line with the places that were typed for this one."""
-    ctx = click.get_current_context()
-    session = ctx.params["session"]
-    places = {"store": session.store, "runs_url": session.runs, "shard_key": session.shard_key}
-    flags = {"store": "--store", "runs_url": "--runs", "shard_key": "--shard-key"}
-    typed = [
-        word
-        for key, value in places.items()
-        if ctx.get_parameter_source(key) is ParameterSource.COMMANDLINE
-        for word in (flags[key], str(value))
-    ]
-    return f"intramodal {shlex.join([*words, *typed])}"
 
 
 def _show(result: dict[str, Any]) -> None:

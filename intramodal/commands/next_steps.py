@@ -51,8 +51,13 @@ def note_next(*words: str, at: Sequence[str] = tuple(_OPTIONS), into: str | None
     into : str, optional
         File that takes its output.
     """
-    line = command_line([*words, *_typed(at)])
+    line = line_from(*words, at=at)
     note(f"next: {line}{f' > {shlex.quote(into)}' if into else ''}")
+
+
+def line_from(*words: str, at: Sequence[str] = tuple(_OPTIONS)) -> str:
+    """Return a command line to go on with, as `note_next` notes it."""
+    return command_line([*words, *_typed(at)])
 
 
 def note_again(*more: str, without: str = "") -> None:

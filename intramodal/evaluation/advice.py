@@ -35,7 +35,7 @@ from intramodal.runs.frames import data_frame, html_table, json_values
 from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import own_vector
-from intramodal.types import Floats, VectorTable, first_lines
+from intramodal.types import Encoder, Floats, VectorTable, first_lines
 
 BUDGET = 200
 """Labelled rows that choose a map."""
@@ -258,6 +258,7 @@ def advise(  # noqa: PLR0913  a job has as many knobs as it has
     rows: FitRows = FitRows(share=FIT_SHARE),
     budget: int = BUDGET,
     text: Projection | Floats | None = None,
+    encoder: Encoder | None = None,
     vector: str | None = None,
     sample: int | None = MOST_READ,
     seed: int = 0,
@@ -281,6 +282,9 @@ def advise(  # noqa: PLR0913  a job has as many knobs as it has
     text : Projection or ndarray of shape (n_texts, d), optional
         Whose directions, or which texts: those of centred PCA←, and the text axes of the others.
         Without it centred PCA← is not offered, and the images' own axes take their place.
+    encoder : Encoder, optional
+        The model of the vectors: with `text`, axes between the names of the fields' values are
+        offered, too.
     vector : str, optional
         The encoder's own vector.
     sample : int, optional
@@ -296,7 +300,8 @@ def advise(  # noqa: PLR0913  a job has as many knobs as it has
         If the vector is projected, a field holds several labels an image or fewer than 25 of the
         rows for fitting have a label, or the budget is below that.
     ManifestMismatchError
-        If nobody has declared which model made the vector, or the projection is another model's.
+        If nobody has declared which model made the vector, or projection or encoder
+        are another model's.
     """
     _check_budget(budget)
     run = run or Run()
@@ -308,7 +313,7 @@ def advise(  # noqa: PLR0913  a job has as many knobs as it has
         points=Points.of(source, read.table, seed),
         run_id=run.id,
         fields={
-            field: _advised(read.labelled(field), text, budget, seed)
+            field: _advised(read.labelled(field), (text, encoder), budget, seed)
             for field in tracked(list(dict.fromkeys(fields)), "advise", unit="field", name=str)
         },
         vector=vector,
@@ -330,7 +335,10 @@ def _check_budget(budget: int) -> None:
 
 
 def _advised(
-    labelled: LabelledRows, text: Projection | Floats | None, budget: int, seed: int
+    labelled: LabelledRows,
+    texts: tuple[Projection | Floats | None, Encoder | None],
+    budget: int,
+    seed: int,
 ) -> FieldAdvice:
     """Return the advice for one field."""
     rng = np.random.default_rng(seed)
@@ -342,7 +350,7 @@ def _advised(
         )
     drawn = np.sort(rng.permutation(n_labelled)[:budget])
     used = thinned(labelled.take(drawn))
-    makers, not_offered = makers_of(used, text)
+    makers, not_offered = makers_of(used, *texts)
     folds = folds_of(used, rng)
     if len(folds) < N_FOLDS:
         raise InputError(

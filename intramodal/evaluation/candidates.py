@@ -14,16 +14,19 @@ from intramodal.evaluation.held_out import NEAR_COPY
 from intramodal.evaluation.ranking import rank
 from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.fit_rows import FEW_ROWS
+from intramodal.projection.anchors import AnchorSet
 from intramodal.projection.classes import mean_of
 from intramodal.projection.fit import (
+    Images,
     LabelledRows,
     check_text_directions,
     fit_label_map,
     fit_posterior,
+    fit_words,
 )
 from intramodal.projection.projection import Projection
 from intramodal.projection.text_pca import TextPCA
-from intramodal.types import Floats, VectorTable, unit_rows
+from intramodal.types import Encoder, Floats, VectorTable, unit_rows
 
 RAW, CENTRED, PCA_CENTRED = "raw", "centred", "pca_centered"
 WORDS, LABEL, POSTERIOR = "words", "label", "posterior"
@@ -40,13 +43,19 @@ Mask = NDArray[np.bool_]
 
 
 def makers_of(
-    rows: LabelledRows, text: Projection | Floats | None
+    rows: LabelledRows, text: Projection | Floats | None, encoder: Encoder | None = None
 ) -> tuple[dict[str, Maker], dict[str, str]]:
-    """Return the candidates for a field, and why others cannot be chosen."""
+    """Return the candidates for a field, and why others cannot be chosen.
+
+    `encoder` embeds the names of the field's values.
+    """
     directions = _directions(text, rows)
     found: dict[str, Maker] = {RAW: _raw, CENTRED: _centred}
     missing = {CENTRED: "shown to compare with: no fit stores centred vectors by themselves"}
-    missing[WORDS] = "needs texts of the field's values"
+    if directions is None or encoder is None:
+        missing[WORDS] = "needs the model, which embeds the values' names, and a projection"
+    else:
+        found[WORDS] = _words(rows, directions, encoder)
     if directions is None:
         missing[PCA_CENTRED] = "needs the model's texts: a projection, or text embeddings"
     else:
@@ -63,6 +72,15 @@ def makers_of(
             X
         )
     return found, missing
+
+
+def _words(rows: LabelledRows, directions: Projection, encoder: Encoder) -> Maker:
+    """Return the maker of axes between the names of the values: it sees names, but no label."""
+    values = AnchorSet(tuple(sorted(set(rows.y))))
+    images = Images(_others(rows), rows.made_by)
+    how: Any = {"values": values, "field": rows.field, "base": directions, "images": images}
+    made = fit_words(encoder, **how)
+    return lambda _, X: unit_rows(made.apply(X))
 
 
 def _known(rows: LabelledRows) -> float:

@@ -23,6 +23,7 @@ from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.open import open_store
 from intramodal.types import VectorTable
+from tests.plain_encoder import PlainEncoder
 
 N, D, K = 320, 40, 4
 HALF = FitRows(share=0.5)
@@ -134,6 +135,35 @@ def test_texts_offer_centred_pca_and_are_the_axes_of_the_others(table: VectorTab
     assert [one.name for one in given.candidates][:3] == ["raw", "centred", "pca_centered"]
     dims = {one.name: one.dims for one in given.candidates}
     assert (dims["pca_centered"], dims["label"]) == (D // 2, D // 2 + K - 1)
+
+
+class Namer(PlainEncoder):
+    """Knows where each kind lies, by its name."""
+
+    name = "clip"
+    dim = D
+    has_text = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fingerprint = "ab"
+
+    def encode_texts(self, texts: Any) -> Any:
+        places = [D - K + int(text[-1]) for text in texts]
+        return np.eye(D, dtype=np.float32)[places]
+
+
+def test_axes_between_the_names_of_the_values_are_offered_with_their_model(
+    photos: ImageCollection,
+) -> None:
+    text = Projection(np.eye(D, 8, dtype=np.float32), "pca", "clip", "ab")
+    found = advise(photos, fields=["kind"], text=text, encoder=Namer())["kind"]
+    by_name = {one.name: one for one in found.candidates}
+    assert by_name["words"].dims == 8 + K - 1
+    assert by_name["words"].gain is not None
+    assert by_name["words"].gain.interval[0] > 0
+    without = advise(photos, fields=["kind"], text=text)["kind"]
+    assert "embeds the values' names" in without.not_offered["words"]
 
 
 def test_what_cannot_be_chosen_is_not_chosen() -> None:
