@@ -159,10 +159,16 @@ def _no_new_handler() -> Iterator[None]:
     # open_clip logs by functions of `logging` that give the root logger a handler if it has none.
     silent = logging.NullHandler()
     logging.root.addHandler(silent)
+    logging.root.addFilter(_is_no_error)  # what it logs as an error there, it raises, too
     try:
         yield
     finally:
+        logging.root.removeFilter(_is_no_error)
         logging.root.removeHandler(silent)
+
+
+def _is_no_error(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR
 
 
 PRECISIONS = ("fp32", "bf16")

@@ -142,7 +142,7 @@ def unrepeated(requests: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str
     ],
 )
 def test_a_model_that_is_not_downloaded_is_one_sentence_after_one_attempt(
-    name: str, unrepeated: list[str]
+    name: str, unrepeated: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(ModelError) as refused:
         load_encoder(name, device="cpu")
@@ -153,6 +153,7 @@ def test_a_model_that_is_not_downloaded_is_one_sentence_after_one_attempt(
     assert "another exception" not in "".join(traceback.format_exception(refused.value))
     assert "direct cause" not in "".join(traceback.format_exception(refused.value))
     assert len(unrepeated) == 1
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
 def test_a_downloaded_model_loads_without_a_network_at_once(
