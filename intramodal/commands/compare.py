@@ -500,7 +500,7 @@ def _print_labelled(result: dict[str, Any], options: dict[str, Any]) -> None:
 
 
 def _note_label_map(result: dict[str, Any]) -> None:
-    """Note how to fit a map to labels of the fields that B does not serve."""
+    """Note how to fit a map to labels of the fields that B does not serve, or to ask for one."""
     from intramodal.types import listed
 
     left = [n for n, field in result["fields"].items() if field["verdict"] in _NOT_SERVED]
@@ -508,6 +508,8 @@ def _note_label_map(result: dict[str, Any]) -> None:
         file = unused("label.safetensors") if len(left) == 1 else "{field}.safetensors"
         labels = ",".join(map(listed, left))
         note_next("fit", result["collection"], "--labels", labels, "-o", file)
+        # Among these maps and axes between the names of the values (`fit --words`).
+        note_next("advise", result["collection"], "--labels", labels)
 
 
 def _say_report(options: dict[str, Any]) -> None:

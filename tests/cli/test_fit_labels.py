@@ -227,8 +227,10 @@ def test_a_comparison_that_settles_nothing_proposes_a_map_of_labels() -> None:
     verdicts = {name: one["verdict"] for name, one in run(*compared)["fields"].items()}
     left = [name for name, verdict in verdicts.items() if verdict in ("worse", "inconclusive")]
     assert left
-    proposed = re.findall(r"^next: (.* fit .*)$", invoke(*compared).stderr, re.MULTILINE)
+    said = invoke(*compared).stderr
+    proposed = re.findall(r"^next: (.* fit .*)$", said, re.MULTILINE)
     assert len(proposed) == 1
+    assert re.search(r"^next: .* advise photos --labels ", said, re.MULTILINE)
     done = subprocess.run(["sh", "-c", proposed[0]], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert all(f"label_{name.replace(' ', '_')}" in done.stdout for name in left)
@@ -236,4 +238,4 @@ def test_a_comparison_that_settles_nothing_proposes_a_map_of_labels() -> None:
     made = re.findall(r"\S+\.safetensors", done.stdout)[0]
     run("backfill", "photos", "--projection", made, "--to", "of_labels")
     again = invoke("compare", "photos", "--vectors", "raw,of_labels", "--labels", "shade of it")
-    assert " fit photos" not in again.stderr
+    assert not re.search(" (fit|advise) photos", again.stderr)
