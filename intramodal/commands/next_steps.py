@@ -22,6 +22,9 @@ WORDS = "intramodal.words"
 NEIGHBOURS = 10
 """That a comparison without labels looks at: it needs more images."""
 
+_LONGEST = 1000
+"""Characters of a line that is noted: nobody reads a longer one, such as of a thousand fields."""
+
 _OPTIONS = {"store": "--store", "runs_url": "--runs", "ca": "--ca", "shard_key": "--shard-key"}
 _PROGRAM = "intramodal"
 
@@ -52,7 +55,7 @@ def note_next(*words: str, at: Sequence[str] = tuple(_OPTIONS), into: str | None
         File that takes its output.
     """
     line = line_from(*words, at=at)
-    note(f"next: {line}{f' > {shlex.quote(into)}' if into else ''}")
+    _note_line(f"{line}{f' > {shlex.quote(into)}' if into else ''}")
 
 
 def line_from(*words: str, at: Sequence[str] = tuple(_OPTIONS)) -> str:
@@ -63,7 +66,7 @@ def line_from(*words: str, at: Sequence[str] = tuple(_OPTIONS)) -> str:
 def note_again(*more: str, without: str = "") -> None:
     """Note the same command line with more words, or without one."""
     words = click.get_current_context().meta[WORDS]
-    note(f"next: {command_line([*(word for word in words if word != without), *more])}")
+    _note_line(command_line([*(word for word in words if word != without), *more]))
 
 
 def note_run(result: dict[str, Any]) -> None:
@@ -106,6 +109,11 @@ def unused(name: str) -> str:
         n += 1
         path = Path(name).with_stem(f"{Path(name).stem}-{n}")
     return str(path)
+
+
+def _note_line(line: str) -> None:
+    if len(line) <= _LONGEST:
+        note(f"next: {line}")
 
 
 def _session() -> Any:

@@ -115,7 +115,8 @@ def _names(source: Source) -> list[str]:
     """Return the vectors that can be meant, in a fixed order."""
     if isinstance(source, VectorTable):
         return sorted(source.vectors)
-    return sorted(name for name, spec in source.vectors.items() if not spec.is_multivector)
+    single = (name for name, spec in source.vectors.items() if not spec.is_multivector)
+    return sorted(single) or sorted(source.vectors)  # what is refused is refused by its name
 
 
 def _origins(source: Source) -> dict[str, VectorOrigin]:

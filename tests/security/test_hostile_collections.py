@@ -25,6 +25,10 @@ def origin(**changes: Any) -> dict[str, Any]:
     return {"encoder": "clip", "encoder_fingerprint": "3f9a", **changes}
 
 
+def labels(**changes: Any) -> dict[str, Any]:
+    return {"field": "gender", "rows": {"share": 0.5}, "counts": {"Men": 3}, **changes}
+
+
 def manifest(raw: Any, **more: Any) -> dict[str, Any]:
     return {"version": 1, "vectors": {"raw": raw, "pca": origin()}, **more}
 
@@ -44,6 +48,11 @@ REFUSED: dict[str, Any] = {
     "origin is null": manifest(None),
     "no encoder": manifest({"encoder_fingerprint": "3f9a"}),
     "no fingerprint": manifest({"encoder": "clip"}),
+    "labels as text": manifest(origin(labels="gender")),
+    "labels without rows": manifest(origin(labels={"field": "gender", "counts": {}})),
+    "labels with a count of text": manifest(origin(labels=labels(counts={"Men": "many"}))),
+    "labels of an unknown rule": manifest(origin(labels=labels(rows={"regex": "(a+)+$"}))),
+    "labels of 10 MB": manifest(origin(labels=labels(rows={"share": "9" * 10 * MB}))),
 }
 
 TAKEN: dict[str, Any] = {
@@ -67,8 +76,8 @@ def test_metadata_in_another_form_is_refused_in_one_short_sentence(name: str) ->
 def test_whatever_a_manifest_says_is_read_as_short_texts(name: str) -> None:
     read = Manifest.from_metadata({METADATA_KEY: TAKEN[name]})
     assert set(read.vectors) == {"raw", "pca"}
-    for value in vars(read.vectors["raw"]).values():
-        assert isinstance(value, bool | str)
+    for key, value in vars(read.vectors["raw"]).items():
+        assert isinstance(value, bool | str) or (key, value) == ("labels", None)
     assert len(str(read.vectors["raw"])) < 20 * MB
 
 

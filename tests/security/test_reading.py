@@ -53,6 +53,8 @@ READING: dict[str, tuple[str, ...]] = {
     "plan": ("backfill", "photos", "--projection", "pca.safetensors", "--dry-run"),
 }
 
+SILENT = [command for command in READING.values() if command != ("doctor",)]
+
 # Runs commands in a process whose every connection, look-up and listening socket is told.
 WATCHED = """
 import json, socket, sys
@@ -138,7 +140,7 @@ def test_a_write_would_have_been_noticed(folder: Path) -> None:
 
 def test_nobody_but_the_store_is_spoken_to(folder: Path) -> None:
     with read_only_server() as server:
-        commands = [(*command, "--store", server.url) for command in READING.values()]
+        commands = [(*command, "--store", server.url) for command in SILENT]
         codes, seen = watched(*commands)
         address = urlsplit(server.url)
     assert codes == [0] * len(commands)
@@ -155,8 +157,20 @@ def test_nobody_but_the_store_is_spoken_to(folder: Path) -> None:
 def test_with_an_embedded_store_nobody_is_spoken_to_at_all(folder: Path) -> None:
     with open_store(DEFAULT_STORE) as store:
         fill(store)
-    codes, seen = watched(*READING.values())
-    assert (codes, seen) == ([0] * len(READING), [])
+    codes, seen = watched(*SILENT)
+    assert (codes, seen) == ([0] * len(SILENT), [])
+
+
+def test_doctor_alone_looks_whether_the_hub_is_there_unless_that_is_forbidden(
+    folder: Path,
+) -> None:
+    with open_store(DEFAULT_STORE) as store:
+        fill(store)
+    hub = "http://127.0.0.1:9"
+    codes, seen = watched(("doctor",), HF_ENDPOINT=hub, HF_HUB_OFFLINE="", NO_PROXY="*")
+    assert codes == [0]
+    assert {host for _, host, _ in seen} <= {"127.0.0.1"}
+    assert watched(("doctor",), HF_ENDPOINT=hub, HF_HUB_OFFLINE="1") == ([0], [])
 
 
 def test_pictures_are_ingested_and_a_projection_is_fitted_without_a_connection(
