@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 import unicodedata
@@ -40,8 +41,9 @@ def harmless(shown: str) -> bool:
 def test_every_table_prints_them_and_nothing_acts(photos: list[str]) -> None:
     compared = invoke("compare", "photos", "--labels", FIELD, "--no-controls")
     assert compared.exit_code == 0, compared.output
+    (run_id,) = re.findall(r"^run (\S+)$", compared.stderr, re.MULTILINE)
     searched = invoke("search", "photos", "--id", photos[0], "-k", "20")
-    listed = [invoke("runs", "list"), invoke("runs", "show", compared.stderr.split()[-1])]
+    listed = [invoke("runs", "list"), invoke("runs", "show", run_id)]
     for result in (compared, searched, *listed):
         assert result.exit_code == 0, result.output
         assert harmless(result.stdout), result.stdout

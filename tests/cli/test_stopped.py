@@ -16,7 +16,7 @@ from intramodal.ingest.vectors import export
 from tests.cli.kit import invoke, make_photos, run, walk
 
 LONG = {
-    *("backfill", "compare", "export", "fit", "ingest", "reproduce"),
+    *("advise", "backfill", "compare", "export", "fit", "ingest", "reproduce"),
     *("evaluate fewshot", "evaluate fewshot-text", "evaluate index", "evaluate misalignment"),
     *("evaluate oti", "evaluate recovery", "evaluate retrieval", "evaluate text"),
 }

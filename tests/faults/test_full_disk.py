@@ -223,9 +223,8 @@ def test_a_disk_without_a_free_byte_is_read_rolled_back_and_dropped_from(disk: D
     disk.leave(0)
     assert disk.free == 0
     disk.run("search", "photos", "--id", "5", "--vectors", "raw")
-    _, error = disk.run("adopt", "photos", "--vector", "raw", "--made-by", CLIP, code=1)
-    assert "runs database" in error
-    assert "free some space" in error
+    # What is declared already needs no room, and a run that cannot be recorded stops nothing.
+    disk.run("adopt", "photos", "--vector", "raw", "--made-by", CLIP)
     assert disk.points() == before
     assert "removed" in disk.work("roll-back")
     after = disk.points()

@@ -81,8 +81,8 @@ def test_a_name_that_such_a_server_has_removed_is_used_again_only_after_a_yes(
                 act(again, PROJECTION)
         assert set(again.info().vectors) == {"raw"}
         assert backfill(again, PROJECTION, vector="pca_2").projected == N
-        assert plan_backfill(again, PROJECTION, yes=True).n_missing == N
-        assert backfill(again, PROJECTION, yes=True).projected == N
+        assert plan_backfill(again, PROJECTION, vector="pca", yes=True).n_missing == N
+        assert backfill(again, PROJECTION, vector="pca", yes=True).projected == N
         assert_projected(again)
         assert manifest(store).removed == {}
         assert backfill(again, PROJECTION).projected == 0

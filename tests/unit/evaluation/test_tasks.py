@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import intramodal
 from intramodal.errors import InputError
+from intramodal.evaluation.advice import advise
 from intramodal.evaluation.compare import compare
 from intramodal.evaluation.fewshot import evaluate_fewshot
 from intramodal.evaluation.fewshot_text import evaluate_fewshot_text
@@ -252,7 +253,11 @@ def test_one_query_may_be_drawn() -> None:
 ALIKE = VectorTable(TABLE.ids, TABLE.vectors, {"kind": [*"aabbAA"], "on": ["train", "test"] * 3})
 TEXTS = np.eye(3, dtype=np.float32)
 
+_MORE = np.random.default_rng(0).normal(size=(120, 8)).astype(np.float32)
+MANY_ALIKE = VectorTable(list(range(120)), {"raw": _MORE}, {"kind": [*"aabbAA"] * 20})
+
 JOBS_OF_LABELS: dict[str, Callable[..., Any]] = {
+    "advise": lambda: advise(MANY_ALIKE, fields=["kind"]),
     "compare": lambda: compare(ALIKE, fields=["kind"]).curves(),
     "evaluate_fewshot": lambda: evaluate_fewshot(ALIKE, fields=["kind"], test_share=0.5),
     "evaluate_fewshot_text": lambda: evaluate_fewshot_text(
