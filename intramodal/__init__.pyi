@@ -9,8 +9,8 @@ from .evaluation.fewshot import evaluate_fewshot as evaluate_fewshot
 from .evaluation.fewshot_text import evaluate_fewshot_text as evaluate_fewshot_text
 from .evaluation.gate import Baseline as Baseline
 from .evaluation.gate import gated as gated
-from .evaluation.index import IndexSearch as IndexSearch
 from .evaluation.index import evaluate_index as evaluate_index
+from .evaluation.index_search import IndexSearch as IndexSearch
 from .evaluation.labelled_rows import images_of as images_of
 from .evaluation.labelled_rows import labelled_rows as labelled_rows
 from .evaluation.labelled_rows import value_names as value_names

@@ -11,15 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import Unsupported
-from intramodal.evaluation.index import (
-    IndexSearch,
-    Rows,
-    answers_of,
-    in_gallery,
-    judge,
-    recall_at_k,
-    time_searches,
-)
+from intramodal.evaluation.index import Rows, answers_of, judge, recall_at_k, time_searches
+from intramodal.evaluation.index_search import IndexSearch, in_gallery
 from intramodal.evaluation.tasks import FieldFilter, Mask, RetrievalTask, Sides
 from intramodal.runs.frames import json_values
 from intramodal.store.base import Filter

@@ -10,7 +10,7 @@ import pytest
 
 from intramodal import RunLedger
 from intramodal.commands.options import DEFAULT_RUNS
-from intramodal.evaluation.index import IndexSearch
+from intramodal.evaluation.index_search import IndexSearch
 from intramodal.evaluation.retrieval import CLASSES
 from intramodal.runs.interchange import export_runs
 from intramodal.runs.scores import SCORES, unpack_scores

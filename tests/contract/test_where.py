@@ -15,7 +15,8 @@ from intramodal.evaluation.compare import Comparison, compare
 from intramodal.evaluation.cost import vector_costs
 from intramodal.evaluation.fewshot import evaluate_fewshot
 from intramodal.evaluation.fewshot_text import evaluate_fewshot_text
-from intramodal.evaluation.index import IndexSearch, evaluate_index
+from intramodal.evaluation.index import evaluate_index
+from intramodal.evaluation.index_search import IndexSearch
 from intramodal.evaluation.misalignment import measure_misalignment
 from intramodal.evaluation.recovery import recovery_curve
 from intramodal.evaluation.results import Results

@@ -15,7 +15,8 @@ from intramodal.evaluation.agreement import compare_unlabelled
 from intramodal.evaluation.compare import compare
 from intramodal.evaluation.distances import as_products, distance_note, other_distances
 from intramodal.evaluation.fewshot import evaluate_fewshot
-from intramodal.evaluation.index import IndexSearch, evaluate_index
+from intramodal.evaluation.index import evaluate_index
+from intramodal.evaluation.index_search import IndexSearch
 from intramodal.evaluation.resampling import Resampling
 from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.evaluation.rivals.oti import Inversion, evaluate_inversion

@@ -11,7 +11,8 @@ import pytest
 from intramodal.errors import InputError
 from intramodal.evaluation.compare import compare
 from intramodal.evaluation.fewshot import evaluate_fewshot
-from intramodal.evaluation.index import IndexSearch, evaluate_index
+from intramodal.evaluation.index import evaluate_index
+from intramodal.evaluation.index_search import IndexSearch
 from intramodal.evaluation.label_evidence import expected_ap
 from intramodal.evaluation.labelled_rows import labelled_rows
 from intramodal.evaluation.misalignment import measure_misalignment

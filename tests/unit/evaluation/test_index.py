@@ -11,12 +11,12 @@ import pytest
 from intramodal.errors import InputError
 from intramodal.evaluation.index import (
     IndexResult,
-    IndexSearch,
     certified_ap,
     evaluate_index,
     first_places,
     recall_at_k,
 )
+from intramodal.evaluation.index_search import IndexSearch
 from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.evaluation.tasks import Sides
 from intramodal.projection.projection import Projection

@@ -11,7 +11,8 @@ import pytest
 from intramodal.evaluation.agreement import neighbour_overlap
 from intramodal.evaluation.compare import Comparison, compare
 from intramodal.evaluation.fewshot import evaluate_fewshot
-from intramodal.evaluation.index import IndexSearch, evaluate_index
+from intramodal.evaluation.index import evaluate_index
+from intramodal.evaluation.index_search import IndexSearch
 from intramodal.evaluation.intervals import DIFFERENCE, FRACTION, NONNEGATIVE, Range
 from intramodal.evaluation.misalignment import measure_misalignment, misalignment_of
 from intramodal.evaluation.precision_recall import precision_recall

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from intramodal.errors import InputError, NotFound
-from intramodal.evaluation.index import IndexResult, IndexSearch, evaluate_index, judge_search
+from intramodal.evaluation.index import IndexResult, evaluate_index, judge_search
+from intramodal.evaluation.index_search import IndexSearch
 from intramodal.evaluation.intervals import group_jackknife, sign_flip
 from intramodal.evaluation.ranking import Ties
 from intramodal.evaluation.resampling import Resampling, choose_population

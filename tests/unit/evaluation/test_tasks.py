@@ -17,7 +17,8 @@ from intramodal.evaluation.advice import advise
 from intramodal.evaluation.compare import compare
 from intramodal.evaluation.fewshot import evaluate_fewshot
 from intramodal.evaluation.fewshot_text import evaluate_fewshot_text
-from intramodal.evaluation.index import IndexSearch, evaluate_index
+from intramodal.evaluation.index import evaluate_index
+from intramodal.evaluation.index_search import IndexSearch
 from intramodal.evaluation.labels import encode_labels, look_alikes, warn_of_look_alikes
 from intramodal.evaluation.misalignment import measure_misalignment
 from intramodal.evaluation.retrieval import evaluate_retrieval
