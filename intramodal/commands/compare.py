@@ -548,9 +548,8 @@ def print_verdicts(result: dict[str, Any]) -> None:
     print_by_distance(result, own)
     for name, field in result["fields"].items():
         say(f"{name}: {field['sentence' if is_wide() else 'brief']}")
-    for field in result["fields"].values():
-        beside = field["label_evidence"] or {}
-        say_label_evidence({"label_evidence": one} for one in beside.values())
+    for name, field in result["fields"].items():
+        say_label_evidence((name, one) for one in (field["label_evidence"] or {}).values())
     _print_pieces(result["fields"])
     _print_costs(result["cost"], result["vectors"])
     _print_index(result["index"])

@@ -329,8 +329,8 @@ def note_held_out(result: Mapping[str, Any]) -> None:
     note(f"left out: {gone['n_fit_rows']:,} rows for fitting{copies}, which never judge a map")
 
 
-def say_label_evidence(figures: Iterable[Mapping[str, Any]]) -> None:
-    """Say what stands beside the figures of vectors whose maps have seen labels."""
-    for one in figures:
-        if one.get("label_evidence"):
-            say(printable(f"{one['label_evidence']['sentence']}."))
+def say_label_evidence(figures: Iterable[tuple[str, Mapping[str, Any] | None]]) -> None:
+    """Say what stands beside the figures, by field, of vectors whose maps have seen labels."""
+    for field, evidence in figures:
+        if evidence:
+            say(printable(f"{field}: {evidence['sentence']}."))

@@ -130,8 +130,8 @@ def print_accuracy(result: dict[str, Any]) -> None:
     for sentence in _empty(result):
         note(sentence)
     print_by_distance(result, ())
-    for beside in result.get("label_evidence", {}).values():
-        say_label_evidence({"label_evidence": one} for one in beside.values())
+    for field, beside in result.get("label_evidence", {}).items():
+        say_label_evidence((field, one) for one in beside.values())
     note_where(result)
     note_held_out(result)
     note_run(result)

@@ -177,7 +177,8 @@ def _asked(
     photos: Any, searches: list[str] | None, projection: Any, rerank: int | None
 ) -> list[Any]:
     """Return the searches that are named, or the usual ones, and that of the query side."""
-    from intramodal.evaluation.index import IndexSearch, usual_searches
+    from intramodal.evaluation.index import usual_searches
+    from intramodal.evaluation.index_search import IndexSearch
 
     if searches is None:
         found = usual_searches(photos, own_only=projection is not None)
@@ -218,6 +219,6 @@ def _show(result: dict[str, Any]) -> None:
         (row["field"], row["search"], {**row, "map": row["exact_map"]}) for row in result["rows"]
     ]
     print_by_distance(result, exact)
-    say_label_evidence(result["rows"])
+    say_label_evidence((row["field"], row.get("label_evidence")) for row in result["rows"])
     note_left_out(result, {})
     note_run(result)

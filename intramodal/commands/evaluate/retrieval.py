@@ -246,7 +246,7 @@ def _show(result: dict[str, Any], ks: Sequence[int]) -> None:
         for vector, figures in entry["vectors"].items()
     ]
     print_by_distance(result, vectors)
-    say_label_evidence(figures for *_, figures in vectors)
+    say_label_evidence((field, row.get("label_evidence")) for field, *_, row in vectors)
     note_populations([figures for *_, figures in vectors])
     note_left_out(result, result["fields"])
     note_run(result)
