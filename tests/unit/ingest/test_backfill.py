@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -17,18 +16,10 @@ from intramodal.runs.run import Run
 from intramodal.store.base import Filter, Store, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
-from intramodal.store.open import open_store
 from intramodal.types import unit_rows
 
 N, D = 230, 16
 RAW = VectorOrigin("test", "ab")
-
-
-@pytest.fixture(params=[":memory:", "edge"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    location = ":memory:" if request.param == ":memory:" else str(tmp_path / "store")
-    with open_store(location) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -1,13 +1,27 @@
 from __future__ import annotations
 
+import shutil
 import socket
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.tiny_models import offline, shelf
+from tests.tiny_models import Save, Shelf, offline, shelf
 
 __all__ = ["offline", "shelf"]
+
+
+@pytest.fixture
+def copied(shelf: Shelf, tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that copies a tiny model into a folder of its own, to be spoilt."""
+
+    def copy(save: Save, **changes: Any) -> Path:
+        source = shelf.name(save, **changes).rpartition("local-dir:")[2]
+        return Path(shutil.copytree(source, tmp_path / "model"))
+
+    return copy
 
 
 @pytest.fixture

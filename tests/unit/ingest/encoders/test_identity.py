@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,17 +33,6 @@ TRANSFORMERS = [
     save_clip, save_siglip, save_siglip2, save_dinov2, save_dinov2_registers, save_dinov3
 ]  # fmt: skip
 PICTURES = list(np.random.default_rng(5).integers(0, 256, (3, 40, 50, 3), dtype=np.uint8))
-
-
-@pytest.fixture
-def copied(shelf: Shelf, tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that copies a tiny model into a folder of its own."""
-
-    def copy(save: Save, **changes: Any) -> Path:
-        source = shelf.name(save, **changes).rpartition("local-dir:")[2]
-        return Path(shutil.copytree(source, tmp_path / "copy"))
-
-    return copy
 
 
 def edit(file: Path, change: Callable[[dict[str, Any]], None]) -> None:

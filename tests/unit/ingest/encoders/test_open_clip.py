@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -29,8 +28,8 @@ def folder_of(name: str) -> Path:
 
 
 @pytest.fixture
-def folder(shelf: Shelf, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(folder_of(shelf.name(save_open_clip)), tmp_path / "model"))
+def folder(copied: Callable[..., Path]) -> Path:
+    return copied(save_open_clip)
 
 
 @pytest.fixture

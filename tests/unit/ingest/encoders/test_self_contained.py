@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,17 +25,6 @@ from tests.tiny_models import (
 
 for library in ("torch", "open_clip", "transformers"):
     pytest.importorskip(library)
-
-
-@pytest.fixture
-def folder(shelf: Shelf, tmp_path: Path) -> Callable[[Save], Path]:
-    """Return a function that gives a copy of a tiny model, to be spoilt."""
-
-    def copy(save: Save) -> Path:
-        source = Path(shelf.name(save).rpartition("local-dir:")[2])
-        return Path(shutil.copytree(source, tmp_path / "model"))
-
-    return copy
 
 
 def name_of(save: Save, folder: Path) -> str:
@@ -63,9 +51,9 @@ def test_a_request_would_be_noticed(requests: list[str]) -> None:
 
 @pytest.mark.parametrize("save", [save_open_clip, save_clip, save_siglip, save_dinov2])
 def test_a_folder_is_loaded_without_a_request(
-    save: Save, folder: Callable[[Save], Path], requests: list[str]
+    save: Save, copied: Callable[..., Path], requests: list[str]
 ) -> None:
-    assert load_encoder(name_of(save, folder(save)), device="cpu").dim
+    assert load_encoder(name_of(save, copied(save)), device="cpu").dim
     assert requests == []
 
 
@@ -100,14 +88,14 @@ MODEL, TEXT, VISION = "model_cfg.", "model_cfg.text_cfg.", "model_cfg.vision_cfg
     ],
 )  # fmt: skip
 def test_a_config_that_leads_out_of_its_folder_is_refused_without_a_request(
-    folder: Callable[[Save], Path],
+    copied: Callable[..., Path],
     requests: list[str],
     save: Save,
     file: str,
     key: str,
     value: Any,
 ) -> None:
-    model = folder(save)
+    model = copied(save)
     edit(model / file, {key: value})
     with pytest.raises(ModelError) as refused:
         load_encoder(name_of(save, model), device="cpu")
@@ -117,9 +105,9 @@ def test_a_config_that_leads_out_of_its_folder_is_refused_without_a_request(
 
 
 def test_a_tokenizer_of_the_hub_is_refused_where_the_folder_holds_none(
-    folder: Callable[[Save], Path], requests: list[str]
+    copied: Callable[..., Path], requests: list[str]
 ) -> None:
-    model = folder(save_open_clip)
+    model = copied(save_open_clip)
     for file in [*model.glob("*token*"), *model.glob("vocab*"), *model.glob("merges*")]:
         file.unlink()
     edit(model / "open_clip_config.json", {f"{TEXT}hf_tokenizer_name": "evil/repo"})
@@ -130,9 +118,9 @@ def test_a_tokenizer_of_the_hub_is_refused_where_the_folder_holds_none(
 
 @pytest.mark.parametrize("save", [save_clip, save_siglip])
 def test_a_folder_without_a_tokenizer_gets_none_that_knows_no_word(
-    folder: Callable[[Save], Path], requests: list[str], save: Save
+    copied: Callable[..., Path], requests: list[str], save: Save
 ) -> None:
-    model = folder(save)
+    model = copied(save)
     vocabularies = ("tokenizer.json", "vocab*", "merges*", "*.model")
     for file in [file for pattern in vocabularies for file in model.glob(pattern)]:
         file.unlink()
@@ -151,12 +139,12 @@ def test_a_folder_without_a_tokenizer_gets_none_that_knows_no_word(
 )
 def test_a_note_of_where_a_model_comes_from_is_not_followed(
     shelf: Shelf,
-    folder: Callable[[Save], Path],
+    copied: Callable[..., Path],
     requests: list[str],
     file: str,
     changes: dict[str, Any],
 ) -> None:
-    model = folder(save_clip)
+    model = copied(save_clip)
     edit(model / file, changes)
     encoder = load_encoder(name_of(save_clip, model), device="cpu")
     assert encoder.fingerprint == shelf.encoder(save_clip).fingerprint
@@ -165,7 +153,7 @@ def test_a_note_of_where_a_model_comes_from_is_not_followed(
 
 @pytest.mark.parametrize("save", [save_open_clip, save_clip, save_dinov2])
 def test_what_a_library_asks_for_unforeseen_is_refused_in_one_sentence(
-    folder: Callable[[Save], Path],
+    copied: Callable[..., Path],
     requests: list[str],
     save: Save,
     monkeypatch: pytest.MonkeyPatch,
@@ -179,18 +167,18 @@ def test_what_a_library_asks_for_unforeseen_is_refused_in_one_sentence(
         "transformers.AutoModel.from_pretrained")  # fmt: skip
     monkeypatch.setattr(module, asks)
     with pytest.raises(ModelError, match="lacks a file that its library would fetch") as refused:
-        load_encoder(name_of(save, folder(save)), device="cpu")
+        load_encoder(name_of(save, copied(save)), device="cpu")
     assert "HF_HUB_OFFLINE" not in str(refused.value)
     assert requests == []
 
 
 def test_loading_leaves_environment_and_hub_as_they_were(
-    folder: Callable[[Save], Path], requests: list[str]
+    copied: Callable[..., Path], requests: list[str]
 ) -> None:
     from huggingface_hub import constants
 
     before = dict(os.environ)
-    model = folder(save_clip)
+    model = copied(save_clip)
     load_encoder(name_of(save_clip, model), device="cpu")
     (model / "model.safetensors").unlink()
     with pytest.raises(ModelError):

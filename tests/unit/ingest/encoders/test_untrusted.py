@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,17 +44,6 @@ def mark(tmp_path: Path) -> Path:
 def agreeing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answer yes, should a library ask whether to run a model's code."""
     monkeypatch.setattr("builtins.input", lambda *_: "y")
-
-
-@pytest.fixture
-def folder(shelf: Shelf, tmp_path: Path) -> Callable[[Save], Path]:
-    """Return a function that gives a copy of a tiny model, to be spoilt."""
-
-    def copy(save: Save) -> Path:
-        source = Path(shelf.name(save).rpartition("local-dir:")[2])
-        return Path(shutil.copytree(source, tmp_path / "model"))
-
-    return copy
 
 
 def saved_by_torch(content: Any, file: Path) -> None:
@@ -102,9 +90,9 @@ def test_the_poison_works(mark: Path) -> None:
     ],
 )
 def test_weights_in_a_pickle_with_code_are_refused(
-    folder: Callable[[Save], Path], mark: Path, save: Save, old: str, new: str, write: Any
+    copied: Callable[..., Path], mark: Path, save: Save, old: str, new: str, write: Any
 ) -> None:
-    model = folder(save)
+    model = copied(save)
     (model / old).unlink()
     write({"state_dict": {"visual.proj": Poison(mark)}}, model / new)
     source = "open_clip:local-dir" if save is save_open_clip else "local-dir"
@@ -163,9 +151,9 @@ def test_reading_a_slip_checkpoint_leaves_torch_as_strict_as_before(tmp_path: Pa
 
 @pytest.mark.parametrize("asks", [{}, {"trust_remote_code": True}])
 def test_code_beside_an_open_clip_tokenizer_is_never_run(
-    folder: Callable[[Save], Path], mark: Path, asks: dict[str, bool], agreeing: None
+    copied: Callable[..., Path], mark: Path, asks: dict[str, bool], agreeing: None
 ) -> None:
-    model = folder(save_open_clip)
+    model = copied(save_open_clip)
     write_code(model, mark)
     edit(model / "tokenizer_config.json", tokenizer_class="Evil",
          auto_map={"AutoTokenizer": ["evil.Evil", None]})  # fmt: skip
@@ -189,9 +177,9 @@ def test_code_beside_an_open_clip_tokenizer_is_never_run(
     ],
 )  # fmt: skip
 def test_a_folder_that_needs_its_own_code_is_refused(
-    folder: Callable[[Save], Path], mark: Path, save: Save, file: str, changes: Any, agreeing: None
+    copied: Callable[..., Path], mark: Path, save: Save, file: str, changes: Any, agreeing: None
 ) -> None:
-    model = folder(save)
+    model = copied(save)
     write_code(model, mark)
     edit(model / file, **changes)
     with pytest.raises(ModelError, match=r"never run|model_type is evil"):
@@ -209,13 +197,13 @@ def test_a_folder_that_needs_its_own_code_is_refused(
 )
 def test_where_the_library_has_its_own_class_the_folders_code_is_ignored(
     shelf: Shelf,
-    folder: Callable[[Save], Path],
+    copied: Callable[..., Path],
     mark: Path,
     file: str,
     changes: Any,
     agreeing: None,
 ) -> None:
-    model = folder(save_clip)
+    model = copied(save_clip)
     write_code(model, mark)
     edit(model / file, **changes)
     encoder = load_encoder(f"local-dir:{model}", device="cpu")
