@@ -12,6 +12,7 @@ from intramodal import AnchorSet, Projection, Resampling, VectorTable, evaluate_
 from intramodal.errors import InputError
 from intramodal.evaluation.retrieval import RetrievalResults
 from intramodal.types import Floats, unit_rows
+from tests.query_sides import centred_projection, shifted_rows
 from tests.unit.evaluation.test_retrieval import EXACT, plain_ap
 
 N, D = 50, 12
@@ -19,13 +20,12 @@ N, D = 50, 12
 
 @pytest.fixture
 def X(rng: np.random.Generator) -> Floats:
-    return unit_rows(rng.normal(size=(N, D)) + 0.4)
+    return shifted_rows(rng, N, D)
 
 
 @pytest.fixture
 def pca(rng: np.random.Generator, X: Floats) -> Projection:
-    Q = np.linalg.qr(rng.normal(size=(D, 5)))[0]
-    return Projection(Q, "pca", "clip", "3f9a", offset=X.mean(axis=0))
+    return centred_projection(rng, X, 5)
 
 
 def table(X: Floats, n_labels: int = 5) -> VectorTable:
@@ -54,7 +54,7 @@ def test_the_figures_are_those_of_a_plain_loop(
     )
     Z = unit_rows(pca.apply(X))
     expected = plain_aps(pca.query(X) @ X.T, Z @ Z.T, rerank or 0)
-    name = "pca@query" if rerank is None else f"pca@query:{rerank}"
+    name = "pca_centered@query" if rerank is None else f"pca_centered@query:{rerank}"
     assert [result.vector for result in found] == ["raw", name]
     np.testing.assert_allclose(found["label", name].ap, expected, atol=EXACT)
     interval = found["label", name].interval
@@ -67,7 +67,7 @@ def test_reranking_everything_is_the_stored_projection(X: Floats, pca: Projectio
     found = evaluate_retrieval(
         both, vectors=["raw", "pca"], fields=["label"], query_side=pca, rerank=N
     )
-    stored, mapped = found["label", "pca"], found["label", f"pca@query:{N}"]
+    stored, mapped = found["label", "pca"], found["label", f"pca_centered@query:{N}"]
     np.testing.assert_allclose(mapped.ap, stored.ap, atol=EXACT)
     assert stored.interval
     assert mapped.interval
@@ -80,8 +80,8 @@ def test_a_device_and_a_vector_of_the_same_name_are_refused(X: Floats, pca: Proj
     with pytest.raises(InputError, match="on the CPU, not on 'cpu'"):
         evaluate_retrieval(table(X), vectors=["raw"], fields=["label"], query_side=pca, rerank=5,
                            device="cpu")  # fmt: skip
-    taken = table(X).with_unit_vectors({"pca@query": X})
-    with pytest.raises(InputError, match="is called 'pca@query' and there is a vector"):
+    taken = table(X).with_unit_vectors({"pca_centered@query": X})
+    with pytest.raises(InputError, match="is called 'pca_centered@query' and there is a vector"):
         evaluate_retrieval(taken, vectors=["raw"], fields=["label"], query_side=pca)
 
 

@@ -19,6 +19,7 @@ from intramodal.store.manifest import Manifest, VectorOrigin
 from intramodal.store.open import open_store
 from intramodal.store.query_side import QuerySide
 from intramodal.types import Floats, unit_rows
+from tests.query_sides import centred_projection, shifted_rows
 
 N, D = 40, 16
 CLIP = VectorOrigin("clip", "3f9a")
@@ -33,13 +34,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def X(rng: np.random.Generator) -> Floats:
-    return unit_rows(rng.normal(size=(N, D)) + 0.5)
+    return shifted_rows(rng, N, D)
 
 
 @pytest.fixture
 def pca(rng: np.random.Generator, X: Floats) -> Projection:
-    Q = np.linalg.qr(rng.normal(size=(D, 6)))[0]
-    return Projection(Q, "pca_centered", "clip", "3f9a", offset=X.mean(axis=0))
+    return centred_projection(rng, X, 6)
 
 
 def photos(
