@@ -27,6 +27,7 @@ from intramodal.runs.records import RunRecord
 from intramodal.store.base import VectorSpec
 from intramodal.store.edge.engine import optimize_in_child
 from intramodal.store.server.client import Retry, Streams
+from tests.children import guarded
 from tests.cli.kit import invoke, run
 
 pytestmark = [
@@ -77,16 +78,8 @@ def started(
 ) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", code, *arguments]
     stdin = None if streams == subprocess.PIPE else streams
-    with subprocess.Popen(
-        command, stdin=stdin, stdout=streams, stderr=streams, text=True
-    ) as child:
-        guard = threading.Timer(DEADLINE_S, child.kill)
-        guard.start()
-        try:
-            yield child
-        finally:
-            guard.cancel()
-            child.kill()
+    with guarded(command, DEADLINE_S, stdin=stdin, stdout=streams, stderr=streams) as child:
+        yield child
 
 
 @contextmanager

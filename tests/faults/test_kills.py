@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +38,7 @@ from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.open import open_store
 from intramodal.types import unit_rows
+from tests.children import guarded
 from tests.plain_encoder import (
     DIM,
     PlainEncoder,
@@ -183,14 +183,8 @@ def kill_during(
 @contextmanager
 def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     root = Path(__file__).parents[2]
-    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as child:
-        guard = threading.Timer(DEADLINE_S, child.kill)
-        guard.start()
-        try:
-            yield child
-        finally:
-            guard.cancel()
-            child.kill()
+    with guarded(command, DEADLINE_S, cwd=root, stdout=subprocess.PIPE) as child:
+        yield child
 
 
 def moment(kill: int, n_batches: int) -> tuple[int, float]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from intramodal import ImageCollection, open_store
 from intramodal.ingest.pipeline import images_collection, ingest_images
 from intramodal.ingest.sources.formats import open_source
 from intramodal.runs.ledger import RunLedger
+from tests.children import guarded
 from tests.cli.kit import run
 from tests.databases import VARIABLE, postgres_schema
 from tests.plain_encoder import PlainEncoder, write_pictures
@@ -76,14 +76,8 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "tests.faults.test_two_ingests", *arguments]
     root = Path(__file__).parents[2]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=root, stdin=pipe, stdout=pipe, text=True) as child:
-        guard = threading.Timer(DEADLINE_S, child.kill)
-        guard.start()
-        try:
-            yield child
-        finally:
-            guard.cancel()
-            child.kill()
+    with guarded(command, DEADLINE_S, cwd=root, stdin=pipe, stdout=pipe) as child:
+        yield child
 
 
 def wait_until_held(child: subprocess.Popen[str]) -> None:
