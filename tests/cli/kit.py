@@ -11,11 +11,11 @@ import click
 import numpy as np
 from click.testing import CliRunner, Result
 
-from intramodal import ImageCollection, open_store
+from intramodal import ImageCollection, Projection, open_store
 from intramodal.cli import cli
 from intramodal.commands.options import DEFAULT_STORE
 from intramodal.store.manifest import VectorOrigin
-from intramodal.types import Floats, point_id
+from intramodal.types import Floats, declared_fingerprint, point_id
 
 N, N_KINDS = 120, 6
 
@@ -47,6 +47,21 @@ def walk(command: click.Command, path: str = "") -> list[tuple[str, click.Comman
     return [
         row for name, child in children.items() if child for row in walk(child, f"{path} {name}")
     ]
+
+
+def make_declared(X: Floats, payloads: Sequence[dict[str, Any]], model: str, file: str) -> None:
+    """Write `photos` with vectors `X` (n, d) of a declared model to the default store.
+
+    Beside it are texts, `T.npy`, and a projection of that model, `file`.
+    """
+    origin = VectorOrigin(model, declared_fingerprint(model))
+    with open_store(DEFAULT_STORE) as store:
+        made = ImageCollection.create(store, "photos", {"raw": (X.shape[1], origin)})
+        made.write(list(range(len(X))), {"raw": X}, payloads)
+    texts = np.random.default_rng(8).normal(size=(60, X.shape[1]))
+    np.save("T.npy", texts.astype(np.float32))
+    half = np.eye(X.shape[1], 8, dtype=np.float32)
+    Projection(half, "pca", model, declared_fingerprint(model)).save(file)
 
 
 def make_photos(

@@ -12,10 +12,7 @@ import pytest
 from intramodal import ImageCollection, open_store
 from intramodal.commands.options import DEFAULT_STORE
 from intramodal.fit_rows import FitRows
-from intramodal.projection.projection import Projection
-from intramodal.store.manifest import VectorOrigin
-from intramodal.types import declared_fingerprint
-from tests.cli.kit import invoke, run
+from tests.cli.kit import invoke, make_declared, run
 
 N, D, K = 320, 32, 4
 MODEL = "open_clip:ViT-B-32:openai"
@@ -32,14 +29,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Gener
         {"my kind": f"k{kind}", "noise": f"n{other}", "split": "train" if i % 3 else "test"}
         for i, (kind, other) in enumerate(zip(kinds, noise, strict=True))
     ]
-    origin = VectorOrigin(MODEL, declared_fingerprint(MODEL))
-    with open_store(DEFAULT_STORE) as store:
-        made = ImageCollection.create(store, "photos", {"raw": (D, origin)})
-        made.write(list(range(N)), {"raw": X}, payloads)
-    np.save("T.npy", rng.normal(size=(60, D)).astype(np.float32))
-    Projection(np.eye(D, 8, dtype=np.float32), "pca", MODEL, declared_fingerprint(MODEL)).save(
-        "pca map.safetensors"
-    )
+    make_declared(X, payloads, MODEL, "pca map.safetensors")
 
 
 ADVISE = ("advise", "photos", "--labels", "my kind")

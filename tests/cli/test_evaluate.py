@@ -25,21 +25,15 @@ from tests.cli.evaluated import (
     fill,
     half,
     invoke,
-    make_shop,
     pictures,
     run,
     texts,
 )
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_shop(tmp_path_factory.mktemp("shop"))
-
-
 @pytest.fixture(autouse=True)
-def there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
+def folder(in_shop: Path) -> Path:
+    return in_shop
 
 
 def leave_one_out(X: np.ndarray, labels: list[Any]) -> np.ndarray:

@@ -14,18 +14,13 @@ from intramodal.evaluation.index_search import IndexSearch
 from intramodal.evaluation.retrieval import CLASSES
 from intramodal.runs.interchange import export_runs
 from intramodal.runs.scores import SCORES, unpack_scores
-from tests.cli.evaluated import N, invoke, make_shop, pictures, run
+from tests.cli.evaluated import N, invoke, pictures, run
 from tests.cli.kit import cells_of
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_shop(tmp_path_factory.mktemp("shop"))
-
-
 @pytest.fixture(autouse=True)
-def there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
+def folder(in_shop: Path) -> Path:
+    return in_shop
 
 
 def test_every_search_is_judged_beside_the_exact_ranking() -> None:

@@ -11,18 +11,13 @@ import pytest
 from intramodal import Projection, open_store
 from intramodal.commands.options import DEFAULT_STORE
 from tests.browser import chromium
-from tests.cli.evaluated import COMMANDS, fill, half, invoke, make_shop, run
+from tests.cli.evaluated import COMMANDS, fill, half, invoke, run
 from tests.faults.wire import WireServer
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_shop(tmp_path_factory.mktemp("shop"))
-
-
 @pytest.fixture(autouse=True)
-def there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
+def folder(in_shop: Path) -> Path:
+    return in_shop
 
 
 @pytest.mark.parametrize("name", COMMANDS)

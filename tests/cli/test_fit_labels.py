@@ -16,9 +16,7 @@ from intramodal.fit_rows import FitRows
 from intramodal.ingest.vectors.matrices import read_matrix
 from intramodal.projection.posterior import load_map
 from intramodal.projection.projection import Projection
-from intramodal.store.manifest import VectorOrigin
-from intramodal.types import declared_fingerprint
-from tests.cli.kit import invoke, run
+from tests.cli.kit import invoke, make_declared, run
 
 N, D, K = 240, 32, 4
 MODEL = "hf:our/clip"
@@ -33,14 +31,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Gener
         {"kind": f"k{kind}", "shade of it": f"s{i % 3}", "split": "train" if i % 3 else "test"}
         for i, kind in enumerate(kinds)
     ]
-    origin = VectorOrigin(MODEL, declared_fingerprint(MODEL))
-    with open_store(DEFAULT_STORE) as store:
-        made = ImageCollection.create(store, "photos", {"raw": (D, origin)})
-        made.write(list(range(N)), {"raw": X}, payloads)
-    np.save("T.npy", rng.normal(size=(60, D)).astype(np.float32))
-    Projection(np.eye(D, 8, dtype=np.float32), "pca", MODEL, declared_fingerprint(MODEL)).save(
-        "pca.safetensors"
-    )
+    make_declared(X, payloads, MODEL, "pca.safetensors")
 
 
 FIT = ("fit", "photos", "--labels", "kind")
