@@ -27,13 +27,9 @@ CODE = "from intramodal.cli import main; main()"
 
 
 @pytest.fixture(autouse=True)
-def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
+def in_tmp(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(completion, "_PATIENCE_S", 60.0)  # it would end this process
-    return folder
+    return empty_folder
 
 
 def offered(words: str) -> list[str]:

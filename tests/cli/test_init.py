@@ -21,12 +21,8 @@ FILE = Path("intramodal.toml")
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
+def folder(empty_folder: Path) -> Path:
+    return empty_folder
 
 
 def settings() -> list[str]:

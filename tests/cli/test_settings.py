@@ -24,13 +24,10 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(empty_folder: Path) -> Path:
     """Return the current folder, trusted; nobody has settings of their own."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    trust(Path.cwd())
-    return Path.cwd()
+    trust(empty_folder)
+    return empty_folder
 
 
 def write(content: str) -> None:

@@ -103,14 +103,10 @@ BEYOND = [(path, name, option) for path, name, option in EVERY
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the current folder, which nobody trusts."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("QDRANT_API_KEY", KEY)
-    folder = tmp_path / "strange"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
+    return empty_folder
 
 
 def write(content: str) -> Path:
@@ -242,8 +238,8 @@ def test_a_folder_that_is_gone_is_distrusted(
     run("trust")
     monkeypatch.chdir(folder.parent)
     folder.rmdir()
-    assert run("trust", "strange", "--remove")["trusted"] == []
-    assert "there is no folder" in run("trust", "strange", code=1)["error"]["message"]
+    assert run("trust", "work", "--remove")["trusted"] == []
+    assert "there is no folder" in run("trust", "work", code=1)["error"]["message"]
 
 
 def test_folders_that_are_trusted_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
