@@ -118,6 +118,24 @@ class Copy:
     storing: Storing = field(default=Storing())
     """How the new vector is stored."""
 
+    @classmethod
+    def of(
+        cls,
+        collection: ImageCollection,
+        projection: StoredMap,
+        new_name: str,
+        *,
+        source: str | None,
+        vector: str | None,
+        storing: Storing,
+    ) -> Copy:
+        """Return the copy that is meant, of a collection or an alias; see `check_copyable`."""
+        old = original_of(collection, new_name)
+        name = vector or projection.default_vector
+        copy = cls(old, projection, new_name, own_vector(old, source), name, storing)
+        check_copyable(copy)
+        return copy
+
     @cached_property
     def renamed(self) -> dict[str, str]:
         """New names of the vectors that are copied: all but the projected one, if it is there."""
@@ -518,12 +536,11 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     run = run or Run()
     log_projection(run, projection)
     check_pace(batch_size, throttle)
-    vector = vector or projection.default_vector
-    original = original_of(collection, new_collection)
-    source = own_vector(original, source)
     storing = Storing(on_disk, quantize, datatype)
-    copy = Copy(original, projection, new_collection, source, vector, storing)
-    check_copyable(copy)
+    copy = Copy.of(
+        collection, projection, new_collection, source=source, vector=vector, storing=storing
+    )
+    vector = copy.vector
     check_copy_space(copy, reindex=reindex)
     new, is_done = _open_or_create(copy)
     n_skipped = new.count(Filter(has_vector=vector), exact=False)
@@ -537,7 +554,7 @@ def copy_collection(  # noqa: PLR0913  a job has as many knobs as it has
     seconds = round(time.perf_counter() - started, 3)
     reindex_seconds, unbuilt = _index(copy, new) if reindex and not is_done else (0.0, [])
     summary = CopySummary(
-        collection=original.name,
+        collection=copy.collection.name,
         new_collection=new.name,
         source=copy.new_source,
         vector=vector,

@@ -11,9 +11,7 @@ from intramodal.errors import StoreError
 from intramodal.ingest.backfill.copy import (
     Copy,
     check_copy_space,
-    check_copyable,
     is_switched,
-    original_of,
 )
 from intramodal.ingest.backfill.in_place import check_space, on_optimizer
 from intramodal.ingest.backfill.new_vector import Storing, new_vector
@@ -22,7 +20,7 @@ from intramodal.progress import LongRead
 from intramodal.projection.posterior import StoredMap
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
-from intramodal.store.default_vectors import own_vector, source_and_projection
+from intramodal.store.default_vectors import source_and_projection
 from intramodal.store.origins import check_in_place, check_made_by, look_again
 from intramodal.types import short_repr
 
@@ -244,12 +242,11 @@ def plan_copy(  # noqa: PLR0913  as `copy_collection`
     datatype: str | None = None,
 ) -> BackfillPlan:
     """Return what `copy_collection` would do, with the same refusals, changing nothing."""
-    vector = vector or projection.default_vector
-    collection = original_of(collection, new_collection)
-    source = own_vector(collection, source)
     storing = Storing(on_disk, quantize, datatype)
-    copy = Copy(collection, projection, new_collection, source, vector, storing)
-    check_copyable(copy)
+    copy = Copy.of(
+        collection, projection, new_collection, source=source, vector=vector, storing=storing
+    )
+    collection, source, vector = copy.collection, copy.source, copy.vector
     info = collection.info()
     settings = _settings(collection)
     before = collection_costs(collection, settings)
