@@ -72,7 +72,7 @@ from intramodal.store.manifest import VectorOrigin
 from intramodal.store.model_check import ModelCheck, warn_of_wrong_model
 from intramodal.store.origins import check_fitted_for, check_is
 from intramodal.store.query_side import QuerySide
-from intramodal.types import Floats, PointId, VectorTable, first_lines, unit_rows
+from intramodal.types import FittedVector, Floats, PointId, VectorTable, first_lines, unit_rows
 
 
 @dataclass(frozen=True)
@@ -89,20 +89,23 @@ class Context:
     """What a comparison rests on, and what its report is computed from.
 
     `table` holds both vectors and the label fields of the points that take part, and remembers
-    classes, tasks and unit rows; `split` are its two sides, as `sides` chose them.
-    `projection` is what B was made with, `texts` (n, d) are in the space of A; `where` is the
-    filter that all of the points match. `side` is B where it is no stored vector.
+    classes, tasks and unit rows; `knobs` say how each field was compared, with the two sides that
+    `sides` chose. `projection` is what B was made with, `texts` (n, d) are in the space of A;
+    `where` is the filter that all of the points match.
     """
 
     source: ImageCollection | VectorTable
     table: VectorTable
     projection: StoredMap | None
-    texts: Floats | None
-    min_class_size: int
-    split: tuple[Mask, Mask] | None = None
+    knobs: Knobs
     where: Filter | None = None
     sides: Sides | None = None
-    side: QuerySide | None = None
+    texts: Floats | None = None
+
+    @property
+    def side(self) -> QuerySide | None:
+        """B, where it is no stored vector."""
+        return self.knobs.side
 
     @property
     def fitted(self) -> StoredMap | None:
@@ -118,22 +121,27 @@ class Comparison(Results):
     ----------
     vectors : (str, str)
         A, in use, and B, which may replace it.
-    dims : (int, int)
-        Their lengths.
     margin : float
         Largest harmless loss, a fraction.
     fields : dict of str to FieldEvidence
     context : Context
-    max_queries : int or None
-        How many queries were drawn, at most; None if all asked.
     """
 
     vectors: tuple[str, str]
-    dims: tuple[int, int]
     margin: float
     fields: Mapping[str, FieldEvidence]
     context: Context
-    max_queries: int | None = None
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """Lengths of both vectors."""
+        a, b = (self.context.table.vectors[name].shape[1] for name in self.vectors)
+        return a, b
+
+    @property
+    def max_queries(self) -> int | None:
+        """How many queries were drawn, at most; None if all asked."""
+        return self.context.knobs.max_queries
 
     @cached_property
     def p_adjusted(self) -> dict[str, float]:
@@ -271,7 +279,8 @@ class Comparison(Results):
         }
 
     def record(self, run: Run) -> None:
-        """Write the figures, and the scores of every query, to a run."""
+        """Write the query side, the figures and the scores of every query to a run."""
+        log_query_side(run, self.context.side)
         for name, row in self.fields.items():
             _log_field(run, name, row)
         results = [result for row in self.fields.values() for result in row.results]
@@ -291,7 +300,7 @@ class Comparison(Results):
             (self.vectors[0], about.side or self.vectors[1]),
             tasks,
             sides=about.sides,
-            split=about.split,
+            split=about.knobs.split,
             where=about.where,
         )
 
@@ -304,17 +313,17 @@ class Comparison(Results):
         # The index knows all points: recall among a sample of them would say nothing.
         if self.points.sample:
             return None
-        how: Any = {"sides": about.sides, "split": about.split, "where": about.where}
+        how: Any = {"sides": about.sides, "split": about.knobs.split, "where": about.where}
         return index_recall(source, about.table, about.side, **how)
 
     def _stored_task(self, field: str) -> RetrievalTask | None:
         """Return the task of all queries of a field; None if the store searches other points."""
-        about = self.context
+        about, knobs = self.context, self.context.knobs
         # Of a sample, and of a gallery given as a mask, the store knows nothing.
         if self.points.sample or (about.sides and isinstance(about.sides.gallery, np.ndarray)):
             return None
-        at_least = about.min_class_size
-        return RetrievalTask.of_all(about.table, field, split=about.split, min_class_size=at_least)
+        at_least = knobs.min_class_size
+        return RetrievalTask.of_all(about.table, field, split=knobs.split, min_class_size=at_least)
 
     @cached_property
     def model_check(self) -> ModelCheck | None:
@@ -643,63 +652,112 @@ def compare(  # noqa: PLR0913  a job has as many knobs as it has
         If a projection is not of the vectors it is given for.
     """
     run, sides = run or Run(), Sides.of(sides)
-    _check_unit(resampling)
-    if query_side is not None:
-        a = own_vector(source, a)
-    side = QuerySide.of(query_side, [a or ""], rerank)
-    _check_side(source, side, b=b, tasks=tasks, projection=projection)
-    a, b = vector_pair(source, a, b) if side is None else (side.vector, side.name)
-    tasks = tasks if side is None else ("retrieval",)
-    stored = (a, b) if side is None else (a,)
-    _check_made(source, b, projection)
-    wanted = [*fields, *sides.fields]
-    seen = fitted_by(beside, [one.default_vector for one in beside], a) | fitted_sides([side])
-    how = {"where": where, "sample": sample, "seed": seed, "fitted": seen}
-    whole = _read(source, stored, wanted, resampling, how)
+    pair = _Pair.of(source, a, b, projection, query_side, rerank)
+    tasks = pair.tasks(tasks)
+    how = {"where": where, "sample": sample, "seed": seed, "fitted": pair.fitted(beside)}
+    whole = _read(source, pair.stored, [*fields, *sides.fields], resampling, how)
     table, split = sides.apply(whole)
-    table = with_mapped_queries(table, side)
-    max_queries = _bounded(max_queries, len(table), all_queries=all_queries)
-    controls = controls and "retrieval" in tasks
-    table, others = _with_others(source, table, (a, b), projection, beside, controls=controls)
+    table, others = _mapped(
+        source, table, pair, beside, controls=controls and "retrieval" in tasks
+    )
     knobs = Knobs(
         others=others,
-        tasks=tuple(tasks),
+        tasks=tasks,
         min_class_size=min_class_size,
-        max_queries=max_queries,
+        max_queries=_bounded(max_queries, len(table), all_queries=all_queries),
         resampling=resampling,
         seed=seed,
         split=split,
         guard=guard,
         duplicates=check_threshold(duplicates),
-        distances=distances_by_side(other_distances(source, whole, stored), side),
-        side=side,
+        distances=distances_by_side(other_distances(source, whole, pair.stored), pair.side),
+        side=pair.side,
     )
-    _check(table, a, b, fields, knobs, margin)
+    _check(table, pair, fields, knobs, margin)
     found = Comparison(
         points=Points.of(source, whole, seed, where),
         run_id=run.id,
-        vectors=(a, b),
-        dims=(table.vectors[a].shape[1], table.vectors[b].shape[1]),
+        vectors=pair.names,
         margin=margin,
-        fields=_gathered(table, (a, b), fields, knobs, run),
-        context=Context(
-            source, table, projection, None, min_class_size, split, where, sides, side
-        ),
-        max_queries=max_queries,
+        fields=_gathered(table, pair, fields, knobs, run),
+        context=Context(source, table, projection, knobs, where, sides),
     )
     log_source(run, source, found.points)
-    log_query_side(run, side)
     run.keep(found)
     return found if texts is None else found.with_texts(texts)
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """The vectors that are compared: B is stored, or stored vectors A by projected queries."""
+
+    a: str
+    b: str
+    projection: StoredMap | None
+    """What made B, where it is known."""
+    side: QuerySide | None
+
+    @classmethod
+    def of(
+        cls,
+        source: VectorTable | ImageCollection,
+        a: str | None,
+        b: str | None,
+        projection: StoredMap | None,
+        query_side: Projection | None,
+        rerank: int | None,
+    ) -> _Pair:
+        """Return those that are meant; raises unless B is what the projection made."""
+        if query_side is not None:
+            a = own_vector(source, a)
+        side = QuerySide.of(query_side, [a or ""], rerank)
+        if side is None:
+            a, b = vector_pair(source, a, b)
+            if projection is not None and isinstance(source, ImageCollection):
+                check_is(projection, source, b)
+            return cls(a, b, projection, None)
+        if b is not None or projection is not None:
+            raise InputError(
+                "a query side takes the place of vector B, and is its own projection; leave out b "
+                "and projection"
+            )
+        check_query_side(source, side)
+        return cls(side.vector, side.name, None, side)
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """A and B."""
+        return self.a, self.b
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """Those that are read."""
+        return self.names if self.side is None else (self.a,)
+
+    def tasks(self, asked: Sequence[str]) -> tuple[str, ...]:
+        """Return the evidence that there is of them, of what is asked for."""
+        if self.side is None:
+            return tuple(asked)
+        if "retrieval" not in asked:
+            raise InputError(
+                "a query side is judged by retrieval: few-shot accuracy needs no search, so that "
+                "a client can project all of its vectors; compare the stored vector for that"
+            )
+        return ("retrieval",)
+
+    def fitted(self, beside: Sequence[StoredMap]) -> dict[str, FittedVector]:
+        """Return the maps that have seen labels, of those beside and of the query side."""
+        names = [one.default_vector for one in beside]
+        return fitted_by(beside, names, self.a) | fitted_sides([self.side])
+
+
 def _gathered(
-    table: VectorTable, vectors: tuple[str, str], fields: Sequence[str], knobs: Knobs, run: Run
+    table: VectorTable, pair: _Pair, fields: Sequence[str], knobs: Knobs, run: Run
 ) -> dict[str, FieldEvidence]:
     """Return the evidence of every field; what is done is kept where the next is stopped."""
     found = {}
     for field in tracked(fields, "compare", unit="field", name=str):
-        found[field] = gathered(table, *vectors, field, knobs)
+        found[field] = gathered(table, pair.a, pair.b, field, knobs)
         _log_field(run, field, found[field])
     return found
 
@@ -729,41 +787,10 @@ def _read(
     resampling: Resampling,
     how: Mapping[str, Any],
 ) -> VectorTable:
-    """Read both vectors and the fields of labels, sides and units, once."""
+    """Read the vectors and the fields of labels, sides and units, once."""
+    _check_unit(resampling)
     units = () if isinstance(source, VectorTable) else resampling.fields
     return read_labelled(source, vectors, [*fields, *units], **how)
-
-
-def _check_side(
-    source: VectorTable | ImageCollection,
-    side: QuerySide | None,
-    *,
-    b: str | None,
-    tasks: Sequence[str],
-    projection: StoredMap | None,
-) -> None:
-    """Raise unless the query side, if there is one, can be vector B."""
-    if side is None:
-        return
-    if b is not None or projection is not None:
-        raise InputError(
-            "a query side takes the place of vector B, and is its own projection; leave out b and "
-            "projection"
-        )
-    if "retrieval" not in tasks:
-        raise InputError(
-            "a query side is judged by retrieval: few-shot accuracy needs no search, so that a "
-            "client can project all of its vectors; compare the stored vector for that"
-        )
-    check_query_side(source, side)
-
-
-def _check_made(
-    source: VectorTable | ImageCollection, vector: str, projection: StoredMap | None
-) -> None:
-    """Raise `ManifestMismatchError` unless a vector was made by the projection that is given."""
-    if projection is not None and isinstance(source, ImageCollection):
-        check_is(projection, source, vector)
 
 
 def _check_unit(resampling: Resampling) -> None:
@@ -784,20 +811,20 @@ def _bounded(max_queries: int | None, n: int, *, all_queries: bool) -> int | Non
     return DRAWN_QUERIES if is_many else max_queries
 
 
-def _with_others(
+def _mapped(
     source: VectorTable | ImageCollection,
     table: VectorTable,
-    vectors: tuple[str, str],
-    projection: StoredMap | None,
+    pair: _Pair,
     beside: Sequence[StoredMap],
     *,
     controls: bool,
 ) -> tuple[VectorTable, tuple[str, ...]]:
-    """Return the table with other maps of vector A as further vectors, and their names."""
+    """Return the table with further maps of vector A, and the names of those beside B."""
+    table = with_mapped_queries(table, pair.side)
     names: tuple[str, ...] = ()
     if controls and isinstance(source, ImageCollection):
-        table, names = with_controls(source, table, vectors, projection)
-    table, rivals = with_rivals(source, table, vectors[0], beside)
+        table, names = with_controls(source, table, pair.names, pair.projection)
+    table, rivals = with_rivals(source, table, pair.a, beside)
     return table, (*rivals, *names)
 
 
@@ -852,15 +879,15 @@ def with_rivals(
 
 
 def _check(
-    table: VectorTable, a: str, b: str, fields: Sequence[str], knobs: Knobs, margin: float
+    table: VectorTable, pair: _Pair, fields: Sequence[str], knobs: Knobs, margin: float
 ) -> None:
     unknown = sorted(set(knobs.tasks) - set(TASKS))
     if unknown or not knobs.tasks:
         raise InputError(f"tasks are {' and '.join(TASKS)}, got {', '.join(unknown) or 'none'}")
     if not fields:
         raise InputError("no label field is given; name at least one payload field")
-    if a == b:
-        raise InputError(f"{a!r} is compared with itself; name two vectors")
+    if pair.a == pair.b:
+        raise InputError(f"{pair.a!r} is compared with itself; name two vectors")
     if not 0 <= margin < 1:
         raise InputError(f"the margin is a fraction from 0, for example {MARGIN}, got {margin}")
     if not 0 < knobs.guard < 1:

@@ -30,17 +30,17 @@ from intramodal.evaluation.protocols import (
     shot_images,
     with_shots,
 )
-from intramodal.evaluation.results import Results, log_source
+from intramodal.evaluation.results import ResultList, log_source
 from intramodal.evaluation.shots import SHOTS, FewshotTask, drawn_anew
 from intramodal.evaluation.tasks import Mask, Points, Sides
 from intramodal.plots import Plot, shots_plot
 from intramodal.progress import tracked
-from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
+from intramodal.runs.frames import data_frame, html_table, json_values
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import searched_vectors
-from intramodal.types import Distance, Floats, PointId, VectorTable, first_lines
+from intramodal.types import Distance, Floats, PointId, VectorTable
 
 N_EPISODES = 50
 """Draws of the shots unless told otherwise."""
@@ -185,7 +185,7 @@ class FewshotResult:
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class FewshotResults(Results):
+class FewshotResults(ResultList[FewshotResult]):
     """Few-shot accuracy of several vectors for several label fields.
 
     ``results[field, vector]`` holds one `FewshotResult` a classifier; iterating gives all.
@@ -254,10 +254,6 @@ class FewshotResults(Results):
             "run_id": self.run_id,
         }
 
-    def to_frame(self) -> Any:
-        """Return a pandas data frame, one row an episode of every result."""
-        return stacked_frames(result.to_frame() for result in self.results)
-
     def record(self, run: Run) -> None:
         """Record the figures, and the accuracy of every episode and class."""
         for result in self.results:
@@ -279,13 +275,6 @@ class FewshotResults(Results):
         for result in self.results:
             fields.setdefault(result.field, []).append(result)
         return Plot.of(map(_shots_plot, fields.values()))
-
-    def _repr_html_(self) -> str:
-        return "".join(result._repr_html_() for result in self.results)
-
-    def __repr__(self) -> str:
-        """Return the repr of each result, one a line."""
-        return first_lines(map(repr, self.results))
 
 
 def _shots_plot(results: Sequence[FewshotResult]) -> str:

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -28,15 +27,12 @@ from intramodal.evaluation.mapped_queries import (
 )
 from intramodal.evaluation.ranking import score_blocks
 from intramodal.evaluation.resampling import Population, Resampling, interval_population
-from intramodal.evaluation.results import Results, class_means, interval_values, log_source
+from intramodal.evaluation.results import ResultList, class_means, interval_values, log_source
 from intramodal.evaluation.retrieval import (
     CLASSES,
     RetrievalResult,
+    exact_results,
     note_of,
-    run_task,
-    with_distance,
-    with_interval,
-    with_label_evidence,
 )
 from intramodal.evaluation.tasks import (
     Mask,
@@ -48,13 +44,13 @@ from intramodal.evaluation.tasks import (
 )
 from intramodal.plots import Plot, figure_plot
 from intramodal.progress import tracked
-from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
+from intramodal.runs.frames import data_frame, html_table, json_values
 from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, QueryScores, pack_scores
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import searched_vectors
-from intramodal.types import Distance, Floats, PointId, VectorTable, first_lines
+from intramodal.types import Distance, Floats, PointId, VectorTable
 
 log = logging.getLogger(__name__)
 
@@ -348,7 +344,7 @@ class IndexResult:
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class IndexResults(Results):
+class IndexResults(ResultList[IndexResult]):
     """Quality of the store's answers to several searches for several label fields.
 
     ``results[field, name]`` is one `IndexResult`; iterating gives all of them.
@@ -418,10 +414,6 @@ class IndexResults(Results):
             "label_evidence": beside.get("label_evidence"),
         }
 
-    def to_frame(self) -> Any:
-        """Return a pandas data frame, one row a query of every field and search."""
-        return stacked_frames(result.to_frame() for result in self.results)
-
     def record(self, run: Run) -> None:
         """Record the figures, and the scores of every query and class."""
         for found in self.exact.values():
@@ -444,13 +436,6 @@ class IndexResults(Results):
                 figure_plot([(n, r["recall"], None) for n, r in rows], f"recall@{self.k}"),
             ]
         )
-
-    def _repr_html_(self) -> str:
-        return "".join(result._repr_html_() for result in self.results)
-
-    def __repr__(self) -> str:
-        """Return the repr of each result, one a line."""
-        return first_lines(map(repr, self.results))
 
 
 def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
@@ -530,33 +515,14 @@ def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
     asked = [search.within(where) for search in filtered]
     _warn_of_slowness(collection, asked, tasks, n_timed)
     exact = _exact(tasks, asked, rows, distances, resampling, seed)
-    pairs = [(task, search) for task in tasks for search in asked]
+    how: Any = {"k": k, "denominator": denominator, "n_timed": n_timed}
+    how |= {"cluster": resampling.unit, "seed": seed}
     found = IndexResults(
         points=Points.of(collection, table, seed, where),
         run_id=run.id,
         k=k,
         searches=asked,
-        results=[
-            judge_search(
-                collection,
-                rows,
-                task,
-                search,
-                k=k,
-                may_answer=may_answer.get(search.name),
-                denominator=denominator,
-                n_timed=n_timed,
-                cluster=resampling.unit,
-                seed=seed,
-            )
-            for task, search in tracked(
-                pairs,
-                "index",
-                unit="field",
-                name=lambda pair: pair[0].field,
-                part=lambda pair: pair[1].name,
-            )
-        ],
+        results=_judged(collection, rows, tasks, asked, may_answer, how),
         exact=exact,
     )
     log_source(run, collection, found.points)
@@ -657,34 +623,29 @@ def _exact(
     seed: int,
 ) -> dict[tuple[str, str], RetrievalResult]:
     """Return the exact figures by field and vector, equal scores in the order of ids."""
-    vectors = dict.fromkeys(search.ranked_as for search in searches if search.fuse is None)
-    pairs = [(task, vector) for task in tasks for vector in vectors]
-    return {
-        (task.field, vector): with_label_evidence(
-            with_interval(
-                with_distance(
-                    run_task(task, table, vector, ks=(), ties="id"),
-                    task,
-                    table,
-                    distances.get(vector),
-                ),
-                task,
-                table,
-                cluster=resampling.unit,
-                seed=seed,
-            ),
-            task,
-            table,
-            seed=seed,
+    vectors = list({search.ranked_as: None for search in searches if search.fuse is None})
+    how: Any = {"ks": (), "ties": "id", "cluster": resampling.unit, "seed": seed}
+    found = exact_results(tasks, table, vectors, distances, title="exact ranking", **how)
+    return {(result.field, result.vector): result for result in found}
+
+
+def _judged(
+    collection: ImageCollection,
+    table: VectorTable,
+    tasks: Sequence[RetrievalTask],
+    searches: Sequence[IndexSearch],
+    may_answer: Mapping[str, Mask],
+    how: Mapping[str, Any],
+) -> list[IndexResult]:
+    """Return the figures of every task and search; `how` is what `judge_search` takes."""
+    pairs = [(task, search) for task in tasks for search in searches]
+    named: Any = {"name": lambda pair: pair[0].field, "part": lambda pair: pair[1].name}
+    return [
+        judge_search(
+            collection, table, task, search, may_answer=may_answer.get(search.name), **how
         )
-        for task, vector in tracked(
-            pairs,
-            "exact ranking",
-            unit="field",
-            name=lambda pair: pair[0].field,
-            part=itemgetter(1),
-        )
-    }
+        for task, search in tracked(pairs, "index", unit="field", **named)
+    ]
 
 
 def judge_search(  # noqa: PLR0913  what a job hands on

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.evaluation.intervals import Interval
 from intramodal.evaluation.tasks import Points
+from intramodal.runs.frames import stacked_frames
 from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
-from intramodal.types import VectorTable
+from intramodal.types import VectorTable, first_lines
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -48,6 +49,38 @@ class Results:
     def __repr__(self) -> str:
         """Return the name of the class and what was read."""
         return f"{type(self).__name__}({self.points.n_points:,} points)"
+
+
+class ShownResult(Protocol):
+    """One of several results that are shown together."""
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame."""
+        ...
+
+    def _repr_html_(self) -> str: ...
+
+
+R_co = TypeVar("R_co", bound=ShownResult, covariant=True)
+
+
+class ResultList(Results, Generic[R_co]):
+    """Results that iterate over others, one per field and vector for example, and show these."""
+
+    def __iter__(self) -> Iterator[R_co]:
+        """Iterate over the results."""
+        raise NotImplementedError
+
+    def to_frame(self) -> Any:
+        """Return the data frames of the results, stacked; needs the extra ``notebook``."""
+        return stacked_frames(result.to_frame() for result in self)
+
+    def _repr_html_(self) -> str:
+        return "".join(result._repr_html_() for result in self)
+
+    def __repr__(self) -> str:
+        """Return the repr of each result, one a line."""
+        return first_lines(map(repr, self))
 
 
 LABELS_FROM = "labels-from.json"

@@ -37,7 +37,7 @@ from intramodal.evaluation.ranking import (
 )
 from intramodal.evaluation.resampling import Resampling, interval_population
 from intramodal.evaluation.results import (
-    Results,
+    ResultList,
     class_means,
     interval_values,
     log_figures,
@@ -47,14 +47,14 @@ from intramodal.evaluation.tasks import Mask, Points, RetrievalTask, Sides, read
 from intramodal.plots import Plot, figure_plot
 from intramodal.progress import tracked
 from intramodal.projection.projection import Projection
-from intramodal.runs.frames import data_frame, html_table, json_values, stacked_frames
+from intramodal.runs.frames import data_frame, html_table, json_values
 from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, QueryScores, pack_scores
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import searched_vectors
 from intramodal.store.query_side import QuerySide
-from intramodal.types import Distance, Floats, PointId, VectorTable, first_lines
+from intramodal.types import Distance, Floats, PointId, VectorTable
 
 CLASSES = "per-class results"
 """Name of the run's artefact with the figures of every class."""
@@ -217,7 +217,7 @@ def map_plot(results: Iterable[RetrievalResult]) -> Plot:
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class RetrievalResults(Results):
+class RetrievalResults(ResultList[RetrievalResult]):
     """Exact retrieval quality of several vectors for several label fields.
 
     ``results[field, vector]`` is one `RetrievalResult`; iterating gives all of them.
@@ -264,10 +264,6 @@ class RetrievalResults(Results):
             "run_id": self.run_id,
         }
 
-    def to_frame(self) -> Any:
-        """Return a pandas data frame, one row a query of every field and vector."""
-        return stacked_frames(result.to_frame() for result in self.results)
-
     def record(self, run: Run) -> None:
         """Record the figures, and the scores of every query and class."""
         record_results(run, self.results)
@@ -275,13 +271,6 @@ class RetrievalResults(Results):
     def plot(self) -> Plot:
         """Return the mAP of every field and vector, with its 95% interval where there is one."""
         return map_plot(self.results)
-
-    def _repr_html_(self) -> str:
-        return "".join(result._repr_html_() for result in self.results)
-
-    def __repr__(self) -> str:
-        """Return the repr of each result, one a line."""
-        return first_lines(map(repr, self.results))
 
 
 def note_of(
@@ -401,46 +390,46 @@ def evaluate_retrieval(  # noqa: PLR0913  a job has as many knobs as it has
     tasks = tasks_of(rows, fields, split, min_class_size=at_least, max_queries=most, seed=seed)
     tasks = [asked_by(task, side) for task in tasks]
     every = [*vectors, *([side.name] if side else [])]
-    pairs = [(task, vector) for task in tasks for vector in every]
     distances = distances_by_side(other_distances(source, table, vectors), side)
+    how: Any = {"ks": ks, "ties": ties, "device": device, "cluster": resampling.unit, "seed": seed}
     found = RetrievalResults(
         points=Points.of(source, table, seed, where),
         run_id=run.id,
         ties=ties,
         min_class_size=min_class_size,
         tasks=tasks,
-        results=[
-            with_label_evidence(
-                with_interval(
-                    with_distance(
-                        run_task(task, rows, vector, ks=ks, ties=ties, device=device),
-                        task,
-                        rows,
-                        distances.get(vector),
-                        device=device,
-                    ),
-                    task,
-                    rows,
-                    cluster=resampling.unit,
-                    seed=seed,
-                ),
-                task,
-                rows,
-                seed=seed,
-            )
-            for task, vector in tracked(
-                pairs,
-                "retrieval",
-                unit="field",
-                name=lambda pair: pair[0].field,
-                part=itemgetter(1),
-            )
-        ],
+        results=exact_results(tasks, rows, every, distances, title="retrieval", **how),
     )
     log_source(run, source, found.points)
     log_query_side(run, side)
     run.keep(found)
     return found
+
+
+def exact_results(  # noqa: PLR0913  what jobs hand on
+    tasks: Sequence[RetrievalTask],
+    table: VectorTable,
+    vectors: Sequence[str],
+    distances: Mapping[str, Distance],
+    *,
+    title: str,
+    ks: Sequence[int] = DEFAULT_KS,
+    ties: Ties = "expected",
+    device: str | None = None,
+    cluster: str | None = None,
+    seed: int = 0,
+) -> list[RetrievalResult]:
+    """Return the figures of every task and vector, with all that is said beside them."""
+
+    def result(task: RetrievalTask, vector: str) -> RetrievalResult:
+        found = run_task(task, table, vector, ks=ks, ties=ties, device=device)
+        found = with_distance(found, task, table, distances.get(vector), device=device)
+        found = with_interval(found, task, table, cluster=cluster, seed=seed)
+        return with_label_evidence(found, task, table, seed=seed)
+
+    pairs = [(task, vector) for task in tasks for vector in vectors]
+    how: Any = {"name": lambda pair: pair[0].field, "part": itemgetter(1)}
+    return [result(*pair) for pair in tracked(pairs, title, unit="field", **how)]
 
 
 def with_label_evidence(

@@ -31,7 +31,7 @@ from intramodal.evaluation.ranking import (
     score_blocks,
 )
 from intramodal.evaluation.resampling import Resampling, query_population
-from intramodal.evaluation.results import Results, log_source
+from intramodal.evaluation.results import ResultList, log_source
 from intramodal.evaluation.retrieval import (
     FIGURES,
     RetrievalResult,
@@ -43,12 +43,11 @@ from intramodal.evaluation.tasks import Mask, Points, Sides, read_labelled
 from intramodal.ground_truth import DIFFICULTIES, Difficulty, GroundTruth
 from intramodal.plots import Plot
 from intramodal.progress import tracked
-from intramodal.runs.frames import stacked_frames
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import searched_vectors
-from intramodal.types import Distance, Floats, VectorTable, first_lines, unkeyed
+from intramodal.types import Distance, Floats, VectorTable, unkeyed
 
 Rows = NDArray[np.intp]
 
@@ -62,7 +61,7 @@ _MOST_NAMED = 3
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class RevisitedResults(Results):
+class RevisitedResults(ResultList[RetrievalResult]):
     """Retrieval of several vectors by the revisited protocol.
 
     ``results["medium", vector]`` is one `RetrievalResult`, whose `field` is the difficulty and
@@ -125,10 +124,6 @@ class RevisitedResults(Results):
             "run_id": self.run_id,
         }
 
-    def to_frame(self) -> Any:
-        """Return a pandas data frame, one row a query of every difficulty and vector."""
-        return stacked_frames(result.to_frame() for result in self.results)
-
     def record(self, run: Run) -> None:
         """Record the figures, and the scores of every query."""
         record_results(run, self.results)
@@ -138,13 +133,6 @@ class RevisitedResults(Results):
     def plot(self) -> Plot:
         """Return the mAP of every difficulty and vector, with its interval."""
         return map_plot(self.results)
-
-    def _repr_html_(self) -> str:
-        return "".join(result._repr_html_() for result in self.results)
-
-    def __repr__(self) -> str:
-        """Return the repr of each result, one a line."""
-        return first_lines(map(repr, self.results))
 
 
 def evaluate_revisited(  # noqa: PLR0913  a job has as many knobs as it has

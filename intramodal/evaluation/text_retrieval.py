@@ -25,7 +25,7 @@ from intramodal.evaluation.ranking import (
     rank,
 )
 from intramodal.evaluation.resampling import Population, Resampling, interval_population
-from intramodal.evaluation.results import Results, log_figures, log_source
+from intramodal.evaluation.results import ResultList, log_figures, log_source
 from intramodal.evaluation.retrieval import CLASSES, FIGURES, RetrievalResult, map_plot, note_of
 from intramodal.evaluation.tasks import Points, RetrievalTask, read_labelled
 from intramodal.evaluation.texts import Texts, project_texts, text_directions, texts_of
@@ -33,20 +33,19 @@ from intramodal.plots import Plot
 from intramodal.progress import tracked
 from intramodal.projection.anchors import TEMPLATE, AnchorSet
 from intramodal.projection.projection import Projection
-from intramodal.runs.frames import stacked_frames
 from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, pack_scores
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import own_vector
-from intramodal.types import Encoder, Floats, VectorTable, first_lines
+from intramodal.types import Encoder, Floats, VectorTable
 
 NOTHING: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 NO_ROWS: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class TextRetrievalResults(Results):
+class TextRetrievalResults(ResultList[RetrievalResult]):
     """How well the texts of classes find their images, by several label fields.
 
     ``results[field]`` is one `RetrievalResult`, with one query a class, whose id and label are the
@@ -91,10 +90,6 @@ class TextRetrievalResults(Results):
             "run_id": self.run_id,
         }
 
-    def to_frame(self) -> Any:
-        """Return a pandas data frame, one row a class of every field."""
-        return stacked_frames(result.to_frame() for result in self.results)
-
     def record(self, run: Run) -> None:
         """Record the figures, and the scores of every class."""
         for result in self.results:
@@ -107,13 +102,6 @@ class TextRetrievalResults(Results):
     def plot(self) -> Plot:
         """Return the mAP of every field, with its 95% interval where there is one."""
         return map_plot(self.results)
-
-    def _repr_html_(self) -> str:
-        return "".join(result._repr_html_() for result in self.results)
-
-    def __repr__(self) -> str:
-        """Return the repr of each result, one a line."""
-        return first_lines(map(repr, self.results))
 
 
 def _figures(result: RetrievalResult) -> dict[str, Any]:

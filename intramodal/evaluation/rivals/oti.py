@@ -22,7 +22,7 @@ from intramodal.errors import InputError, MismatchError, ModelError, reason
 from intramodal.evaluation.distances import other_distances
 from intramodal.evaluation.intervals import Effect, holm
 from intramodal.evaluation.resampling import Population, Resampling, interval_population
-from intramodal.evaluation.results import Results, log_source
+from intramodal.evaluation.results import ResultList, log_source
 from intramodal.evaluation.retrieval import (
     FIGURES,
     RetrievalResult,
@@ -37,7 +37,6 @@ from intramodal.files import write_bytes
 from intramodal.memory import FittingBatches
 from intramodal.plots import Plot
 from intramodal.progress import progress, tracked
-from intramodal.runs.frames import stacked_frames
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
@@ -51,7 +50,6 @@ from intramodal.types import (
     TextInvertible,
     VectorTable,
     fingerprint,
-    first_lines,
     require_finite,
     unit_rows,
 )
@@ -514,7 +512,7 @@ class InversionEvidence:
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class InversionResults(Results):
+class InversionResults(ResultList[RetrievalResult]):
     """How texts of pictures retrieve, and vectors of the pictures, by several label fields.
 
     ``results[field, "oti"]`` is the `RetrievalResult` of the texts, ``results[field, vector]``
@@ -603,10 +601,6 @@ class InversionResults(Results):
             for task, evidence in zip(self.tasks, self.evidence, strict=True)
         }
 
-    def to_frame(self) -> Any:
-        """Return a pandas data frame, one row a query of every field, texts and vectors."""
-        return stacked_frames(result.to_frame() for result in self)
-
     def record(self, run: Run) -> None:
         """Record cosines, figures, differences, and the scores of every query and class."""
         for name, value in self.cosines.items():
@@ -626,13 +620,6 @@ class InversionResults(Results):
     def plot(self) -> Plot:
         """Return the mAP of every field, by vector and by text, with its interval."""
         return map_plot(self)
-
-    def _repr_html_(self) -> str:
-        return "".join(result._repr_html_() for result in self)
-
-    def __repr__(self) -> str:
-        """Return the repr of each result, one a line."""
-        return first_lines(map(repr, self))
 
 
 def _figures(result: RetrievalResult) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def test_searches_are_of_the_sides_and_of_the_points_that_are_compared(
 ) -> None:
     found = compared(collection, sides=sides, where=where, sample=10 * N)
     assert found.cost is not None
-    table, split = found.context.table, found.context.split
+    table, split = found.context.table, found.context.knobs.split
     able = np.flatnonzero(split[0]) if split else np.arange(len(table))
     at = able[np.linspace(0, len(able) - 1, num=min(len(able), N_PROBES)).astype(int)]
     queries = {table.ids[row] for row in at}
