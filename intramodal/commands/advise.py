@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from intramodal.commands import completion
-from intramodal.commands.next_steps import line_from, note_run
+from intramodal.commands.next_steps import label_file_words, line_from, note_run
 from intramodal.commands.options import (
     FILE,
     SEED,
@@ -142,7 +142,7 @@ def _commands(
         yield ["fit", place, *_as_typed(one, choice, options), "-o", file]
     source = [] if vector == "raw" else ["--from", vector]
     yield ["backfill", name, "--projection", file, "--to", made, *source]
-    labels = ["--labels", listed(one.field), *_label_file()]
+    labels = ["--labels", listed(one.field), *label_file_words()]
     yield ["compare", name, "--vectors", f"{listed(vector)},{made}", *labels]
 
 
@@ -154,15 +154,7 @@ def _as_typed(one: Any, method: str, options: Mapping[str, Any]) -> list[str]:
     for key in ("fit_share", "fit_rows", "projection", "text_vectors"):
         if options[key] is not None:
             words += [f"--{key.replace('_', '-')}", str(options[key])]
-    return [*words, *_label_file()]
-
-
-def _label_file() -> list[str]:
-    labels = click.get_current_context().params["session"].labels
-    if labels is None:
-        return []
-    column = [] if labels.id_column is None else ["--id-column", labels.id_column]
-    return ["--labels-from", str(labels.path), *column]
+    return [*words, *label_file_words()]
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,15 @@ import click
 
 from intramodal.commands import completion
 from intramodal.commands.columns import id_column, state_column, wide
-from intramodal.commands.next_steps import note_again, note_next, say_made, unused
+from intramodal.commands.map_lines import MapLines, with_map_lines
+from intramodal.commands.next_steps import (
+    label_file_words,
+    note_again,
+    note_line,
+    note_next,
+    say_made,
+    unused,
+)
 from intramodal.commands.options import (
     COUNT,
     LIST,
@@ -307,8 +316,10 @@ def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dic
                 seed=options["seed"],
                 run=run,
             )
-            document = keep_document(found, run, at.ledger, pictures=pictures)
-    result = gated(found.to_dict(), fail_on=options["fail_on"], baseline=earlier)
+            maps = options["projection"], options["query_side"], *options["beside"]
+            lines = MapLines.of(photos, a, at.ledger, filter(None, maps))
+            document = keep_document(found, run, at.ledger, lines=lines, pictures=pictures)
+    result = gated({**document.comparison}, fail_on=options["fail_on"], baseline=earlier)
     _write_junit(result, options["junit"], started, run)
     write_report(document, options["report"], run)
     return result
@@ -355,11 +366,15 @@ def _end(gate: dict[str, Any] | None) -> None:
             raise click.exceptions.Exit(GATE_FAILED)
 
 
-def keep_document(found: Any, run: Any, ledger: Any, **about: Any) -> Any:
+def keep_document(
+    found: Any, run: Any, ledger: Any, lines: MapLines | None = None, **about: Any
+) -> Any:
     """Keep what a report of a comparison is rendered from with its run, and return it."""
     from intramodal.reports.report import DOCUMENT, document_of
 
     document = document_of(found, ledger=ledger, **about)
+    if lines is not None:
+        document = replace(document, comparison=with_map_lines(document.comparison, lines))
     run.save_artefact(DOCUMENT, document.to_dict(), media_type="application/json")
     return document
 
@@ -482,10 +497,6 @@ def _print_agreement(result: dict[str, Any], options: dict[str, Any]) -> None:
         note_again("-o", unused("judge.html"))
 
 
-_NOT_SERVED = ("worse", "inconclusive")
-"""Outcomes after which a map that sees labels, or names of values, is the next to try."""
-
-
 def _print_labelled(result: dict[str, Any], options: dict[str, Any]) -> None:
     print_verdicts(result)
     if options["beside"]:
@@ -496,20 +507,20 @@ def _print_labelled(result: dict[str, Any], options: dict[str, Any]) -> None:
     if options["report"] is None:
         page = unused("report.html")
         note_next("report", str(result["run_id"]), "-o", page, at=("runs_url",))
-    _note_label_map(result)
+    _note_maps(result)
 
 
-def _note_label_map(result: dict[str, Any]) -> None:
-    """Note how to fit a map to labels of the fields that B does not serve, or to ask for one."""
+def _note_maps(result: dict[str, Any]) -> None:
+    """Note how to fit the maps that may serve the fields that B does not, and which to take."""
     from intramodal.types import listed
 
-    left = [n for n, field in result["fields"].items() if field["verdict"] in _NOT_SERVED]
-    if left and not result["held_out"] and not result["labels_from"]:
-        file = unused("label.safetensors") if len(left) == 1 else "{field}.safetensors"
-        labels = ",".join(map(listed, left))
-        note_next("fit", result["collection"], "--labels", labels, "-o", file)
-        # Among these maps and axes between the names of the values (`fit --words`).
-        note_next("advise", result["collection"], "--labels", labels)
+    maps = result["decision"]["next_maps"]
+    for line in dict.fromkeys(line for one in maps for line in one["commands"]):
+        note_line(line)
+    fields = dict.fromkeys(name for one in maps for name in one["fields"])
+    if fields:
+        labels = ",".join(map(listed, fields))
+        note_next("advise", result["collection"], "--labels", labels, *label_file_words())
 
 
 def _say_report(options: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ WORDS = "intramodal.words"
 NEIGHBOURS = 10
 """That a comparison without labels looks at: it needs more images."""
 
-_LONGEST = 1000
+LONGEST = 1000
 """Characters of a line that is noted: nobody reads a longer one, such as of a thousand fields."""
 
 _OPTIONS = {"store": "--store", "runs_url": "--runs", "ca": "--ca", "shard_key": "--shard-key"}
@@ -55,7 +55,7 @@ def note_next(*words: str, at: Sequence[str] = tuple(_OPTIONS), into: str | None
         File that takes its output.
     """
     line = line_from(*words, at=at)
-    _note_line(f"{line}{f' > {shlex.quote(into)}' if into else ''}")
+    note_line(f"{line}{f' > {shlex.quote(into)}' if into else ''}")
 
 
 def line_from(*words: str, at: Sequence[str] = tuple(_OPTIONS)) -> str:
@@ -66,7 +66,16 @@ def line_from(*words: str, at: Sequence[str] = tuple(_OPTIONS)) -> str:
 def note_again(*more: str, without: str = "") -> None:
     """Note the same command line with more words, or without one."""
     words = click.get_current_context().meta[WORDS]
-    _note_line(command_line([*(word for word in words if word != without), *more]))
+    note_line(command_line([*(word for word in words if word != without), *more]))
+
+
+def label_file_words() -> list[str]:
+    """Return the options of the file of labels that this command was given, if it was."""
+    labels = _session().labels
+    if labels is None:
+        return []
+    column = [] if labels.id_column is None else ["--id-column", labels.id_column]
+    return ["--labels-from", str(labels.path), *column]
 
 
 def note_run(result: dict[str, Any]) -> None:
@@ -77,7 +86,7 @@ def note_run(result: dict[str, Any]) -> None:
 
 def note_fit(model: str) -> None:
     """Note how to fit a projection for a model: by its text tower, or for any by its prompts."""
-    if _has_text_tower_here(model):
+    if has_text_tower_here(model):
         note_next("fit", "--model", model, "-o", unused("pca.safetensors"), at=())
     else:
         note_next("anchors", "imagenet", at=(), into=unused("prompts.txt"))
@@ -111,8 +120,9 @@ def unused(name: str) -> str:
     return str(path)
 
 
-def _note_line(line: str) -> None:
-    if len(line) <= _LONGEST:
+def note_line(line: str) -> None:
+    """Note a command line that is made already, unless it is too long to read."""
+    if len(line) <= LONGEST:
         note(f"next: {line}")
 
 
@@ -132,7 +142,7 @@ def _typed(names: Sequence[str]) -> list[str]:
     return [word for name in typed for word in (_OPTIONS[name], str(values[name]))]
 
 
-def _has_text_tower_here(model: str) -> bool:
+def has_text_tower_here(model: str) -> bool:
     """Return whether a model can embed texts with what is installed."""
     from intramodal.model_names import known_models
 

@@ -26,6 +26,7 @@ from intramodal.evaluation.mapped_queries import (
     with_mapped_queries,
 )
 from intramodal.evaluation.misalignment import MisalignmentResult, misalignment_of
+from intramodal.evaluation.next_maps import NEEDS, Made, next_maps
 from intramodal.evaluation.pieces import (
     NO_FEWSHOT,
     PIECES_OF,
@@ -181,6 +182,7 @@ class Comparison(Results):
             dims=self.dims,
             collection=self.points.collection,
             side=self.context.side,
+            next_maps={name: self.next_maps(name) for name in self.fields},
         )
 
     def _needs(self, field: str) -> str | None:
@@ -191,6 +193,13 @@ class Comparison(Results):
         if not needed or None in needed:
             return None
         return f"about {max(filter(None, needed)):,} {row.population.unit} would tell"
+
+    def next_maps(self, field: str) -> list[str]:
+        """Return the maps to try next for a field that B does not serve, none tried already."""
+        made: dict[str, Made] = {v: self.origins[v] for v in self.vectors if v in self.origins}
+        if self.context.fitted is not None:
+            made[self.vectors[1]] = self.context.fitted
+        return next_maps(field, self.judgements[field].outcome, list(made.items()))
 
     def verdicts(self, field: str) -> tuple[Outcome, Outcome, Outcome]:
         """Return the outcomes of retrieval alone, of few-shot alone, and of all pieces."""
@@ -525,6 +534,7 @@ class Comparison(Results):
             },
             "duplicates": row.duplicates.to_dict(),
             "others": [other.to_dict() for other in row.others],
+            "next_maps": [{"map": one, "needs": NEEDS[one]} for one in self.next_maps(name)],
         }
 
     def _pieces(self, field: str) -> dict[str, dict[str, Any] | None]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any
 
 from intramodal.evaluation.gate import ADOPTED
+from intramodal.evaluation.next_maps import by_map
 from intramodal.evaluation.verdict import Outcome, capital
 from intramodal.store.query_side import QuerySide
 
@@ -31,6 +33,8 @@ class Decision:
         None for a table: there is nothing to deploy.
     side : QuerySide or None
         What B is, where nothing is stored for it.
+    next_maps : dict of str to sequence of str
+        By field, which maps to try next where B does not serve.
     """
 
     vectors: tuple[str, str]
@@ -39,6 +43,7 @@ class Decision:
     dims: tuple[int, int]
     collection: str | None
     side: QuerySide | None = None
+    next_maps: Mapping[str, Sequence[str]] = dataclass_field(default_factory=dict)
 
     def fields(self, *outcomes: str) -> list[str]:
         """Return the fields of some outcomes."""
@@ -101,4 +106,5 @@ class Decision:
             "undecided": {f: self.needs.get(f) for f in self.fields("inconclusive")},
             "bytes_per_vector": {a: 4 * self.dims[0], b: 4 * self.dims[1]},
             "snippet": self.snippet,
+            "next_maps": by_map(self.next_maps),
         }

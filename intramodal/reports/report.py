@@ -14,6 +14,7 @@ from intramodal import plots
 from intramodal.errors import InputError, LedgerError
 from intramodal.evaluation.compare import Comparison
 from intramodal.evaluation.cost import two_stages
+from intramodal.evaluation.next_maps import MAP_NAMES
 from intramodal.evaluation.verdict import NAMES, SHORT
 from intramodal.files import write_text
 from intramodal.reports.page import Page, render_page
@@ -336,7 +337,8 @@ def _fitted(documents: Sequence[ReportDocument], limit_bytes: int) -> str:
         shown = [_thinned(document, svgs, pictures, plotted) for document, svgs in drawn]
         n_left_out = _n_parts(drawn) - _n_parts(shown)
         about: dict[str, Any] = {"words": SHORT, "names": NAMES, "colors": plots.COLORS}
-        about |= {"two_stages": two_stages, "n_left_out": n_left_out, "ahead": ahead}
+        about |= {"map_names": MAP_NAMES, "two_stages": two_stages, "n_left_out": n_left_out}
+        about |= {"ahead": ahead}
         page = render_page(
             "report.html.j2", documents=shown, terms=TERMS, script="page.js", **about
         )

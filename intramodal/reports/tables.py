@@ -10,6 +10,7 @@ from typing import Any
 from tabulate import DataRow, TableFormat, tabulate
 
 from intramodal.evaluation.cost import two_stages
+from intramodal.evaluation.next_maps import MAP_NAMES
 from intramodal.evaluation.verdict import NAMES, SHORT, p_value
 from intramodal.reports.page import number, signed, size, text
 from intramodal.reports.report import ReportDocument
@@ -264,11 +265,21 @@ def _markdown(document: ReportDocument) -> str:
     lines = [f"# {md(document.title)}", ""]
     lines += [md(document.about, 2000), ""] if document.about else []
     lines += [md(decided, 2000), ""] if (decided := _decided(document)) else []
-    lines += [f"- **{md(name)}**: {md(words, 2000)}" for name, words in _verdicts(document)]
+    for name, words in _verdicts(document):
+        lines += [f"- **{md(name)}**: {md(words, 2000)}", *_proposed(document, name)]
     for table in tables(document):
         lines += ["", f"## {md(table.title)}", "", _grid(table, md, _MARKDOWN_GRID)]
         lines += ["", md(table.note, 2000)] if table.note else []
     return "\n".join(lines) + "\n"
+
+
+def _proposed(document: ReportDocument, field: str) -> Iterator[str]:
+    """Yield the maps to try next for a field, each with the lines that fit it."""
+    for one in document.comparison["fields"][field].get("next_maps", ()):
+        yield f"  - Next to try: {MAP_NAMES[one['map']]}, {one['needs']}"
+        for line in one.get("commands", ()):
+            # Indented, it is shown as it is whatever the names in it; one line cannot end it.
+            yield from ("", f"        {text(line, 1000)}")
 
 
 def _grid(table: Table, escaped: Callable[[str], str], style: TableFormat) -> str:

@@ -38,6 +38,7 @@ def test_the_documented_keys_are_those_of_the_issue() -> None:
         *("verdict_retrieval", "fewshot", "verdict_fewshot", "verdict", "brief"),
         "sentence",
         *("p_better", "p_not_worse", "p_worse", "pieces", "first_page", "duplicates", "others"),
+        "next_maps",
     ]
 
 

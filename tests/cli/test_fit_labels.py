@@ -225,8 +225,8 @@ def test_a_comparison_that_settles_nothing_proposes_a_map_of_labels() -> None:
     done = subprocess.run(["sh", "-c", proposed[0]], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert all(f"label_{name.replace(' ', '_')}" in done.stdout for name in left)
-    # Where a map of labels is judged already it is not proposed again.
-    made = re.findall(r"\S+\.safetensors", done.stdout)[0]
-    run("backfill", "photos", "--projection", made, "--to", "of_labels")
+    # Where a map of the field's labels is judged already it is not proposed again.
+    run("fit", "photos", "--labels", "shade of it", "-o", "shade.safetensors")
+    run("backfill", "photos", "--projection", "shade.safetensors", "--to", "of_labels")
     again = invoke("compare", "photos", "--vectors", "raw,of_labels", "--labels", "shade of it")
-    assert not re.search(" (fit|advise) photos", again.stderr)
+    assert not re.search(" fit photos --labels", again.stderr)

@@ -160,6 +160,7 @@ def test_the_object_holds_json_values_with_the_documented_keys(rng: np.random.Ge
         *("verdict_retrieval", "fewshot", "verdict_fewshot", "verdict", "brief"),
         "sentence",
         *("p_better", "p_not_worse", "p_worse", "pieces", "first_page", "duplicates", "others"),
+        "next_maps",
     ]
     assert list(row["pieces"]) == ["map", "first", "fewshot"]
     assert list(row["first_page"]) == ["ndcg@10", "precision@10", "precision@1"]
