@@ -20,7 +20,7 @@ import click
 from intramodal import __version__
 from intramodal.commands.printing import print_state, printable, say
 from intramodal.commands.session import Access, Session, SessionCommand, session_options
-from intramodal.errors import IntramodalError
+from intramodal.errors import IntramodalError, StoreError
 
 if TYPE_CHECKING:
     from intramodal.runs.database import DatabaseFacts
@@ -183,6 +183,7 @@ def _store(session: Session) -> Iterator[Check]:
         for name in store.collections():
             yield from _guarded("store", partial(_optimizer, store, name))
             yield from _guarded("store", partial(_replicas, store, name))
+            yield from _guarded("store", partial(_incomplete, store, name))
 
 
 def _nodes(store: Store) -> Iterator[Check]:
@@ -217,6 +218,20 @@ def _replicas(store: Store, name: str) -> Iterator[Check]:
         some = ", ".join(found[:_MOST_REPLICAS])
         more = f" and {len(found) - _MOST_REPLICAS} more" if len(found) > _MOST_REPLICAS else ""
         yield Check("store", "warning", f"{name!r}: {some}{more}", remedy)
+
+
+def _incomplete(store: Store, name: str) -> Iterator[Check]:
+    """Yield the vectors of a collection that its metadata call incomplete."""
+    from intramodal.store.manifest import Manifest, incomplete
+
+    try:
+        metadata = store.info(name).metadata
+    except StoreError:  # it was named before, or another process works on it
+        return
+    for vector, origin in Manifest.from_metadata(metadata).vectors.items():
+        if not origin.is_complete:
+            what, _, remedy = incomplete(name, vector).partition("; ")
+            yield Check("store", "warning", what, remedy)
 
 
 def _described(store: Store, location: str) -> Check:

@@ -13,6 +13,7 @@ from intramodal.commands import completion
 from intramodal.commands.columns import column, id_column
 from intramodal.commands.next_steps import (
     NEIGHBOURS,
+    line_from,
     note_again,
     note_fit,
     note_next,
@@ -471,6 +472,9 @@ def _print(result: dict[str, Any], options: dict[str, Any]) -> None:
         note("there is no metadata: ids are the row numbers, from 0")
     for sentence in result["notes"]:
         note(printable(sentence))
+    for vector in result["stale"]:
+        line = line_from("backfill", result["collection"], "--projection", "FILE", "--to", vector)
+        note(printable(f"computes stale codes anew (FILE is the map that made them): {line}"))
     counted = [name for name in _COUNTS if result[name] or name in _ALWAYS_SHOWN]
     heads = [column(f"{name}>") for name in (*counted, "seconds")]
     columns = [column("collection"), *heads, id_column("run")]

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from intramodal.errors import ImageError, InputError
 from intramodal.ingest.augmentation import AugmentedView, augmented
-from intramodal.ingest.backfill.points import ReplicaLook, mapped, project_rows
+from intramodal.ingest.backfill.points import (
+    ReplicaLook,
+    known_field,
+    mapped,
+    project_rows,
+    says_label,
+)
 from intramodal.ingest.decode import decode_image
 from intramodal.ingest.payload import (
     Notes,
@@ -31,6 +37,7 @@ from intramodal.ingest.pixel_budget import PixelBudget, default_budget
 from intramodal.ingest.prune import Seen
 from intramodal.ingest.reader import Step, Tally, Write
 from intramodal.ingest.sources.base import check_dataset, is_text, spelled, unreadable
+from intramodal.ingest.stale_codes import StaleCodes
 from intramodal.ingest.workers import Pace, Threads
 from intramodal.projection.posterior import StoredMap
 from intramodal.runs.records import FailureRecord
@@ -141,8 +148,13 @@ class Encodable:
     """What reading and decoding it took."""
     view: NDArray[np.uint8] | None = None
     """Its augmented view, (side, side, 3), if there is to be one."""
-    is_known: bool = False
-    """Whether the collection has the point: what others have added to it stays."""
+    stored: Payload | None = None
+    """The payload of the point, if the collection has it: what others have added to it stays."""
+
+    @property
+    def whole(self) -> Payload:
+        """The payload that the point will have."""
+        return {**(self.stored or {}), **self.payload}
 
 
 @dataclass(frozen=True)
@@ -153,6 +165,8 @@ class Unprojected:
     key: str
     payload: Payload
     """The keys to set; None removes one."""
+    whole: Payload
+    """The payload that the point will have."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +176,8 @@ class Relabelled:
     point: str
     payload: Payload
     """The keys to set; None removes one."""
+    whole: Payload
+    """The payload that the point will have."""
 
 
 @dataclass(frozen=True)
@@ -242,13 +258,14 @@ def prepare(  # noqa: PLR0913  all that decides what becomes of an image
     seconds = time.perf_counter() - started
     if stored is None:
         return Encodable(point, record.key, without_none(payload), pixels, seconds, cut)
-    return Encodable(point, record.key, payload, pixels, seconds, cut, is_known=True)
+    return Encodable(point, record.key, payload, pixels, seconds, cut, stored.payload)
 
 
 def _unencoded(key: str, point: str, payload: Payload, stored: Stored) -> Outcome:
+    whole = {**stored.payload, **payload}
     if stored.lacks:
-        return Unprojected(point, key, payload)
-    return Relabelled(point, payload) if payload else Unchanged()
+        return Unprojected(point, key, payload, whole)
+    return Relabelled(point, payload, whole) if payload else Unchanged()
 
 
 def _storable(payload: Mapping[str, Any]) -> Payload:
@@ -280,6 +297,8 @@ class ImageReader:
     """Threads that read and decode; None: as many as keep up with the encoder."""
     seen: Seen
     """Gets the ids of all images."""
+    stale: StaleCodes
+    """Gets the labels that change."""
     view: AugmentedView | None = None
     budget: PixelBudget = field(default_factory=lambda: PixelBudget(default_budget()))
     text_images: bool = False
@@ -349,10 +368,24 @@ class ImageReader:
         collection, projection = self.collection, self.projection
         relabelled, self._relabelled = self._relabelled, []
         unprojected, self._unprojected = self._unprojected, []
+        self.stale.before(one.payload for one in relabelled)
+        self.stale.before(one.payload for one in unprojected)
         if relabelled:
-            yield Step(writes=[partial(_relabel, collection, relabelled)])
+            yield Step(writes=list(self._relabels(relabelled)))
         if unprojected and projection is not None:
             yield Step(writes=[partial(_project, collection, projection, unprojected)])
+
+    def _relabels(self, relabelled: list[Relabelled]) -> Iterator[Write]:
+        """Yield the writes of other payload; codes that know the label are written with it."""
+        field = None if self.projection is None else known_field(self.projection)
+        knows = [field is not None and says_label(one.payload, field) for one in relabelled]
+        coded = [one for one, is_coded in zip(relabelled, knows, strict=True) if is_coded]
+        others = [one for one, is_coded in zip(relabelled, knows, strict=True) if not is_coded]
+        if coded and self.projection is not None:
+            sources = [RAW] if self.view is None else [RAW, augmented(RAW)]
+            yield partial(_recode, self.collection, self.projection, sources, coded)
+        if others:
+            yield partial(_relabel, self.collection, others)
 
     def _prepared(self, storing: Threads, decoding: Threads) -> Iterator[Future[Outcome]]:
         given: dict[str, Any] = {
@@ -434,11 +467,12 @@ class ImageReader:
         return made
 
     def _writes(self, batch: list[Encodable], made: Mapping[str, Floats]) -> Iterator[Write]:
-        for is_known, write in ((False, _add), (True, _renew)):
-            rows = [row for row, one in enumerate(batch) if one.is_known is is_known]
+        self.stale.before(one.payload for one in batch if one.stored is not None)
+        for is_stored, write in ((False, _add), (True, _renew)):
+            rows = [row for row, one in enumerate(batch) if (one.stored is not None) is is_stored]
             if rows:
                 some = [batch[row] for row in rows]
-                payloads = [one.payload for one in some]
+                payloads = [one.whole for one in some]
                 vectors = self._vectors({name: X[rows] for name, X in made.items()}, payloads)
                 yield partial(write, self.collection, some, vectors)
 
@@ -513,6 +547,37 @@ def _relabel(collection: ImageCollection, batch: Sequence[Relabelled]) -> Tally:
     return Tally(updated=len(batch))
 
 
+def _recode(
+    collection: ImageCollection,
+    projection: StoredMap,
+    sources: Sequence[str],
+    batch: Sequence[Relabelled],
+) -> Tally:
+    """Set payload keys that change a label, and before them the codes that are certain of it.
+
+    After a kill in between the payload still differs, and the next run does both again. `sources`
+    are the vectors that codes are made of.
+    """
+    store, name = collection.store, collection.name
+    by_point: dict[PointId, Relabelled] = {one.point: one for one in batch}
+    page = store.retrieve(name, list(by_point), vectors=sources)
+    wholes = [by_point[point].whole for point in page.ids]
+    found = {of: project_rows(projection, page.vectors[of], of, wholes) for of in sources}
+
+    def write(rows: list[int]) -> None:
+        for of, codes in found.items():
+            there = np.isin(codes.rows, rows)
+            points = [page.ids[row] for row in codes.rows[there]]
+            if points:
+                vector = projected_name(projection, of)
+                store.update_vectors(name, vector, points, codes.Z[there])
+        points = [page.ids[row] for row in rows]
+        set_payloads(collection, points, [by_point[point].payload for point in points])
+
+    rows = collection.with_existing(page.ids, write)
+    return Tally(updated=len(batch), points=[page.ids[row] for row in rows])
+
+
 def _project(
     collection: ImageCollection, projection: StoredMap, batch: Sequence[Unprojected]
 ) -> Tally:
@@ -520,7 +585,7 @@ def _project(
     store, name, vector = collection.store, collection.name, projection.default_vector
     by_point: dict[PointId, Unprojected] = {one.point: one for one in batch}
     page = store.retrieve(name, list(by_point), vectors=[RAW])
-    payloads = [by_point[point].payload for point in page.ids]
+    payloads = [by_point[point].whole for point in page.ids]
     found = project_rows(projection, page.vectors[RAW], RAW, payloads)
     points = [page.ids[row] for row in found.rows]
 

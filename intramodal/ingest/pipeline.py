@@ -25,6 +25,7 @@ from intramodal.ingest.pixel_budget import PixelBudget, default_budget
 from intramodal.ingest.prune import Seen, count_dataset, find_gone
 from intramodal.ingest.prune import prune as prune_points
 from intramodal.ingest.reader import Reader, Step, Tally
+from intramodal.ingest.stale_codes import StaleCodes
 from intramodal.ingest.vectors.load import RowReader, Vectors, check_target, vectors_of
 from intramodal.ingest.vectors.ready import ReadyVectors
 from intramodal.ingest.workers import Threads, counted
@@ -68,7 +69,10 @@ class IngestSummary:
     replicas : dict of str to Replicas
         In a cluster, for each vector what single replicas lack of the points that were written.
     notes : list of str
-        What to do about that.
+        What to do about that, and about stale codes.
+    stale : dict of str to int
+        For each vector of known labels that this ingest has no map for, how many of its codes
+        hold a label that was changed: the next backfill with that map computes these anew.
     """
 
     collection: str
@@ -82,6 +86,7 @@ class IngestSummary:
     seconds: float
     replicas: dict[str, Replicas] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    stale: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -271,9 +276,21 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
     _log_identities(run, encoder, projection, view)
     name = collection.name if dataset is None else dataset  # of ids: an alias stays what it is
     collection = under_own_name(collection)
+    stale = StaleCodes(collection, written_vectors(encoder, projection, view))
     with closing(Seen()) as seen:
         reader = ImageReader(
-            *(source, collection, encoder, projection, name, batch_size, workers, seen, view),
+            *(
+                source,
+                collection,
+                encoder,
+                projection,
+                name,
+                batch_size,
+                workers,
+                seen,
+                stale,
+                view,
+            ),
             budget=_budget(decode_mb),
             text_images=text_images,
         )
@@ -295,10 +312,8 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
         run.log_metric("failed", failures.n)
         n_pruned = _pruned(reader, n_before, yes=yes) if prune else 0
     run.log_metric("pruned", n_pruned)
-    found, notes = replicas.settle()
-    return _summary(
-        collection, tally, failures, started, n_pruned=n_pruned, replicas=found, notes=notes
-    )
+    found = replicas.settle()
+    return _summary(collection, tally, failures, started, found, stale, n_pruned=n_pruned)
 
 
 @writes_under_own_name
@@ -367,7 +382,8 @@ def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
         n_new = max(0, ready.matrix.n_rows - collection.count())
         collection.store.check_space(collection.name, written, n_new)
     failures = Failures(run, max_failures, "rows")
-    reader = RowReader(ready, collection, vector, projection, batch_size)
+    stale = StaleCodes(collection, names)
+    reader = RowReader(ready, collection, vector, projection, batch_size, stale)
     replicas = WrittenReplicas(collection, vector, projection, failures)
     with (
         progress(ready.matrix.n_rows, f"ingest into {collection.name}", unit="vectors") as bar,
@@ -377,8 +393,7 @@ def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
     for figure in ("written", "skipped", "updated"):
         run.log_metric(figure, getattr(tally, figure))
     run.log_metric("failed", failures.n)
-    found, notes = replicas.settle()
-    return _summary(collection, tally, failures, started, replicas=found, notes=notes)
+    return _summary(collection, tally, failures, started, replicas.settle(), stale)
 
 
 def log_declared(run: Run, made_by: str) -> None:
@@ -533,11 +548,12 @@ def _summary(
     tally: Tally,
     failures: Failures,
     started: float,
+    settled: tuple[dict[str, Replicas], list[str]],
+    stale: StaleCodes,
     *,
     n_pruned: int = 0,
-    replicas: dict[str, Replicas],
-    notes: list[str],
 ) -> IngestSummary:
+    (replicas, notes), (n_stale, on_stale) = settled, stale.settle()
     return IngestSummary(
         collection=collection.name,
         written=tally.written,
@@ -549,7 +565,8 @@ def _summary(
         failures=failures.listed,
         seconds=round(time.perf_counter() - started, 3),
         replicas=replicas,
-        notes=notes,
+        notes=[*notes, *on_stale],
+        stale=n_stale,
     )
 
 

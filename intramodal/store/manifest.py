@@ -69,8 +69,9 @@ class VectorOrigin:
     method : str
         Name of the projection's method, for people.
     is_complete : bool
-        False while a backfill is filling the vector, and after one that has left points without
-        it: a writer that does not know the vector brought them meanwhile.
+        False while a backfill is filling the vector, after one that has left points without it
+        (a writer that does not know the vector brought them meanwhile), and after an ingest that
+        has changed labels which the vector holds.
     distance : {"Cosine", "Dot"}
         By what vectors of this origin are compared, whatever the collection ranks by.
     labels : LabelFit or None
@@ -194,6 +195,14 @@ class Manifest:
                     if stored != _GONE and (_REMOVED_BY not in stored or "encoder" in stored):
                         vectors[vector] = _origin(stored)
         return cls(vectors, dataset, removed, is_stored, of_one_key)
+
+
+def incomplete(collection: str, vector: str) -> str:
+    """Return what it means that a vector is incomplete, and what completes it."""
+    return (
+        f"{vector!r} of {collection!r} is incomplete: points may lack it, or hold a code of a "
+        f"label that has changed; run its backfill again"
+    )
 
 
 def foreign_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +16,12 @@ from intramodal.projection.projection import Projection
 from intramodal.store.base import Hits
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import searched_vectors
-from intramodal.store.manifest import VectorOrigin
+from intramodal.store.manifest import VectorOrigin, incomplete
 from intramodal.store.origins import check_made, require_maker
 from intramodal.store.query_side import QuerySide
 from intramodal.types import Encoder, Floats, PointId, encoders_agree, short_repr
+
+log = logging.getLogger(__name__)
 
 LoadEncoder = Callable[[str], Encoder]
 
@@ -131,6 +134,8 @@ def search(  # noqa: PLR0913  a job has as many knobs as it has
         answers[side.name] = describe(collection, hits)
     origins = collection.manifest.vectors
     known = {vector: origins[vector] for vector in vectors if vector in origins}
+    for vector in (vector for vector, origin in known.items() if not origin.is_complete):
+        log.warning("%s", incomplete(collection.name, vector))
     return SearchResults(collection.name, answers, known)
 
 

@@ -370,7 +370,7 @@ def _differences(
         yield from ((old_page.ids[row], f"the vector {name!r}") for row in np.flatnonzero(is_off))
     X, stored = old_page.vectors[copy.source], new_page.vectors[copy.vector]
     pair = specs[copy.new_source], specs[copy.vector]
-    rows, off, allowed = deviations(copy.projection, X, stored, pair)
+    rows, off, allowed = deviations(copy.projection, X, stored, pair, old_page.payloads)
     yield from ((old_page.ids[row], f"the vector {copy.vector!r}") for row in rows[off > allowed])
 
 

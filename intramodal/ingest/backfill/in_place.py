@@ -15,12 +15,13 @@ from intramodal.ingest.backfill.points import (
     VectorFill,
     check_pace,
     in_points,
+    known_field,
     log_projection,
     on_writers,
     require_matches,
     with_ids,
 )
-from intramodal.ingest.backfill.verify import on_others
+from intramodal.ingest.backfill.verify import on_others, stale_ids
 from intramodal.ingest.failures import Failures
 from intramodal.projection.posterior import StoredMap
 from intramodal.runs.run import Run
@@ -119,6 +120,9 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     the manifest calls it complete only if no point that can have it lacks it at the end, which
     writers that do not know it may prevent: see `BackfillSummary.lacking`.
 
+    Where an ingest has changed labels that codes hold, and therefore called their vector
+    incomplete, these codes are computed anew.
+
     Parameters
     ----------
     collection : ImageCollection
@@ -184,8 +188,10 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
     failures = Failures(run, None)
     fill = VectorFill(collection, projection, source, vector, batch_size, throttle, failures)
     n_unprojectable = fill.lacking(*wanted) if wanted else 0
-    replicas, notes = fill.on_replicas() if only is None else Replicas(), new.notes
+    n_recoded = _recoded(fill) if only is None and n_skipped else 0
+    replicas, notes = Replicas(), new.notes
     if only is None:
+        replicas = fill.on_replicas(replaces=n_recoded > 0)
         notes = [*notes, *_finished(fill, replicas)]
     else:
         collection.info()
@@ -197,7 +203,7 @@ def backfill(  # noqa: PLR0913  a job with many settings, each with a default
         source=source,
         vector=vector,
         projected=fill.n_projected,
-        skipped=n_skipped,
+        skipped=n_skipped - n_recoded,
         unprojectable=n_unprojectable,
         failures=failures.listed,
         late=fill.n_late,
@@ -329,6 +335,22 @@ def _finished(fill: VectorFill, replicas: Replicas) -> list[str]:
     is_complete = is_filled and not mixed
     marked = mark_vector(fill.collection, fill.vector, is_complete=is_complete)
     return [*mixed, *marked, *_other_keys(fill)]
+
+
+def _recoded(fill: VectorFill) -> int:
+    """Compute codes anew whose labels have changed, where some may have; returns how many.
+
+    An ingest without their map has called the vector incomplete, or a backfill was interrupted.
+    """
+    collection, projection = fill.collection, fill.projection
+    if known_field(projection) is None or not isinstance(projection, StoredMap):
+        return 0
+    if collection.origin(fill.vector).is_complete:
+        return 0
+    n_before = fill.n_projected
+    for ids in stale_ids(collection, projection, fill.source, fill.vector):
+        fill.matching(*with_ids(ids), replaces=True)
+    return fill.n_projected - n_before
 
 
 def _other_keys(fill: VectorFill) -> list[str]:

@@ -67,10 +67,20 @@ def payload_needed(projection: VectorMap) -> list[str] | bool:
 
 def mapped(projection: VectorMap, X: Floats, payloads: Sequence[Payload]) -> Floats:
     """Return the new vectors (n, dim_out) of `X` (n, dim_in), of points with these payloads."""
-    Z, field = projection.apply(X), known_field(projection)
+    return with_known(projection, projection.apply(X), payloads)
+
+
+def with_known(projection: VectorMap, Z: Floats, payloads: Sequence[Payload]) -> Floats:
+    """Return vectors (n, dim_out) that are certain of the labels which their payloads know."""
+    field = known_field(projection)
     if field is None or not isinstance(projection, PosteriorMap):
         return Z
     return projection.with_known(Z, [value_at(payload, field) for payload in payloads])
+
+
+def says_label(change: Payload, field: str) -> bool:
+    """Return whether payload keys that are set may change the label of a field."""
+    return any(key == field or field.startswith((f"{key}.", f'"{key}"')) for key in change)
 
 
 def project_rows(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from intramodal.errors import InputError
 from intramodal.ingest.backfill.points import (
     in_points,
+    known_field,
     payload_needed,
     project_rows,
     sample_ids,
 )
 from intramodal.progress import foretold, progress
 from intramodal.projection.posterior import StoredMap
-from intramodal.store.base import Filter, VectorSpec
+from intramodal.store.base import Filter, Page, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import source_and_projection
 from intramodal.store.origins import check_made_by
@@ -67,6 +68,8 @@ class VerifySummary:
     tolerance : float
         What rounding may make of it, for a projection of length one; a shorter one divides it.
     seed : int
+    known_field : str or None
+        Payload field whose labels the vector holds where they are known; None for most maps.
     """
 
     collection: str
@@ -79,15 +82,19 @@ class VerifySummary:
     largest_deviation: float
     tolerance: float
     seed: int
+    known_field: str | None = None
 
     @property
     def sentence(self) -> str:
         """What a person needs to know."""
         if not self.stale:
             return f"{in_points(self.checked)} recomputed, all agree"
+        made_of = repr(self.source)
+        if self.known_field is not None:
+            made_of += f" or {self.known_field!r}"
         return (
             f"{self.stale:,} of {in_points(self.checked)} are stale: their "
-            f"{self.source!r} has changed since {self.vector!r} was computed; recompute them with "
+            f"{made_of} has changed since {self.vector!r} was computed; recompute them with "
             f"--recompute"
         )
 
@@ -129,7 +136,7 @@ def verify_vector(
     check_made_by(collection, projection, source, vector)
     ids = sample_ids(collection, n, seed, Filter(has_vector=vector))
     specs = collection.vector_spec(source), collection.vector_spec(vector)
-    stale, n_checked, largest = _stale(collection, projection, source, vector, ids)
+    stale, n_checked, largest = _checked(collection, projection, source, vector, ids)
     return VerifySummary(
         collection=collection.name,
         source=source,
@@ -141,7 +148,22 @@ def verify_vector(
         largest_deviation=largest,
         tolerance=projection.gain * (ROUNDING + storage_error(specs[0])) + storage_error(specs[1]),
         seed=seed,
+        known_field=known_field(projection),
     )
+
+
+def stale_ids(
+    collection: ImageCollection, projection: StoredMap, source: str, vector: str
+) -> Iterator[list[PointId]]:
+    """Yield, page by page, which points hold what this map would not make of them now."""
+    pages = collection.scroll(
+        vectors=[source, vector],
+        payload=payload_needed(projection),
+        where=Filter(has_vector=vector),
+    )
+    for stale, _, _ in _looked_at(collection, projection, source, vector, pages):
+        if stale:
+            yield stale
 
 
 def on_others(
@@ -157,7 +179,7 @@ def on_others(
     if collection.count(has_it) <= n_own:
         return []
     ids = sample_ids(collection, _OTHERS_SAMPLE, 0, has_it)
-    stale, n_checked, _ = _stale(collection, projection, source, vector, ids)
+    stale, n_checked, _ = _checked(collection, projection, source, vector, ids)
     if len(stale) < max(1, _OTHERS_AT_LEAST * n_checked):
         return []
     return [
@@ -168,7 +190,7 @@ def on_others(
     ]
 
 
-def _stale(
+def _checked(
     collection: ImageCollection,
     projection: StoredMap,
     source: str,
@@ -176,7 +198,6 @@ def _stale(
     ids: list[PointId],
 ) -> tuple[list[PointId], int, float]:
     """Return which of some points are stale, how many could be checked, and what is most off."""
-    specs = collection.vector_spec(source), collection.vector_spec(vector)
     stale: list[PointId] = []
     n_checked, largest = 0, 0.0
     parts = (ids[start : start + _READ_AT_ONCE] for start in range(0, len(ids), _READ_AT_ONCE))
@@ -187,14 +208,29 @@ def _stale(
         for part in parts
     )
     with progress(len(ids), f"verify {collection.name}", unit="points") as bar:
-        for page in foretold(pages, lambda page: len(page.ids), lambda: len(ids)):
-            X, Z = page.vectors[source], page.vectors[vector]
-            rows, off, allowed = deviations(projection, X, Z, specs, page.payloads)
-            stale += [page.ids[row] for row in rows[off > allowed]]
-            n_checked += len(rows)
-            largest = max(largest, float(off.max(initial=0.0)))
-            bar.update(len(page.ids))
+        read = foretold(pages, lambda page: len(page.ids), lambda: len(ids))
+        for found in _looked_at(collection, projection, source, vector, read):
+            stale += found[0]
+            n_checked += found[1]
+            largest = max(largest, found[2])
+            bar.update(found[1])
     return stale, n_checked, largest
+
+
+def _looked_at(
+    collection: ImageCollection,
+    projection: StoredMap,
+    source: str,
+    vector: str,
+    pages: Iterable[Page],
+) -> Iterator[tuple[list[PointId], int, float]]:
+    """Yield for each page which points are stale, how many could be checked, what is most off."""
+    specs = collection.vector_spec(source), collection.vector_spec(vector)
+    for page in pages:
+        X, Z = page.vectors[source], page.vectors[vector]
+        rows, off, allowed = deviations(projection, X, Z, specs, page.payloads)
+        stale = [page.ids[row] for row in rows[off > allowed]]
+        yield stale, len(rows), float(off.max(initial=0.0))
 
 
 def deviations(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, NotFound
-from intramodal.ingest.backfill.points import ReplicaLook, mapped
+from intramodal.ingest.backfill.points import ReplicaLook, known_field, mapped, with_known
 from intramodal.ingest.payload import changed_keys, index_payload, set_payloads, without_none
 from intramodal.ingest.reader import Step, Tally
+from intramodal.ingest.stale_codes import StaleCodes
 from intramodal.ingest.vectors.ready import Block, ReadyVectors
 from intramodal.ingest.workers import Threads
 from intramodal.model_names import check_dimension
@@ -102,6 +103,8 @@ def bring_up(
     batch: Batch,
     specs: Mapping[str, VectorSpec],
     replicas: ReplicaLook,
+    stale: StaleCodes,
+    projection: StoredMap | None = None,
 ) -> Tally:
     """Write what the collection lacks of a batch, and nothing else.
 
@@ -110,10 +113,10 @@ def bring_up(
     """
     for _ in range(_MOST_TRIES - 1):
         try:
-            return _bring_up(collection, batch, specs, replicas)
+            return _bring_up(collection, batch, specs, replicas, stale, projection)
         except NotFound:  # a point was deleted since it was looked up: it is a new one now
             continue
-    return _bring_up(collection, batch, specs, replicas)
+    return _bring_up(collection, batch, specs, replicas, stale, projection)
 
 
 def _bring_up(
@@ -121,6 +124,8 @@ def _bring_up(
     batch: Batch,
     specs: Mapping[str, VectorSpec],
     replicas: ReplicaLook,
+    stale: StaleCodes,
+    projection: StoredMap | None,
 ) -> Tally:
     store, name = collection.store, collection.name
     page = store.retrieve(name, batch.points, vectors=list(batch.vectors), payload=True)
@@ -129,6 +134,7 @@ def _bring_up(
     _add(collection, batch, list(places.values()))
     if not len(rows):
         return Tally(written=len(batch.points), points=batch.points)
+    batch = _with_stored_labels(batch, page, rows, projection)
     differs = _differing(batch, page, rows, specs)
     for vector, is_other in differs.items():
         behind = replicas.lacking(vector, page.ids)
@@ -137,7 +143,7 @@ def _bring_up(
         if len(changed):
             points = [batch.points[row] for row in changed]
             store.update_vectors(name, vector, points, batch.vectors[vector][changed])
-    relabelled = _relabel(collection, batch, page, rows)
+    relabelled = _relabel(collection, batch, page, rows, stale)
     rewritten = np.logical_or.reduce(list(differs.values()))
     return Tally(
         written=len(batch.points) - len(rows) + int(rewritten.sum()),
@@ -177,12 +183,30 @@ def _differing(
     return differs
 
 
+def _with_stored_labels(
+    batch: Batch, page: Page, rows: NDArray[np.intp], projection: StoredMap | None
+) -> Batch:
+    """Return a batch whose codes are certain of labels that only the stored payload knows, too."""
+    if projection is None or known_field(projection) is None:
+        return batch
+    pairs = zip(rows, page.payloads, strict=True)
+    wholes = [{**known, **batch.payloads[row]} for row, known in pairs]
+    codes = batch.vectors[projection.default_vector].copy()
+    codes[rows] = with_known(projection, codes[rows], wholes)
+    return replace(batch, vectors={**batch.vectors, projection.default_vector: codes})
+
+
 def _relabel(
-    collection: ImageCollection, batch: Batch, page: Page, rows: NDArray[np.intp]
+    collection: ImageCollection,
+    batch: Batch,
+    page: Page,
+    rows: NDArray[np.intp],
+    stale: StaleCodes,
 ) -> NDArray[np.bool_]:
     """Set the payload keys that differ; returns of which of the stored points."""
     pairs = zip(rows, page.payloads, strict=True)
     changes = [changed_keys(batch.payloads[row], known) for row, known in pairs]
+    stale.before(changes)
     set_payloads(collection, page.ids, changes)
     return np.array([bool(change) for change in changes], dtype=bool)
 
@@ -196,6 +220,8 @@ class RowReader:
     vector: str
     projection: StoredMap | None
     batch_size: int
+    stale: StaleCodes
+    """Gets the labels that change."""
 
     def steps(self, storing: Threads) -> Generator[Step, None, None]:
         """Yield a step for each block."""
@@ -204,7 +230,8 @@ class RowReader:
             if number == 0:
                 index_payload(self.collection, block.payloads)
             batch, failures = self._usable(block)
-            write = partial(bring_up, self.collection, batch, specs, replicas)
+            how = (specs, replicas, self.stale, self.projection)
+            write = partial(bring_up, self.collection, batch, *how)
             writes = [write] if batch.points else []
             yield Step(len(block.names), Tally(failures=failures), writes)
 

@@ -107,7 +107,7 @@ def test_the_summary_is_json(store: Store, encoder: PlainEncoder) -> None:
         "collection": "photos", "written": 3, "skipped": 0, "updated": 0, "projected": 0,
         "failed": 1, "pruned": 0,
         "failures": [{"item": "broken-1.png", "stage": "decode", "reason": reason}],
-        "replicas": {}, "notes": [],
+        "replicas": {}, "notes": [], "stale": {},
     }  # fmt: skip
 
 
