@@ -33,8 +33,8 @@ from intramodal.evaluation.retrieval import evaluate_retrieval
 from intramodal.evaluation.tasks import Sides
 from intramodal.fit_rows import FitRows
 from intramodal.projection.fit import LabelledRows, fit_label_map, fit_posterior
-from intramodal.projection.posterior import StoredMap
 from intramodal.projection.projection import Projection
+from intramodal.projection.stored_map import StoredMap
 from intramodal.projection.text_pca import TextPCA
 from intramodal.types import FittedVector, VectorTable, unit_rows
 

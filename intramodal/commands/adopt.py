@@ -11,7 +11,7 @@ import click
 
 from intramodal.commands import completion
 from intramodal.commands.next_steps import note_again, note_fit, say_collection
-from intramodal.commands.options import model_options
+from intramodal.commands.options import FILE, model_options
 from intramodal.commands.printing import named, note, say
 from intramodal.commands.session import JobCommand, Session, session_options
 
@@ -37,7 +37,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 )
 @click.option(
     "--projection",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help="Projection file of that model; its texts are compared with the vectors.",
 )
 @click.option(

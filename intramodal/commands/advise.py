@@ -13,6 +13,7 @@ from intramodal.commands.options import (
     FILE,
     SEED,
     fit_rows_of,
+    fit_rows_options,
     label_file_options,
     labels_option,
     model_options,
@@ -57,17 +58,7 @@ from intramodal.types import listed
     help="Model of the vectors, which embeds the names of the fields' values: offers words, with "
     "--projection.",
 )
-@preference(
-    "--fit-share",
-    type=click.FloatRange(0, 1, min_open=True),
-    help="Share of the points that is for fitting, drawn by a hash of the id; no other point "
-    "takes part; default: 0.5, as for fit.",
-)
-@preference(
-    "--fit-rows",
-    metavar="FIELD=VALUE",
-    help="Points that are for fitting instead, e.g. split=train.",
-)
+@fit_rows_options()
 @sample_option
 @preference("--seed", type=SEED, help="Random seed of the images that are used, and of the folds.")
 @label_file_options

@@ -24,16 +24,19 @@ from intramodal.commands.next_steps import (
 )
 from intramodal.commands.options import (
     COUNT,
+    FILE,
     LIST,
     SEED,
     comma_list,
     label_file_options,
+    least_option,
     max_queries_option,
     model_options,
     picture_options,
     preference,
     query_side_of,
     query_side_options,
+    report_option,
     sample_option,
     shard_key_option,
     sides_options,
@@ -141,11 +144,7 @@ _NOT_RECORDED_UNLABELLED = (
     help="Cosine, after the mean image is subtracted, above which images are near-copies and "
     "count as one.",
 )
-@preference(
-    "--min-class-size",
-    type=click.IntRange(2),
-    help="Minimum number of images per class; smaller classes are left out.",
-)
+@least_option
 @sides_options
 @label_file_options
 @where_option
@@ -181,12 +180,7 @@ _NOT_RECORDED_UNLABELLED = (
     "fewer dimensions.",
 )
 @query_side_options
-@click.option(
-    "-o",
-    "--report",
-    type=Output("html"),
-    help="Also write the report, one HTML page with tables and plots, e.g. report.html.",
-)
+@report_option
 @picture_options
 @preference(
     "--fail-on",
@@ -219,7 +213,7 @@ _NOT_RECORDED_UNLABELLED = (
 )
 @click.option(
     "--text-vectors",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help="Precomputed text embeddings (not projected), one row per name of --names, instead of "
     "--model. With labels: adds image-text figures to the report and, if --projection was "
     "fitted to them, the dropped dimensions to the sweep.",

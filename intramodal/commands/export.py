@@ -9,7 +9,7 @@ import click
 
 from intramodal.commands import completion
 from intramodal.commands.next_steps import say_made
-from intramodal.commands.options import preference, shard_key_option
+from intramodal.commands.options import FILE, preference, shard_key_option
 from intramodal.commands.outputs import Output
 from intramodal.commands.session import JobCommand, Session, session_options
 
@@ -32,7 +32,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
 )
 @click.option(
     "--projection",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help="Projection file to export for programs that are not Python, in place of a collection.",
 )
 @click.option(

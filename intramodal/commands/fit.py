@@ -16,12 +16,15 @@ from intramodal.commands.next_steps import note_next, say_made
 from intramodal.commands.options import (
     FILE,
     LIST,
+    anchors_option,
     comma_list,
     fit_rows_of,
+    fit_rows_options,
     label_file_options,
     model_options,
     preference,
     shard_key_option,
+    template_option,
     text_axes_of,
 )
 from intramodal.commands.outputs import Output
@@ -79,17 +82,7 @@ from intramodal.files import check_replaceable
     help="label, posterior: payload fields of COLLECTION to fit a map to, one file each: with "
     "several, {field} in --out stands for the name.",
 )
-@preference(
-    "--fit-share",
-    type=click.FloatRange(0, 1, min_open=True),
-    help="label, posterior: share of the points that is for fitting, drawn by a hash of the id; "
-    "they never judge the map; default: 0.5.",
-)
-@preference(
-    "--fit-rows",
-    metavar="FIELD=VALUE",
-    help="label, posterior: points that are for fitting instead, e.g. split=train.",
-)
+@fit_rows_options("label, posterior")
 @preference(
     "--label-weight",
     type=click.FloatRange(0, 1, min_open=True),
@@ -136,12 +129,8 @@ from intramodal.files import check_replaceable
     help="Class names, templates, scaling and centring as in the paper's text (paper-text, the "
     "default) or in its published code, instead of --anchors, --template and --normalize-text.",
 )
-@click.option(
-    "--anchors",
-    help="Class names that serve as anchors: imagenet, wordnet, or a text file with one name per "
-    "line.",
-)
-@preference("--template", help="Prompt for the texts; {} stands for the class name.")
+@anchors_option
+@template_option
 @preference(
     "--normalize-text/--no-normalize-text",
     default=None,

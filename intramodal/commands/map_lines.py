@@ -121,7 +121,7 @@ def with_map_lines(result: Mapping[str, Any], lines: MapLines) -> dict[str, Any]
 
 def _file(name: str, field: str) -> str:
     """Return a file of a map of a field, called as the vector will be."""
-    from intramodal.projection.projection import named_by_field
+    from intramodal.projection.stored_map import named_by_field
 
     return unused(f"{named_by_field(name, field)}.safetensors")
 

@@ -27,6 +27,7 @@ DEFAULT_RUNS = "./.intramodal/runs.db"
 SEED = click.IntRange(0)
 COUNT = click.IntRange(1, 100_000)
 """Of things that each take time and memory: more would not come to an end."""
+FILE = click.Path(path_type=Path, dir_okay=False)
 LIST = click.UNPROCESSED
 """Type of what `comma_list` splits: click's STRING would print a list of a TOML file as text."""
 JSON_ASKED = "intramodal.json"
@@ -138,6 +139,51 @@ def model_options(command: F) -> F:
     )(command)
 
 
+def text_options(row: str) -> Callable[[F], F]:
+    """Add ``--model`` and ``--text-vectors``, which has one row per `row`."""
+
+    def add(command: F) -> F:
+        command = click.option(
+            "--text-vectors",
+            type=FILE,
+            help=f"Precomputed text embeddings (not projected), one row per {row}, instead of "
+            "--model.",
+        )(command)
+        return click.option(
+            "--model",
+            help="Model that encodes the texts; default: the model that made the vector.",
+        )(command)
+
+    return add
+
+
+def _for_methods(of: str, text: str) -> str:
+    """Return a help text after the methods that the option is for, if it is not for all."""
+    return f"{of}: {text}" if of else f"{text[0].upper()}{text[1:]}"
+
+
+def fit_rows_options(of: str = "") -> Callable[[F], F]:
+    """Add ``--fit-share`` and ``--fit-rows``; `of` names the methods that they are for."""
+
+    def add(command: F) -> F:
+        command = preference(
+            "--fit-rows",
+            metavar="FIELD=VALUE",
+            help=_for_methods(of, "points that are for fitting instead, e.g. split=train."),
+        )(command)
+        return preference(
+            "--fit-share",
+            type=click.FloatRange(0, 1, min_open=True),
+            help=_for_methods(
+                of,
+                "share of the points that is for fitting, drawn by a hash of the id; they never "
+                "judge the map; default: 0.5.",
+            ),
+        )(command)
+
+    return add
+
+
 def picture_options(command: F) -> F:
     """Add ``--pictures`` and ``--picture-field``: where the pictures of a page are."""
     command = preference(
@@ -182,7 +228,7 @@ def query_side_options(command: F) -> F:
     )(command)
     return click.option(
         "--query-side",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=FILE,
         help="Projection file that the queries go through: searches the stored vectors as they "
         "are, the first that is named (default: the encoder's own alone), and writes nothing.",
     )(command)
@@ -366,7 +412,7 @@ def label_file_options(command: F) -> F:
     )(command)
     return click.option(
         "--labels-from",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=FILE,
         metavar="FILE",
         help="CSV, TSV, JSONL or Parquet file with the ids of points and further columns, which "
         "become fields, in filters too, and take the place of the payload's; nothing is written.",
@@ -407,7 +453,6 @@ sample_option = preference(
 )
 
 
-FILE = click.Path(path_type=Path, dir_okay=False)
 report_option = click.option(
     "-o",
     "--report",
@@ -416,6 +461,19 @@ report_option = click.option(
 )
 template_option = preference(
     "--template", help="Prompt for the texts; {} stands for the class name."
+)
+anchors_option = click.option(
+    "--anchors",
+    help="Class names that serve as anchors: imagenet, wordnet, or a text file with one name per "
+    "line.",
+)
+projected_option = click.option(
+    "--projection",
+    type=FILE,
+    help="Projection file that made the vector, if the vector is a projection.",
+)
+exact_option = preference(
+    "--exact", is_flag=True, help="Compare with every point instead of using the index."
 )
 shots_option = preference(
     "--shots",

@@ -12,7 +12,14 @@ import click
 from intramodal.commands import completion
 from intramodal.commands.columns import state_column
 from intramodal.commands.next_steps import note_again, say_made
-from intramodal.commands.options import LIST, comma_list, model_options, preference, split_option
+from intramodal.commands.options import (
+    FILE,
+    LIST,
+    comma_list,
+    model_options,
+    preference,
+    split_option,
+)
 from intramodal.commands.printing import note, number, print_table, say
 from intramodal.commands.session import JobCommand, Session, session_options
 
@@ -97,7 +104,7 @@ _RECIPES = ("paper-text", "paper-table3", "paper-readme", "paper-fewshot")
 )
 @click.option(
     "--projection",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help="Saved projection to take for PCA←, instead of fitting one by --recipe.",
 )
 @preference("--batch-size", type=click.IntRange(1), help="Number of images encoded at once.")

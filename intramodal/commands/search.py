@@ -12,6 +12,7 @@ from intramodal.commands.columns import Column, Kind
 from intramodal.commands.next_steps import note_again, say_made, unused
 from intramodal.commands.options import (
     LIST,
+    exact_option,
     model_options,
     picture_options,
     preference,
@@ -64,7 +65,7 @@ from intramodal.commands.session import JobCommand, Session, session_options
     help="Model that encodes the image or text; default: the model that made the vector.",
 )
 @preference("-k", "k", type=click.IntRange(1), help="Number of results per query.")
-@preference("--exact", is_flag=True, help="Compare with every point instead of using the index.")
+@exact_option
 @click.option(
     "--html",
     type=Output("html"),

@@ -7,8 +7,8 @@ from typing import Any
 
 from intramodal.evaluation.candidates import LABEL, POSTERIOR, WORDS
 from intramodal.evaluation.verdict import Outcome
-from intramodal.projection.posterior import StoredMap
-from intramodal.projection.projection import Projection, named_by_field
+from intramodal.projection.projection import Projection
+from intramodal.projection.stored_map import StoredMap, named_by_field
 from intramodal.store.manifest import VectorOrigin
 
 NOT_SERVED = ("worse", "mixed", "inconclusive")

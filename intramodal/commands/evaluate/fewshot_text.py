@@ -11,6 +11,7 @@ from intramodal.commands import completion
 from intramodal.commands.evaluate.fewshot import print_accuracy
 from intramodal.commands.options import (
     COUNT,
+    FILE,
     LIST,
     classes_option,
     comma_list,
@@ -27,7 +28,9 @@ from intramodal.commands.options import (
     shots_from_option,
     shots_option,
     split_option,
+    template_option,
     test_share_option,
+    text_options,
     where_option,
     wide_option,
 )
@@ -86,19 +89,11 @@ from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, sessi
 @split_option
 @test_share_option
 @least_option
-@preference("--template", help="Prompt for the texts; {} stands for the class name.")
-@click.option(
-    "--model", help="Model that encodes the texts; default: the model that made the vector."
-)
-@click.option(
-    "--text-vectors",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Precomputed text embeddings (not projected), one row per class in alphabetical order, "
-    "instead of --model.",
-)
+@template_option
+@text_options("class in alphabetical order")
 @click.option(
     "--class-texts",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help='JSON file with further texts for CODER: {class: [texts]}, or {class: {"names": '
     '[synonyms], "attributes": [texts]}}; classes without an entry use their name alone.',
 )

@@ -15,6 +15,7 @@ from intramodal.commands.options import (
     LIST,
     SEED,
     cluster_option,
+    exact_option,
     label_file_options,
     labels_option,
     least_option,
@@ -57,7 +58,7 @@ from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, sessi
     type=click.IntRange(1),
     help="Number of candidates in a two-stage or fused search; default: four times -k.",
 )
-@preference("--exact", is_flag=True, help="Compare with every point instead of using the index.")
+@exact_option
 @preference(
     "--ef",
     type=click.IntRange(1),

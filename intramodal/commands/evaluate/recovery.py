@@ -12,15 +12,17 @@ from intramodal.commands import completion
 from intramodal.commands.next_steps import note_run, say_made
 from intramodal.commands.options import (
     COUNT,
-    FILE,
     LIST,
     SEED,
+    anchors_option,
     label_file_options,
     model_options,
     preference,
+    projected_option,
     report_option,
     shard_key_option,
     template_option,
+    text_options,
     where_option,
     whole_numbers,
 )
@@ -46,25 +48,10 @@ from intramodal.commands.session import (
 @click.argument("target", metavar="COLLECTION[:VECTOR]", shell_complete=completion.collections)
 @label_file_options
 @where_option
-@click.option(
-    "--model", help="Model that encodes the texts; default: the model that made the vector."
-)
-@click.option(
-    "--text-vectors",
-    type=FILE,
-    help="Precomputed text embeddings (not projected), one row per anchor, instead of --model.",
-)
-@click.option(
-    "--anchors",
-    help="Class names that serve as anchors: imagenet, wordnet, or a text file with one name per "
-    "line.",
-)
+@text_options("anchor")
+@anchors_option
 @template_option
-@click.option(
-    "--projection",
-    type=FILE,
-    help="Projection file that made the vector, if the vector is a projection.",
-)
+@projected_option
 @preference(
     "--sizes",
     type=LIST,

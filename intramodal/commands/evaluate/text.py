@@ -10,14 +10,16 @@ import click
 from intramodal.commands import completion
 from intramodal.commands.next_steps import note_run
 from intramodal.commands.options import (
-    FILE,
     SEED,
     cluster_option,
     label_file_options,
     labels_option,
     model_options,
     preference,
+    projected_option,
     shard_key_option,
+    template_option,
+    text_options,
     where_option,
     wide_option,
 )
@@ -35,21 +37,9 @@ from intramodal.commands.session import NOTHING_KEPT, JobCommand, Session, sessi
 @labels_option
 @label_file_options
 @where_option
-@preference("--template", help="Prompt for the texts; {} stands for the class name.")
-@click.option(
-    "--model", help="Model that encodes the texts; default: the model that made the vector."
-)
-@click.option(
-    "--text-vectors",
-    type=FILE,
-    help="Precomputed text embeddings (not projected), one row per class in alphabetical order, "
-    "instead of --model.",
-)
-@click.option(
-    "--projection",
-    type=FILE,
-    help="Projection file that made the vector, if the vector is a projection.",
-)
+@template_option
+@text_options("class in alphabetical order")
+@projected_option
 @preference(
     "--min-class-size",
     type=click.IntRange(1),
