@@ -107,7 +107,7 @@ def _commands(
 ) -> Iterable[list[str]]:
     """Yield the command lines that fit, store and judge what was chosen for a field."""
     from intramodal.evaluation.candidates import PCA_CENTRED, RAW, WORDS
-    from intramodal.projection.projection import named_by_field
+    from intramodal.projection.stored_map import named_by_field
 
     choice = one.choice.name
     if choice == RAW:

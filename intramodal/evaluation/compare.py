@@ -61,8 +61,8 @@ from intramodal.evaluation.verdict import (
 from intramodal.plots import COLORS, PAINTS, Plot, delta_plot
 from intramodal.progress import tracked
 from intramodal.projection.controls import apply_controls
-from intramodal.projection.posterior import StoredMap
 from intramodal.projection.projection import Projection
+from intramodal.projection.stored_map import StoredMap
 from intramodal.runs.frames import data_frame, html_table
 from intramodal.runs.run import Run
 from intramodal.runs.scores import MEDIA_TYPE, SCORES, pack_scores

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from intramodal.errors import InputError
 from intramodal.evaluation.labels import require_read
 from intramodal.fit_rows import FitRows
-from intramodal.projection.posterior import StoredMap
+from intramodal.projection.stored_map import StoredMap
 from intramodal.store.base import Page
 from intramodal.store.collection import ImageCollection, tabled
 from intramodal.store.fields import has_one_of, value_at

@@ -14,8 +14,8 @@ from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.plots import Plot, sweep_plot
 from intramodal.progress import tracked
 from intramodal.projection.controls import all_directions
-from intramodal.projection.posterior import StoredMap
 from intramodal.projection.projection import Projection
+from intramodal.projection.stored_map import StoredMap
 from intramodal.types import Floats, VectorTable, unit_rows
 
 _SWEPT = 8

@@ -11,7 +11,7 @@ import numpy as np
 
 from intramodal.errors import ImageError, InputError, ManifestMismatchError
 from intramodal.model_names import check_dimension, warn_of_custom_name
-from intramodal.projection.posterior import StoredMap
+from intramodal.projection.stored_map import StoredMap
 from intramodal.runs.run import Run
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import own_vector

@@ -39,7 +39,7 @@ from intramodal.ingest.reader import Step, Tally, Write
 from intramodal.ingest.sources.base import check_dataset, is_text, spelled, unreadable
 from intramodal.ingest.stale_codes import StaleCodes
 from intramodal.ingest.workers import Pace, Threads
-from intramodal.projection.posterior import StoredMap
+from intramodal.projection.stored_map import StoredMap
 from intramodal.runs.records import FailureRecord
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection

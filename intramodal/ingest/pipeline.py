@@ -31,7 +31,7 @@ from intramodal.ingest.vectors.ready import ReadyVectors
 from intramodal.ingest.workers import Threads, counted
 from intramodal.model_names import warn_of_custom_name
 from intramodal.progress import progress
-from intramodal.projection.posterior import StoredMap
+from intramodal.projection.stored_map import StoredMap
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter, Store
 from intramodal.store.collection import ImageCollection

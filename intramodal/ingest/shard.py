@@ -10,7 +10,7 @@ from typing import Any
 from intramodal.errors import Conflict, InputError, ManifestMismatchError, NotFound, Unsupported
 from intramodal.ingest.adopt import AdoptSummary, adopt_collection
 from intramodal.model_names import check_dimension
-from intramodal.projection.posterior import StoredMap
+from intramodal.projection.stored_map import StoredMap
 from intramodal.runs.run import Run
 from intramodal.store.base import Store, VectorSpec
 from intramodal.store.checks import check_name

@@ -15,26 +15,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.errors import InputError, ProjectionError
-from intramodal.fit_rows import LabelFit
-from intramodal.projection.projection import (
-    POSTERIOR,
-    Projection,
-    labels_of_recipe,
-    named_by_field,
-    read_projection,
-    write_projection,
-)
+from intramodal.errors import InputError
+from intramodal.projection.map_file import read_map
+from intramodal.projection.projection import Projection
+from intramodal.projection.stored_map import POSTERIOR, StoredMap, named_by_field
 from intramodal.types import Distance, Floats, fingerprint, require_finite, unit_rows
 
-_BLOCK_ROWS = 2048
 _TIE_WEIGHT = 0.05
 """Of the cosine that orders images with the same chances."""
 _PARTS = ("offset", "weights", "bias", "directions")
 
 
 @dataclass(frozen=True, eq=False)
-class PosteriorMap:
+class PosteriorMap(StoredMap):
     """A map from an encoder's vectors to chances of classes and a few text axes.
 
     Parameters
@@ -62,6 +55,9 @@ class PosteriorMap:
     encoder_fingerprint: str
     recipe: Mapping[str, Any] = field(default_factory=dict)
     place: str | None = field(default=None, compare=False, repr=False)
+    method: str = field(default=POSTERIOR, init=False)
+
+    KIND = "posterior map"
 
     def __post_init__(self) -> None:
         """Check shapes and values once, for every way in."""
@@ -77,11 +73,6 @@ class PosteriorMap:
             object.__setattr__(self, name, part)
         if self.labels is None:
             raise InputError("a posterior map says which labels it has seen; give its recipe")
-
-    @property
-    def method(self) -> str:
-        """What it is called, for people."""
-        return POSTERIOR
 
     @property
     def distance(self) -> Distance:
@@ -118,11 +109,6 @@ class PosteriorMap:
         return max(1.0, float(np.linalg.norm(apart, axis=0).max()) / 2)
 
     @cached_property
-    def labels(self) -> LabelFit | None:
-        """The labels it has seen."""
-        return labels_of_recipe(self.recipe)
-
-    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the map, its encoder and its labels."""
         declared = {
@@ -141,18 +127,12 @@ class PosteriorMap:
         InputError
             For another shape, or values that are not finite.
         """
-        X = np.asanyarray(X)
-        if X.ndim != 2 or X.shape[1] != self.dim_in:
-            raise InputError(
-                f"this map takes vectors of shape (n, {self.dim_in}), got {X.shape}; give the "
-                f"vectors of {self.encoder}"
-            )
-        Z = np.empty((len(X), self.dim_out), dtype=np.float32)
-        for start in range(0, len(X), _BLOCK_ROWS):
-            rows = slice(start, start + _BLOCK_ROWS)
-            require_finite(X[rows], "the vectors to map")
-            Z[rows] = self._codes(unit_rows(X[rows]))
-        return Z
+
+        def fill(rows: NDArray[Any], Z: Floats) -> None:
+            require_finite(rows, "the vectors to map")
+            Z[:] = self._codes(unit_rows(rows))
+
+        return self._in_blocks(np.asanyarray(X), fill)
 
     apply_to_unit = apply
 
@@ -164,11 +144,6 @@ class PosteriorMap:
         chances = softmax(centred @ self.weights + self.bias, axis=1)
         axes = unit_rows(centred @ self.directions)
         return np.hstack([chances.astype(np.float32), np.float32(_TIE_WEIGHT**0.5) * axes])
-
-    @property
-    def text_mean(self) -> None:
-        """Mean of the texts it was made with: kept by projections alone."""
-        return
 
     def apply_to_texts(self, T: NDArray[Any]) -> Floats:
         """Refuse texts: the chances are those of images."""
@@ -190,62 +165,24 @@ class PosteriorMap:
         found[rows, columns[rows]] = 1
         return found
 
-    def warnings(self) -> list[str]:
-        """Return what a user should know before relying on it; usually nothing."""
-        return [] if self.labels is None else self.labels.warnings()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the facts that a person or a script needs, as JSON values."""
-        return {
-            "method": self.method,
-            "dim_in": self.dim_in,
-            "dim_out": self.dim_out,
-            "vector": self.default_vector,
-            "fingerprint": self.fingerprint,
-            "encoder": self.encoder,
-            "labels": self.labels and self.labels.to_dict(),
-            "warnings": self.warnings(),
-        }
-
-    def save(self, path: str | Path) -> None:
-        """Write one safetensors file, under a temporary name first, then renamed."""
-        about = {
-            "method": self.method,
-            "encoder": self.encoder,
-            "encoder_fingerprint": self.encoder_fingerprint,
-            "fingerprint": self.fingerprint,
-            "recipe": dict(self.recipe),
-        }
-        write_projection(Path(path), about, {name: getattr(self, name) for name in _PARTS})
+    def _tensors(self) -> dict[str, Floats]:
+        return {name: getattr(self, name) for name in _PARTS}
 
     @classmethod
-    def read(
+    def _of_parts(
         cls, path: Path, about: Mapping[str, Any], tensors: Mapping[str, Any]
     ) -> PosteriorMap:
-        """Return what a file says and holds as a map; the file is not trusted.
-
-        Raises `ProjectionError` if it is incomplete or was changed since it was saved.
-        """
-        try:
-            offset, weights, bias, directions = (tensors[name] for name in _PARTS)
-            loaded = cls(
-                offset,
-                weights,
-                bias,
-                directions,
-                str(about["encoder"]),
-                str(about["encoder_fingerprint"]),
-                dict(about["recipe"]),
-                str(path),
-            )
-            saved, found = about["fingerprint"], loaded.fingerprint
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise ProjectionError(
-                f"{path} is not a complete posterior map ({error}); fit it again"
-            ) from error
-        if found != saved:
-            raise ProjectionError(f"{path} was changed after it was saved; fit it again")
-        return loaded
+        offset, weights, bias, directions = (tensors[name] for name in _PARTS)
+        return cls(
+            offset,
+            weights,
+            bias,
+            directions,
+            str(about["encoder"]),
+            str(about["encoder_fingerprint"]),
+            dict(about["recipe"]),
+            str(path),
+        )
 
     def __repr__(self) -> str:
         """Return field, number of classes and sizes."""
@@ -267,10 +204,6 @@ def class_name(label: Any) -> str | None:
     return str(label) if isinstance(label, str | int | float) else None
 
 
-StoredMap = Projection | PosteriorMap
-"""What one file can hold."""
-
-
 def load_map(path: str | Path) -> StoredMap:
     """Read a saved map of either kind; the file is not trusted.
 
@@ -279,6 +212,6 @@ def load_map(path: str | Path) -> StoredMap:
     ProjectionError
         As `Projection.load`.
     """
-    about, tensors = read_projection(Path(path))
-    kind = PosteriorMap if about.get("method") == POSTERIOR else Projection
+    about, tensors = read_map(Path(path))
+    kind: type[StoredMap] = PosteriorMap if about.get("method") == POSTERIOR else Projection
     return kind.read(Path(path), about, tensors)

@@ -6,8 +6,6 @@ and the mean of the corpus for centred PCA←.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,19 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.errors import InputError, MismatchError, ProjectionError, reason
-from intramodal.files import write_bytes
-from intramodal.fit_rows import LabelFit
+from intramodal.errors import InputError, MismatchError, ProjectionError
 from intramodal.projection.anchors import AnchorSet
+from intramodal.projection.map_file import read_map
 from intramodal.projection.recipes import PAPER_TEXT
+from intramodal.projection.stored_map import POSTERIOR, StoredMap, named_by_field
 from intramodal.types import Distance, Floats, fingerprint, require_finite, unit_rows
-
-FORMAT = "intramodal projection"
-POSTERIOR = "posterior"
-"""Method of the one kind of map that is not affine; see `intramodal.projection.posterior`."""
-_VERSION = 2
-_READABLE = (1, 2)
-"""Files of version 1 have no digest of the whole content and no mean of the texts."""
 
 _DECLARED_RECIPE: Mapping[str, Any] = {
     "normalize_text": True,
@@ -42,15 +33,12 @@ _DECLARED_RECIPE: Mapping[str, Any] = {
 _SHOWN = ("recipe", "n_anchors", "rank", "k_top", "k_bottom")
 """Parts of the recipe that are printed."""
 
-_BLOCK_ROWS = 2048
-"""Rows projected at a time: their unit vectors stay in the processor's cache."""
-
 _TOO_SPREAD = 0.25
 """Share of the anchors' directions beyond those kept, below which the last ones are noise."""
 
 
 @dataclass(frozen=True, eq=False)
-class Projection:
+class Projection(StoredMap):
     """A linear or affine map from an encoder's vectors to fewer dimensions.
 
     Fitted once and saved: the same fit gives other bytes under another number of BLAS threads,
@@ -89,6 +77,8 @@ class Projection:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     text_mean: Floats | None = None
     place: str | None = field(default=None, compare=False, repr=False)
+
+    KIND = "projection"
 
     def __post_init__(self) -> None:
         """Check shapes and values once, for every way in."""
@@ -194,11 +184,6 @@ class Projection:
         return max(1.0, float(np.linalg.norm(self.matrix, axis=0).max()))
 
     @cached_property
-    def labels(self) -> LabelFit | None:
-        """The labels it has seen; None for a map that needs none."""
-        return labels_of_recipe(self.recipe)
-
-    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the map, its method, its encoder, its labels and how texts were treated."""
         declared: dict[str, Any] = {
@@ -267,19 +252,13 @@ class Projection:
         return np.asarray(self.apply(X) @ self.matrix.T)
 
     def _mapped(self, X: NDArray[Any], unit_of: Callable[[NDArray[Any]], Floats]) -> Floats:
-        if X.ndim != 2 or X.shape[1] != self.dim_in:
-            raise InputError(
-                f"this projection takes vectors of shape (n, {self.dim_in}), got {X.shape}; "
-                f"give the vectors of {self.encoder}"
-            )
-        Z = np.empty((len(X), self.dim_out), dtype=np.float32)
-        for start in range(0, len(X), _BLOCK_ROWS):
-            rows = slice(start, start + _BLOCK_ROWS)
-            unit = unit_of(X[rows])
+        def fill(rows: NDArray[Any], Z: Floats) -> None:
+            unit = unit_of(rows)
             if self.offset is not None:
                 unit = unit - self.offset
-            np.matmul(unit, self.matrix, out=Z[rows])
-        return Z
+            np.matmul(unit, self.matrix, out=Z)
+
+        return self._in_blocks(X, fill)
 
     def apply_to_texts(self, T: NDArray[Any]) -> Floats:
         """Return text embeddings `T` (n, dim_in) in the space of projected images, (n, dim_out).
@@ -308,7 +287,7 @@ class Projection:
 
     def warnings(self) -> list[str]:
         """Return what a user should know before relying on it; usually nothing."""
-        found = [] if self.labels is None else self.labels.warnings()
+        found = super().warnings()
         n_distinct, rank = self.recipe.get("n_distinct"), self.recipe.get("rank")
         if n_distinct is not None and n_distinct < self.dim_in:
             found.append(
@@ -331,30 +310,11 @@ class Projection:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the facts that a person or a script needs, as JSON values."""
-        return {
-            "method": self.method,
-            "dim_in": self.dim_in,
-            "dim_out": self.dim_out,
-            "vector": self.default_vector,
-            "fingerprint": self.fingerprint,
-            "encoder": self.encoder,
-            **{key: self.recipe.get(key) for key in _SHOWN},
-            "labels": self.labels and self.labels.to_dict(),
-            "warnings": list(self.warnings()),
-        }
+        return super().to_dict() | {key: self.recipe.get(key) for key in _SHOWN}
 
-    def save(self, path: str | Path) -> None:
-        """Write one safetensors file, under a temporary name first, then renamed."""
-        about = {
-            "method": self.method,
-            "encoder": self.encoder,
-            "encoder_fingerprint": self.encoder_fingerprint,
-            "fingerprint": self.fingerprint,
-            "recipe": dict(self.recipe),
-        }
+    def _tensors(self) -> dict[str, Floats]:
         parts = {"matrix": self.matrix, "offset": self.offset, "text_mean": self.text_mean}
-        tensors = {name: part for name, part in parts.items() if part is not None}
-        write_projection(Path(path), about, tensors)
+        return {name: part for name, part in parts.items() if part is not None}
 
     @classmethod
     def load(cls, path: str | Path) -> Projection:
@@ -365,7 +325,7 @@ class Projection:
         ProjectionError
             If it is absent, truncated, foreign, of a newer version or changed since it was saved.
         """
-        return cls.read(Path(path), *read_projection(Path(path)))
+        return cls.read(Path(path), *read_map(Path(path)))
 
     @classmethod
     def read(cls, path: Path, about: Mapping[str, Any], tensors: Mapping[str, Any]) -> Projection:
@@ -375,25 +335,22 @@ class Projection:
                 f"{path} holds posterior codes, which are no projection: they can be stored, "
                 f"searched and compared, but nothing else can be mapped by them; give a projection"
             )
-        try:
-            loaded = cls(
-                tensors["matrix"],
-                str(about["method"]),
-                str(about["encoder"]),
-                str(about["encoder_fingerprint"]),
-                tensors.get("offset"),
-                dict(about["recipe"]),
-                tensors.get("text_mean"),
-                str(path),
-            )
-            saved, found = about["fingerprint"], loaded.fingerprint
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise ProjectionError(
-                f"{path} is not a complete projection ({error}); fit it again"
-            ) from error
-        if found != saved:
-            raise ProjectionError(f"{path} was changed after it was saved; fit it again")
-        return loaded
+        return super().read(path, about, tensors)
+
+    @classmethod
+    def _of_parts(
+        cls, path: Path, about: Mapping[str, Any], tensors: Mapping[str, Any]
+    ) -> Projection:
+        return cls(
+            tensors["matrix"],
+            str(about["method"]),
+            str(about["encoder"]),
+            str(about["encoder_fingerprint"]),
+            tensors.get("offset"),
+            dict(about["recipe"]),
+            tensors.get("text_mean"),
+            str(path),
+        )
 
     def __repr__(self) -> str:
         """Return method, dimensions, encoder and the short fingerprint."""
@@ -457,23 +414,6 @@ def _finite_unit_rows(X: NDArray[Any]) -> Floats:
     return unit
 
 
-def labels_of_recipe(recipe: Mapping[str, Any]) -> LabelFit | None:
-    """Return the labels that a map has seen, as its recipe says."""
-    return LabelFit.from_dict(recipe["labels"]) if "labels" in recipe else None
-
-
-def named_by_field(method: str, name: str) -> str:
-    """Return what a vector is called whose map is for a payload field.
-
-    Examples
-    --------
-    >>> named_by_field("label", "shot.base colour")
-    'label_shot_base_colour'
-    """
-    plain = re.sub(r"[^\w-]+", "_", name).strip("_")
-    return f"{method}_{plain}"
-
-
 def _row(values: NDArray[Any], length: int, what: str) -> Floats:
     row = np.array(values, dtype=np.float32)
     if row.shape != (length,):
@@ -486,58 +426,3 @@ def _finite(values: Floats, what: str) -> Floats:
         raise InputError(f"the {what} of a projection holds NaN or infinity")
     values.setflags(write=False)
     return values
-
-
-def write_projection(path: Path, about: Mapping[str, Any], tensors: Mapping[str, Floats]) -> None:
-    """Write JSON values and arrays under a temporary name, then rename; add version and digest."""
-    from safetensors.numpy import save
-
-    said: dict[str, Any] = {**about, "format": FORMAT, "version": _VERSION}
-    said["content"] = _digest(said, tensors)
-    content = save(dict(tensors), metadata={"intramodal": json.dumps(said, sort_keys=True)})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, content)
-    except (OSError, InputError) as error:
-        raise ProjectionError(f"the projection cannot be written: {reason(error)}") from error
-
-
-def read_projection(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a file says and the arrays it holds; the file is not trusted."""
-    about, tensors = _opened(path)
-    if about.get("format") != FORMAT:
-        raise ProjectionError(f"{path} is not a projection of intramodal; fit it again")
-    version = about.get("version")
-    if version not in _READABLE:
-        raise ProjectionError(
-            f"{path} has version {version!r:.40}, this intramodal reads up to {_VERSION}; "
-            f"upgrade intramodal, or fit it again"
-        )
-    if version != 1 and about.get("content") != _digest(about, tensors):
-        raise ProjectionError(f"{path} was changed after it was saved; fit it again")
-    return about, tensors
-
-
-def _opened(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            about = dict(json.loads((file.metadata() or {})["intramodal"]))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise ProjectionError(
-            f"there is no projection {path}; make one with `intramodal fit`"
-        ) from error
-    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
-        raise ProjectionError(
-            f"{path} is not a projection of intramodal ({reason(error):.200}); "
-            f"make one with `intramodal fit`"
-        ) from error
-    return about, tensors
-
-
-def _digest(about: Mapping[str, Any], tensors: Mapping[str, Floats]) -> str:
-    """Return the SHA-256 of all that a file says and holds."""
-    said = {key: value for key, value in about.items() if key != "content"}
-    return fingerprint(said, *(tensors[name].tobytes() for name in sorted(tensors)))

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from intramodal.errors import InputError
-from intramodal.projection.posterior import StoredMap
+from intramodal.projection.stored_map import StoredMap
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import own_vector
 from intramodal.types import encoders_agree

@@ -8,8 +8,8 @@ from typing import Any
 
 from intramodal.errors import InputError, ManifestMismatchError, NotFound
 from intramodal.projection.fit import Center
-from intramodal.projection.posterior import StoredMap
 from intramodal.projection.projection import Projection
+from intramodal.projection.stored_map import StoredMap
 from intramodal.store.base import CollectionInfo
 from intramodal.store.checks import require_vectors
 from intramodal.store.collection import ImageCollection

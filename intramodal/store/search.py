@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from intramodal.errors import InputError, ManifestMismatchError
-from intramodal.projection.posterior import StoredMap
 from intramodal.projection.projection import Projection
+from intramodal.projection.stored_map import StoredMap
 from intramodal.store.base import Hits
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import searched_vectors

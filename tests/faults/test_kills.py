@@ -32,8 +32,9 @@ from intramodal.ingest.vectors.load import vectors_of
 from intramodal.ingest.vectors.matrices import NpyMatrix
 from intramodal.ingest.vectors.ready import open_ready
 from intramodal.projection.fit import LabelledRows, fit_posterior
-from intramodal.projection.posterior import PosteriorMap, StoredMap
+from intramodal.projection.posterior import PosteriorMap
 from intramodal.projection.projection import Projection
+from intramodal.projection.stored_map import StoredMap
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.open import open_store

@@ -33,7 +33,7 @@ from intramodal.ingest.backfill.verify import deviations, storage_error
 from intramodal.ingest.failures import Failures
 from intramodal.ingest.payload import is_same
 from intramodal.progress import foretold, progress
-from intramodal.projection.posterior import StoredMap
+from intramodal.projection.stored_map import StoredMap
 from intramodal.runs.records import FailureRecord
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter, Page, VectorSpec

@@ -23,7 +23,7 @@ from intramodal.ingest.backfill.points import (
 )
 from intramodal.ingest.backfill.verify import on_others, stale_ids
 from intramodal.ingest.failures import Failures
-from intramodal.projection.posterior import StoredMap
+from intramodal.projection.stored_map import StoredMap
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection

@@ -17,7 +17,7 @@ from intramodal.ingest.backfill.in_place import check_space, on_optimizer
 from intramodal.ingest.backfill.new_vector import Storing, new_vector
 from intramodal.ingest.backfill.points import in_points, on_time, require_matches, timed
 from intramodal.progress import LongRead
-from intramodal.projection.posterior import StoredMap
+from intramodal.projection.stored_map import StoredMap
 from intramodal.store.base import Filter, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import source_and_projection

@@ -19,7 +19,7 @@ from intramodal.ingest.backfill.points import (
     sample_ids,
 )
 from intramodal.progress import foretold, progress
-from intramodal.projection.posterior import StoredMap
+from intramodal.projection.stored_map import StoredMap
 from intramodal.store.base import Filter, Page, VectorSpec
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import source_and_projection

@@ -17,7 +17,7 @@ from intramodal.ingest.stale_codes import StaleCodes
 from intramodal.ingest.vectors.ready import Block, ReadyVectors
 from intramodal.ingest.workers import Threads
 from intramodal.model_names import check_dimension
-from intramodal.projection.posterior import StoredMap
+from intramodal.projection.stored_map import StoredMap
 from intramodal.runs.records import FailureRecord
 from intramodal.store.base import Page, VectorSpec
 from intramodal.store.checks import check_spec

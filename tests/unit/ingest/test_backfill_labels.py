@@ -19,7 +19,7 @@ from intramodal.ingest.pipeline import ingest_vectors
 from intramodal.ingest.vectors.load import vectors_of
 from intramodal.ingest.vectors.ready import open_ready
 from intramodal.projection.fit import LabelledRows, fit_label_map, fit_posterior
-from intramodal.projection.posterior import StoredMap
+from intramodal.projection.stored_map import StoredMap
 from intramodal.store.base import Filter, Store
 from intramodal.store.collection import ImageCollection
 from intramodal.types import PointId
