@@ -10,12 +10,11 @@ images. Regret is the mAP of the best that `advise` may offer, minus that of its
 from __future__ import annotations
 
 import argparse
-import csv
-import os
 from collections import Counter
-from pathlib import Path
 
+import _real_data
 import numpy as np
+from _real_data import FASHION
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -28,15 +27,6 @@ from intramodal.types import VectorTable
 FIELDS = ("gender", "articleType", "baseColour", "season", "usage", "masterCategory",
           "subCategory", "year")  # fmt: skip
 MIN_CLASS_SIZE = 5
-
-
-def read(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32], dict[str, list[str]]]:
-    """Return images (n, d), texts (m, d) and the labels of every image by field."""
-    X = np.load(folder / "fashion988-clip-b32" / "image_embeddings.npy").astype(np.float32)
-    T = np.load(folder / "imagenet-text-clip-b32" / "a_photo_of_a_X.npy").astype(np.float32)
-    with (folder / "fashion988-clip-b32" / "labels.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return X, T, {field: [row[field] for row in rows] for field in FIELDS}
 
 
 def advised(
@@ -63,11 +53,8 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=BUDGET)
     parser.add_argument("--fields", nargs="+", default=FIELDS)
     asked = parser.parse_args()
-    folder = os.environ.get("INTRAMODAL_REAL_DATA")
-    if not folder:
-        print("nothing to do: INTRAMODAL_REAL_DATA names no folder")
-        return
-    X, T, fields = read(Path(folder))
+    X, T = _real_data.images(FASHION).astype(np.float32), _real_data.texts()
+    fields = _real_data.labels(FASHION)
     print(f"{asked.budget} labels, {asked.seeds} seeds; points of mAP on fresh images")
     print(f"{'field':<16}{'regret':>8}{'largest':>9}  interval holds  chosen")
     for field in asked.fields:

@@ -10,12 +10,11 @@ at these figures: take small differences for nothing.
 from __future__ import annotations
 
 import argparse
-import csv
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import _real_data
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -164,9 +163,9 @@ def shrunk(Y: Matrix) -> tuple[Matrix, Matrix]:
 
 
 def all_maps(folder: Path, k: int) -> dict[str, Map]:
-    T = unit(np.load(folder / "imagenet-text-clip-b32" / "a_photo_of_a_X.npy"))
     pairs = folder / "flickr8k100-clip-b32"
-    names, captions = Texts.of(T), Texts.of(unit(np.load(pairs / "text_embeddings.npy")))
+    names = Texts.of(unit(_real_data.texts()))
+    captions = Texts.of(unit(np.load(pairs / "text_embeddings.npy")))
     photos = unit(np.load(pairs / "image_embeddings.npy"))
     return {
         "raw": lambda X: X,
@@ -175,24 +174,6 @@ def all_maps(folder: Path, k: int) -> dict[str, Map]:
         **means(names, photos, k),
         **image_statistics(names, k),
     }
-
-
-def collections(folder: Path) -> list[VectorTable]:
-    """Return the labelled collections; all images take part in the mean, labelled or not."""
-    cifar, fashion = folder / "cifar10-500-clip-b32", folder / "fashion988-clip-b32"
-    with (fashion / "labels.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    other = ("row", "id", "productDisplayName")
-    fields = {name: [row[name] for row in rows] for name in rows[0] if name not in other}
-    labels = np.load(cifar / "image_labels.npy").tolist()
-    return [
-        _table(np.load(cifar / "image_embeddings.npy"), {"cifar": labels}),
-        _table(np.load(fashion / "image_embeddings.npy"), fields),
-    ]
-
-
-def _table(X: NDArray[np.float32], payload: dict[str, list[str]]) -> VectorTable:
-    return VectorTable(list(range(len(X))), {"raw": X}, payload)
 
 
 def score(tables: list[VectorTable], make: Map) -> dict[str, float]:
@@ -218,13 +199,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--components", type=int, default=256, help="kept dimensions")
     k = parser.parse_args().components
-    folder = os.environ.get("INTRAMODAL_REAL_DATA")
-    if not folder:
-        print("nothing to do: INTRAMODAL_REAL_DATA names no folder")
-        return
+    folder = _real_data.folder()
     numba.set_num_threads(1)
     with threadpool_limits(1):
-        maps, tables = all_maps(Path(folder), k), collections(Path(folder))
+        maps, tables = all_maps(folder, k), _real_data.collections()
         plain, middle = (score(tables, maps[name]) for name in (PLAIN, CENTRED))
         better = (f"fields better than {name} (worst)" for name in (PLAIN, CENTRED))
         heads = ["map", *plain, "mean", *better]

@@ -13,12 +13,10 @@ images of one collection and noise with the covariance of all) in the embedded s
 from __future__ import annotations
 
 import argparse
-import csv
-import os
 import tempfile
 import time
-from pathlib import Path
 
+import _real_data
 import numpy as np
 
 from intramodal import (
@@ -41,21 +39,6 @@ MIN_CLASS_SIZE = 5
 BATCH = 1000
 NOISE = 0.5
 """Length of the noise, as a share of that of the images around their mean."""
-
-
-def collections(folder: Path) -> list[VectorTable]:
-    """Return the labelled collections."""
-    cifar, fashion = folder / "cifar10-500-clip-b32", folder / "fashion988-clip-b32"
-    with (fashion / "labels.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    other = ("row", "id", "productDisplayName")
-    fields = {name: [row[name] for row in rows] for name in rows[0] if name not in other}
-    labels = {"cifar": np.load(cifar / "image_labels.npy").tolist()}
-    found = []
-    for place, payload in ((cifar, labels), (fashion, fields)):
-        X = np.load(place / "image_embeddings.npy")
-        found.append(VectorTable(list(range(len(X))), {"raw": X}, payload))
-    return found
 
 
 def centred(texts: Floats, X: Floats) -> Projection:
@@ -134,12 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=20_000, help="default 20,000")
     n = parser.parse_args().points
-    place = os.environ.get("INTRAMODAL_REAL_DATA")
-    if not place:
-        print("nothing to do: INTRAMODAL_REAL_DATA names no folder")
-        return
-    texts = np.load(Path(place) / "imagenet-text-clip-b32" / "a_photo_of_a_X.npy")
-    tables = collections(Path(place))
+    texts, tables = _real_data.texts(), _real_data.collections()
     heads = ("field", "raw", "stored", "query side", "first 100 reranked")
     print(f"mAP / precision@1 / precision@10 x 100\n\n| {' | '.join(heads)} |")
     print(f"|{'---|' * len(heads)}")
