@@ -348,18 +348,23 @@ def _fitted(documents: Sequence[ReportDocument], limit_bytes: int) -> str:
 
 
 def ahead(fields: Mapping[str, Mapping[str, Any]], b: str) -> list[str]:
-    """Return which other projections have a higher mAP than B, and why none is recommended."""
+    """Return which other projections have a higher mAP than B, and why none is recommended.
+
+    Two sentences; none where B is ahead of all.
+    """
     better: dict[str, list[str]] = {}
     for name, row in fields.items():
         for other in row["others"]:
             if None not in (other["delta"], row["delta"]) and other["delta"] > row["delta"]:
                 better.setdefault(other["vector"], []).append(name)
+    if not better:
+        return []
+    listed = ", ".join(f"{vector} ({', '.join(names)})" for vector, names in better.items())
     return [
-        f"{vector} has a higher mAP than {b} on {len(names)} of {len(fields)} fields "
-        f"({', '.join(names)}). It is not recommended here, because only {b} was judged: mAP is "
-        f"one of three figures, and the difference between {vector} and {b} has no interval in "
-        f"this table. To decide, store it as a vector and compare that."
-        for vector, names in better.items()
+        f"Higher mAP than {b}: {listed}.",
+        f"That recommends none of them, because only {b} was judged: mAP is one of three figures, "
+        f"and no difference to {b} has an interval in this table. To decide, store one as a "
+        f"vector and compare that.",
     ]
 
 

@@ -63,3 +63,12 @@ def test_the_page_is_painted_in_both_themes(report: Path, tmp_path: Path, width:
     assert light.getpixel(corner) > 200
     assert dark.getpixel(corner) < 60
     assert len(light.getcolors(256)) > 30
+
+
+def test_no_table_of_the_unfolded_report_is_wider_than_the_page(
+    report: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "open.html"
+    text = report.read_text(encoding="utf-8")
+    page.write_text(text.replace("<details", "<details open"), encoding="utf-8")
+    assert chromium.overflow(page, tmp_path, width=1280) <= 0

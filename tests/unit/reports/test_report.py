@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,13 +69,18 @@ def test_the_first_screen_says_what_to_do_for_which_fields(page: str) -> None:
 
 def test_another_projection_that_is_ahead_is_named_with_the_reason_why_it_is_not_chosen() -> None:
     fields = {
-        "kind": {"delta": 0.01, "others": [{"vector": "centred", "delta": 0.02}]},
-        "hue": {"delta": 0.03, "others": [{"vector": "centred", "delta": 0.02}]},
-        "age": {"delta": None, "others": [{"vector": "centred", "delta": None}]},
+        "kind": {"delta": 0.01, "others": _others(centred=0.02, random=0.0)},
+        "hue": {"delta": 0.03, "others": _others(centred=0.04, random=0.05)},
+        "age": {"delta": None, "others": _others(centred=None, random=None)},
     }
-    [said] = ahead(fields, "pca")
-    assert said.startswith("centred has a higher mAP than pca on 1 of 3 fields (kind).")
-    assert "only pca was judged" in said
+    listed, reason = ahead(fields, "pca")
+    assert listed == "Higher mAP than pca: centred (kind, hue), random (hue)."
+    assert "only pca was judged" in reason
+    assert ahead({"age": fields["age"]}, "pca") == []
+
+
+def _others(**deltas: float | None) -> list[dict[str, Any]]:
+    return [{"vector": name, "delta": delta} for name, delta in deltas.items()]
 
 
 def test_the_page_fetches_nothing(page: str) -> None:
