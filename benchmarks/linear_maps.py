@@ -200,7 +200,7 @@ def main() -> None:
     parser.add_argument("--components", type=int, default=256, help="kept dimensions")
     k = parser.parse_args().components
     folder = _real_data.folder()
-    numba.set_num_threads(1)
+    numba.config.NUMBA_NUM_THREADS = 1
     with threadpool_limits(1):
         maps, tables = all_maps(folder, k), _real_data.collections()
         plain, middle = (score(tables, maps[name]) for name in (PLAIN, CENTRED))

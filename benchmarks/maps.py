@@ -162,6 +162,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     logging.disable()  # of rare classes that no drawn row has
-    numba.set_num_threads(1)
+    numba.config.NUMBA_NUM_THREADS = 1
     with threadpool_limits(1):
         main()

@@ -128,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="also 50,000 images, 1,000 classes")
     asked = parser.parse_args()
-    numba.set_num_threads(1)
+    numba.config.NUMBA_NUM_THREADS = 1
     with threadpool_limits(1):
         measure(10_000, 100, n_runs=5)
         if asked.full:

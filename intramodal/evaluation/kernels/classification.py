@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from intramodal.evaluation.kernels.compilation import compiled
+from intramodal.evaluation.kernels.threads import in_threads
 
 # One pass over the scores of ready classifiers, no winner is looked up.
 #
@@ -50,16 +50,10 @@ def mark_hits(scores: Any, bias: Any, truth: Any, hits: Any) -> None:
 # Nearest prototypes of many episodes, by the products of images.
 
 
-@compiled(parallel=True)
-def prototype_scales(X: Any, draws: Any, shots: Any) -> Any:
-    """Return one over the length of the sum of the first shots (n_draws, K, n_shots).
-
-    Of unit images `X` (n, d) and `draws` (n_draws, K, s) of their rows, -1 beyond a class; zero
-    where a class has too few shots, or their sum no length.
-    """
-    out = np.zeros((draws.shape[0], draws.shape[1], len(shots)), dtype=np.float32)
-    for e in numba.prange(draws.shape[0]):
-        total = np.empty(X.shape[1], dtype=np.float32)
+@compiled()
+def _scales(part: Any, X: Any, draws: Any, shots: Any, out: Any) -> None:
+    total = np.empty(X.shape[1], dtype=np.float32)
+    for e in range(part[0], part[1]):
         for c in range(draws.shape[1]):
             total[:] = 0
             at = 0
@@ -73,6 +67,16 @@ def prototype_scales(X: Any, draws: Any, shots: Any) -> Any:
                         square += value * value
                     out[e, c, at] = 1 / np.sqrt(square) if square > 0 else 0
                     at += 1
+
+
+def prototype_scales(X: Any, draws: Any, shots: Any) -> Any:
+    """Return one over the length of the sum of the first shots (n_draws, K, n_shots).
+
+    Of unit images `X` (n, d) and `draws` (n_draws, K, s) of their rows, -1 beyond a class; zero
+    where a class has too few shots, or their sum no length.
+    """
+    out = np.zeros((*draws.shape[:2], len(shots)), dtype=np.float32)
+    in_threads(_scales, len(draws), X, draws, shots, out)
     return out
 
 
@@ -128,20 +132,14 @@ def _nearest(
                 at += 1
 
 
-@compiled(parallel=True)
-def count_episodes(S: Any, truth: Any, drawn: Any, shots: Any, serves: Any, copied: Any) -> Any:
-    """Return how often images are right and tested: by image (2, n_shots, b), and by episode.
-
-    `S` (b, n) are the images' products with all images, `drawn` the draws and their scales,
-    `serves` (n_shots, K) the classes that take part, and `copied` (b, n_draws) the numbers of
-    shots, as bits, for which an image or a copy of it is a shot: then it is not tested. The counts
-    of the episodes are (n_parts, 2, n_shots, n_draws), to be summed over the parts.
-    """
+@compiled()
+def _count_parts(
+    parts: Any, S: Any, truth: Any, drawn: Any, served: Any, copied: Any, counts: Any
+) -> None:
     draws, scale = drawn
-    n_parts = (len(S) + _TOGETHER - 1) // _TOGETHER
-    by_image = np.zeros((2, len(shots), len(S)), dtype=np.int64)
-    by_episode = np.zeros((n_parts, 2, len(shots), len(draws)), dtype=np.int32)
-    for part in numba.prange(n_parts):
+    shots, serves = served
+    by_image, by_episode = counts
+    for part in range(parts[0], parts[1]):
         first = part * _TOGETHER
         products = np.ascontiguousarray(S[first : first + _TOGETHER].T)
         best = np.empty((len(shots), products.shape[1]), dtype=np.float32)
@@ -157,4 +155,19 @@ def count_episodes(S: Any, truth: Any, drawn: Any, shots: Any, serves: Any, copi
                         by_image[1, a, first + i] += 1
                         by_episode[part, 0, a, e] += is_right
                         by_episode[part, 1, a, e] += 1
-    return by_image, by_episode
+
+
+def count_episodes(S: Any, truth: Any, drawn: Any, shots: Any, serves: Any, copied: Any) -> Any:
+    """Return how often images are right and tested: by image (2, n_shots, b), and by episode.
+
+    `S` (b, n) are the images' products with all images, `drawn` the draws and their scales,
+    `serves` (n_shots, K) the classes that take part, and `copied` (b, n_draws) the numbers of
+    shots, as bits, for which an image or a copy of it is a shot: then it is not tested. The counts
+    of the episodes are (n_parts, 2, n_shots, n_draws), to be summed over the parts.
+    """
+    n_parts, n_draws = -(-len(S) // _TOGETHER), len(drawn[0])
+    by_image = np.zeros((2, len(shots), len(S)), dtype=np.int64)
+    by_episode = np.zeros((n_parts, 2, len(shots), n_draws), dtype=np.int32)
+    served, counts = (shots, serves), (by_image, by_episode)
+    in_threads(_count_parts, n_parts, S, truth, drawn, served, copied, counts)
+    return counts

@@ -2,6 +2,13 @@
 
 ``numba.njit(cache=True)`` raises where none can, at the import of the module, and it raises when
 the disk is full or the folder is gone by the time that a function has been compiled.
+
+The first command on a machine waits for all that is compiled. Therefore kernels
+
+- set arrays element by element: with ``a[:n] = b`` numba compiles the text of an error, too;
+- give numbers one type from the start: a literal 0 is another type than the int64 that follows it,
+  and what is called with both is compiled twice;
+- run side by side by `threads`, not by ``parallel=True``.
 """
 
 from __future__ import annotations
@@ -25,11 +32,11 @@ _NO_CACHE = (OSError, EOFError, pickle.UnpicklingError)
 def compiled(**options: Any) -> Callable[[Any], Any]:
     """Return a decorator that compiles a function when it is first called.
 
-    `options` are those of ``numba.njit``.
+    It holds no interpreter lock while it runs. `options` are those of ``numba.njit``.
     """
 
     def decorate(function: Any) -> Any:
-        dispatcher = numba.njit(**options)(function)
+        dispatcher = numba.njit(nogil=True, **options)(function)
         if _is_kept(dispatcher):
             dispatcher._cache = _LenientCache(dispatcher._cache)
         return dispatcher

@@ -15,10 +15,10 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from intramodal.evaluation.kernels.compilation import compiled
+from intramodal.evaluation.kernels.threads import in_threads
 
 # What one group of equally scored gallery items adds to each figure of its query.
 #
@@ -147,7 +147,7 @@ def _scale(least: Any, most: Any, n_buckets: int) -> Any:
 def _sort_within_buckets(t: Any, m: int, most: int) -> None:
     """Sort t[:m], whose buckets are in order already and hold at most `most` items each."""
     if most > _CROWD:
-        t[:m] = np.sort(t[:m])
+        t[:m].sort()
         return
     for i in range(1, m):
         value, j = t[i], i
@@ -168,7 +168,9 @@ def _grid(scores: Any, least: Any, most: Any, n_buckets: int) -> Any:
     table = np.zeros(n_buckets + 2, dtype=np.uint32)
     for score in scores:
         table[np.uint64(_bucket(score, least, scale, top)) + np.uint64(1)] += np.uint32(1)
-    fullest = table.max()
+    fullest = np.uint32(0)
+    for n in table:
+        fullest = max(fullest, n)
     for b in range(1, len(table)):
         table[b] += table[b - 1]
     return (table, least, scale, top), fullest
@@ -182,7 +184,10 @@ def _ascending(scores: Any) -> Any:
     """
     n_buckets = max(_LEAST_BUCKETS, min(_MOST_BUCKETS, _BUCKETS_PER_ITEM * len(scores)))
     n_buckets = max(n_buckets, min(_CROWDED_BUCKETS, COARSE * len(scores)))
-    grid, fullest = _grid(scores, scores.min(), scores.max(), n_buckets)
+    least, most = scores[0], scores[0]
+    for score in scores:
+        least, most = min(least, score), max(most, score)
+    grid, fullest = _grid(scores, least, most, n_buckets)
     table, least, scale, top = grid
     t = np.empty(len(scores) + 1, dtype=scores.dtype)
     filled = table.copy()
@@ -207,25 +212,36 @@ def _interval(score: Any, t: Any, grid: Any) -> Any:
 
 
 @compiled()
+def _find_buckets(scores: Any, start: int, grid: Any, spare: Any, buckets: Any) -> Any:
+    """Write the buckets of the scores from `start` on into `buckets` (_CHUNK,); return the scores.
+
+    Where fewer than `_CHUNK` are left, the other buckets are of what `spare` happens to hold.
+    """
+    _, least, scale, top = grid
+    part = scores[start : min(start + _CHUNK, len(scores))]
+    chunk = part
+    if len(part) < _CHUNK:
+        for i in range(len(part)):
+            spare[i] = part[i]
+        chunk = spare
+    for i in range(_CHUNK):  # of known length: the compiler makes it sixteen at once
+        buckets[i] = _bucket(chunk[i], least, scale, top)
+    return part
+
+
+@compiled()
 def _sift(scores: Any, grid: Any, is_shared: Any, counts: Any, kept: Any) -> int:
     """Count the items of each bucket; keep those of shared ones, return how many.
 
     `kept` has room for one more than there are scores: each is written, and stays if counted.
     """
-    _, least, scale, top = grid
-    places = np.empty(_CHUNK, dtype=np.int32)
-    chunk = np.full(_CHUNK, -np.inf, dtype=scores.dtype)
+    buckets = np.empty(_CHUNK, dtype=np.int32)
+    spare = np.empty(_CHUNK, dtype=scores.dtype)
     n = np.uint64(0)
     for start in range(0, len(scores), _CHUNK):
-        size = min(_CHUNK, len(scores) - start)
-        part = scores[start : start + size]
-        if size < _CHUNK:
-            chunk[:size] = part
-            part = chunk
-        for i in range(_CHUNK):  # of known length: the compiler makes it sixteen at once
-            places[i] = _bucket(part[i], least, scale, top)
-        for i in range(size):
-            bucket = np.uint64(places[i])
+        part = _find_buckets(scores, start, grid, spare, buckets)
+        for i in range(len(part)):
+            bucket = np.uint64(buckets[i])
             counts[bucket] += 1
             kept[n] = part[i]
             n += np.uint64(is_shared[bucket])
@@ -295,13 +311,15 @@ def _add_all(t: Any, below: Any, equal: Any, ks: Any, gallery: Any, row: Any) ->
     """
     scores, positives, ignored = gallery
     m = len(t) - 1
-    c, p, high = below[m], 0, m
-    most = ks.max() if len(ks) > 0 else 0
+    c, p, high = np.int64(below[m]), np.int64(0), m
+    most = np.int64(0)
+    for k in ks:
+        most = max(most, k)
     while high > 0:
         low = high - 1
         while low > 0 and t[low - 1] == t[low]:
             low -= 1
-        n, r = equal[low], high - low
+        n, r = np.int64(equal[low]), high - low
         if n == 1:
             add_single(row, c, p, m)
         else:
@@ -329,7 +347,21 @@ def _rank_one(
     _add_all(t, below, equal, ks, (scores[:n], positives[:n], ignored[:n]), row)
 
 
-@compiled(parallel=True)
+@compiled()
+def rank_rows(
+    part: Any, S: Any, positives: Any, ignored: Any, ks: Any, out: Any, by_id: bool
+) -> None:
+    """Do what `rank_block` does, for some of the rows; the lists are pairs."""
+    pos_ptr, pos_idx = positives
+    ign_ptr, ign_idx = ignored
+    for q in range(part[0], part[1]):
+        relevant = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
+        if len(relevant) > 0:
+            junk = ign_idx[ign_ptr[q] : ign_ptr[q + 1]]
+            kept = np.empty(S.shape[1] + 1, dtype=S.dtype)
+            _rank_one(S[q], relevant, junk, ks, kept, by_id, out[q])
+
+
 def rank_block(  # noqa: PLR0913  a kernel has no objects
     S: Any,
     pos_ptr: Any,
@@ -346,12 +378,8 @@ def rank_block(  # noqa: PLR0913  a kernel has no objects
     those that are not there for it: the query itself, junk. None is in both; `S` holds no NaN.
     Without `by_id` the gallery's order of ties (`AP_ID`) is not looked for.
     """
-    for q in numba.prange(len(S)):
-        positives = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
-        if len(positives) > 0:
-            ignored = ign_idx[ign_ptr[q] : ign_ptr[q + 1]]
-            kept = np.empty(S.shape[1] + 1, dtype=S.dtype)
-            _rank_one(S[q], positives, ignored, ks, kept, by_id, out[q])
+    lists = (pos_ptr, pos_idx), (ign_ptr, ign_idx)
+    in_threads(rank_rows, len(S), S, *lists, ks, out, by_id)
 
 
 # The compiled kernel of leave-one-out: a tile of scores serves the queries of its rows and,
@@ -450,11 +478,15 @@ def _begin(scores: Any, start: int, tallies: Any, q: int) -> None:
         _take_out(scores[itself : itself + 1], t, grid, below, equal)
 
 
-@compiled(parallel=True)
+@compiled()
+def _begin_rows(part: Any, S: Any, start: int, tallies: Any) -> None:
+    for i in range(part[0], part[1]):
+        _begin(S[i], start, tallies, start + i)
+
+
 def tally_diagonal(S: Any, start: int, tallies: Any) -> None:
     """Begin with the queries from `start` on, by their scores `S` (b, b) among themselves."""
-    for i in numba.prange(len(S)):
-        _begin(S[i], start, tallies, start + i)
+    in_threads(_begin_rows, len(S), S, start, tallies)
 
 
 @compiled()
@@ -471,33 +503,48 @@ def _transpose(S: Any, start: int, stop: int, out: Any) -> None:
             out[j, i] = S[i, start + j]
 
 
-@compiled(parallel=True)
-def tally_tile(S: Any, row: int, column: int, tallies: Any) -> None:
-    """Count the scores `S` of the queries from `row` on with those from `column` on, for both."""
+@compiled()
+def _tally_rows(part: Any, S: Any, row: int, tallies: Any) -> None:
+    kept = np.empty(S.shape[1] + 1, dtype=S.dtype)
+    for i in range(part[0], part[1]):
+        _tally(S[i], tallies, row + i, kept)
+
+
+@compiled()
+def _tally_columns(part: Any, S: Any, column: int, tallies: Any) -> None:
+    """Count columns: parts of `_COLUMNS` each, from the first part to before the last one."""
     n_rows, n_columns = S.shape
-    for i in numba.prange(n_rows):
-        _tally(S[i], tallies, row + i, np.empty(n_columns + 1, dtype=S.dtype))
-    for part in numba.prange((n_columns + _COLUMNS - 1) // _COLUMNS):
-        start, stop = part * _COLUMNS, min((part + 1) * _COLUMNS, n_columns)
-        columns = np.empty((_COLUMNS, n_rows), dtype=S.dtype)
-        kept = np.empty(n_rows + 1, dtype=S.dtype)
+    columns = np.empty((_COLUMNS, n_rows), dtype=S.dtype)
+    kept = np.empty(n_rows + 1, dtype=S.dtype)
+    for start in range(part[0] * _COLUMNS, min(part[1] * _COLUMNS, n_columns), _COLUMNS):
+        stop = min(start + _COLUMNS, n_columns)
         _transpose(S, start, stop, columns)
         for j in range(start, stop):
             _tally(columns[j - start], tallies, column + j, kept)
 
 
-@compiled(parallel=True)
-def rank_tallied(tallies: Any, ks: Any, out: Any) -> None:
-    """Fill `out` (n, n_figures, zeros) with the figures' sums of each query, once all is counted.
+def tally_tile(S: Any, row: int, column: int, tallies: Any) -> None:
+    """Count the scores `S` of the queries from `row` on with those from `column` on, for both."""
+    in_threads(_tally_rows, len(S), S, row, tallies)
+    in_threads(_tally_columns, -(-S.shape[1] // _COLUMNS), S, column, tallies)
 
-    As `rank_block`, but for `AP_ID` of tied items: tallies do not know the gallery's order.
-    """
-    for q in numba.prange(len(out)):
+
+@compiled()
+def _rank_counted(part: Any, tallies: Any, ks: Any, out: Any) -> None:
+    for q in range(part[0], part[1]):
         if tallies.ptr[q + 1] - tallies.ptr[q] > 1:
             t, grid, counts, below, equal = _of_query(tallies, q)
             _add_unshared(counts.astype(np.int32), t, grid, below)
             nothing = (t[:0], tallies.ptr[:0], tallies.ptr[:0])
             _add_all(t, below, equal, ks, nothing, out[q])
+
+
+def rank_tallied(tallies: Any, ks: Any, out: Any) -> None:
+    """Fill `out` (n, n_figures, zeros) with the figures' sums of each query, once all is counted.
+
+    As `rank_block`, but for `AP_ID` of tied items: tallies do not know the gallery's order.
+    """
+    in_threads(_rank_counted, len(out), tallies, ks, out)
 
 
 # The compiled kernel that ranks once and gives what each query scores without each group.
@@ -522,20 +569,14 @@ def _stand(scores: Any, positives: Any, ignored: Any, keys: Any) -> Any:
     it, and 2 len(t) + j is relevant itself. Ignored items are not counted and stand below all.
     """
     t, grid = _ascending(scores[positives])
-    table, least, scale, top = grid
+    table = grid[0]
     counts = np.zeros(2 * len(t), dtype=np.int32)
-    places = np.empty(_CHUNK, dtype=np.int32)
-    chunk = np.full(_CHUNK, -np.inf, dtype=scores.dtype)
+    buckets = np.empty(_CHUNK, dtype=np.int32)
+    spare = np.empty(_CHUNK, dtype=scores.dtype)
     for start in range(0, len(scores), _CHUNK):
-        size = min(_CHUNK, len(scores) - start)
-        part = scores[start : start + size]
-        if size < _CHUNK:
-            chunk[:size] = part
-            part = chunk
-        for i in range(_CHUNK):  # as in `_sift`
-            places[i] = _bucket(part[i], least, scale, top)
-        for i in range(size):
-            place = np.uint64(table[np.uint64(places[i])])
+        part = _find_buckets(scores, start, grid, spare, buckets)
+        for i in range(len(part)):
+            place = np.uint64(table[np.uint64(buckets[i])])
             place += np.uint64(t[place] < part[i])
             while t[place] < part[i]:
                 place += np.uint64(1)
@@ -578,12 +619,14 @@ def _by_key(keys: Any, n_keys: int) -> Any:
     counts = np.zeros(n_keys, dtype=np.int64)
     for key in keys:
         counts[key] += 1
-    ends = np.cumsum(counts) - counts
-    order = np.empty(ends[-1], dtype=np.int32)
+    n = 0
+    for key in range(n_keys - 1):
+        counts[key], n = n, n + counts[key]
+    order = np.empty(n, dtype=np.int32)
     for i in range(len(keys)):
         if keys[i] < n_keys - 1:
-            order[ends[keys[i]]] = i
-            ends[keys[i]] += 1
+            order[counts[keys[i]]] = i
+            counts[keys[i]] += 1
     return order
 
 
@@ -629,7 +672,7 @@ def _tied(keys: Any, relevant: Any, first: Any, end: Any, key: Any) -> Any:
 @compiled()
 def _walked(levels: Any, keys: Any, relevant: Any, first: Any, end: Any) -> float:
     """Return the sum of precisions without the items from `first` to `end`, level by level."""
-    i, gone, total = first, 0, 0.0
+    i, gone, total = first, np.int64(0), 0.0
     for at in range(len(levels[0])):
         while i < end and keys[i] <= 2 * at:
             i += 1
@@ -668,7 +711,7 @@ def _in_runs(levels: Any, members: Any, starts: Any, active: Any, totals: Any) -
     sizes, keys, relevant = members
     taken, gone, start = np.zeros_like(sizes), np.zeros_like(sizes), np.zeros_like(sizes)
     sums = np.zeros((len(levels[0]) + 1, 2))
-    n_active, above = len(active), 0
+    n_active, above = len(active), np.int64(0)
     while n_active > 0:
         _run_sums(levels, above, sums)
         n_left = 0
@@ -683,7 +726,7 @@ def _in_runs(levels: Any, members: Any, starts: Any, active: Any, totals: Any) -
                 taken[g] += 1
                 if key & 1:
                     n, r = _tied(keys, relevant, first, end, key)
-                    totals[g] += _on_level(levels, stop, above, gone[g], n, r)
+                    totals[g] += _on_level(levels, stop, above, np.int64(gone[g]), n, r)
                     start[g] = stop + 1
                     taken[g] += n - 1
                     gone[g] += r
@@ -703,8 +746,9 @@ def _without_singles(level: Any, levels: Any) -> Any:
     n_levels, m = len(levels[0]), len(level) - 1
     per_relevant = 1 / m, (1 / (m - 1) if m > 1 else np.nan)
     whole, less = np.zeros((n_levels + 1, 2)), np.zeros((n_levels + 1, 2))
-    _run_sums(levels, 0, whole)
-    _run_sums(levels, 1, less)
+    none, one = np.int64(0), np.int64(1)
+    _run_sums(levels, none, whole)
+    _run_sums(levels, one, less)
     below = less[n_levels] - less
     values = np.zeros(3 * len(level) + 1)
     for j in range(len(level)):
@@ -715,8 +759,8 @@ def _without_singles(level: Any, levels: Any) -> Any:
         tied, kept = levels[1][at - 1] - 1, whole[at - 1, 0]
         other, own = kept + below[at, 0], kept + below[at, 0]
         if tied > 0:
-            other = kept + _on_level(levels, at - 1, 0, 0, 1, 0) + below[at, 0]
-            own = kept + _on_level(levels, at - 1, 0, 0, 1, 1) + below[at, 0]
+            other = kept + _on_level(levels, at - 1, none, none, one, none) + below[at, 0]
+            own = kept + _on_level(levels, at - 1, none, none, one, one) + below[at, 0]
         values[2 * j + 1] = other * per_relevant[0]
         values[2 * len(level) + j] = (own - below[at, 1]) * per_relevant[1]
     return values
@@ -748,16 +792,19 @@ def _without_shared(level: Any, levels: Any, keys: Any, units: Any, row: Any) ->
         totals[g] = _walked(levels, own_keys, own_relevant, starts[g], starts[g] + sizes[g])
     for some in (small, large):
         for g in some:
-            gone = own_relevant[starts[g] : starts[g] + sizes[g]]
-            n_left = m - np.int64(gone.sum())
+            n_left = m
+            for i in range(starts[g], starts[g] + sizes[g]):
+                n_left -= own_relevant[i]
             row[g] = totals[g] / n_left if n_left > 0 else np.nan
 
 
-@compiled(parallel=True)
-def _leave_out(S: Any, positives: Any, units: Any, order: Any, query: Any, out: Any) -> None:
+@compiled()
+def _leave_out(
+    part: Any, S: Any, positives: Any, units: Any, order: Any, query: Any, out: Any
+) -> None:
     pos_ptr, pos_idx = positives
     alone, shared = units
-    for q in numba.prange(len(S)):
+    for q in range(part[0], part[1]):
         relevant = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
         if len(relevant) > 0:
             keys = np.empty(S.shape[1], dtype=np.int32)
@@ -783,7 +830,7 @@ def leave_out_block(
     query at most, however many groups there are.
     """
     units, order = _units(groups, out.shape[1])
-    _leave_out(S, (pos_ptr, pos_idx), units, order, query, out)
+    in_threads(_leave_out, len(S), S, (pos_ptr, pos_idx), units, order, query, out)
     out[own >= 0, own[own >= 0]] = np.nan
 
 
@@ -856,16 +903,16 @@ def _rank_placed(t: Any, counts: Any, ks: Any, row: Any) -> None:
     _add_all(t, below, equal, ks, (t[:0], nothing, nothing), row)
 
 
-@compiled(parallel=True)
+@compiled()
 def _rank_without(
-    S: Any, positives: Any, ignored: Any, groups: Any, ks: Any, out: Any, totals: Any
+    chunks: Any, S: Any, positives: Any, ignored: Any, groups: Any, ks: Any, results: Any
 ) -> None:
     pos_ptr, pos_idx = positives
     ign_ptr, ign_idx = ignored
     own, place, (alone, shared) = groups
-    sums, counts = totals
+    out, sums, counts = results
     n_alone = len(alone)
-    for part in numba.prange(len(sums)):
+    for part in range(chunks[0], chunks[1]):
         keys = np.empty(S.shape[1], dtype=np.int32)
         row = np.empty(sums.shape[1] - n_alone)
         for q in range(part, len(S), len(sums)):
@@ -900,7 +947,8 @@ def rank_without_block(
     sums = np.zeros((N_CHUNKS, n_groups))
     counts = np.zeros((N_CHUNKS, n_groups), dtype=np.int64)
     split = np.where(own >= 0, at[own], -1), place, (alone, shared)
-    _rank_without(S, positives, ignored, split, ks, out, (sums, counts))
+    results = out, sums, counts
+    in_threads(_rank_without, N_CHUNKS, S, positives, ignored, split, ks, results)
     n_asked = (np.diff(positives[0]) > 0).sum()
     counts[0, : len(alone)] += n_asked
     return sums.sum(axis=0)[at], counts.sum(axis=0)[at]
@@ -989,18 +1037,20 @@ def _add_curves(found: Any, own: int, levels: Any, sums: Any, counts: Any) -> No
             right, wrong = right - found[0, g], wrong - found[1, g]
         if g != own and right[0] > 0:
             _interpolate(right, wrong, levels, curve)
-            sums[g] += curve
+            for at in range(len(levels)):
+                sums[g, at] += curve[at]
             counts[g] += 1
 
 
-@compiled(parallel=True)
+@compiled()
 def _curves(
-    S: Any, positives: Any, ignored: Any, groups: Any, levels: Any, sums: Any, counts: Any
+    chunks: Any, S: Any, positives: Any, ignored: Any, groups: Any, levels: Any, totals: Any
 ) -> None:
+    sums, counts = totals
     gallery, own = groups
     pos_ptr, pos_idx = positives
     ign_ptr, ign_idx = ignored
-    for part in numba.prange(len(sums)):
+    for part in range(chunks[0], chunks[1]):
         for q in range(part, len(S), len(sums)):
             relevant = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
             if len(relevant) > 0:
@@ -1021,5 +1071,6 @@ def curves_block(S: Any, positives: Any, ignored: Any, groups: Any, levels: Any)
     gallery, own, n_groups = groups
     sums = np.zeros((N_CHUNKS, n_groups + 1, len(levels)))
     counts = np.zeros((N_CHUNKS, n_groups + 1), dtype=np.int64)
-    _curves(S, positives, ignored, (gallery, own), levels, sums, counts)
+    units, totals = (gallery, own), (sums, counts)
+    in_threads(_curves, N_CHUNKS, S, positives, ignored, units, levels, totals)
     return sums.sum(axis=0), counts.sum(axis=0)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
 import numpy as np
 
 from intramodal.evaluation.kernels.compilation import compiled
 from intramodal.evaluation.kernels.cpu import N_CHUNKS
+from intramodal.evaluation.kernels.threads import in_threads
 
 PAGE_NDCG, PAGE_PRECISION, PAGE_FIRST = range(3)
 N_PAGE = 3
@@ -80,56 +80,70 @@ def _page(scores: Any, order: Any, relevant: Any, groups: Any, left_out: int, k:
 
 
 @compiled()
+def _groups_of(some: Any, others: Any, groups: Any, own: int, n_groups: int) -> Any:
+    """Return the groups of some items and of others, in order; without `own`."""
+    is_asked = np.zeros(n_groups, dtype=np.bool_)
+    for items in (some, others):
+        for item in items:
+            if groups[item] >= 0:
+                is_asked[groups[item]] = True
+    if own >= 0:
+        is_asked[own] = False
+    return np.flatnonzero(is_asked)
+
+
+@compiled()
 def _page_of_one(
-    scores: Any, positives: Any, own: int, itself: int, groups: Any, most: int, ideal: Any
+    scores: Any, positives: Any, own: int, itself: int, groups: Any, n_groups: int, limits: Any
 ) -> Any:
     """Return the figures (3,) of a page, the groups that change it, and by how much (n, 3).
 
     A group without which the query is lost takes all of it away. At most `most` items are left
     out together; `ideal` (k + 1,) are the best gains of a page by the number of relevant items.
     """
+    most, ideal = limits
     k, m = len(ideal) - 1, len(positives)
     relevant = np.zeros(len(scores), dtype=np.uint8)
     relevant[positives] = 1
     order = _best(scores, itself, k + most)
-    gain, among, first, end = _page(scores, order, relevant, groups, -1, k)
+    gain, among, first, end = _page(scores, order, relevant, groups, np.int64(-1), k)
     whole = np.array([gain / ideal[min(k, m)], among / k, first])
-    asked = groups[order[:end]]
-    if m < k + most:
-        asked = np.concatenate((asked, groups[positives]))
-    asked = np.unique(asked)
-    asked = asked[(asked >= 0) & (asked != own)]
+    is_few = m < k + most
+    asked = _groups_of(order[:end], positives if is_few else positives[:0], groups, own, n_groups)
     changes = np.empty((len(asked), N_PAGE))
     for i, g in enumerate(asked):
-        n_left = m - (groups[positives] == g).sum() if m < k + most else m
-        if n_left == 0:
-            changes[i] = -whole
-            continue
-        gain, among, first, _ = _page(scores, order, relevant, groups, g, k)
+        n_left = m
+        if is_few:
+            for item in positives:
+                n_left -= groups[item] == g
+        gain, among, first = 0.0, 0.0, 0.0
+        if n_left > 0:
+            gain, among, first, _ = _page(scores, order, relevant, groups, g, k)
         changes[i, PAGE_NDCG] = gain / ideal[min(k, n_left)] - whole[PAGE_NDCG]
         changes[i, PAGE_PRECISION] = among / k - whole[PAGE_PRECISION]
         changes[i, PAGE_FIRST] = first - whole[PAGE_FIRST]
     return whole, asked, changes
 
 
-@compiled(parallel=True)
+@compiled()
 def _pages(
-    S: Any, positives: Any, groups: Any, query: Any, limits: Any, out: Any, sums: Any
+    chunks: Any, S: Any, positives: Any, groups: Any, limits: Any, out: Any, sums: Any
 ) -> None:
     pos_ptr, pos_idx = positives
-    gallery, own = groups
-    most, ideal = limits
-    for part in numba.prange(len(sums)):
+    gallery, own, query = groups
+    for part in range(chunks[0], chunks[1]):
         for q in range(part, len(S), len(sums)):
             relevant = pos_idx[pos_ptr[q] : pos_ptr[q + 1]]
             if len(relevant) > 0:
-                found = _page_of_one(S[q], relevant, own[q], query[q], gallery, most, ideal)
-                whole, asked, changes = found
-                out[q] = whole
-                for i, g in enumerate(asked):
-                    sums[part, g] += changes[i]
-                if own[q] >= 0:
-                    sums[part, own[q]] -= whole
+                whole, asked, changes = _page_of_one(
+                    S[q], relevant, own[q], query[q], gallery, sums.shape[1], limits
+                )
+                for f in range(N_PAGE):
+                    out[q, f] = whole[f]
+                    for i in range(len(asked)):
+                        sums[part, asked[i], f] += changes[i, f]
+                    if own[q] >= 0:
+                        sums[part, own[q], f] -= whole[f]
 
 
 def first_page_block(
@@ -146,7 +160,8 @@ def first_page_block(
     ideal = np.concatenate([[1.0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))])
     sums = np.zeros((N_CHUNKS, n_groups, N_PAGE))
     limits = int(sizes.max()), ideal
-    _pages(S, (pos_ptr, pos_idx), (gallery, own), query, limits, out, sums)
+    lists, units = (pos_ptr, pos_idx), (gallery, own, query)
+    in_threads(_pages, N_CHUNKS, S, lists, units, limits, out, sums)
     return sums.sum(axis=0)
 
 
@@ -204,5 +219,8 @@ def join_copies(
         if len(copies) > 0:
             page = _best(S[i], itself[i], k)[:k]
             if len(page) > 0:  # of copies that tie for the last place only some stand there
-                n_on_page += min(len(page), (S[i][copies] >= S[i][page[-1]]).sum())
+                n_best = 0
+                for j in copies:
+                    n_best += S[i, j] >= S[i, page[-1]]
+                n_on_page += min(len(page), n_best)
     return n_on_page

@@ -31,11 +31,11 @@ def try_kernels() -> Trial:
     """Rank four images and judge two classifications with the kernels that evaluations use."""
     start = time.perf_counter()
     names = {"rank_block": _ranks(), "mark_hits": _marks()}
-    kernels = (cpu.rank_block, classification.mark_hits)
+    kernels = (cpu.rank_rows, classification.mark_hits)
     return Trial(
         version=str(numba.__version__),
         seconds=time.perf_counter() - start,
-        cache=cpu.rank_block.stats.cache_path,
+        cache=cpu.rank_rows.stats.cache_path,
         n_compiled=sum(not kernel.stats.cache_hits for kernel in kernels),
         wrong=tuple(name for name, is_right in names.items() if not is_right),
     )

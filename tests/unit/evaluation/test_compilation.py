@@ -103,7 +103,7 @@ def test_a_file_that_is_cut_short_is_compiled_again(
 def test_the_kernels_pass_their_trial() -> None:
     found = try_kernels()
     assert found.wrong == ()
-    assert found.cache == cpu.rank_block.stats.cache_path
+    assert found.cache == cpu.rank_rows.stats.cache_path
     assert found.version == numba.__version__
 
 
