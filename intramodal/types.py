@@ -448,6 +448,8 @@ class FittedVector:
     labels: LabelFit
     source: str
     distance: Distance = "Cosine"
+    made: str | None = None
+    """Where it holds queries for stored vectors: the vector that holds what the map makes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -566,9 +568,25 @@ class VectorTable:
 
     def with_unit_vectors(self, vectors: Mapping[str, Floats]) -> VectorTable:
         """Return the table with further vectors, held as the unit rows that they are."""
-        found = replace(self, vectors={**self.vectors, **vectors})
-        units = {("unit", name): X for name, X in vectors.items()}
-        found._remembered.update(self._remembered | units)
+        return self._with_units(vectors, self.held_out)
+
+    def with_made(
+        self, source: str, makers: Mapping[str, Callable[[Floats], Floats]]
+    ) -> VectorTable:
+        """Return the table with what is made of the unit rows of a vector, and held as it is.
+
+        Rows that have left, because maps were fitted on them, get these vectors, too.
+        """
+        made = {name: make(self.unit(source)) for name, make in makers.items()}
+        gone = self.held_out
+        if gone is not None:
+            gone = replace(gone, rows=gone.rows.with_made(source, makers))
+        return self._with_units(made, gone)
+
+    def _with_units(self, units: Mapping[str, Floats], held_out: HeldOut | None) -> VectorTable:
+        found = replace(self, vectors={**self.vectors, **units}, held_out=held_out)
+        known = {("unit", name): X for name, X in units.items()}
+        found._remembered.update(self._remembered | known)
         return found
 
     def take(self, rows: NDArray[np.intp]) -> VectorTable:

@@ -483,9 +483,14 @@ def _print_agreement(result: dict[str, Any], options: dict[str, Any]) -> None:
     print_table((id_column(f"{a} and {b} disagree most on"), "in common>"), rows)
     for sentence in result["sentences"]:
         say(sentence)
+    labels = result["pseudo_labels"] or {}
+    say_label_evidence(
+        ("pseudo-labels", one) for one in (labels.get("label_evidence") or {}).values()
+    )
     _print_costs(result["cost"], result["vectors"])
     _say_report(options)
     note_where(result)
+    note_held_out(result)
     note(f"run {result['run_id']}")
     if options["report"] is None:
         note_again("-o", unused("judge.html"))

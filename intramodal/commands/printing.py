@@ -331,6 +331,6 @@ def note_held_out(result: Mapping[str, Any]) -> None:
 
 def say_label_evidence(figures: Iterable[tuple[str, Mapping[str, Any] | None]]) -> None:
     """Say what stands beside the figures, by field, of vectors whose maps have seen labels."""
-    for field, evidence in figures:
-        if evidence:
-            say(printable(f"{field}: {evidence['sentence']}."))
+    told = (f"{field}: {evidence['sentence']}." for field, evidence in figures if evidence)
+    for sentence in dict.fromkeys(told):  # several searches may use one vector
+        say(printable(sentence, limit=400))

@@ -18,6 +18,7 @@ from intramodal.errors import InputError
 from intramodal.evaluation.cost import vector_costs
 from intramodal.evaluation.distances import as_products, distance_note, other_distances
 from intramodal.evaluation.intervals import drawn_interval
+from intramodal.evaluation.label_evidence import beside_tasks
 from intramodal.evaluation.ranking import score_blocks
 from intramodal.evaluation.results import Results, log_source
 from intramodal.evaluation.retrieval import run_task
@@ -269,6 +270,7 @@ class UnlabelledComparison(Results):
             "cost": self.cost,
             "where": self.points.where,
             "labels_from": self.points.labels_from,
+            "held_out": self.points.held_out,
             "run_id": self.run_id,
         }
 
@@ -374,10 +376,12 @@ def _pseudo_labelled(
     labels = pseudo_labels(table.vectors[vectors[0]], embedded, names.names)
     table.payload[_PSEUDO] = labels.confident(LEAST_CONFIDENCE)
     task = RetrievalTask.from_table(table, _PSEUDO, min_class_size=min_class_size)
+    beside = beside_tasks(table, [task], vectors).get(_PSEUDO, {})
     return {
         **labels.to_dict(LEAST_CONFIDENCE),
         "texts": texts.name,
         "map": {vector: run_task(task, table, vector, ks=()).map for vector in vectors},
+        "label_evidence": {vector: one.to_dict() for vector, one in beside.items()} or None,
     }
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from operator import itemgetter
 from typing import Any
 
@@ -504,10 +504,7 @@ class Comparison(Results):
         return {
             "map": {result.vector: result.map for result in row.results},
             "map_by_distance": maps_by_distance(row.results),
-            "label_evidence": {
-                r.vector: r.label_evidence.to_dict() for r in row.results if r.label_evidence
-            }
-            or None,
+            "label_evidence": {v: one.to_dict() for v, one in row.label_evidence.items()} or None,
             "delta": effect.delta if effect else None,
             "interval": list(effect.interval) if effect else None,
             "population": row.population.name,
@@ -873,19 +870,24 @@ def with_rivals(
     Raises `ManifestMismatchError` if one was fitted for another model than made A, and
     `InputError` if two have one name, or one that the table has.
     """
-    found: dict[str, Floats] = {}
+    makers: dict[str, Callable[[Floats], Floats]] = {}
     for projection in projections:
         if isinstance(source, ImageCollection):
             check_fitted_for(projection, source.origin(a))
         name = projection.default_vector
-        if name in table.vectors or name in found:
+        if name in table.vectors or name in makers:
             raise InputError(
                 f"{projection.place or repr(projection)} makes a vector {name!r}, and there is "
                 f"one already; leave one out"
             )
-        Z = projection.apply_to_unit(table.unit(a))
-        found[name] = Z if projection.distance == "Dot" else unit_rows(Z)
-    return table.with_unit_vectors(found), tuple(found)
+        makers[name] = partial(_compared, projection)
+    return table.with_made(a, makers), tuple(makers)
+
+
+def _compared(made: StoredMap, X: Floats) -> Floats:
+    """Return unit rows `X` (n, d) as the store compares what a map makes of them."""
+    Z = made.apply_to_unit(X)
+    return Z if made.distance == "Dot" else unit_rows(Z)
 
 
 def _check(

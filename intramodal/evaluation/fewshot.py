@@ -19,7 +19,7 @@ from intramodal.errors import InputError
 from intramodal.evaluation.classifiers import FITS, Kind, fit_nested
 from intramodal.evaluation.distances import distance_note, other_distances
 from intramodal.evaluation.intervals import FRACTION, student_interval
-from intramodal.evaluation.label_evidence import LabelEvidence, beside_fields
+from intramodal.evaluation.label_evidence import LabelEvidence, beside_fields, json_evidence
 from intramodal.evaluation.protocols import (
     N_SEEDS,
     Lengths,
@@ -40,7 +40,7 @@ from intramodal.runs.run import Run
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import searched_vectors
-from intramodal.types import Distance, Floats, PointId, VectorTable
+from intramodal.types import Distance, Floats, PointId, VectorTable, first_lines
 
 N_EPISODES = 50
 """Draws of the shots unless told otherwise."""
@@ -239,10 +239,7 @@ class FewshotResults(ResultList[FewshotResult]):
             "where": self.points.where,
             "labels_from": self.points.labels_from,
             "held_out": self.points.held_out,
-            "label_evidence": {
-                field: {vector: one.to_dict() for vector, one in beside.items()}
-                for field, beside in self.label_evidence.items()
-            },
+            "label_evidence": json_evidence(self.label_evidence),
             "split": self.split,
             "test_share": self.test_share,
             "protocol": self.protocol,
@@ -266,8 +263,23 @@ class FewshotResults(ResultList[FewshotResult]):
                     interval=result.interval(at),
                     n=result.accuracy.shape[1],
                 )
+        for field, one in self._evidence():
+            one.log(run, field=field)
         rows = [{**r.to_dict(), "episodes": json_values(r.accuracy)} for r in self.results]
         run.save_artefact(EPISODES, {"rows": rows})
+
+    def _evidence(self) -> Iterator[tuple[str, LabelEvidence]]:
+        """Yield what stands beside figures of maps that have seen labels, with the field."""
+        return ((f, one) for f, beside in self.label_evidence.items() for one in beside.values())
+
+    def _repr_html_(self) -> str:
+        told = (f"<p>{escape(f'{field}: {one.sentence}')}</p>" for field, one in self._evidence())
+        return "".join([super()._repr_html_(), *told])
+
+    def __repr__(self) -> str:
+        """Return what stands beside maps that have seen labels, then each result, one a line."""
+        told = (f"{field}: {one.sentence}" for field, one in self._evidence())
+        return first_lines([*told, *map(repr, self.results)])
 
     def plot(self) -> Plot:
         """Return accuracy by number of shots, one plot per field."""

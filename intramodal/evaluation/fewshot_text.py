@@ -27,6 +27,7 @@ from intramodal.evaluation.fewshot import (
     joined,
     run_fewshot,
 )
+from intramodal.evaluation.label_evidence import beside_fields, json_evidence
 from intramodal.evaluation.protocols import (
     N_SEEDS,
     Lengths,
@@ -114,6 +115,8 @@ class FewshotTextResults(FewshotResults):
             "collection": self.points.collection,
             "where": self.points.where,
             "labels_from": self.points.labels_from,
+            "held_out": self.points.held_out,
+            "label_evidence": json_evidence(self.label_evidence),
             "vector": self.vector,
             "texts": self.texts,
             "template": self.template,
@@ -252,6 +255,9 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
         preset=preset,
         validation=plan.validation,
         distances=other_distances(source, those.table, those.read),
+        label_evidence=beside_fields(
+            those.rows, those.split, fields, at.by, min_class_size=min_class_size, seed=seed
+        ),
     )
     log_source(run, source, found.points)
     run.keep(found)

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from dataclasses import field as dataclass_field
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from intramodal.errors import InputError
 from intramodal.evaluation.distances import other_distances
 from intramodal.evaluation.index_search import CANDIDATES_AN_ANSWER, IndexSearch, in_gallery
 from intramodal.evaluation.intervals import Interval
+from intramodal.evaluation.label_evidence import LabelEvidence, beside_tasks
 from intramodal.evaluation.labels import require_read
 from intramodal.evaluation.mapped_queries import (
     asked_by,
@@ -360,12 +362,17 @@ class IndexResults(ResultList[IndexResult]):
         The exact ranking by cosine, by field and vector (the name of a query side), equal scores
         in the order of the ids, as a store gives them; with the mAP of the collection's own
         distance where that ranks otherwise. A fused search has none.
+    label_evidence : mapping of str to mapping of str to LabelEvidence
+        What stands beside figures of vectors whose maps have seen labels, by field and vector.
     """
 
     k: int
     searches: list[IndexSearch]
     results: list[IndexResult]
     exact: Mapping[tuple[str, str], RetrievalResult]
+    label_evidence: Mapping[str, Mapping[str, LabelEvidence]] = dataclass_field(
+        default_factory=dict
+    )
 
     def __getitem__(self, key: tuple[str, str]) -> IndexResult:
         """Return the result of a field and a search, by its name."""
@@ -406,18 +413,24 @@ class IndexResults(ResultList[IndexResult]):
         search = result.search
         found = None if search.fuse is not None else self.exact[result.field, search.ranked_as]
         beside = found.to_dict() if found else {}
+        seen = self.label_evidence.get(result.field, {})
+        names = dict.fromkeys([search.ranked_as, *search.vectors])
         return {
             **result.to_dict(classes=classes),
             "exact_map": beside.get("map"),
             "exact_interval": beside.get("interval"),
             "by_distance": beside.get("by_distance"),
-            "label_evidence": beside.get("label_evidence"),
+            "label_evidence": {v: seen[v].to_dict() for v in names if v in seen} or None,
         }
 
     def record(self, run: Run) -> None:
         """Record the figures, and the scores of every query and class."""
         for found in self.exact.values():
             found.log_map(run, "mAP exact")
+        for field, beside in self.label_evidence.items():
+            for vector, one in beside.items():
+                if (field, vector) not in self.exact:
+                    one.log(run, field=field, figure="mAP exact")
         for result in self.results:
             result.log(run)
         scores = [
@@ -524,6 +537,7 @@ def evaluate_index(  # noqa: PLR0913  a job has as many knobs as it has
         searches=asked,
         results=_judged(collection, rows, tasks, asked, may_answer, how),
         exact=exact,
+        label_evidence=_evidence(rows, tasks, asked, exact, seed),
     )
     log_source(run, collection, found.points)
     for side in query_sides:
@@ -627,6 +641,23 @@ def _exact(
     how: Any = {"ks": (), "ties": "id", "cluster": resampling.unit, "seed": seed}
     found = exact_results(tasks, table, vectors, distances, title="exact ranking", **how)
     return {(result.field, result.vector): result for result in found}
+
+
+def _evidence(
+    table: VectorTable,
+    tasks: Sequence[RetrievalTask],
+    searches: Sequence[IndexSearch],
+    exact: Mapping[tuple[str, str], RetrievalResult],
+    seed: int,
+) -> dict[str, dict[str, LabelEvidence]]:
+    """Return what stands beside figures by field and vector: of candidates and fused ones, too."""
+    names = dict.fromkeys(name for search in searches for name in search.vectors)
+    others = [name for name in names if (tasks[0].field, name) not in exact]
+    found = beside_tasks(table, tasks, others, seed=seed)
+    for (field, vector), result in exact.items():
+        if result.label_evidence is not None:
+            found.setdefault(field, {})[vector] = result.label_evidence
+    return found
 
 
 def _judged(

@@ -9,7 +9,7 @@ that the map has never seen, which lose.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from intramodal.errors import InputError
 from intramodal.evaluation.labels import encode_labels, labels_of
 from intramodal.evaluation.ranking import rank
 from intramodal.evaluation.tasks import RetrievalTask
+from intramodal.runs.run import Run
 from intramodal.types import FittedVector, Floats, HeldOut, VectorTable, unit_rows
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,12 @@ class LabelEvidence:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
         return {**asdict(self), "unseen": list(self.unseen), "sentence": self.sentence}
+
+    def log(self, run: Run, *, field: str, n: int | None = None, figure: str = "mAP") -> None:
+        """Record it beside the figure of a field."""
+        about: Any = {"vector": self.vector, "field": field, "n": n}
+        run.log_metric(f"{figure} of shuffled labels", self.control, **about)
+        run.log_metric("classification accuracy", self.accuracy, **about)
 
     @property
     def sentence(self) -> str:
@@ -112,12 +119,23 @@ def label_evidence(
         fitted.labels.field,
         control,
         chance,
-        _accuracy(table, gone, task, vector),
+        _accuracy(table, gone, task, fitted.made or vector),
         tuple(unseen),
         int(is_unseen.sum()),
         None if ap is None or not unseen else _mean(ap[~is_unseen]),
         None if ap is None else _mean(ap[is_unseen]),
     )
+
+
+def beside_tasks(
+    table: VectorTable, tasks: Iterable[RetrievalTask], vectors: Sequence[str], *, seed: int = 0
+) -> dict[str, dict[str, LabelEvidence]]:
+    """Return what stands beside figures that are not of these rankings, by field and vector."""
+    found: dict[str, dict[str, LabelEvidence]] = {}
+    for task in tasks:
+        beside = {vector: label_evidence(table, task, vector, seed=seed) for vector in vectors}
+        found[task.field] = {vector: one for vector, one in beside.items() if one is not None}
+    return {field: beside for field, beside in found.items() if beside}
 
 
 def beside_fields(
@@ -137,12 +155,26 @@ def beside_fields(
     side = None if split is None else np.array(split)
     masks = None if side is None else (side == "test", side == "train")
     how: Any = {"split": masks, "min_class_size": min_class_size, "seed": seed}
-    found: dict[str, dict[str, LabelEvidence]] = {}
-    for field in fields if seen else ():
-        task = RetrievalTask.from_table(table, field, **how)
-        beside = {vector: label_evidence(table, task, vector, seed=seed) for vector in seen}
-        found[field] = {vector: one for vector, one in beside.items() if one is not None}
-    return found
+    tasks = (RetrievalTask.from_table(table, field, **how) for field in fields if seen)
+    return beside_tasks(table, tasks, seen, seed=seed)
+
+
+def seen_labels(table: VectorTable, vector: str) -> LabelEvidence | None:
+    """Return that a vector's map has seen labels, where no label says what is relevant."""
+    gone = table.held_out
+    if gone is None or vector not in gone.fitted:
+        return None
+    return LabelEvidence(vector, gone.fitted[vector].labels.field, None, None, None)
+
+
+def json_evidence(
+    found: Mapping[str, Mapping[str, LabelEvidence]],
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return JSON values of what stands beside figures, by field and vector."""
+    return {
+        field: {vector: one.to_dict() for vector, one in beside.items()}
+        for field, beside in found.items()
+    }
 
 
 def _unseen(names: Sequence[str], vector: str, fitted: FittedVector) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -29,7 +29,8 @@ def fitted_sides(sides: Iterable[QuerySide | None]) -> dict[str, FittedVector]:
     found: dict[str, FittedVector] = {}
     for side in sides:
         if side is not None:
-            found |= fitted_by([side.projection], [side.name], side.vector)
+            seen = fitted_by([side.projection], [side.name], side.vector)
+            found |= {name: replace(one, made=_projected(side)) for name, one in seen.items()}
     return found
 
 
@@ -43,11 +44,13 @@ def with_mapped_queries(table: VectorTable, side: QuerySide | None) -> VectorTab
             f"that vector out"
         )
     side.check_length(table.vectors[side.vector].shape[1])
-    X = table.unit(side.vector)
-    made = {side.name: unit_rows(side.projection.query(X))}
-    if side.rerank is not None:
-        made[_projected(side)] = unit_rows(side.projection.apply_to_unit(X))
-    return table.with_unit_vectors(made)
+    projection = side.projection
+    makers: dict[str, Callable[[Floats], Floats]] = {
+        side.name: lambda X: unit_rows(projection.query(X))
+    }
+    if side.rerank is not None or projection.labels is not None:
+        makers[_projected(side)] = lambda X: unit_rows(projection.apply_to_unit(X))
+    return table.with_made(side.vector, makers)
 
 
 def asked_by(task: RetrievalTask, side: QuerySide | None) -> RetrievalTask:
@@ -100,5 +103,5 @@ def log_query_side(run: Run, side: QuerySide | None) -> None:
 
 
 def _projected(side: QuerySide) -> str:
-    """Return the name of the projected vectors, by which the first places are reranked."""
+    """Return the name of the projected vectors, by which first places are reranked, too."""
     return f"{side.name} (projected)"

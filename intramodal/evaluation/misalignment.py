@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
+from html import escape
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +34,7 @@ from intramodal.evaluation.cosines import (
     of_sample,
 )
 from intramodal.evaluation.intervals import COSINE, FRACTION, UNBOUNDED, sampled_interval
+from intramodal.evaluation.label_evidence import label_evidence
 from intramodal.evaluation.labels import labels_of, require_read
 from intramodal.evaluation.resampling import Population, interval_population
 from intramodal.evaluation.results import Results, log_source
@@ -52,7 +54,9 @@ from intramodal.store.manifest import VectorOrigin
 from intramodal.store.origins import projection_of
 from intramodal.types import (
     Encoder,
+    FittedVector,
     Floats,
+    HeldOut,
     VectorTable,
     encoders_agree,
     first_lines,
@@ -298,6 +302,11 @@ class VectorOf:
         return self.vector if self.name is None else f"{self.name}:{self.vector}"
 
     @property
+    def points(self) -> str | int:
+        """What tells the points of one source from those of another."""
+        return self.name or id(self.source)
+
+    @property
     def origin(self) -> VectorOrigin | None:
         """Who made the vector; None where nobody has declared it."""
         if isinstance(self.source, VectorTable):
@@ -367,6 +376,10 @@ class MisalignmentResults(Results):
             about = {"vector": self._name(row), "field": row["field"]}
             n_pairs = row["n_same"] + row["n_other"]
             run.log_metric("mAP", row["map"], n=row["n_queries"], **about)
+            seen = row["label_evidence"]
+            if seen:
+                run.log_metric("mAP of shuffled labels", seen["control"], **about)
+                run.log_metric("classification accuracy", seen["accuracy"], **about)
             for name in _RECORDED:
                 run.log_metric(name, row[name], interval=_interval(row, name), n=n_pairs, **about)
             beside = row["modality"]
@@ -394,15 +407,23 @@ class MisalignmentResults(Results):
             [row["field"], self._name(row), *("–" if row[n] is None else row[n] for n in _SHOWN)]
             for row in self.rows
         ]
-        return html_table(["field", "vector", *_SHOWN], rows)
+        told = (f"<p>{escape(sentence)}</p>" for sentence in self._evidence())
+        return "".join([html_table(["field", "vector", *_SHOWN], rows), *told])
+
+    def _evidence(self) -> Iterator[str]:
+        """Yield what stands beside figures of maps that have seen labels."""
+        for row in self.rows:
+            if row["label_evidence"]:
+                yield f"{row['field']}: {row['label_evidence']['sentence']}"
 
     def __repr__(self) -> str:
         """Return field, vector, AUC and overlap of each row, one a line."""
-        return first_lines(
+        rows = (
             f"{self._name(row)!r} by {row['field']!r}, AUC {row['auc']:.4f}, "
             f"overlap {row['overlap']:.4f}"
             for row in self.rows
         )
+        return first_lines([*self._evidence(), *rows])
 
 
 def _interval(row: Mapping[str, Any], name: str) -> tuple[float, float] | None:
@@ -469,21 +490,22 @@ def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has
         source = [VectorOf(source, vector, texts) for vector in of_source]
     require_used(projections, source)
     names = list(dict.fromkeys(target.name for target in source))
+    fitted = _fitted_by_source(source)
     how = _How(list(fields), template, bins, max_pairs, with_map, with_bands, seed)
     rows: list[dict[str, Any]] = []
-    n_points = n_incomplete = 0
-    read: set[str | int] = set()
+    n_points, n_incomplete, read = 0, 0, set[str | int]()
     labels_from: list[Mapping[str, Any]] = []
-    held_out: Mapping[str, Any] | None = None
+    held_out: list[tuple[str | None, HeldOut]] = []
     for target in tracked(source, "misalignment", unit="vector", name=lambda one: one.title):
         shown = views_of(target, projections, source)
-        points = target.name or id(target.source)
-        is_new = points not in read
-        table = read_labelled(target.source, [target.vector], fields, where=where, warns=is_new)
-        read.add(points)
+        is_new = target.points not in read
+        about: Any = {"where": where, "warns": is_new, "fitted": fitted[target.points]}
+        table = read_labelled(target.source, [target.vector], fields, **about)
+        read.add(target.points)
         if is_new and table.labels_from is not None:
             labels_from.append(table.labels_from)
-        held_out = held_out if table.held_out is None else table.held_out.to_dict()
+        if is_new and table.held_out is not None:
+            held_out.append((target.name if len(names) > 1 else None, table.held_out))
         n_points, n_incomplete = n_points + len(table), n_incomplete + table.n_incomplete
         rows += how.rows(target, table, shown)
     named = ", ".join(name for name in names if name) or None
@@ -491,7 +513,7 @@ def measure_misalignment(  # noqa: PLR0913  a job has as many knobs as it has
         points=Points(
             *(named, n_points, n_incomplete, None, None if where is None else str(where)),
             labels_from=_of_all(labels_from),
-            held_out=held_out,
+            held_out=_held_out_of_all(held_out),
         ),
         run_id=run.id,
         rows=_side_by_side(rows, fields, names),
@@ -527,6 +549,31 @@ def _of_all(labels_from: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | Non
         "n_without_row": sum(one["n_without_row"] for one in labels_from),
         "also_in_payload": dict(in_payload),
     }
+
+
+def _fitted_by_source(targets: Sequence[VectorOf]) -> dict[str | int, dict[str, FittedVector]]:
+    """Return the maps of each source that have seen labels: all its vectors face the same rows."""
+    found: dict[str | int, dict[str, FittedVector]] = {}
+    for target in targets:
+        source, vector = target.source, target.vector
+        seen = source.fitted if isinstance(source, VectorTable) else source.fitted([vector])
+        of_source = found.setdefault(target.points, {})
+        of_source |= {vector: seen[vector]} if vector in seen else {}
+    return found
+
+
+def _held_out_of_all(parts: Sequence[tuple[str | None, HeldOut]]) -> Mapping[str, Any] | None:
+    """Return what left the points of several collections, as of one."""
+    if not parts:
+        return None
+    each = [(name, held_out.to_dict()) for name, held_out in parts]
+    vectors = {
+        vector if name is None else f"{name}:{vector}": one
+        for name, found in each
+        for vector, one in found["vectors"].items()
+    }
+    counts = {key: sum(found[key] for _, found in each) for key in ("n_fit_rows", "n_near_copies")}
+    return {**counts, "vectors": vectors}
 
 
 def _side_by_side(
@@ -592,7 +639,15 @@ class _How:
             seed=self.seed,
             population=self._population(shown, name),
         )
-        return {**self._retrieval(shown, view.vector, name), **result.to_dict()}
+        seen = None
+        if view.kind == "stored":
+            task = RetrievalTask.of_all(table, name)
+            seen = label_evidence(table, task, view.vector, seed=self.seed)
+        return {
+            **self._retrieval(shown, view.vector, name),
+            "label_evidence": seen and seen.to_dict(),
+            **result.to_dict(),
+        }
 
     def _population(self, table: VectorTable, name: str) -> Population | None:
         """Return whom the bands of the plots speak of; None where nothing is drawn."""

@@ -13,6 +13,7 @@ from intramodal.evaluation.duplicates import DuplicateFinder, Duplicates
 from intramodal.evaluation.episodes import prototype_result, with_episodes
 from intramodal.evaluation.fewshot import FewshotResult, run_fewshot
 from intramodal.evaluation.intervals import Difference, Effect, LeftOut, Paired
+from intramodal.evaluation.label_evidence import LabelEvidence
 from intramodal.evaluation.mapped_queries import asked_by
 from intramodal.evaluation.ranking import PAGE_FIGURES
 from intramodal.evaluation.resampling import (
@@ -54,6 +55,7 @@ class OtherEvidence:
     vector: str
     map: float
     effect: Effect
+    label_evidence: LabelEvidence | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -171,6 +173,13 @@ class FieldEvidence(PairedResults):
         return [name for task in self.tasks for name in PIECES_OF[task] if name not in there]
 
     @property
+    def label_evidence(self) -> dict[str, LabelEvidence]:
+        """What stands beside figures of vectors whose maps have seen labels, by vector."""
+        found = {result.vector: result.label_evidence for result in self.results}
+        found |= {other.vector: other.label_evidence for other in self.others}
+        return {vector: one for vector, one in found.items() if one is not None}
+
+    @property
     def effective_classes(self) -> float:
         """As how many classes of one size these classes weigh, if queries are counted alike."""
         return float(self.class_sizes.sum() ** 2 / np.square(self.class_sizes).sum())
@@ -209,13 +218,12 @@ def gathered(table: VectorTable, a: str, b: str, field: str, knobs: Knobs) -> Fi
     )
     task = asked_by(task, knobs.side)
     ranked = _ranked(table, task, (a, b), knobs)
+
+    def told(result: RetrievalResult) -> RetrievalResult:
+        return with_label_evidence(result, task, table, seed=knobs.seed)
+
     results = [
-        with_label_evidence(
-            with_distance(result, task, table, knobs.distances.get(result.vector)),
-            task,
-            table,
-            seed=knobs.seed,
-        )
+        told(with_distance(result, task, table, knobs.distances.get(result.vector)))
         for result in ranked.results[:2]
     ]
     population, without = ranked.population, ranked.without
@@ -223,10 +231,13 @@ def gathered(table: VectorTable, a: str, b: str, field: str, knobs: Knobs) -> Fi
     others: list[OtherEvidence] = []
     if "retrieval" in knobs.tasks:
         differences = population.retrieval_differences(task, *results, without=without)
-        beside = ranked.results[2:]
+        beside = [told(result) for result in ranked.results[2:]]
         effects = population.retrieval_effects(table, task, results[0], beside, without=without)
         pairs = zip(beside, effects, strict=True)
-        others = [OtherEvidence(found.vector, found.map, effect) for found, effect in pairs]
+        others = [
+            OtherEvidence(found.vector, found.map, effect, found.label_evidence)
+            for found, effect in pairs
+        ]
     return FieldEvidence(
         field=field,
         task=task,

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from intramodal.errors import InputError, MismatchError
+from intramodal.evaluation.held_out import fitted_by
 from intramodal.evaluation.shots import FewshotTask
 from intramodal.evaluation.tasks import Sides, read_labelled
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import AUGMENTED_VIEW, VectorOrigin
-from intramodal.types import Floats, VectorTable
+from intramodal.types import FittedVector, Floats, VectorTable
 
 Projections = Sequence[Projection] | Mapping[str, Projection]
 """Projections, or those that made vectors by the names of these."""
@@ -160,6 +161,14 @@ class Lengths:
         """The stored vectors that are needed."""
         return list(dict.fromkeys(self.sources.get(name, name) for name in self.vectors))
 
+    @property
+    def fitted(self) -> dict[str, FittedVector]:
+        """Those of the projected vectors whose maps have seen labels: their rows never judge."""
+        found: dict[str, FittedVector] = {}
+        for name, of in self.sources.items():
+            found |= fitted_by([self.maps[name]], [name], of)
+        return found
+
     def of_table(self, table: VectorTable) -> VectorTable:
         """Return the table with the vectors of these lengths, of one that holds `read`."""
         if self.is_table:
@@ -167,7 +176,11 @@ class Lengths:
         made = {name: table.unit(name) for name in self.vectors if name not in self.sources}
         for name, of in self.sources.items():
             made[name] = self.maps[name].apply_to_unit(table.unit(of))
-        return replace(table, vectors=made)
+        gone = table.held_out
+        if gone is not None:
+            gone = replace(gone, rows=self.of_table(gone.rows))
+        # What maps were fitted on is their source, which what stands beside them needs.
+        return replace(table, vectors={**table.vectors, **made}, held_out=gone)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,6 +209,7 @@ class TakingPart:
     ) -> TakingPart:
         """Read labelled images once."""
         read = scaled.read if scaled else vectors
-        table = read_labelled(source, read, [*fields, *sides.fields], where=where)
+        how: Any = {"where": where, "fitted": scaled.fitted if scaled else None}
+        table = read_labelled(source, read, [*fields, *sides.fields], **how)
         rows, split = sides.named(scaled.of_table(table) if scaled else table)
         return cls(table, read, rows, split)

@@ -167,10 +167,8 @@ class RetrievalResult:
         ends = (self.interval.low, self.interval.high) if self.interval else None
         about: Any = {"vector": self.vector, "field": self.field, "n": len(self.query_ids)}
         run.log_metric(name, self.map, interval=ends, **about)
-        beside = self.label_evidence
-        if beside:
-            run.log_metric(f"{name} of shuffled labels", beside.control, **about)
-            run.log_metric("classification accuracy", beside.accuracy, **about)
+        if self.label_evidence:
+            self.label_evidence.log(run, field=self.field, n=len(self.query_ids), figure=name)
         own = self.by_distance
         if own:
             run.log_metric(f"{name} by {own.distance}", own.map, **about)
@@ -191,6 +189,7 @@ class RetrievalResult:
 
     def _repr_html_(self) -> str:
         head = self._head()
+        head["label_evidence"] = self.label_evidence and self.label_evidence.sentence
         return html_table(list(head), [list(head.values())])
 
     def __repr__(self) -> str:
@@ -200,19 +199,22 @@ class RetrievalResult:
         return (
             f"RetrievalResult({self.vector!r} by {self.field!r}, mAP {self.map:.4f}{within}, "
             f"{len(self.query_ids):,} queries, {self.protocol})"
+            f"{f'; {self.label_evidence.sentence}' if self.label_evidence else ''}"
         )
 
 
 def map_plot(results: Iterable[RetrievalResult]) -> Plot:
-    """Return the mAP of results, with its 95% interval where there is one."""
-    rows = [
-        (
-            f"{result.field}: {result.vector}",
-            result.map,
-            (result.interval.low, result.interval.high) if result.interval else None,
-        )
-        for result in results
-    ]
+    """Return the mAP of results, with its 95% interval where there is one.
+
+    That of shuffled labels stands below that of a map which has seen labels.
+    """
+    rows: list[tuple[str, float, Sequence[float] | None]] = []
+    for result in results:
+        ends = (result.interval.low, result.interval.high) if result.interval else None
+        rows.append((f"{result.field}: {result.vector}", result.map, ends))
+        beside = result.label_evidence
+        if beside and beside.control is not None:
+            rows.append((f"{result.field}: shuffled labels", beside.control, None))
     return Plot.of([figure_plot(rows, "mAP")])
 
 

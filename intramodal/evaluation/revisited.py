@@ -20,6 +20,7 @@ from intramodal.errors import InputError
 from intramodal.evaluation.distances import DistanceFigure, as_products, other_distances
 from intramodal.evaluation.intervals import Interval
 from intramodal.evaluation.kernels.trapezoid import Ranked, without_each
+from intramodal.evaluation.label_evidence import seen_labels
 from intramodal.evaluation.ranking import (
     DEFAULT_KS,
     Groups,
@@ -231,6 +232,7 @@ def evaluate_revisited(  # noqa: PLR0913  a job has as many knobs as it has
             replace(
                 _result(task, rows, vector, ks=ks, resampling=resampling, seed=seed),
                 by_distance=_by_distance(task, rows, vector, distances.get(vector)),
+                label_evidence=seen_labels(rows, vector),
             )
             for task, vector in tracked(
                 pairs,

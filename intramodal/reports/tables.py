@@ -76,7 +76,7 @@ def render_latex(documents: Sequence[ReportDocument]) -> str:
 def tables(document: ReportDocument) -> list[Table]:
     """Return the tables of a report that have rows, in its order."""
     makers: tuple[Callable[[ReportDocument], Table], ...]
-    figures = (_pieces, _first_page, _retrieval, _by_distance, _others, _fewshot)
+    figures = (_pieces, _first_page, _retrieval, _seen_labels, _by_distance, _others, _fewshot)
     makers = (*figures, _cost, _first_results, _origin)
     found = [make(document) for make in makers]
     return [table for table in found if table.rows]
@@ -140,6 +140,25 @@ def _retrieval(document: ReportDocument) -> Table:
         for name, row in document.comparison["fields"].items()
     ]
     return Table("Retrieval", columns, rows)
+
+
+def _seen_labels(document: ReportDocument) -> Table:
+    """Return what stands beside figures of vectors whose maps have seen labels."""
+    rows = [
+        [
+            *(name, vector, found["field"]),
+            *(number(found[key]) for key in ("control", "chance", "accuracy")),
+            str(len(found["unseen"])),
+            *(number(found[key]) for key in ("map_unseen", "map_seen")),
+        ]
+        for name, row in document.comparison["fields"].items()
+        for vector, found in (row.get("label_evidence") or {}).items()
+    ]
+    columns = (
+        *("field", "vector", "labels of", "mAP of shuffled labels", "chance", "classified"),
+        *("unseen classes", "mAP of these", "of the others"),
+    )
+    return Table("Maps that have seen labels", columns, rows)
 
 
 def _by_distance(document: ReportDocument) -> Table:

@@ -220,6 +220,10 @@ def _show(result: dict[str, Any]) -> None:
         (row["field"], row["search"], {**row, "map": row["exact_map"]}) for row in result["rows"]
     ]
     print_by_distance(result, exact)
-    say_label_evidence((row["field"], row.get("label_evidence")) for row in result["rows"])
+    say_label_evidence(
+        (row["field"], one)
+        for row in result["rows"]
+        for one in (row["label_evidence"] or {}).values()
+    )
     note_left_out(result, {})
     note_run(result)

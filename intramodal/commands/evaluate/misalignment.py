@@ -205,7 +205,12 @@ _BY_MODALITY: dict[str, Column] = {
 
 
 def _print_misalignment(result: dict[str, Any], report: Path | None) -> None:
-    from intramodal.commands.printing import note_where, print_table
+    from intramodal.commands.printing import (
+        note_held_out,
+        note_where,
+        print_table,
+        say_label_evidence,
+    )
 
     # Without texts there is no second modality, and no column for it.
     beside = _BY_MODALITY if any(row["modality"] for row in result["rows"]) else {}
@@ -223,7 +228,9 @@ def _print_misalignment(result: dict[str, Any], report: Path | None) -> None:
     if result["max_pairs"] is not None:
         title = f"at most {result['max_pairs']:,} pairs, ± standard errors of their draw"
     print_table(columns, rows, title=title)
+    say_label_evidence((row["field"], row["label_evidence"]) for row in result["rows"])
     note_where(result)
+    note_held_out(result)
     if report is not None:
         say_made("report", report)
     note_run(result)

@@ -38,6 +38,7 @@ from intramodal.commands.printing import (
     print_by_distance,
     print_table,
     say,
+    say_label_evidence,
     with_interval,
 )
 from intramodal.commands.session import JobCommand, Session, session_options
@@ -244,6 +245,7 @@ def _show(result: dict[str, Any]) -> None:
         for vector, figures in entry["vectors"].items()
     ]
     print_by_distance(result, vectors)
+    say_label_evidence((field, figures["label_evidence"]) for field, _, figures in vectors)
     note_populations([figures for *_, figures in vectors])
     note_left_out(result, result["fields"])
     note(f"texts in {texts.get('file') or 'vector ' + repr(texts['vector'])}")

@@ -257,11 +257,13 @@ def _show_revisited(result: dict[str, Any]) -> None:
     from intramodal.commands.printing import (
         interval,
         note,
+        note_held_out,
         note_populations,
         note_where,
         number,
         print_by_distance,
         print_table,
+        say_label_evidence,
         with_interval,
     )
     from intramodal.ground_truth import DIFFICULTIES
@@ -287,8 +289,10 @@ def _show_revisited(result: dict[str, Any]) -> None:
     title = f"revisited: {n_queries:,} queries, gallery of {entry['n_gallery']:,}"
     print_table(columns, rows, title=f"{title}, ties {result['ties']}")
     print_by_distance(result, vectors)
+    say_label_evidence((name, row["label_evidence"]) for name, *_, row in vectors)
     note_populations([figures for *_, figures in vectors])
     note_where(result)
+    note_held_out(result)
     for difficulty, entry in result["fields"].items():
         if entry["n_without_positives"]:
             note(

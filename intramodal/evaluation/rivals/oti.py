@@ -31,6 +31,7 @@ from intramodal.evaluation.retrieval import (
     record_results,
     run_task,
     with_distance,
+    with_label_evidence,
 )
 from intramodal.evaluation.tasks import Mask, Points, RetrievalTask, Sides, read_labelled, tasks_of
 from intramodal.files import write_bytes
@@ -576,6 +577,7 @@ class InversionResults(ResultList[RetrievalResult]):
             "n_incomplete": points["n_incomplete"],
             "where": points["where"],
             "labels_from": points["labels_from"],
+            "held_out": points["held_out"],
             "protocol": self.tasks[0].protocol,
             "fields": self._fields(),
             "distance_note": note_of(self),
@@ -812,10 +814,11 @@ def compare_inversion(  # noqa: PLR0913  what a job hands on
     `distances` are those of `other_distances`.
     """
     task, table = asked_by_texts(task, table, texts, vector)
-    results = [
+    ranked = [
         with_distance(run_task(task, table, name), task, table, (distances or {}).get(found_by))
         for name, found_by in ((TEXTS, vector), *((name, name) for name in others))
     ]
+    results = [with_label_evidence(result, task, table, seed=seed) for result in ranked]
     population = interval_population(table, task, cluster, seed=seed)
     if population is None:
         return InversionEvidence(None, results, {})
