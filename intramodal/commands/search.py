@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,8 @@ def command(session: Session, collection: str, **options: Any) -> None:
             )
             run.keep(found)
             page = _write_page(photos, found, query, options)
-    session.answer({**found.to_dict(), **page, "run_id": run.id}, _show)
+    answer = {**found.to_dict(), **page, "run_id": run.id}
+    session.answer(answer, partial(_show, picture_field=options["picture_field"]))
 
 
 def _point(options: dict[str, Any]) -> str | int | None:
@@ -171,13 +173,16 @@ def _write_page(photos: Any, found: Any, query: dict[str, Any], options: dict[st
     }
 
 
-_OF_HIT: tuple[tuple[str, Kind], ...] = (("score", "number"), ("picture", "id"))
+def _show(result: dict[str, Any], *, picture_field: str | None) -> None:
+    from intramodal.reports.pictures import PictureSource
 
-
-def _show(result: dict[str, Any]) -> None:
-    names = list(result["vectors"])
-    heads = [Column(f"{named(name)}: {what}", kind) for name in names for what, kind in _OF_HIT]
-    print_table(["rank>", *heads], _rows(result, names))
+    names, pictures = list(result["vectors"]), PictureSource(field=picture_field)
+    hits = [hit for found in result["vectors"].values() for hit in found]
+    # A title may be folded, what names a file may not.
+    kind: Kind = "id" if all(_title(hit, pictures) is None for hit in hits) else "text"
+    of_hit: tuple[tuple[str, Kind], ...] = (("score", "number"), ("picture", kind))
+    heads = [Column(f"{named(name)}: {what}", kind) for name in names for what, kind in of_hit]
+    print_table(["rank>", *heads], _rows(result, names, pictures))
     if "html" not in result:
         note_again("--html", unused("page.html"))
     else:
@@ -186,7 +191,21 @@ def _show(result: dict[str, Any]) -> None:
             note(f"{result['no_pictures']} (--pictures, --picture-field)")
 
 
-def _rows(result: dict[str, Any], names: list[str]) -> list[list[object]]:
+def _title(hit: dict[str, Any], pictures: Any) -> str | None:
+    """Return what the payload calls a point of which it names no picture."""
+    from intramodal.reports.pictures import title_of
+
+    return None if pictures.name(hit["payload"]) else title_of(hit["payload"])
+
+
+def _called(hit: dict[str, Any], pictures: Any) -> str:
+    """Return the file or the address of a picture, else the id with the title if there is one."""
+    title = _title(hit, pictures)
+    named = str(pictures.name(hit["payload"]) or hit["id"])
+    return named if title is None else f"{named} · {title}"
+
+
+def _rows(result: dict[str, Any], names: list[str], pictures: Any) -> list[list[object]]:
     length = max((len(result["vectors"][name]) for name in names), default=0)
     rows: list[list[object]] = []
     for rank in range(length):
@@ -194,6 +213,6 @@ def _rows(result: dict[str, Any], names: list[str]) -> list[list[object]]:
         for name in names:
             hits = result["vectors"][name]
             hit = hits[rank] if rank < len(hits) else None
-            row += [f"{hit['score']:.4f}", hit["path"] or hit["id"]] if hit else ["", ""]
+            row += [f"{hit['score']:.4f}", _called(hit, pictures)] if hit else ["", ""]
         rows.append(row)
     return rows

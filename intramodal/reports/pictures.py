@@ -86,8 +86,8 @@ class PictureSource:
         self, point: PointId, payload: Mapping[str, Any], *, label: object = None
     ) -> Picture:
         """Return the picture of a point; its caption is its label, then its title or file."""
-        name = self._name(payload)
-        title = _title(payload) or name or point
+        name = self.name(payload)
+        title = title_of(payload) or name or point
         caption = " · ".join(str(part) for part in (label, title) if part is not None)
         if name is None:
             return Picture(str(point), caption)
@@ -95,7 +95,7 @@ class PictureSource:
             return Picture(str(point), caption, link=name)
         return Picture(str(point), caption, image=self._thumbnail(name))
 
-    def _name(self, payload: Mapping[str, Any]) -> str | None:
+    def name(self, payload: Mapping[str, Any]) -> str | None:
         """Return the file or the address of a picture; None where the payload has none."""
         if self._is_pattern:
             return self._filled(payload)
@@ -151,7 +151,7 @@ def payloads(
         yield from zip(page.ids, page.payloads, strict=True)
 
 
-def _title(payload: Mapping[str, Any]) -> str | None:
+def title_of(payload: Mapping[str, Any]) -> str | None:
     """Return what a payload calls its point; the shortest of several such fields decides."""
     fields = sorted((f for f in payload if f.lower().endswith(_TITLES)), key=len)
     values = (payload[field] for field in fields if field not in FIELDS)

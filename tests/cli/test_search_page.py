@@ -84,3 +84,19 @@ def test_the_point_with_id_zero_has_a_page(tmp_path: Path, rng: np.random.Genera
         assert page.query.id == "0"
         with pytest.raises(InputError, match="give image, text or point"):
             search_page(shop, found)
+
+
+def test_the_table_names_pictures_as_the_page_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    X = rng.normal(size=(3, 8)).astype(np.float32)
+    payloads = [{"filename": "1.jpg"}, {"productTitle": "A red shoe", "sku": "s1"}, {"sku": "s2"}]
+    with open_store(DEFAULT_STORE) as store:
+        store.create("shop", {"raw": VectorSpec(8)})
+        store.upsert("shop", [7, 8, 9], {"raw": X}, payloads)
+    how = ("search", "shop", "--vectors", "raw", "--id")
+    assert "1.jpg" in invoke(*how, "9").stdout
+    assert "8 · A red shoe" in invoke(*how, "9").stdout
+    assert " 9 " in invoke(*how, "7").stdout  # nothing but its id
+    assert "s1" in invoke(*how, "9", "--picture-field", "sku").stdout
