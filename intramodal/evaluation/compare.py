@@ -483,7 +483,7 @@ class Comparison(Results):
         head = f"Comparison({a!r} against {b!r}, {self.points.n_points:,} points)"
         lines = []
         for name, found in self.judgements.items():
-            maps = " > ".join(f"{result.map:.3f}" for result in self.fields[name].results)
+            maps = " to ".join(f"{result.map:.3f}" for result in self.fields[name].results)
             lines.append(f"  {name}: {found.outcome}, mAP {maps}")
         return f"{head}\n{first_lines(lines)}"
 

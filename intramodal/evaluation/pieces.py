@@ -107,7 +107,7 @@ class FewshotEvidence:
         }
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class FieldEvidence(PairedResults):
     """What one label field says.
 
@@ -183,6 +183,12 @@ class FieldEvidence(PairedResults):
     def effective_classes(self) -> float:
         """As how many classes of one size these classes weigh, if queries are counted alike."""
         return float(self.class_sizes.sum() ** 2 / np.square(self.class_sizes).sum())
+
+    def __repr__(self) -> str:
+        """Return the field, both mAPs and the number of queries."""
+        a, b = (result.map for result in self.results)
+        n = len(self.differences)
+        return f"FieldEvidence({self.field!r}, mAP {a:.3f} to {b:.3f}, {n:,} queries)"
 
 
 @dataclass(frozen=True, eq=False)

@@ -50,7 +50,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _votes() -> dict[str, object]:
     """Return what a judging page saves: five queries for the projected vector, one against it."""
     votes = [
-        {"query": n, "choice": "b" if n else "a", "left": "a", "right": [], "wrong": []}
+        {"query": n, "choice": "b" if n else "a", "left": "a", "right": [n + 6], "wrong": [n + 9]}
         for n in range(6)
     ]
     about = {"collection": "products", "vectors": ["image", "pca"], "run_id": None}

@@ -46,6 +46,11 @@ def test_the_page_names_every_job_and_every_command_that_has_one() -> None:
     assert {name for name in COMMANDS if f"`{name}" not in PAGE} <= WITHOUT_JOB
 
 
+def test_the_page_names_every_public_function() -> None:
+    functions = {name for name in intramodal.__all__ if name[0].islower()}
+    assert {name for name in functions if not re.search(rf"\b{name}\b", PAGE)} == set()
+
+
 def test_every_name_that_a_block_imports_is_public() -> None:
     found = re.findall(r"^from intramodal import (\([^)]*\)|[^\n]*)", "\n".join(BLOCKS), re.M)
     names = {name for part in found for name in re.findall(r"\w+", part)}

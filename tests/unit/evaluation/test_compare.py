@@ -444,6 +444,16 @@ def test_a_comparison_is_a_frame_of_queries_and_a_table_of_verdicts(
     assert "Adopt pca: better" in page
 
 
+def test_a_comparison_and_its_fields_are_one_line_each(rng: np.random.Generator) -> None:
+    found = compare(two_vectors(rng, noise=(2.0, 0.8)), "raw", "pca", fields=["label"])
+    a, b = (result.map for result in found.fields["label"].results)
+    maps = f"mAP {a:.3f} to {b:.3f}"
+    head, line = repr(found).splitlines()
+    assert head == "Comparison('raw' against 'pca', 120 points)"
+    assert line == f"  label: better, {maps}"
+    assert repr(found.fields["label"]) == f"FieldEvidence('label', {maps}, 120 queries)"
+
+
 def fashion(real_data: Path) -> VectorTable:
     folder = real_data / "fashion988-clip-b32"
     with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
