@@ -103,6 +103,14 @@ class ModelName:
         """Whether all of the model is on this machine, so that nothing is asked of the hub."""
         return self.source in ("local-dir", "slip", "demo") or self.opaque.startswith("local-dir:")
 
+    @property
+    def hub_repo(self) -> str | None:
+        """The repository of the hub that holds the model; None where only its library knows."""
+        if self.source == "hf":
+            return split_hub_id(self.opaque)[0]
+        schema, _, repo = self.opaque.partition(":")
+        return repo if self.source == "open_clip" and schema == "hf-hub" else None
+
 
 def parse_name(name: str) -> ModelName:
     """Split `name` at its first colon, and refuse what is not one of the right forms.

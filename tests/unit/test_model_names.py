@@ -199,6 +199,21 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(
         load_encoder(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "repo"),
+    [
+        ("hf:org/name@main", "org/name"),
+        ("open_clip:hf-hub:org/name", "org/name"),
+        ("open_clip:ViT-B-32:openai", None),
+        ("open_clip:local-dir:hf-hub", None),
+        ("local-dir:hf-hub:org", None),
+        ("demo", None),
+    ],
+)
+def test_the_repository_of_a_model_of_the_hub(name: str, repo: str | None) -> None:
+    assert parse_name(name).hub_repo == repo
+
+
 def test_the_demo_model_stands_for_any_in_a_trial() -> None:
     """The inputs of issue 20 declare it for 16 numbers."""
     check_dimension("demo", "X.npy", 16)

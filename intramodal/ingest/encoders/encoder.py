@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, ModelError
-from intramodal.ingest.encoders.hub_access import asked_hub, offline, why_silent
+from intramodal.ingest.encoders.hub_access import asked_hub, not_downloaded, offline
 from intramodal.ingest.encoders.identity import tokenizer_digest, weights_digest
 from intramodal.ingest.encoders.preprocess import Preprocessing, as_picture
 from intramodal.memory import FittingBatches
@@ -131,7 +131,7 @@ def loading(name: str, advice: str, *, is_local: bool = False) -> Iterator[None]
                 "that its library knows"
             ) from error
         if asked_hub(error):
-            raise ModelError(_not_there(name, advice, is_local=is_local)) from None
+            raise (_incomplete(name) if is_local else not_downloaded(name, advice)) from None
         if isinstance(error, pickle.UnpicklingError) or "weights_only" in text:
             text = _UNREADABLE  # torch's own text says how to run the code nevertheless
         text = text or "a file is empty or cut off"
@@ -139,13 +139,11 @@ def loading(name: str, advice: str, *, is_local: bool = False) -> Iterator[None]
         raise ModelError(f"model {name!r} cannot be loaded ({reason}); {advice}") from error
 
 
-def _not_there(name: str, advice: str, *, is_local: bool) -> str:
-    if is_local:
-        return (
-            f"model {name!r} lacks a file that its library would fetch, and nothing is fetched "
-            "for a model on disk; get a complete folder"
-        )
-    return f"model {name!r} is not completely downloaded, and {why_silent()}; {advice}"
+def _incomplete(name: str) -> ModelError:
+    return ModelError(
+        f"model {name!r} lacks a file that its library would fetch, and nothing is fetched for a "
+        "model on disk; get a complete folder"
+    )
 
 
 _UNREADABLE = (

@@ -11,7 +11,10 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from urllib.parse import urlsplit
+
+from intramodal.errors import ModelError
 
 log = logging.getLogger(__name__)
 
@@ -119,9 +122,25 @@ def hub_or_cache() -> Iterator[None]:
         _why_silent.reset(token)
 
 
-def why_silent() -> str:
-    """Return why the hub was not reached, for the end of a sentence."""
-    return _why_silent.get()
+def not_downloaded(name: str, advice: str) -> ModelError:
+    """Return the error of a model that is not on this machine, when no request is made."""
+    return ModelError(
+        f"model {name!r} is not completely downloaded, and {_why_silent.get()}; {advice}"
+    )
+
+
+def is_out_of_reach(repo: str) -> bool:
+    """Return whether the hub is not asked, and nothing of a repository is on this machine.
+
+    Where some of it is, only its library knows whether that is enough.
+    """
+    from huggingface_hub import constants, file_download
+
+    # transformers had folders of its own before version 5.
+    others = (os.environ.get(f"{of}TRANSFORMERS_CACHE") for of in ("", "PYTORCH_"))
+    caches = [Path(cache) for cache in (constants.HF_HUB_CACHE, *others) if cache]
+    name = file_download.repo_folder_name(repo_id=repo, repo_type="model")
+    return bool(constants.HF_HUB_OFFLINE) and not any((path / name).is_dir() for path in caches)
 
 
 def asked_hub(error: BaseException | None) -> bool:

@@ -37,10 +37,11 @@ _TRANSIENT = frozenset(
 _AT_END = ("argmax", "eos")
 """Poolings that read the features off the end of the text."""
 
-_OFFLINE = (
+WITHOUT_NETWORK = (
     "without a network, put open_clip_config.json and the weights into a directory and name it "
     "open_clip:local-dir:PATH"
 )
+"""What to do where nothing can be downloaded."""
 
 
 class OpenClipTowers(Towers):
@@ -140,7 +141,7 @@ def model_config(name: str, source: str) -> dict[str, Any]:
     """Return the ``model_cfg`` of what open_clip calls `source`."""
     import open_clip
 
-    with loading(name, _OFFLINE):
+    with loading(name, WITHOUT_NETWORK):
         config = open_clip.get_model_config(source)
     if not isinstance(config, dict):
         hint = closest(source, open_clip.list_models())
@@ -173,7 +174,7 @@ def _create(
     config = model_config(name, source)
     if quick_gelu:
         config["quick_gelu"] = True
-    with loading(name, _OFFLINE, is_local=is_local):
+    with loading(name, WITHOUT_NETWORK, is_local=is_local):
         # require_pretrained: without it, missing weights mean random ones and a log line.
         module = open_clip.create_model(
             source,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import logging
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from intramodal.errors import MissingDependencyError, ModelError
-from intramodal.ingest.encoders.hub_access import hub_or_cache
+from intramodal.ingest.encoders.hub_access import hub_or_cache, is_out_of_reach, not_downloaded
 from intramodal.model_names import ModelName, parse_name
 from intramodal.progress import announced
 from intramodal.terminal import bars_shown
@@ -82,12 +82,18 @@ def load_encoder(
 
 
 def _towers(name: ModelName) -> Towers:
-    """Import what a model needs, and load it."""
-    module, function, libraries = _LOADERS[name.source]
-    _require(name.text, libraries)
-    load: Callable[[str, str], Towers]
-    load = getattr(importlib.import_module(f"{_PACKAGE}.{module}"), function)
+    """Import what a model needs, and load it.
+
+    What is not there is refused before libraries are imported, which takes seconds.
+    """
+    of_source, function, libraries = _LOADERS[name.source]
+    _require_installed(name.text, libraries)
+    module = importlib.import_module(f"{_PACKAGE}.{of_source}")
     with nullcontext() if name.is_local else hub_or_cache():
+        if name.hub_repo and is_out_of_reach(name.hub_repo):
+            raise not_downloaded(name.text, module.WITHOUT_NETWORK)
+        _require(name.text, libraries)
+        load: Callable[[str, str], Towers] = getattr(module, function)
         return load(name.text, name.opaque)
 
 
@@ -109,15 +115,25 @@ def convert_slip(source: Path, target: Path) -> Path:
     return convert(Path(source), Path(target))
 
 
+def _require_installed(name: str, libraries: tuple[str, ...]) -> None:
+    for library in libraries:
+        if importlib.util.find_spec(library) is None:
+            raise _missing(name, library, "not installed")
+
+
+def _missing(name: str, library: str, reason: object) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"model {name!r} needs {library}, which cannot be imported ({reason}); run: "
+        "pip install 'intramodal[encoders]'"
+    )
+
+
 def _require(name: str, libraries: tuple[str, ...]) -> None:
     for library in libraries:
         try:
             importlib.import_module(library)
         except ImportError as error:
-            raise MissingDependencyError(
-                f"model {name!r} needs {library}, which cannot be imported ({error}); run: "
-                "pip install 'intramodal[encoders]'"
-            ) from error
+            raise _missing(name, library, error) from error
         except RuntimeError as error:  # what a torchvision of another torch raises
             raise MissingDependencyError(
                 f"model {name!r} needs {library}, which does not fit the installed torch "

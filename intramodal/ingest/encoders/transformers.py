@@ -34,10 +34,11 @@ _IMAGE_FACTS = (
 _DUAL = ("clip", "siglip")
 _IMAGE_ONLY = ("dinov2", "dinov2_with_registers", "dinov3_vit")
 
-_ADVICE = (
+WITHOUT_NETWORK = (
     "without a network, save the model with save_pretrained into a directory and name it "
     "local-dir:PATH"
 )
+"""What to do where nothing can be downloaded."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def preprocessing_of(processor: Any, name: str) -> Preprocessing:
 def _load(source: _Source) -> Towers:
     import transformers
 
-    with loading(source.name, _ADVICE, is_local=source.local):
+    with loading(source.name, WITHOUT_NETWORK, is_local=source.local):
         source = _pinned(source)
         config, _ = transformers.PretrainedConfig.get_config_dict(source.where, **source.options)
         kind = _kind(source.name, config)
@@ -285,7 +286,7 @@ def _tokenizer(source: _Source) -> Any:
             f"model {source.name!r}: the directory holds no tokenizer; write it there with "
             "save_pretrained, next to the model"
         )
-    with loading(source.name, _ADVICE, is_local=source.local):
+    with loading(source.name, WITHOUT_NETWORK, is_local=source.local):
         tokenizer = transformers.AutoTokenizer.from_pretrained(source.where, **source.options)
     declared = tokenizer.init_kwargs.get("padding_side")
     if declared and declared != tokenizer.padding_side:

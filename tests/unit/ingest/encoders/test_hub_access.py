@@ -15,7 +15,7 @@ import pytest
 
 from intramodal.errors import ModelError
 from intramodal.ingest.encoders import hub_access
-from intramodal.ingest.encoders.hub_access import offline, why_unreachable
+from intramodal.ingest.encoders.hub_access import is_out_of_reach, offline, why_unreachable
 from intramodal.ingest.encoders.registry import load_encoder
 from tests.model_hub import serving
 from tests.tiny_models import Shelf, save_clip
@@ -154,6 +154,19 @@ def test_a_model_that_is_not_downloaded_is_one_sentence_after_one_attempt(
     assert "direct cause" not in "".join(traceback.format_exception(refused.value))
     assert len(unrepeated) == 1
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+
+
+def test_a_model_of_which_anything_is_there_is_left_to_its_library(
+    hub_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with offline():
+        assert is_out_of_reach("org/name")
+        (tmp_path / "other/models--org--name").mkdir(parents=True)
+        monkeypatch.setenv("TRANSFORMERS_CACHE", str(tmp_path / "other"))
+        assert not is_out_of_reach("org/name")
+        monkeypatch.delenv("TRANSFORMERS_CACHE")
+        (hub_cache / "models--org--name").mkdir(parents=True)
+        assert not is_out_of_reach("org/name")
 
 
 def test_a_downloaded_model_loads_without_a_network_at_once(
