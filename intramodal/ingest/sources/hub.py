@@ -9,7 +9,13 @@ from typing import Any
 from intramodal.errors import SourceError, reason
 from intramodal.ingest.input_file import InputFile, Readable
 from intramodal.ingest.sources.base import LabelRule, Records, Source, no_label, unreadable
-from intramodal.ingest.sources.lists import COLUMN, import_pyarrow, opened_parquet, read_rows
+from intramodal.ingest.sources.lists import (
+    COLUMN,
+    import_pyarrow,
+    opened_parquet,
+    parquet_batches,
+    read_rows,
+)
 from intramodal.types import ImageRecord, Payload
 
 FILE_NAME = "file_name"
@@ -93,7 +99,7 @@ class HubSource(Source):
         pa, _ = import_pyarrow(self._path)
         try:
             with opened_parquet(self._path) as file:
-                for batch in file.iter_batches(_ROWS_A_BATCH, columns=[self._column]):
+                for batch in parquet_batches(file, _ROWS_A_BATCH, [self._column]):
                     yield from batch.column(0).to_pylist()
         except pa.ArrowException as error:
             raise SourceError(

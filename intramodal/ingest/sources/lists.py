@@ -153,6 +153,14 @@ def opened_parquet(file: InputFile) -> Iterator[Any]:
         yield parquet
 
 
+def parquet_batches(parquet: Any, size: int, columns: Sequence[str]) -> Iterator[Any]:
+    """Yield the rows of some columns in batches, decoded in this thread.
+
+    The allocator keeps apart what other threads free, and Arrow's would decode each column in one.
+    """
+    yield from parquet.iter_batches(size, columns=list(columns), use_threads=False)
+
+
 class _Lines:
     """The lines of a text file, one at a time; knows those of the row that is being read."""
 
@@ -460,8 +468,8 @@ def _parquet_rows(path: InputFile, wanted: _Wanted) -> Iterator[NumberedRow]:
             ]
             for name in columns:
                 _check_type(path, name, schema.field(name).type, pa)
-            read = [wanted.required] if wanted.is_alone else columns
-            batches = file.iter_batches(_ROWS_A_BATCH, columns=read, use_threads=False)
+            read = [str(wanted.required)] if wanted.is_alone else columns
+            batches = parquet_batches(file, _ROWS_A_BATCH, read)
             rows = (row for batch in batches for row in _python_rows(path, batch, pa))
             yield from enumerate(rows, start=1)
     except pa.ArrowException as error:

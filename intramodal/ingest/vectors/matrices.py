@@ -19,7 +19,7 @@ from intramodal.errors import InputError, SourceError, reason
 from intramodal.files import format_of
 from intramodal.ingest.input_file import InputFile, Readable
 from intramodal.ingest.sources.base import read_json
-from intramodal.ingest.sources.lists import import_pyarrow, opened_parquet
+from intramodal.ingest.sources.lists import import_pyarrow, opened_parquet, parquet_batches
 from intramodal.signatures import format_by_name
 from intramodal.types import Floats, PointId, require_finite
 
@@ -188,7 +188,7 @@ class ParquetMatrix(Matrix):
     def _batches(self, size: int) -> Iterator[Floats]:
         try:
             with opened_parquet(self.file) as parquet:
-                for batch in parquet.iter_batches(size, columns=[self.column], use_threads=False):
+                for batch in parquet_batches(parquet, size, [self.column]):
                     yield self._rows(batch.column(0))
         except (self._pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise SourceError(
@@ -219,7 +219,7 @@ class ParquetMatrix(Matrix):
         found = file.schema_arrow.field(self.column).type
         if self._pa.types.is_fixed_size_list(found):
             return int(found.list_size)
-        for batch in file.iter_batches(1024, columns=[self.column]):
+        for batch in parquet_batches(file, 1024, [self.column]):
             present = batch.column(0).drop_null()
             if len(present):
                 return int(present.value_lengths()[0].as_py())
