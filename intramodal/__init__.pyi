@@ -73,6 +73,7 @@ from .projection.anchors import AnchorSet as AnchorSet
 from .projection.anchors import load_anchors as load_anchors
 from .projection.fit import Images as Images
 from .projection.fit import LabelledRows as LabelledRows
+from .projection.fit import fit_centering as fit_centering
 from .projection.fit import fit_label_map as fit_label_map
 from .projection.fit import fit_posterior as fit_posterior
 from .projection.fit import fit_projection as fit_projection

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from intramodal.commands import completion
-from intramodal.commands.next_steps import label_file_words, line_from, note_run
+from intramodal.commands.next_steps import label_file_words, line_from, note_run, unused
 from intramodal.commands.options import (
     FILE,
     SEED,
@@ -93,59 +93,75 @@ def command(session: Session, collection: str, **options: Any) -> None:
         photos = at.collection(name)
         with at.ledger.run("advise", parameters=session.stated(), seed=options["seed"]) as run:
             advice = advise(photos, fields=options["labels"], text=text, run=run, **how)
-        made_by = photos.origin(advice.vector).encoder
     found = advice.to_dict()
-    is_centred = getattr(text, "offset", None) is not None
     for one in advice:
-        lines = _commands(one, advice.vector, name, made_by, options, is_centred=is_centred)
+        lines = _commands(one, advice.vector, photos, text, options)
         found["fields"][one.field]["commands"] = [line_from(*words) for words in lines]
     session.answer(found, _show)
 
 
 def _commands(
-    one: Any, vector: str, name: str, made_by: str, options: Mapping[str, Any], *, is_centred: bool
+    one: Any, vector: str, photos: Any, text: Any, options: Mapping[str, Any]
 ) -> Iterable[list[str]]:
     """Yield the command lines that fit, store and judge what was chosen for a field."""
-    from intramodal.evaluation.candidates import PCA_CENTRED, RAW, WORDS
+    from intramodal.evaluation.candidates import PCA_CENTRED, RAW
+    from intramodal.projection.projection import CENTERED
     from intramodal.projection.stored_map import named_by_field
+    from intramodal.store.default_vectors import source_and_projection
 
-    choice = one.choice.name
+    choice, name = one.choice.name, photos.name
     if choice == RAW:
         return
-    place = name if vector == "raw" else f"{name}:{vector}"
-    if choice == PCA_CENTRED:
-        file, made = f"{PCA_CENTRED}.safetensors", PCA_CENTRED
-        texts = ["--model", made_by]
-        if options["text_vectors"] is not None:
-            texts = ["--text-vectors", str(options["text_vectors"]), "--made-by", made_by]
-        if is_centred:
-            file = str(options["projection"])
-        else:
-            yield ["fit", *texts, "--center", place, "-o", file]
-    elif choice == WORDS:
-        made = named_by_field(WORDS, one.field)
-        file = f"{made}.safetensors"
-        texts = ["--projection", str(options["projection"]), "--model", options["model"]]
-        yield ["fit", place, "--words", one.field, *texts, "-o", file]
+    if choice == PCA_CENTRED and getattr(text, "offset", None) is not None:  # as it was given
+        file, made = str(options["projection"]), source_and_projection(photos, text, vector)[1]
     else:
-        made = named_by_field(choice, one.field)
-        file = f"{made}.safetensors"
-        yield ["fit", place, *_as_typed(one, choice, options), "-o", file]
+        is_of_field = choice not in (CENTERED, PCA_CENTRED)
+        made = _untaken(named_by_field(choice, one.field) if is_of_field else choice, photos)
+        file = unused(f"{made}.safetensors")
+        place = name if vector == "raw" else f"{name}:{vector}"
+        yield ["fit", place, *_fitted_as(one, choice, options), "-o", file]
     source = [] if vector == "raw" else ["--from", vector]
     yield ["backfill", name, "--projection", file, "--to", made, *source]
     labels = ["--labels", listed(one.field), *label_file_words()]
     yield ["compare", name, "--vectors", f"{listed(vector)},{made}", *labels]
 
 
-def _as_typed(one: Any, method: str, options: Mapping[str, Any]) -> list[str]:
-    """Return the options of a fit to labels: the rows and texts that this command was given."""
+def _untaken(vector: str, photos: Any) -> str:
+    """Return a name that no vector of a collection has: another map may have made that one."""
+    found, n = vector, 1
+    while found in photos.vectors:
+        n += 1
+        found = f"{vector}_{n}"
+    return found
+
+
+def _fitted_as(one: Any, choice: str, options: Mapping[str, Any]) -> list[str]:
+    """Return the options of a fit: its method, and the rows and texts that were given here."""
+    from intramodal.evaluation.candidates import PCA_CENTRED, POSTERIOR, WORDS
+    from intramodal.projection.projection import CENTERED
+
+    texts = _given(options, "projection", "text_vectors")
+    if choice == CENTERED:
+        return ["--method", CENTERED]
+    if choice == PCA_CENTRED:
+        return ["--method", CENTERED, *texts]
+    if choice == WORDS:
+        words = ["--words", one.field, *texts, *_given(options, "model")]
+        return [*words, *label_file_words()]
     words = ["--labels", listed(one.field)]
-    words += ["--method", method] if method == "posterior" else []
-    words += ["--force"] if method == "posterior" and one.few else []
-    for key in ("fit_share", "fit_rows", "projection", "text_vectors"):
-        if options[key] is not None:
-            words += [f"--{key.replace('_', '-')}", str(options[key])]
-    return [*words, *label_file_words()]
+    words += ["--method", choice] if choice == POSTERIOR else []
+    words += ["--force"] if choice == POSTERIOR and one.few else []
+    return [*words, *_given(options, "fit_share", "fit_rows"), *texts, *label_file_words()]
+
+
+def _given(options: Mapping[str, Any], *names: str) -> list[str]:
+    """Return some options as they were given, where they were."""
+    return [
+        word
+        for name in names
+        if options[name] is not None
+        for word in (f"--{name.replace('_', '-')}", str(options[name]))
+    ]
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -41,6 +41,7 @@ from intramodal.files import check_replaceable
     job="projection.fit:fit_projection",
     settings=(
         "projection.anchors:load_anchors",
+        "projection.fit:fit_centering",
         "projection.fit:fit_label_map",
         "projection.fit:fit_posterior",
         "projection.fit:fit_words",
@@ -55,8 +56,9 @@ from intramodal.files import check_replaceable
 )
 @preference(
     "--method",
-    type=click.Choice(["pca", "isoclip", "label", "posterior", "words"]),
-    help="pca: PCA← of class-name texts; isoclip: the middle of the projectors' spectrum; with "
+    type=click.Choice(["pca", "isoclip", "centered", "label", "posterior", "words"]),
+    help="pca: PCA← of class-name texts; isoclip: the middle of the projectors' spectrum; "
+    "centered: the mean of COLLECTION is subtracted, then --projection, if given, applied; with "
     "--labels, label (default): axes that separate classes, plus text axes; posterior: the "
     "chance of each class; with --words, words: axes between the names of a field's values.",
 )
@@ -104,7 +106,8 @@ from intramodal.files import check_replaceable
     "--projection",
     type=FILE,
     help="label, posterior: projection file whose directions are the text axes, instead of "
-    "--text-vectors; without either they are the images' own principal axes.",
+    "--text-vectors; without either they are the images' own principal axes. centered: whose "
+    "directions are kept; without either all are.",
 )
 @click.option(
     "--model",
@@ -179,6 +182,7 @@ def command(context: click.Context, /, session: Session, **options: Any) -> None
     intramodal fit --text-vectors T.npy --made-by open_clip:ViT-B-32:openai -o pca.safetensors
     intramodal fit --recipe paper-table3 --model open_clip:ViT-B-32:openai -o table3.safetensors
     intramodal fit --method isoclip --model open_clip:ViT-B-32:openai -o isoclip.safetensors
+    intramodal fit photos --method centered --projection pca.safetensors -o centered.safetensors
     intramodal fit photos --labels category --projection pca.safetensors -o category.safetensors
     intramodal fit photos --method posterior --labels category -o codes.safetensors
     intramodal fit photos --words category --projection pca.safetensors --model M -o w.safetensors
@@ -194,7 +198,8 @@ def command(context: click.Context, /, session: Session, **options: Any) -> None
         found = fits[options["method"]](session, options)
         session.answer(found, partial(_show_maps, name=name))
         return
-    session.answer(_fit_texts(session, options), _show)
+    fit = _fit_centering if options["method"] == "centered" else _fit_texts
+    session.answer(fit(session, options), _show)
 
 
 def _fit_texts(session: Session, options: dict[str, Any]) -> dict[str, Any]:
@@ -223,6 +228,23 @@ def _fit_texts(session: Session, options: dict[str, Any]) -> dict[str, Any]:
             "projection", projection.method, projection.fingerprint, projection.recipe
         )
     return {"projection": str(options["out"]), **projection.to_dict(), "run_id": run.id}
+
+
+def _fit_centering(session: Session, options: dict[str, Any]) -> dict[str, Any]:
+    """Fit a map that subtracts the mean of a collection."""
+    from intramodal.projection.fit import fit_centering
+
+    text = text_axes_of(options)
+    with (
+        session.open_ledger() as ledger,
+        ledger.run("fit", parameters=session.given()) as run,
+    ):
+        center = _center(session, options["collection"])
+        made = fit_centering(center, text=text)
+        made.save(options["out"])
+        run.log_fingerprint("projection", made.method, made.fingerprint, made.recipe)
+    found = {"projection": str(options["out"]), **made.to_dict(), "center": dict(center.facts)}
+    return {**found, "run_id": run.id}
 
 
 def _fit_labels(session: Session, options: dict[str, Any]) -> dict[str, Any]:
@@ -442,9 +464,10 @@ _ONLY_FOR = {
     "label": ("label_weight", *_READS_ROWS),
     "posterior": ("force", "known", *_READS_ROWS),
     "words": ("words", "word_weight", *_READS_ROWS),
+    "centered": ("projection",),
 }
 _ALSO_FOR = {
-    "text_vectors": ("pca", *_OF_LABELS, "words"),
+    "text_vectors": ("pca", "centered", *_OF_LABELS, "words"),
     "template": ("pca", "words"),
     "components": ("pca", "label"),
     "model": ("pca", "isoclip", "words"),
@@ -462,6 +485,10 @@ def _check_usage(context: click.Context, options: dict[str, Any]) -> None:
             raise click.UsageError(f"{_flag(name)} belongs to --method {belongs}, not to {method}")
     _check_place(context, options)
     _check_recipe(context, options["recipe"])
+    if method == "centered":
+        if options["collection"] is None:
+            raise click.UsageError("--method centered needs a collection, whose mean it subtracts")
+        return
     if method in (*_OF_LABELS, "words"):
         (_check_words if method == "words" else _check_rows)(options)
         return
@@ -483,10 +510,11 @@ def _methods() -> dict[str, list[str]]:
 
 def _check_place(context: click.Context, options: dict[str, Any]) -> None:
     """Refuse a collection that is not read, and a shard key without one."""
-    reads = options["method"] in (*_OF_LABELS, "words")
+    reads = options["method"] in (*_OF_LABELS, "words", "centered")
     if options["collection"] is not None and not reads:
         raise click.UsageError(
-            "a collection is for --labels; its mean is subtracted with --center COLLECTION"
+            "a collection is for --labels, --words and --method centered; the mean of one is "
+            "subtracted from what --model fits with --center COLLECTION"
         )
     if not reads and options["center"] is None and _is_typed(context, "shard_key"):
         raise click.UsageError(
@@ -537,6 +565,8 @@ def _is_typed(context: click.Context, name: str) -> bool:
 
 
 def _basis(result: dict[str, Any]) -> str:
+    if "center" in result:
+        return f"the mean of {result['center']['n']:,} points"
     if result["n_anchors"] is None:
         return f"projectors without top {result['k_top']}, bottom {result['k_bottom']}"
     return f"{result['n_anchors']:,} anchors of rank {result['rank']}"

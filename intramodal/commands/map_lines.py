@@ -137,10 +137,11 @@ def _text_maps(files: Iterable[str]) -> Iterator[tuple[str, Any]]:
     """Yield those of some files that are there and hold a map of texts alone."""
     from intramodal.evaluation.candidates import WORDS
     from intramodal.projection.posterior import load_map
+    from intramodal.projection.projection import CENTERED
 
     for file in dict.fromkeys(files):
         with suppress(IntramodalError):  # another one is looked for
             if Path(file).is_file():
                 found = load_map(Path(file))
-                if found.labels is None and found.method != WORDS:
+                if found.labels is None and found.method not in (WORDS, CENTERED):
                     yield file, found

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.errors import InputError
 from intramodal.evaluation.held_out import NEAR_COPY
 from intramodal.evaluation.ranking import rank
 from intramodal.evaluation.tasks import RetrievalTask
@@ -19,16 +18,15 @@ from intramodal.projection.classes import mean_of
 from intramodal.projection.fit import (
     Images,
     LabelledRows,
-    check_text_directions,
     fit_label_map,
     fit_posterior,
     fit_words,
+    text_projection,
 )
-from intramodal.projection.projection import Projection
-from intramodal.projection.text_pca import TextPCA
+from intramodal.projection.projection import CENTERED, Projection
 from intramodal.types import Encoder, Floats, VectorTable, unit_rows
 
-RAW, CENTRED, PCA_CENTRED = "raw", "centred", "pca_centered"
+RAW, PCA_CENTRED = "raw", "pca_centered"
 WORDS, LABEL, POSTERIOR = "words", "label", "posterior"
 
 N_FOLDS, N_REPEATS = 5, 4
@@ -49,9 +47,10 @@ def makers_of(
 
     `encoder` embeds the names of the field's values.
     """
-    directions = _directions(text, rows)
-    found: dict[str, Maker] = {RAW: _raw, CENTRED: _centred}
-    missing = {CENTRED: "shown to compare with: no fit stores centred vectors by themselves"}
+    dim_in = rows.X.shape[1]
+    directions = None if text is None else text_projection(text, rows.made_by, dim_in)
+    found: dict[str, Maker] = {RAW: _raw, CENTERED: _centred}
+    missing: dict[str, str] = {}
     if directions is None or encoder is None:
         missing[WORDS] = "needs the model, which embeds the values' names, and a projection"
     else:
@@ -87,24 +86,6 @@ def _known(rows: LabelledRows) -> float:
     """Return the share of the rows whose class has enough labels for its codes."""
     counts = rows.labels.counts.values()
     return sum(n for n in counts if n >= FEW_ROWS) / len(rows.X)
-
-
-def _directions(text: Projection | Floats | None, rows: LabelledRows) -> Projection | None:
-    """Return directions of texts as a projection; `InputError` for texts of another length."""
-    if isinstance(text, Projection):
-        check_text_directions(text, rows.made_by)
-        return text
-    if text is None:
-        return None
-    d = rows.X.shape[1]
-    if text.ndim != 2 or text.shape[1] != d:
-        raise InputError(
-            f"the texts have shape {text.shape}, the images {d} dimensions; embed them with the "
-            f"same model"
-        )
-    k = min(max(1, d // 2), TextPCA(1).fit(text).rank_)
-    Q = TextPCA(k).fit(text).components_.T.astype(np.float32)
-    return Projection(Q, "pca", *rows.made_by)
 
 
 def _raw(rows: LabelledRows, X: Floats) -> Floats:

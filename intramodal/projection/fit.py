@@ -17,7 +17,7 @@ from intramodal.model_names import check_dimension, warn_of_custom_name
 from intramodal.projection.anchors import AnchorSet
 from intramodal.projection.isoclip import IsoClip, Projectors
 from intramodal.projection.posterior import PosteriorMap
-from intramodal.projection.projection import Projection, libraries
+from intramodal.projection.projection import CENTERED, Projection, libraries
 from intramodal.projection.recipes import PAPER_TEXT, Recipe, recipe_named
 from intramodal.types import (
     Encoder,
@@ -183,6 +183,65 @@ def fit_projection(  # noqa: PLR0913  a job has as many knobs as it has
     facts: dict[str, Any] = {} if recipe is None else {"recipe": chosen.name}
     facts |= {} if center is None else {"center": dict(center.facts)}
     return replace(projection, recipe={**projection.recipe, **facts})
+
+
+def fit_centering(center: Center, *, text: Projection | Floats | None = None) -> Projection:
+    """Fit a map that subtracts the mean of a collection, and keeps all or texts' directions.
+
+    Parameters
+    ----------
+    center : Center
+        See `intramodal.store.origins.center_of`.
+    text : Projection or ndarray of shape (n_texts, d), optional
+        Which directions to keep: those of a projection, such as PCA←, or half as many as there
+        are dimensions, of these texts. By default all.
+
+    Raises
+    ------
+    InputError
+        If nothing says which model made the vectors, or a projection does more than to keep
+        directions of texts.
+    ManifestMismatchError
+        If the projection is another model's.
+    """
+    made_by = center.made_by
+    if made_by is None and isinstance(text, Projection):
+        made_by = text.encoder, text.encoder_fingerprint
+    if made_by is None:
+        raise InputError(
+            f"nothing says which model made {center.facts['vector']!r} of "
+            f"{center.facts['collection']!r}, and the map is for that model's vectors alone; "
+            f"declare it with `intramodal adopt`"
+        )
+    facts = {"center": dict(center.facts)}
+    if text is None:
+        keeps_all = np.eye(len(center.mean), dtype=np.float32)
+        recipe = {**facts, **libraries()}
+        return Projection(keeps_all, CENTERED, *made_by, offset=center.mean, recipe=recipe)
+    kept = text_projection(text, made_by, len(center.mean))
+    if kept.offset is not None:
+        raise InputError(f"{kept.place or repr(kept)} subtracts a mean already; give one of none")
+    method, recipe = f"{kept.method}_centered", {**kept.recipe, **facts}
+    return replace(kept, method=method, offset=center.mean, recipe=recipe, place=None)
+
+
+def text_projection(
+    text: Projection | Floats, made_by: tuple[str, str], dim_in: int
+) -> Projection:
+    """Return directions of texts as a projection: a given one, or half as many as dimensions.
+
+    Raises `InputError` for texts of another length, or as `check_text_directions`.
+    """
+    from intramodal.projection.text_pca import TextPCA
+
+    if isinstance(text, Projection):
+        check_text_directions(text, made_by)
+        return text
+    _check_texts(text, dim_in, made_by[0])
+    k = min(max(1, dim_in // 2), TextPCA(1).fit(text).rank_)
+    Q = TextPCA(k).fit(text).components_.T.astype(np.float32)
+    facts = {"text": {"from": "texts", "n": len(text)}, **libraries()}
+    return Projection(Q, "pca", *made_by, recipe=facts)
 
 
 def fit_label_map(
@@ -390,7 +449,8 @@ def _check_classes(labels: LabelFit, *, force: bool) -> None:
     if least < FEW_ROWS and not force:
         raise InputError(
             f"class {name!r} of {labels.field!r} has {least} labelled images, and posterior codes "
-            f"punish classes of fewer than {FEW_ROWS}; label more, fit a label map, or force it"
+            f"punish classes of fewer than {FEW_ROWS}; label more, fit a label map",
+            unless="force",
         )
 
 
@@ -404,22 +464,32 @@ def _directions(
     if not isinstance(text, Projection):
         from intramodal.projection.text_pca import TextPCA
 
-        if text.ndim != 2 or text.shape[1] != d:
-            raise InputError(
-                f"the texts have shape {text.shape}, the images {d} dimensions; embed them with "
-                f"{rows.made_by[0]}"
-            )
+        _check_texts(text, d, rows.made_by[0])
         rank = TextPCA(1).fit(text).rank_
         return TextPCA(min(most, rank)).fit(text).components_.T, {"from": "texts", "n": len(text)}
     check_text_directions(text, rows.made_by)
     return text.matrix[:, :most], {"from": "projection", "fingerprint": text.fingerprint}
 
 
+def _check_texts(text: Floats, dim_in: int, model: str) -> None:
+    if text.ndim != 2 or text.shape[1] != dim_in:
+        raise InputError(
+            f"the texts have shape {text.shape}, the images {dim_in} dimensions; embed them with "
+            f"{model or 'the same model'}"
+        )
+
+
 def check_text_directions(text: Projection, made_by: tuple[str, str]) -> None:
     """Raise unless the directions of a projection are those of texts alone, of the same model.
 
-    `InputError` for one that has seen labels, `ManifestMismatchError` for another model's.
+    `InputError` for one that has seen labels, or that keeps all directions,
+    `ManifestMismatchError` for another model's.
     """
+    if text.method == CENTERED:
+        raise InputError(
+            f"{text.place or repr(text)} keeps all directions, and none of texts; give a "
+            f"projection of texts"
+        )
     if text.labels is not None:
         raise InputError(
             f"{text.place or repr(text)} has seen labels itself, and its text axes are mixed with "

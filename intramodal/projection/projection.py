@@ -23,6 +23,9 @@ from intramodal.projection.recipes import PAPER_TEXT
 from intramodal.projection.stored_map import POSTERIOR, StoredMap, named_by_field
 from intramodal.types import Distance, Floats, fingerprint, require_finite, unit_rows
 
+CENTERED = "centered"
+"""Method of a map that subtracts the mean of a collection and keeps all directions."""
+
 _DECLARED_RECIPE: Mapping[str, Any] = {
     "normalize_text": True,
     "center_text": True,

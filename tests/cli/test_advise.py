@@ -95,7 +95,7 @@ def test_people_see_choice_gains_reasons_and_command_lines() -> None:
     assert "first page: precision@1" in result.stderr
     assert "label" not in result.stdout or "raw   " not in result.stdout
     wide = invoke(*ADVISE, "--wide")
-    assert "centred" in wide.stdout
+    assert "centered" in wide.stdout
 
 
 def test_labels_that_say_nothing_get_no_promise() -> None:

@@ -127,6 +127,8 @@ def test_text_axes_are_those_of_a_projection() -> None:
         ((*FIT, "--fit-share", "0.2", "--fit-rows", "split=train"), "give either --fit-share or"),
         ((*FIT, "--text-vectors", "T.npy", "--projection", "pca.safetensors"), "give either"),
         (("fit", "photos", "--model", "demo"), "a collection is for --labels"),
+        (("fit", "--method", "centered"), "needs a collection, whose mean it subtracts"),
+        (("fit", "photos", "--method", "centered", "--labels", "kind"), "--labels belongs to"),
         (("fit", "photos", "--labels", "nothing"), "no point has a value in field 'nothing'"),
         ((*FIT, "--force"), "--force belongs to --method posterior, not to label"),
         ((*FIT, "--fit-rows", "split=valid"), "no point of 'photos' is for fitting: split=valid"),
@@ -141,7 +143,9 @@ def test_what_contradicts_itself_is_refused(arguments: tuple[str, ...], message:
 
 def test_a_posterior_of_few_labels_needs_force() -> None:
     how = (*FIT, "--method", "posterior", "--fit-share", "0.1", "-o", "m.safetensors")
-    assert "fewer than 10" in refused(*how)
+    said = refused(*how)
+    assert "fewer than 10" in said
+    assert said.endswith("label more, fit a label map, or give --force")
     assert run(*how, "--force")["maps"][0]["warnings"]
 
 
@@ -168,6 +172,35 @@ def test_an_evaluation_by_rows_for_fitting_alone_is_refused() -> None:
             "evaluate", job, "photos", "--labels", "kind", *searched, "--split", "split"
         )
         assert "all 160 points with split=train are rows that 'label_kind' was fitted on" in said
+
+
+CENTERED = ("fit", "photos", "--method", "centered")
+
+
+def test_a_map_that_subtracts_the_mean_alone_is_fitted_stored_and_compared() -> None:
+    found = run(*CENTERED, "-o", "c.safetensors")
+    assert (found["vector"], found["dim_out"], found["center"]["n"]) == ("centered", D, N)
+    shown = invoke(*CENTERED, "-o", "c.safetensors")
+    assert f"the mean of {N} points" in " ".join(shown.stdout.split())
+    assert "next: " in shown.stderr
+    run("backfill", "photos", "--projection", "c.safetensors")
+    assert run("backfill", "photos", "--projection", "c.safetensors", "--verify", "50")[
+        "stale"
+    ] == 0  # fmt: skip
+    assert run("compare", "photos", "--vectors", "raw,centered", "--labels", "kind")["fields"]
+    search = ("search", "photos", "--text", "a dog", "--vectors", "centered")
+    assert "'centered' is projected" in refused(*search, "--model", "demo")
+    assert len(run("search", "photos", "--id", "1", "--query-side", "c.safetensors")["vectors"])
+    run("backfill", "photos", "--rollback", "--to", "centered")
+
+
+def test_a_projection_is_centred_without_its_model() -> None:
+    found = run(*CENTERED, "--projection", "pca.safetensors", "-o", "c.safetensors")
+    assert (found["vector"], found["dim_out"]) == ("pca_centered", 8)
+    found = run(*CENTERED, "--text-vectors", "T.npy", "-o", "c.safetensors")
+    assert (found["vector"], found["dim_out"]) == ("pca_centered", D // 2)
+    both = ("--text-vectors", "T.npy", "--projection", "pca.safetensors")
+    assert "give either" in refused(*CENTERED, *both, "-o", "c.safetensors")
 
 
 WORDS = ("fit", "photos", "--words", "kind", "--projection", "pca.safetensors")

@@ -132,7 +132,7 @@ def test_texts_offer_centred_pca_and_are_the_axes_of_the_others(table: VectorTab
     T = np.random.default_rng(3).normal(size=(90, D)).astype(np.float32)
     without, given = (advise(table, fields=["kind"], text=text)["kind"] for text in (None, T))
     assert "pca_centered" in without.not_offered
-    assert [one.name for one in given.candidates][:3] == ["raw", "centred", "pca_centered"]
+    assert [one.name for one in given.candidates][:3] == ["raw", "centered", "pca_centered"]
     dims = {one.name: one.dims for one in given.candidates}
     assert (dims["pca_centered"], dims["label"]) == (D // 2, D // 2 + K - 1)
 
@@ -167,9 +167,9 @@ def test_axes_between_the_names_of_the_values_are_offered_with_their_model(
 
 
 def test_what_cannot_be_chosen_is_not_chosen() -> None:
-    candidates = [Candidate("raw", 8, 0.5, 0.5), Candidate("centred", 8, 0.9, 0.9)]
+    candidates = [Candidate("raw", 8, 0.5, 0.5), Candidate("words", 8, 0.9, 0.9)]
     how: Any = {"n_rows": 40, "counts": {"a": 40}, "n_judging": 8}
-    found = FieldAdvice("kind", candidates, {"centred": "nothing stores it"}, **how)
+    found = FieldAdvice("kind", candidates, {"words": "needs the model"}, **how)
     assert found.choice.name == "raw"
     assert found.sentence.startswith("Keep raw for kind: no other map gains among 8 labelled")
 
@@ -255,7 +255,7 @@ def test_advice_shows_and_records_itself(
 ) -> None:
     caplog.set_level(logging.WARNING)
     frame = advice.to_frame()
-    assert set(frame["map_of"]) >= {"raw", "centred", "label"}
+    assert set(frame["map_of"]) >= {"raw", "centered", "label"}
     assert frame.groupby("field")["is_choice"].sum().tolist() == [1, 1]
     assert repr(advice).splitlines()[0].startswith("FieldAdvice('kind': ")
     with RunLedger.open(f"sqlite:///{tmp_path}/runs.db") as ledger:
