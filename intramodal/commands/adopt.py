@@ -10,9 +10,17 @@ from typing import Any
 import click
 
 from intramodal.commands import completion
-from intramodal.commands.next_steps import note_again, note_fit, say_collection
+from intramodal.commands.next_steps import (
+    Name,
+    note_again,
+    note_fit,
+    note_next,
+    note_undeclared,
+    say_collection,
+    typed,
+)
 from intramodal.commands.options import FILE, model_options
-from intramodal.commands.printing import named, note, say
+from intramodal.commands.printing import named, say
 from intramodal.commands.session import JobCommand, Session, session_options
 
 
@@ -151,7 +159,7 @@ def _print_shard(result: dict[str, Any]) -> None:
     if result["adopted"] is not None:
         _print(result["adopted"])
     else:
-        note("no model is declared yet: intramodal adopt NAME --vector VECTOR --made-by MODEL")
+        note_undeclared(result["collection"], result["vectors"])
 
 
 def _print(result: dict[str, Any]) -> None:
@@ -164,4 +172,9 @@ def _print(result: dict[str, Any]) -> None:
         say(f"{seen['n']} images encoded again: median cosine {seen['median']:.4f}")
     if result["model_check"]:
         say(result["model_check"]["says"])
-    note_fit(result["made_by"])
+    fitted = click.get_current_context().params["projection"]
+    if fitted is None:
+        note_fit(result["made_by"])
+    else:
+        words = ("--projection", str(fitted), *typed(vector="--from"))
+        note_next("backfill", Name(result["collection"]), *words)

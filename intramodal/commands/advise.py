@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from intramodal.commands import completion
-from intramodal.commands.next_steps import label_file_words, line_from, note_run, unused
+from intramodal.commands.next_steps import Name, label_file_words, line_from, note_run, unused
 from intramodal.commands.options import (
     FILE,
     SEED,
@@ -119,11 +119,11 @@ def _commands(
         made = _untaken(named_by_field(choice, one.field) if is_of_field else choice, photos)
         file = unused(f"{made}.safetensors")
         place = name if vector == "raw" else f"{name}:{vector}"
-        yield ["fit", place, *_fitted_as(one, choice, options), "-o", file]
+        yield ["fit", Name(place), *_fitted_as(one, choice, options), "-o", file]
     source = [] if vector == "raw" else ["--from", vector]
-    yield ["backfill", name, "--projection", file, "--to", made, *source]
+    yield ["backfill", Name(name), "--projection", file, "--to", made, *source]
     labels = ["--labels", listed(one.field), *label_file_words()]
-    yield ["compare", name, "--vectors", f"{listed(vector)},{made}", *labels]
+    yield ["compare", Name(name), "--vectors", f"{listed(vector)},{made}", *labels]
 
 
 def _untaken(vector: str, photos: Any) -> str:

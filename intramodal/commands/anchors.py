@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from intramodal.commands.next_steps import program
 from intramodal.commands.options import CheckedCommand, json_option, preference, print_json
 from intramodal.commands.printing import note, print_data
 from intramodal.errors import InputError
@@ -33,4 +34,5 @@ def command(anchors: str, template: str | None, as_json: bool) -> None:
         print_json({"prompts": prompts})
     else:
         print_data("".join(f"{prompt}\n" for prompt in prompts))
-        note(f"{len(prompts):,} prompts, one per line")
+        note(f"{len(prompts):,} prompts, one per line; embed them in this order, then:")
+        note(f"  {program()} fit --text-vectors FILE.npy --made-by MODEL -o pca.safetensors")

@@ -12,10 +12,12 @@ from click.core import ParameterSource
 from intramodal.commands import completion
 from intramodal.commands.next_steps import (
     NEIGHBOURS,
+    Name,
     note_again,
     note_next,
     say_collection,
     say_made,
+    typed,
     unused,
 )
 from intramodal.commands.options import (
@@ -27,6 +29,7 @@ from intramodal.commands.options import (
 )
 from intramodal.commands.printing import named, note, print_state, print_table, printable, say
 from intramodal.commands.session import JobCommand, Session, Uploads, session_options
+from intramodal.types import listed
 
 QUANTIZATIONS = ("none", "scalar", "binary", "turbo")
 DATATYPES = ("float32", "float16", "turbo4", "turbo8", "turbo16")
@@ -350,17 +353,26 @@ def _print(result: dict[str, Any], options: dict[str, Any]) -> None:
 
 def _print_next(result: dict[str, Any], options: dict[str, Any]) -> None:
     """Say where the vector is, and how to look at it; after a dry run, how to do it."""
+    name = Name(result.get("new_collection") or result["collection"])
+    same = ("--projection", str(options["projection"]), *typed(source="--from", vector="--to"))
     if options["dry_run"]:
         note_again(without="--dry-run")
+    elif "stale" in result:
+        if result["stale"]:
+            note_next("backfill", name, *same, "--recompute", "all")
+        elif result["checked"] > NEIGHBOURS:
+            _note_compare(name, result)
     elif "projected" in result and not _all_failed(result):
-        name, vector = result.get("new_collection") or result["collection"], result["vector"]
-        say_made("vector", named(vector))
+        say_made("vector", named(result["vector"]))
         say_collection(name)
-        projection = ("--projection", str(options["projection"]))
-        note_next("backfill", name, *projection, "--verify", "1000")
-        if sum(result[count] for count in ("projected", "skipped")) > NEIGHBOURS:
-            pair = f"{named(result['source'])},{named(vector)}"
-            note_next("compare", name, "--vectors", pair, "-o", unused("judge.html"))
+        note_next("backfill", name, *same, "--verify", "1000")
+        if sum(result.get(count, 0) for count in ("projected", "skipped")) > NEIGHBOURS:
+            _note_compare(name, result)
+
+
+def _note_compare(name: Name, result: dict[str, Any]) -> None:
+    pair = ",".join(listed(result[which]) for which in ("source", "vector"))
+    note_next("compare", name, "--vectors", pair, "-o", unused("judge.html"))
 
 
 def _shown(result: dict[str, Any]) -> list[str]:

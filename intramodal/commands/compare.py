@@ -15,10 +15,12 @@ from intramodal.commands import completion
 from intramodal.commands.columns import id_column, state_column, wide
 from intramodal.commands.map_lines import MapLines, with_map_lines
 from intramodal.commands.next_steps import (
+    Name,
     label_file_words,
     note_again,
     note_line,
     note_next,
+    program,
     say_made,
     unused,
 )
@@ -494,6 +496,8 @@ def _print_agreement(result: dict[str, Any], options: dict[str, Any]) -> None:
     note(f"run {result['run_id']}")
     if options["report"] is None:
         note_again("-o", unused("judge.html"))
+    else:
+        note(f"open it, vote and save; then: {program()} judge votes.json")
 
 
 def _print_labelled(result: dict[str, Any], options: dict[str, Any]) -> None:
@@ -519,7 +523,8 @@ def _note_maps(result: dict[str, Any]) -> None:
     fields = dict.fromkeys(name for one in maps for name in one["fields"])
     if fields:
         labels = ",".join(map(listed, fields))
-        note_next("advise", result["collection"], "--labels", labels, *label_file_words())
+        place = Name(result["collection"])
+        note_next("advise", place, "--labels", labels, *label_file_words())
 
 
 def _say_report(options: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from intramodal import __version__
+from intramodal.commands.next_steps import note_again, note_next
 from intramodal.commands.printing import print_state, printable, say
 from intramodal.commands.session import Access, Session, SessionCommand, session_options
 from intramodal.errors import IntramodalError, StoreError
@@ -49,20 +50,26 @@ def command(ctx: click.Context, /, session: Session, repair: bool) -> None:
     --deadline; a connection to the model hub is tried for 5 s.
     """
     result = diagnose(session.store, session.runs, repair=repair, access=session.access)
-    session.answer(result, _show)
+    session.answer(result, partial(_show, has_store=session.has_store()))
     if result["state"] == "problem":
         ctx.exit(1)
 
 
-def _show(result: dict[str, Any]) -> None:
+def _show(result: dict[str, Any], *, has_store: bool) -> None:
     for row in result["checks"]:
         line = f"{row['name']:<7} {printable(row['detail'], limit=400)}"
         print_state(f"{row['state']:<8}", line)
         if row["remedy"]:
             say(f"{'':<16} -> {printable(row['remedy'], limit=400)}")
+    if any(row["remedy"] == _REPAIR for row in result["checks"]):
+        note_again("--repair")
+    elif not has_store:
+        note_next("demo", at=())
 
 
 State = Literal["ok", "warning", "problem"]
+
+_REPAIR = "intramodal doctor --repair does what is safe; else restore a backup"
 
 _LITTLE_BYTES, _NO_BYTES = 2 * 10**9, 100 * 10**6
 """Free space below which an index or a model may not fit; below which nothing does."""
@@ -175,10 +182,9 @@ def _store(session: Session) -> Iterator[Check]:
         return
     with session.open_store() as store:
         yield _described(store, location)
-        remedy = "intramodal doctor --repair does what is safe; else restore a backup"
         # A server's collections are looked at one by one below: one must not hide the others.
         for reason in ({} if store.indexes_by_itself else store.problems()).values():
-            yield Check("store", "problem", reason, remedy)
+            yield Check("store", "problem", reason, _REPAIR)
         yield from _guarded("store", lambda: _nodes(store))
         for name in store.collections():
             yield from _guarded("store", partial(_optimizer, store, name))

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from intramodal.commands import completion
-from intramodal.commands.next_steps import note_next, say_made
+from intramodal.commands.next_steps import Name, note_next, say_made
 from intramodal.commands.options import (
     FILE,
     LIST,
@@ -194,9 +194,8 @@ def command(context: click.Context, /, session: Session, **options: Any) -> None
     _check_usage(context, options)
     fits = {"words": _fit_words, **dict.fromkeys(_OF_LABELS, _fit_labels)}
     if options["method"] in fits:
-        name = (options["collection"] or "").partition(":")[0]
         found = fits[options["method"]](session, options)
-        session.answer(found, partial(_show_maps, name=name))
+        session.answer(found, partial(_show_maps, place=options["collection"]))
         return
     fit = _fit_centering if options["method"] == "centered" else _fit_texts
     session.answer(fit(session, options), _show)
@@ -408,7 +407,7 @@ def _show(result: dict[str, Any]) -> None:
     print_table(columns, [[*row, result["fingerprint"][:12]]])
     say_made("projection", result["projection"])
     for name in _fillable(result)[:1]:
-        note_next("backfill", name, "--projection", result["projection"])
+        note_next("backfill", Name(name), "--projection", result["projection"])
 
 
 def _fillable(result: dict[str, Any]) -> list[str]:
@@ -423,7 +422,7 @@ def _fillable(result: dict[str, Any]) -> list[str]:
         return []
 
 
-def _show_maps(result: dict[str, Any], name: str) -> None:
+def _show_maps(result: dict[str, Any], place: str) -> None:
     from intramodal.commands.columns import id_column
     from intramodal.commands.printing import note, print_table, printable
 
@@ -439,10 +438,12 @@ def _show_maps(result: dict[str, Any], name: str) -> None:
     print_table((*columns, id_column("fingerprint")), rows)
     if any(one["labels"] for one in result["maps"]):
         note("rows for fitting never judge these maps: every evaluation leaves them out")
+    name, has_vector, vector = place.partition(":")
+    source = ("--from", vector) if has_vector else ()
     for one in result["maps"]:
         say_made("projection", one["projection"])
-        if name:
-            note_next("backfill", name, "--projection", one["projection"])
+    for one in result["maps"]:
+        note_next("backfill", Name(name), "--projection", one["projection"], *source)
 
 
 def _fitted_on(one: dict[str, Any]) -> tuple[str, str]:

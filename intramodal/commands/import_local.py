@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from intramodal.commands.next_steps import note_again, say_collection
+from intramodal.commands.next_steps import note_again, note_points, say_collection
 from intramodal.commands.options import as_list, preference
 from intramodal.commands.printing import named, note, print_table, printable
-from intramodal.commands.session import JobCommand, Session, session_options
+from intramodal.commands.session import JobCommand, Session, Workspace, session_options
 
 
 @click.command(
@@ -64,14 +65,12 @@ def command(
         session.answer(_planned(session, folder, names), _print_plan)
         return
     LocalMode(folder)  # refuses another directory before a store is made
-    with (
-        session.open(creates=True) as at,
-        at.ledger.run("import-local", parameters=session.stated()) as run,
-    ):
-        done = import_local(
-            folder, at.store, collections=names or None, batch_size=batch_size, run=run
-        )
-    session.answer({**done.to_dict(), "run_id": run.id}, _print)
+    with session.open(creates=True) as at:
+        with at.ledger.run("import-local", parameters=session.stated()) as run:
+            done = import_local(
+                folder, at.store, collections=names or None, batch_size=batch_size, run=run
+            )
+        session.answer({**done.to_dict(), "run_id": run.id}, partial(_print, at=at))
     if done.failed and not any(one.written or one.skipped for one in done.collections):
         ctx.exit(1)
 
@@ -101,7 +100,7 @@ def _print_plan(plan: Mapping[str, Any]) -> None:
         note_again(without="--dry-run")
 
 
-def _print(result: Mapping[str, Any]) -> None:
+def _print(result: Mapping[str, Any], at: Workspace) -> None:
     rows = [
         (one["collection"], f"{one['written']:,}", f"{one['skipped']:,}", f"{one['differing']:,}")
         for one in result["collections"]
@@ -114,8 +113,11 @@ def _print(result: Mapping[str, Any]) -> None:
         note(printable(f"{failure['item']}: {failure['reason']}"))
     if result["failed"] > _MOST_SHOWN:
         note(f"and {result['failed'] - _MOST_SHOWN:,} more (intramodal runs show)")
-    for one in result["collections"]:
-        say_collection(one["collection"])
+    imported = [one["collection"] for one in result["collections"]]
+    for name in imported:
+        say_collection(name)
+    for name in imported:
+        note_points(at.collection(name), name)
 
 
 _MOST_SHOWN = 20

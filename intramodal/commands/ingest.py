@@ -13,6 +13,7 @@ from intramodal.commands import completion
 from intramodal.commands.columns import column, id_column
 from intramodal.commands.next_steps import (
     NEIGHBOURS,
+    Name,
     line_from,
     note_again,
     note_fit,
@@ -473,7 +474,8 @@ def _print(result: dict[str, Any], options: dict[str, Any]) -> None:
     for sentence in result["notes"]:
         note(printable(sentence))
     for vector in result["stale"]:
-        line = line_from("backfill", result["collection"], "--projection", "FILE", "--to", vector)
+        name = Name(result["collection"])
+        line = line_from("backfill", name, "--projection", "FILE", "--to", vector)
         note(printable(f"computes stale codes anew (FILE is the map that made them): {line}"))
     counted = [name for name in _COUNTS if result[name] or name in _ALWAYS_SHOWN]
     heads = [column(f"{name}>") for name in (*counted, "seconds")]
@@ -492,7 +494,7 @@ def _print_next(result: dict[str, Any], options: dict[str, Any]) -> None:
     if options["projection"] is None:
         note_fit(options["made_by"] or options["model"])
     elif sum(result[name] for name in _KEPT[:-1]) > NEIGHBOURS:
-        note_next("compare", result["collection"], "-o", unused("judge.html"))
+        note_next("compare", Name(result["collection"]), "-o", unused("judge.html"))
 
 
 def _print_plan(plan: dict[str, Any]) -> None:

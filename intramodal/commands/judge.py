@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from intramodal.commands.next_steps import note_next, say_made
-from intramodal.commands.options import json_option, runs_option
+from intramodal.commands.next_steps import Name, note_again, note_next, say_made, unused
+from intramodal.commands.options import DEFAULT_STORE, json_option, runs_option
 from intramodal.commands.outputs import Output
 from intramodal.commands.printing import note, print_table, say
 from intramodal.commands.session import Session, SessionCommand
+from intramodal.errors import IntramodalError
+
+if TYPE_CHECKING:
+    from intramodal.evaluation.preference import Votes
 
 
 @click.command("judge", cls=SessionCommand, common=("judgments",))
@@ -47,10 +53,10 @@ def command(session: Session, files: tuple[Path, ...], judgments: Path | None) -
     if judgments is not None and judged is not None:
         write_text(judgments, judged.to_json())
         result |= {"judgments": str(judgments), "n_judged": len(judged.queries)}
-    session.answer(result, _show)
+    session.answer(result, partial(_show, votes=votes[0], session=session))
 
 
-def _show(result: dict[str, Any]) -> None:
+def _show(result: dict[str, Any], votes: Votes, session: Session) -> None:
     a, b = result["vectors"]
     row = (result["n_a"], result["n_b"], result["n_ties"], result["n_people"])
     print_table((f"prefer {a}>", f"prefer {b}>", "no difference>", "people>"), [row])
@@ -60,5 +66,17 @@ def _show(result: dict[str, Any]) -> None:
     if "judgments" in result:
         say_made("judgments", f"{result['judgments']} ({result['n_judged']:,} queries)")
         truth = ("--name-field", "id", "--ground-truth", result["judgments"])
-        words = ("evaluate", "retrieval", result["collection"], "--protocol", "revisited")
-        note_next(*words, *truth, at=())
+        words = ("evaluate", "retrieval", Name(result["collection"]), "--protocol", "revisited")
+        note_next(*words, *truth, *_store_of(session, votes), at=("runs_url",))
+    elif any(votes.right.values()):
+        note_again("--judgments", unused("judged.json"))
+
+
+def _store_of(session: Session, votes: Votes) -> list[str]:
+    """Return the option of the store that the judging page was made of, as its run says."""
+    if votes.run_id is None:
+        return []
+    with suppress(IntramodalError), session.open_runs() as ledger:
+        store = ledger.get(votes.run_id).parameters.get("store", DEFAULT_STORE)
+        return [] if store == DEFAULT_STORE else ["--store", store]
+    return []  # a stranger's page, or a run that is gone

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from intramodal.commands.next_steps import (
-    LONGEST,
+    Name,
     has_text_tower_here,
     label_file_words,
     line_from,
     unused,
+    works_pasted,
 )
 from intramodal.errors import IntramodalError
 from intramodal.types import encoders_agree, listed
@@ -75,13 +76,13 @@ class MapLines:
         if self.model is None:
             return []
         lines = self._of_names(fields) if name == WORDS else [self._of_labels(name, fields)]
-        return [line for line in lines if len(line) <= LONGEST]
+        return [line for line in lines if works_pasted(line)]
 
     def _of_labels(self, name: str, fields: Sequence[str]) -> str:
         """Return the one line for all fields, each of which has a file of its own."""
         file = f"{name}_{{field}}.safetensors" if len(fields) > 1 else _file(name, fields[0])
         beside = [] if self.projection is None else ["--projection", self.projection]
-        words = ["fit", self.place, "--labels", ",".join(map(listed, fields)), *beside]
+        words = ["fit", Name(self.place), "--labels", ",".join(map(listed, fields)), *beside]
         return line_from(*words, *self._made_by, *label_file_words(), "-o", file)
 
     def _of_names(self, fields: Sequence[str]) -> Iterator[str]:
@@ -94,7 +95,7 @@ class MapLines:
             yield line_from("fit", "--model", self.model, "-o", projection, at=("runs_url",))
         for field in fields[:_MOST_LINES]:
             texts = ["--projection", projection, "--model", self.model]
-            words = ["fit", self.place, "--words", field, *texts, *self._made_by]
+            words = ["fit", Name(self.place), "--words", field, *texts, *self._made_by]
             yield line_from(*words, *label_file_words(), "-o", _file("words", field))
 
     @property

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from intramodal.commands.columns import id_column
+from intramodal.commands.next_steps import note_fit, say_made
 from intramodal.commands.options import CheckedCommand, json_option, print_json
-from intramodal.commands.printing import print_table, say
+from intramodal.commands.printing import print_table
 
 
 @click.group("models")
@@ -44,4 +45,5 @@ def convert_slip(source: Path, target: Path, as_json: bool) -> None:
     if as_json:
         print_json(result)
         return
-    say(f"{result['target']}: use it as {result['model']}")
+    say_made("model", result["model"])
+    note_fit(result["model"])

@@ -6,7 +6,7 @@ import importlib.util
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import click
 from click.core import ParameterSource
 
 from intramodal.commands.printing import note, say
+from intramodal.errors import IntramodalError
+from intramodal.terminal import visible
 
 WORDS = "intramodal.words"
 """Key of the context's meta: the words of the command line."""
@@ -22,8 +24,15 @@ WORDS = "intramodal.words"
 NEIGHBOURS = 10
 """That a comparison without labels looks at: it needs more images."""
 
-LONGEST = 1000
+_LONGEST = 1000
 """Characters of a line that is noted: nobody reads a longer one, such as of a thousand fields."""
+
+
+class Name(str):
+    """A word that is an argument, also where it begins with a dash as an option does."""
+
+    __slots__ = ()
+
 
 _OPTIONS = {"store": "--store", "runs_url": "--runs", "ca": "--ca", "shard_key": "--shard-key"}
 _PROGRAM = "intramodal"
@@ -64,9 +73,10 @@ def line_from(*words: str, at: Sequence[str] = tuple(_OPTIONS)) -> str:
 
 
 def note_again(*more: str, without: str = "") -> None:
-    """Note the same command line with more words, or without one."""
-    words = click.get_current_context().meta[WORDS]
-    note_line(command_line([*(word for word in words if word != without), *more]))
+    """Note the same command line with more options, or without one."""
+    words = [word for word in click.get_current_context().meta[WORDS] if word != without]
+    end = words.index("--") if "--" in words else len(words)  # what follows are no options
+    note_line(command_line([*words[:end], *more, *words[end:]]))
 
 
 def label_file_words() -> list[str]:
@@ -76,6 +86,13 @@ def label_file_words() -> list[str]:
         return []
     column = [] if labels.id_column is None else ["--id-column", labels.id_column]
     return ["--labels-from", str(labels.path), *column]
+
+
+def typed(**options: str) -> list[str]:
+    """Return those options that were typed, with their values: ``typed(source="--from")``."""
+    ctx = click.get_current_context()
+    found = [(spelled, ctx.params[name]) for name, spelled in options.items() if _is_typed(name)]
+    return [word for spelled, value in found for word in (spelled, str(value))]
 
 
 def note_run(result: dict[str, Any]) -> None:
@@ -92,11 +109,43 @@ def note_fit(model: str) -> None:
         note_next("anchors", "imagenet", at=(), into=unused("prompts.txt"))
 
 
+def note_points(photos: Any, name: str) -> None:
+    """Note what follows on points of a collection: to declare, to project or to compare them.
+
+    Parameters
+    ----------
+    photos : ImageCollection
+    name : str
+        As it was given; it may be an alias.
+    """
+    from intramodal.store.default_vectors import own_vector, vector_pair
+
+    origins = photos.manifest.vectors
+    if not origins:
+        note_undeclared(name, sorted(photos.vectors))
+        return
+    with suppress(IntramodalError):  # several vectors: no line says which are meant
+        own = own_vector(photos)
+        if not any(origin.source == own for origin in origins.values()):
+            note_fit(origins[own].encoder)
+        elif vector_pair(photos) and photos.count() > NEIGHBOURS:
+            note_next("compare", Name(name), "-o", unused("judge.html"))
+
+
+def note_undeclared(name: str, vectors: Sequence[str]) -> None:
+    """Note how to declare the model of a collection's vectors, and how to look up its name."""
+    which = ["--vector", "VECTOR"] if len(vectors) > 1 else []
+    line = command_line(["adopt", Name(name), *which, "--made-by", "MODEL", *_typed(_OPTIONS)])
+    note(f"no model is declared yet: {line}")
+    note_next("models", "list", at=())
+
+
 def command_line(words: Sequence[str]) -> str:
     """Return a line that a shell in this folder runs; secrets are masked."""
     from intramodal.runs.scrub import Scrubber
 
-    return f"{program()} {shlex.join(Scrubber.from_environment(*words).command(words))}"
+    ordered = _dashes_last(words)
+    return f"{program()} {shlex.join(Scrubber.from_environment(*words).command(ordered))}"
 
 
 def program() -> str:
@@ -121,16 +170,34 @@ def unused(name: str) -> str:
 
 
 def note_line(line: str) -> None:
-    """Note a command line that is made already, unless it is too long to read."""
-    if len(line) <= LONGEST:
+    """Note a command line that is made already, if it works as it is pasted."""
+    if works_pasted(line):
         note(f"next: {line}")
+
+
+def works_pasted(line: str) -> bool:
+    """Return whether a line is shown as it is: not too long to read, and no secret in it.
+
+    A character that would act in the terminal is shown as an escape, which is another name.
+    """
+    from intramodal.runs.scrub import MASK
+
+    return len(line) <= _LONGEST and visible(line) == line and MASK not in line
+
+
+def _dashes_last(words: Sequence[str]) -> list[str]:
+    """Return the words with the names that begin with a dash behind the options."""
+    is_dashed = [isinstance(word, Name) and word.startswith("-") for word in words]
+    dashed = [word for word, is_last in zip(words, is_dashed, strict=True) if is_last]
+    others = [word for word, is_last in zip(words, is_dashed, strict=True) if not is_last]
+    return [*others, "--", *dashed] if dashed else others
 
 
 def _session() -> Any:
     return click.get_current_context().params["session"]
 
 
-def _typed(names: Sequence[str]) -> list[str]:
+def _typed(names: Iterable[str]) -> list[str]:
     """Return the options of places that were typed; others are found again by themselves."""
     ctx = click.get_current_context()
     session = ctx.params.get("session")
@@ -138,8 +205,13 @@ def _typed(names: Sequence[str]) -> list[str]:
         return []
     values = {"store": session.store, "runs_url": session.runs, "ca": session.access.ca}
     values["shard_key"] = session.shard_key
-    typed = [n for n in names if ctx.get_parameter_source(n) is ParameterSource.COMMANDLINE]
-    return [word for name in typed for word in (_OPTIONS[name], str(values[name]))]
+    typed_ones = filter(_is_typed, names)
+    return [word for name in typed_ones for word in (_OPTIONS[name], str(values[name]))]
+
+
+def _is_typed(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is ParameterSource.COMMANDLINE
 
 
 def has_text_tower_here(model: str) -> bool:

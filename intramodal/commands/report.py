@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from intramodal.commands import completion
-from intramodal.commands.next_steps import say_made
+from intramodal.commands.next_steps import note_next, say_made
 from intramodal.commands.options import json_option, preference, runs_option
 from intramodal.commands.outputs import Output
 from intramodal.commands.session import Session, SessionCommand
@@ -63,3 +63,5 @@ def command(session: Session, names: tuple[str, ...], out: Path, file_format: st
 def _show(result: dict[str, Any]) -> None:
     ids = ", ".join(result["run_ids"])
     say_made("report", f"{result['report']} ({result['bytes'] / 1e6:.1f} MB, run {ids})")
+    verb = "compare" if len(result["run_ids"]) == 2 else "show"
+    note_next("runs", verb, *(result["run_ids"] if verb == "compare" else [result["run_id"]]))

@@ -11,7 +11,7 @@ import click
 
 from intramodal.commands import completion
 from intramodal.commands.columns import state_column
-from intramodal.commands.next_steps import note_again, say_made
+from intramodal.commands.next_steps import note_again, note_run, say_made
 from intramodal.commands.options import (
     FILE,
     LIST,
@@ -191,6 +191,9 @@ def _show(result: dict[str, Any]) -> None:
             note(remark)
     for file in result["files"]:
         say_made("written", file)
+    if result["n_failed"]:
+        note_again()  # what is done is kept
+    note_run(result)
 
 
 def _places(place: dict[str, Any], decimals: int) -> tuple[str, str, str]:

@@ -11,7 +11,7 @@ import click
 
 from intramodal.commands import completion
 from intramodal.commands.columns import Column, column, id_column, state_column, wide
-from intramodal.commands.next_steps import say_made
+from intramodal.commands.next_steps import note_again, note_next, say_made, unused
 from intramodal.commands.options import (
     LIST,
     KindGroup,
@@ -68,7 +68,13 @@ def list_runs(session: Session, kind: str | None, limit: int) -> None:
         if kind is not None and not runs:
             ledger.require_kind(kind)
     rows = [run.to_dict() | {"collection": run.parameters.get("collection")} for run in runs]
-    session.answer({"runs": rows}, lambda found: _print_runs(found["runs"]))
+    session.answer({"runs": rows}, _print_list)
+
+
+def _print_list(result: dict[str, Any]) -> None:
+    _print_runs(result["runs"])
+    for latest in result["runs"][:1]:
+        note_next("runs", "show", latest["id"])
 
 
 @command.command("show", cls=SessionCommand)
@@ -85,6 +91,8 @@ def show_run(session: Session, run: str) -> None:
 
 
 def _print_run(result: dict[str, Any]) -> None:
+    from intramodal.reports.report import DOCUMENT
+
     about = result | {"command": " ".join(result["command"])}
     plain = {name: value for name, value in about.items() if not isinstance(value, list | dict)}
     cells = [(name, _cell(plain, name)) for name in plain]
@@ -96,6 +104,8 @@ def _print_run(result: dict[str, Any]) -> None:
         if rows:
             columns = [_column_of(name, [row[name] for row in rows]) for name in rows[0]]
             print_table(columns, [tuple(row.values()) for row in rows], title=part)
+    if any(file["name"] == DOCUMENT for file in result["artefacts"]):
+        note_next("report", result["id"], "-o", unused("report.html"))
 
 
 def _column_of(name: str, values: list[object]) -> Column:
@@ -249,10 +259,15 @@ def table(
         )
     text = grid.render(chosen)
     if out is None:
-        session.answer(grid.to_dict(), lambda _: print_data(text))
+        session.answer(grid.to_dict(), lambda _: _print_grid(text, chosen))
         return
     write_text(out, text)
     session.answer({**grid.to_dict(), "out": str(out)}, lambda _: say_made("table", out))
+
+
+def _print_grid(text: str, file_format: str) -> None:
+    print_data(text)
+    note_again("-o", unused(f"table.{file_format}"))
 
 
 def _condition(text: str) -> tuple[str, str]:
@@ -301,6 +316,8 @@ def _print_pruned(result: dict[str, Any]) -> None:
     _print_runs(result["runs"], but=("collection", "seconds"))
     n = len(result["runs"])
     say(f"{n:,} deleted" if result["deleted"] else f"{n:,} would be deleted; add --yes")
+    if n and not result["deleted"]:
+        note_again("--yes")
 
 
 _LISTED = {
@@ -346,6 +363,7 @@ def _print_comparison(result: dict[str, Any]) -> None:
         for row in result["metrics"]
     ]
     print_table(("figure", "vector", "field", f"{a}>", f"{b}>", "difference>"), rows)
+    note_next("runs", "export", a, b, "-o", unused("runs.csv"))
 
 
 def _shown(value: object) -> str:

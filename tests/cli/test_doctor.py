@@ -234,6 +234,7 @@ def test_a_collection_that_cannot_be_opened_is_named_and_repaired() -> None:
     shown = invoke("doctor")
     assert shown.exit_code == 1
     assert "-> intramodal doctor --repair does what is safe" in shown.stdout
+    assert shown.stderr.endswith(" doctor --repair\n")  # a next: line
     done = run("doctor", "--repair")["checks"]
     (repaired,) = [row["detail"] for row in done if row["name"] == "repair"]
     assert "the log of 'shop' could not be read and lies in " in repaired
