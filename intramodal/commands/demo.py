@@ -239,6 +239,7 @@ def _ingested_vectors(at: Workspace, projection: Any, places: dict[str, str]) ->
         "id_column": "path",
         "collection": COLLECTION,
         "made_by": MODEL,
+        "vector": RAW,
         **places,
         "nodes": [],
     }

@@ -53,7 +53,7 @@ PICTURES_DEFAULTS = {
     ),
     "batch_size": 32,
 }
-VECTORS_DEFAULTS = {"vector": "raw", "batch_size": 1000}
+VECTORS_DEFAULTS = {"batch_size": 1000}
 """What a run records of options that were not given."""
 
 _PICTURES_ONLY = (
@@ -94,7 +94,9 @@ _FILE = click.Path(path_type=Path)
     "are kept; other ids are hashed to a UUID. Without metadata, ids are row numbers.",
 )
 @click.option(
-    "--vector", help="With --made-by: name of the vector in the collection; default: raw."
+    "--vector",
+    help="With --made-by: name of the vector in the collection; default: the encoder's own, as "
+    "the collection's metadata say, and raw in a new one.",
 )
 @click.option(
     "--tensor", help="With --made-by: tensor to read from a .safetensors file that holds several."
@@ -363,35 +365,35 @@ def _ingested_images(session: Session, options: dict[str, Any]) -> dict[str, Any
 
 def _check_before_loading(at: Workspace, options: dict[str, Any], projection: Any) -> None:
     from intramodal.ingest.images import check_projection, check_view
-    from intramodal.store.default_vectors import RAW
+    from intramodal.store.default_vectors import own_vector
 
     if at.store.exists(options["collection"]):
         photos = at.collection(options["collection"])
-        check_projection(photos, photos.origin(RAW), projection)
+        check_projection(photos, photos.origin(own_vector(photos)), projection)
         if not options["augment"]:
             check_view(photos, None)
 
 
 def _ingested_vectors(session: Session, options: dict[str, Any]) -> dict[str, Any]:
     """Write ready vectors, once files, ids, the projection and the collection are checked."""
-    from intramodal.ingest.adopt import declared
     from intramodal.ingest.pipeline import ingest_vectors, log_declared, vectors_collection
-    from intramodal.ingest.vectors.load import check_target, check_vectors, vectors_of
+    from intramodal.ingest.vectors.load import check_target
     from intramodal.store.checks import check_name
 
-    name, made_by, vector = (options[key] for key in ("collection", "made_by", "vector"))
-    vector = "raw" if vector is None else vector
+    name, made_by = options["collection"], options["made_by"]
     check_name(name)
     if not made_by.strip():
         raise InputError("the model that made the vectors has no name; give --made-by MODEL")
     ready, projection = _ready(options), _projection(options)
-    vectors = vectors_of(ready, declared(made_by), vector, projection)
-    check_vectors(vectors)
+    vector, vectors = _written(None, ready, projection, options)  # before a store is made
     knobs = {n: options[n] for n in ("batch_size", "max_failures") if options[n] is not None}
     with session.open(creates=True, uploads=_uploads(options)) as at:
         if at.store.exists(name):
-            check_target(at.collection(name), vector, vectors)
+            known = at.collection(name)
+            vector, vectors = _written(known, ready, projection, options)
+            check_target(known, vector, vectors)
         stated = _recorded(session, VECTORS_DEFAULTS, but=(*_PICTURES_ONLY, "model"))
+        stated["vector"] = vector
         with at.ledger.run("ingest", parameters=stated) as run:
             log_declared(run, made_by)  # also where the store then refuses the collection
             shop = vectors_collection(
@@ -412,6 +414,21 @@ def _ingested_vectors(session: Session, options: dict[str, Any]) -> dict[str, An
                 **knobs,
             )
     return {**done.to_dict(), "ids": ready.ids_from, "run_id": run.id}
+
+
+def _written(
+    known: Any, ready: Any, projection: Any, options: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Return the vector of the rows, and all that are written, in a collection or in a new one."""
+    from intramodal.ingest.adopt import declared
+    from intramodal.ingest.vectors.load import check_vectors, vectors_of
+    from intramodal.store.default_vectors import ingested_vectors
+
+    vector, filled = ingested_vectors(known, projection, options["vector"])
+    made_by = declared(options["made_by"])
+    vectors = vectors_of(ready, made_by, vector, projection, filled=filled)
+    check_vectors(vectors)
+    return vector, vectors
 
 
 def _ready(options: dict[str, Any]) -> Any:

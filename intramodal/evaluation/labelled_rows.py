@@ -18,6 +18,7 @@ from intramodal.fit_rows import FitRows
 from intramodal.projection.fit import Images, LabelledRows
 from intramodal.projection.projection import Projection
 from intramodal.store.collection import ImageCollection
+from intramodal.store.default_vectors import own_vector
 from intramodal.store.fields import value_at
 from intramodal.types import VectorTable
 
@@ -39,7 +40,7 @@ def labelled_rows(
     field: str,
     *,
     rows: FitRows = FitRows(share=FIT_SHARE),
-    vector: str = "raw",
+    vector: str | None = None,
     sample: int | None = MOST_READ,
     seed: int = 0,
 ) -> LabelledRows:
@@ -54,8 +55,8 @@ def labelled_rows(
     rows : FitRows
         Which points are for fitting: by default half of them, by a hash of their ids. None of
         them, labelled or not, ever judges the map; all others give the mean of the images.
-    vector : str
-        The encoder's own vector.
+    vector : str, optional
+        The encoder's own vector; by default the one that the collection says is it.
     sample : int, optional
         Of a collection with more points, so many are drawn and read.
     seed : int
@@ -69,7 +70,8 @@ def labelled_rows(
     ManifestMismatchError
         If nobody has declared which model made the vector.
     """
-    how: Any = {"rows": rows, "vector": vector, "sample": sample, "seed": seed}
+    own = own_vector(collection, vector)
+    how: Any = {"rows": rows, "vector": own, "sample": sample, "seed": seed}
     return FitTable.read(collection, [field], **how).labelled(field)
 
 
@@ -147,7 +149,7 @@ class FitTable:
 def images_of(
     collection: ImageCollection,
     *,
-    vector: str = "raw",
+    vector: str | None = None,
     sample: int | None = MOST_READ,
     seed: int = 0,
 ) -> Images:
@@ -155,6 +157,7 @@ def images_of(
 
     Parameters and errors are those of `labelled_rows`.
     """
+    vector = own_vector(collection, vector)
     made_by = _made_by(collection, vector)
     table = _usable(read_points(collection, [vector], sample=sample, seed=seed), vector)
     facts = {"collection": collection.name, "vector": vector, "n_read": len(table)}

@@ -43,7 +43,7 @@ from intramodal.projection.stored_map import StoredMap
 from intramodal.runs.records import FailureRecord
 from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
-from intramodal.store.default_vectors import RAW
+from intramodal.store.default_vectors import ingested_vectors, source_and_projection
 from intramodal.store.manifest import AUGMENTED, VectorOrigin
 from intramodal.store.origins import check_fitted_for, projected_origin
 from intramodal.types import (
@@ -79,8 +79,8 @@ def check_projection(
     """Raise unless new points would have the projected vectors that the others have."""
     if projection is not None:
         check_fitted_for(projection, raw)
-        origin = projected_origin(projection, raw, RAW)
-        collection.require(projection.default_vector, origin, projection.dim_out)
+        own, filled = source_and_projection(collection, projection)
+        collection.require(filled, projected_origin(projection, raw, own), projection.dim_out)
         return
     projected = sorted(v for v, origin in collection.manifest.vectors.items() if origin.projection)
     if projected:
@@ -104,25 +104,25 @@ def check_view(collection: ImageCollection, view: AugmentedView | None) -> None:
 
 
 def written_vectors(
-    encoder: Encoder, projection: StoredMap | None = None, view: AugmentedView | None = None
+    encoder: Encoder,
+    projection: StoredMap | None = None,
+    view: AugmentedView | None = None,
+    *,
+    collection: ImageCollection | None = None,
 ) -> dict[str, tuple[int, VectorOrigin]]:
-    """Return size and origin of all vectors that an ingest of images writes."""
-    origins = {RAW: encoder_origin(encoder)}
+    """Return size and origin of all vectors that an ingest of images writes; own, views, maps."""
+    own, filled = ingested_vectors(collection, projection)
+    origins = {own: encoder_origin(encoder)}
     if view is not None:
-        origins[augmented(RAW)] = view.origin()
+        origins[augmented(own)] = view.origin()
     found = {name: (encoder.dim, origin) for name, origin in origins.items()}
-    if projection is not None:
-        check_fitted_for(projection, origins[RAW])
+    if projection is not None and filled is not None:
+        check_fitted_for(projection, origins[own])
         for of, origin in origins.items():
             made = projected_origin(projection, origin, of)
-            found[projected_name(projection, of)] = (projection.dim_out, made)
+            name = filled if of == own else augmented(filled)
+            found[name] = (projection.dim_out, made)
     return found
-
-
-def projected_name(projection: StoredMap, of: str) -> str:
-    """Return the name of the vector that a projection makes of raw vectors or of their views."""
-    name = projection.default_vector
-    return name if of == RAW else augmented(name)
 
 
 @dataclass(frozen=True)
@@ -303,6 +303,10 @@ class ImageReader:
     budget: PixelBudget = field(default_factory=lambda: PixelBudget(default_budget()))
     text_images: bool = False
     """Whether formats that hold pixels as text are read."""
+    own: str = field(init=False)
+    """Vector of the encoder."""
+    filled: str | None = field(init=False)
+    """Vector of the projection."""
     _replicas: ReplicaLook = field(init=False)
     _batch: list[Encodable] = field(default_factory=list, init=False)
     _relabelled: list[Relabelled] = field(default_factory=list, init=False)
@@ -311,19 +315,23 @@ class ImageReader:
     _notes: Notes = field(default_factory=Notes, init=False)
 
     def __post_init__(self) -> None:
-        """Ask single replicas as long as they answer."""
+        """Take the collection's names; ask single replicas as long as they answer."""
+        self.own, self.filled = ingested_vectors(self.collection, self.projection)
         self._replicas = ReplicaLook(self.collection)
 
     @property
     def vectors(self) -> tuple[str, ...]:
         """Names of the vectors that are written, in one upsert."""
-        return tuple(written_vectors(self.encoder, self.projection, self.view))
+        return tuple(self._written(self.view))
 
     @property
     def views(self) -> tuple[str, ...]:
         """Those of them that hold augmented views."""
-        plain = written_vectors(self.encoder, self.projection)
+        plain = self._written(None)
         return tuple(name for name in self.vectors if name not in plain)
+
+    def _written(self, view: AugmentedView | None) -> dict[str, tuple[int, VectorOrigin]]:
+        return written_vectors(self.encoder, self.projection, view, collection=self.collection)
 
     def check(self) -> None:
         """Raise unless the collection takes these vectors, and settings and names can be used."""
@@ -333,11 +341,10 @@ class ImageReader:
         if self.batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {self.batch_size}")
         origin = encoder_origin(self.encoder)
-        self.collection.require(RAW, origin, self.encoder.dim)
+        self.collection.require(self.own, origin, self.encoder.dim)
         check_projection(self.collection, origin, self.projection)
         check_view(self.collection, self.view)
-        found = written_vectors(self.encoder, self.projection, self.view)
-        for vector, (size, made) in found.items():
+        for vector, (size, made) in self._written(self.view).items():
             self.collection.require(vector, made, size)
 
     def steps(self, storing: Threads) -> Generator[Step, None, None]:
@@ -382,8 +389,7 @@ class ImageReader:
         coded = [one for one, is_coded in zip(relabelled, knows, strict=True) if is_coded]
         others = [one for one, is_coded in zip(relabelled, knows, strict=True) if not is_coded]
         if coded and self.projection is not None:
-            sources = [RAW] if self.view is None else [RAW, augmented(RAW)]
-            yield partial(_recode, self.collection, self.projection, sources, coded)
+            yield partial(_recode, self.collection, self.projection, self._projected, coded)
         if others:
             yield partial(_relabel, self.collection, others)
 
@@ -391,7 +397,7 @@ class ImageReader:
         given: dict[str, Any] = {
             "dataset": self.dataset,
             "encoder": self.encoder,
-            "projected": self.projection and self.projection.default_vector,
+            "projected": self.filled,
             "view": self.view,
             "budget": self.budget,
             "text_images": self.text_images,
@@ -460,10 +466,10 @@ class ImageReader:
     def _made(self, batch: Sequence[Encodable]) -> dict[str, Floats]:
         """Return the encoder's output of the images, and of their views if there are any."""
         encode = self.encoder.encode_pixels
-        made = {RAW: encode(np.stack([one.pixels for one in batch]))}
+        made = {self.own: encode(np.stack([one.pixels for one in batch]))}
         if self.view is not None:
             views = [one.view for one in batch if one.view is not None]
-            made[augmented(RAW)] = encode(np.stack(views))
+            made[augmented(self.own)] = encode(np.stack(views))
         return made
 
     def _writes(self, batch: list[Encodable], made: Mapping[str, Floats]) -> Iterator[Write]:
@@ -481,11 +487,17 @@ class ImageReader:
     ) -> dict[str, Floats]:
         if self.projection is None:
             return dict(made)
-        new = {
-            projected_name(self.projection, of): mapped(self.projection, X, payloads)
-            for of, X in made.items()
-        }
+        names = self._projected
+        new = {names[of]: mapped(self.projection, X, payloads) for of, X in made.items()}
         return {**made, **new}
+
+    @property
+    def _projected(self) -> dict[str, str]:
+        """Names of the projected vectors by those that they are made of."""
+        if self.filled is None:
+            return {}
+        views = {} if self.view is None else {augmented(self.own): augmented(self.filled)}
+        return {self.own: self.filled, **views}
 
 
 # What the storing threads do.
@@ -550,27 +562,26 @@ def _relabel(collection: ImageCollection, batch: Sequence[Relabelled]) -> Tally:
 def _recode(
     collection: ImageCollection,
     projection: StoredMap,
-    sources: Sequence[str],
+    projected: Mapping[str, str],
     batch: Sequence[Relabelled],
 ) -> Tally:
     """Set payload keys that change a label, and before them the codes that are certain of it.
 
-    After a kill in between the payload still differs, and the next run does both again. `sources`
-    are the vectors that codes are made of.
+    After a kill in between the payload still differs, and the next run does both again.
+    `projected` names the vector of codes by the one that they are made of.
     """
     store, name = collection.store, collection.name
     by_point: dict[PointId, Relabelled] = {one.point: one for one in batch}
-    page = store.retrieve(name, list(by_point), vectors=sources)
+    page = store.retrieve(name, list(by_point), vectors=list(projected))
     wholes = [by_point[point].whole for point in page.ids]
-    found = {of: project_rows(projection, page.vectors[of], of, wholes) for of in sources}
+    found = {of: project_rows(projection, page.vectors[of], of, wholes) for of in projected}
 
     def write(rows: list[int]) -> None:
         for of, codes in found.items():
             there = np.isin(codes.rows, rows)
             points = [page.ids[row] for row in codes.rows[there]]
             if points:
-                vector = projected_name(projection, of)
-                store.update_vectors(name, vector, points, codes.Z[there])
+                store.update_vectors(name, projected[of], points, codes.Z[there])
         points = [page.ids[row] for row in rows]
         set_payloads(collection, points, [by_point[point].payload for point in points])
 
@@ -582,11 +593,12 @@ def _project(
     collection: ImageCollection, projection: StoredMap, batch: Sequence[Unprojected]
 ) -> Tally:
     """Project stored vectors, as a backfill does, and set the payload keys that differ."""
-    store, name, vector = collection.store, collection.name, projection.default_vector
+    store, name = collection.store, collection.name
+    own, vector = source_and_projection(collection, projection)
     by_point: dict[PointId, Unprojected] = {one.point: one for one in batch}
-    page = store.retrieve(name, list(by_point), vectors=[RAW])
+    page = store.retrieve(name, list(by_point), vectors=[own])
     payloads = [by_point[point].whole for point in page.ids]
-    found = project_rows(projection, page.vectors[RAW], RAW, payloads)
+    found = project_rows(projection, page.vectors[own], own, payloads)
     points = [page.ids[row] for row in found.rows]
 
     def write(rows: list[int]) -> None:

@@ -35,7 +35,7 @@ from intramodal.projection.stored_map import StoredMap
 from intramodal.runs.run import Run
 from intramodal.store.base import Filter, Store
 from intramodal.store.collection import ImageCollection
-from intramodal.store.default_vectors import RAW
+from intramodal.store.default_vectors import ingested_vectors
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.own_name import under_own_name, writes_under_own_name
 from intramodal.types import (
@@ -126,16 +126,18 @@ def images_collection(  # noqa: PLR0913  a job has as many knobs as it has
     ManifestMismatchError
         If its vectors were made by another model or projection.
     """
-    plain = written_vectors(encoder, projection)
-    vectors = written_vectors(encoder, projection, _view(encoder, augment, augment_seed))
+    view = _view(encoder, augment, augment_seed)
+    vectors = written_vectors(encoder, projection, view)
     made = ImageCollection.create_unless_there(
         store, name, vectors, dataset=dataset, options=options or {}
     )
     if made is not None:
         return made
-    found = ImageCollection.ensure(store, name, plain, dataset=dataset)
+    found = ImageCollection.open(store, name)
+    plain = written_vectors(encoder, projection, collection=found)
+    vectors = written_vectors(encoder, projection, view, collection=found)
     for vector, (size, origin) in vectors.items():
-        if vector in found.vectors:
+        if vector in found.vectors or vector in plain:
             found.require(vector, origin, size)
             continue
         found.check_reusable(vector)
@@ -160,7 +162,7 @@ def vectors_collection(
     name: str,
     vectors: Vectors,
     *,
-    vector: str = RAW,
+    vector: str | None = None,
     dataset: str | None = None,
     options: Mapping[str, int] | None = None,
 ) -> ImageCollection:
@@ -172,8 +174,8 @@ def vectors_collection(
     name : str
     vectors : dict of str to (int, VectorOrigin)
         As `vectors_of` gives them.
-    vector : str
-        The one that the rows are.
+    vector : str, optional
+        The one that the rows are; by default the first.
     dataset : str, optional
         Namespace of the point ids; the collection's name by default.
     options : mapping, optional
@@ -190,6 +192,7 @@ def vectors_collection(
     if made is not None:
         return made
     known = ImageCollection.open(store, name)
+    vector = next(iter(vectors)) if vector is None else vector
     if check_target(known, vector, vectors):
         known.check_reusable(vector)
         known.add_vector(vector, *vectors[vector])
@@ -226,10 +229,11 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
     source : iterable of ImageRecord
         For example from `open_source`; iterated over once.
     collection : ImageCollection
-        With the vector ``raw`` of this encoder and, with a projection, its vector.
+        With the vector of this encoder, ``raw`` unless it was adopted under another name, and,
+        with a projection, its vector.
     encoder : Encoder
     projection : Projection or PosteriorMap, optional
-        Its vector is written with ``raw``; new pictures get both in one write.
+        Its vector is written with the encoder's; new pictures get both in one write.
     augment : bool
         Also encode one augmented view of each image (a random crop of half the area and more, and
         a flip), as few-shot papers do with shots, into ``raw_augmented`` and, with a projection,
@@ -276,7 +280,8 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
     _log_identities(run, encoder, projection, view)
     name = collection.name if dataset is None else dataset  # of ids: an alias stays what it is
     collection = under_own_name(collection)
-    stale = StaleCodes(collection, written_vectors(encoder, projection, view))
+    written = written_vectors(encoder, projection, view, collection=collection)
+    stale = StaleCodes(collection, written)
     with closing(Seen()) as seen:
         reader = ImageReader(
             *(
@@ -298,7 +303,9 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
         failures = Failures(run, max_failures)
         n_before = count_dataset(collection, name) if prune else 0
         replicas = WrittenReplicas(
-            collection, RAW, projection, failures, all_have_it=True, views=reader.views
+            *(collection, reader.own, reader.filled, projection, failures),
+            all_have_it=True,
+            views=reader.views,
         )
         n_streams = collection.store.upload_streams(collection.name)
         with (
@@ -321,7 +328,7 @@ def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
     ready: ReadyVectors,
     collection: ImageCollection,
     *,
-    vector: str = RAW,
+    vector: str | None = None,
     made_by: str | None = None,
     projection: StoredMap | None = None,
     batch_size: int = DEFAULT_BATCH,
@@ -341,8 +348,8 @@ def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
     ready : ReadyVectors
     collection : ImageCollection
         With the vectors that `vectors_of` names.
-    vector : str
-        Named vector of the rows.
+    vector : str, optional
+        Named vector of the rows; by default the encoder's own, as the collection says.
     made_by : str, optional
         The model that made them, for the record; by default as the collection says.
     projection : Projection or PosteriorMap, optional
@@ -365,9 +372,10 @@ def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
     """
     started = time.perf_counter()
     run = run or Run()
+    vector, filled = ingested_vectors(collection, projection, vector)
     known = collection.origin(vector)
     origin = known if made_by is None else VectorOrigin(made_by, declared_fingerprint(made_by))
-    names = vectors_of(ready, origin, vector, projection)
+    names = vectors_of(ready, origin, vector, projection, filled=filled)
     if made_by is not None:
         warn_of_custom_name(made_by)
     for name, (size, made) in names.items():
@@ -383,8 +391,8 @@ def ingest_vectors(  # noqa: PLR0913  a job has as many knobs as it has
         collection.store.check_space(collection.name, written, n_new)
     failures = Failures(run, max_failures, "rows")
     stale = StaleCodes(collection, names)
-    reader = RowReader(ready, collection, vector, projection, batch_size, stale)
-    replicas = WrittenReplicas(collection, vector, projection, failures)
+    reader = RowReader(ready, collection, vector, filled, projection, batch_size, stale)
+    replicas = WrittenReplicas(collection, vector, filled, projection, failures)
     with (
         progress(ready.matrix.n_rows, f"ingest into {collection.name}", unit="vectors") as bar,
         Threads(1, "store") as storing,
@@ -421,8 +429,8 @@ class WrittenReplicas:
 
     Parameters
     ----------
-    collection, vector, projection, failures
-        As the ingest has them; `vector` is the one that it is about.
+    collection, vector, filled, projection, failures
+        As the ingest has them; `vector` is the one that it is about, `filled` its projection's.
     all_have_it : bool
         Whether it is complete only if all points of the collection have it, not those of this
         ingest alone.
@@ -434,6 +442,7 @@ class WrittenReplicas:
         self,
         collection: ImageCollection,
         vector: str,
+        filled: str | None,
         projection: StoredMap | None,
         failures: Failures,
         *,
@@ -445,10 +454,10 @@ class WrittenReplicas:
         self._all_have_it = all_have_it
         self._views = tuple(views)
         self._questions = {v: ReplicaQuestions(collection, v) for v in (vector, *views)}
-        if projection is not None:
-            name = projection.default_vector
-            fill = VectorFill(collection, projection, vector, name, DEFAULT_BATCH, None, failures)
-            self._questions[name] = fill.questions()
+        if projection is not None and filled is not None:
+            how = (DEFAULT_BATCH, None, failures)
+            fill = VectorFill(collection, projection, vector, filled, *how)
+            self._questions[filled] = fill.questions()
 
     def wrote(self, points: Sequence[PointId]) -> None:
         """Take note of points that were written; asks now and then."""

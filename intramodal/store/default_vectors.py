@@ -111,6 +111,23 @@ def source_and_projection(
     return source, vector or _one(made, usual) or usual
 
 
+def ingested_vectors(
+    collection: ImageCollection | None, projection: VectorMap | None, vector: str | None = None
+) -> tuple[str, str | None]:
+    """Return the vector that new points get, and the one for its projection, None without one.
+
+    `vector`, else the encoder's own of the collection, and what this projection has made of it,
+    whatever they are called; the names of this package in a collection that is yet to be made
+    (None).
+    """
+    if collection is None:
+        own = RAW if vector is None else vector
+        return own, None if projection is None else projection.default_vector
+    if projection is None:
+        return own_vector(collection, vector), None
+    return source_and_projection(collection, projection, vector)
+
+
 def _names(source: Source) -> list[str]:
     """Return the vectors that can be meant, in a fixed order."""
     if isinstance(source, VectorTable):

@@ -50,11 +50,17 @@ class Batch:
 
 
 def vectors_of(
-    ready: ReadyVectors, origin: VectorOrigin, vector: str, projection: StoredMap | None
+    ready: ReadyVectors,
+    origin: VectorOrigin,
+    vector: str,
+    projection: StoredMap | None,
+    *,
+    filled: str | None = None,
 ) -> dict[str, tuple[int, VectorOrigin]]:
-    """Return size and origin of the vectors an ingest writes.
+    """Return size and origin of the vectors an ingest writes, the rows' own first.
 
-    Raises for a wrong projection, and for a known model of another dimension.
+    `filled` is the projection's, by default under the projection's own name. Raises for a wrong
+    projection, and for a known model of another dimension.
     """
     if not origin.projection:
         check_dimension(origin.encoder, str(ready.matrix.file), ready.matrix.dim)
@@ -67,12 +73,13 @@ def vectors_of(
             f"{ready.matrix.file} has {ready.matrix.dim} dimensions, the projection takes "
             f"{projection.dim_in}; fit one for this model"
         )
-    if projection.default_vector == vector:
+    filled = projection.default_vector if filled is None else filled
+    if filled == vector:
         raise InputError(
             f"{vector!r} is the projected vector's own name; write the given ones to another"
         )
     projected = projected_origin(projection, origin, vector)
-    return {**vectors, projection.default_vector: (projection.dim_out, projected)}
+    return {**vectors, filled: (projection.dim_out, projected)}
 
 
 def check_vectors(vectors: Vectors) -> None:
@@ -105,6 +112,7 @@ def bring_up(
     replicas: ReplicaLook,
     stale: StaleCodes,
     projection: StoredMap | None = None,
+    filled: str | None = None,
 ) -> Tally:
     """Write what the collection lacks of a batch, and nothing else.
 
@@ -113,10 +121,10 @@ def bring_up(
     """
     for _ in range(_MOST_TRIES - 1):
         try:
-            return _bring_up(collection, batch, specs, replicas, stale, projection)
+            return _bring_up(collection, batch, specs, replicas, stale, projection, filled)
         except NotFound:  # a point was deleted since it was looked up: it is a new one now
             continue
-    return _bring_up(collection, batch, specs, replicas, stale, projection)
+    return _bring_up(collection, batch, specs, replicas, stale, projection, filled)
 
 
 def _bring_up(
@@ -126,6 +134,7 @@ def _bring_up(
     replicas: ReplicaLook,
     stale: StaleCodes,
     projection: StoredMap | None,
+    filled: str | None,
 ) -> Tally:
     store, name = collection.store, collection.name
     page = store.retrieve(name, batch.points, vectors=list(batch.vectors), payload=True)
@@ -134,7 +143,7 @@ def _bring_up(
     _add(collection, batch, list(places.values()))
     if not len(rows):
         return Tally(written=len(batch.points), points=batch.points)
-    batch = _with_stored_labels(batch, page, rows, projection)
+    batch = _with_stored_labels(batch, page, rows, projection, filled)
     differs = _differing(batch, page, rows, specs)
     for vector, is_other in differs.items():
         behind = replicas.lacking(vector, page.ids)
@@ -184,16 +193,20 @@ def _differing(
 
 
 def _with_stored_labels(
-    batch: Batch, page: Page, rows: NDArray[np.intp], projection: StoredMap | None
+    batch: Batch,
+    page: Page,
+    rows: NDArray[np.intp],
+    projection: StoredMap | None,
+    filled: str | None,
 ) -> Batch:
     """Return a batch whose codes are certain of labels that only the stored payload knows, too."""
-    if projection is None or known_field(projection) is None:
+    if projection is None or filled is None or known_field(projection) is None:
         return batch
     pairs = zip(rows, page.payloads, strict=True)
     wholes = [{**known, **batch.payloads[row]} for row, known in pairs]
-    codes = batch.vectors[projection.default_vector].copy()
+    codes = batch.vectors[filled].copy()
     codes[rows] = with_known(projection, codes[rows], wholes)
-    return replace(batch, vectors={**batch.vectors, projection.default_vector: codes})
+    return replace(batch, vectors={**batch.vectors, filled: codes})
 
 
 def _relabel(
@@ -218,6 +231,8 @@ class RowReader:
     ready: ReadyVectors
     collection: ImageCollection
     vector: str
+    filled: str | None
+    """Vector of the projection."""
     projection: StoredMap | None
     batch_size: int
     stale: StaleCodes
@@ -230,7 +245,7 @@ class RowReader:
             if number == 0:
                 index_payload(self.collection, block.payloads)
             batch, failures = self._usable(block)
-            how = (specs, replicas, self.stale, self.projection)
+            how = (specs, replicas, self.stale, self.projection, self.filled)
             write = partial(bring_up, self.collection, batch, *how)
             writes = [write] if batch.points else []
             yield Step(len(block.names), Tally(failures=failures), writes)
@@ -259,8 +274,8 @@ class RowReader:
             points = [points[row] for row in rows]
             payloads = [payloads[row] for row in rows]
         vectors = {self.vector: X}
-        if self.projection is not None and points:
-            vectors[self.projection.default_vector] = mapped(self.projection, X, payloads)
+        if self.projection is not None and self.filled is not None and points:
+            vectors[self.filled] = mapped(self.projection, X, payloads)
         return Batch(points, vectors, payloads), failures
 
     def _storable(self, X: Floats) -> Floats:
