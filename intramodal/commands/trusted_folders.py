@@ -13,7 +13,6 @@ from typing import Any
 
 from intramodal.errors import InputError, reason
 from intramodal.files import write_text
-from intramodal.types import parsed_json
 
 SETTINGS_FILE = "intramodal.toml"
 _LIST = "trusted.json"
@@ -131,6 +130,8 @@ def _changed() -> Iterator[dict[Path, set[int]]]:
 
 
 def _read(path: Path) -> dict[Path, set[int]]:
+    from intramodal.types import parsed_json  # numpy, and only where there are settings to trust
+
     try:
         stored = parsed_json(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):

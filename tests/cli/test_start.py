@@ -78,3 +78,16 @@ def test_a_backfill_loads_only_what_it_uses_and_collects_garbage_once_it_works(
     # While libraries are imported nothing is collected, and afterwards not looked at again.
     assert seen["is_on"]
     assert seen["n_left_out"] > 50_000
+
+
+@pytest.mark.parametrize("words", [("--version",), ("no-such-command",)])
+def test_the_face_loads_no_numpy(words: tuple[str, ...], tmp_path: Path) -> None:
+    """Each completion of a shell waits for it, too."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not {"numpy", "sqlalchemy"} & set(json.loads(done.stderr.splitlines()[-1])["modules"])
