@@ -2,15 +2,22 @@
 
 Each ingest runs in a process of its own, with the allocator that the commands choose; printed is
 how far its private memory (Linux: anonymous, what cannot be dropped) rises above that before the
-ingest, without a store (reading, checking and pacing alone) and into an embedded one. "The engine
-alone" are the same points written by the same number through qdrant_edge, with nothing of ours.
+ingest: without a store (reading, checking and pacing alone), into the tests' stand-in of a server
+over gRPC and REST, and into an embedded store. "The engine alone" are the same points written by
+the same number through qdrant_edge, with nothing of ours; "ours" is what is not the engine's.
 
-Measured, 20,000 and 200,000 rows of 8 numbers. Reading takes 0.2 MB more for a matrix alone, 0.9
-MB with CSV or JSONL, 8 MB with Parquet and 9 MB from one Parquet file with the vectors: of every
-column Arrow holds a page and a dictionary, up to 1 MB each as stored, and a file of 20,000 such
-rows is smaller than that. The embedded engine takes 16 MB more by itself, and 25 MB with payload
-and an index of the label: it holds ids and index in memory. So an ingest into it takes 16 MB more
-for a matrix alone, 24 to 25 MB with CSV or JSONL, 33 to 36 MB with Parquet.
+Measured, 20,000 and 200,000 rows of 8 numbers, MB that the larger ingest takes more:
+
+             reading    server, gRPC    server, REST    embedded    the engine alone
+    npy      0.0-0.2    0.3-0.4         0.1-0.2         16-17       16.1
+    csv      0.6-1.1    1.0             0.4             22-25       24.6
+    jsonl    0.4-0.9    0.9             0.4             25          24.6
+    parquet  8.0-8.4    5.5-7.8         6.7-7.2         33-35       24.6
+    vectors  8.2-8.8    6.9-8.1         8.9-9.2         35-37       24.6
+
+Parquet: of every column Arrow holds a page and a dictionary, up to 1 MB each as stored and 3.5 MB
+once decoded, and a file of 20,000 such rows is smaller than that; a million rows take no more than
+200,000. The engine holds ids and indexes of payload in memory, whatever it is configured to.
 
     python benchmarks/row_memory.py
 """
@@ -20,11 +27,13 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +66,15 @@ if where == ":memory:":
     load.bring_up = lambda collection, batch, *more: Tally(written=len(batch.points))
 ingest(folder, kind, 1000, where)  # what is imported and set up once
 print(watched(lambda: ingest(folder, kind, n, where)))
+"""
+
+SERVER = """
+import sys
+from tests.faults.wire import WireServer
+
+with WireServer(speaks_grpc=sys.argv[1] == "gRPC") as served:
+    print(served.url, flush=True)
+    sys.stdin.read()
 """
 
 
@@ -146,31 +164,73 @@ def write(folder: Path, n: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs=2, default=(20_000, 200_000))
-    few, many = parser.parse_args().rows
+    parser.add_argument("--rounds", type=int, default=3, help="default 3")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    args = parser.parse_args()
+    few, many = args.rows
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    print(f"{args.rounds} rounds, medians; of what {many:,} rows take more, least and most, too")
+    print(f"{'MB above the start':24} {few:>9,} {many:>9,} {'more':>7} {'':13} {'ours':>7}")
     with tempfile.TemporaryDirectory() as name:
         for n in (1000, few, many):
             write(Path(name), n)
-        print(f"{'MB above the start':24} {few:>9,} {many:>9,} {'more':>7} {'bytes a row':>12}")
-        for kind in KINDS:
-            for store in (":memory:", str(Path(name) / f"store-{kind}")):
-                where = "no store" if store == ":memory:" else "embedded"
-                show(f"{kind}, {where}", INGEST, (name, kind, store), few, many)
-        for kind in ("ids", "payload"):
-            show(f"the engine alone, {kind}", ENGINE, (name, kind, ""), few, many)
+        alone = {
+            kind: show(f"the engine alone, {kind}", partial(engine, name, kind), args)
+            for kind in ("ids", "payload")
+        }
+        for kind in args.kinds:
+            show(f"{kind}, reading", partial(ingest, name, kind, ":memory:"), args)
+            for protocol in ("gRPC", "REST"):
+                into = partial(ingest_into_server, name, kind, protocol)
+                show(f"{kind}, {protocol} server", into, args)
+            into = partial(ingest, name, kind, f"{name}/store-{kind}")
+            engines = alone["ids" if kind == "npy" else "payload"]
+            show(f"{kind}, embedded", into, args, less=engines)
 
 
-def show(title: str, code: str, arguments: tuple[str, str, str], few: int, many: int) -> None:
-    """Print what a process takes for few rows and for many."""
-    folder, kind, store = arguments
-    grown = []
-    for n in (few, many):
-        command = [sys.executable, "-c", code, folder, kind, str(n), store]
-        told = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
-        grown.append(float(told.stdout))
-    more = grown[1] - grown[0]
-    per_row = more * 2**20 / (many - few)
-    print(f"{title:24} {grown[0]:9.1f} {grown[1]:9.1f} {more:7.1f} {per_row:12.0f}")
+def show(
+    title: str, grown_mb: Callable[[int], float], args: argparse.Namespace, less: float = 0.0
+) -> float:
+    """Print what a process takes for few rows and for many; returns how much more that is."""
+    rounds = np.array([[grown_mb(n) for n in args.rows] for _ in range(args.rounds)])
+    more = rounds[:, 1] - rounds[:, 0]
+    few, many = np.median(rounds, axis=0)
+    middle = float(np.median(more))
+    spread = f"({more.min():.1f} to {more.max():.1f})"
+    print(
+        f"{title:24} {few:9.1f} {many:9.1f} {middle:7.1f} {spread:13} {middle - less:7.1f}",
+        flush=True,
+    )
+    return middle
+
+
+def engine(folder: str, kind: str, n: int) -> float:
+    """Return by how many MB the engine's memory rises where it is used by itself."""
+    return child(ENGINE, folder, kind, n, "")
+
+
+def ingest(folder: str, kind: str, store: str, n: int) -> float:
+    """Return by how many MB the memory of an ingest rises, into a store of its own."""
+    shutil.rmtree(store, ignore_errors=True)
+    return child(INGEST, folder, kind, n, store)
+
+
+def ingest_into_server(folder: str, kind: str, protocol: str, n: int) -> float:
+    """Return the same into the tests' stand-in of a server, which is a process of its own."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    command = [sys.executable, "-c", SERVER, protocol]
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as served:
+        url = served.stdout.readline().strip() if served.stdout else ""
+        grown = child(INGEST, folder, kind, n, url)
+        served.communicate()
+    return grown
+
+
+def child(code: str, folder: str, kind: str, n: int, store: str) -> float:
+    """Return what a process of its own prints."""
+    command = [sys.executable, "-c", code, folder, kind, str(n), store]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    return float(done.stdout)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -262,6 +263,10 @@ def _identity(path: Path | None) -> tuple[int, int] | None:
     return None if found is None else (found.st_dev, found.st_ino)
 
 
+_BAD_OPTION = (ValueError, TypeError, sql_errors.ArgumentError, sql_errors.SAWarning)
+"""What SQLAlchemy raises, or warns of, for an option after the ?."""
+
+
 def _make_engine(url: URL, lock_timeout_s: float) -> Engine:
     is_sqlite = url.get_backend_name() == "sqlite"
     options: dict[str, Any] = {}
@@ -278,12 +283,15 @@ def _make_engine(url: URL, lock_timeout_s: float) -> Engine:
 
         options["poolclass"] = QueuePool
     try:
-        engine = create_engine(url, hide_parameters=True, pool_pre_ping=not is_sqlite, **options)
+        with warnings.catch_warnings(action="error", category=sql_errors.SAWarning):  # of options
+            engine = create_engine(
+                url, hide_parameters=True, pool_pre_ping=not is_sqlite, **options
+            )
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"runs in PostgreSQL need the package {error.name!r}; pip install 'intramodal[server]'"
         ) from error
-    except (ValueError, TypeError, sql_errors.ArgumentError) as error:  # of an option after the ?
+    except _BAD_OPTION as error:
         whole = url.render_as_string(hide_password=False)
         raise LedgerError(
             f"the runs database {Scrubber.of_url(whole).text(whole)} has an option that cannot be "

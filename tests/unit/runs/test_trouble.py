@@ -183,6 +183,14 @@ def test_no_unknown_option_of_a_url_is_shown_or_recorded(
     assert "hunter" not in str(caught.value) + caplog.text
 
 
+def test_an_option_that_sqlite_has_not_is_one_sentence(tmp_path: Path) -> None:
+    # SQLAlchemy warned of it, with a line of our code. Issue 20, item 9.
+    with pytest.raises(LedgerError, match="has an option that cannot be used") as caught:
+        RunLedger.open(f"sqlite:///{tmp_path}/runs.db?zzz=hunter55")
+    assert "hunter" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 # A database that is lost while a run works
 
 
