@@ -217,9 +217,8 @@ def ingest(folder: str, kind: str, store: str, n: int) -> float:
 
 def ingest_into_server(folder: str, kind: str, protocol: str, n: int) -> float:
     """Return the same into the tests' stand-in of a server, which is a process of its own."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    command = [sys.executable, "-c", SERVER, protocol]
-    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as served:
+    command, pipe = [sys.executable, "-c", SERVER, protocol], subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, text=True, stdin=pipe, stdout=pipe) as served:
         url = served.stdout.readline().strip() if served.stdout else ""
         grown = child(INGEST, folder, kind, n, url)
         served.communicate()
