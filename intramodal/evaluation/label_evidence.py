@@ -112,8 +112,9 @@ def label_evidence(
     )
     if task.field != fitted.labels.field or task.codes.is_multi:
         return LabelEvidence(vector, fitted.labels.field, control, chance, None)
-    unseen = _unseen(task.codes.names, vector, fitted)
-    is_unseen = np.isin(np.array(task.query_labels(), dtype=str), unseen)
+    asked = np.array(task.query_labels(), dtype=str)
+    unseen = _unseen(np.unique(asked).tolist(), vector, fitted)
+    is_unseen = np.isin(asked, unseen)
     return LabelEvidence(
         vector,
         fitted.labels.field,
@@ -226,7 +227,7 @@ def _label_axes(rows: VectorTable, source: str, labels: Sequence[Any], X: Floats
     """Return `X` (n, d) along the label axes that are fitted to rows with these labels."""
     from intramodal.projection.label_map import LabelMap
 
-    codes = encode_labels(labels, min_class_size=2)
+    codes = encode_labels(labels)
     fitted = LabelMap(label_weight=1.0).fit(rows.vectors[source][codes.rows], codes.codes)
     return unit_rows(fitted.transform(X))
 

@@ -29,8 +29,6 @@ MOST_READ = 200_000
 WEIGHTS = (0.25, 0.5, 1.0, 2.0)
 """Of the axes between a field's values, among which labelled rows choose."""
 _MOST_QUERIES = 2_000
-_LEAST_ROWS = 2
-"""A class of one image shows no spread."""
 
 Mask = NDArray[np.bool_]
 
@@ -51,7 +49,7 @@ def labelled_rows(
     collection : ImageCollection
         Or a `LabelledCollection`, whose labels are in a file.
     field : str
-        Payload field with one label an image; classes of a single image are left out.
+        Payload field with one label an image.
     rows : FitRows
         Which points are for fitting: by default half of them, by a hash of their ids. None of
         them, labelled or not, ever judges the map; all others give the mean of the images.
@@ -65,8 +63,8 @@ def labelled_rows(
     Raises
     ------
     InputError
-        If the vector is projected, a point has several labels, or no class has two labelled rows
-        for fitting.
+        If the vector is projected, a point has several labels, or the labelled rows for fitting
+        are of one class.
     ManifestMismatchError
         If nobody has declared which model made the vector.
     """
@@ -124,10 +122,10 @@ class FitTable:
         return cls(table, vector, rows, is_fit, made_by, name)
 
     def labelled(self, field: str) -> LabelledRows:
-        """Return those for fitting that have a label; classes of a single image are left out."""
+        """Return those for fitting that have a label, of however small a class."""
         places = np.flatnonzero(self.is_fit)
         column = [self.table.payload[field][row] for row in places]
-        codes = encode_labels(column, min_class_size=_LEAST_ROWS, field=field)
+        codes = encode_labels(column, field=field)
         if codes.is_multi:
             raise InputError(
                 f"field {field!r} has several labels per image, and a map needs one; choose "

@@ -448,8 +448,9 @@ def _check_classes(labels: LabelFit, *, force: bool) -> None:
     name, least = min(labels.counts.items(), key=lambda item: item[1])
     if least < FEW_ROWS and not force:
         raise InputError(
-            f"class {name!r} of {labels.field!r} has {least} labelled images, and posterior codes "
-            f"punish classes of fewer than {FEW_ROWS}; label more, fit a label map",
+            f"class {name!r} of {labels.field!r} has {least} of the labelled images, and "
+            f"posterior codes punish classes of fewer than {FEW_ROWS}; label more, fit a "
+            f"label map",
             unless="force",
         )
 

@@ -119,7 +119,9 @@ def test_labels_are_part_of_the_identity_of_a_map(rng: np.random.Generator) -> N
 def test_classes_of_few_labels_need_force(rng: np.random.Generator) -> None:
     rows = labelled(rng)
     few = replace(rows, X=rows.X[:30], y=[*rows.y[:29], "rare"])
-    with pytest.raises(InputError, match=r"class 'rare' of 'kind' has 1 labelled images.*force"):
+    with pytest.raises(
+        InputError, match=r"class 'rare' of 'kind' has 1 of the labelled images.*force"
+    ):
         fit_posterior(few)
     made = fit_posterior(few, force=True)
     assert made.n_classes == 5
