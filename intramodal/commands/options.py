@@ -363,8 +363,9 @@ vectors_option = preference(
 )
 least_option = preference(
     "--min-class-size",
-    type=click.IntRange(2),
-    help="Minimum number of images per class; smaller classes are left out.",
+    type=click.IntRange(1),
+    help="Minimum number of images per class; smaller classes are left out as queries and in the "
+    "gallery. 1 keeps all.",
 )
 
 

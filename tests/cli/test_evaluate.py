@@ -77,6 +77,21 @@ def test_retrieval_equals_scikit_learn_for_every_field_and_vector() -> None:
     assert {"map", "hit@1", "r_precision", "ndcg", "mrr", "tie_width"} <= figures
 
 
+def test_a_class_of_one_image_stays_in_the_gallery_if_asked() -> None:
+    """Issue 22: of classes of two and more alone, a ranking is easier than in a search."""
+    with open_store(DEFAULT_STORE) as store:
+        (page, *_) = ImageCollection.open(store, "photos").scroll(payload=True)
+        store.set_payload("photos", [page.ids[0]], {"kind": "rare"})
+    asked = ("retrieval", "photos", "--vectors", "raw", "--labels", "kind")
+    without, whole = (
+        run(*asked, *more)["fields"]["kind"] for more in ((), ("--min-class-size", "1"))
+    )
+    assert (without["n_gallery"], without["n_dropped"]) == (N - 1, 1)
+    assert (whole["n_gallery"], whole["n_dropped"]) == (N, 0)
+    assert (whole["n_queries"], whole["n_without_positives"]) == (N - 1, 1)
+    assert whole["vectors"]["raw"]["map"] < without["vectors"]["raw"]["map"]
+
+
 def test_a_run_keeps_figures_fingerprints_and_the_score_of_every_query() -> None:
     found = run("retrieval", "photos", "--labels", "kind", "--classes")
     with RunLedger.open(DEFAULT_RUNS) as ledger:
