@@ -21,8 +21,13 @@ request after the other; both in processes of their own, from their start to the
 included, in the same run. Then the command once more, with nothing to do: what is spent around
 the writing.
 
-Without it, first comes what we spell by hand though a library could: the gRPC message of a batch
-of whole points, and their UUIDv5. tests/unit hold both to the library's own result.
+With ``--maps`` the backfills of three maps are measured instead, at the same collection: of texts
+(256 numbers), of 100 classes (64 of texts and 64 of labels), and of posterior codes of 100 classes
+(100 chances and 256 of texts). How long the engine alone takes depends on the numbers it writes,
+so each stands beside it too.
+
+Without either, first comes what we spell by hand though a library could: the gRPC message of a
+batch of whole points, and their UUIDv5. tests/unit hold both to the library's own result.
 """
 
 from __future__ import annotations
@@ -51,16 +56,20 @@ from qdrant_client import QdrantClient, grpc, models
 from qdrant_client.qdrant_remote import QdrantRemote
 
 from intramodal import ImageCollection, Projection, backfill, open_store
+from intramodal.fit_rows import FitRows
 from intramodal.ingest.pipeline import ingest_vectors
 from intramodal.ingest.vectors.load import vectors_of
 from intramodal.ingest.vectors.matrices import Matrix
 from intramodal.ingest.vectors.ready import ReadyVectors, open_ready
+from intramodal.projection.fit import LabelledRows, fit_label_map, fit_posterior
+from intramodal.projection.stored_map import StoredMap
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.server.convert import point_vectors
 from intramodal.store.server.messages import upsert_request
 from intramodal.types import Floats, declared_fingerprint, point_id
 
 DIM, DIM_OUT, BATCH = 512, 256, 1000
+N_CLASSES = 100
 MODEL, DATASET = "random", "shop"
 WARM_POINTS = 20_000
 SAMPLE_EVERY = 5
@@ -182,19 +191,25 @@ def bare_upsert(
 
 
 def bare_backfill(
-    shard: edge.EdgeShard, rows_of: Rows, array_of: Callable[[list[Any]], Floats]
+    shard: edge.EdgeShard,
+    rows_of: Rows,
+    array_of: Callable[[list[Any]], Floats],
+    *,
+    name: str = "pca",
+    dim_out: int = DIM_OUT,
+    distance: str = "Cosine",
 ) -> None:
     """Read all vectors as arrays and write ready ones."""
-    Z = np.random.default_rng(2).normal(size=(BATCH, DIM_OUT)).astype(np.float32)
-    cosine = edge.Distance.Cosine
-    shard.update(edge.UpdateOperation.create_dense_vector("pca", DIM_OUT, cosine, None, None))
+    Z = np.random.default_rng(2).normal(size=(BATCH, dim_out)).astype(np.float32)
+    by = getattr(edge.Distance, distance)
+    shard.update(edge.UpdateOperation.create_dense_vector(name, dim_out, by, None, None))
     offset = None
     while True:
         request = edge.ScrollRequest(offset=offset, limit=BATCH, with_vector=["raw"])
         records, offset = shard.scroll(request)
         array_of(records)
         updates = [
-            edge.PointVectors(record.id, {"pca": row})
+            edge.PointVectors(record.id, {name: row})
             for record, row in zip(records, rows_of(Z), strict=False)
         ]
         shard.update(edge.UpdateOperation.update_vectors(updates))
@@ -220,7 +235,7 @@ def our_ingest(ready: ReadyVectors, collection: ImageCollection) -> None:
         raise SystemExit(f"the ingest wrote {summary.written} rows of {ready.matrix.n_rows}")
 
 
-def our_backfill(collection: ImageCollection, projection: Projection) -> None:
+def our_backfill(collection: ImageCollection, projection: StoredMap) -> None:
     """Backfill, and check that all is there."""
     summary = backfill(collection, projection, batch_size=BATCH)
     if summary.projected != collection.count():
@@ -273,6 +288,64 @@ def tell_ratio(n: int, form: str, bare: list[float], ours: list[float]) -> None:
         f"  {form} engine {n / median(bare):8,.0f} points/s, "
         f"ours is {median(bare) / median(ours):6.1%} of it (rounds: {each})"
     )
+
+
+# Maps from labels
+
+
+def maps() -> dict[str, StoredMap]:
+    """Return a map of each kind, by what it is called."""
+    rng = np.random.default_rng(3)
+    y = np.repeat(np.arange(N_CLASSES), 50)
+    X = rng.normal(size=(len(y), DIM)) + rng.normal(size=(N_CLASSES, DIM))[y]
+    text = half()
+    made_by = (text.encoder, text.encoder_fingerprint)
+    names, rule = [f"class {code}" for code in y], FitRows(where=("shop", ("shop 0",)))
+    rows = LabelledRows(X.astype(np.float32), names, "price", rule, made_by)
+    posterior = fit_posterior(rows, text=text)
+    return {"texts": text, "labels": fit_label_map(rows, text=text), "posterior": posterior}
+
+
+def round_of_maps(folder: Path, n: int, order: Sequence[str]) -> dict[str, Seconds]:
+    """Return the seconds of a backfill of each map, in this order, by us and by the engine."""
+    seconds, made = {}, maps()
+    ready = opened(folder)
+    with new_collection(folder, ready) as collection:
+        our_ingest(ready, collection)
+        for name in order:
+            seconds[f"{name} ours"] = timed(partial(our_backfill, collection, made[name]))
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        shard = new_shard(Path(place))
+        bare_upsert(shard, folder, n, tuned_rows)
+        for name in order:
+            one = made[name]
+            how: Any = {"name": name, "dim_out": one.dim_out, "distance": one.distance}
+            write = partial(bare_backfill, shard, tuned_rows, tuned_array, **how)
+            seconds[f"{name} engine"] = timed(write)
+        shard.close()
+    return seconds
+
+
+def measure_maps(n: int, n_rounds: int) -> None:
+    """Print the rate of each map's backfill beside that of texts, and beside the engine's."""
+    names = list(maps())
+    with tempfile.TemporaryDirectory() as place:
+        write_files(Path(place), n)
+        rounds = [
+            round_of_maps(Path(place), n, np.roll(names, i).tolist()) for i in range(n_rounds)
+        ]
+    print(f"{n:,} x {DIM}, batches of {BATCH:,}, {n_rounds} rounds")
+    for which, unit in enumerate(("clock", "CPU")):
+        for name in names:
+            ours = [one[f"{name} ours"][which] for one in rounds]
+            texts = [one["texts ours"][which] for one in rounds]
+            engine = [one[f"{name} engine"][which] for one in rounds]
+            each = ", ".join(f"{t / o:.2f}" for t, o in zip(texts, ours, strict=True))
+            print(
+                f"{unit:5}: {name:9} {n / median(ours):8,.0f} points/s, "
+                f"{median(texts) / median(ours):.2f} times texts' (rounds: {each}), "
+                f"{median(engine) / median(ours):.0%} of the engine's"
+            )
 
 
 # What is spelled by hand
@@ -548,12 +621,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="default 3; 0 for memory alone")
     parser.add_argument("--no-index", action="store_true", help="do not build the index")
     parser.add_argument("--server", metavar="URL", help="measure the command at one, or stand-in")
+    parser.add_argument("--maps", action="store_true", help="measure maps from labels")
     parser.add_argument("--loop", help=argparse.SUPPRESS)
     parser.add_argument("--memory-of", choices=("engine", "ours"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.loop:
         client_loop(args.loop, str(args.folder))
+    elif args.maps:
+        measure_maps(args.points, args.rounds)
     elif args.server:
         measure_command(args.server, args.points, args.rounds)
     elif args.memory_of == "engine":
