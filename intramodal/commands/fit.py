@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from intramodal.commands import completion
-from intramodal.commands.next_steps import Name, note_next, say_made
+from intramodal.commands.next_steps import Name, label_file_words, note_next, say_made
 from intramodal.commands.options import (
     FILE,
     LIST,
@@ -31,6 +31,7 @@ from intramodal.commands.outputs import Output
 from intramodal.commands.session import JobCommand, Session, session_options
 from intramodal.errors import IntramodalError
 from intramodal.files import check_replaceable
+from intramodal.types import listed
 
 
 @click.command(
@@ -125,7 +126,11 @@ from intramodal.files import check_replaceable
     help="isoclip: precomputed projectors instead of --model, a .safetensors file with the "
     "tensors image and text, each (dimensions x width); needs --made-by.",
 )
-@click.option("--made-by", help="Model that made --text-vectors or --projectors.")
+@click.option(
+    "--made-by",
+    help="Model that made --text-vectors or --projectors; for a map of labels or words, that made "
+    "the vectors of a COLLECTION which does not say: nothing is written there.",
+)
 @preference(
     "--recipe",
     type=click.Choice(["paper-text", "paper-table3", "paper-readme", "paper-fewshot"]),
@@ -195,7 +200,7 @@ def command(context: click.Context, /, session: Session, **options: Any) -> None
     fits = {"words": _fit_words, **dict.fromkeys(_OF_LABELS, _fit_labels)}
     if options["method"] in fits:
         found = fits[options["method"]](session, options)
-        session.answer(found, partial(_show_maps, place=options["collection"]))
+        session.answer(found, partial(_show_maps, options=options))
         return
     fit = _fit_centering if options["method"] == "centered" else _fit_texts
     session.answer(fit(session, options), _show)
@@ -251,7 +256,7 @@ def _fit_labels(session: Session, options: dict[str, Any]) -> dict[str, Any]:
     from intramodal.evaluation.labelled_rows import labelled_rows
 
     places = _places(options["out"], options["labels"])
-    name, how = _place(options["collection"])
+    name, how = _place(options)
     how |= fit_rows_of(options)
     text = text_axes_of(options)
     found = []
@@ -268,10 +273,11 @@ def _fit_labels(session: Session, options: dict[str, Any]) -> dict[str, Any]:
     return {"maps": found, "run_id": run.id}
 
 
-def _place(collection: str) -> tuple[str, dict[str, Any]]:
-    """Return the name of a collection, and which vector of it if that is said."""
-    name, has_vector, vector = collection.partition(":")
-    return name, {"vector": vector} if has_vector else {}
+def _place(options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the name of a collection, and which vector of which model if that is said."""
+    name, has_vector, vector = options["collection"].partition(":")
+    how = {"vector": vector} if has_vector else {}
+    return name, how | ({"made_by": options["made_by"]} if options["made_by"] else {})
 
 
 def _fit_words(session: Session, options: dict[str, Any]) -> dict[str, Any]:
@@ -281,7 +287,7 @@ def _fit_words(session: Session, options: dict[str, Any]) -> dict[str, Any]:
     from intramodal.projection.projection import Projection
 
     base = Projection.load(options["projection"])
-    name, how = _place(options["collection"])
+    name, how = _place(options)
     with (
         session.open() as at,
         at.ledger.run("fit", parameters=session.given()) as run,
@@ -422,7 +428,7 @@ def _fillable(result: dict[str, Any]) -> list[str]:
         return []
 
 
-def _show_maps(result: dict[str, Any], place: str) -> None:
+def _show_maps(result: dict[str, Any], options: dict[str, Any]) -> None:
     from intramodal.commands.columns import id_column
     from intramodal.commands.printing import note, print_table, printable
 
@@ -438,12 +444,26 @@ def _show_maps(result: dict[str, Any], place: str) -> None:
     print_table((*columns, id_column("fingerprint")), rows)
     if any(one["labels"] for one in result["maps"]):
         note("rows for fitting never judge these maps: every evaluation leaves them out")
-    name, has_vector, vector = place.partition(":")
-    source = ("--from", vector) if has_vector else ()
     for one in result["maps"]:
         say_made("projection", one["projection"])
     for one in result["maps"]:
+        _note_use(one, options)
+
+
+def _note_use(one: dict[str, Any], options: dict[str, Any]) -> None:
+    """Note how to store a map, or to try it where the collection does not say its model.
+
+    Codes have no query side, and names in a file belong to no field.
+    """
+    name, has_vector, vector = options["collection"].partition(":")
+    if options["made_by"] is None:
+        source = ["--from", vector] if has_vector else []
         note_next("backfill", Name(name), "--projection", one["projection"], *source)
+    elif one["method"] != "posterior" and not Path(options["words"] or "").is_file():
+        of = ["--vectors", vector or "''"] if has_vector else []
+        side = ["--query-side", one["projection"]]
+        labels = ["--labels", listed(_fitted_on(one)[0]), *label_file_words()]
+        note_next("compare", Name(name), *of, *side, *labels)
 
 
 def _fitted_on(one: dict[str, Any]) -> tuple[str, str]:
@@ -472,7 +492,7 @@ _ALSO_FOR = {
     "template": ("pca", "words"),
     "components": ("pca", "label"),
     "model": ("pca", "isoclip", "words"),
-    "made_by": ("pca", "isoclip"),
+    "made_by": ("pca", "isoclip", *_OF_LABELS, "words"),
 }
 """Options of several methods."""
 

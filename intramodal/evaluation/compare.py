@@ -71,7 +71,7 @@ from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import own_vector, vector_pair
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.model_check import ModelCheck, warn_of_wrong_model
-from intramodal.store.origins import check_fitted_for, check_is
+from intramodal.store.origins import check_is, check_may_take
 from intramodal.store.query_side import QuerySide
 from intramodal.types import FittedVector, Floats, PointId, VectorTable, first_lines, unit_rows
 
@@ -873,7 +873,7 @@ def with_rivals(
     makers: dict[str, Callable[[Floats], Floats]] = {}
     for projection in projections:
         if isinstance(source, ImageCollection):
-            check_fitted_for(projection, source.origin(a))
+            check_may_take(projection, source, a)
         name = projection.default_vector
         if name in table.vectors or name in makers:
             raise InputError(

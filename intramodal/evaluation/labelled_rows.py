@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intramodal.errors import InputError
+from intramodal.errors import InputError, ManifestMismatchError
 from intramodal.evaluation.held_out import fit_mask
 from intramodal.evaluation.labels import encode_labels
 from intramodal.evaluation.ranking import rank
@@ -20,7 +20,8 @@ from intramodal.projection.projection import Projection
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import own_vector
 from intramodal.store.fields import value_at
-from intramodal.types import VectorTable
+from intramodal.store.manifest import VectorOrigin
+from intramodal.types import VectorTable, declared_fingerprint, encoders_agree
 
 FIT_SHARE = 0.5
 """Of all points, for fitting: the rest judges."""
@@ -39,6 +40,7 @@ def labelled_rows(
     *,
     rows: FitRows = FitRows(share=FIT_SHARE),
     vector: str | None = None,
+    made_by: str | None = None,
     sample: int | None = MOST_READ,
     seed: int = 0,
 ) -> LabelledRows:
@@ -55,6 +57,8 @@ def labelled_rows(
         them, labelled or not, ever judges the map; all others give the mean of the images.
     vector : str, optional
         The encoder's own vector; by default the one that the collection says is it.
+    made_by : str, optional
+        Name of its model, for a collection that does not say: nothing is declared in it.
     sample : int, optional
         Of a collection with more points, so many are drawn and read.
     seed : int
@@ -66,10 +70,11 @@ def labelled_rows(
         If the vector is projected, a point has several labels, or the labelled rows for fitting
         are of one class.
     ManifestMismatchError
-        If nobody has declared which model made the vector.
+        If nobody has declared which model made the vector, or it was another one.
     """
     own = own_vector(collection, vector)
     how: Any = {"rows": rows, "vector": own, "sample": sample, "seed": seed}
+    how |= {"model": made_by}
     return FitTable.read(collection, [field], **how).labelled(field)
 
 
@@ -107,11 +112,12 @@ class FitTable:
         vector: str,
         sample: int | None,
         seed: int,
+        model: str | None = None,
     ) -> FitTable:
         """Read the points of several fields; raises as `labelled_rows`."""
         made_by, name = ("", ""), None
         if isinstance(source, ImageCollection):
-            made_by, name = _made_by(source, vector), source.name
+            made_by, name = _made_by(source, vector, model), source.name
         needed = [] if rows.field is None else [rows.field]
         how: Any = {"optional": needed, "sample": sample, "seed": seed}
         table = _usable(read_labelled(source, [vector], fields, **how), vector)
@@ -148,6 +154,7 @@ def images_of(
     collection: ImageCollection,
     *,
     vector: str | None = None,
+    made_by: str | None = None,
     sample: int | None = MOST_READ,
     seed: int = 0,
 ) -> Images:
@@ -156,10 +163,10 @@ def images_of(
     Parameters and errors are those of `labelled_rows`.
     """
     vector = own_vector(collection, vector)
-    made_by = _made_by(collection, vector)
+    model = _made_by(collection, vector, made_by)
     table = _usable(read_points(collection, [vector], sample=sample, seed=seed), vector)
     facts = {"collection": collection.name, "vector": vector, "n_read": len(table)}
-    return Images(table.vectors[vector], made_by, facts)
+    return Images(table.vectors[vector], model, facts)
 
 
 def value_names(collection: ImageCollection, field: str) -> list[str]:
@@ -186,9 +193,21 @@ def word_weight(rows: LabelledRows, make: Callable[[float], Projection]) -> floa
     return max(found, key=found.__getitem__)
 
 
-def _made_by(collection: ImageCollection, vector: str) -> tuple[str, str]:
-    """Return the model of the encoder's own vector; raise for one that is projected."""
-    origin = collection.origin(vector)
+def _made_by(collection: ImageCollection, vector: str, model: str | None) -> tuple[str, str]:
+    """Return the model of the encoder's own vector; raise for one that is projected.
+
+    `model` is what it is taken to be where the collection does not say.
+    """
+    if model is None:
+        origin = collection.origin(vector)
+    else:
+        said = model, declared_fingerprint(model)
+        origin = collection.manifest.vectors.get(vector, VectorOrigin(*said))
+        if not encoders_agree(said, (origin.encoder, origin.encoder_fingerprint)):
+            raise ManifestMismatchError(
+                f"{vector!r} of {collection.name!r} was made by {origin.encoder}, not by {model}; "
+                f"leave the model out"
+            )
     if origin.projection:
         raise InputError(
             f"{vector!r} of {collection.name!r} is projected already; fit on the encoder's own "

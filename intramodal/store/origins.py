@@ -30,6 +30,21 @@ def check_fitted_for(projection: VectorMap, origin: VectorOrigin) -> None:
         )
 
 
+def check_may_take(projection: VectorMap, collection: ImageCollection, vector: str) -> None:
+    """Raise as `check_fitted_for`; where nobody has declared the model, warn.
+
+    For who tries a map, and writes nothing: the collection may be another's.
+    """
+    known = collection.manifest.vectors.get(vector)
+    if known is not None:
+        check_fitted_for(projection, known)
+        return
+    log.warning(
+        "nothing says which model made %r of %r: it is taken to be %s, as the projection says",
+        *(vector, collection.name, projection.encoder),
+    )
+
+
 def projected_origin(projection: VectorMap, origin: VectorOrigin, source: str) -> VectorOrigin:
     """Return the origin of a vector projected from vectors of the given origin."""
     return VectorOrigin(

@@ -5,7 +5,6 @@ For owners who may not write, and to try a projection before it is written.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +17,9 @@ from intramodal.store.base import Filter, Hits
 from intramodal.store.checks import require_vectors
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
-from intramodal.store.origins import check_fitted_for
+from intramodal.store.origins import check_may_take
 from intramodal.store.queries import Answer, id_order
 from intramodal.types import Floats, PointId, unit_rows
-
-log = logging.getLogger(__name__)
 
 _RANKED_BY = ("Cosine", "Dot")
 
@@ -100,19 +97,12 @@ class QuerySide:
             )
         self.check_length(spec.size)
         known = collection.manifest.vectors.get(self.vector)
-        if known is None:
-            log.warning(
-                "nothing says which model made %r of %r: it is taken to be %s, as the projection "
-                "says",
-                *(self.vector, collection.name, self.projection.encoder),
-            )
-            return
-        if known.projection:
+        if known is not None and known.projection:
             raise InputError(
                 f"{self.vector!r} of {collection.name!r} is projected already; search it as it "
                 f"is, or give the encoder's own vector, {known.source!r}"
             )
-        check_fitted_for(self.projection, known)
+        check_may_take(self.projection, collection, self.vector)
 
     def check_length(self, size: int) -> None:
         """Raise `InputError` unless the stored vectors have the length that is projected."""
