@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import field as dataclass_field
 from functools import cached_property
@@ -12,8 +13,13 @@ from typing import Any
 from intramodal.errors import InputError
 
 _PERSON = b"intramodal fit"
+_ID = re.compile(r"\d+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MOST_IDS = 20_000
 """Ids that a map and a manifest carry; more are told by a rule."""
+
+N_WITNESSES = 12
+"""Rows by which the others are known again."""
+_WITNESS = b"intramodal seen"
 
 FEW_ROWS = 10
 """A class of fewer labelled rows is hardly known."""
@@ -67,15 +73,29 @@ class FitRows:
         return None if self.where is None else self.where[0]
 
     def holds(self, point: str | int) -> bool:
-        """Return whether a point is for fitting, by its id; filters are for who reads payload."""
+        """Return whether a point is for fitting, by its id; filters are for who reads payload.
+
+        Where a shard key is part of its name, the id in that shard decides: a collection may be
+        read with and without these keys.
+        """
         if self.share is None:
-            return point in self._known
-        digest = blake2b(str(point).encode(), digest_size=8, person=_PERSON).digest()
+            return point in self._known or self._is_otherwise_known(point)
+        digest = blake2b(bare_id(point).encode(), digest_size=8, person=_PERSON).digest()
         return int.from_bytes(digest, "big") < self.share * 2**64
 
     @cached_property
     def _known(self) -> frozenset[str | int]:
         return frozenset(self.ids or ())
+
+    def _is_otherwise_known(self, point: str | int) -> bool:
+        """Return whether its id is known with the key of a shard, or without where it has one."""
+        own = getattr(point, "point", None)
+        return str(point) in self._tails if own is None else own in self._known
+
+    @cached_property
+    def _tails(self) -> frozenset[str]:
+        parts = (str(point).rpartition("/") for point in self.ids or ())
+        return frozenset(tail for _, slash, tail in parts if slash and _ID.fullmatch(tail))
 
     def __str__(self) -> str:
         """Return the rule as a person reads it."""
@@ -88,6 +108,26 @@ class FitRows:
     def __repr__(self) -> str:
         """Return the rule, but at most the number of the ids."""
         return f"FitRows({self!s:.200})"
+
+
+def bare_id(point: str | int) -> str:
+    """Return the text of a point's id, without the key of its shard.
+
+    Examples
+    --------
+    >>> bare_id(7), bare_id("cats/7.jpg")
+    ('7', 'cats/7.jpg')
+    """
+    return str(getattr(point, "point", point))
+
+
+def witnesses(points: Iterable[str | int]) -> list[str | int]:
+    """Return a few of some points, drawn by a hash of their ids."""
+
+    def drawn(point: str | int) -> bytes:
+        return blake2b(bare_id(point).encode(), digest_size=8, person=_WITNESS).digest()
+
+    return sorted(points, key=drawn)[:N_WITNESSES]
 
 
 @dataclass(frozen=True)
@@ -103,18 +143,24 @@ class LabelFit:
         Labelled rows of each class, by its name.
     known : bool
         Whether vectors hold the label itself where the payload of a point knows it.
+    witnesses : dict of str to str
+        A few of the rows: by the text of the id what tells the vector again, in hexadecimal. They
+        show whether the rows are still those for fitting, and whether images of another
+        collection are the same.
     """
 
     field: str
     rows: FitRows
     counts: Mapping[str, int] = dataclass_field(default_factory=dict)
     known: bool = False
+    witnesses: Mapping[str, str] = dataclass_field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; what the rows are not told by is left out."""
         rows = {name: value for name, value in asdict(self.rows).items() if value is not None}
-        known = {"known": True} if self.known else {}
-        return {"field": self.field, "rows": rows, "counts": dict(self.counts), **known}
+        more: dict[str, Any] = {"known": True} if self.known else {}
+        more |= {"witnesses": dict(self.witnesses)} if self.witnesses else {}
+        return {"field": self.field, "rows": rows, "counts": dict(self.counts), **more}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> LabelFit:
@@ -129,7 +175,10 @@ class LabelFit:
             rows["share"] = float(rows["share"])
         counts = {_text(name): int(n) for name, n in dict(stored["counts"]).items()}
         known = stored.get("known") is True
-        return cls(_text(stored["field"]), FitRows(**rows), counts, known)
+        told = {_text(k): _text(v) for k, v in dict(stored.get("witnesses") or {}).items()}
+        for signature in told.values():
+            bytes.fromhex(signature)
+        return cls(_text(stored["field"]), FitRows(**rows), counts, known, told)
 
     @property
     def n_rows(self) -> int:

@@ -7,7 +7,7 @@ better; pseudo-labels come from the very texts that the projection is made of.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from intramodal.errors import InputError
 from intramodal.evaluation.cost import vector_costs
 from intramodal.evaluation.distances import as_products, distance_note, other_distances
+from intramodal.evaluation.held_out import gone_from
 from intramodal.evaluation.intervals import drawn_interval
 from intramodal.evaluation.label_evidence import beside_tasks
 from intramodal.evaluation.ranking import score_blocks
@@ -347,7 +348,7 @@ def compare_unlabelled(  # noqa: PLR0913  a job has as many knobs as it has
         points=Points.of(collection, table, seed, where),
         run_id=run.id,
         agreement=agreement,
-        disagreements=_disagreements(collection, agreement, where),
+        disagreements=_disagreements(collection, agreement, where, gone_from(table)),
         pseudo_labels=None
         if names is None
         else _pseudo_labelled(table, (a, b), names, texts, min_class_size),
@@ -386,10 +387,14 @@ def _pseudo_labelled(
 
 
 def _disagreements(
-    collection: ImageCollection, agreement: Agreement, where: Filter | None
+    collection: ImageCollection,
+    agreement: Agreement,
+    where: Filter | None,
+    without: Collection[PointId],
 ) -> list[dict[str, Any]]:
     """Return the queries that have fewest neighbours in common, with all their answers."""
     k = agreement.k
+    how: Any = {"k": k, "where": where, "without": without}
     overlap = dict(zip(agreement.ids, agreement.overlap.tolist(), strict=True))
     return [
         {
@@ -398,7 +403,7 @@ def _disagreements(
             "answers": {
                 vector: describe(
                     collection,
-                    collection.shown_neighbours(point, using=vector, k=k, where=where),
+                    collection.shown_neighbours(point, using=vector, **how),
                 )
                 for vector in agreement.vectors
             },

@@ -15,7 +15,7 @@ from intramodal.evaluation.cost import index_recall, vector_costs
 from intramodal.evaluation.decision import Decision
 from intramodal.evaluation.distances import other_distances
 from intramodal.evaluation.duplicates import THRESHOLD, check_threshold
-from intramodal.evaluation.held_out import fitted_by
+from intramodal.evaluation.held_out import fitted_by, gone_from
 from intramodal.evaluation.intervals import holm
 from intramodal.evaluation.labels import labels_of, share_label
 from intramodal.evaluation.mapped_queries import (
@@ -351,6 +351,7 @@ class Comparison(Results):
     def nearest(self, field: str, query: PointId, *, k: int) -> dict[str, list[Neighbour]]:
         """Return the k nearest images of a query in the store, by vector; none for a table.
 
+        Rows that a map was fitted on are not among them: they are no evidence.
         They are as many and as exact as the store allows.
         """
         source, table = self.context.source, self.context.table
@@ -369,10 +370,14 @@ class Comparison(Results):
     def _shown(self, source: ImageCollection, query: PointId, vector: str, k: int) -> Hits:
         """Return the neighbours of a point by a vector, stored or not."""
         side, where = self.context.side, self.context.where
+        without = gone_from(self.context.table)
         if side is None or vector != side.name:
-            return source.shown_neighbours(query, using=vector, k=k, where=where)
+            how: Any = {"where": where, "without": without}
+            return source.shown_neighbours(query, using=vector, k=k, **how)
         return source.shown(
-            lambda k, exact: side.neighbours(source, [query], k=k, exact=exact, where=where), k
+            lambda k, exact: side.neighbours(source, [query], k=k, exact=exact, where=where),
+            k,
+            without=without,
         )
 
     def histograms(self) -> list[MisalignmentResult]:

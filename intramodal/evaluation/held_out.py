@@ -8,22 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError
 from intramodal.evaluation.labels import require_read
-from intramodal.fit_rows import FitRows
+from intramodal.fit_rows import FitRows, LabelFit, bare_id
 from intramodal.projection.stored_map import StoredMap
 from intramodal.store.base import Page
 from intramodal.store.collection import ImageCollection, tabled
 from intramodal.store.fields import has_one_of, value_at
-from intramodal.types import FittedVector, Floats, HeldOut, VectorTable
+from intramodal.types import FittedVector, Floats, HeldOut, PointId, VectorTable
 
 NEAR_COPY = 0.97
 """Cosine of the encoder's own vectors above which an image is a copy of a labelled one."""
 _BLOCK = 2048
+_MOST_BITS, _LEAST_BITS = 256, 64
+_MOST_APART = 0.05
+"""Share of the bits of a signature that rounding may change; other images differ in a fifth."""
+_LEAST_SEEN = 2
 
 Mask = NDArray[np.bool_]
 
@@ -110,6 +115,7 @@ def without_fit_rows(
                 f"labels, and judge that"
             )
         _require_told(name, one.labels.rows, table if fit_rows is None else fit_rows)
+        _check_witnesses(name, one, table, fit_rows)
     sources = list(dict.fromkeys(one.source for one in fitted.values()))
     require_read(table, vectors=sources)
     is_fit = fit_mask(table, rules_of(fitted))
@@ -128,6 +134,20 @@ def without_fit_rows(
     return replace(table.take(np.flatnonzero(kept)), held_out=held_out)
 
 
+def gone_from(table: VectorTable) -> frozenset[PointId]:
+    """Return the points that have left a table because maps were fitted on them."""
+    return frozenset() if table.held_out is None else table.held_out.ids
+
+
+def is_seen(labels: LabelFit, point: PointId, payload: Mapping[str, Any]) -> bool:
+    """Return whether a point is for fitting, or its vector may hold the label itself."""
+    rule = labels.rows
+    if rule.where is None:
+        return labels.known or rule.holds(point)
+    field, values = rule.where
+    return labels.known or has_one_of(values)(value_at(payload, field))
+
+
 def _require_told(name: str, rule: FitRows, table: VectorTable) -> None:
     """Raise `InputError` where the field that tells rows for fitting has no value anywhere."""
     if rule.field is not None and not fit_mask(table, [rule]).any():
@@ -136,6 +156,60 @@ def _require_told(name: str, rule: FitRows, table: VectorTable) -> None:
             f"rows may judge it cannot be known; read the collection with the file of labels that "
             f"it was fitted with, or fit it anew"
         )
+
+
+def _check_witnesses(
+    name: str, one: FittedVector, table: VectorTable, fit_rows: VectorTable | None
+) -> None:
+    """Raise `InputError` where rows that a map was fitted on are here, and not for fitting.
+
+    They are no longer told by their filter, or have other ids, as in another collection.
+    """
+    told, rule = one.labels.witnesses, one.labels.rows
+    if not told:  # a map of before they were kept
+        return
+    parts = [table] if fit_rows is None else [table, fit_rows]
+    held = {True: set[str](), False: set[str]()}
+    for part in parts:
+        for point, is_fit in zip(map(bare_id, part.ids), fit_mask(part, [rule]), strict=True):
+            if point in told:
+                held[bool(is_fit)].add(point)
+    if moved := sorted(held[False] - held[True]):
+        raise InputError(
+            f"{name!r} was fitted on the point {moved[0]}, and {rule} no longer says so: rows "
+            f"that it was fitted on would judge it; give the field the values that it had, or fit "
+            f"it anew"
+        )
+    if not held[True] and _n_seen_again(one, table) >= _LEAST_SEEN:
+        raise InputError(
+            f"{name!r} was fitted on images that are here under other ids, so that those which "
+            f"may judge it cannot be told; judge it in the collection that it was fitted in, or "
+            f"fit it anew in this one"
+        )
+
+
+def _n_seen_again(one: FittedVector, table: VectorTable) -> int:
+    """Return how many of the witnesses of a map have a row of the table with the same vector."""
+    require_read(table, vectors=[one.source])
+    own = signatures(table.vectors[one.source])
+    n_bytes = own.shape[1]
+    told = [bytes.fromhex(signature) for signature in one.labels.witnesses.values()]
+    wanted = [np.frombuffer(part, np.uint8) for part in told if len(part) == n_bytes]
+    if 8 * n_bytes < _LEAST_BITS:
+        return 0
+    apart = (
+        np.unpackbits(own ^ part, axis=1).sum(axis=1).min(initial=own.size) for part in wanted
+    )
+    return sum(n < _MOST_APART * 8 * n_bytes for n in apart)
+
+
+def signatures(X: Floats) -> NDArray[np.uint8]:
+    """Return bits (n, n_bytes) that vectors (n, d) have in common with hardly another.
+
+    Which of two neighbouring numbers is larger: the same after rounding, and at any length.
+    """
+    some = X[:, :_MOST_BITS]
+    return np.packbits(some > np.roll(some, 1, axis=1), axis=1)
 
 
 def near_copies(X: Floats, of: Floats) -> Mask:

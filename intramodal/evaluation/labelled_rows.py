@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.errors import InputError, ManifestMismatchError
-from intramodal.evaluation.held_out import fit_mask
+from intramodal.evaluation.held_out import fit_mask, signatures
 from intramodal.evaluation.labels import encode_labels
 from intramodal.evaluation.ranking import rank
 from intramodal.evaluation.tasks import RetrievalTask, read_labelled, read_points
-from intramodal.fit_rows import FitRows
+from intramodal.fit_rows import FitRows, bare_id, witnesses
 from intramodal.projection.fit import Images, LabelledRows
 from intramodal.projection.projection import Projection
 from intramodal.store.collection import ImageCollection
@@ -138,16 +138,25 @@ class FitTable:
                 f"another field"
             )
         X = self.table.vectors[self.vector]
-        others = X[~self.is_fit]
+        others, fitted_to = X[~self.is_fit], places[codes.rows]
         return LabelledRows(
-            X[places[codes.rows]],
+            X[fitted_to],
             [codes.names[code] for code in codes.codes],
             field,
             self.rows,
             self.made_by,
             others if len(others) else None,
             {"collection": self.name, "vector": self.vector, "n_read": len(self.table)},
+            self._witnesses(fitted_to),
         )
+
+    def _witnesses(self, rows: NDArray[np.intp]) -> dict[str, str]:
+        """Return a few of some rows (n,) as a map keeps them."""
+        row_of = {self.table.ids[row]: row for row in rows.tolist()}
+        points = witnesses(row_of)
+        X = self.table.vectors[self.vector][[row_of[point] for point in points]]
+        signed = zip(points, signatures(X), strict=True)
+        return {bare_id(point): signature.tobytes().hex() for point, signature in signed}
 
 
 def images_of(

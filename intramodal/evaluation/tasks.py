@@ -573,7 +573,7 @@ def _of_table(
     fitted = {name: table.fitted[name] for name in vectors if name in table.fitted} | {**fitted}
     gone = {} if table.held_out is None else table.held_out.fitted
     found = table if where is None else _matching(table, where)
-    if all(name in gone for name in fitted):
+    if all(name in gone and gone[name].labels == one.labels for name, one in fitted.items()):
         return found
     is_fit = fit_mask(table, rules_of(fitted))
     return without_fit_rows(found, table.take(np.flatnonzero(is_fit)), fitted)

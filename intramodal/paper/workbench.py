@@ -19,7 +19,7 @@ from intramodal.ingest.augmentation import augmented
 from intramodal.ingest.encoders.registry import load_encoder
 from intramodal.ingest.pipeline import IngestSummary, images_collection, ingest_images
 from intramodal.paper.base import Case, DataSet, Model
-from intramodal.projection.fit import fit_projection
+from intramodal.projection.fit import check_text_directions, fit_projection
 from intramodal.projection.projection import Projection
 from intramodal.runs.ledger import RunLedger
 from intramodal.runs.records import RunRecord
@@ -27,7 +27,6 @@ from intramodal.store.base import Store
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import RAW
 from intramodal.store.manifest import VectorOrigin
-from intramodal.store.origins import check_fitted_for
 from intramodal.types import Encoder, ImageRecord
 
 log = logging.getLogger(__name__)
@@ -120,7 +119,7 @@ class Bench:
     def projection(self, model: Model, origin: VectorOrigin) -> Projection:
         """Return PCA← of a model by the recipe, fitted once and kept: a fit differs by threads."""
         if self.fitted is not None:
-            check_fitted_for(self.fitted, origin)
+            check_text_directions(self.fitted, (origin.encoder, origin.encoder_fingerprint))
             return self.fitted
         path = self.work / f"{model.name}-{self.recipe}.safetensors"
         if path.exists():  # one that is damaged is an error: a new fit would differ from it

@@ -64,6 +64,8 @@ class LabelledRows:
         Vectors of the same collection that are not for fitting; `X` without any.
     facts : mapping
         Where they are from: JSON values.
+    witnesses : mapping of str to str
+        A few of them, as `LabelFit` keeps them.
     """
 
     X: NDArray[Any]
@@ -73,11 +75,13 @@ class LabelledRows:
     made_by: tuple[str, str]
     gallery: NDArray[Any] | None = None
     facts: Mapping[str, Any] = dataclass_field(default_factory=dict)
+    witnesses: Mapping[str, str] = dataclass_field(default_factory=dict)
 
     @property
     def labels(self) -> LabelFit:
         """What a map fitted to them has seen."""
-        return LabelFit(self.field, self.rows, dict(sorted(Counter(self.y).items())))
+        counts = dict(sorted(Counter(self.y).items()))
+        return LabelFit(self.field, self.rows, counts, witnesses=self.witnesses)
 
     def take(self, places: NDArray[np.intp]) -> LabelledRows:
         """Return some of them, by their places (n,), with the same others."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ import numpy as np
 from intramodal import plots
 from intramodal.errors import InputError
 from intramodal.evaluation.agreement import UnlabelledComparison
+from intramodal.evaluation.held_out import is_seen
 from intramodal.evaluation.labels import share_label
 from intramodal.evaluation.preference import VOTES_FORMAT
 from intramodal.reports.page import render_page
 from intramodal.reports.pictures import Picture, PictureSource, data_uri, payloads
 from intramodal.store.collection import ImageCollection
 from intramodal.store.fields import value_at
+from intramodal.store.manifest import VectorOrigin
 from intramodal.store.search import SearchResults
 from intramodal.types import PointId, short_repr
 
@@ -55,6 +57,8 @@ class SearchPage:
     """The payload field that says what is relevant; None where the query has none."""
     no_pictures: str = ""
     """Why no picture is shown; empty where one is."""
+    n_seen: Mapping[str, int] = field(default_factory=dict)
+    """By vector, how many answers are not marked because its map has seen them, or the query."""
 
     @property
     def n_pictures(self) -> int:
@@ -98,9 +102,9 @@ def search_page(  # noqa: PLR0913  a query has one of three forms
     `label` is the payload field that says which answers to a stored point are right, by default
     ``label``.
     """
-    field, source = label or "label", replace(pictures, side=SIDE)
+    name, source = label or "label", replace(pictures, side=SIDE)
     kind = "id" if point is not None else "text" if text is not None else "image"
-    wanted = None
+    wanted, payload = None, {}
     if text is not None:
         query = Picture("", text)
     elif image is not None:
@@ -110,16 +114,20 @@ def search_page(  # noqa: PLR0913  a query has one of three forms
     else:
         page = collection.store.retrieve(collection.name, [point], payload=True)
         payload = page.payloads[0]
-        wanted = value_at(payload, field)
+        wanted = value_at(payload, name)
         if wanted is None and label is not None:
             raise InputError(
                 f"point {point} has no value in field {label!r}, so no result is right or wrong; "
                 f"name a field of its payload"
             )
         query = source.picture(page.ids[0], payload, label=wanted)
-    rankings = {
-        vector: _found(source, hits, field, wanted) for vector, hits in results.vectors.items()
-    }
+    asked = None if wanted is None or point is None else (point, payload)
+    rankings: dict[str, list[Found]] = {}
+    n_seen: dict[str, int] = {}
+    for vector, hits in results.vectors.items():
+        seen = _seen(results.origins.get(vector), hits, asked)
+        rankings[vector] = _found(source, hits, name, wanted, seen)
+        n_seen |= {vector: len(seen)} if seen else {}
     shown = [hit.picture for hits in rankings.values() for hit in hits]
     return SearchPage(
         results.collection,
@@ -127,19 +135,44 @@ def search_page(  # noqa: PLR0913  a query has one of three forms
         kind,
         exact,
         rankings,
-        label=None if wanted is None else field,
+        label=None if wanted is None else name,
         no_pictures=pictures.missing(shown) or "",
+        n_seen=n_seen,
     )
 
 
+def _seen(
+    origin: VectorOrigin | None,
+    answers: Sequence[Mapping[str, Any]],
+    asked: tuple[PointId, Mapping[str, Any]] | None,
+) -> set[PointId]:
+    """Return the answers that are neither right nor wrong: its map has seen them, or the query.
+
+    `asked` is a stored point that has a label, with its payload.
+    """
+    if origin is None or origin.labels is None or asked is None:
+        return set()
+    labels, of_all = origin.labels, is_seen(origin.labels, *asked)
+    points = ((hit["id"], hit["payload"]) for hit in answers)
+    return {point for point, payload in points if of_all or is_seen(labels, point, payload)}
+
+
 def _found(
-    source: PictureSource, answers: Sequence[Mapping[str, Any]], field: str, wanted: Any
+    source: PictureSource,
+    answers: Sequence[Mapping[str, Any]],
+    field: str,
+    wanted: Any,
+    seen: Container[PointId] = (),
 ) -> list[Found]:
-    """Return answers of `describe` with their pictures; `wanted` is the query's label, if any."""
+    """Return answers of `describe` with their pictures; `wanted` is the query's label, if any.
+
+    Those that a map has `seen` are neither right nor wrong.
+    """
     found = []
     for hit in answers:
         label = value_at(hit["payload"], field)
-        is_relevant = None if wanted is None else share_label(wanted, label)
+        is_judged = wanted is not None and hit["id"] not in seen
+        is_relevant = share_label(wanted, label) if is_judged else None
         picture = source.picture(hit["id"], hit["payload"], label=label)
         found.append(Found(picture, hit["score"], is_relevant, hit["id"]))
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -648,26 +648,42 @@ class ImageCollection:
         return page.vectors[vector]
 
     def shown_neighbours(
-        self, point: PointId, *, using: str, k: int = 10, where: Filter | None = None
+        self,
+        point: PointId,
+        *,
+        using: str,
+        k: int = 10,
+        where: Filter | None = None,
+        without: Collection[PointId] = (),
     ) -> Hits:
         """Return neighbours of a point to show: as many and as exact as the store allows, or none.
 
-        For pages and lists that go on without them.
+        For pages and lists that go on without them; some points are not shown.
         """
-        return self.shown(
-            lambda k, exact: self.neighbours([point], using=using, k=k, exact=exact, where=where),
-            k,
-        )
 
-    def shown(self, find: Callable[[int, bool], Hits], k: int) -> Hits:
+        def find(k: int, exact: bool) -> Hits:
+            return self.neighbours([point], using=using, k=k, exact=exact, where=where)
+
+        return self.shown(find, k, without=without)
+
+    def shown(
+        self, find: Callable[[int, bool], Hits], k: int, *, without: Collection[PointId] = ()
+    ) -> Hits:
         """Return what `find` gives for one query: as many and as exact as allowed, or nothing.
 
-        `find` takes the number of results, and whether the search is exact.
+        `find` takes the number of results, and whether the search is exact; results `without`
+        some points are made of more.
         """
         limits = self.search_limits
-        k = k if limits.answers is None else min(k, limits.answers)
+        most = self.described.n_points if limits.answers is None else limits.answers
+        n = min(k, most)
         try:
-            return find(k, limits.allows_exact)
+            while True:
+                found = find(n, limits.allows_exact)
+                kept = [at for at, point in enumerate(found.ids[0]) if point not in without][:k]
+                if len(kept) == k or n >= most or len(found.ids[0]) < n:
+                    return Hits([[found.ids[0][at] for at in kept]], [found.scores[0][kept]])
+                n = min(2 * n, most)
         except Unsupported as error:
             log.info("the neighbours of a point are not shown: %s", error)
             return Hits([[]], [np.empty(0, dtype=np.float32)])

@@ -17,7 +17,7 @@ from intramodal.store.base import Hits
 from intramodal.store.collection import ImageCollection
 from intramodal.store.default_vectors import searched_vectors
 from intramodal.store.manifest import VectorOrigin, incomplete
-from intramodal.store.origins import check_made, require_maker
+from intramodal.store.origins import check_made, projected_origin, require_maker
 from intramodal.store.query_side import QuerySide
 from intramodal.types import Encoder, Floats, PointId, encoders_agree, short_repr
 
@@ -132,11 +132,22 @@ def search(  # noqa: PLR0913  a job has as many knobs as it has
             X = query.under(side.vector, side.origin(collection))
             hits = side.search(collection, X, k=k, exact=exact)
         answers[side.name] = describe(collection, hits)
-    origins = collection.manifest.vectors
-    known = {vector: origins[vector] for vector in vectors if vector in origins}
+    known = _origins(collection, vectors, side)
     for vector in (vector for vector, origin in known.items() if not origin.is_complete):
         log.warning("%s", incomplete(collection.name, vector))
     return SearchResults(collection.name, answers, known)
+
+
+def _origins(
+    collection: ImageCollection, vectors: Sequence[str], side: QuerySide | None
+) -> dict[str, VectorOrigin]:
+    """Return who made vectors, as far as it is declared, and what a query side is made of."""
+    origins = collection.manifest.vectors
+    known = {vector: origins[vector] for vector in vectors if vector in origins}
+    if side is not None:
+        made_by = side.origin(collection)
+        known[side.name] = projected_origin(side.projection, made_by, side.vector)
+    return known
 
 
 def _query_side(

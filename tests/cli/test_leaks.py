@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from intramodal import ImageCollection, open_store
-from intramodal.commands.options import DEFAULT_STORE
+from intramodal.commands.options import DEFAULT_RUNS, DEFAULT_STORE
 from intramodal.evaluation.label_evidence import expected_ap
 from intramodal.fit_rows import FitRows
+from intramodal.reports.report import latest_comparison, report_of_run
+from intramodal.runs.ledger import RunLedger
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import declared_fingerprint
 from tests.cli.kit import invoke, run
@@ -192,3 +194,119 @@ def test_a_map_fitted_on_every_row_has_no_row_that_judges_it() -> None:
                     "--beside", "all.safetensors")  # fmt: skip
     assert result.exit_code == 1
     assert "such rows never judge it" in " ".join(result.stderr.split())
+
+
+SIDE = ("--query-side", "label.safetensors")
+
+
+@pytest.fixture(scope="module")
+def elsewhere(shop: Path) -> Path:
+    """The same images under other ids, with vectors as another run makes them; and others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(shop)
+        rng = np.random.default_rng(8)
+        with open_store(DEFAULT_STORE) as store:
+            photos = ImageCollection.open(store, "photos").table(["raw"], payload=["noise"])
+            X = photos.vectors["raw"]
+            nearly = X + 1e-4 * rng.normal(size=X.shape).astype(np.float32)
+            others = rng.normal(size=X.shape).astype(np.float32)
+            payloads = [{"noise": label} for label in photos.payload["noise"]]
+            origin = VectorOrigin(MODEL, declared_fingerprint(MODEL))
+            for name, Y in (("same images", nearly), ("other images", others)):
+                made = ImageCollection.create(store, name, {"raw": (D, origin)})
+                made.write([i + 5000 for i in range(N)], {"raw": Y}, payloads)
+    return shop
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["query side", "stored"])
+def test_a_map_of_another_collection_is_not_judged_by_the_images_that_it_has_seen(
+    elsewhere: Path, *, stored: bool
+) -> None:
+    vectors = SIDE
+    if stored:
+        for name in ("same images", "other images"):
+            run("backfill", name, "--projection", "label.safetensors", "--to", "moved")
+        vectors = ("--vectors", "raw,moved")
+    result = invoke("compare", "same images", *LABELS, *vectors)
+    assert result.exit_code == 1, result.output
+    assert "under other ids" in " ".join(result.stderr.split())
+    drawn = invoke("compare", "same images", *LABELS, *vectors, "--sample", "150")
+    assert "under other ids" in " ".join(drawn.stderr.split())
+    # Of other images it may be judged: nothing of them has it seen.
+    field = run("compare", "other images", *LABELS, *vectors)["fields"]["noise"]
+    assert field["verdict"] not in ("better", "worse", "mixed")
+
+
+def test_a_map_that_is_stored_under_another_name_keeps_its_rows() -> None:
+    run("backfill", "photos", "--projection", "label.safetensors", "--to", "renamed")
+    found = run("evaluate", "retrieval", "photos", *LABELS, "--vectors", "renamed")
+    assert found["held_out"]["n_fit_rows"] == len(HELD)
+    is_chance(found["fields"]["noise"]["vectors"]["renamed"])
+    adopted = invoke("adopt", "photos", "--vector", "renamed", "--made-by", MODEL)
+    assert adopted.exit_code == 1  # it cannot be passed off as the encoder's own
+
+
+def test_a_filter_whose_field_has_changed_since_is_refused() -> None:
+    with open_store(DEFAULT_STORE) as store:
+        made = ImageCollection.create(
+            store, "moving", {"raw": (D, VectorOrigin(MODEL, declared_fingerprint(MODEL)))}
+        )
+        X = np.random.default_rng(2).normal(size=(N, D)).astype(np.float32)
+        rows = [{"noise": f"n{i // 2 % K}", "split": ("test", "train")[i % 2]} for i in range(N)]
+        made.write(list(range(N)), {"raw": X}, rows)
+    run("fit", "moving", *LABELS, "--fit-rows", "split=train", "-o", "train.safetensors")
+    judge = ("compare", "moving", *LABELS, "--query-side", "train.safetensors")
+    assert run(*judge)["held_out"]["n_fit_rows"] == N // 2
+    with open_store(DEFAULT_STORE) as store:
+        for first, split in enumerate(("train", "test")):
+            store.set_payload("moving", list(range(first, N, 2)), {"split": split})
+    result = invoke(*judge)
+    assert result.exit_code == 1, result.output
+    assert "and split=train no longer says so" in " ".join(result.stderr.split())
+
+
+def test_few_shots_by_the_papers_protocol_never_come_from_rows_for_fitting() -> None:
+    found = run("evaluate", "fewshot", "photos", *LABELS, "--vectors", "raw,label_noise",
+                "--protocol", "paper", "--test-share", "0.5", "--shots", "8", "--episodes", "20",
+                "--classifiers", "prototype", "--projection", "label.safetensors")  # fmt: skip
+    assert found["held_out"]["n_fit_rows"] == len(HELD)
+    row = found["fields"]["noise"]["vectors"]["label_noise"]["prototype"]["8"]
+    assert row["accuracy"] == pytest.approx(1 / K, abs=0.08)
+
+
+@EVERY
+def test_a_result_that_a_map_has_seen_is_neither_right_nor_wrong(method: str) -> None:
+    query = next(i for i in range(N) if i not in HELD)
+    marks = {}
+    for asked in (query, min(HELD)):
+        search = ("search", "photos", "--id", str(asked), "--label", "noise", "-k", "50")
+        run(*search, "--vectors", f"raw,{method}_noise", "--html", "found.html")
+        page = Path("found.html").read_text(encoding="utf-8")
+        assert "results are not marked" in page
+        marks[asked] = page.count('class="mark"')
+    assert 50 < marks[query] < 100
+    assert marks[min(HELD)] == 50  # those of the encoder's own vector
+
+
+def test_the_report_shows_no_result_that_the_map_has_seen() -> None:
+    run("compare", "photos", *LABELS, "--vectors", "raw,label_noise", "-o", "seen.html")
+    with RunLedger.open(DEFAULT_RUNS) as ledger:
+        document = report_of_run(ledger, latest_comparison(ledger))
+    answers = [a.picture.id for row in document.neighbours for hits in row.answers.values()
+               for a in hits]  # fmt: skip
+    assert answers
+    assert not set(map(str, HELD)) & set(answers)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("evaluate", "misalignment", "photos", *LABELS, "--projection", "label.safetensors"),
+        ("advise", "photos", *LABELS, "--projection", "label.safetensors"),
+        ("fit", "photos", *LABELS, "--projection", "label.safetensors", "-o", "again.safetensors"),
+    ],
+)  # fmt: skip
+def test_a_map_of_labels_never_passes_for_one_of_texts(words: tuple[str, ...]) -> None:
+    result = invoke(*words)
+    assert result.exit_code == 1, result.output
+    assert "Traceback" not in result.output

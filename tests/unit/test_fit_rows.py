@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from intramodal.errors import InputError
-from intramodal.fit_rows import MOST_IDS, FitRows, LabelFit
+from intramodal.fit_rows import MOST_IDS, N_WITNESSES, FitRows, LabelFit, witnesses
+from intramodal.types import KeyedId
 
 
 def test_a_share_is_drawn_by_the_documented_hash_of_the_id() -> None:
@@ -76,3 +77,26 @@ def test_what_a_map_has_seen_comes_back_from_json(rows: FitRows) -> None:
 def test_hostile_descriptions_are_no_label_fit(stored: dict[str, Any]) -> None:
     with pytest.raises((TypeError, LookupError, ValueError)):
         LabelFit.from_dict(stored)
+
+
+def test_a_shard_key_in_the_name_of_a_point_changes_nothing() -> None:
+    """A collection may be read with the keys of its shards, and without."""
+    share = FitRows(share=0.5)
+    for i in range(50):
+        assert share.holds(KeyedId("tenant-a", i)) == share.holds(i)
+    keyed, bare = KeyedId("tenant-a", 7), FitRows(ids=(7,))
+    assert bare.holds(keyed)
+    assert FitRows(ids=(keyed,)).holds(7)
+    assert FitRows(ids=("tenant-a/7",)).holds(keyed)  # as a file keeps it
+    assert not FitRows(ids=(keyed,)).holds(KeyedId("tenant-b", 7))
+    assert not FitRows(ids=("cats/7.jpg",)).holds("7.jpg")
+
+
+def test_witnesses_are_the_same_rows_every_time_and_survive_a_file() -> None:
+    found = witnesses(range(1000))
+    assert len(found) == N_WITNESSES
+    assert found == witnesses(reversed(range(1000)))
+    made = LabelFit("kind", FitRows(share=0.5), {"a": 3}, witnesses={"7": "ff00"})
+    assert LabelFit.from_dict(made.to_dict()) == made
+    with pytest.raises(ValueError, match="hexadecimal"):
+        LabelFit.from_dict({**made.to_dict(), "witnesses": {"7": "no hexadecimal"}})
