@@ -60,6 +60,8 @@ class MapLines:
             vector = origins[vector].source
         origin = origins.get(vector)
         place = photos.name if vector == "raw" else f"{photos.name}:{vector}"
+        if vector not in photos.vectors:  # it was removed after it had been projected
+            return cls(place, None, False, None)
         size = photos.vectors[vector].size
         files = [*map(str, given), *_recorded(ledger)]
         for file, found in _text_maps(files):
