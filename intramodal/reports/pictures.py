@@ -133,12 +133,14 @@ class PictureSource:
             return f"No images: there is no file that {self.place} leads to."
         fields = self.field or f"{', '.join(FIELDS[:-1])} or {FIELDS[-1]}"
         named = f"the payload names in {fields}"
-        if self.place is not None:
-            return f"No images: {self.place} has no file that {named}."
-        return (
-            f"No images: give the folder of the files that {named} (pictures), a pattern such "
-            f"as photos/{{sku}}.jpg, or the payload field that names the file (picture_field)."
+        others = (
+            "a pattern such as photos/{sku}.jpg, or the payload field that names the file "
+            "(picture_field)"
         )
+        if self.place is None:
+            return f"No images: give the folder of the files that {named} (pictures), {others}."
+        folder = "the current folder" if Path(self.place) == Path() else self.place
+        return f"No images: {folder} has no file that {named}; give another (pictures), {others}."
 
 
 def payloads(

@@ -56,6 +56,9 @@ def test_a_page_without_pictures_says_how_to_get_them(ids: list[str]) -> None:
     assert shown.exit_code == 0
     assert "page: page.html" in shown.stdout
     assert "--pictures" in shown.stderr
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert "No images: the current folder has no file that the payload names in path" in page
+    assert "a pattern such as photos/{sku}.jpg" in page
 
 
 def test_a_page_that_cannot_be_written_is_one_sentence(ids: list[str]) -> None:
