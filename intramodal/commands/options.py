@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from intramodal.commands import completion
 from intramodal.commands.headings import write_help_text, write_options
 from intramodal.commands.outputs import Output
 from intramodal.commands.printing import WIDE
+from intramodal.errors import IntramodalError
 
 if TYPE_CHECKING:
     from intramodal.store.base import Filter
@@ -593,9 +595,23 @@ class CheckedCommand(click.Command):
         write_options(self.get_params(ctx), self.common, ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, which knows what is kept when it is stopped."""
+        """Run the command, which knows what is kept when it is stopped.
+
+        An error of the library names a parameter as `name`, which is the command's option.
+        """
         ctx.meta[STOPPED] = self.kept
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except IntramodalError as error:
+            error.args = (self._with_options(str(error)), *error.args[1:])
+            raise
+
+    def _with_options(self, sentence: str) -> str:
+        """Return a sentence with the parameters that it names as options, where there are any."""
+        options = [param for param in self.params if isinstance(param, click.Option)]
+        longest = {option.name: max(option.opts, key=len) for option in options}
+        flags = {flag.lstrip("-").replace("-", "_"): flag for flag in longest.values()} | longest
+        return re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[0]), sentence)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, and check texts before and numbers after they are read."""

@@ -225,7 +225,7 @@ class Comparison(Results):
         """Return what a reader has to know beside the deciding piece."""
         found = []
         if judgement.missing:
-            found.append(f"{NO_FEWSHOT}; --task retrieval judges by retrieval alone.")
+            found.append(f"{NO_FEWSHOT}; the task retrieval judges without it.")
         if judgement.alone:
             alone, n = judgement.alone.outcome.replace("_", " "), len(self.fields)
             found.append(f"Named alone it would be {alone}; among {n} fields that is not certain.")

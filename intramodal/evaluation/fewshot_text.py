@@ -359,7 +359,7 @@ def _class_texts(
     embedded = texts.embed(AnchorSet(tuple(task.names), template).prompts())
     if embedded is None:
         raise InputError(
-            f"{texts.name} has no text tower; give text embeddings with --text-vectors"
+            f"{texts.name} has no text tower; give precomputed text embeddings in its place"
         )
     if len(embedded) != len(task.names):
         raise InputError(
@@ -377,7 +377,7 @@ def _described(
     if encoder is None:
         raise InputError(
             f"{words.place} holds texts that a model must embed, and {texts.name} ready "
-            f"embeddings; give --model instead of --text-vectors"
+            f"embeddings; give the model in their place"
         )
     if set(words.by_class).isdisjoint(task.names):
         raise InputError(

@@ -400,7 +400,7 @@ def _copies(row: FieldEvidence) -> list[str]:
     if row.duplicates.is_suspect:
         words += (
             f" The largest group holds {found['largest']:,} images, which is hardly one image: "
-            f"--duplicates 0.95 takes fewer as copies."
+            f"duplicates from a cosine of 0.95 on would be fewer."
         )
     return [words]
 
@@ -420,7 +420,7 @@ def speaks_of(row: FieldEvidence) -> str:
         other = {"classes": "image", "images": "class"}[name]
         words += (
             f" With {n} classes, {name} are resampled (classes from {CLASSES_FROM} on); "
-            f"--cluster {other} resamples the other unit."
+            f"the other unit is {other!r}."
         )
     return words
 

@@ -437,12 +437,12 @@ def check_classes(field: str, n_classes: int, *, is_multi: bool) -> None:
     if is_multi:
         raise InputError(
             f"{field!r} holds several values per image, so classes are no separate units; "
-            f"use --cluster image"
+            f"resample by 'image' instead"
         )
     if n_classes < LEAST_UNITS:
         raise InputError(
             f"{field!r} has {n_classes} classes and a statement about other classes "
-            f"needs at least {LEAST_UNITS}; use --cluster image"
+            f"needs at least {LEAST_UNITS}; resample by 'image' instead"
         )
 
 
@@ -484,7 +484,7 @@ def _field(table: VectorTable, rows: NDArray[np.intp], field: str) -> Population
     if n_units < LEAST_UNITS:
         raise InputError(
             f"cluster field {field!r} has {n_units} values; at least {LEAST_UNITS} are needed: "
-            f"choose another field, or --cluster image"
+            f"choose another field, or 'image'"
         )
     # A picture without a value is a unit of its own.
     units = n_units + np.arange(len(rows))

@@ -173,7 +173,7 @@ def _reachable(collection: ImageCollection, folder: Path) -> tuple[list[PointId]
     if not points:
         raise InputError(
             f"no point of {collection.name!r} has a `path` that is a file below {folder}; give "
-            f"the folder that the paths are relative to, or leave --pictures out"
+            f"the folder that the paths are relative to, or leave `pictures` out"
         )
     return points, images
 
@@ -183,7 +183,7 @@ def _cosines(encoder: Encoder, images: list[bytes], stored: Floats) -> Floats:
         fresh = unit_rows(encoder.encode_images(images))
     except ImageError as error:
         raise InputError(
-            f"an image of the sample cannot be read ({error}); replace it, or leave --pictures out"
+            f"an image of the sample cannot be read ({error}); replace it, or leave `pictures` out"
         ) from error
     if fresh.shape != stored.shape:
         raise ManifestMismatchError(

@@ -86,7 +86,7 @@ def check_projection(
     if projected:
         raise InputError(
             f"collection {collection.name!r} has the projected vector {projected[0]!r} and new "
-            f"images would lack it; give --projection FILE, the one it was made with"
+            f"images would lack it; give `projection`, the one it was made with"
         )
 
 

@@ -158,8 +158,8 @@ def prune(collection: ImageCollection, plan: PrunePlan, seen: Seen, *, yes: bool
         raise InputError(
             f"{plan.n_gone:,} of {plan.n_dataset:,} points of data set {plan.dataset!r} are no "
             f"longer in the source, more than a tenth: the images of the source were written, "
-            f"nothing was deleted; list the points with --prune --dry-run, then delete them with "
-            f"--prune --yes (in Python: plan_prune, then yes=True)"
+            f"nothing was deleted; list the points first (`dry_run`; in Python plan_prune), then "
+            f"confirm with `yes`"
         )
     for points in seen.gone(_DELETED_AT_ONCE):
         collection.store.delete(collection.name, points)

@@ -141,7 +141,7 @@ class IsoClip:
         if self.k_top >= stop:
             raise InputError(
                 f"dropping {self.k_top} directions at the top and {self.k_bottom} at the bottom "
-                f"leaves none of {d}; give a smaller --k-top or --k-bottom"
+                f"leaves none of {d}; give a smaller `k_top` or `k_bottom`"
             )
         # Weights are float32: the singular values of their rounding errors are noise.
         noise = n_terms**0.5 * float(np.finfo(np.float32).eps) * singular[0]
@@ -149,7 +149,7 @@ class IsoClip:
         if stop > rank:
             raise RankError(
                 f"the projectors share {rank} directions but directions up to {stop} are to be "
-                f"kept; give --k-bottom of at least {d - rank}"
+                f"kept; give `k_bottom` of at least {d - rank}"
             )
         return slice(self.k_top, stop)
 

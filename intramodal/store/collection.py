@@ -224,8 +224,8 @@ class ImageCollection:
             return
         raise Conflict(
             f"{vector!r} was removed from {self.name!r} by Qdrant {version}, which can bring its "
-            f"old vectors back under the same name (qdrant#9317); choose another name with --to, "
-            f"upgrade the server to 1.19.0 or later, or give --yes, and --verify after the next "
+            f"old vectors back under the same name (qdrant#9317); choose another `vector`, "
+            f"upgrade the server to 1.19.0 or later, or give `yes`, and verify after the next "
             f"restart of the server"
         )
 

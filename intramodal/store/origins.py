@@ -64,9 +64,7 @@ def check_projectable(
 ) -> VectorOrigin:
     """Return the origin the new vector will have; raises unless everything belongs together."""
     if vector == source:
-        raise InputError(
-            f"{vector!r} cannot be projected into itself; name another vector with --to"
-        )
+        raise InputError(f"{vector!r} cannot be projected into itself; name another `vector`")
     spec = collection.vector_spec(source)
     require_vectors({source: spec}, [source])
     size = spec.size
@@ -116,7 +114,7 @@ def check_made_by(
     if vector not in collection.vectors or vector not in collection.manifest.vectors:
         raise NotFound(
             f"{collection.name!r} has no vector {vector!r} that this projection has made; run the "
-            f"backfill first, or name the vector with --to"
+            f"backfill first, or name the right `vector`"
         )
 
 
@@ -163,7 +161,7 @@ def center_of(collection: ImageCollection, vector: str) -> Center:
     elif origin.projection:
         raise InputError(
             f"{vector!r} of {collection.name!r} is projected already; average the encoder's own "
-            f"vectors, for example --center {collection.name}:{origin.source}"
+            f"vectors, for example `center` {collection.name}:{origin.source}"
         )
     mean, n = collection.center(vector)
     facts: dict[str, Any] = {"collection": collection.name, "vector": vector, "n": n}
@@ -210,5 +208,5 @@ def projection_of(
     named = (f"{p.place or repr(p)} ({p.fingerprint[:12]})" for p in projections)
     raise InputError(
         f"texts must be projected as {vector!r} of {collection.name!r} was, by projection "
-        f"{wanted[:12]}; give its file with --projection, got {', '.join(named) or 'none'}"
+        f"{wanted[:12]}; give that one as `projection`, got {', '.join(named) or 'none'}"
     )

@@ -190,7 +190,7 @@ class Query:
         if self._text is not None and origin.labels:
             raise InputError(
                 f"{vector!r} was fitted to labels of images ({origin.labels}), so it takes no "
-                f"texts; search with --vectors {origin.source}"
+                f"texts; search by {origin.source!r}"
             )
         if self._text is not None and origin.projection:
             raise InputError(
@@ -206,7 +206,7 @@ class Query:
         if not origin.projection:
             return X
         if self._projection is None:
-            raise InputError("searching a projected vector with an image needs --projection FILE")
+            raise InputError("searching a projected vector with an image needs its `projection`")
         check_made(self._projection, vector, origin)
         return self._projection.apply(np.asarray(X))
 

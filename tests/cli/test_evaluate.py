@@ -306,7 +306,7 @@ def test_a_stored_projection_takes_its_texts_through_its_file_and_is_not_compute
 def test_the_projection_of_the_texts_is_missed_before_anything_is_read() -> None:
     options = ("--labels", "knid", "--text-vectors", "T.npy")  # there is no such field either
     error = run("misalignment", "photos:pca", *options, code=1)["error"]
-    assert "give its file with --projection, got none" in error["message"]
+    assert "give that one as --projection, got none" in error["message"]
 
 
 def test_sampled_pairs_carry_standard_errors() -> None:

@@ -72,7 +72,7 @@ def test_without_json_a_table_is_printed(name: str, words: tuple[str, ...]) -> N
         (("misalignment", "fotos", "--labels", "kind"), "the store has 'photos'"),
         (
             ("misalignment", "photos:pca", "--labels", "kind", "--text-vectors", "T.npy"),
-            "give its file with --projection, got none",
+            "give that one as --projection, got none",
         ),
         (
             ("misalignment", *["photos"] * 3, "--labels", "kind", *["--model", "demo"] * 2),
@@ -83,7 +83,7 @@ def test_without_json_a_table_is_printed(name: str, words: tuple[str, ...]) -> N
             ("recovery", "photos", "--text-vectors", "T.npy", "--sizes", "41"),
             "the 40 texts, got 41",
         ),
-        (("recovery", "photos:pca", "--text-vectors", "T.npy"), "give its file with --projection"),
+        (("recovery", "photos:pca", "--text-vectors", "T.npy"), "give that one as --projection"),
     ],
 )
 def test_wrong_words_are_answered_in_one_sentence(

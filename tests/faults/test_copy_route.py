@@ -71,7 +71,7 @@ def test_a_server_below_1_18_is_told_of_the_copy_and_gets_it(
         assert isinstance(store, ServerStore)
         photos = fill(store, truth)
         for act in (backfill, plan_backfill):
-            with pytest.raises(Unsupported, match=r"Qdrant 1\.17\.1 .*--new-collection NAME"):
+            with pytest.raises(Unsupported, match=r"Qdrant 1\.17\.1 .*`new_collection`"):
                 act(photos, truth.projection)
         assert set(ImageCollection.open(store, "photos").manifest.vectors) == {"raw"}
         assert plan_copy(photos, truth.projection, new_collection="new").aliases == [

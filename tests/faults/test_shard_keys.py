@@ -268,7 +268,7 @@ def test_a_bare_id_is_enough_where_one_key_has_it(
     assert points[7, 3].vectors["raw"][0] == 1
     with pytest.raises(NotFound, match="No point with id 99999"):
         store.set_payload(NAME, [99999], {"seen": True})
-    with pytest.raises(InputError, match=r"99999 is new; give the key.*--into-shard"):
+    with pytest.raises(InputError, match=r"99999 is new; give the key.*`shard_key`"):
         store.upsert(NAME, [99999], {"raw": np.eye(1, D, dtype=np.float32)}, [{}])
     with pytest.raises(InputError, match="'acme/9' occurs twice"):
         store.update_vectors(NAME, "raw", ["acme/9"] * 2, np.eye(2, D, dtype=np.float32))

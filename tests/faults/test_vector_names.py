@@ -57,8 +57,8 @@ def test_below_1_19_a_vector_is_removed_only_after_a_yes(version: str) -> None:
         before = contents(photos, ["raw", "pca"])
         plan = rollback_vector(photos, dry_run=True)
         assert (plan.removed, plan.is_plan) == (N, True)
-        assert "this needs --yes" in plan.notes[0]
-        reasons = rf"Qdrant {version} .*qdrant#9641.*qdrant#9105.*qdrant#9317.*1\.19\.0.*--yes"
+        assert "this has to be confirmed (yes)" in plan.notes[0]
+        reasons = rf"Qdrant {version} .*qdrant#9641.*qdrant#9105.*qdrant#9317.*1\.19\.0.*`yes`"
         with pytest.raises(Conflict, match=reasons):
             rollback_vector(photos)
         assert contents(photos, ["raw", "pca"]) == before
@@ -77,7 +77,7 @@ def test_a_name_that_such_a_server_has_removed_is_used_again_only_after_a_yes(
         assert manifest(store).removed == {"pca": "1.18.3"}
         again = ImageCollection.open(store, "photos")
         for act in (backfill, plan_backfill):
-            with pytest.raises(Conflict, match=r"removed .* by Qdrant 1\.18\.3.*#9317.*--yes"):
+            with pytest.raises(Conflict, match=r"removed .* by Qdrant 1\.18\.3.*#9317.*`yes`"):
                 act(again, PROJECTION)
         assert set(again.info().vectors) == {"raw"}
         assert backfill(again, PROJECTION, vector="pca_2").projected == N
@@ -327,7 +327,9 @@ def test_a_complete_vector_is_set_up_by_its_owner_or_where_it_is_asked_for() -> 
         assert settings_of(store)["on_disk"] is False
         backfill(photos, PROJECTION, on_disk=True)
         assert settings_of(store) == FULL
-        with pytest.raises(InputError, match=r"stored as float32 already.*--to.*--rollback"):
+        with pytest.raises(
+            InputError, match=r"stored as float32 already.*another `vector`.*roll this one back"
+        ):
             backfill(photos, PROJECTION, datatype="float16")
 
 
@@ -389,5 +391,5 @@ def test_a_vector_is_added_beside_one_without_a_name(uses_grpc: bool) -> None:
 def test_below_1_18_a_vector_without_a_name_needs_a_copy() -> None:
     with at("1.17.1") as (_, store):
         photos = shop(store, {}, vector=UNNAMED)
-        with pytest.raises(Unsupported, match="--new-collection NAME"):
+        with pytest.raises(Unsupported, match="`new_collection`"):
             backfill(photos, PROJECTION, source=UNNAMED)

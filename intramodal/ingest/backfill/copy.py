@@ -216,7 +216,7 @@ def original_of(collection: ImageCollection, new_name: str) -> ImageCollection:
     if not collection.store.exists(known.collection):
         raise InputError(
             f"{new_name!r} is the copy of {known.collection!r}, which is gone; leave out "
-            f"--new-collection to fill what it lacks"
+            f"`new_collection` to fill what it lacks"
         )
     return ImageCollection.open(collection.store, known.collection)
 
@@ -241,7 +241,8 @@ def check_copyable(copy: Copy) -> None:
     if len(set(names)) != len(names):
         raise InputError(
             f"the unnamed vector of {collection.name!r} becomes {_NAME_OF_UNNAMED!r}, which is "
-            f"another vector's name already; give that one another name first, or --to another"
+            f"another vector's name already; give that one another name first, or "
+            f"another `vector`"
         )
     _check_carried(copy)
     _check_new_name(copy)
@@ -267,7 +268,7 @@ def _check_carried(copy: Copy) -> None:
 def _check_new_name(copy: Copy) -> None:
     store, new = copy.collection.store, copy.new_name
     if new == copy.collection.name:
-        raise InputError(f"{new!r} cannot be copied into itself; give another --new-collection")
+        raise InputError(f"{new!r} cannot be copied into itself; give another `new_collection`")
     if not store.exists(new):
         return
     known = CopyRecord.from_metadata(store.info(new).metadata)
@@ -275,7 +276,7 @@ def _check_new_name(copy: Copy) -> None:
         raise Conflict(
             f"there is a collection or an alias {new!r} already, and it is not a copy of "
             f"{copy.collection.name!r} with {copy.vector!r} through this projection; give another "
-            f"--new-collection, or drop that one"
+            f"`new_collection`, or drop that one"
         )
 
 

@@ -188,8 +188,7 @@ def _check_datatype(there: VectorSpec, vector: str, storing: Storing) -> None:
     if storing.datatype not in (None, there.datatype):
         raise InputError(
             f"{vector!r} is stored as {there.datatype} already, and a store cannot change that to "
-            f"{storing.datatype}; fill another vector with --to, or remove this one with "
-            f"--rollback first"
+            f"{storing.datatype}; fill another `vector`, or roll this one back first"
         )
 
 
@@ -278,7 +277,7 @@ def _on_collection(settings: Mapping[str, Any], storing: Storing) -> list[str]:
         return []
     return [
         f"the collection's own product quantization is for every vector that has none, also for "
-        f"the new one: {_WHY_NO_PRODUCT} (--quantize)"
+        f"the new one: {_WHY_NO_PRODUCT} (quantize)"
     ]
 
 

@@ -132,12 +132,12 @@ def rollback_vector(
     if risk and not (yes or dry_run):
         raise Conflict(
             f"{vector!r} is not removed: {risk}; upgrade the server first, search another vector "
-            f"and leave this one where it is, or give --yes"
+            f"and leave this one where it is, or give `yes`"
         )
     n = collection.count(Filter(has_vector=vector)) if has_vector else 0
     if not dry_run:
         collection.forget(vector)
-    notes = [f"this needs --yes: {risk}"] if risk and dry_run else []
+    notes = [f"this has to be confirmed (yes): {risk}"] if risk and dry_run else []
     notes += _rights(collection) if dry_run else []
     return RollbackSummary(collection.name, vector, removed=n, is_plan=dry_run, notes=notes)
 
@@ -154,7 +154,7 @@ def _projected_vector(collection: ImageCollection, vector: str | None) -> str | 
     if vector is None and len(projected) > 1:
         there = ", ".join(repr(name) for name in projected)
         raise InputError(
-            f"{collection.name!r} has several projected vectors; name one of {there} with --to"
+            f"{collection.name!r} has several projected vectors; name one of {there} as `vector`"
         )
     if vector is not None and vector not in projected and vector in collection.vectors:
         there = ", ".join(repr(name) for name in projected) or "none"
@@ -196,7 +196,7 @@ def _back_to_original(
         shown = ", ".join(str(point) for point in only_in_new[:_MOST_SHOWN])
         raise Conflict(
             f"{new!r} holds {in_points(len(only_in_new))} that {old!r} lacks (such as {shown}), "
-            f"and clients would lose them; write them to {old!r} first, or give --yes"
+            f"and clients would lose them; write them to {old!r} first, or give `yes`"
         )
     if aliases and not dry_run:
         store.set_aliases(dict.fromkeys(aliases, old))

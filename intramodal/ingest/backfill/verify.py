@@ -94,8 +94,7 @@ class VerifySummary:
             made_of += f" or {self.known_field!r}"
         return (
             f"{self.stale:,} of {in_points(self.checked)} are stale: their "
-            f"{made_of} has changed since {self.vector!r} was computed; recompute them with "
-            f"--recompute"
+            f"{made_of} has changed since {self.vector!r} was computed; recompute them"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -185,8 +184,8 @@ def on_others(
     return [
         f"{vector!r} is not called complete: {len(stale)} of {n_checked} points of a sample hold "
         f"vectors that this projection has not made of their {source!r} (those of another "
-        f"projection, or of an earlier {source!r}); check all with --verify, compute them anew "
-        f"with --recompute, then run the same command again"
+        f"projection, or of an earlier {source!r}); verify all, recompute those, then run "
+        f"the same again"
     ]
 
 

@@ -100,7 +100,7 @@ def check_target(collection: ImageCollection, vector: str, vectors: Vectors) -> 
     if made_of_it and len(vectors) == 1:
         raise InputError(
             f"collection {collection.name!r} has the projected vector {made_of_it[0]!r} and new "
-            f"points would lack it; give --projection FILE, the one it was made with"
+            f"points would lack it; give `projection`, the one it was made with"
         )
     return is_new
 

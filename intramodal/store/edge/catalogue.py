@@ -80,7 +80,7 @@ class Catalogue:
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise StoreError(
                 f"{path} is not a catalogue of version {_VERSION} ({error}); upgrade intramodal, "
-                f"restore the file, or choose another --store"
+                f"restore the file, or choose another store"
             ) from error
 
     @contextmanager

@@ -279,7 +279,7 @@ class KeyedShards(Shards):
             return NotFound(f"cannot change {self._name!r}: No point with id {point} found")
         return InputError(
             f"{self._name!r} puts points into shards by key and {point!r} is new; give the key of "
-            f"new points (--into-shard KEY), one that the collection has"
+            f"new points (`shard_key`), one that the collection has"
         )
 
 

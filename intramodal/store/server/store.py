@@ -415,7 +415,7 @@ class ServerStore(Store):
             raise Unsupported(
                 f"Qdrant {self._connection.version} at {self.location} cannot add or delete a "
                 f"vector of an existing collection; upgrade it to 1.18.2 or later, or copy into a "
-                f"new collection (--new-collection NAME)"
+                f"new collection (`new_collection`)"
             )
 
     def risk_of_adding_vectors(self) -> str:

@@ -180,7 +180,7 @@ def test_evidence_that_cannot_be_had_decides_nothing(rng: np.random.Generator) -
     both = field(found, {}, "tags")
     assert (both["verdict_retrieval"], both["verdict"]) == ("not_worse", "inconclusive")
     assert "Few-shot accuracy needs one value per image" in both["sentence"]
-    assert "--task retrieval judges by retrieval alone" in both["sentence"]
+    assert "the task retrieval judges without it" in both["sentence"]
     assert field(found, RETRIEVAL, "tags")["verdict"] == "not_worse"
     shots = field(found, {"tasks": ("fewshot",)})
     assert [shots[key] for key in ("delta", "interval", "p_value", "p_adjusted")] == [None] * 4
@@ -290,7 +290,7 @@ def test_details_name_the_classes_and_queries_that_change_most(rng: np.random.Ge
         ("label", {"duplicates": 1.0}, "cosine between 0 and 1"),
         ("label", {"max_queries": 5, "all_queries": True}, "contradict each other"),
         ("label", {"resampling": Resampling("nothing")}, "cluster field 'nothing'"),
-        ("tags", {"resampling": Resampling("class")}, "--cluster image"),
+        ("tags", {"resampling": Resampling("class")}, "resample by 'image' instead"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_a_sentence(
@@ -302,7 +302,7 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(
 
 def test_few_classes_are_no_population_while_their_pictures_are(rng: np.random.Generator) -> None:
     found = two_vectors(rng, n_classes=4, noise=(2.0, 0.8))
-    with pytest.raises(InputError, match="at least 5; use --cluster image"):
+    with pytest.raises(InputError, match="at least 5; resample by 'image' instead"):
         field(found, {"resampling": Resampling("class")})
     assert field(found)["verdict"] == "better"
 

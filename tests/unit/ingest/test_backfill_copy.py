@@ -356,7 +356,7 @@ def test_the_copy_of_a_collection_that_is_gone_says_so(store: Store) -> None:
     store.set_alias("shown", "photos")
     copy_collection(photos, PROJECTION, new_collection="new")
     store.drop("photos")
-    with pytest.raises(InputError, match="leave out --new-collection"):
+    with pytest.raises(InputError, match="leave out `new_collection`"):
         copy_collection(copied(store), PROJECTION, new_collection="new")
 
 
@@ -388,7 +388,7 @@ def test_a_name_that_is_taken_by_anything_else_is_refused(store: Store, occupy: 
     occupy(store)
     before = store.info("new")
     for act in (plan_copy, copy_collection):
-        with pytest.raises(Conflict, match="another --new-collection"):
+        with pytest.raises(Conflict, match="another `new_collection`"):
             act(photos, PROJECTION, new_collection="new")
     assert store.info("new") == before
 

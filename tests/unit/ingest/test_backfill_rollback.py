@@ -96,7 +96,7 @@ def test_of_several_projected_vectors_one_must_be_named(store: Store) -> None:
     photos = photos_in(store)
     backfill(photos, PROJECTION)
     backfill(photos, Projection(-MATRIX, "pca", "test", "ab"), vector="other")
-    with pytest.raises(InputError, match="'other', 'pca' with --to"):
+    with pytest.raises(InputError, match="'other', 'pca' as `vector`"):
         rollback_vector(photos)
     rollback_vector(photos, vector="other")
     assert set(photos.info().vectors) == {"raw", "pca"}
@@ -153,7 +153,7 @@ def test_points_that_only_the_copy_has_are_not_left_behind_unasked(
     write(copied, range(900, 905))
     plan = rollback_vector(copied, dry_run=True)
     assert plan.only_in_new == 5
-    with pytest.raises(Conflict, match=r"holds 5 points that 'photos' lacks .*--yes"):
+    with pytest.raises(Conflict, match=r"holds 5 points that 'photos' lacks .*`yes`"):
         rollback_vector(copied)
     assert store.aliases() == {"shown": "new"}
     done = rollback_vector(copied, yes=True)

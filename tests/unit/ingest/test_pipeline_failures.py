@@ -47,7 +47,7 @@ def test_another_or_no_projection_is_refused(
     other = plain_projection(PlainEncoder(seed=1))
     with pytest.raises(ManifestMismatchError, match="fitted for"):
         ingest_images(records(), collection, encoder=encoder, projection=other)
-    with pytest.raises(InputError, match="would lack it; give --projection"):
+    with pytest.raises(InputError, match="would lack it; give `projection`"):
         ingest_images(records(), collection, encoder=encoder)
     bare = collection_for(store, encoder, name="bare")
     with pytest.raises(ManifestMismatchError, match="no 'pca'"):

@@ -57,7 +57,9 @@ def test_more_than_a_tenth_and_ten_points_are_deleted_with_yes_only(
     rest = records(n_stored - n_gone)
     assert plan_prune(rest, collection).needs_yes is not is_deleted
     if not is_deleted:
-        with pytest.raises(InputError, match=rf"{n_gone} of {n_stored} points .* --prune --yes"):
+        with pytest.raises(
+            InputError, match=rf"{n_gone} of {n_stored} points .* confirm with `yes`"
+        ):
             ingest_images(rest, collection, encoder=encoder, prune=True)
         assert collection.count() == n_stored
     assert (

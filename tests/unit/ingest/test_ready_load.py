@@ -256,7 +256,7 @@ def test_projections_that_do_not_fit_are_refused(
         load(store, source, projection=half, vector="pca")
     assert not store.exists("shop")
     load(store, source, projection=half)
-    with pytest.raises(InputError, match="would lack it; give --projection"):
+    with pytest.raises(InputError, match="would lack it; give `projection`"):
         load(store, source)
     with pytest.raises(ManifestMismatchError, match="was made by"):
         load(store, source, projection=Projection(-half.matrix, "pca", MODEL, "3f9a"))

@@ -92,7 +92,7 @@ def test_dropping_everything_is_refused(W: tuple[np.ndarray, np.ndarray]) -> Non
 def test_directions_that_the_projectors_do_not_share_are_refused(rng: np.random.Generator) -> None:
     # A text tower of width 6 reaches 6 of 16 dimensions.
     image, text = rng.normal(size=(D, D_IMAGE)), rng.normal(size=(D, 6))
-    with pytest.raises(RankError, match=r"share 6 directions .* --k-bottom of at least 10"):
+    with pytest.raises(RankError, match=r"share 6 directions .* `k_bottom` of at least 10"):
         made(IsoClip(0, 0), image, text)
     assert made(IsoClip(2, 10), image, text).dim_out == 4
 
