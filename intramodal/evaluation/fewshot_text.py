@@ -17,17 +17,16 @@ from numpy.typing import NDArray
 
 from intramodal.errors import InputError, MismatchError
 from intramodal.evaluation.classifiers import FITS
-from intramodal.evaluation.distances import distance_note, other_distances
+from intramodal.evaluation.distances import other_distances
 from intramodal.evaluation.fewshot import (
     Counts,
     FewshotResult,
     FewshotResults,
-    by_field,
     fewshot_result,
     joined,
     run_fewshot,
 )
-from intramodal.evaluation.label_evidence import beside_fields, json_evidence
+from intramodal.evaluation.label_evidence import beside_fields
 from intramodal.evaluation.protocols import (
     N_SEEDS,
     Lengths,
@@ -111,24 +110,12 @@ class FewshotTextResults(FewshotResults):
 
     def to_dict(self, *, classes: bool = False) -> dict[str, Any]:
         """Return what ``--json`` prints; with `classes` every class's accuracy, too."""
-        return {
-            "collection": self.points.collection,
-            "where": self.points.where,
-            "labels_from": self.points.labels_from,
-            "held_out": self.points.held_out,
-            "label_evidence": json_evidence(self.label_evidence),
+        return super().to_dict(classes=classes) | {
             "vector": self.vector,
             "texts": self.texts,
             "template": self.template,
             "preset": self.preset,
-            "protocol": self.protocol,
-            "shots_from": dict(self.shots_from),
             "n_validation": self.validation,
-            "n_episodes": self.episodes,
-            "seed": self.seed,
-            "fields": by_field(self.results, with_classes=classes),
-            "distance_note": distance_note(self.distances, has_map=False),
-            "run_id": self.run_id,
         }
 
 
