@@ -72,13 +72,13 @@ def _run(scratch: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def driven(page: Path, scratch: Path, script: str) -> str:
+def driven(page: Path, scratch: Path, script: str, *, width: int = 1280) -> str:
     """Return the document after a script has worked in a copy of the page without a policy."""
     text = page.read_text(encoding="utf-8")
     without = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
     copy = scratch / f"driven-{page.name}"
     copy.write_text(without.replace("</body>", f"<script>{script}</script></body>"), "utf-8")
-    return _run(scratch, "--dump-dom", "--window-size=1280,2000", copy.as_uri()).stdout
+    return _run(scratch, "--dump-dom", f"--window-size={width},2000", copy.as_uri()).stdout
 
 
 def overflow(page: Path, scratch: Path, *, width: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,15 @@ def test_no_table_of_the_unfolded_report_is_wider_than_the_page(
     text = report.read_text(encoding="utf-8")
     page.write_text(text.replace("<details", "<details open"), encoding="utf-8")
     assert chromium.overflow(page, tmp_path, width=1280) <= 0
+
+
+def test_the_costs_of_the_first_screen_are_whole_on_a_phone(report: Path, tmp_path: Path) -> None:
+    # Headless Chromium makes no window below 500 pixels: the page is as narrow as on a phone.
+    script = """
+        document.body.style.width = '400px';
+        const box = document.querySelector('.mini .scroll');
+        for (const cell of box.querySelectorAll('td:first-child'))
+            cell.textContent = 'pca_names > raw';
+        document.documentElement.dataset.cut = box.scrollWidth - box.clientWidth;"""
+    seen = chromium.driven(report, tmp_path, script, width=500)
+    assert re.findall(r'data-cut="(-?\d+)"', seen) == ["0"]
