@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -47,6 +48,18 @@ def walk(command: click.Command, path: str = "") -> list[tuple[str, click.Comman
     return [
         row for name, child in children.items() if child for row in walk(child, f"{path} {name}")
     ]
+
+
+def digest(vector: str) -> str:
+    """Return the SHA-256 of all that `photos` of the default store holds and says of itself."""
+    found = hashlib.sha256()
+    with open_store(DEFAULT_STORE) as store:
+        info = store.info("photos")
+        found.update(repr((sorted(info.vectors), info.metadata, info.indexes)).encode())
+        for page in store.scroll("photos", vectors=[vector], payload=True):
+            found.update(repr((page.ids, page.payloads)).encode())
+            found.update(page.vectors[vector].tobytes())
+    return found.hexdigest()
 
 
 def make_declared(X: Floats, payloads: Sequence[dict[str, Any]], model: str, file: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import subprocess
 from pathlib import Path
@@ -16,7 +15,7 @@ from intramodal.fit_rows import FitRows
 from intramodal.projection.projection import Projection
 from intramodal.store.base import VectorSpec
 from intramodal.types import declared_fingerprint
-from tests.cli.kit import invoke, run
+from tests.cli.kit import digest, invoke, run
 
 N, D, K = 200, 32, 4
 MODEL = "their model"
@@ -33,18 +32,6 @@ def store_photos(vector: str) -> None:
         store.create("photos", {vector: VectorSpec(D)})
         payloads = [{"kind": f"k{kind}"} for kind in kinds]
         store.upsert("photos", list(range(N)), {vector: X}, payloads)
-
-
-def digest(vector: str) -> str:
-    """Return the SHA-256 of all that the collection holds and says of itself."""
-    found = hashlib.sha256()
-    with open_store(DEFAULT_STORE) as store:
-        info = store.info("photos")
-        found.update(repr((sorted(info.vectors), info.metadata, info.indexes)).encode())
-        for page in store.scroll("photos", vectors=[vector], payload=True):
-            found.update(repr((page.ids, page.payloads)).encode())
-            found.update(page.vectors[vector].tobytes())
-    return found.hexdigest()
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from intramodal import AnchorSet, Projection, open_store
 from intramodal.commands.options import DEFAULT_STORE
 from intramodal.store.base import VectorSpec
 from intramodal.types import Floats, unit_rows
-from tests.cli.kit import cells_of, invoke, run
+from tests.cli.kit import cells_of, digest, invoke, run
 
 N, D, N_KINDS = 90, 16, 6
 NAME = "pca_centered@query"
@@ -27,18 +26,6 @@ def store_photos(X: Floats, labels: list[str], vector: str = "raw") -> None:
         store.create("photos", {vector: VectorSpec(X.shape[1])})
         payloads = [{"kind": label, "path": f"{i}.jpg"} for i, label in enumerate(labels)]
         store.upsert("photos", list(range(len(X))), {vector: X}, payloads)
-
-
-def digest(vector: str) -> str:
-    """Return the SHA-256 of all that the collection holds and says of itself."""
-    found = hashlib.sha256()
-    with open_store(DEFAULT_STORE) as store:
-        info = store.info("photos")
-        found.update(repr((sorted(info.vectors), info.metadata, info.indexes)).encode())
-        for page in store.scroll("photos", vectors=[vector], payload=True):
-            found.update(repr((page.ids, page.payloads)).encode())
-            found.update(page.vectors[vector].tobytes())
-    return found.hexdigest()
 
 
 @pytest.fixture(autouse=True)
