@@ -30,7 +30,7 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@touch $@ $(VENV)/.light $(VENV)/.encoders
 
 demo: $(VENV)/.light   ## the main job on shipped pictures and vectors, without torch
-	@echo "about a minute the first time, while kernels are compiled; then about 15 seconds"
+	@echo "less than a minute the first time, while kernels are compiled; then about 15 seconds"
 	$(BIN)/intramodal demo --out intramodal-demo
 
 demo-encode: $(VENV)/.encoders   ## the same, the pictures encoded by the shipped model
