@@ -26,6 +26,5 @@ def in_threads(kernel: Any, n: int, *arguments: Any) -> None:
         return
     bounds = np.linspace(0, n, 1 + min(n, _PARTS_PER_THREAD * n_threads)).astype(int).tolist()
     with ThreadPoolExecutor(n_threads) as threads:
-        done = [threads.submit(kernel, part, *arguments) for part in pairwise(bounds)]
-        for part in done:
-            part.result()
+        # After an error, or an interruption, no further part is begun.
+        list(threads.map(lambda part: kernel(part, *arguments), pairwise(bounds)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numba
 import numpy as np
@@ -37,12 +38,18 @@ def test_one_thread_is_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == [((0, 8), threading.current_thread())]
 
 
-def test_an_error_in_a_part_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_part_is_raised_and_ends_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 2)
+    begun, failed = [], threading.Event()
 
     def kernel(part: tuple[int, int]) -> None:
-        if part[1] == 16:
-            raise MemoryError("the last part")
+        begun.append(part)
+        if part[0] == 0:
+            failed.set()
+            raise MemoryError("the first part")
+        assert failed.wait(timeout=30)
+        time.sleep(0.5)  # the caller has time to hear of it
 
-    with pytest.raises(MemoryError, match="the last part"):
+    with pytest.raises(MemoryError, match="the first part"):
         in_threads(kernel, 16)
+    assert len(begun) < 8  # not all of them
