@@ -166,7 +166,7 @@ def _given(options: Mapping[str, Any], *names: str) -> list[str]:
 
 def _show(result: dict[str, Any]) -> None:
     from intramodal.commands.columns import wide
-    from intramodal.commands.printing import is_wide, note, print_table, say
+    from intramodal.commands.printing import is_wide, note, print_table, say, say_label_evidence
 
     rows = [
         (field, name, *_figures(figures), f"{figures['bytes_per_point']:,}", figures["dims"])
@@ -181,6 +181,10 @@ def _show(result: dict[str, Any]) -> None:
         say(one["sentence"])
         for line in one["commands"]:
             say(f"  {line}")
+        beside = one["label_evidence"].items()
+        say_label_evidence(
+            (field, each) for name, each in beside if is_wide() or name == one["choice"]
+        )
         if one["n_labelled"] > one["n_rows"]:
             note(
                 f"{field}: chosen by {one['n_rows']:,} of {one['n_labelled']:,} labelled images "

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from dataclasses import field as dataclass_field
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -18,12 +20,14 @@ from intramodal.evaluation.candidates import (
     N_FOLDS,
     POSTERIOR,
     RAW,
+    evidence_of,
     folds_of,
     judged,
     makers_of,
     thinned,
 )
 from intramodal.evaluation.intervals import DIFFERENCE, Effect, resampled_t
+from intramodal.evaluation.label_evidence import LabelEvidence
 from intramodal.evaluation.labelled_rows import FIT_SHARE, MOST_READ, FitTable
 from intramodal.evaluation.results import Results, log_source
 from intramodal.evaluation.tasks import Points
@@ -106,6 +110,8 @@ class FieldAdvice:
         All labelled rows for fitting, by class.
     n_judging : int
         Images that judge a map at a time.
+    label_evidence : dict of str to LabelEvidence
+        What stands beside figures of candidates that see labels, the mean over five folds.
     """
 
     field: str
@@ -114,6 +120,7 @@ class FieldAdvice:
     n_rows: int
     counts: Mapping[str, int]
     n_judging: int
+    label_evidence: Mapping[str, LabelEvidence] = dataclass_field(default_factory=dict)
 
     @property
     def choice(self) -> Candidate:
@@ -167,6 +174,7 @@ class FieldAdvice:
             "classes": dict(self.counts),
             "few": self.few,
             "candidates": {one.name: one.to_dict() for one in self.candidates},
+            "label_evidence": {n: one.to_dict() for n, one in self.label_evidence.items()},
             "not_offered": dict(self.not_offered),
         }
 
@@ -174,7 +182,9 @@ class FieldAdvice:
         """Return field, choice and its gain."""
         best = self.choice
         gain = "" if best.gain is None else f", mAP {_points(best.gain)}"
-        return f"FieldAdvice({self.field!r}: {best.name}{gain})"
+        beside = self.label_evidence.get(best.name)
+        told = "" if beside is None else f"; {beside.sentence}"
+        return f"FieldAdvice({self.field!r}: {best.name}{gain}{told})"
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -231,6 +241,8 @@ class Advice(Results):
                 about: Any = {"vector": each.name, "field": one.field, "n": one.n_rows}
                 run.log_metric("mAP", each.map, **about)
                 run.log_metric("precision@1", each.precision, **about)
+                if each.name in one.label_evidence:
+                    one.label_evidence[each.name].log(run, field=one.field, n=one.n_rows)
                 if each.gain is not None:
                     ends = each.gain.interval
                     run.log_metric("gain in mAP", each.gain.delta, interval=ends, **about)
@@ -244,7 +256,12 @@ class Advice(Results):
 
     def _repr_html_(self) -> str:
         rows = self._rows()
-        return html_table(list(rows[0]), [list(row.values()) for row in rows])
+        told = (
+            f"<p>{escape(f'{one.field}: {beside.sentence}')}</p>"
+            for one in self
+            for beside in one.label_evidence.values()
+        )
+        return "".join([html_table(list(rows[0]), [list(row.values()) for row in rows]), *told])
 
     def __repr__(self) -> str:
         """Return the choice for each field, one a line."""
@@ -374,6 +391,7 @@ def _advised(
         len(used.X),
         labelled.labels.counts,
         len(used.X) // N_FOLDS,
+        evidence_of(used, folds, {name: makers[name] for name in figures}, seed),
     )
 
 

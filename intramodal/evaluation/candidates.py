@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intramodal.evaluation.held_out import NEAR_COPY
+from intramodal.evaluation.label_evidence import LabelEvidence, label_evidence
 from intramodal.evaluation.ranking import rank
 from intramodal.evaluation.tasks import RetrievalTask
 from intramodal.fit_rows import FEW_ROWS
@@ -24,7 +25,15 @@ from intramodal.projection.fit import (
     text_projection,
 )
 from intramodal.projection.projection import CENTERED, Projection
-from intramodal.types import Encoder, Floats, VectorTable, unit_rows
+from intramodal.types import (
+    Encoder,
+    FittedVector,
+    Floats,
+    HeldOut,
+    PointId,
+    VectorTable,
+    unit_rows,
+)
 
 RAW, PCA_CENTRED = "raw", "pca_centered"
 WORDS, LABEL, POSTERIOR = "words", "label", "posterior"
@@ -161,3 +170,49 @@ def judged(rows: LabelledRows, held: Mask, make: Maker) -> tuple[float, float]:
     task = RetrievalTask.from_table(table, rows.field, min_class_size=1)
     found: Any = rank(*task.vectors(table, "made"), task.relevance, ks=(1,))
     return float(found.ap.mean()), float(found.figures["precision@1"].mean())
+
+
+def evidence_of(
+    rows: LabelledRows, folds: Sequence[Mask], makers: Mapping[str, Maker], seed: int
+) -> dict[str, LabelEvidence]:
+    """Return what stands beside figures of candidates that see labels: over the first folds."""
+    found: dict[str, list[LabelEvidence]] = {n: [] for n in (LABEL, POSTERIOR) if n in makers}
+    for held in folds[:N_FOLDS] if found else ():
+        table = _folded(rows, held, {name: makers[name] for name in found})
+        task = RetrievalTask.from_table(table, rows.field, min_class_size=1)
+        for name, parts in found.items():
+            one = label_evidence(table, task, name, seed=seed)
+            parts += [] if one is None else [one]
+    return {name: _averaged(parts) for name, parts in found.items() if parts}
+
+
+def _folded(rows: LabelledRows, held: Mask, makers: Mapping[str, Maker]) -> VectorTable:
+    """Return the rows that are held out, as if the others had left a collection."""
+    others = rows.take(np.flatnonzero(~held))
+    made = {name: make(others, rows.X) for name, make in makers.items()}
+    # All classes count as known: a fold lacks some that the map itself will have seen.
+    fitted = {name: FittedVector(rows.labels, RAW) for name in makers}
+
+    def part(mask: Mask, gone: HeldOut | None = None) -> VectorTable:
+        y = {rows.field: [label for label, kept in zip(rows.y, mask, strict=True) if kept]}
+        ids: list[PointId] = [*np.flatnonzero(mask).tolist()]
+        table = VectorTable(ids, {RAW: np.asarray(rows.X[mask])}, y, held_out=gone)
+        return table.with_unit_vectors({name: Z[mask] for name, Z in made.items()})
+
+    n_fit = int((~held).sum())
+    return part(held, HeldOut(fitted, part(~held), frozenset(), n_fit, 0, held))
+
+
+def _averaged(parts: Sequence[LabelEvidence]) -> LabelEvidence:
+    """Return the mean over folds."""
+
+    def mean(values: Iterable[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return float(np.mean(known)) if known else None
+
+    return replace(
+        parts[0],
+        control=mean(one.control for one in parts),
+        chance=mean(one.chance for one in parts),
+        accuracy=mean(one.accuracy for one in parts),
+    )

@@ -98,6 +98,22 @@ def test_labels_that_say_nothing_gain_nothing(table: VectorTable, advice: Advice
             assert one.first_gain.interval[0] < 0 < one.first_gain.interval[1]
 
 
+def test_control_and_accuracy_stand_beside_candidates_that_see_labels(advice: Advice) -> None:
+    for one in advice:
+        assert set(one.label_evidence) == {"label", "posterior"}
+        for beside in one.label_evidence.values():
+            assert beside.control is not None
+            # Mean of 5 folds of 30 images: their standard error is .02.
+            assert beside.control == pytest.approx(beside.chance, abs=0.06)
+    seen, blind = (advice[field].label_evidence["label"].accuracy for field in ("kind", "noise"))
+    assert seen is not None
+    assert blind is not None
+    assert seen > 0.6
+    assert blind == pytest.approx(1 / K, abs=0.13)  # three standard errors of 150 images
+    assert repr(advice["kind"]).count("fitted to shuffled") == 1
+    assert advice._repr_html_().count("fitted to shuffled") == 4
+
+
 def test_no_label_of_a_row_that_is_not_for_fitting_has_a_say(
     table: VectorTable, advice: Advice
 ) -> None:
