@@ -24,7 +24,8 @@ import numpy as np
 import pytest
 
 from intramodal.fit_rows import FitRows
-from intramodal.ingest.backfill.in_place import backfill
+from intramodal.ingest.backfill.in_place import backfill, recompute
+from intramodal.ingest.backfill.verify import verify_vector
 from intramodal.ingest.input_file import InputFile
 from intramodal.ingest.pipeline import IngestSummary, ingest_images, ingest_vectors
 from intramodal.ingest.sources.formats import open_source
@@ -35,10 +36,11 @@ from intramodal.projection.fit import LabelledRows, fit_posterior
 from intramodal.projection.posterior import PosteriorMap
 from intramodal.projection.projection import Projection
 from intramodal.projection.stored_map import StoredMap
+from intramodal.store.base import Filter
 from intramodal.store.collection import ImageCollection
 from intramodal.store.manifest import VectorOrigin
 from intramodal.store.open import open_store
-from intramodal.types import unit_rows
+from intramodal.types import PointId, unit_rows
 from tests.children import guarded
 from tests.plain_encoder import (
     DIM,
@@ -90,7 +92,7 @@ class TellingCodes(PosteriorMap):
         return super().apply(X)
 
 
-def plain_posterior() -> PosteriorMap:
+def plain_posterior(*, known: bool = False) -> PosteriorMap:
     """Return codes of three classes."""
     rng = np.random.default_rng(8)
     y = np.arange(90) % 3
@@ -98,7 +100,7 @@ def plain_posterior() -> PosteriorMap:
     encoder = PlainEncoder()
     made_by = (encoder.name, encoder.fingerprint)
     rows = LabelledRows(X, [f"l{code}" for code in y], "label", FitRows(share=0.5), made_by)
-    return fit_posterior(rows)
+    return fit_posterior(rows, known=known)
 
 
 def telling(made: StoredMap) -> StoredMap:
@@ -138,6 +140,12 @@ def run_backfill(projection: StoredMap, store: str) -> Any:
     with open_store(store) as opened:
         shop = ImageCollection.open(opened, "shop")
         return backfill(shop, projection, batch_size=BATCH)
+
+
+def run_recompute(projection: StoredMap, store: str) -> Any:
+    with open_store(store) as opened:
+        shop = ImageCollection.open(opened, "shop")
+        return recompute(shop, projection, where=Filter(), batch_size=BATCH)
 
 
 def run_vectors(folder: str, store: str, *, is_telling: bool = False) -> IngestSummary:
@@ -306,6 +314,42 @@ def test_a_killed_backfill_of_posterior_codes_is_completed_by_the_same_call(
 
 
 @pytest.fixture(scope="module")
+def relabelled(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the store with codes of known labels, all of which have changed since; closed."""
+    folder = tmp_path_factory.mktemp("relabelled") / "store"
+    shutil.copytree(shop, folder)
+    assert run_backfill(plain_posterior(known=True), str(folder)).projected == N_POINTS
+    with open_store(str(folder)) as store:
+        for label in range(3):
+            points: list[PointId] = list(range(label, N_POINTS, 3))
+            store.set_payload("shop", points, {"label": f"l{label}"})
+    return folder
+
+
+@pytest.mark.parametrize(
+    "kill",
+    [0, *(pytest.param(kill, marks=pytest.mark.slow) for kill in range(1, max(20, KILLS)))],
+)
+def test_a_killed_recomputation_of_known_labels_is_completed_by_the_same_call(
+    relabelled: Path, tmp_path: Path, kill: int
+) -> None:
+    store = str(tmp_path / "store")
+    shutil.copytree(relabelled, store)
+    before = contents(store, "shop", ["raw"])
+    made = plain_posterior(known=True)
+    kill_during(*moment(kill + 3000, N_POINTS // BATCH), "recompute-known", store)
+    assert run_recompute(made, store).projected == N_POINTS
+    assert contents(store, "shop", ["raw"]) == before
+    with open_store(store) as opened:
+        collection = ImageCollection.open(opened, "shop")
+        assert collection.origin("posterior_label").is_complete
+        assert verify_vector(collection, made, n=N_POINTS).stale == 0
+        table = collection.table(["posterior_label"], payload=["n"])
+    codes = table.vectors["posterior_label"][:, :3]
+    np.testing.assert_array_equal(codes, np.eye(3)[np.array(table.payload["n"]) % 3])
+
+
+@pytest.fixture(scope="module")
 def vectors(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return a folder with ready vectors, some of them unusable, and their metadata."""
     folder = tmp_path_factory.mktemp("vectors")
@@ -344,6 +388,8 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.argv[1] == "ingest":
         run_ingest(TellingEncoder(seconds=0.01), sys.argv[2], sys.argv[3])
+    elif sys.argv[1] == "recompute-known":
+        run_recompute(telling(plain_posterior(known=True)), sys.argv[2])
     elif sys.argv[1] == "vectors":
         run_vectors(sys.argv[2], sys.argv[3], is_telling=True)
     else:
