@@ -133,7 +133,13 @@ def write_small_pages(path: Path, way: str, n: int) -> None:
     pq.write_table(pa.table(columns), path, row_group_size=n, **small)
 
 
-@pytest.mark.parametrize("way", ["ready", "matrix", "list", "images", "labels"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        *("ready", "images"),
+        *(pytest.param(way, marks=pytest.mark.slow) for way in ("matrix", "list", "labels")),
+    ],
+)
 def test_a_reader_of_parquet_holds_pages_and_no_row_group(tmp_path: Path, way: str) -> None:
     held = []
     for n in N_SMALL_PAGES:
