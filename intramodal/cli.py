@@ -21,7 +21,7 @@ import click
 from intramodal import __version__
 from intramodal.commands.configuration import name_variables, read_settings
 from intramodal.commands.next_steps import WORDS
-from intramodal.commands.options import JSON_ASKED, STOPPED, print_json
+from intramodal.commands.options import JSON_ASKED, STOPPED, SentenceGroup, print_json
 from intramodal.commands.printing import log_to_stderr, note, printable
 from intramodal.commands.streams import flush_stdout, usable_streams
 from intramodal.errors import IntramodalError
@@ -115,7 +115,7 @@ _LONGEST = 2000
 """Characters of an error on a terminal: a name in it can be of any length."""
 
 
-class CommandGroup(click.Group):
+class CommandGroup(SentenceGroup):
     """A group that imports a command when it is needed and turns our errors into exit codes."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:

@@ -166,7 +166,14 @@ def _given(options: Mapping[str, Any], *names: str) -> list[str]:
 
 def _show(result: dict[str, Any]) -> None:
     from intramodal.commands.columns import wide
-    from intramodal.commands.printing import is_wide, note, print_table, say, say_label_evidence
+    from intramodal.commands.printing import (
+        is_wide,
+        note,
+        print_table,
+        say,
+        say_label_evidence,
+        say_whole,
+    )
 
     rows = [
         (field, name, *_figures(figures), f"{figures['bytes_per_point']:,}", figures["dims"])
@@ -180,7 +187,7 @@ def _show(result: dict[str, Any]) -> None:
     for field, one in result["fields"].items():
         say(one["sentence"])
         for line in one["commands"]:
-            say(f"  {line}")
+            say_whole(f"  {line}")
         beside = one["label_evidence"].items()
         say_label_evidence(
             (field, each) for name, each in beside if is_wide() or name == one["choice"]

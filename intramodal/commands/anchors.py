@@ -6,7 +6,7 @@ import click
 
 from intramodal.commands.next_steps import program
 from intramodal.commands.options import CheckedCommand, json_option, preference, print_json
-from intramodal.commands.printing import note, print_data
+from intramodal.commands.printing import note, note_whole, print_data
 from intramodal.errors import InputError
 
 
@@ -35,4 +35,4 @@ def command(anchors: str, template: str | None, as_json: bool) -> None:
     else:
         print_data("".join(f"{prompt}\n" for prompt in prompts))
         note(f"{len(prompts):,} prompts, one per line; embed them in this order, then:")
-        note(f"  {program()} fit --text-vectors FILE.npy --made-by MODEL -o pca.safetensors")
+        note_whole(f"  {program()} fit --text-vectors FILE.npy --made-by MODEL -o pca.safetensors")

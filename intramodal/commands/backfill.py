@@ -377,11 +377,13 @@ def _note_compare(name: Name, result: dict[str, Any]) -> None:
 
 def _shown(result: dict[str, Any]) -> list[str]:
     hidden = ("failures", "notes", "sentence", "is_plan", "model_check", "replicas", "reason")
-    return [key for key, value in result.items() if key not in hidden and value is not None]
+    return [key for key, value in result.items() if key not in hidden and value not in (None, [])]
 
 
 def _cell(value: object) -> str:
     if isinstance(value, list):
         shown = [f"{item:,}" if isinstance(item, int) else str(item) for item in value]
         return ", ".join(shown[:_MOST_SHOWN]) + (", ..." if len(shown) > _MOST_SHOWN else "")
+    if isinstance(value, float):
+        return f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value) or "''"

@@ -54,6 +54,7 @@ from intramodal.commands.printing import (
     note,
     note_held_out,
     note_where,
+    note_whole,
     number,
     print_by_distance,
     print_table,
@@ -243,13 +244,15 @@ def command(session: Session, collection: str, **options: Any) -> None:
     _check_vectors(options)
     if options["labels"]:
         _refuse(options, _ONLY_UNLABELLED, "without --labels only")
-        found = _labelled(session, collection, options)
-        session.answer(found, partial(_print_labelled, options=options))
+        found, no_pictures, place = _labelled(session, collection, options)
+        shown = partial(_print_labelled, no_pictures=no_pictures, place=Name(place))
+        session.answer(found, partial(shown, options=options))
         _end(found.get("gate"))
     else:
         _refuse(options, _ONLY_LABELLED, "with --labels only")
-        found = _unlabelled(session, collection, options)
-        session.answer(found, partial(_print_agreement, options=options))
+        found, no_pictures = _unlabelled(session, collection, options)
+        shown = partial(_print_agreement, options=options, no_pictures=no_pictures)
+        session.answer(found, shown)
 
 
 def _check_vectors(options: dict[str, Any]) -> None:
@@ -265,7 +268,10 @@ def _check_vectors(options: dict[str, Any]) -> None:
         )
 
 
-def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dict[str, Any]:
+def _labelled(
+    session: Session, collection: str, options: dict[str, Any]
+) -> tuple[dict[str, Any], str, str]:
+    """Return the verdicts; why a report would show no pictures, and where maps are fitted."""
     from intramodal.evaluation.compare import compare
     from intramodal.evaluation.gate import gated
     from intramodal.evaluation.resampling import Resampling
@@ -318,7 +324,7 @@ def _labelled(session: Session, collection: str, options: dict[str, Any]) -> dic
     result = gated({**document.comparison}, fail_on=options["fail_on"], baseline=earlier)
     _write_junit(result, options["junit"], started, run)
     write_report(document, options["report"], run)
-    return result
+    return result, document.no_pictures, lines.place
 
 
 def _pair(photos: Any, options: dict[str, Any], projected: Any) -> tuple[str, str]:
@@ -417,7 +423,10 @@ def _texts(path: Path | None) -> Any:
     return ReadyTexts(read_matrix(path), str(path))
 
 
-def _unlabelled(session: Session, collection: str, options: dict[str, Any]) -> dict[str, Any]:
+def _unlabelled(
+    session: Session, collection: str, options: dict[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Return the agreement, and why the judging page shows no pictures."""
     from intramodal.commands.target import Target, TextSource
     from intramodal.errors import InputError
     from intramodal.evaluation.agreement import compare_unlabelled
@@ -455,20 +464,22 @@ def _unlabelled(session: Session, collection: str, options: dict[str, Any]) -> d
                 seed=options["seed"],
                 run=run,
             )
+            no_pictures = ""
             if options["report"] is not None:
-                _write_judging_page(photos, found, run, options, pictures)
-    return found.to_dict()
+                no_pictures = _write_judging_page(photos, found, run, options, pictures)
+    return found.to_dict(), no_pictures
 
 
 def _write_judging_page(
     photos: Any, found: Any, run: Any, options: dict[str, Any], pictures: Any
-) -> None:
+) -> str:
     from intramodal.reports.pages import judging_page
     from intramodal.reports.report import render_report
 
     with figures_kept(run, "runs show"):
         page = judging_page(photos, found, pictures=pictures, seed=options["seed"] or 0)
         render_report(page, options["report"])
+    return str(page.no_pictures)
 
 
 def _refuse(options: dict[str, Any], names: tuple[str, ...], when: str) -> None:
@@ -477,7 +488,7 @@ def _refuse(options: dict[str, Any], names: tuple[str, ...], when: str) -> None:
             raise click.UsageError(f"--{name.replace('_', '-')} has a meaning {when}")
 
 
-def _print_agreement(result: dict[str, Any], options: dict[str, Any]) -> None:
+def _print_agreement(result: dict[str, Any], options: dict[str, Any], *, no_pictures: str) -> None:
     a, b = result["vectors"]
     rows = [
         (str(row["id"]), f"{row['overlap']:.0%}") for row in result["agreement"]["disagreements"]
@@ -490,30 +501,33 @@ def _print_agreement(result: dict[str, Any], options: dict[str, Any]) -> None:
         ("pseudo-labels", one) for one in (labels.get("label_evidence") or {}).values()
     )
     _print_costs(result["cost"], result["vectors"])
-    _say_report(options)
+    _say_report(options, no_pictures)
     note_where(result)
+    note("a verdict needs labels: --labels FIELD of the payload, or --labels-from FILE")
     note_held_out(result)
     note(f"run {result['run_id']}")
     if options["report"] is None:
         note_again("-o", unused("judge.html"))
     else:
-        note(f"open it, vote and save; then: {program()} judge votes.json")
+        note_whole(f"open it, vote and save the votes; then: {program()} judge votes.json")
 
 
-def _print_labelled(result: dict[str, Any], options: dict[str, Any]) -> None:
+def _print_labelled(
+    result: dict[str, Any], options: dict[str, Any], *, no_pictures: str, place: Name
+) -> None:
     print_verdicts(result)
     if options["beside"]:
         _print_others(result)
     if "baseline" in result:
         say(printable(result["baseline"]["sentence"], limit=2000))
-    _say_report(options)
+    _say_report(options, no_pictures)
     if options["report"] is None:
         page = unused("report.html")
         note_next("report", str(result["run_id"]), "-o", page, at=("runs_url",))
-    _note_maps(result)
+    _note_maps(result, place)
 
 
-def _note_maps(result: dict[str, Any]) -> None:
+def _note_maps(result: dict[str, Any], place: Name) -> None:
     """Note how to fit the maps that may serve the fields that B does not, and which to take."""
     from intramodal.types import listed
 
@@ -523,13 +537,14 @@ def _note_maps(result: dict[str, Any]) -> None:
     fields = dict.fromkeys(name for one in maps for name in one["fields"])
     if fields:
         labels = ",".join(map(listed, fields))
-        place = Name(result["collection"])
         note_next("advise", place, "--labels", labels, *label_file_words())
 
 
-def _say_report(options: dict[str, Any]) -> None:
+def _say_report(options: dict[str, Any], no_pictures: str) -> None:
     if options["report"] is not None:
         say_made("report", options["report"])
+        if no_pictures:
+            note(f"{no_pictures} (--pictures, --picture-field)")
 
 
 def _print_others(result: dict[str, Any]) -> None:

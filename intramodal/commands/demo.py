@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from intramodal.commands.ingest import PICTURES_DEFAULTS, VECTORS_DEFAULTS
 from intramodal.commands.next_steps import command_line, say_made
 from intramodal.commands.options import CheckedCommand, json_option
-from intramodal.commands.printing import note, printable, say
+from intramodal.commands.printing import note_whole, printable, say
 from intramodal.commands.session import Access, Session, Workspace, access_options
 
 MODEL = "demo"
@@ -263,7 +263,7 @@ def _show(result: dict[str, Any]) -> None:
             say(f"largest {which}: {query['field']} {label!r}, average precision {ends}")
     say_made("report", result["report"])
     for line in result["next"]:
-        note(f"next: {line}")
+        note_whole(f"next: {line}")
 
 
 def _typed(ctx: click.Context, name: str) -> str | None:

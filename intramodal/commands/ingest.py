@@ -250,8 +250,8 @@ def _holds_vectors(options: dict[str, Any], given: set[str]) -> bool:
     model, made_by = options["model"], options["made_by"]
     if {"model", "made_by"} <= given or (made_by is None and model is None):
         raise click.UsageError(
-            "give either --model, to encode images, or --made-by, the model that made the "
-            "ready vectors in SOURCE"
+            "give either --model, to encode images (`intramodal models list` names some), or "
+            "--made-by, the model that made the ready vectors in SOURCE"
         )
     # An option on the command line wins over one from the environment or the configuration.
     is_vectors = "made_by" in given or (made_by is not None and "model" not in given)
@@ -511,7 +511,10 @@ def _print_next(result: dict[str, Any], options: dict[str, Any]) -> None:
     if options["projection"] is None:
         note_fit(options["made_by"] or options["model"])
     elif sum(result[name] for name in _KEPT[:-1]) > NEIGHBOURS:
-        note_next("compare", Name(result["collection"]), "-o", unused("judge.html"))
+        source = Path(options["source"])
+        pictures = ("--pictures", str(source)) if source.is_dir() else ()
+        words = ("compare", Name(result["collection"]), "-o", unused("judge.html"), *pictures)
+        note_next(*words)
 
 
 def _print_plan(plan: dict[str, Any]) -> None:

@@ -64,7 +64,9 @@ def _show(result: dict[str, Any], votes: Votes, session: Session) -> None:
     if result["bias"]:
         note(result["bias"])
     if "judgments" in result:
-        say_made("judgments", f"{result['judgments']} ({result['n_judged']:,} queries)")
+        n = result["n_judged"]
+        queries = "1 query" if n == 1 else f"{n:,} queries"
+        say_made("judgments", f"{result['judgments']} ({queries})")
         truth = ("--name-field", "id", "--ground-truth", result["judgments"])
         words = ("evaluate", "retrieval", Name(result["collection"]), "--protocol", "revisited")
         note_next(*words, *truth, *_store_of(session, votes), at=("runs_url",))

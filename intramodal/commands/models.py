@@ -8,11 +8,11 @@ import click
 
 from intramodal.commands.columns import id_column
 from intramodal.commands.next_steps import note_fit, say_made
-from intramodal.commands.options import CheckedCommand, json_option, print_json
+from intramodal.commands.options import CheckedCommand, SentenceGroup, json_option, print_json
 from intramodal.commands.printing import print_table
 
 
-@click.group("models")
+@click.group("models", cls=SentenceGroup)
 def command() -> None:
     """List known models; convert checkpoints of other projects."""
 

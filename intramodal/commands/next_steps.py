@@ -14,7 +14,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from intramodal.commands.printing import note, say
+from intramodal.commands.printing import note, note_whole, say_whole
 from intramodal.errors import IntramodalError
 from intramodal.terminal import visible
 
@@ -40,7 +40,7 @@ _PROGRAM = "intramodal"
 
 def say_made(what: str, where: object) -> None:
     """Say what a command made, and where it is."""
-    say(f"{what}: {where}")
+    say_whole(f"{what}: {where}")
 
 
 def say_collection(name: str) -> None:
@@ -136,7 +136,7 @@ def note_undeclared(name: str, vectors: Sequence[str]) -> None:
     """Note how to declare the model of a collection's vectors, and how to look up its name."""
     which = ["--vector", "VECTOR"] if len(vectors) > 1 else []
     line = command_line(["adopt", Name(name), *which, "--made-by", "MODEL", *_typed(_OPTIONS)])
-    note(f"no model is declared yet: {line}")
+    note_whole(f"no model is declared yet: {line}")
     note_next("models", "list", at=())
 
 
@@ -172,7 +172,7 @@ def unused(name: str) -> str:
 def note_line(line: str) -> None:
     """Note a command line that is made already, if it works as it is pasted."""
     if works_pasted(line):
-        note(f"next: {line}")
+        note_whole(f"next: {line}")
 
 
 def works_pasted(line: str) -> bool:

@@ -535,7 +535,21 @@ STOPPED = "intramodal.stopped"
 """Where a command leaves in `click.Context.meta` what it says when it is stopped."""
 
 
-class KindGroup(click.Group):
+_LONGEST_SENTENCE = 1000
+
+
+class SentenceGroup(click.Group):
+    """A group whose help has a whole sentence of each command: click cuts it to one line."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the first sentence of every command, folded where it is long."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, one.get_short_help_str(_LONGEST_SENTENCE)) for name, one in found if one]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class KindGroup(SentenceGroup):
     """A group of commands whose name is easily left out: the message lists them.
 
     Parameters

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -75,6 +76,7 @@ def _table(columns: Sequence[Column], cells: Iterable[Sequence[Text]], widths: l
     from rich.table import Table
 
     table = Table(
+        show_header=any(of.heading for of in columns),
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0),
         header_style="bold",
     )  # fmt: skip
@@ -150,21 +152,47 @@ def _shortened(text: str, limit: int) -> str:
 
 
 def say(sentence: str) -> None:
-    """Print one line on stdout, whatever names it repeats."""
-    click.echo(visible(sentence))
+    """Print one sentence on stdout, whatever names it repeats."""
+    click.echo(_folded(visible(sentence), sys.stdout))
 
 
 def note(text: str) -> None:
-    """Print a remark, one line, on stderr."""
-    click.echo(visible(text), err=True)
+    """Print a remark on stderr."""
+    click.echo(_folded(visible(text), sys.stderr), err=True)
+
+
+def say_whole(line: str) -> None:
+    """Print on stdout what is copied as it is, in one line: a terminal that folds it knows."""
+    click.echo(visible(line))
+
+
+def note_whole(line: str) -> None:
+    """Print on stderr what is copied as it is, in one line."""
+    click.echo(visible(line), err=True)
 
 
 def print_state(state: str, text: str) -> None:
-    """Print a line that begins with a state in its colour."""
+    """Print a sentence that begins with a state in its colour."""
     if sys.stdout is not None:
         is_plain = bool(os.environ.get("NO_COLOR"))
-        line = f"{click.style(state, fg=colour_of(state.strip()) or None)} {visible(text)}"
+        folded = _folded(f"{state} {visible(text)}", sys.stdout, indent=len(state) + 1)
+        line = click.style(state, fg=colour_of(state.strip()) or None) + folded[len(state) :]
         click.echo(line, file=ungated(sys.stdout), color=False if is_plain else None)
+
+
+def _folded(text: str, stream: TextIO | None, *, indent: int | None = None) -> str:
+    """Return visible text as a terminal shows it, folded between words; else as it is."""
+    if stream is None or not stream.isatty():
+        return text
+    lead = len(text) - len(text.lstrip()) if indent is None else indent
+    width = max((width_of(stream) or _PIPE_WIDTH) - 1, lead + _NARROWEST)
+    return textwrap.fill(
+        text,
+        width,
+        subsequent_indent=" " * lead,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def print_data(text: str) -> None:

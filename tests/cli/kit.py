@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 import numpy as np
+import pytest
 from click.testing import CliRunner, Result
 
 from intramodal import ImageCollection, Projection, open_store
 from intramodal.cli import cli
+from intramodal.commands import printing
 from intramodal.commands.options import DEFAULT_STORE
 from intramodal.store.manifest import VectorOrigin
 from intramodal.types import Floats, declared_fingerprint, point_id
 
 N, N_KINDS = 120, 6
+
+WIDTHS = (80, 120)
+ROOM = 1000
+"""Columns in which every table of these tests is one."""
+
+Shown = dict[int, str]
+"""One table by the columns it had."""
 
 
 def invoke(*arguments: str) -> Result:
@@ -35,6 +47,42 @@ def run(*arguments: str, code: int = 0) -> Any:
 def cells_of(line: str) -> list[str]:
     """Return the cells of one line of a table."""
     return [cell for cell in re.split(r"\s{2,}", line.strip()) if cell]
+
+
+def rendered_tables(monkeypatch: pytest.MonkeyPatch) -> list[Shown]:
+    """Render all that is given to `print_table` in every width, whoever has imported it."""
+    real: Callable[..., None] = printing.print_table
+    found: list[Shown] = []
+
+    def render(columns: Any, rows: Any, *, title: str | None = None) -> None:
+        columns, rows, shown = list(columns), [tuple(row) for row in rows], {}
+        for width in (*WIDTHS, ROOM):
+            monkeypatch.setenv("COLUMNS", str(width))
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                real(columns, rows, title=title)
+            shown[width] = out.getvalue()
+        found.append(shown)
+
+    for module in list(sys.modules.values()):
+        if getattr(module, "print_table", None) is real:
+            monkeypatch.setattr(module, "print_table", render)
+    return found
+
+
+def assert_tables_fit(tables: Sequence[Shown]) -> None:
+    """Assert that there are tables, that they fit, and that no number and no id is cut."""
+    assert tables
+    for shown in tables:
+        whole = _figures(shown[ROOM])
+        for width in WIDTHS:
+            assert max(map(len, shown[width].splitlines())) <= width
+            assert _figures(shown[width]) == whole
+            assert "…" not in shown[width]
+
+
+def _figures(shown: str) -> set[str]:
+    """Return the numbers, ids and names with a digit; without those of headings that wrap."""
+    return {word for word in shown.split() if any(map(str.isdigit, word)) and "@" not in word}
 
 
 def walk(command: click.Command, path: str = "") -> list[tuple[str, click.Command]]:

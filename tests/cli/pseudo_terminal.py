@@ -72,7 +72,7 @@ def screen_of() -> Iterator[tuple[int, Callable[[], str]]]:
         os.close(ours)
 
 
-def on_a_terminal(*arguments: str) -> tuple[Any, str]:
+def on_a_terminal(*arguments: str, columns: int = 300) -> tuple[Any, str]:
     """Return the exit code of a command and what its terminal received."""
     with screen_of() as (terminal, received):
         with (
@@ -81,7 +81,7 @@ def on_a_terminal(*arguments: str) -> tuple[Any, str]:
             mock.patch.object(sys, "stderr", stream),
             mock.patch.object(sys, "argv", ["intramodal", *arguments]),
             mock.patch.object(logging.root, "handlers", []),
-            mock.patch.dict(os.environ, {"TERM": "xterm-256color", "COLUMNS": "300"}),
+            mock.patch.dict(os.environ, {"TERM": "xterm-256color", "COLUMNS": str(columns)}),
         ):
             code = _exit_code(arguments)
         return code, received()

@@ -17,10 +17,12 @@ from click.testing import CliRunner
 
 from intramodal import ImageCollection, open_store
 from intramodal.cli import cli
+from intramodal.commands.demo import _show
 from intramodal.demo import image_vectors, pictures_list
 from intramodal.reports.report import report_of_run
 from intramodal.runs.ledger import RunLedger
 from tests.browser import chromium
+from tests.cli.kit import assert_tables_fit, rendered_tables
 
 WITHOUT_TORCH = """
 import sys
@@ -122,6 +124,12 @@ def test_what_it_says_to_do_next_works(found: Any, tmp_path: Path) -> None:
     for searched in searches:
         searched[searched.index("--runs") + 1] = str(tmp_path / "runs.db")
         assert run(*searched)["n_pictures"] == 2 * 10
+
+
+def test_its_tables_fit_every_terminal(found: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = rendered_tables(monkeypatch)
+    _show(found)
+    assert_tables_fit(tables)
 
 
 def test_the_searches_it_proposes_are_those_that_change_most(found: Any, out: Path) -> None:

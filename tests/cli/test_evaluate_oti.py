@@ -82,6 +82,14 @@ def test_labels_of_a_file_are_those_of_the_payload(folder: Path) -> None:
         assert not any("shape" in payload for page in pages for payload in page.payloads)
 
 
+def test_its_table_fits_every_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Issue 21.
+    tables = kit.rendered_tables(monkeypatch)
+    result = kit.invoke("evaluate", "oti", "emoji", *QUICK)
+    assert result.exit_code == 0, result.output
+    kit.assert_tables_fit(tables)
+
+
 def plain_map(Q: np.ndarray, G: np.ndarray, labels: list[Any]) -> float:
     """Return the mAP of rows that ask all other rows, by loops."""
     found = []

@@ -76,3 +76,14 @@ def test_an_example_that_is_folded_is_the_same_to_a_shell(
     )
     wide = examples(400)
     assert examples(60) == wide
+
+
+@pytest.mark.parametrize("group", [(), ("evaluate",), ("runs",), ("models",)])
+def test_the_list_of_commands_has_whole_sentences(
+    group: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # click cuts what is longer than a line, which then ends in three dots.
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = invoke(*group, "--help").stdout.partition("Commands:")[2]
+    assert max(map(len, listed.splitlines())) <= 80
+    assert "..." not in listed

@@ -16,6 +16,7 @@ from intramodal.cli import cli
 from intramodal.commands.options import DEFAULT_STORE
 from intramodal.commands.trusted_folders import trust
 from intramodal.types import point_id, unit_rows
+from tests.cli.kit import invoke
 from tests.tiny_models import DIM, SIDE, save_open_clip
 
 N = 12
@@ -109,7 +110,9 @@ def test_both_vectors_are_written_with_a_projection(pets: Path, model: str) -> N
     assert table.vectors["pca"].shape == (N, DIM // 2)
     expected = unit_rows(Projection.load("pca.safetensors").apply(table.vectors["raw"]))
     np.testing.assert_allclose(table.vectors["pca"], expected, atol=1e-5)  # stored normalised
-    assert ingest(model, "--projection", "pca.safetensors")["skipped"] == N
+    again = ("ingest", "pets", "--collection", "pets", "--model", model, "--label-from", "parent")
+    shown = invoke(*again, "--projection", "pca.safetensors")
+    assert shown.stderr.endswith(" compare pets -o judge.html --pictures pets\n")
     kinds = {f["kind"] for f in run("runs", "show", done["run_id"])["fingerprints"]}
     assert kinds == {"encoder", "projection"}
 
