@@ -218,14 +218,13 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
     needed = with_shots(source, shots_from, [vector, *by])
     scaled = Lengths.of(source, needed, projections) if plan.is_paper else None
     those = TakingPart.of(source, needed, fields, sides=sides, where=where, scaled=scaled)
-    how: Any = {"shots": shots, "seed": seed, "split": those.split, "test_share": test_share}
-    how |= {"min_class_size": min_class_size, "n_validation": plan.validation}
+    drawn: Any = {"min_class_size": min_class_size, "seed": seed}
+    how: Any = {"shots": shots, "split": those.split, "test_share": test_share, **drawn}
     at = _Vectors(vector, tuple(by or [vector]), maps_of(source, needed, projections), shots_from)
     results: list[FewshotResult] = []
     for name in tracked(fields, "few-shot with text", unit="field", name=str):
-        task = FewshotTask.from_table(those.rows, name, n_episodes=plan.episodes, **how)
-        words_of = _class_texts(place, task, template, words)
-        results += _by_each(task, those.rows, words_of, at, plan)
+        task = FewshotTask.from_table(those.rows, name, **how, **plan.draws)
+        results += _by_each(task, those.rows, _class_texts(place, task, template, words), at, plan)
     found = FewshotTextResults(
         points=Points.of(source, those.table, seed, where),
         run_id=run.id,
@@ -242,9 +241,7 @@ def evaluate_fewshot_text(  # noqa: PLR0913  a job has as many knobs as it has
         preset=preset,
         validation=plan.validation,
         distances=other_distances(source, those.table, those.read),
-        label_evidence=beside_fields(
-            those.rows, those.split, fields, at.by, min_class_size=min_class_size, seed=seed
-        ),
+        label_evidence=beside_fields(those.rows, those.split, fields, at.by, **drawn),
     )
     log_source(run, source, found.points)
     run.keep(found)
@@ -288,6 +285,11 @@ class _Plan:
     def unasked(self, projections: Projections) -> Projections:
         """Return projections that only the protocol can have asked for."""
         return () if self.preset == PAPER_PRESET else projections
+
+    @property
+    def draws(self) -> dict[str, Any]:
+        """How many episodes are drawn, and of each class how many images that tune constants."""
+        return {"n_episodes": self.episodes, "n_validation": self.validation}
 
     @property
     def is_paper(self) -> bool:

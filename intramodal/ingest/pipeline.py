@@ -283,22 +283,9 @@ def ingest_images(  # noqa: PLR0913  a job has as many knobs as it has
     written = written_vectors(encoder, projection, view, collection=collection)
     stale = StaleCodes(collection, written)
     with closing(Seen()) as seen:
-        reader = ImageReader(
-            *(
-                source,
-                collection,
-                encoder,
-                projection,
-                name,
-                batch_size,
-                workers,
-                seen,
-                stale,
-                view,
-            ),
-            budget=_budget(decode_mb),
-            text_images=text_images,
-        )
+        read = (source, collection, encoder, projection, name, batch_size, workers, seen)
+        how: Any = {"budget": _budget(decode_mb), "text_images": text_images}
+        reader = ImageReader(*read, stale=stale, view=view, **how)
         reader.check()
         failures = Failures(run, max_failures)
         n_before = count_dataset(collection, name) if prune else 0
