@@ -174,17 +174,9 @@ class CommandGroup(SentenceGroup):
                 vars(error).update(message=printable(error.message, limit=_LONGEST))
                 raise
             except IntramodalError as error:
-                _fail(ctx, _with_option(error), type(error).__name__, code=1)
+                _fail(ctx, str(error), type(error).__name__, code=1)
             except KeyboardInterrupt as error:
                 _stop(ctx, error)
-
-
-def _with_option(error: IntramodalError) -> str:
-    """Return the sentence of an error, with the option where it names a parameter."""
-    unless = getattr(error, "unless", None)
-    if unless is None:
-        return str(error)
-    return str(error).replace(f"{unless}=True", f"--{unless.replace('_', '-')}")
 
 
 def _flushed(run: Callable[[], Any]) -> Any:

@@ -44,19 +44,7 @@ class IntramodalError(Exception):
 
 
 class InputError(IntramodalError, ValueError):
-    """An argument, option or file content that cannot be used.
-
-    Parameters
-    ----------
-    message : str
-    unless : str, optional
-        The parameter that allows it all the same, if it is true; the command line names its
-        option instead.
-    """
-
-    def __init__(self, message: str = "", *, unless: str | None = None) -> None:
-        super().__init__(message if unless is None else f"{message}, or give {unless}=True")
-        self.unless = unless
+    """An argument, option or file content that cannot be used."""
 
 
 class SourceError(InputError):

@@ -454,8 +454,7 @@ def _check_classes(labels: LabelFit, *, force: bool) -> None:
         raise InputError(
             f"class {name!r} of {labels.field!r} has {least} of the labelled images, and "
             f"posterior codes punish classes of fewer than {FEW_ROWS}; label more, fit a "
-            f"label map",
-            unless="force",
+            f"label map, or give `force`"
         )
 
 
