@@ -137,12 +137,13 @@ class PosteriorMap(StoredMap):
     apply_to_unit = apply
 
     def _codes(self, unit: Floats) -> Floats:
-        """Return the codes of a block of unit rows, by float64: a softmax magnifies rounding."""
+        """Return the codes of a block of unit rows; its axes are those of any affine map."""
         from scipy.special import softmax
 
-        centred = unit.astype(np.float64) - self.offset
-        chances = softmax(centred @ self.weights + self.bias, axis=1)
-        axes = unit_rows(centred @ self.directions)
+        # A softmax magnifies rounding: its scores by float64.
+        scores = (unit.astype(np.float64) - self.offset) @ self.weights + self.bias
+        chances = softmax(scores, axis=1)
+        axes = unit_rows((unit - self.offset) @ self.directions)
         return np.hstack([chances.astype(np.float32), np.float32(_TIE_WEIGHT**0.5) * axes])
 
     def apply_to_texts(self, T: NDArray[Any]) -> Floats:
