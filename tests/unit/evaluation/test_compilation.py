@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,28 @@ def test_a_file_that_is_cut_short_is_compiled_again(
     for file in tmp_path.rglob("*.nb?"):
         file.write_bytes(file.read_bytes()[:20])
     assert compiled()(doubled)(21) == 42
+
+
+def mixed(n: int) -> int:
+    x = 1
+    for _ in range(n):
+        x = (x * 1103515245 + 12345) % 2147483647
+    return x
+
+
+def test_other_threads_go_on_while_a_kernel_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    kernel = compiled()(mixed)
+    kernel(1)
+    worker = threading.Thread(target=kernel, args=(100_000_000,))  # half a second
+    worker.start()
+    n_turns = 0
+    while worker.is_alive():
+        time.sleep(0.001)
+        n_turns += 1
+    assert n_turns > 3
 
 
 def test_the_kernels_pass_their_trial() -> None:
