@@ -183,7 +183,7 @@ def _check_witnesses(
     if not held[True] and _n_seen_again(one, table) >= _LEAST_SEEN:
         raise InputError(
             f"{name!r} was fitted on images that are here under other ids, so that those which "
-            f"may judge it cannot be told; judge it in the collection that it was fitted in, or "
+            f"may judge it are not known; judge it in the collection that it was fitted in, or "
             f"fit it anew in this one"
         )
 
