@@ -85,15 +85,18 @@ def test_it_may_be_stored_smaller(store: Store, made: StoredMap, how: dict[str, 
     assert n_stale(photos, made) == 0
 
 
-def test_points_that_come_later_get_it(store: Store, made: StoredMap, tmp_path: Path) -> None:
+@pytest.mark.parametrize("vector", [None, "codes"], ids=["own name", "another name"])
+def test_points_that_come_later_get_it(
+    store: Store, made: StoredMap, tmp_path: Path, vector: str | None
+) -> None:
     photos = photos_in(store)
-    backfill(photos, made)
+    backfill(photos, made, vector=vector)
     np.save(tmp_path / "X.npy", rows(range(900, 906)))
     lines = ["id,label", *(f"{900 + i},l{i % 3}" for i in range(6))]
     (tmp_path / "meta.csv").write_text("\n".join(lines))
     ready = open_ready(tmp_path / "X.npy", table=tmp_path / "meta.csv", dataset="photos")
     assert ingest_vectors(ready, photos, projection=made).written == 6
-    assert photos.count(Filter(has_vector=made.default_vector)) == N + 6
+    assert photos.count(Filter(has_vector=vector or made.default_vector)) == N + 6
     assert n_stale(photos, made) == 0
 
 

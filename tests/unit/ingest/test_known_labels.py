@@ -314,3 +314,18 @@ def test_labels_inside_objects_are_seen_to_change(
     backfill(photos, nested)
     found = ingest_images([record(3, shot={"kind": "l1"})], photos, **how)
     assert found.stale == {"posterior_shot_kind": 1}
+
+
+def test_images_that_come_later_get_codes_under_the_name_they_are_stored(
+    store: Store, encoder: PlainEncoder, codes: PosteriorMap
+) -> None:
+    photos = filled(store, encoder, None)
+    backfill(photos, codes, vector="mine")
+    again = images_collection(store, "photos", encoder=encoder, projection=codes)
+    source = [relabelled(4, "l2"), record(N + 1)]
+    found = ingest_images(source, again, encoder=encoder, projection=codes)
+    assert (found.written, found.updated, found.stale) == (1, 1, {})
+    assert set(again.info().vectors) == {"raw", "mine"}
+    assert chances(again, 4, "mine") == [0, 0, 1]
+    assert len(by_path(again, "mine")) == N + 1
+    assert verify_vector(again, codes, n=1000).stale == 0
