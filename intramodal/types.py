@@ -296,11 +296,14 @@ class ImageRecord:
         Returns the bytes of the file; raises `OSError` or `ImageError`.
     payload : dict
         Label and any further columns.
+    held_bytes : int
+        What `read` holds of it in memory, where the source cannot read it later.
     """
 
     key: str
     read: Callable[[], bytes]
     payload: Payload = field(default_factory=dict)
+    held_bytes: int = 0
 
 
 @runtime_checkable

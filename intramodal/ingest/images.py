@@ -64,6 +64,9 @@ HASH = "sha256"
 
 _LOOKED_UP_AT_ONCE = 256
 
+_MOST_HELD = 32 * 2**20
+"""Bytes of images that are looked up at once, where their records hold them."""
+
 _AT_ONCE = 256
 """Stored pictures that are relabelled or projected in one go."""
 
@@ -192,6 +195,16 @@ Admitted = tuple[ImageRecord, str]
 """A picture and the id of its point."""
 
 LookedUp = tuple[list[Admitted], dict[PointId, Stored]]
+
+
+def _next_chunk(admitted: Iterator[Admitted]) -> Iterator[Admitted]:
+    """Yield the images to look up next: fewer where their records hold their bytes."""
+    n_held = 0
+    for record, point in islice(admitted, _LOOKED_UP_AT_ONCE):
+        yield record, point
+        n_held += record.held_bytes
+        if n_held >= _MOST_HELD:
+            return
 
 
 def look_up(
@@ -408,7 +421,7 @@ class ImageReader:
 
     def _looked_up(self, storing: Threads) -> Iterator[Future[LookedUp]]:
         admitted, is_first = map(self._admit, self.source), True
-        while chunk := list(islice(admitted, _LOOKED_UP_AT_ONCE)):
+        while chunk := list(_next_chunk(admitted)):
             yield storing.submit(self._look_up, chunk, is_first)
             is_first = False
 

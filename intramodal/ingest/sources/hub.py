@@ -21,7 +21,7 @@ from intramodal.types import ImageRecord, Payload
 FILE_NAME = "file_name"
 """Payload key of the name that the image's cell gives it."""
 
-_ROWS_A_BATCH = 32
+_ROWS_A_BATCH = 8
 
 
 def image_column(path: InputFile) -> str | None:
@@ -93,7 +93,7 @@ class HubSource(Source):
             payload.setdefault(FILE_NAME, name)
         if data is None:
             return unreadable(key, f"the cell in column {self._column!r} holds no bytes", payload)
-        return ImageRecord(key, partial(_same, data), payload)
+        return ImageRecord(key, partial(_same, data), payload, held_bytes=len(data))
 
     def _cells(self) -> Iterator[Payload | bytes | None]:
         pa, _ = import_pyarrow(self._path)

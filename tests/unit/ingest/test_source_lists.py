@@ -165,6 +165,7 @@ def test_parquet_of_the_hub_is_read_with_its_image_bytes(tmp_path: Path) -> None
     records = list(source)
     assert [record.key for record in records] == [f"train.parquet/{n}" for n in range(72)]
     assert [record.read() for record in records[:70]] == [png(n) for n in range(70)]
+    assert [record.held_bytes for record in records[:70]] == [len(png(n)) for n in range(70)]
     named = {"file_name": "same.png"}
     assert records[0].payload == {"label": 0}
     assert records[1].payload == {"label": 1, **named}
