@@ -331,13 +331,15 @@ def _note_labels(found: Mapping[str, Any]) -> None:
 
 
 def note_left_out(result: Mapping[str, Any], fields: Mapping[str, Mapping[str, int]]) -> None:
-    """Say on stderr which points took no part."""
+    """Say on stderr which points and queries took no part."""
     note_where(result)
     note_held_out(result)
     reasons = [(result["n_incomplete"], "points lack one of the vectors")]
     for field, counts in fields.items():
         reasons.append((counts["n_missing"], f"points have no value in {field!r}"))
         reasons.append((counts["n_dropped"], f"points are of classes of {field!r} too small"))
+        alone = f"queries have no image of their class of {field!r} in the gallery"
+        reasons.append((counts.get("n_without_positives", 0), alone))
     drawn = result.get("sample")
     if drawn:
         note(f"drawn at random: {drawn['n_points']:,} of {drawn['of']:,} points (--sample)")

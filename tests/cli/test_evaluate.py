@@ -79,17 +79,20 @@ def test_retrieval_equals_scikit_learn_for_every_field_and_vector() -> None:
 
 def test_a_class_of_one_image_stays_in_the_gallery_if_asked() -> None:
     """Issue 22: of classes of two and more alone, a ranking is easier than in a search."""
-    with open_store(DEFAULT_STORE) as store:
-        (page, *_) = ImageCollection.open(store, "photos").scroll(payload=True)
-        store.set_payload("photos", [page.ids[0]], {"kind": "rare"})
+    table = pictures()
+    kinds = ["rare", *table.payload["kind"][1:]]
+    rows = [f"{point},{kind}" for point, kind in zip(table.ids, kinds, strict=True)]
+    Path("rare.csv").write_text("\n".join(["id,kind", *rows]))
     asked = ("retrieval", "photos", "--vectors", "raw", "--labels", "kind")
-    without, whole = (
-        run(*asked, *more)["fields"]["kind"] for more in ((), ("--min-class-size", "1"))
-    )
+    asked = (*asked, "--labels-from", "rare.csv")
+    every = (*asked, "--min-class-size", "1")
+    without, whole = (run(*one)["fields"]["kind"] for one in (asked, every))
     assert (without["n_gallery"], without["n_dropped"]) == (N - 1, 1)
     assert (whole["n_gallery"], whole["n_dropped"]) == (N, 0)
     assert (whole["n_queries"], whole["n_without_positives"]) == (N - 1, 1)
     assert whole["vectors"]["raw"]["map"] < without["vectors"]["raw"]["map"]
+    alone = "left out: 1 queries have no image of their class of 'kind' in the gallery"
+    assert alone in invoke(*every).stderr
 
 
 def test_a_run_keeps_figures_fingerprints_and_the_score_of_every_query() -> None:
