@@ -26,15 +26,17 @@ from tests.cli.kit import assert_tables_fit, rendered_tables
 
 WITHOUT_TORCH = """
 import sys
+from importlib.machinery import PathFinder
 
-class Absent:
+class WithoutTorch(PathFinder):
     names = ("torch", "torchvision", "open_clip", "transformers", "timm")
 
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in self.names:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.partition(".")[0] not in cls.names:
+            return super().find_spec(name, path, target)
 
-sys.meta_path.insert(0, Absent())
+sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutTorch
 from intramodal.cli import main
 main()
 """
