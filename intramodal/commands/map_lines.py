@@ -16,7 +16,7 @@ from intramodal.commands.next_steps import (
     unused,
     works_pasted,
 )
-from intramodal.errors import IntramodalError
+from intramodal.errors import IntramodalError, LedgerError
 from intramodal.types import encoders_agree, listed
 
 if TYPE_CHECKING:
@@ -131,9 +131,10 @@ def _file(name: str, field: str) -> str:
 
 def _recorded(ledger: RunLedger) -> Iterator[str]:
     """Yield the files of maps that the latest runs have written or used, the latest first."""
-    for kind, option in (("backfill", "projection"), ("fit", "out")):
-        for run in ledger.runs(kind=kind, status="COMPLETE", limit=_N_RUNS):
-            yield str(run.parameters.get(option, ""))
+    with suppress(LedgerError):  # a comparison outlives its runs database
+        for kind, option in (("backfill", "projection"), ("fit", "out")):
+            for run in ledger.runs(kind=kind, status="COMPLETE", limit=_N_RUNS):
+                yield str(run.parameters.get(option, ""))
 
 
 def _text_maps(files: Iterable[str]) -> Iterator[tuple[str, Any]]:
