@@ -553,9 +553,9 @@ OF_ONE_KEY = {
 
 
 def plain(told: Any) -> Any:
-    """Return what a command says without times and the name of its run."""
+    """Return what a command says without times, the name of its run and lines that name a key."""
     if isinstance(told, dict):
-        drop = ("run_id", "seconds", "latency", "fingerprint")
+        drop = ("run_id", "seconds", "latency", "fingerprint", "commands")
         return {key: plain(one) for key, one in told.items() if not key.startswith(drop)}
     return [plain(one) for one in told] if isinstance(told, list) else told
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -500,7 +501,8 @@ def test_changed_labels_of_as_many_images_are_measured_anew(tmp_path: Path) -> N
 def test_fractions_are_printed_as_the_page_prints_them(
     tables: dict[str, Reproduction], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _show({**tables["figure2"].to_dict(), "files": []})
+    with click.Context(cli):  # a page names the command that shows its run
+        _show({**tables["figure2"].to_dict(), "files": []})
     printed = capsys.readouterr().out
     (grid,) = tables["figure2"].grids()
     values = [place.value for place in grid.places.values() if place.value is not None]

@@ -63,7 +63,7 @@ def test_a_changed_source_is_found_with_its_ids(store: Store) -> None:
     stored = np.array([np.frombuffer(was[i][1]["pca"], np.float32) for i in (4, 40)])
     # float32 components of unit vectors
     assert found.largest_deviation == pytest.approx(np.abs(Z - stored).max(), abs=1e-6)
-    assert "--recompute" in found.sentence
+    assert found.sentence.endswith("since 'pca' was computed; recompute them")
 
 
 def test_the_smallest_change_that_matters_is_found_and_rounding_is_not(store: Store) -> None:
