@@ -68,11 +68,19 @@ def fields_needed(fitted: Mapping[str, FittedVector]) -> list[str]:
     return list(dict.fromkeys([*rules, *(one.labels.field for one in fitted.values())]))
 
 
+def sources_of(fitted: Mapping[str, FittedVector]) -> list[str]:
+    """Return the vectors that maps took."""
+    return list(dict.fromkeys(one.source for one in fitted.values()))
+
+
 def read_fit_rows(
     collection: ImageCollection, table: VectorTable, fitted: Mapping[str, FittedVector]
-) -> VectorTable:
-    """Return the rows for fitting of a collection, with the vectors and fields of a table."""
-    vectors, payload = list(table.vectors), list(table.payload)
+) -> tuple[VectorTable, VectorTable]:
+    """Return all rows for fitting of a collection, and those that have every vector of a table.
+
+    The first have the vectors that maps took alone: a row that lacks another was fitted to, too.
+    """
+    vectors, payload, sources = list(table.vectors), list(table.payload), sources_of(fitted)
 
     def parts() -> Iterator[Page]:
         for page in collection.scan(vectors=vectors, payload=payload or False):
@@ -86,11 +94,18 @@ def read_fit_rows(
                 payloads=[page.payloads[row] for row in rows] if payload else page.payloads,
             )
 
-    return replace(tabled(parts(), vectors, payload), fitted=table.fitted)
+    read = list(parts())
+    taken = [
+        replace(page, vectors={name: page.vectors[name] for name in sources}) for page in read
+    ]
+    complete = replace(tabled(read, vectors, payload), fitted=table.fitted)
+    return tabled(taken, sources, payload), complete
 
 
 def without_fit_rows(
-    table: VectorTable, fit_rows: VectorTable | None, fitted: Mapping[str, FittedVector]
+    table: VectorTable,
+    fitted: Mapping[str, FittedVector],
+    read: tuple[VectorTable, VectorTable] | None = None,
 ) -> VectorTable:
     """Return the rows of a table that may judge maps, and in `held_out` what has left.
 
@@ -98,9 +113,9 @@ def without_fit_rows(
     ----------
     table : VectorTable
         With the vectors that these maps took, and the fields that tell their rows.
-    fit_rows : VectorTable, optional
-        All rows for fitting; those of the table where it holds all points.
     fitted : dict of str to FittedVector
+    read : tuple of two VectorTable, optional
+        All rows for fitting, see `read_fit_rows`; those of the table where it holds all points.
 
     Raises
     ------
@@ -114,23 +129,23 @@ def without_fit_rows(
                 f"knows them, so that nothing can be judged by it; fit the same map without known "
                 f"labels, and judge that"
             )
-        _require_told(name, one.labels.rows, table if fit_rows is None else fit_rows)
-        _check_witnesses(name, one, table, fit_rows)
-    sources = list(dict.fromkeys(one.source for one in fitted.values()))
-    require_read(table, vectors=sources)
+    require_read(table, vectors=sources_of(fitted))
     is_fit = fit_mask(table, rules_of(fitted))
-    if fit_rows is None:
-        fit_rows = table.take(np.flatnonzero(is_fit))
+    own = table.take(np.flatnonzero(is_fit))
+    told, complete = (own, own) if read is None else read
+    for name, one in fitted.items():
+        _require_told(name, one.labels.rows, told)
+        _check_witnesses(name, one, table, told)
     is_copy = np.zeros(len(table), dtype=bool)
     others = np.flatnonzero(~is_fit)
-    for source in sources:
-        near = near_copies(table.unit(source, others), fit_rows.unit(source))
+    for source in sources_of(fitted):
+        near = near_copies(table.unit(source, others), told.unit(source))
         is_copy[others] |= near
     kept = ~(is_fit | is_copy)
     if not kept.any():
         raise InputError(_nothing_left(len(table), fitted))
     ids = frozenset(table.ids[row] for row in np.flatnonzero(~kept))
-    held_out = HeldOut(fitted, fit_rows, ids, int(is_fit.sum()), int(is_copy.sum()), kept)
+    held_out = HeldOut(fitted, complete, ids, int(is_fit.sum()), int(is_copy.sum()), kept)
     return replace(table.take(np.flatnonzero(kept)), held_out=held_out)
 
 
@@ -159,7 +174,7 @@ def _require_told(name: str, rule: FitRows, table: VectorTable) -> None:
 
 
 def _check_witnesses(
-    name: str, one: FittedVector, table: VectorTable, fit_rows: VectorTable | None
+    name: str, one: FittedVector, table: VectorTable, fit_rows: VectorTable
 ) -> None:
     """Raise `InputError` where rows that a map was fitted on are here, and not for fitting.
 
@@ -168,9 +183,8 @@ def _check_witnesses(
     told, rule = one.labels.witnesses, one.labels.rows
     if not told:  # a map of before they were kept
         return
-    parts = [table] if fit_rows is None else [table, fit_rows]
     held = {True: set[str](), False: set[str]()}
-    for part in parts:
+    for part in (table, fit_rows):
         for point, is_fit in zip(map(bare_id, part.ids), fit_mask(part, [rule]), strict=True):
             if point in told:
                 held[bool(is_fit)].add(point)

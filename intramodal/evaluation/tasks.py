@@ -20,6 +20,7 @@ from intramodal.evaluation.held_out import (
     fitted_names,
     read_fit_rows,
     rules_of,
+    sources_of,
     without_fit_rows,
 )
 from intramodal.evaluation.labels import (
@@ -550,17 +551,16 @@ def read_points(
     if isinstance(source, VectorTable):
         return _of_table(source, vectors, where, fitted or {})
     fitted = {**source.fitted(vectors), **(fitted or {})}
-    sources = [one.source for one in fitted.values()]
-    vectors = list(dict.fromkeys([*vectors, *sources]))
+    vectors = list(dict.fromkeys([*vectors, *sources_of(fitted)]))
     payload = list(dict.fromkeys([*payload, *fields_needed(fitted)]))
     table = source.table(vectors, payload=payload, where=where, sample=sample, seed=seed)
     if where is not None and where.conditions and not len(table):
         raise InputError(_no_match(source, where, vectors))
     if not fitted or not len(table):
         return table
-    is_all = where is None and sample is None
-    fit_rows = None if is_all else read_fit_rows(source, table, fitted)
-    return without_fit_rows(table, fit_rows, fitted)
+    is_all = where is None and sample is None and not table.n_incomplete
+    read = None if is_all else read_fit_rows(source, table, fitted)
+    return without_fit_rows(table, fitted, read)
 
 
 def _of_table(
@@ -575,8 +575,8 @@ def _of_table(
     found = table if where is None else _matching(table, where)
     if all(name in gone and gone[name].labels == one.labels for name, one in fitted.items()):
         return found
-    is_fit = fit_mask(table, rules_of(fitted))
-    return without_fit_rows(found, table.take(np.flatnonzero(is_fit)), fitted)
+    rows = table.take(np.flatnonzero(fit_mask(table, rules_of(fitted))))
+    return without_fit_rows(found, fitted, (rows, rows))
 
 
 def _matching(table: VectorTable, where: Filter) -> VectorTable:

@@ -187,6 +187,31 @@ def test_near_copies_of_rows_for_fitting_leave_too(photos: ImageCollection) -> N
     assert found.points.held_out["n_near_copies"] == len(copies)
 
 
+@pytest.mark.parametrize("n_lacking", [5, len(held())], ids=["some", "all"])
+def test_near_copies_of_rows_that_lack_a_compared_vector_leave_too(
+    photos: ImageCollection, n_lacking: int
+) -> None:
+    table = photos.table(["raw"], payload=["kind", "noise", "split"])
+    row_of = {point: row for row, point in enumerate(table.ids)}
+    fits, copies = sorted(held()), sorted(set(range(N)) - held())[:5]
+    for copy, of in zip(copies, fits, strict=False):
+        near = table.vectors["raw"][[row_of[of]]] + np.float32(0.01)
+        photos.store.update_vectors("photos", "raw", [copy], near)
+    name = fill(photos, "kind")
+    for point in fits[:n_lacking]:  # written anew, without what the map made of it
+        row = row_of[point]
+        payload = {field: values[row] for field, values in table.payload.items()}
+        photos.store.upsert("photos", [point], {"raw": table.vectors["raw"][[row]]}, [payload])
+    found = evaluate_retrieval(photos, vectors=[name], fields=["kind"], resampling=NO_INTERVAL)
+    assert found.points.n_incomplete == n_lacking
+    assert not set(copies) & set(found["kind", name].query_ids)
+    assert found.points.held_out is not None
+    assert found.points.held_out["n_near_copies"] == len(copies)
+    evidence = found["kind", name].label_evidence
+    assert evidence is not None
+    assert (evidence.accuracy is None) == (n_lacking == len(fits))
+
+
 def test_masks_over_all_points_are_understood(photos: ImageCollection) -> None:
     name = fill(photos, "kind")
     ids = photos.table(["raw"]).ids
