@@ -10,6 +10,8 @@ import importlib.util
 import json
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -82,6 +84,7 @@ FORMS = {
 }
 """Right forms by source."""
 
+_TAGS = "pretrained.py"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_ID_AT_REVISION = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
@@ -171,16 +174,27 @@ def _dim_of_architecture(name: str) -> int | None:
     """Return what the installed open_clip says of ``open_clip:ARCH:TAG``; it is not imported."""
     source, _, rest = name.partition(":")
     arch, has_tag, _ = rest.partition(":")
-    package = importlib.util.find_spec("open_clip") if source == "open_clip" and has_tag else None
-    if package is None or not re.fullmatch(r"[\w.-]+", arch):
+    if source != "open_clip" or not has_tag or not re.fullmatch(r"[\w.-]+", arch):
         return None
-    for folder in package.submodule_search_locations or ():
-        try:
-            config = json.loads((Path(folder) / f"model_configs/{arch}.json").read_text("utf-8"))
-            return int(config["embed_dim"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+    for text in _open_clip_texts(f"model_configs/{arch}.json"):
+        with suppress(ValueError, KeyError, TypeError):
+            return int(json.loads(text)["embed_dim"])
     return None
+
+
+def has_listed_tag(name: str) -> bool:
+    """Return whether the installed open_clip lists weights of that name; it is not imported."""
+    tag = re.escape(name.rpartition(":")[2])
+    listed = (re.search(rf"\b{tag}\s*=\s*_\w*cfg\(", text) for text in _open_clip_texts(_TAGS))
+    return _dim_of_architecture(name) is not None and any(listed)
+
+
+def _open_clip_texts(path: str) -> Iterator[str]:
+    """Yield a file of the installed open_clip."""
+    package = importlib.util.find_spec("open_clip")
+    for folder in () if package is None else package.submodule_search_locations or ():
+        with suppress(OSError, ValueError):
+            yield (Path(folder) / path).read_text("utf-8")
 
 
 def check_dimension(made_by: str, what: str, dim: int) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.cli.kit import make_declared
 
-D = 8
+D = 512
 WORDS = {
     "ingest": "ingest pictures --collection new --model {model}",
     "fit": "fit --model {model} -o o.safetensors",
@@ -35,7 +35,9 @@ print(json.dumps([said, list(sys.modules)]))
 """
 
 
-@pytest.mark.parametrize("model", ["hf:org/absent", "open_clip:hf-hub:org/absent"])
+@pytest.mark.parametrize(
+    "model", ["hf:org/absent", "open_clip:hf-hub:org/absent", "open_clip:ViT-B-32:openai"]
+)
 def test_every_command_says_so_before_it_loads_torch(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from intramodal.ingest.encoders.registry import load_encoder
 from intramodal.model_names import (
     FORMS,
     check_dimension,
+    has_listed_tag,
     known_dim,
     known_models,
     likely_names,
@@ -217,3 +218,18 @@ def test_the_repository_of_a_model_of_the_hub(name: str, repo: str | None) -> No
 def test_the_demo_model_stands_for_any_in_a_trial() -> None:
     """The inputs of issue 20 declare it for 16 numbers."""
     check_dimension("demo", "X.npy", 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_listed"),
+    [
+        ("open_clip:ViT-B-32:openai", True),
+        ("open_clip:ViT-B-32:openia", False),
+        ("open_clip:ViT-Z-99:openai", False),
+        ("open_clip:hf-hub:org/name", False),
+        ("hf:org/name", False),
+    ],
+)
+def test_listed_weights_are_known_without_open_clip(name: str, is_listed: bool) -> None:
+    pytest.importorskip("open_clip")
+    assert has_listed_tag(name) is is_listed
