@@ -45,6 +45,7 @@ from intramodal.commands.options import (
     vector_names,
     where_option,
     wide_option,
+    with_options,
 )
 from intramodal.commands.outputs import Output
 from intramodal.commands.printing import (
@@ -544,7 +545,7 @@ def _say_report(options: dict[str, Any], no_pictures: str) -> None:
     if options["report"] is not None:
         say_made("report", options["report"])
         if no_pictures:
-            note(f"{no_pictures} (--pictures, --picture-field)")
+            note(with_options(no_pictures))
 
 
 def _print_others(result: dict[str, Any]) -> None:

@@ -582,6 +582,12 @@ class KindGroup(SentenceGroup):
         )
 
 
+def with_options(sentence: str) -> str:
+    """Return a sentence of the library with parameters spelled as options of this command."""
+    command = click.get_current_context().command
+    return command.with_options(sentence) if isinstance(command, CheckedCommand) else sentence
+
+
 class CheckedCommand(click.Command):
     """A command that refuses values with which nothing can be done, whoever gives them.
 
@@ -617,10 +623,10 @@ class CheckedCommand(click.Command):
         try:
             return super().invoke(ctx)
         except IntramodalError as error:
-            error.args = (self._with_options(str(error)), *error.args[1:])
+            error.args = (self.with_options(str(error)), *error.args[1:])
             raise
 
-    def _with_options(self, sentence: str) -> str:
+    def with_options(self, sentence: str) -> str:
         """Return a sentence with the parameters that it names as options, where there are any."""
         options = [param for param in self.params if isinstance(param, click.Option)]
         longest = {option.name: max(option.opts, key=len) for option in options}

@@ -21,6 +21,7 @@ from intramodal.commands.options import (
     query_side_options,
     shard_key_option,
     vector_names,
+    with_options,
 )
 from intramodal.commands.outputs import Output
 from intramodal.commands.printing import named, note, print_table
@@ -188,7 +189,7 @@ def _show(result: dict[str, Any], *, picture_field: str | None) -> None:
     else:
         say_made("page", result["html"])
         if result["no_pictures"]:
-            note(f"{result['no_pictures']} (--pictures, --picture-field)")
+            note(with_options(result["no_pictures"]))
 
 
 def _title(hit: dict[str, Any], pictures: Any) -> str | None:

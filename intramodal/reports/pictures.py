@@ -135,12 +135,13 @@ class PictureSource:
         named = f"the payload names in {fields}"
         others = (
             "a pattern such as photos/{sku}.jpg, or the payload field that names the file "
-            "(picture_field)"
+            "(`picture_field`)"
         )
         if self.place is None:
-            return f"No images: give the folder of the files that {named} (pictures), {others}."
+            return f"No images: give the folder of the files that {named} (`pictures`), {others}."
         folder = "the current folder" if Path(self.place) == Path() else self.place
-        return f"No images: {folder} has no file that {named}; give another (pictures), {others}."
+        other = f"give another (`pictures`), {others}"
+        return f"No images: {folder} has no file that {named}; {other}."
 
 
 def payloads(

@@ -56,7 +56,7 @@ PER = (
 EXCEPTIONS = {
     "picture files": "files on disk, which may be broken",
     "picture file": "a file on disk",
-    "(pictures)": "the parameter of a Python call",
+    "(`pictures`)": "the parameter of a Python call",
     "name a vector": '"name" is the verb',
     "name a field": '"name" is the verb',
 }
