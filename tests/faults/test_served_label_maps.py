@@ -12,7 +12,6 @@ import pytest
 from intramodal.evaluation.index import evaluate_index
 from intramodal.evaluation.index_search import IndexSearch
 from intramodal.evaluation.retrieval import evaluate_retrieval
-from intramodal.fit_rows import FitRows
 from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.ingest.backfill.in_place import backfill, recompute
 from intramodal.ingest.backfill.rollback import rollback_vector
@@ -20,21 +19,14 @@ from intramodal.ingest.backfill.verify import verify_vector
 from intramodal.ingest.pipeline import ingest_vectors
 from intramodal.ingest.vectors.export import export_vector
 from intramodal.ingest.vectors.ready import open_ready
-from intramodal.projection.fit import LabelledRows, fit_label_map, fit_posterior
+from intramodal.projection.fit import fit_label_map, fit_posterior
 from intramodal.projection.stored_map import StoredMap
 from intramodal.store.base import Filter, Store
 from intramodal.store.collection import ImageCollection
 from intramodal.store.open import open_store
 from tests.faults.wire import WireServer
-from tests.unit.ingest.backfill_kit import N, photos_in, rows
+from tests.unit.ingest.backfill_kit import LABELLED, N, photos_in, rows
 
-LABELLED = LabelledRows(
-    rows(range(200, 260)),
-    [f"l{i % 3}" for i in range(60)],
-    "label",
-    FitRows(share=0.3),
-    ("test", "ab"),
-)
 MAPS = {
     "label": fit_label_map(LABELLED),
     "posterior": fit_posterior(LABELLED),

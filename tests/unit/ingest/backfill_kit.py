@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from intramodal.fit_rows import FitRows
+from intramodal.projection.fit import LabelledRows
 from intramodal.projection.projection import Projection
 from intramodal.store.base import Store, VectorSpec
 from intramodal.store.collection import ImageCollection
@@ -35,6 +37,13 @@ def rows(ids: Iterable[int], *, salt: int = 0) -> Floats:
     """Return the raw vectors of points, by their ids; another salt makes them others."""
     made = [np.random.default_rng([salt, i]).normal(size=D) for i in ids]
     return unit_rows(np.array(made).reshape(-1, D))
+
+
+LABELLED = LabelledRows(
+    rows(range(200, 260)), [f"l{i % 3}" for i in range(60)], "label", FitRows(share=0.5),
+    ("test", "ab"),
+)  # fmt: skip
+"""What maps from labels are fitted to."""
 
 
 def payloads(ids: Iterable[int]) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ import pytest
 
 from intramodal.errors import InputError, ManifestMismatchError
 from intramodal.evaluation.retrieval import evaluate_retrieval
-from intramodal.fit_rows import FitRows
 from intramodal.ingest.backfill.copy import copy_collection
 from intramodal.ingest.backfill.in_place import backfill, recompute
 from intramodal.ingest.backfill.rollback import rollback_vector
@@ -18,21 +17,14 @@ from intramodal.ingest.backfill.verify import verify_vector
 from intramodal.ingest.pipeline import ingest_vectors
 from intramodal.ingest.vectors.load import vectors_of
 from intramodal.ingest.vectors.ready import open_ready
-from intramodal.projection.fit import LabelledRows, fit_label_map, fit_posterior
+from intramodal.projection.fit import fit_label_map, fit_posterior
 from intramodal.projection.stored_map import StoredMap
 from intramodal.store.base import Filter, Store
 from intramodal.store.collection import ImageCollection
 from intramodal.types import PointId
-from tests.unit.ingest.backfill_kit import ORIGIN, D, contents, photos_in, rows
+from tests.unit.ingest.backfill_kit import LABELLED, ORIGIN, D, contents, photos_in, rows
 
 N = 60
-LABELLED = LabelledRows(
-    rows(range(200, 260)),
-    [f"l{i % 3}" for i in range(60)],
-    "label",
-    FitRows(share=0.5),
-    ("test", "ab"),
-)
 MAPS = [fit_label_map(LABELLED), fit_posterior(LABELLED)]
 
 
