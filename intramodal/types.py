@@ -464,7 +464,8 @@ class HeldOut:
     fitted : dict of str to FittedVector
         The vectors that these maps made, by name.
     rows : VectorTable
-        The rows for fitting, of the same collection.
+        The rows for fitting, of the same collection: those that have every vector of the table,
+        or, where none has, all with the vectors that the maps took.
     ids : frozenset of str or int
         Those of the table that left: rows for fitting, and near-copies of them.
     n_rows, n_copies : int

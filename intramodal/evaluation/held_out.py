@@ -145,7 +145,8 @@ def without_fit_rows(
     if not kept.any():
         raise InputError(_nothing_left(len(table), fitted))
     ids = frozenset(table.ids[row] for row in np.flatnonzero(~kept))
-    held_out = HeldOut(fitted, complete, ids, int(is_fit.sum()), int(is_copy.sum()), kept)
+    rows = complete if len(complete) else told
+    held_out = HeldOut(fitted, rows, ids, int(is_fit.sum()), int(is_copy.sum()), kept)
     return replace(table.take(np.flatnonzero(kept)), held_out=held_out)
 
 

@@ -269,8 +269,6 @@ def _accuracy(table: VectorTable, gone: HeldOut, task: RetrievalTask, vector: st
     """
     if vector not in gone.rows.vectors or task.field not in gone.rows.payload:
         return None
-    if not len(gone.rows):  # none has the vector
-        return None
     codes = labels_of(gone.rows, task.field)
     X = gone.rows.unit(vector, codes.rows)
     names = np.array(codes.names)

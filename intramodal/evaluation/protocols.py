@@ -173,13 +173,15 @@ class Lengths:
         """Return the table with the vectors of these lengths, of one that holds `read`."""
         if self.is_table:
             return table
-        made = {name: table.unit(name) for name in self.vectors if name not in self.sources}
+        stored = (name for name in self.vectors if name not in self.sources)
+        made = {name: table.unit(name) for name in stored if name in table.vectors}
         for name, of in self.sources.items():
             made[name] = self.maps[name].apply_to_unit(table.unit(of))
         gone = table.held_out
         if gone is not None:
             gone = replace(gone, rows=self.of_table(gone.rows))
-        # What maps were fitted on is their source, which what stands beside them needs.
+        # What maps were fitted on is their source, which what stands beside them needs; rows for
+        # fitting may have that alone.
         return replace(table, vectors={**table.vectors, **made}, held_out=gone)
 
 

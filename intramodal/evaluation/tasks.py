@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
@@ -45,6 +46,8 @@ from intramodal.types import (
     short_repr,
     unkeyed,
 )
+
+log = logging.getLogger(__name__)
 
 Mask = NDArray[np.bool_]
 
@@ -575,6 +578,12 @@ def _of_table(
     found = table if where is None else _matching(table, where)
     if all(name in gone and gone[name].labels == one.labels for name, one in fitted.items()):
         return found
+    if table.n_incomplete or table.drawn_from is not None:
+        log.warning(
+            "the table is a part of its collection: near-copies of rows for fitting that it lacks "
+            "judge %s, too; give the collection itself",
+            ", ".join(map(repr, fitted)),
+        )
     rows = table.take(np.flatnonzero(fit_mask(table, rules_of(fitted))))
     return without_fit_rows(found, fitted, (rows, rows))
 

@@ -209,7 +209,19 @@ def test_near_copies_of_rows_that_lack_a_compared_vector_leave_too(
     assert found.points.held_out["n_near_copies"] == len(copies)
     evidence = found["kind", name].label_evidence
     assert evidence is not None
+    assert evidence.control is not None
     assert (evidence.accuracy is None) == (n_lacking == len(fits))
+
+
+def test_a_table_that_may_lack_rows_for_fitting_says_so(
+    photos: ImageCollection, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = fill(photos, "kind")
+    how: Any = {"vectors": [name], "fields": ["kind"], "resampling": NO_INTERVAL}
+    evaluate_retrieval(photos.table(["raw", name], payload=["kind"]), **how)
+    assert "a part of its collection" not in caplog.text
+    evaluate_retrieval(photos.table(["raw", name], payload=["kind"], sample=200), **how)
+    assert "rows for fitting that it lacks judge 'label_kind', too" in caplog.text
 
 
 def test_masks_over_all_points_are_understood(photos: ImageCollection) -> None:
