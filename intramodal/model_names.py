@@ -84,7 +84,7 @@ FORMS = {
 }
 """Right forms by source."""
 
-_TAGS = "pretrained.py"
+_LISTED_REPO = re.compile(r"hf_hub=['\"]([\w.-]+/[\w.-]+)")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_ID_AT_REVISION = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
@@ -107,12 +107,14 @@ class ModelName:
         return self.source in ("local-dir", "slip", "demo") or self.opaque.startswith("local-dir:")
 
     @property
-    def hub_repo(self) -> str | None:
-        """The repository of the hub that holds the model; None where only its library knows."""
+    def hub_repos(self) -> list[str]:
+        """Repositories of the hub, one of which holds the model; none where that is not known."""
         if self.source == "hf":
-            return split_hub_id(self.opaque)[0]
+            return [split_hub_id(self.opaque)[0]]
         schema, _, repo = self.opaque.partition(":")
-        return repo if self.source == "open_clip" and schema == "hf-hub" else None
+        if self.source == "open_clip" and schema == "hf-hub":
+            return [repo]
+        return _listed_repos(self.text)
 
 
 def parse_name(name: str) -> ModelName:
@@ -182,11 +184,19 @@ def _dim_of_architecture(name: str) -> int | None:
     return None
 
 
-def has_listed_tag(name: str) -> bool:
-    """Return whether the installed open_clip lists weights of that name; it is not imported."""
+def _listed_repos(name: str) -> list[str]:
+    """Return where the installed open_clip lists weights of this tag; it is not imported.
+
+    They are those of all architectures that have the tag.
+    """
+    if _dim_of_architecture(name) is None:
+        return []
     tag = re.escape(name.rpartition(":")[2])
-    listed = (re.search(rf"\b{tag}\s*=\s*_\w*cfg\(", text) for text in _open_clip_texts(_TAGS))
-    return _dim_of_architecture(name) is not None and any(listed)
+    entries = rf"\b{tag}\s*=\s*_\w*cfg\(([^)]*)\)"
+    found = (
+        entry for text in _open_clip_texts("pretrained.py") for entry in re.findall(entries, text)
+    )
+    return [repo for entry in found for repo in _LISTED_REPO.findall(entry)]
 
 
 def _open_clip_texts(path: str) -> Iterator[str]:

@@ -10,7 +10,6 @@ from intramodal.ingest.encoders.registry import load_encoder
 from intramodal.model_names import (
     FORMS,
     check_dimension,
-    has_listed_tag,
     known_dim,
     known_models,
     likely_names,
@@ -201,18 +200,17 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(
 
 
 @pytest.mark.parametrize(
-    ("name", "repo"),
+    ("name", "repos"),
     [
-        ("hf:org/name@main", "org/name"),
-        ("open_clip:hf-hub:org/name", "org/name"),
-        ("open_clip:ViT-B-32:openai", None),
-        ("open_clip:local-dir:hf-hub", None),
-        ("local-dir:hf-hub:org", None),
-        ("demo", None),
+        ("hf:org/name@main", ["org/name"]),
+        ("open_clip:hf-hub:org/name", ["org/name"]),
+        ("open_clip:local-dir:hf-hub", []),
+        ("local-dir:hf-hub:org", []),
+        ("demo", []),
     ],
 )
-def test_the_repository_of_a_model_of_the_hub(name: str, repo: str | None) -> None:
-    assert parse_name(name).hub_repo == repo
+def test_the_repository_of_a_model_of_the_hub(name: str, repos: list[str]) -> None:
+    assert parse_name(name).hub_repos == repos
 
 
 def test_the_demo_model_stands_for_any_in_a_trial() -> None:
@@ -220,16 +218,13 @@ def test_the_demo_model_stands_for_any_in_a_trial() -> None:
     check_dimension("demo", "X.npy", 16)
 
 
-@pytest.mark.parametrize(
-    ("name", "is_listed"),
-    [
-        ("open_clip:ViT-B-32:openai", True),
-        ("open_clip:ViT-B-32:openia", False),
-        ("open_clip:ViT-Z-99:openai", False),
-        ("open_clip:hf-hub:org/name", False),
-        ("hf:org/name", False),
-    ],
-)
-def test_listed_weights_are_known_without_open_clip(name: str, is_listed: bool) -> None:
-    pytest.importorskip("open_clip")
-    assert has_listed_tag(name) is is_listed
+def test_all_weights_that_open_clip_lists_are_found_without_it() -> None:
+    open_clip = pytest.importorskip("open_clip")
+    for arch, tag in open_clip.list_pretrained():
+        repo = open_clip.get_pretrained_cfg(arch, tag)["hf_hub"].rpartition("/")[0]
+        assert repo in parse_name(f"open_clip:{arch}:{tag}").hub_repos, (arch, tag)
+
+
+@pytest.mark.parametrize("name", ["open_clip:ViT-B-32:openia", "open_clip:ViT-Z-99:openai"])
+def test_a_wrong_name_of_weights_is_left_to_open_clip(name: str) -> None:
+    assert parse_name(name).hub_repos == []

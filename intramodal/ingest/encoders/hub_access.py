@@ -129,19 +129,18 @@ def not_downloaded(name: str, advice: str) -> ModelError:
     )
 
 
-def is_out_of_reach(repo: str | None) -> bool:
+def is_out_of_reach(repo: str) -> bool:
     """Return whether the hub is not asked, and nothing of a repository is on this machine.
 
-    None stands for any repository. Where something is here, only its library knows whether that
-    is enough.
+    Where some of it is, only its library knows whether that is enough.
     """
     from huggingface_hub import constants, file_download
 
     # transformers had folders of its own before version 5.
     others = (os.environ.get(f"{of}TRANSFORMERS_CACHE") for of in ("", "PYTORCH_"))
     caches = [Path(cache) for cache in (constants.HF_HUB_CACHE, *others) if cache]
-    name = file_download.repo_folder_name(repo_id=repo, repo_type="model") if repo else "models--*"
-    return bool(constants.HF_HUB_OFFLINE) and not any(any(path.glob(name)) for path in caches)
+    name = file_download.repo_folder_name(repo_id=repo, repo_type="model")
+    return bool(constants.HF_HUB_OFFLINE) and not any((path / name).is_dir() for path in caches)
 
 
 def asked_hub(error: BaseException | None) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from intramodal.errors import MissingDependencyError, ModelError
 from intramodal.ingest.encoders.hub_access import hub_or_cache, is_out_of_reach, not_downloaded
-from intramodal.model_names import ModelName, has_listed_tag, parse_name
+from intramodal.model_names import ModelName, parse_name
 from intramodal.progress import announced
 from intramodal.terminal import bars_shown
 from intramodal.types import Encoder
@@ -90,8 +90,8 @@ def _towers(name: ModelName) -> Towers:
     _require_installed(name.text, libraries)
     module = importlib.import_module(f"{_PACKAGE}.{of_source}")
     with nullcontext() if name.is_local else hub_or_cache():
-        is_known = name.hub_repo is not None or has_listed_tag(name.text)
-        if is_known and is_out_of_reach(name.hub_repo):
+        repos = name.hub_repos
+        if repos and all(map(is_out_of_reach, repos)):
             raise not_downloaded(name.text, module.WITHOUT_NETWORK)
         _require(name.text, libraries)
         load: Callable[[str, str], Towers] = getattr(module, function)
